@@ -1,0 +1,296 @@
+"""The typed schema of each root config, where conf/ is, ``build`` for what can be swapped, and errors in users' words."""
+
+import difflib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.utils import get_object, instantiate
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+_PACKAGE = Path(__file__).resolve().parent
+_CHECKOUT = _PACKAGE.parent / "conf"
+CONFIG_PATH = _CHECKOUT if (_CHECKOUT / "train.yaml").is_file() else _PACKAGE / "conf"
+
+_ALLOWED_TARGETS = ("gan_style.", "torch.optim.")
+USER_ERROR, NON_FINITE, INTERRUPTED = 2, 4, 130
+_FULL = "HYDRA_FULL_ERROR"
+
+
+@dataclass
+class RunConfig:
+    """Where a run keeps its files: ``root/name``."""
+
+    name: str = MISSING
+    root: str = "runs"
+
+
+@dataclass
+class TrainingConfig:
+    """See conf/train.yaml for what each means."""
+
+    steps: int = MISSING
+    batch: int = MISSING
+    warmup_steps: int = MISSING
+    seed: int = MISSING
+    precision: str = MISSING
+    decay: str = MISSING
+    hold: float = MISSING
+    clip: float | None = None
+    ema_decay: float = MISSING
+    log_every: int = MISSING
+    sample_every: int = MISSING
+    checkpoint_every: int = MISSING
+    keep_checkpoints: int = MISSING
+    calibration_pictures: int = MISSING
+
+
+@dataclass
+class DataConfig:
+    """See conf/train.yaml for what each means."""
+
+    content: Any = MISSING
+    style: Any = MISSING
+    holdout: Any = None
+    holdout_count: int = MISSING
+    sample_size: int = MISSING
+    size: int = MISSING
+    resize: tuple[int, int] = MISSING
+    style_resize: tuple[int, int] | None = None
+    flip: bool = MISSING
+    cache_mb: float = MISSING
+    workers: int | None = None
+    max_unreadable: float = MISSING
+
+
+@dataclass
+class OptimiserConfig:
+    """One optimiser each; ``_partial_`` nodes that are given the parameters."""
+
+    generator: Any = MISSING
+    discriminator: Any = MISSING
+
+
+@dataclass
+class TrackingConfig:
+    """Weights & Biases: mode (auto, online, offline, disabled) and project. metrics.jsonl is always written."""
+
+    wandb: str = MISSING
+    project: str = MISSING
+
+
+@dataclass
+class RuntimeConfig:
+    """device: auto, cpu, cuda, cuda:1 ...; threads: of the CPU, None for torch's own choice."""
+
+    device: str = MISSING
+    threads: int | None = None
+
+
+@dataclass
+class TrainConfig:
+    """The root of ``gan-style train``."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    generator: Any = MISSING
+    discriminator: Any = MISSING
+    perceptual: Any = MISSING
+    loss: dict[str, Any] = field(default_factory=dict)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    dry_run: bool = False
+
+
+@dataclass
+class StylizeConfig:
+    """The root of ``gan-style stylize``."""
+
+    checkpoint: str = MISSING
+    input: str = MISSING
+    output: str = MISSING
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+ROOTS: dict[str, type] = {"train": TrainConfig, "stylize": StylizeConfig}
+for _name, _schema in ROOTS.items():
+    ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
+
+
+def build(node: DictConfig, option: str, **given: Any) -> Any:
+    """Make the object that a ``_target_`` node describes; ``given`` are arguments that the config does not hold.
+
+    option: the node's dotted name, for messages. Raises ValueError for a target outside gan_style and torch.optim, for
+    an argument that does not exist or has the wrong type, and for whatever the object itself refuses.
+    """
+    target = str(node.get("_target_", ""))
+    if not target.startswith(_ALLOWED_TARGETS):
+        raise ValueError(f"{option}._target_={target}: allowed are targets in {' and '.join(_ALLOWED_TARGETS)}")
+    try:
+        function = get_object(target)
+    except Exception as error:  # Hydra wraps what an import can raise in several classes of its own
+        raise ValueError(f"{option}._target_={target}: there is no such class or function") from error
+    arguments = {str(key): value for key, value in node.items() if not str(key).startswith("_")}
+    _check_arguments(function, arguments, given, option)
+    try:
+        return instantiate(node, **given, _convert_="all")
+    except HydraException as error:
+        raise (error.__cause__ if isinstance(error.__cause__, ValueError | OSError) else ValueError(f"{option}: {error}")) from error
+
+
+def _check_arguments(function: Any, arguments: Mapping[str, Any], given: Mapping[str, Any], option: str) -> None:
+    """Names against the signature, and plain types against its annotations or, lacking those, its defaults."""
+    parameters = inspect.signature(function).parameters
+    for name, value in arguments.items():
+        if name not in parameters:
+            known = [other for other in parameters if other not in given]
+            raise ValueError(f"there is no {option}.{name}{_nearest(name, known)}; allowed are {', '.join(known)}")
+        expected = parameters[name].annotation
+        if expected not in (bool, int, float, str):
+            expected = type(parameters[name].default)
+        if expected in (bool, int, float, str) and not _fits(value, expected):
+            raise ValueError(f"{option}.{name}={value}: {expected.__name__} expected, got {type(value).__name__}")
+    for name, parameter in parameters.items():
+        needed = parameter.default is inspect.Parameter.empty and parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        if needed and name not in arguments and name not in given:
+            raise ValueError(f"{option}.{name} is missing")
+
+
+def _fits(value: Any, expected: type) -> bool:
+    if expected is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, expected) and (expected is bool or not isinstance(value, bool))
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def plain(node: Any) -> Any:
+    """A config as plain containers, interpolations resolved; the form that is shown, saved and compared."""
+    return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig | ListConfig) else node
+
+
+def to_yaml(content: Mapping[str, Any]) -> str:
+    """Plain containers as YAML."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(content)))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as plain containers."""
+    return plain(OmegaConf.load(path))
+
+
+def flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """{"training.steps": 4, ...} from nested plain containers."""
+    if not isinstance(content, Mapping) or not content:
+        return {prefix: content}
+    pairs = (flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in content.items())
+    return {name: value for found in pairs for name, value in found.items()}
+
+
+def command(name: str) -> Callable[[Callable[[DictConfig], int | None]], Callable[[], None]]:
+    """Make a function of its config the main program of ``gan-style NAME``, configured by conf/NAME.yaml.
+
+    The process ends with the function's status (None: 0), or with a message in the user's words and status 2 (bad
+    input), 4 (numbers no longer finite) or 130 (stopped by Ctrl-C). HYDRA_FULL_ERROR=1 shows the whole trace instead.
+    """
+
+    def decorate(function: Callable[[DictConfig], int | None]) -> Callable[[], None]:
+        statuses: list[int] = []
+
+        def job(cfg: DictConfig) -> None:
+            with _errors_in_words(name, statuses):
+                statuses.append(function(cfg) or 0)
+
+        def main() -> None:
+            sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
+            with _errors_in_words(name, statuses):
+                hydra.main(config_path=str(CONFIG_PATH), config_name=name, version_base="1.3")(job)()
+            sys.exit(max(statuses, default=0))
+
+        main.__doc__ = function.__doc__
+        return main
+
+    return decorate
+
+
+@contextmanager
+def _errors_in_words(name: str, statuses: list[int]) -> Iterator[None]:
+    """Turn what the block raises into a message on stderr and a status."""
+    shown_in_full = os.environ.get(_FULL) == "1"
+    os.environ[_FULL] = "1"  # otherwise Hydra prints its own words and exits before we are asked
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        words = _words(name, error)
+        if words is None or shown_in_full:
+            raise
+        print(f"gan-style {name}: {words[0]}", file=sys.stderr)
+        statuses.append(words[1])
+    finally:
+        if not shown_in_full:
+            os.environ.pop(_FULL, None)
+
+
+def _quoted(argument: str) -> str:
+    """key=value as Hydra can read it: a value that its grammar refuses, such as "my photo (1).jpg", gets quotes."""
+    if argument.startswith("-") or "=" not in argument:
+        return argument
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        key, value = argument.split("=", 1)
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"{key}='{escaped}'"
+    return argument
+
+
+def _words(name: str, error: BaseException) -> tuple[str, int] | None:
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped; the same command again goes on from the last checkpoint", INTERRUPTED
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key}=... is missing; see gan-style {name} --help", USER_ERROR
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _composition_words(name, error), USER_ERROR
+    if isinstance(error, ArithmeticError):
+        return str(error), NON_FINITE
+    if isinstance(error, ValueError | OSError):
+        return str(error), USER_ERROR
+    return None
+
+
+def _composition_words(name: str, error: BaseException) -> str:
+    """Hydra's message, and for a key that does not exist the nearest one that does."""
+    text = str(error).split("\nTo append to your config")[0]
+    cause = str(error.__cause__).splitlines()[0] if error.__cause__ is not None else ""
+    unknown = re.match(r"Could not (?:override|delete from config\.?) '?([\w.@/]+)'?", text)
+    if unknown is None:
+        return " ".join(filter(None, [text.strip(), cause]))
+    key = unknown[1]
+    return f"there is no option {key}{_nearest(key, list(_known_keys(name)))} (gan-style {name} --help lists all)"
+
+
+def _known_keys(name: str) -> Iterator[str]:
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONFIG_PATH), version_base="1.3"):
+        cfg = hydra.compose(name)
+    for key in flat(OmegaConf.to_container(cfg, resolve=False)):
+        parts = key.split(".")
+        yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
+    yield from (path.name for path in CONFIG_PATH.iterdir() if path.is_dir())

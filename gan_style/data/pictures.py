@@ -1,0 +1,117 @@
+"""Sets of pictures: from what the user names to decoded pictures, with the unreadable ones named and counted."""
+
+import glob
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gan_style.demo import PREFIX, demo_pictures
+from gan_style.images import FORMAT_BY_SUFFIX, UnreadablePictureError, decode, list_pictures
+
+
+def find_pictures(spec: str | Sequence[str], option: str) -> list[Path]:
+    """The picture files that a folder (searched recursively), a glob, a picture, "demo:NAME", or several of them name.
+
+    Raises ValueError, naming the option, where there are none.
+    """
+    if not isinstance(spec, str):
+        return [path for item in spec for path in find_pictures(item, option)]
+    if spec.startswith(PREFIX):
+        return demo_pictures(spec.removeprefix(PREFIX))
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return _not_empty(list_pictures(path), f"{option}={spec}: there is no picture in this folder")
+    if path.is_file():
+        return [path]
+    if glob.has_magic(spec):
+        matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
+        pictures = [match for match in matches if match.suffix.lower() in FORMAT_BY_SUFFIX and match.is_file()]
+        return _not_empty(pictures, f"{option}={spec}: no picture matches this pattern")
+    raise ValueError(
+        f"{option}={spec}: there is no such folder or file; give a folder, a glob in quotes, a picture, or {PREFIX}NAME"
+    )
+
+
+def _not_empty(paths: list[Path], message: str) -> list[Path]:
+    if not paths:
+        raise ValueError(f"{message} (known kinds: {', '.join(FORMAT_BY_SUFFIX)})")
+    return paths
+
+
+class UnreadablePictures:
+    """Names each unreadable picture of a set in one warning, counts them, and raises when they are too many."""
+
+    def __init__(self, option: str, total: int, limit: float) -> None:
+        self.option, self.total, self.limit = option, total, limit
+        self.names: set[str] = set()
+
+    def report(self, name: str, reason: str) -> None:
+        """Count one unreadable picture; ValueError when more than the allowed share of the set cannot be read."""
+        if name in self.names:
+            return
+        self.names.add(name)
+        warnings.warn(f"{reason}; passed over ({len(self.names)} so far in {self.option})", stacklevel=2)
+        if len(self.names) == self.total:
+            raise ValueError(f"{self.option}: none of its {self.total} pictures can be read; the last: {reason}")
+        if len(self.names) > self.limit * self.total:
+            raise ValueError(
+                f"{self.option}: {len(self.names)} of {self.total} pictures cannot be read, more than "
+                f"data.max_unreadable={self.limit:g} allows; the last: {reason}"
+            )
+
+
+class PictureSet:
+    """Pictures by number, decoded with a given short side: all at once if they fit the cache, else one by one.
+
+    Item: uint8 (3, H, W), or UnreadablePictureError (never after caching: then the unreadable ones are left out).
+    """
+
+    def __init__(self, paths: Sequence[Path], *, short_side: int, cache_bytes: float, watch: UnreadablePictures) -> None:
+        self.paths = list(paths)
+        self.short_side = short_side
+        self.watch = watch
+        self._cached: list[Tensor] | None = None
+        likely_size = 1.5 * 3 * short_side**2  # bytes, at an aspect ratio of 3 : 2
+        if len(self.paths) * likely_size <= cache_bytes:
+            self._cached = self._decode_all()
+
+    @property
+    def cached(self) -> bool:
+        """Whether all pictures are in memory."""
+        return self._cached is not None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> Tensor:
+        if self._cached is not None:
+            return self._cached[number]
+        return decode(self.paths[number], short_side=self.short_side)
+
+    def _decode_all(self) -> list[Tensor]:
+        with ThreadPoolExecutor(max_workers=max(1, min(8, torch.get_num_threads()))) as pool:
+            results = list(pool.map(self._decode_or_error, self.paths))
+        for path, result in zip(self.paths, results, strict=True):
+            if isinstance(result, UnreadablePictureError):
+                self.watch.report(str(path), str(result))
+        good = [(path, r) for path, r in zip(self.paths, results, strict=True) if isinstance(r, Tensor)]
+        self.paths = [path for path, _ in good]
+        return [picture for _, picture in good]
+
+    def _decode_or_error(self, path: Path) -> Tensor | UnreadablePictureError:
+        try:
+            return decode(path, short_side=self.short_side)
+        except UnreadablePictureError as error:
+            return error
+
+
+def held_out_split(paths: Sequence[Path], count: int) -> tuple[list[Path], list[Path]]:
+    """(training, held out): ``count`` pictures, evenly spread, but never more than a fifth of the set."""
+    count = min(count, len(paths) // 5)
+    chosen = {round((i + 0.5) * len(paths) / count - 0.5) for i in range(count)}
+    training = [path for i, path in enumerate(paths) if i not in chosen]
+    return training, [paths[i] for i in sorted(chosen)]

@@ -1,0 +1,130 @@
+"""The endless stream of training pairs: every draw follows from (seed, position), not from workers or restarts."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from gan_style.data.pictures import PictureSet
+from gan_style.images import UnreadablePictureError
+
+_PATIENCE = 100  # unreadable pictures in a row before a draw gives up
+
+
+@dataclass
+class Crop:
+    """Scale the short side to a length drawn from ``resize`` (pixels), cut a square of ``size``, flip half of them."""
+
+    size: int
+    resize: tuple[int, int]
+    flip: bool = True
+
+    def __call__(self, picture: Tensor, rng: random.Random) -> Tensor:
+        """uint8 (3, H, W) to uint8 (3, size, size), never squashed."""
+        short = rng.randint(*self.resize)
+        factor = short / min(picture.shape[1:])
+        height, width = (max(short, round(side * factor)) for side in picture.shape[1:])
+        side = self.size / factor  # the crop, measured in the picture's own pixels
+        top = rng.randint(0, height - self.size) / factor
+        left = rng.randint(0, width - self.size) / factor
+        cut = _cut(picture, top, left, side)
+        if cut.shape[1:] != (self.size, self.size):
+            cut = F.interpolate(cut[None], (self.size, self.size), mode="bilinear", antialias=True)[0]
+        return cut.flip(-1) if self.flip and rng.random() < 0.5 else cut
+
+
+def _cut(picture: Tensor, top: float, left: float, side: float) -> Tensor:
+    """A square cut to whole pixels, so that only what is kept has to be resized."""
+    length = min(max(1, round(side)), *picture.shape[1:])
+    row = min(round(top), picture.shape[1] - length)
+    column = min(round(left), picture.shape[2] - length)
+    return picture[:, row : row + length, column : column + length]
+
+
+@dataclass
+class Batch:
+    """content, style: uint8 (N, 3, S, S); unreadable: (option, name, reason) of pictures that were passed over."""
+
+    content: Tensor
+    style: Tensor
+    unreadable: list[tuple[str, str, str]]
+
+    def pin_memory(self) -> "Batch":
+        """Called by the DataLoader."""
+        return Batch(self.content.pin_memory(), self.style.pin_memory(), self.unreadable)
+
+
+Pair = tuple[Tensor, Tensor, list[tuple[str, str, str]]]
+
+
+class PairStream(Dataset[Pair]):
+    """Position (0, 1, 2, ... without end) to a content and a style crop.
+
+    Each set is gone through in a new random order every epoch of its own; the style's order knows nothing of the
+    content's (unpaired training).
+    """
+
+    def __init__(self, content: PictureSet, style: PictureSet, *, content_crop: Crop, style_crop: Crop, seed: int) -> None:
+        self.sources = {"content": (content, content_crop), "style": (style, style_crop)}
+        self.seed = seed
+
+    def __getitem__(self, position: int) -> Pair:
+        problems: list[tuple[str, str, str]] = []
+        content, style = (self._draw(role, position, problems) for role in ("content", "style"))
+        return content, style, problems
+
+    def _draw(self, role: str, position: int, problems: list[tuple[str, str, str]]) -> Tensor:
+        pictures, crop = self.sources[role]
+        rng = random.Random(f"{self.seed}/{role}/{position}")
+        for attempt in range(min(_PATIENCE, len(pictures))):
+            epoch, place = divmod(position, len(pictures))
+            number = _order(self.seed, role, epoch, len(pictures))[(place + attempt) % len(pictures)]
+            try:
+                return crop(pictures[number], rng)
+            except UnreadablePictureError as error:
+                problems.append((pictures.watch.option, str(pictures.paths[number]), str(error)))
+        raise ValueError(f"{pictures.watch.option}: {len(problems)} pictures in a row cannot be read: {problems[-1][2]}")
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, role: str, epoch: int, count: int) -> list[int]:
+    order = list(range(count))
+    random.Random(f"{seed}/{role}/epoch {epoch}").shuffle(order)
+    return order
+
+
+class Positions(Sampler[list[int]]):
+    """Batches of positions for the steps from ``first_step`` up to ``last_step`` (excluded)."""
+
+    def __init__(self, *, first_step: int, last_step: int, batch: int) -> None:
+        self.first_step, self.last_step, self.batch = first_step, last_step, batch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.first_step, self.last_step):
+            yield list(range(step * self.batch, (step + 1) * self.batch))
+
+    def __len__(self) -> int:
+        return max(0, self.last_step - self.first_step)
+
+
+def collate(pairs: Sequence[Pair]) -> Batch:
+    """Stack pairs into a batch."""
+    content, style, problems = zip(*pairs, strict=True)
+    return Batch(torch.stack(content), torch.stack(style), [item for group in problems for item in group])
+
+
+def batches(stream: PairStream, positions: Positions, *, workers: int, pin_memory: bool) -> DataLoader[Pair]:
+    """A loader of Batch. Its own random generator keeps it from drawing on the global one."""
+    return DataLoader(
+        stream,
+        batch_sampler=positions,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        generator=torch.Generator().manual_seed(0),
+    )

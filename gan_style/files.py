@@ -1,0 +1,58 @@
+"""Files that must last: written whole or not at all (see the protocol in ARCHITECTURE.md)."""
+
+import os
+import secrets
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+
+def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let ``write`` fill a temporary file in the target's own folder, fsync it, and rename it onto the target.
+
+    A reader, or a process killed at any moment, sees the old file or the new one, never a part. OSError passes through
+    with the old file intact and no temporary file left.
+    """
+    temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(8)}.part"
+    try:
+        with open(temporary, "xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """write_durably for bytes at hand."""
+    write_durably(path, lambda file: file.write(data))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder last."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a killed process left behind."""
+    for path in folder.glob(".*.part"):
+        path.unlink(missing_ok=True)
+
+
+def ensure_writable(folder: Path, option: str) -> None:
+    """Make the folder, or raise ValueError, naming the option, where it cannot be made or written into."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"{option}: cannot write into {folder} ({error.strerror or error})") from error
+

@@ -1,0 +1,114 @@
+"""Pure functions on pictures and features: no state, per sample, float32 also under autocast."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def gram_matrix(features: Tensor) -> Tensor:
+    """The Gram matrix of each sample, averaged over positions: G = F F^T / (H W).
+
+    features: (N, C, H, W), any float type; returns (N, C, C), float32. Gatys et al. 2016, equation 3, differs in that
+    theirs is a sum over positions; the mean makes it independent of the resolution. The division is done before the
+    product, in float32, so that nothing overflows.
+    """
+    positions = features.shape[-2] * features.shape[-1]
+    with torch.autocast(features.device.type, enabled=False):
+        flat = features.float().flatten(2) * positions**-0.5
+        return torch.bmm(flat, flat.transpose(1, 2))
+
+
+def total_variation_squared(images: Tensor) -> Tensor:
+    """Mean squared difference of neighbours, (N, C, H, W) to a scalar (Johnson et al. 2016, section 3.2, as a mean)."""
+    down, right = _neighbour_differences(images)
+    return down.square().mean() + right.square().mean()
+
+
+def total_variation_absolute(images: Tensor) -> Tensor:
+    """Mean absolute difference of neighbours, (N, C, H, W) to a scalar (Rudin et al. 1992, anisotropic, as a mean)."""
+    down, right = _neighbour_differences(images)
+    return down.abs().mean() + right.abs().mean()
+
+
+def _neighbour_differences(images: Tensor) -> tuple[Tensor, Tensor]:
+    images = images.float()
+    return images[..., 1:, :] - images[..., :-1, :], images[..., 1:] - images[..., :-1]
+
+
+# ITU-R BT.601, for R'G'B' and Y' in [0, 1]; U and V are then in [-0.436, 0.436] and [-0.615, 0.615].
+_YUV_FROM_RGB = (
+    (0.299, 0.587, 0.114),
+    (-0.14713, -0.28886, 0.436),
+    (0.615, -0.51499, -0.10001),
+)
+
+
+def rgb_to_yuv(images: Tensor) -> Tensor:
+    """RGB in [-1, 1], (N, 3, H, W), to YUV (BT.601) with Y in [0, 1]; float32."""
+    matrix = torch.tensor(_YUV_FROM_RGB, device=images.device)
+    with torch.autocast(images.device.type, enabled=False):
+        return torch.einsum("yc,nchw->nyhw", matrix, images.float() * 0.5 + 0.5)
+
+
+def diff_augment(images: Tensor, kinds: Iterable[str], random: torch.Generator) -> Tensor:
+    """DiffAugment (Zhao et al. 2020, section 3): differentiable augmentation, drawn per sample from ``random`` (CPU).
+
+    images: (N, 3, H, W) in [-1, 1]; kinds among AUGMENTATIONS, applied in the given order.
+    """
+    for kind in kinds:
+        images = AUGMENTATIONS[kind](images, random)
+    return images
+
+
+def _uniform(images: Tensor, random: torch.Generator) -> Tensor:
+    """One draw in [0, 1) per sample, (N, 1, 1, 1); drawn on the CPU, so that it is the same on every device."""
+    return torch.rand(images.shape[0], 1, 1, 1, generator=random).to(images.device, non_blocking=True)
+
+
+def _augment_colour(images: Tensor, random: torch.Generator) -> Tensor:
+    """Brightness +-0.5, saturation 0..2 and contrast 0.5..1.5, as in the paper's appendix."""
+    images = images + (_uniform(images, random) - 0.5)
+    grey = images.mean(dim=1, keepdim=True)
+    images = (images - grey) * (_uniform(images, random) * 2.0) + grey
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return (images - mean) * (_uniform(images, random) + 0.5) + mean
+
+
+def _augment_translation(images: Tensor, random: torch.Generator) -> Tensor:
+    """Shift by up to an eighth of each side; what comes in is zero (grey)."""
+    rows = _shifted_index(images, images.shape[2], random)
+    columns = _shifted_index(images, images.shape[3], random)
+    padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
+    sample = torch.arange(images.shape[0], device=images.device)[:, None, None]
+    moved = padded.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]]
+    return moved.permute(0, 3, 1, 2)
+
+
+def _shifted_index(images: Tensor, length: int, random: torch.Generator) -> Tensor:
+    """For each sample the source index of each row (or column), (N, length), in a picture padded by one."""
+    reach = length // 8
+    shift = torch.randint(-reach, reach + 1, (images.shape[0], 1), generator=random)
+    index = torch.arange(length)[None] + shift + 1
+    return index.clamp(0, length + 1).to(images.device, non_blocking=True)
+
+
+def _augment_cutout(images: Tensor, random: torch.Generator) -> Tensor:
+    """A rectangle of half of each side is set to zero (grey); it may reach over the edge."""
+    inside_rows = _inside_cut(images, images.shape[2], random)[:, None, :, None]
+    inside_columns = _inside_cut(images, images.shape[3], random)[:, None, None, :]
+    return images * ~(inside_rows & inside_columns)
+
+
+def _inside_cut(images: Tensor, length: int, random: torch.Generator) -> Tensor:
+    size = length // 2
+    start = torch.randint(0, length + 1, (images.shape[0], 1), generator=random) - size // 2
+    index = torch.arange(length)[None]
+    return ((index >= start) & (index < start + size)).to(images.device, non_blocking=True)
+
+
+AUGMENTATIONS = {
+    "colour": _augment_colour,
+    "translation": _augment_translation,
+    "cutout": _augment_cutout,
+}

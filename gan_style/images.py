@@ -1,0 +1,146 @@
+"""The image contract of the whole house, and the only file that decodes, encodes or changes ranges.
+
+A picture in memory is RGB: uint8 of shape (3, H, W) while it waits, float32 of shape (N, 3, H, W) in [-1, 1]
+wherever mathematics is done on it.
+"""
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+
+# Only formats that Pillow decodes itself: an EPS, say, would start Ghostscript.
+READABLE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+FORMAT_BY_SUFFIX = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+_SAVE_OPTIONS: dict[str, dict[str, int]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"quality": 95},
+}
+
+
+class UnreadablePictureError(ValueError):
+    """A file that cannot be decoded; the message names it and says why."""
+
+
+def decode(path: Path, *, short_side: int | None = None) -> Tensor:
+    """Read a picture as uint8 RGB of shape (3, H, W), upright, with transparency laid on white.
+
+    With ``short_side`` (pixels) the picture is scaled, never squashed, so that its shorter side has that length.
+    Raises UnreadablePictureError for anything that is not a whole picture of a known kind.
+    """
+    try:
+        with Image.open(path, formats=READABLE_FORMATS) as picture:
+            if short_side is not None and picture.mode in ("RGB", "L"):
+                picture.draft(None, (short_side, short_side))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
+            upright = ImageOps.exif_transpose(picture)
+            return pil_to_tensor(_scaled(_to_rgb(upright), short_side))
+    except MemoryError:
+        raise  # the machine's trouble, not the picture's
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
+        raise UnreadablePictureError(f"cannot read the picture {path}: {_reason(path, error)}") from error
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if not path.exists():
+        return "there is no such file"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "its content is not a JPEG, PNG, WebP, BMP or TIFF picture"
+    return str(error) or type(error).__name__
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return _deep_grey_to_rgb(picture)
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _deep_grey_to_rgb(picture: Image.Image) -> Image.Image:
+    """16-bit grey is divided by 257 (``convert`` alone would saturate); float grey is taken to lie in [0, 1]."""
+    if picture.mode == "F":
+        return picture.point(lambda v: v * 255.0 + 0.5).convert("L").convert("RGB")
+    return picture.convert("I").point(lambda v: v * (1 / 257) + 0.5).convert("L").convert("RGB")
+
+
+def _scaled(picture: Image.Image, short_side: int | None) -> Image.Image:
+    if short_side is None or min(picture.size) == short_side:
+        return picture
+    factor = short_side / min(picture.size)
+    width, height = (max(short_side, round(side * factor)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def encode(image: Tensor, suffix: str) -> bytes:
+    """The bytes of a file for a float picture of shape (3, H, W) in [-1, 1]; the suffix (".png") picks the format."""
+    kind = FORMAT_BY_SUFFIX.get(suffix.lower())
+    if kind is None:
+        raise ValueError(f"cannot write a picture as {suffix!r}; known are {', '.join(FORMAT_BY_SUFFIX)}")
+    buffer = io.BytesIO()
+    to_pil_image(to_uint8(image).cpu()).save(buffer, format=kind, **_SAVE_OPTIONS.get(kind, {}))
+    return buffer.getvalue()
+
+
+def to_float(picture: Tensor) -> Tensor:
+    """uint8 in [0, 255] to float32 in [-1, 1], any shape."""
+    return picture.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def to_uint8(image: Tensor) -> Tensor:
+    """Float in [-1, 1] to uint8 in [0, 255], any shape: clamp, round, cast."""
+    return image.detach().float().clamp(-1.0, 1.0).add(1.0).mul(127.5).round().to(torch.uint8)
+
+
+def grid(rows: Sequence[Sequence[Tensor]], *, gap: int = 4) -> Tensor:
+    """One picture (3, H, W) from rows of pictures (3, h, w) in [-1, 1]: each scaled to its row's height, on white.
+
+    A row takes the height of its first picture; the columns are aligned to the left.
+    """
+    strips = [_row([_to_height(image, row[0].shape[-2]) for image in row], gap) for row in rows]
+    width = max(strip.shape[-1] for strip in strips)
+    sheet = torch.ones(3, sum(strip.shape[-2] + gap for strip in strips) - gap, width)
+    top = 0
+    for strip in strips:
+        sheet[:, top : top + strip.shape[-2], : strip.shape[-1]] = strip
+        top += strip.shape[-2] + gap
+    return sheet
+
+
+def _to_height(image: Tensor, height: int) -> Tensor:
+    image = image.detach().float().cpu()
+    if image.shape[-2] == height:
+        return image
+    size = (height, max(1, round(image.shape[-1] * height / image.shape[-2])))
+    scaled = torch.nn.functional.interpolate(image[None], size, mode="bilinear", antialias=True)
+    return scaled[0]
+
+
+def _row(images: Sequence[Tensor], gap: int) -> Tensor:
+    white = torch.ones(3, images[0].shape[-2], gap)
+    parts = [part for image in images for part in (image, white)]
+    return torch.cat(parts[:-1], dim=-1)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the name ends as a picture's does, hidden files aside."""
+    return path.suffix.lower() in FORMAT_BY_SUFFIX and not path.name.startswith(".")
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """All pictures below a folder, by name, in sorted order; hidden files and folders are passed over."""
+    found: Iterable[Path] = (path for path in folder.rglob("*") if path.is_file() and is_picture(path))
+    visible = (p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    return sorted(visible)

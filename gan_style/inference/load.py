@@ -1,0 +1,39 @@
+"""Loading a trained generator, from what a run left behind."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gan_style.checkpoint import CheckpointFolder, read_checkpoint, read_generator
+from gan_style.models.registry import rebuild
+
+GENERATOR_FILE = "generator.safetensors"
+
+
+def load_generator(checkpoint: Path, device: torch.device) -> nn.Module:
+    """The EMA generator of a run's folder, of its generator.safetensors, or of one of its checkpoints (.pt).
+
+    Raises ValueError, in the user's words, for a missing, damaged or foreign file.
+    """
+    path = _find(checkpoint)
+    if path.suffix == ".pt":
+        content: dict[str, Any] = read_checkpoint(path)
+        weights, description = content["state"]["networks"]["ema"], content["generator"]
+    else:
+        weights, description = read_generator(path)
+    generator = rebuild(description, weights, str(path))
+    return generator.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()  # type: ignore[call-overload]
+
+
+def _find(checkpoint: Path) -> Path:
+    if checkpoint.is_file():
+        return checkpoint
+    if not checkpoint.is_dir():
+        raise ValueError(f"checkpoint={checkpoint}: there is no such file or folder")
+    candidates = [checkpoint / GENERATOR_FILE, *CheckpointFolder(checkpoint / "checkpoints").paths()]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise ValueError(f"checkpoint={checkpoint}: this folder holds no {GENERATOR_FILE}; is it a run's folder?")

@@ -1,0 +1,63 @@
+"""Stylizing files: which goes where, and one after the other."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gan_style.files import write_bytes
+from gan_style.images import FORMAT_BY_SUFFIX, UnreadablePictureError, decode, encode, list_pictures, to_float
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to read and where its result goes."""
+
+    source: Path
+    target: Path
+
+
+def plan_file(source: Path, output: Path) -> list[Job]:
+    """One picture: ``output`` is a picture's name, or a folder to put it into."""
+    target = output if output.suffix.lower() in FORMAT_BY_SUFFIX else output / source.name
+    if target.resolve() == source.resolve():
+        raise ValueError(f"output={output} is the input itself; results are never written over it")
+    return [Job(source, target)]
+
+
+def plan_folder(source: Path, output: Path) -> list[Job]:
+    """All pictures below a folder; the tree and the names are kept below ``output``, which lies outside the folder."""
+    if output.suffix.lower() in FORMAT_BY_SUFFIX and not output.is_dir():
+        raise ValueError(f"output={output} is a picture's name, but input={source} is a folder; give a folder")
+    if output.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f"output={output} lies inside input={source}; results are never written into the input")
+    pictures = list_pictures(source)
+    if not pictures:
+        raise ValueError(f"input={source}: there is no picture in this folder (known: {', '.join(FORMAT_BY_SUFFIX)})")
+    return [Job(path, output / path.relative_to(source)) for path in pictures]
+
+
+@torch.inference_mode()
+def stylize(generator: nn.Module, picture: Tensor, device: torch.device) -> Tensor:
+    """uint8 (3, H, W) to the result, float (3, H, W) in [-1, 1], on the CPU; any size, kept exactly."""
+    content = to_float(picture[None].to(device)).contiguous(memory_format=torch.channels_last)
+    return generator(content)[0].float().cpu()
+
+
+def run(generator: nn.Module, jobs: Sequence[Job], device: torch.device) -> Iterator[tuple[Job, str | None]]:
+    """Stylize one after the other; yields each job with None, or with why its picture could not be read.
+
+    Each result appears whole or not at all. OSError for a target that cannot be written passes through.
+    """
+    for job in jobs:
+        try:
+            picture = decode(job.source)
+        except UnreadablePictureError as error:
+            yield job, str(error)
+            continue
+        result = stylize(generator, picture, device)
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(job.target, encode(result, job.target.suffix))
+        yield job, None

@@ -1,0 +1,65 @@
+"""Terms that look at pixels: total variation, identity, colour."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from gan_style.functional import rgb_to_yuv, total_variation_absolute, total_variation_squared
+from gan_style.losses.scene import Scene
+
+
+def identity_loss(rebuilt: Tensor, style: Tensor) -> Tensor:
+    """Mean absolute difference of G(style) and style (Zhu et al. 2017, CycleGAN, section 5.2)."""
+    return (rebuilt.float() - style.float()).abs().mean()
+
+
+def colour_loss(fake: Tensor, content: Tensor) -> Tensor:
+    """Luma and chroma kept: L1 on Y, Huber on U and V (Chen et al. 2019, AnimeGAN, colour reconstruction loss).
+
+    fake, content: RGB (N, 3, H, W) in [-1, 1]; Y, U and V are those of BT.601, Y in [0, 1]; means over pixels.
+    """
+    made, wanted = rgb_to_yuv(fake), rgb_to_yuv(content)
+    luma = (made[:, 0] - wanted[:, 0]).abs().mean()
+    return luma + F.huber_loss(made[:, 1], wanted[:, 1]) + F.huber_loss(made[:, 2], wanted[:, 2])
+
+
+@dataclass(kw_only=True)
+class SquaredVariation:
+    """Smoothness: total variation, squared."""
+
+    weight: float
+
+    def __call__(self, scene: Scene) -> Tensor:
+        return total_variation_squared(scene.fake)
+
+
+@dataclass(kw_only=True)
+class AbsoluteVariation:
+    """Smoothness that keeps edges: total variation, absolute."""
+
+    weight: float
+
+    def __call__(self, scene: Scene) -> Tensor:
+        return total_variation_absolute(scene.fake)
+
+
+@dataclass(kw_only=True)
+class Identity:
+    """A style picture should come out as it went in; costs a generator pass over the style pictures."""
+
+    weight: float
+
+    def __call__(self, scene: Scene) -> Tensor:
+        assert scene.rebuilt is not None
+        return identity_loss(scene.rebuilt, scene.style)
+
+
+@dataclass(kw_only=True)
+class Colour:
+    """The result keeps the photo's luma and chroma."""
+
+    weight: float
+
+    def __call__(self, scene: Scene) -> Tensor:
+        return colour_loss(scene.fake, scene.content)

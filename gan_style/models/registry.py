@@ -1,0 +1,28 @@
+"""Rebuilding a generator from what a file says of it: a class name and plain arguments, nothing else."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from gan_style.models.generator import ResnetGenerator
+
+GENERATORS: dict[str, type[nn.Module]] = {"ResnetGenerator": ResnetGenerator}
+
+
+def describe(generator: nn.Module) -> dict[str, Any]:
+    """What it takes to rebuild a generator: {"class": name, "arguments": {...}}."""
+    return {"class": type(generator).__name__, "arguments": generator.arguments}
+
+
+def rebuild(description: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> nn.Module:
+    """The generator that ``describe`` told of, with its weights. ValueError, naming the source, where they don't fit."""
+    name = description.get("class")
+    if name not in GENERATORS:
+        raise ValueError(f"{source}: unknown generator {name!r}; known are {', '.join(GENERATORS)}")
+    try:
+        generator = GENERATORS[name](**description["arguments"])
+        generator.load_state_dict(dict(weights))
+    except (TypeError, KeyError, RuntimeError) as error:
+        raise ValueError(f"{source}: its weights do not fit the {name} that it describes ({error})") from error
+    return generator

@@ -1,0 +1,50 @@
+"""What a tracker can do; the one that does nothing; and several as one."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+
+class Tracker(Protocol):
+    """Receives a run's numbers and pictures. Only rank 0 has a real one."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Named numbers of a step (the count of finished steps)."""
+
+    def picture(self, step: int, name: str, path: Path) -> None:
+        """A picture file of a step."""
+
+    def finish(self, *, failed: bool) -> None:
+        """The run ends; called in every exit."""
+
+
+class NullTracker:
+    """Tracks nothing."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def picture(self, step: int, name: str, path: Path) -> None:
+        pass
+
+    def finish(self, *, failed: bool) -> None:
+        pass
+
+
+class Several:
+    """Passes everything on to each of several trackers."""
+
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        self.trackers = list(trackers)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for tracker in self.trackers:
+            tracker.scalars(step, values)
+
+    def picture(self, step: int, name: str, path: Path) -> None:
+        for tracker in self.trackers:
+            tracker.picture(step, name, path)
+
+    def finish(self, *, failed: bool) -> None:
+        for tracker in self.trackers:
+            tracker.finish(failed=failed)

@@ -1,0 +1,124 @@
+"""The training loop: it keeps time. When to log, sample, save; when to stop."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gan_style.checkpoint import CheckpointFolder, write_generator
+from gan_style.data.pictures import UnreadablePictures
+from gan_style.data.stream import Batch
+from gan_style.files import write_bytes
+from gan_style.images import encode
+from gan_style.losses.objective import Objective
+from gan_style.models.registry import describe
+from gan_style.tracking.base import Tracker
+from gan_style.training.progress import Progress
+from gan_style.training.sampling import Sampler
+from gan_style.training.state import TrainState
+from gan_style.training.step import Precision, train_step
+
+GENERATOR_FILE = "generator.safetensors"
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or a gradient is no longer a finite number."""
+
+
+@dataclass(frozen=True)
+class Every:
+    """After how many steps to log, to sample and to save; each happens after the last step too."""
+
+    log: int
+    sample: int
+    checkpoint: int
+    last: int
+
+    def due(self, step: int, interval: int) -> bool:
+        return step % interval == 0 or step == self.last
+
+
+@dataclass
+class Loop:
+    """A run: what is trained, on what, and where the results go.
+
+    ``extra`` is saved in every checkpoint beside the state; ``watches`` count unreadable pictures by option.
+    """
+
+    state: TrainState
+    objective: Objective
+    precision: Precision
+    every: Every
+    folder: Path
+    checkpoints: CheckpointFolder
+    sampler: Sampler
+    tracker: Tracker
+    progress: Progress
+    watches: Mapping[str, UnreadablePictures]
+    extra: Mapping[str, Any]
+
+    def run(self, batches: Iterable[Batch]) -> None:
+        """Train on every batch. NonFiniteError names the step and the terms, and nothing is saved from then on."""
+        unchecked: list[tuple[int, dict[str, Tensor]]] = []
+        for batch in batches:
+            self._report_unreadable(batch)
+            scalars = train_step(self.state, _to_device(batch, self.precision.device), self.objective, self.precision)
+            step, every = self.state.step, self.every
+            unchecked.append((step, scalars))
+            log, sample, save = (every.due(step, n) for n in (every.log, every.sample, every.checkpoint))
+            if log or sample or save:
+                values = _check_finite(unchecked)
+                unchecked.clear()
+            if log:
+                self._log(step, values)
+            if sample:
+                self._sample(step)
+            if save:
+                self._save(step)
+
+    def _report_unreadable(self, batch: Batch) -> None:
+        for option, name, reason in batch.unreadable:
+            self.watches[option].report(name, reason)
+
+    def _log(self, step: int, values: dict[str, float]) -> None:
+        values["learning_rate"] = self.state.generator_optimiser.param_groups[0]["lr"]
+        self.tracker.scalars(step, values | {"images_per_second": self.progress.images_per_second(step)})
+        self.progress.update(step, values)
+
+    def _sample(self, step: int) -> None:
+        sheet, distances = self.sampler(self.state.ema.network)
+        path = self.folder / "samples" / f"step_{step:08d}.jpg"
+        write_bytes(path, encode(sheet, path.suffix))
+        self.tracker.scalars(step, distances)
+        self.tracker.picture(step, "samples", path)
+
+    def _save(self, step: int) -> None:
+        self.checkpoints.save(step, {"state": self.state.state_dict(), **self.extra})
+        save_generator(self.folder / GENERATOR_FILE, self.state.ema.network, step)
+
+
+def save_generator(path: Path, generator: nn.Module, step: int) -> None:
+    """Write the generator with what it takes to rebuild it."""
+    write_generator(path, generator.state_dict(), describe(generator) | {"step": step})
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    content, style = (x.to(device, non_blocking=True) for x in (batch.content, batch.style))
+    return Batch(content, style, [])
+
+
+def _check_finite(steps: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
+    """The last step's numbers, after one look at all of them together: one wait for the device, not one a step."""
+    flat = torch.stack([scalar.float() for _, scalars in steps for scalar in scalars.values()]).tolist()
+    numbers = iter(flat)
+    for step, scalars in steps:
+        values = {name: next(numbers) for name in scalars}
+        culprits = [name for name, value in values.items() if not math.isfinite(value)]
+        if culprits:
+            raise NonFiniteError(f"step {step}: not a finite number: {', '.join(culprits)}")
+    return values
+
