@@ -53,7 +53,9 @@ class CheckpointFolder:
             except ValueError as error:
                 warn(f"{error}; trying the one before")
         if paths:
-            raise ValueError(f"none of the {len(paths)} checkpoints in {self.folder} can be read; remove them to start over")
+            raise ValueError(
+                f"no checkpoint in {self.folder} can be read ({len(paths)} tried); remove them to start over"
+            )
         return None
 
 

@@ -1,4 +1,4 @@
-"""The typed schema of each root config, where conf/ is, ``build`` for what can be swapped, and errors in users' words."""
+"""The typed schema of each root config, where conf/ is, ``build`` for what can be swapped, errors in users' words."""
 
 import difflib
 import inspect
@@ -149,7 +149,9 @@ def build(node: DictConfig, option: str, **given: Any) -> Any:
     try:
         return instantiate(node, **given, _convert_="all")
     except HydraException as error:
-        raise (error.__cause__ if isinstance(error.__cause__, ValueError | OSError) else ValueError(f"{option}: {error}")) from error
+        if isinstance(error.__cause__, ValueError | OSError):
+            raise error.__cause__ from error
+        raise ValueError(f"{option}: {error}") from error
 
 
 def _check_arguments(function: Any, arguments: Mapping[str, Any], given: Mapping[str, Any], option: str) -> None:

@@ -55,4 +55,3 @@ def ensure_writable(folder: Path, option: str) -> None:
             pass
     except OSError as error:
         raise ValueError(f"{option}: cannot write into {folder} ({error.strerror or error})") from error
-

@@ -1,10 +1,15 @@
 """The device and the threads a command runs on."""
 
+from typing import TypeVar
+
 import torch
+from torch import nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def choose_device(name: str, threads: int | None) -> torch.device:
-    """"auto" (cuda where there is one, else cpu) or a torch device by name; sets the CPU's threads where asked.
+    """ "auto" (cuda where there is one, else cpu) or a torch device by name; sets the CPU's threads where asked.
 
     Raises ValueError for a device that is not there.
     """
@@ -21,3 +26,10 @@ def choose_device(name: str, threads: int | None) -> torch.device:
         first = str(error).splitlines()[0]
         raise ValueError(f"runtime.device={name} cannot be used here ({first}); try auto or cpu") from error
     return device
+
+
+def placed(network: Network, device: torch.device) -> Network:
+    """The network on the device, its convolutions laid out for channels_last."""
+    network.to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network

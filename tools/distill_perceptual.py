@@ -33,7 +33,8 @@ LAYERS = COMPACT.layers()
 
 def load_pictures(folders: list[Path], short_side: int) -> tuple[list[Tensor], list[Tensor]]:
     """(training, held out): uint8 pictures; every sixth of each folder, in sorted order, is held out."""
-    training, held_out = [], []
+    training: list[Tensor] = []
+    held_out: list[Tensor] = []
     for folder in folders:
         for number, path in enumerate(list_pictures(folder)):
             (held_out if number % 6 == 5 else training).append(decode(path, short_side=short_side))
@@ -80,7 +81,8 @@ def projections(teacher: Perceptual, pictures: list[Tensor], channels: dict[str,
     for layer, gram in grams.items():
         values, vectors = torch.linalg.eigh(gram.double())
         kept = channels[layer]
-        print(f"{layer}: {kept} of {len(values)} directions keep {values[-kept:].sum() / values.sum():.4f} of the energy")
+        share = values[-kept:].sum() / values.sum()
+        print(f"{layer}: {kept} of {len(values)} directions keep {share:.4f} of the energy")
         found[layer] = vectors[:, -kept:].flip(1).T.float()[:, :, None, None].contiguous()
     return found
 
@@ -149,6 +151,7 @@ def main() -> None:
     channels = {f"relu{name}": count for name, _, count in COMPACT.convolutions()}
     project = projections(teacher, sample, channels)
     for convolution in student.features.values():
+        assert isinstance(convolution, nn.Conv2d)
         nn.init.kaiming_normal_(convolution.weight)
     student.to(arguments.device).requires_grad_(True)
     teacher.to(arguments.device)

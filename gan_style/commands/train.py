@@ -22,13 +22,13 @@ from gan_style.losses.objective import WARMUP, Objective, content_layers, mean_g
 from gan_style.losses.perceptual import MEAN
 from gan_style.models.blocks import count_parameters
 from gan_style.models.registry import describe
-from gan_style.runtime import choose_device
+from gan_style.runtime import choose_device, placed
 from gan_style.tracking.base import Several, Tracker
 from gan_style.tracking.jsonl import JsonlTracker
 from gan_style.tracking.wandb import WandbTracker, resolve_mode
 from gan_style.training.ema import Ema
 from gan_style.training.loop import GENERATOR_FILE, Every, Loop
-from gan_style.training.progress import Progress, duration
+from gan_style.training.progress import Progress
 from gan_style.training.sampling import Sampler
 from gan_style.training.schedule import Schedule
 from gan_style.training.state import TrainState
@@ -68,7 +68,7 @@ def main(cfg: DictConfig) -> int:
         return 0
     objective, perceptual_scales = _objective(cfg), saved["scales"] if saved else None
     pictures = _pictures(cfg)
-    objective.perceptual.to(device, memory_format=torch.channels_last)
+    placed(objective.perceptual, device)
     _calibrate(cfg, objective, pictures, device, perceptual_scales)
     state = _state(cfg, objective, device)
     if saved is not None:
@@ -150,7 +150,9 @@ def _pictures(cfg: DictConfig) -> Pictures:
     else:
         content, held_out = held_out_split(content, data.holdout_count)
     if not held_out:
-        warnings.warn("too few content pictures to hold any out: the samples show pictures that are trained on", stacklevel=2)
+        warnings.warn(
+            "too few content pictures to hold any out: the samples show some that are trained on", stacklevel=2
+        )
         held_out, trained_on = content[: max(1, data.holdout_count)], True
     style_resize = data.style_resize or data.resize
     sets = {"content": (content, data.resize), "style": (style, style_resize)}
@@ -198,23 +200,25 @@ def _calibrate(
         if target == MEAN:
             objective.set_style(target, _load_style(pictures, device))
         else:
-            objective.set_style(target, _load(find_pictures(target, "loss.style.target"), pictures.style_short_side, device))
+            paths = find_pictures(target, "loss.style.target")
+            objective.set_style(target, _load(paths, pictures.style_short_side, device))
 
 
 def _state(cfg: DictConfig, objective: Objective, device: torch.device) -> TrainState:
     training = cfg.training
     torch.manual_seed(training.seed)
-    generator = build(cfg.generator, "generator").to(device, memory_format=torch.channels_last)
+    generator = placed(build(cfg.generator, "generator"), device)
     optimiser = build(cfg.optimiser.generator, "optimiser.generator")(generator.parameters())
     discriminator, discriminator_optimiser = None, None
     if objective.adversarial is not None:
-        discriminator = build(cfg.discriminator, "discriminator").to(device, memory_format=torch.channels_last)
+        discriminator = placed(build(cfg.discriminator, "discriminator"), device)
         if cfg.data.size < discriminator.smallest:
             raise ValueError(
                 f"data.size={cfg.data.size} is smaller than what the discriminator looks at, {discriminator.smallest} "
                 f"pixels; use discriminator=patch34, fewer discriminator.scales, or a larger data.size"
             )
-        discriminator_optimiser = build(cfg.optimiser.discriminator, "optimiser.discriminator")(discriminator.parameters())
+        make_optimiser = build(cfg.optimiser.discriminator, "optimiser.discriminator")
+        discriminator_optimiser = make_optimiser(discriminator.parameters())
     return TrainState(
         generator=generator,
         discriminator=discriminator,
@@ -251,6 +255,7 @@ def _sizes(
     d = f"{count_parameters(state.discriminator):,} parameters" if state.discriminator else "none (no adversarial term)"
     scales = ", ".join(f"{layer} {scale:.3g}" for layer, scale in objective.perceptual.scales.items())
     held_out = f"{len(pictures.held_out)}" + (" (trained on)" if pictures.held_out_is_trained_on else "")
+    total = training.steps * training.batch
     return {
         "run": str(folder),
         "device": f"{device}, {training.precision}, {torch.get_num_threads()} CPU threads",
@@ -262,7 +267,7 @@ def _sizes(
         "discriminator": d,
         "perceptual network": f"{objective.perceptual.architecture.name}; feature scales {scales}",
         "steps": f"{state.step} done of {training.steps}, {training.warmup_steps} of them warm-up",
-        "pictures in all": f"{training.steps * training.batch:,}, {training.steps * training.batch / len(content):,.1f} epochs",
+        "pictures in all": f"{total:,}, {total / len(content):,.1f} epochs",
     }
 
 

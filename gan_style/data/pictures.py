@@ -70,7 +70,9 @@ class PictureSet:
     Item: uint8 (3, H, W), or UnreadablePictureError (never after caching: then the unreadable ones are left out).
     """
 
-    def __init__(self, paths: Sequence[Path], *, short_side: int, cache_bytes: float, watch: UnreadablePictures) -> None:
+    def __init__(
+        self, paths: Sequence[Path], *, short_side: int, cache_bytes: float, watch: UnreadablePictures
+    ) -> None:
         self.paths = list(paths)
         self.short_side = short_side
         self.watch = watch

@@ -69,7 +69,9 @@ class PairStream(Dataset[Pair]):
     content's (unpaired training).
     """
 
-    def __init__(self, content: PictureSet, style: PictureSet, *, content_crop: Crop, style_crop: Crop, seed: int) -> None:
+    def __init__(
+        self, content: PictureSet, style: PictureSet, *, content_crop: Crop, style_crop: Crop, seed: int
+    ) -> None:
         self.sources = {"content": (content, content_crop), "style": (style, style_crop)}
         self.seed = seed
 
@@ -88,7 +90,9 @@ class PairStream(Dataset[Pair]):
                 return crop(pictures[number], rng)
             except UnreadablePictureError as error:
                 problems.append((pictures.watch.option, str(pictures.paths[number]), str(error)))
-        raise ValueError(f"{pictures.watch.option}: {len(problems)} pictures in a row cannot be read: {problems[-1][2]}")
+        raise ValueError(
+            f"{pictures.watch.option}: {len(problems)} pictures in a row cannot be read: {problems[-1][2]}"
+        )
 
 
 @lru_cache(maxsize=4)

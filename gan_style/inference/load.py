@@ -8,6 +8,7 @@ from torch import nn
 
 from gan_style.checkpoint import CheckpointFolder, read_checkpoint, read_generator
 from gan_style.models.registry import rebuild
+from gan_style.runtime import placed
 
 GENERATOR_FILE = "generator.safetensors"
 
@@ -24,7 +25,7 @@ def load_generator(checkpoint: Path, device: torch.device) -> nn.Module:
     else:
         weights, description = read_generator(path)
     generator = rebuild(description, weights, str(path))
-    return generator.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()  # type: ignore[call-overload]
+    return placed(generator, device).requires_grad_(False).eval()
 
 
 def _find(checkpoint: Path) -> Path:

@@ -1,6 +1,5 @@
 """Building blocks shared by the networks."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,8 +45,3 @@ def pad_to_multiple(images: Tensor, multiple: int, *, minimum: int) -> Tensor:
 def count_parameters(network: nn.Module) -> int:
     """How many numbers the network learns."""
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def channels_last(network: nn.Module) -> nn.Module:
-    """The same network, its weights laid out for channels_last convolutions."""
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,5 +1,7 @@
 """Discriminators: (N, 3, H, W) in [-1, 1] to maps of logits, one map for each scale."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
@@ -38,7 +40,7 @@ class PatchDiscriminator(nn.Module):
 def _patch_network(strided: int, width: int) -> nn.Sequential:
     widths = [3, *(width * min(2**i, 8) for i in range(strided + 1))]
     layers: list[nn.Module] = []
-    for number, (incoming, outgoing) in enumerate(zip(widths, widths[1:], strict=False)):
+    for number, (incoming, outgoing) in enumerate(pairwise(widths)):
         stride = 2 if number < strided else 1
         layers += [spectral_norm(nn.Conv2d(incoming, outgoing, 4, stride, 1)), nn.LeakyReLU(0.2)]
     return nn.Sequential(*layers, spectral_norm(nn.Conv2d(widths[-1], 1, 4, 1, 1)))

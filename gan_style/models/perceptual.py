@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -131,9 +132,9 @@ def check_layers(architecture: Architecture, layers: Sequence[str]) -> None:
     for layer in layers:
         if layer not in known:
             near = difflib.get_close_matches(layer, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f", did you mean {near[0]}?" if near else ""
             raise ValueError(
-                f"{architecture.name} has no layer {layer!r}{hint} It has {known[0]} ... {known[-1]}, from shallow to deep"
+                f"{architecture.name} has no layer {layer!r}{hint}; it has {', '.join(known)}, from shallow to deep"
             )
 
 
@@ -195,7 +196,7 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(os.fspath(path))
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, torch.serialization.pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, UnpicklingError) as error:
         raise ValueError(f"perceptual.weights={path}: not a readable weights file ({error})") from error
 
 

@@ -121,4 +121,3 @@ def _check_finite(steps: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float
         if culprits:
             raise NonFiniteError(f"step {step}: not a finite number: {', '.join(culprits)}")
     return values
-

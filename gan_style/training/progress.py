@@ -5,7 +5,8 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
-_MAIN_TERMS = ("loss/content", "loss/style", "loss/adversarial", "discriminator/loss")
+_MAIN_TERMS = {"loss/content": "content", "loss/style": "style", "loss/adversarial": "adversarial"}
+_MAIN_TERMS |= {"discriminator/loss": "D"}
 
 
 class Progress:
@@ -25,7 +26,7 @@ class Progress:
         """Show where the run is after ``step`` steps."""
         speed = self.images_per_second(step)
         left = (self.steps - step) * self.batch / max(speed, 1e-9)
-        terms = "  ".join(f"{name.split('/', 1)[1] if name[0] == 'l' else 'D'} {values[name]:.4g}" for name in _MAIN_TERMS if name in values)
+        terms = "  ".join(f"{short} {values[name]:.4g}" for name, short in _MAIN_TERMS.items() if name in values)
         line = f"step {step}/{self.steps}  {speed:.1f} images/s  {duration(left)} left  {terms}"
         if self.out.isatty():
             self.out.write(f"\r\x1b[2K{line}")

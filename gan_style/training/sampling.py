@@ -51,4 +51,6 @@ class Sampler:
         return values
 
     def _mean_style(self, images: Sequence[Tensor]) -> float:
-        return sum(style_distance(self.perceptual, image, self.style_grams) for image in images) / len(images) if self.style_grams else 0.0
+        if not self.style_grams:
+            return 0.0
+        return sum(style_distance(self.perceptual, image, self.style_grams) for image in images) / len(images)
