@@ -1,4 +1,4 @@
-"""The typed schema of each root config, where conf/ is, ``build`` for what can be swapped, errors in users' words."""
+"""Hydra, kept in one place: where conf/ is, ``build`` for what can be swapped, and errors in the user's words."""
 
 import difflib
 import inspect
@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from gan_style.schema import ROOTS
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent / "conf"
@@ -29,104 +30,6 @@ USER_ERROR, NON_FINITE, INTERRUPTED = 2, 4, 130
 _FULL = "HYDRA_FULL_ERROR"
 
 
-@dataclass
-class RunConfig:
-    """Where a run keeps its files: ``root/name``."""
-
-    name: str = MISSING
-    root: str = "runs"
-
-
-@dataclass
-class TrainingConfig:
-    """See conf/train.yaml for what each means."""
-
-    steps: int = MISSING
-    batch: int = MISSING
-    warmup_steps: int = MISSING
-    seed: int = MISSING
-    precision: str = MISSING
-    decay: str = MISSING
-    hold: float = MISSING
-    clip: float | None = None
-    ema_decay: float = MISSING
-    log_every: int = MISSING
-    sample_every: int = MISSING
-    checkpoint_every: int = MISSING
-    keep_checkpoints: int = MISSING
-    calibration_pictures: int = MISSING
-
-
-@dataclass
-class DataConfig:
-    """See conf/train.yaml for what each means."""
-
-    content: Any = MISSING
-    style: Any = MISSING
-    holdout: Any = None
-    holdout_count: int = MISSING
-    sample_size: int = MISSING
-    size: int = MISSING
-    resize: tuple[int, int] = MISSING
-    style_resize: tuple[int, int] | None = None
-    flip: bool = MISSING
-    cache_mb: float = MISSING
-    workers: int | None = None
-    max_unreadable: float = MISSING
-
-
-@dataclass
-class OptimiserConfig:
-    """One optimiser each; ``_partial_`` nodes that are given the parameters."""
-
-    generator: Any = MISSING
-    discriminator: Any = MISSING
-
-
-@dataclass
-class TrackingConfig:
-    """Weights & Biases: mode (auto, online, offline, disabled) and project. metrics.jsonl is always written."""
-
-    wandb: str = MISSING
-    project: str = MISSING
-
-
-@dataclass
-class RuntimeConfig:
-    """device: auto, cpu, cuda, cuda:1 ...; threads: of the CPU, None for torch's own choice."""
-
-    device: str = MISSING
-    threads: int | None = None
-
-
-@dataclass
-class TrainConfig:
-    """The root of ``gan-style train``."""
-
-    run: RunConfig = field(default_factory=RunConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    generator: Any = MISSING
-    discriminator: Any = MISSING
-    perceptual: Any = MISSING
-    loss: dict[str, Any] = field(default_factory=dict)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
-    dry_run: bool = False
-
-
-@dataclass
-class StylizeConfig:
-    """The root of ``gan-style stylize``."""
-
-    checkpoint: str = MISSING
-    input: str = MISSING
-    output: str = MISSING
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
-
-
-ROOTS: dict[str, type] = {"train": TrainConfig, "stylize": StylizeConfig}
 for _name, _schema in ROOTS.items():
     ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
 

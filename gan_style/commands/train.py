@@ -3,26 +3,26 @@
 import os
 import random
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
 
 from gan_style.checkpoint import CheckpointFolder
 from gan_style.config import build, command, flat, plain, to_yaml
-from gan_style.data.pictures import PictureSet, UnreadablePictures, find_pictures, held_out_split
+from gan_style.data.pictures import find_pictures
+from gan_style.data.sets import Pictures, load, open_pictures
 from gan_style.data.stream import Crop, PairStream, Positions, batches
 from gan_style.files import ensure_writable, write_bytes
-from gan_style.images import UnreadablePictureError, decode, to_float
-from gan_style.losses.objective import WARMUP, Objective, content_layers, mean_gram, style_layers
+from gan_style.images import to_float
+from gan_style.losses.objective import Objective, content_layers, mean_gram, style_layers
 from gan_style.losses.perceptual import MEAN
 from gan_style.models.blocks import count_parameters
 from gan_style.models.registry import describe
 from gan_style.runtime import choose_device, placed
+from gan_style.schema import check_train
 from gan_style.tracking.base import Several, Tracker
 from gan_style.tracking.jsonl import JsonlTracker
 from gan_style.tracking.wandb import WandbTracker, resolve_mode
@@ -34,7 +34,6 @@ from gan_style.training.schedule import Schedule
 from gan_style.training.state import TrainState
 from gan_style.training.step import Precision
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # What may change when a run goes on; anything else would make it another run.
 _MAY_CHANGE = (
     *("training.steps", "training.log_every", "training.sample_every", "training.checkpoint_every"),
@@ -42,23 +41,12 @@ _MAY_CHANGE = (
 )
 
 
-@dataclass
-class Pictures:
-    """The sets that are trained on, and the files that the samples are made from."""
-
-    content: PictureSet
-    style: PictureSet
-    held_out: list[Path]
-    held_out_is_trained_on: bool
-    style_short_side: int
-
-
 @command("train")
 def main(cfg: DictConfig) -> int:
     """Train a generator; the same command again resumes, and does nothing once the run is finished."""
     warnings.showwarning = _plain_warning
     settings = plain(cfg)
-    _check_numbers(cfg)
+    check_train(cfg)
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     folder = Path(cfg.run.root).expanduser() / cfg.run.name
     checkpoints = CheckpointFolder(folder / "checkpoints", keep=cfg.training.keep_checkpoints)
@@ -98,28 +86,6 @@ def _plain_warning(message: Warning | str, *details: Any, **more: Any) -> None:
     print(f"warning: {message}", flush=True)
 
 
-def _check_numbers(cfg: DictConfig) -> None:
-    """What the schema's types cannot say."""
-    training, data = cfg.training, cfg.data
-    smallest = {"steps": 1, "batch": 1, "warmup_steps": 0, "log_every": 1, "sample_every": 1, "checkpoint_every": 1}
-    for name, least in (smallest | {"keep_checkpoints": 1, "calibration_pictures": 0}).items():
-        if training[name] < least:
-            raise ValueError(f"training.{name}={training[name]}; allowed are numbers from {least}")
-    if training.precision not in PRECISIONS:
-        raise ValueError(f"training.precision={training.precision}; allowed are {', '.join(PRECISIONS)}")
-    if training.clip is not None and training.clip <= 0:
-        raise ValueError(f"training.clip={training.clip}; allowed are numbers above 0, or null for no clipping")
-    for name in ("resize", "style_resize"):
-        if data[name] is not None and not data.size <= data[name][0] <= data[name][1]:
-            raise ValueError(f"data.{name}={list(data[name])}; two lengths, from data.size={data.size} upward")
-    if data.size < 16 or data.sample_size < 16:
-        raise ValueError(f"data.size={data.size}, data.sample_size={data.sample_size}; allowed are numbers from 16")
-    if training.warmup_steps and WARMUP not in cfg.loss:
-        raise ValueError(f"training.warmup_steps={training.warmup_steps} needs loss.{WARMUP}; set it to 0")
-    if not 0 <= data.max_unreadable <= 1:
-        raise ValueError(f"data.max_unreadable={data.max_unreadable}; allowed are 0 to 1")
-
-
 def _saved(checkpoints: CheckpointFolder, settings: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     """The newest checkpoint, if there is one and it is of a run with the same settings."""
     found = checkpoints.load_newest(warn=warnings.warn)
@@ -141,46 +107,10 @@ def _objective(cfg: DictConfig) -> Objective:
 
 
 def _pictures(cfg: DictConfig) -> Pictures:
-    """Find, split and (where they fit) decode the pictures."""
-    data = cfg.data
-    content, style = (find_pictures(plain(data[role]), f"data.{role}") for role in ("content", "style"))
-    trained_on = False
-    if data.holdout is not None:
-        held_out = find_pictures(plain(data.holdout), "data.holdout")
-    else:
-        content, held_out = held_out_split(content, data.holdout_count)
-    if not held_out:
-        warnings.warn(
-            "too few content pictures to hold any out: the samples show some that are trained on", stacklevel=2
-        )
-        held_out, trained_on = content[: max(1, data.holdout_count)], True
-    style_resize = data.style_resize or data.resize
-    sets = {"content": (content, data.resize), "style": (style, style_resize)}
-    made = {
-        role: PictureSet(
-            paths,
-            short_side=resize[1],
-            cache_bytes=data.cache_mb * 1e6 / 2,
-            watch=UnreadablePictures(f"data.{role}", len(paths), data.max_unreadable),
-        )
-        for role, (paths, resize) in sets.items()
-    }
-    return Pictures(made["content"], made["style"], held_out, trained_on, round(sum(style_resize) / 2))
-
-
-def _load(paths: Iterable[Path], short_side: int, device: torch.device) -> Iterable[Tensor]:
-    """Pictures as (1, 3, H, W) in [-1, 1], one after the other."""
-    for path in paths:
-        yield to_float(decode(path, short_side=short_side)[None].to(device))
-
-
-def _load_style(pictures: Pictures, device: torch.device) -> Iterable[Tensor]:
-    """The readable pictures of the style set, whole, at the middle of the range that crops are cut from."""
-    for path in pictures.style.paths:
-        try:
-            yield from _load([path], pictures.style_short_side, device)
-        except UnreadablePictureError as error:
-            pictures.style.watch.report(str(path), str(error))
+    data = plain(cfg.data)
+    data["style_resize"] = data["style_resize"] or data["resize"]
+    names = ("content", "style", "holdout", "holdout_count", "resize", "style_resize", "cache_mb", "max_unreadable")
+    return open_pictures(**{name: data[name] for name in names})
 
 
 def _calibrate(
@@ -198,10 +128,10 @@ def _calibrate(
         objective.perceptual.calibrate(crops)
     for target in objective.fixed_targets:
         if target == MEAN:
-            objective.set_style(target, _load_style(pictures, device))
+            objective.set_style(target, pictures.style_pictures(device))
         else:
             paths = find_pictures(target, "loss.style.target")
-            objective.set_style(target, _load(paths, pictures.style_short_side, device))
+            objective.set_style(target, load(paths, pictures.style_short_side, device))
 
 
 def _state(cfg: DictConfig, objective: Objective, device: torch.device) -> TrainState:
@@ -243,8 +173,7 @@ def _restore(state: TrainState, saved: dict[str, Any], folder: Path) -> None:
 def _workers(cfg: DictConfig, pictures: Pictures) -> int:
     if cfg.data.workers is not None:
         return int(cfg.data.workers)
-    cached = pictures.content.cached and pictures.style.cached
-    return 0 if cached else min(8, os.cpu_count() or 1)
+    return 0 if pictures.in_memory else min(8, os.cpu_count() or 1)
 
 
 def _sizes(
@@ -282,10 +211,10 @@ def _sampler(cfg: DictConfig, objective: Objective, pictures: Pictures, device: 
     fixed = objective.fixed_targets
     grams = objective.style_grams[fixed[0]] if fixed else {}
     if style_layers(terms) and not grams:  # only paired targets: measured against the set's mean
-        grams = mean_gram(objective.perceptual, _load_style(pictures, device), style_layers(terms))
+        grams = mean_gram(objective.perceptual, pictures.style_pictures(device), style_layers(terms))
     size = cfg.data.sample_size
-    contents = list(_load(pictures.held_out, size, device))
-    styles = list(_load(pictures.style.paths[: len(contents)], size, device))
+    contents = list(load(pictures.held_out, size, device))
+    styles = list(load(pictures.style.paths[: len(contents)], size, device))
     return Sampler(contents, styles, objective.perceptual, grams, content_layers(terms))
 
 
@@ -317,14 +246,14 @@ def _loop(
     return Loop(
         state=state,
         objective=objective,
-        precision=Precision(device, PRECISIONS[training.precision]),
+        precision=Precision(device, getattr(torch, training.precision)),
         every=every,
         folder=folder,
         checkpoints=checkpoints,
         sampler=sampler,
         tracker=tracker,
         progress=Progress(first_step=state.step, steps=training.steps, batch=training.batch),
-        watches={f"data.{role}": getattr(pictures, role).watch for role in ("content", "style")},
+        watches=pictures.watches,
         extra={
             "config": settings,
             "generator": describe(state.generator),

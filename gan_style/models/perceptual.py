@@ -65,6 +65,9 @@ class Perceptual(nn.Module):
     ``scales`` holds for each layer the constant that its features are divided by: 1 until ``calibrate`` is called.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, architecture: Architecture, layers: Sequence[str]) -> None:
         super().__init__()
         check_layers(architecture, layers)

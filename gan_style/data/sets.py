@@ -1,0 +1,86 @@
+"""A run's pictures: what is trained on, what is held out, and whole pictures for targets and samples."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gan_style.data.pictures import PictureSet, UnreadablePictures, find_pictures, held_out_split
+from gan_style.images import UnreadablePictureError, decode, to_float
+
+Spec = str | Sequence[str]
+
+
+@dataclass
+class Pictures:
+    """content, style: the sets that are trained on; held_out: files for the samples."""
+
+    content: PictureSet
+    style: PictureSet
+    held_out: list[Path]
+    held_out_is_trained_on: bool
+    style_short_side: int
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether both sets are decoded already."""
+        return self.content.cached and self.style.cached
+
+    @property
+    def watches(self) -> dict[str, UnreadablePictures]:
+        """Who counts the unreadable pictures of each option."""
+        return {watch.option: watch for watch in (self.content.watch, self.style.watch)}
+
+    def style_pictures(self, device: torch.device) -> Iterator[Tensor]:
+        """The style set's readable pictures, whole, scaled to the middle of the range that crops are cut from."""
+        for path in self.style.paths:
+            try:
+                yield from load([path], self.style_short_side, device)
+            except UnreadablePictureError as error:
+                self.style.watch.report(str(path), str(error))
+
+
+def open_pictures(
+    *,
+    content: Spec,
+    style: Spec,
+    holdout: Spec | None,
+    holdout_count: int,
+    resize: tuple[int, int],
+    style_resize: tuple[int, int],
+    cache_mb: float,
+    max_unreadable: float,
+) -> Pictures:
+    """Find, split and (where they fit the cache) decode the pictures. Arguments as in conf/train.yaml under data."""
+    content_paths, style_paths = find_pictures(content, "data.content"), find_pictures(style, "data.style")
+    if holdout is not None:
+        held_out = find_pictures(holdout, "data.holdout")
+    else:
+        content_paths, held_out = held_out_split(content_paths, holdout_count)
+    trained_on = not held_out
+    if trained_on:
+        warnings.warn(
+            "too few content pictures to hold any out: the samples show some that are trained on", stacklevel=2
+        )
+        held_out = content_paths[: max(1, holdout_count)]
+
+    def picture_set(option: str, paths: list[Path], longest: int) -> PictureSet:
+        watch = UnreadablePictures(option, len(paths), max_unreadable)
+        return PictureSet(paths, short_side=longest, cache_bytes=cache_mb * 1e6 / 2, watch=watch)
+
+    return Pictures(
+        content=picture_set("data.content", content_paths, resize[1]),
+        style=picture_set("data.style", style_paths, style_resize[1]),
+        held_out=held_out,
+        held_out_is_trained_on=trained_on,
+        style_short_side=round(sum(style_resize) / 2),
+    )
+
+
+def load(paths: Iterable[Path], short_side: int, device: torch.device) -> Iterator[Tensor]:
+    """Whole pictures as (1, 3, H, W) in [-1, 1] on the device, one after the other."""
+    for path in paths:
+        yield to_float(decode(path, short_side=short_side)[None].to(device))

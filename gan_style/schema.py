@@ -1,0 +1,130 @@
+"""The typed schema of each root config: a mistyped key or a wrong type fails before anything runs."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass
+class RunConfig:
+    """Where a run keeps its files: ``root/name``."""
+
+    name: str = MISSING
+    root: str = "runs"
+
+
+@dataclass
+class TrainingConfig:
+    """See conf/train.yaml for what each means."""
+
+    steps: int = MISSING
+    batch: int = MISSING
+    warmup_steps: int = MISSING
+    seed: int = MISSING
+    precision: str = MISSING
+    decay: str = MISSING
+    hold: float = MISSING
+    clip: float | None = None
+    ema_decay: float = MISSING
+    log_every: int = MISSING
+    sample_every: int = MISSING
+    checkpoint_every: int = MISSING
+    keep_checkpoints: int = MISSING
+    calibration_pictures: int = MISSING
+
+
+@dataclass
+class DataConfig:
+    """See conf/train.yaml for what each means."""
+
+    content: Any = MISSING
+    style: Any = MISSING
+    holdout: Any = None
+    holdout_count: int = MISSING
+    sample_size: int = MISSING
+    size: int = MISSING
+    resize: tuple[int, int] = MISSING
+    style_resize: tuple[int, int] | None = None
+    flip: bool = MISSING
+    cache_mb: float = MISSING
+    workers: int | None = None
+    max_unreadable: float = MISSING
+
+
+@dataclass
+class OptimiserConfig:
+    """One optimiser each; ``_partial_`` nodes that are given the parameters."""
+
+    generator: Any = MISSING
+    discriminator: Any = MISSING
+
+
+@dataclass
+class TrackingConfig:
+    """Weights & Biases: mode (auto, online, offline, disabled) and project. metrics.jsonl is always written."""
+
+    wandb: str = MISSING
+    project: str = MISSING
+
+
+@dataclass
+class RuntimeConfig:
+    """device: auto, cpu, cuda, cuda:1 ...; threads: of the CPU, None for torch's own choice."""
+
+    device: str = MISSING
+    threads: int | None = None
+
+
+@dataclass
+class TrainConfig:
+    """The root of ``gan-style train``."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    generator: Any = MISSING
+    discriminator: Any = MISSING
+    perceptual: Any = MISSING
+    loss: dict[str, Any] = field(default_factory=dict)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    dry_run: bool = False
+
+
+@dataclass
+class StylizeConfig:
+    """The root of ``gan-style stylize``."""
+
+    checkpoint: str = MISSING
+    input: str = MISSING
+    output: str = MISSING
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+ROOTS: dict[str, type] = {"train": TrainConfig, "stylize": StylizeConfig}
+
+
+def check_train(cfg: Any) -> None:
+    """What the types cannot say: ranges, and what fits together. ValueError in the user's words."""
+    training, data = cfg.training, cfg.data
+    smallest = {"steps": 1, "batch": 1, "warmup_steps": 0, "log_every": 1, "sample_every": 1, "checkpoint_every": 1}
+    for name, least in (smallest | {"keep_checkpoints": 1, "calibration_pictures": 0}).items():
+        if training[name] < least:
+            raise ValueError(f"training.{name}={training[name]}; allowed are numbers from {least}")
+    if training.precision not in PRECISIONS:
+        raise ValueError(f"training.precision={training.precision}; allowed are {', '.join(PRECISIONS)}")
+    if training.clip is not None and training.clip <= 0:
+        raise ValueError(f"training.clip={training.clip}; allowed are numbers above 0, or null for no clipping")
+    for name in ("resize", "style_resize"):
+        if data[name] is not None and not data.size <= data[name][0] <= data[name][1]:
+            raise ValueError(f"data.{name}={list(data[name])}; two lengths, from data.size={data.size} upward")
+    if data.size < 16 or data.sample_size < 16:
+        raise ValueError(f"data.size={data.size}, data.sample_size={data.sample_size}; allowed are numbers from 16")
+    if training.warmup_steps and "content" not in cfg.loss:
+        raise ValueError(f"training.warmup_steps={training.warmup_steps} needs loss.content; set it to 0")
+    if not 0 <= data.max_unreadable <= 1:
+        raise ValueError(f"data.max_unreadable={data.max_unreadable}; allowed are 0 to 1")
