@@ -1,0 +1,266 @@
+"""gan-style train, from the command line to the files that it leaves."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+from PIL import Image
+
+from gan_style.checkpoint import CheckpointFolder, read_checkpoint, read_generator
+from gan_style.inference.load import load_generator
+
+SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2")
+
+
+def steps_in(path: Path) -> list[int]:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return [row["step"] for row in rows if "loss/total" in row]
+
+
+def test_a_run_leaves_what_the_readme_promises(gan_style, tmp_path):
+    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
+    run = tmp_path / "smoke"
+    assert outcome.status == 0
+    assert steps_in(run / "metrics.jsonl") == [1, 2, 3, 4]
+    assert sorted(path.name for path in (run / "samples").iterdir()) == ["step_00000002.jpg", "step_00000004.jpg"]
+    assert [path.name for path in CheckpointFolder(run / "checkpoints").paths()] == [
+        "step_00000004.pt",
+        "step_00000002.pt",
+    ]
+    assert "steps: 4" in (run / "config.yaml").read_text()
+    generator = load_generator(run, torch.device("cpu"))
+    assert generator(torch.zeros(1, 3, 9, 7)).shape == (1, 3, 9, 7)
+    assert not list(run.rglob("*.part"))
+    assert "of the photo's own" in outcome.out
+    assert "generator:            " in outcome.out  # derived sizes are shown
+
+
+def test_samples_show_every_held_out_photo_beside_style_and_result(gan_style, tmp_path):
+    gan_style("train", *SMOKE, f"run.root={tmp_path}")
+    with Image.open(tmp_path / "smoke" / "samples" / "step_00000004.jpg") as sheet:
+        assert sheet.height == 64 + 4 + 64  # two held-out photos with a short side of 64, and the gap
+
+
+def test_a_finished_run_says_so_and_does_nothing(gan_style, tmp_path):
+    gan_style("train", *SMOKE, f"run.root={tmp_path}")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "smoke").rglob("*")}
+    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
+    assert outcome.status == 0
+    assert "finished: 4 steps" in outcome.out
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "smoke").rglob("*")}
+
+
+def test_going_on_with_more_steps_equals_a_run_that_never_stopped(gan_style, tmp_path):
+    constant = (*SMOKE, "training.decay=constant", "loss.adversarial.augment=[colour]")
+    gan_style("train", *constant, f"run.root={tmp_path / 'whole'}")
+    gan_style("train", *constant, f"run.root={tmp_path / 'parts'}", "training.steps=2")
+    gan_style("train", *constant, f"run.root={tmp_path / 'parts'}", "training.steps=4")
+    whole, parts = (tmp_path / name / "smoke" for name in ("whole", "parts"))
+    assert steps_in(parts / "metrics.jsonl") == [1, 2, 3, 4]
+    one, two = (
+        read_checkpoint(run / "checkpoints" / "step_00000004.pt")["state"]["networks"] for run in (whole, parts)
+    )
+    for name, weights in one.items():
+        for key, tensor in weights.items():
+            assert torch.equal(tensor, two[name][key]), (name, key)
+
+
+def test_a_dry_run_shows_everything_and_writes_nothing(gan_style, tmp_path):
+    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path / 'runs'}", "dry_run=true")
+    assert outcome.status == 0
+    assert "stopping before step 1" in outcome.out
+    assert "discriminator:" in outcome.out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(gan_style, tmp_path):
+    gan_style("train", *SMOKE, f"run.root={tmp_path}")
+    newest = tmp_path / "smoke" / "checkpoints" / "step_00000004.pt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
+    assert outcome.status == 0
+    assert f"{newest} is damaged" in outcome.out
+    assert "after step 2" in outcome.out
+    assert steps_in(tmp_path / "smoke" / "metrics.jsonl") == [1, 2, 3, 4]
+
+
+def test_training_from_scratch_never_follows_from_damaged_checkpoints(gan_style, tmp_path):
+    gan_style("train", *SMOKE, f"run.root={tmp_path}")
+    for path in (tmp_path / "smoke" / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
+    assert outcome.status == 2
+    assert "no checkpoint in" in outcome.err
+
+
+def test_a_run_with_other_settings_is_refused_and_the_difference_named(gan_style, tmp_path):
+    gan_style("train", *SMOKE, f"run.root={tmp_path}")
+    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "loss.style.weight=7", "training.steps=8")
+    assert outcome.status == 2
+    assert "loss.style.weight" in outcome.err
+    assert "7" in outcome.err
+
+
+def test_non_finite_numbers_stop_the_run_and_leave_the_last_good_checkpoint(gan_style, tmp_path):
+    broken = (
+        "optimiser.generator.lr=1.0e+38",
+        "training.steps=40",
+        "training.log_every=40",
+        "training.checkpoint_every=1",
+    )
+    gan_style("train", *SMOKE, *broken[1:], f"run.root={tmp_path}", "training.steps=2", "run.name=x")
+    outcome = gan_style("train", *SMOKE, *broken, f"run.root={tmp_path}", "training.clip=null")
+    assert outcome.status == 4
+    assert "step " in outcome.err
+    assert "loss/" in outcome.err
+    for path in CheckpointFolder(tmp_path / "smoke" / "checkpoints").paths():
+        state = read_checkpoint(path)["state"]
+        assert state["step"] < int(outcome.err.split("step ")[1].split(":")[0])
+
+
+def test_removing_the_adversarial_term_trains_without_a_discriminator(gan_style, tmp_path):
+    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "~loss.adversarial")
+    assert outcome.status == 0
+    assert "none (no adversarial term)" in outcome.out
+    assert set(read_checkpoint(tmp_path / "smoke/checkpoints/step_00000004.pt")["state"]["networks"]) == {
+        "generator",
+        "ema",
+    }
+
+
+def test_every_setting_of_every_term_trains(gan_style, tmp_path):
+    everything = (
+        "loss=full",
+        "loss.adversarial.formula=least_squares",
+        "loss.adversarial.r1=1",
+        "loss.style.target=paired",
+    )
+    more = ("loss.adversarial.augment=[colour,translation,cutout]", "discriminator.receptive_field=16")
+    outcome = gan_style("train", *SMOKE, *everything, *more, "training.precision=bfloat16", f"run.root={tmp_path}")
+    assert outcome.status == 0, outcome.err
+    last = (tmp_path / "smoke" / "metrics.jsonl").read_text().splitlines()[-2]
+    assert {"loss/identity", "loss/colour", "discriminator/r1"} <= json.loads(last).keys()
+
+
+def test_data_workers_change_nothing(gan_style, tmp_path):
+    for workers in (0, 2):
+        options = (f"run.root={tmp_path / str(workers)}", f"data.workers={workers}", "data.cache_mb=0")
+        assert gan_style("train", *SMOKE, *options).status == 0
+    one, two = (read_generator(tmp_path / workers / "smoke" / "generator.safetensors")[0] for workers in "02")
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+BAD_INPUT = {
+    "missing folder": (["data.content={tmp}/nowhere"], ["data.content=", "no such folder"]),
+    "empty folder": (["data.style={tmp}/empty"], ["data.style=", "no picture in this folder"]),
+    "no readable picture": (["data.content={tmp}/text"], ["data.content", "none of its 2 pictures can be read"]),
+    "one text file named .jpg": (["data.content={tmp}/mixed"], ["fake.jpg", "not a JPEG", "data.max_unreadable=0.05"]),
+    "truncated jpg": (["data.content={tmp}/cut"], ["cut.jpg", "truncated"]),
+    "unknown layer": (["loss.style.layers=[relu3_9]"], ["no layer 'relu3_9'", "did you mean relu3_"]),
+    "layer too deep": (["loss.content.layers=[relu4_2]"], ["relu4_2"]),
+    "wrong type": (["training.steps=many"], ["training.steps", "many"]),
+    "wrong type in a node": (["generator.width=wide"], ["generator.width=wide", "int expected"]),
+    "mistyped key": (["trainig.steps=3"], ["no option trainig.steps", "did you mean training.steps"]),
+    "mistyped key below": (["training.stepz=3"], ["did you mean training.steps"]),
+    "mistyped key of a node": (["+generator.widht=3"], ["generator.widht", "did you mean width"]),
+    "mistyped term": (["~loss.stile"], ["loss.stile"]),
+    "unknown experiment": (["experiment=smok"], ["experiment/smok", "quickstart"]),
+    "unknown formula": (["loss.adversarial.formula=hing"], ["loss.adversarial.formula=hing", "hinge"]),
+    "negative weight": (["loss.tv.weight=-1"], ["loss.tv.weight=-1"]),
+    "foreign target": (["generator._target_=os.system"], ["generator._target_=os.system", "gan_style."]),
+    "crop larger than picture": (["data.size=100"], ["data.resize=[48, 64]", "data.size=100"]),
+    "crop smaller than patch": (["data.size=32", "data.resize=[32,32]"], ["34 pixels", "discriminator"]),
+    "missing weights file": (["perceptual.weights={tmp}/none.pth"], ["perceptual.weights=", "no such file"]),
+    "weights that are text": (
+        ["perceptual.weights={tmp}/text/a.jpg"],
+        ["perceptual.weights=", "not a readable weights file"],
+    ),
+    "unknown device": (["runtime.device=warp"], ["runtime.device=warp"]),
+    "output below a file": (["run.root={tmp}/text/a.jpg"], ["run.root", "cannot write"]),
+    "unknown demo set": (["data.style=demo:styles/cubism"], ["demo:styles/cubism", "demo:styles/mosaic"]),
+    "unknown tracking": (["tracking.wandb=yes please"], ["tracking.wandb=yes please", "offline"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_named_in_the_users_words_and_leaves_nothing(gan_style, tmp_path, case):
+    for folder in ("empty", "text", "mixed", "cut"):
+        (tmp_path / folder).mkdir()
+    for name in ("text/a.jpg", "text/b.png", "mixed/fake.jpg"):
+        (tmp_path / name).write_text("no picture at all")
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "mixed" / "good.png")
+    Image.effect_noise((200, 200), 60).save(tmp_path / "cut" / "cut.jpg")
+    (tmp_path / "cut" / "cut.jpg").write_bytes((tmp_path / "cut" / "cut.jpg").read_bytes()[:3000])
+    options, words = BAD_INPUT[case]
+    outcome = gan_style(
+        "train", *SMOKE, f"run.root={tmp_path}/runs", *(option.format(tmp=tmp_path) for option in options)
+    )
+    assert outcome.status == 2
+    assert "Traceback" not in outcome.err
+    for word in words:
+        assert word in outcome.err + outcome.out
+    assert not list(tmp_path.glob("runs/*/checkpoints/*"))
+
+
+def test_missing_options_are_named(gan_style):
+    outcome = gan_style("train", "experiment=monet")
+    assert outcome.status == 2
+    assert "data.content=... is missing" in outcome.err
+
+
+def test_weights_that_cannot_be_downloaded_name_the_file_its_place_and_the_alternative(
+    gan_style, tmp_path, monkeypatch
+):
+    def no_network(*_: object, **__: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    outcome = gan_style("train", "experiment=smoke", "perceptual=vgg19", f"run.root={tmp_path}")
+    assert outcome.status == 2
+    for word in ("vgg19-dcbb9e9d.pth", str(tmp_path / "hub" / "checkpoints"), "perceptual=compact"):
+        assert word in outcome.err
+
+
+def test_an_unwritable_value_of_hydras_grammar_is_taken_as_it_stands(gan_style, tmp_path):
+    folder = tmp_path / "my photos (1), old"
+    folder.mkdir()
+    for number in range(2):
+        Image.effect_noise((80, 80), 60).convert("RGB").save(folder / f"{number}.png")
+    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", f"data.content={folder}")
+    assert outcome.status == 0, outcome.err
+
+
+def test_killed_at_any_moment_and_started_again_a_run_ends_as_if_nothing_had_happened(tmp_path):
+    command = [sys.executable, "-m", "gan_style.commands.train", *SMOKE, f"run.root={tmp_path}", "training.steps=24"]
+    rng = random.Random(0)
+    kills, finished = 0, False
+    for _ in range(12):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        metrics = tmp_path / "smoke" / "metrics.jsonl"
+        written = metrics.stat().st_size if metrics.exists() else 0
+        deadline = time.monotonic() + 120
+        while kills < 4 and process.poll() is None and time.monotonic() < deadline:
+            if metrics.exists() and metrics.stat().st_size > written:  # it has begun to train
+                time.sleep(rng.uniform(0.0, 0.4))
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.005)
+        _, errors = process.communicate(timeout=120)
+        if process.returncode == 0:
+            finished = True
+            break
+        assert process.returncode == -signal.SIGKILL, errors
+        kills += 1
+    assert finished
+    assert kills >= 1
+    assert steps_in(tmp_path / "smoke" / "metrics.jsonl") == list(range(1, 25))
+    assert read_generator(tmp_path / "smoke" / "generator.safetensors")[1]["step"] == 24
+    assert load_generator(tmp_path / "smoke", torch.device("cpu")) is not None
