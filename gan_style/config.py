@@ -88,7 +88,9 @@ def _nearest(word: str, known: list[str]) -> str:
 
 def plain(node: Any) -> Any:
     """A config as plain containers, interpolations resolved; the form that is shown, saved and compared."""
-    return OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig | ListConfig) else node
+    if not isinstance(node, DictConfig | ListConfig):
+        return node
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
 
 
 def to_yaml(content: Mapping[str, Any]) -> str:
@@ -117,16 +119,22 @@ def command(name: str) -> Callable[[Callable[[DictConfig], int | None]], Callabl
     """
 
     def decorate(function: Callable[[DictConfig], int | None]) -> Callable[[], None]:
-        statuses: list[int] = []
-
-        def job(cfg: DictConfig) -> None:
-            with _errors_in_words(name, statuses):
-                statuses.append(function(cfg) or 0)
-
         def main() -> None:
-            sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
-            with _errors_in_words(name, statuses):
-                hydra.main(config_path=str(CONFIG_PATH), config_name=name, version_base="1.3")(job)()
+            statuses: list[int] = []  # one for each job of a sweep, else a single one
+            in_full = os.environ.get(_FULL) == "1"
+            os.environ[_FULL] = "1"  # otherwise Hydra prints its own words and exits before we are asked
+
+            def job(cfg: DictConfig) -> None:
+                with _errors_in_words(name, statuses, in_full):
+                    statuses.append(function(cfg) or 0)
+
+            sweeping = {"-m", "--multirun"} & set(sys.argv)
+            sys.argv[1:] = [_quoted(argument, sweeping=bool(sweeping)) for argument in sys.argv[1:]]
+            try:
+                with _errors_in_words(name, statuses, in_full):
+                    hydra.main(config_path=str(CONFIG_PATH), config_name=name, version_base="1.3")(job)()
+            finally:
+                os.environ[_FULL] = "1" if in_full else "0"
             sys.exit(max(statuses, default=0))
 
         main.__doc__ = function.__doc__
@@ -136,34 +144,33 @@ def command(name: str) -> Callable[[Callable[[DictConfig], int | None]], Callabl
 
 
 @contextmanager
-def _errors_in_words(name: str, statuses: list[int]) -> Iterator[None]:
-    """Turn what the block raises into a message on stderr and a status."""
-    shown_in_full = os.environ.get(_FULL) == "1"
-    os.environ[_FULL] = "1"  # otherwise Hydra prints its own words and exits before we are asked
+def _errors_in_words(name: str, statuses: list[int], in_full: bool) -> Iterator[None]:
+    """Turn what the block raises into a message on stderr and a status; with ``in_full`` let it pass."""
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
         words = _words(name, error)
-        if words is None or shown_in_full:
+        if words is None or in_full:
             raise
         print(f"gan-style {name}: {words[0]}", file=sys.stderr)
         statuses.append(words[1])
-    finally:
-        if not shown_in_full:
-            os.environ.pop(_FULL, None)
 
 
-def _quoted(argument: str) -> str:
-    """key=value as Hydra can read it: a value that its grammar refuses, such as "my photo (1).jpg", gets quotes."""
+def _quoted(argument: str, *, sweeping: bool = False) -> str:
+    """key=value as Hydra can read it: a value that its grammar refuses, such as "my photo (1).jpg", gets quotes.
+
+    So does, outside of a sweep, a value with commas, which Hydra would take for several values.
+    """
     if argument.startswith("-") or "=" not in argument:
         return argument
     try:
-        OverridesParser.create().parse_override(argument)
+        if sweeping or not OverridesParser.create().parse_override(argument).is_sweep_override():
+            return argument
     except HydraException:
-        key, value = argument.split("=", 1)
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"{key}='{escaped}'"
-    return argument
+        pass
+    key, value = argument.split("=", 1)
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 def _words(name: str, error: BaseException) -> tuple[str, int] | None:

@@ -54,6 +54,7 @@ def main(cfg: DictConfig) -> int:
     if saved is not None and saved["state"]["step"] >= cfg.training.steps:
         print(f"{folder} is finished: {saved['state']['step']} steps; a larger training.steps goes on")
         return 0
+    torch.manual_seed(cfg.training.seed)
     objective, perceptual_scales = _objective(cfg), saved["scales"] if saved else None
     pictures = _pictures(cfg)
     placed(objective.perceptual, device)

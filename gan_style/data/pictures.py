@@ -49,12 +49,16 @@ class UnreadablePictures:
         self.option, self.total, self.limit = option, total, limit
         self.names: set[str] = set()
 
-    def report(self, name: str, reason: str) -> None:
-        """Count one unreadable picture; ValueError when more than the allowed share of the set cannot be read."""
-        if name in self.names:
-            return
-        self.names.add(name)
-        warnings.warn(f"{reason}; passed over ({len(self.names)} so far in {self.option})", stacklevel=2)
+    def report(self, *problems: tuple[str, str]) -> None:
+        """Count unreadable pictures, each (name, reason); ValueError when more than the allowed share of the set is."""
+        for name, reason in problems:
+            if name not in self.names:
+                self.names.add(name)
+                warnings.warn(f"{reason}; passed over ({len(self.names)} so far in {self.option})", stacklevel=2)
+        if problems:
+            self._check(problems[-1][1])
+
+    def _check(self, reason: str) -> None:
         if len(self.names) == self.total:
             raise ValueError(f"{self.option}: none of its {self.total} pictures can be read; the last: {reason}")
         if len(self.names) > self.limit * self.total:
@@ -97,10 +101,9 @@ class PictureSet:
     def _decode_all(self) -> list[Tensor]:
         with ThreadPoolExecutor(max_workers=max(1, min(8, torch.get_num_threads()))) as pool:
             results = list(pool.map(self._decode_or_error, self.paths))
-        for path, result in zip(self.paths, results, strict=True):
-            if isinstance(result, UnreadablePictureError):
-                self.watch.report(str(path), str(result))
-        good = [(path, r) for path, r in zip(self.paths, results, strict=True) if isinstance(r, Tensor)]
+        pairs = list(zip(self.paths, results, strict=True))
+        self.watch.report(*((str(path), str(r)) for path, r in pairs if isinstance(r, UnreadablePictureError)))
+        good = [(path, r) for path, r in pairs if isinstance(r, Tensor)]
         self.paths = [path for path, _ in good]
         return [picture for _, picture in good]
 

@@ -40,7 +40,7 @@ class Pictures:
             try:
                 yield from load([path], self.style_short_side, device)
             except UnreadablePictureError as error:
-                self.style.watch.report(str(path), str(error))
+                self.style.watch.report((str(path), str(error)))
 
 
 def open_pictures(

@@ -82,7 +82,7 @@ class Loop:
 
     def _report_unreadable(self, batch: Batch) -> None:
         for option, name, reason in batch.unreadable:
-            self.watches[option].report(name, reason)
+            self.watches[option].report((name, reason))
 
     def _log(self, step: int, values: dict[str, float]) -> None:
         values["learning_rate"] = self.state.generator_optimiser.param_groups[0]["lr"]

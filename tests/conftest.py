@@ -1,0 +1,94 @@
+"""Small builders that several test files share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor
+
+from gan_style.data.stream import Batch
+from gan_style.losses.adversarial import Adversarial
+from gan_style.losses.objective import Objective, content_layers, style_layers
+from gan_style.losses.perceptual import MEAN, PAIRED, Content, GramStyle
+from gan_style.losses.regular import SquaredVariation
+from gan_style.models.discriminator import PatchDiscriminator
+from gan_style.models.generator import ResnetGenerator
+from gan_style.models.perceptual import compact
+from gan_style.training.ema import Ema
+from gan_style.training.schedule import Schedule
+from gan_style.training.state import TrainState
+
+settings.register_profile("house", deadline=None, max_examples=30, derandomize=True, database=None)
+settings.load_profile("house")
+
+torch.set_num_threads(1)  # tiny networks: threads would only wait for each other, and sums keep their order
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    """Uniform in [-1, 1]."""
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2.0 - 1.0
+
+
+@pytest.fixture(name="noise")
+def noise_fixture() -> Callable[..., Tensor]:
+    return noise
+
+
+@pytest.fixture
+def make_batch() -> Callable[..., Batch]:
+    """A batch of uint8 noise of the given seed."""
+
+    def make(seed: int = 0, count: int = 2, size: int = 24) -> Batch:
+        shape, random = (count, 3, size, size), torch.Generator().manual_seed(seed)
+        content, style = (torch.randint(0, 256, shape, dtype=torch.uint8, generator=random) for _ in range(2))
+        return Batch(content, style, [])
+
+    return make
+
+
+@pytest.fixture
+def make_objective() -> Callable[..., Objective]:
+    """Content, style and total variation over a small random network; more terms by name, or None to leave one out."""
+
+    def make(*, style_target: str = PAIRED, **terms: Any) -> Objective:
+        torch.manual_seed(3)
+        default = {
+            "adversarial": Adversarial(weight=0.5),
+            "content": Content(weight=1.0, layers=["relu2_1"]),
+            "style": GramStyle(weight=1.0, layers=["relu1_1", "relu2_1"], target=style_target),
+            "tv": SquaredVariation(weight=0.1),
+        }
+        kept = {name: term for name, term in (default | terms).items() if term is not None}
+        layers = [*content_layers(kept.values()), *style_layers(kept.values())]
+        objective = Objective(kept, compact(layers=layers, weights="random"))
+        if MEAN in objective.fixed_targets:
+            objective.set_style(MEAN, [noise(1, 3, 24, 24, seed=5), noise(1, 3, 32, 20, seed=6)])
+        return objective
+
+    return make
+
+
+@pytest.fixture
+def make_state() -> Callable[..., TrainState]:
+    """Tiny networks with Adam; keyword arguments replace fields of the state."""
+
+    def make(
+        *, seed: int = 0, adversarial: bool = True, optimiser: Any = torch.optim.Adam, **fields: Any
+    ) -> TrainState:
+        torch.manual_seed(seed)
+        generator = ResnetGenerator(width=4, blocks=1)
+        discriminator = PatchDiscriminator(receptive_field=16, width=4) if adversarial else None
+        default = {
+            "generator": generator,
+            "discriminator": discriminator,
+            "ema": Ema(generator, 0.99),
+            "generator_optimiser": optimiser(generator.parameters(), lr=1e-3),
+            "discriminator_optimiser": optimiser(discriminator.parameters(), lr=1e-3) if discriminator else None,
+            "schedule": Schedule("linear", 8, 0.25),
+            "random": torch.Generator().manual_seed(seed),
+        }
+        return TrainState(**(default | fields))
+
+    return make

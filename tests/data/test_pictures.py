@@ -1,0 +1,276 @@
+"""gan_style/data/pictures.py: from what the user names to pictures, with what cannot be read named and counted."""
+
+import re
+import warnings
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from gan_style.data.pictures import PictureSet, UnreadablePictures, find_pictures, held_out_split
+from gan_style.images import UnreadablePictureError, decode
+
+
+def plain(path: Path, colour: int = 0, size: tuple[int, int] = (6, 4)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (colour, colour, colour)).save(path)
+    return path
+
+
+def broken(path: Path) -> Path:
+    path.write_bytes(b"this is not a picture")
+    return path
+
+
+# What the user names
+
+
+def test_a_folder_names_all_pictures_below_it_but_the_hidden(tmp_path: Path) -> None:
+    expected = sorted(plain(tmp_path / name) for name in ("b.png", "a.jpg", "deep/c.png"))
+    plain(tmp_path / ".hidden.png")
+    (tmp_path / "notes.txt").touch()
+    assert find_pictures(str(tmp_path), "data.content") == expected
+
+
+def test_a_pattern_names_the_pictures_that_match_it(tmp_path: Path) -> None:
+    for name in ("a1.png", "a2.jpg", "b1.png", "deep/a3.png"):
+        plain(tmp_path / name)
+    (tmp_path / "a4.txt").touch()
+    (tmp_path / "a5.png").mkdir()
+    found = find_pictures(str(tmp_path / "a*"), "data.content")
+    assert found == [tmp_path / "a1.png", tmp_path / "a2.jpg"]
+
+
+def test_a_pattern_with_two_stars_reaches_below(tmp_path: Path) -> None:
+    expected = sorted(plain(tmp_path / name) for name in ("a.png", "deep/er/b.png"))
+    plain(tmp_path / "c.jpg")
+    assert find_pictures(str(tmp_path / "**" / "*.png"), "data.content") == expected
+
+
+def test_a_single_picture_names_itself(tmp_path: Path) -> None:
+    path = plain(tmp_path / "a.png")
+    assert find_pictures(str(path), "data.content") == [path]
+
+
+def test_names_with_brackets_are_taken_as_they_are(tmp_path: Path) -> None:
+    path = plain(tmp_path / "holiday [2]" / "a[1].png")
+    assert find_pictures(str(path), "data.content") == [path]
+    assert find_pictures(str(path.parent), "data.content") == [path]
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = plain(tmp_path / "pictures" / "a.png")
+    assert find_pictures("~/pictures", "data.content") == [path]
+    assert find_pictures("~/pictures/*.png", "data.content") == [path]
+
+
+def test_several_names_are_put_together_in_their_order(tmp_path: Path) -> None:
+    b, a, c = (plain(tmp_path / name) for name in ("b.png", "deep/a.png", "c.png"))
+    found = find_pictures([str(c), str(tmp_path / "deep"), str(tmp_path / "b*")], "data.content")
+    assert found == [c, a, b]
+
+
+def test_a_picture_that_two_names_reach_is_in_the_set_once(tmp_path: Path) -> None:
+    """Else an unreadable one counts once among a total of two, and "none can be read" is never noticed."""
+    a, b = plain(tmp_path / "a.png"), plain(tmp_path / "b.png")
+    assert find_pictures([str(b), str(tmp_path), str(tmp_path / "*.png")], "data.content") == [b, a]
+
+
+@pytest.mark.parametrize(("name", "count"), [("demo:styles", 4), ("demo:styles/mosaic", 1)])
+def test_demo_styles_are_readable_pictures(name: str, count: int) -> None:
+    found = find_pictures(name, "data.style")
+    assert len(found) >= count
+    assert decode(found[0], short_side=16).shape[0] == 3
+
+
+@pytest.mark.parametrize("name", ["demo:photos", "demo:heldout"])
+def test_demo_photographs_are_readable_pictures(name: str) -> None:
+    pytest.importorskip("skimage")
+    assert all(decode(path, short_side=16).shape[0] == 3 for path in find_pictures(name, "data.content"))
+
+
+def test_the_held_out_demo_photographs_are_none_of_the_training_ones() -> None:
+    pytest.importorskip("skimage")
+    assert not set(find_pictures("demo:photos", "a")) & set(find_pictures("demo:heldout", "b"))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda folder: str(folder), "there is no picture in this folder"),
+        (lambda folder: str(folder / "missing"), "there is no such folder or file"),
+        (lambda folder: str(folder / "*.png"), "no picture matches this pattern"),
+        (lambda _: "demo:nothing", r"demo:nothing.*demo:photos.*demo:styles/mosaic"),
+        (lambda _: "demo:styles/nothing", r"demo:styles/nothing.*demo:styles/mosaic"),
+        (lambda folder: [str(plain(folder / "good" / "a.png")), str(folder / "missing")], "missing.*no such folder"),
+        (lambda _: [], r"\w+"),
+    ],
+    ids=["empty folder", "missing", "pattern without match", "demo", "demo style", "one of a list", "empty list"],
+)
+def test_naming_no_picture_is_an_error_that_names_the_option(
+    tmp_path: Path, make: Callable[[Path], str | list[str]], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"(?s)data\.content.*{reason}"):
+        find_pictures(make(tmp_path), "data.content")
+
+
+# Counting what cannot be read
+
+
+def test_each_unreadable_picture_is_warned_of_once_by_name() -> None:
+    watch = UnreadablePictures("data.content", total=100, limit=0.5)
+    with pytest.warns(UserWarning) as caught:
+        for name in ("a.jpg", "b.jpg", "a.jpg", "a.jpg", "b.jpg"):
+            watch.report((name, f"cannot read {name}: truncated"))
+        watch.report(("b.jpg", "cannot read b.jpg"), ("c.jpg", "cannot read c.jpg: truncated"))
+        watch.report()
+    texts = [str(warning.message) for warning in caught]
+    assert [re.search(r"\w\.jpg", text)[0] for text in texts] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert all("truncated" in text and "data.content" in text for text in texts)
+    assert watch.names == {"a.jpg", "b.jpg", "c.jpg"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("limit", "allowed"), [(0.0, 0), (0.25, 2), (0.3, 2), (0.5, 4)])
+def test_more_than_the_allowed_share_stops_the_run(limit: float, allowed: int) -> None:
+    watch = UnreadablePictures("data.content", total=8, limit=limit)
+    problems = [(f"{number}.jpg", "cut off") for number in range(allowed)]
+    watch.report(*problems)
+    for problem in problems:  # again: nothing new
+        watch.report(problem)
+    with pytest.raises(ValueError, match=rf"data\.content: {allowed + 1} of 8 pictures.*max_unreadable={limit:g}"):
+        watch.report(("one too many.jpg", "cut off"))
+
+
+def test_of_many_at_once_all_are_named_before_the_run_stops() -> None:
+    watch = UnreadablePictures("data.content", total=4, limit=0.0)
+    with pytest.warns(UserWarning) as caught, pytest.raises(ValueError, match=r"data\.content: 3 of 4 pictures"):
+        watch.report(("a.jpg", "a is cut"), ("b.jpg", "b is cut"), ("c.jpg", "c is cut"))
+    assert [str(warning.message)[0] for warning in caught] == ["a", "b", "c"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_set_of_which_nothing_can_be_read_stops_the_run_whatever_is_allowed() -> None:
+    watch = UnreadablePictures("data.style", total=2, limit=1.0)
+    watch.report(("a.jpg", "cut off"))
+    with pytest.raises(ValueError, match=r"data\.style: none of its 2 pictures can be read.*why this one"):
+        watch.report(("b.jpg", "why this one"))
+
+
+# Sets of pictures
+
+CACHE, NO_CACHE = 1e9, 0
+
+
+def picture_set(paths: list[Path], cache_bytes: float, *, limit: float = 0.5, short_side: int = 8) -> PictureSet:
+    watch = UnreadablePictures("data.content", len(paths), limit)
+    return PictureSet(paths, short_side=short_side, cache_bytes=cache_bytes, watch=watch)
+
+
+def test_cached_and_lazy_give_the_same_pictures(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    paths = []
+    for number, (height, width) in enumerate([(8, 8), (30, 17), (5, 40)]):
+        pixels = torch.randint(0, 256, (height, width, 3), generator=generator, dtype=torch.uint8).numpy()
+        paths.append(tmp_path / f"{number}.{('png', 'jpg', 'webp')[number]}")
+        Image.fromarray(pixels).save(paths[-1])
+    cached, lazy = picture_set(paths, CACHE), picture_set(paths, NO_CACHE)
+    assert (cached.cached, lazy.cached) == (True, False)
+    assert len(cached) == len(lazy) == 3
+    for number, path in enumerate(paths):
+        assert torch.equal(cached[number], lazy[number])
+        assert torch.equal(lazy[number], decode(path, short_side=8))
+        assert min(cached[number].shape[1:]) == 8
+
+
+def test_the_cache_is_used_only_where_the_set_fits(tmp_path: Path) -> None:
+    paths = [plain(tmp_path / f"{number}.png") for number in range(4)]
+    likely = 4 * 8 * 12 * 3  # bytes of four RGB pictures of 8 x 12
+    assert picture_set(paths, likely).cached
+    assert not picture_set(paths, likely - 1).cached
+
+
+def with_two_broken(folder: Path) -> list[Path]:
+    """Numbers 0 to 5, each the grey of 40 times its number; 1 and 4 cannot be read."""
+    paths = [plain(folder / f"{number}.png", 40 * number) for number in range(6)]
+    return [broken(path) if number in (1, 4) else path for number, path in enumerate(paths)]
+
+
+def test_cached_the_unreadable_are_left_out_and_names_still_fit(tmp_path: Path) -> None:
+    paths = with_two_broken(tmp_path)
+    with pytest.warns(UserWarning) as caught:
+        pictures = picture_set(paths, CACHE)
+    assert sorted(Path(name).name for name in pictures.watch.names) == ["1.png", "4.png"]
+    assert len(caught) == 2
+    assert [path.name for path in pictures.paths] == ["0.png", "2.png", "3.png", "5.png"]
+    assert len(pictures) == 4
+    for number, path in enumerate(pictures.paths):
+        assert pictures[number].unique().tolist() == [40 * int(path.stem)]
+
+
+def test_lazy_an_unreadable_one_raises_and_no_neighbour_comes_in_its_place(tmp_path: Path) -> None:
+    pictures = picture_set(with_two_broken(tmp_path), NO_CACHE)
+    assert len(pictures) == 6
+    for number, path in enumerate(pictures.paths):
+        if number in (1, 4):
+            with pytest.raises(UnreadablePictureError, match=path.name):
+                pictures[number]
+        else:
+            assert pictures[number].unique().tolist() == [40 * int(path.stem)]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("limit", "stops"), [(0.3, True), (0.34, False)])
+def test_cached_too_many_unreadable_stop_the_run_at_once(tmp_path: Path, limit: float, stops: bool) -> None:
+    paths = with_two_broken(tmp_path)  # 2 of 6
+    if stops:
+        with pytest.raises(ValueError, match=r"data\.content: 2 of 6 pictures cannot be read"):
+            picture_set(paths, CACHE, limit=limit)
+    else:
+        assert len(picture_set(paths, CACHE, limit=limit)) == 4
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_cached_none_can_be_read(tmp_path: Path) -> None:
+    paths = [broken(tmp_path / "a.png"), broken(tmp_path / "b.png")]
+    with pytest.raises(ValueError, match=r"data\.content: none of its 2 pictures can be read"):
+        picture_set(paths, CACHE, limit=1.0)
+
+
+def test_readable_pictures_are_not_warned_of(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        picture_set([plain(tmp_path / "a.png")], CACHE)
+
+
+# Held out
+
+
+@given(total=st.integers(0, 200), count=st.integers(0, 60))
+def test_held_out_pictures_are_apart_from_training_and_of_the_right_count(total: int, count: int) -> None:
+    paths = [Path(f"{number:03d}.png") for number in range(total)]
+    training, held_out = held_out_split(paths, count)
+    assert len(held_out) == min(count, total // 5)
+    assert sorted([*training, *held_out]) == paths  # nothing lost, nothing twice
+    assert training == sorted(training)
+    assert held_out == sorted(held_out)
+
+
+@given(total=st.integers(10, 200), count=st.integers(2, 40))
+def test_held_out_pictures_are_evenly_spread(total: int, count: int) -> None:
+    _, held_out = held_out_split([Path(str(number)) for number in range(total)], count)
+    numbers = [int(path.name) for path in held_out]
+    pace = total / len(numbers)
+    assert all(abs(after - before - pace) <= 1 for before, after in pairwise(numbers))
+    assert abs(numbers[0] - (total - 1 - numbers[-1])) <= 1  # the ends are treated alike
+
+
+def test_the_split_is_the_same_every_time() -> None:
+    paths = [Path(str(number)) for number in range(37)]
+    assert held_out_split(paths, 5) == held_out_split(paths, 5)

@@ -1,0 +1,303 @@
+"""gan_style/data/stream.py: crops, and a stream of pairs that follows from (seed, position) alone."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gan_style.data.pictures import PictureSet, UnreadablePictures
+from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches, collate
+
+# Crops
+
+
+def two_ramps(height: int, width: int) -> Tensor:
+    """Red rises by 2 a column, green by 2 a row."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([2 * x, 2 * y, 0 * x]).to(torch.uint8)
+
+
+def slopes(crop: Tensor) -> tuple[float, float]:
+    """How fast red rises by columns and green by rows, away from the border."""
+    inner = crop[:, 3:-3, 3:-3].float()
+    across = (inner[0, :, -1] - inner[0, :, 0]).mean() / (inner.shape[2] - 1)
+    down = (inner[1, -1, :] - inner[1, 0, :]).mean() / (inner.shape[1] - 1)
+    return across.item(), down.item()
+
+
+@pytest.mark.parametrize("shape", [(100, 120), (120, 60), (64, 64), (17, 90), (1, 9), (9, 1)])
+@pytest.mark.parametrize(("size", "resize"), [(32, (32, 32)), (32, (40, 90)), (7, (7, 300))])
+def test_a_crop_is_a_square_of_the_given_size(shape: tuple[int, int], size: int, resize: tuple[int, int]) -> None:
+    rng = random.Random(0)
+    for _ in range(5):
+        crop = Crop(size, resize)(two_ramps(*shape), rng)
+        assert crop.shape == (3, size, size)
+        assert crop.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("shape", [(100, 120), (120, 100), (60, 120), (125, 50)])
+@pytest.mark.parametrize("short", [32, 40, 50, 64, 130])
+def test_a_crop_is_scaled_alike_in_both_directions_and_never_squashed(shape: tuple[int, int], short: int) -> None:
+    """A slope of 2 a pixel becomes 2 / factor in both directions, wherever the crop lies."""
+    rng = random.Random(short)
+    expected = 2 * min(shape) / short
+    whole_pixels = 0.5 / (32 * min(shape) / short)  # a crop is cut at whole pixels of the picture, then scaled
+    for _ in range(5):
+        across, down = slopes(Crop(32, (short, short), flip=False)(two_ramps(*shape), rng))
+        assert across == pytest.approx(down, abs=0.05)  # the border pixels are rounded to whole bytes
+        assert across == pytest.approx(expected, rel=whole_pixels + 0.03)
+
+
+def test_without_scaling_a_crop_is_a_part_of_the_picture_exactly() -> None:
+    crop = Crop(16, (50, 50), flip=False)(two_ramps(50, 80), random.Random(3))
+    left, top = crop[0, 0, 0].item() // 2, crop[1, 0, 0].item() // 2
+    assert torch.equal(crop, two_ramps(50, 80)[:, top : top + 16, left : left + 16])
+
+
+def test_small_pictures_are_scaled_up_to_fill_the_crop() -> None:
+    crop = Crop(64, (64, 64), flip=False)(two_ramps(10, 10), random.Random(0))
+    assert crop.shape == (3, 64, 64)
+    assert slopes(crop) == pytest.approx((2 * 10 / 64, 2 * 10 / 64), abs=0.05)
+    assert crop[0].max() == 18  # the whole picture is in it: 2 * 9 at its right border
+
+
+@pytest.mark.parametrize("picture", [0, 77, 255])
+def test_scaling_keeps_a_plain_colour(picture: int) -> None:
+    plain = torch.full((3, 23, 31), picture, dtype=torch.uint8)
+    assert Crop(16, (16, 90))(plain, random.Random(1)).unique().tolist() == [picture]
+
+
+def test_the_short_side_is_drawn_from_the_whole_range() -> None:
+    rng, crop = random.Random(0), Crop(32, (40, 80), flip=False)
+    factors = [2 / slopes(crop(two_ramps(100, 120), rng))[0] for _ in range(200)]
+    assert min(factors) == pytest.approx(0.4, abs=0.02)
+    assert max(factors) == pytest.approx(0.8, abs=0.03)
+    assert np.mean(factors) == pytest.approx(0.6, abs=0.04)  # uniform: sd of the mean 0.008
+
+
+def test_every_part_of_the_picture_can_be_drawn() -> None:
+    rng, crop = random.Random(0), Crop(20, (50, 50), flip=False)
+    corners = [crop(two_ramps(50, 120), rng)[:2, 0, 0].tolist() for _ in range(300)]
+    lefts, tops = ({value // 2 for value in values} for values in zip(*corners, strict=True))
+    assert tops == set(range(31))
+    assert (min(lefts), max(lefts)) == (0, 100)
+
+
+def test_half_of_the_crops_are_flipped_left_to_right() -> None:
+    rng, crop = random.Random(0), Crop(32, (32, 32))
+    flipped = sum(slopes(crop(two_ramps(32, 32), rng))[0] < 0 for _ in range(400))
+    assert 150 <= flipped <= 250  # five standard deviations
+    assert all(slopes(crop(two_ramps(32, 32), rng))[1] > 0 for _ in range(20))  # never upside down
+
+
+def test_nothing_is_flipped_where_that_is_off() -> None:
+    rng, crop = random.Random(0), Crop(32, (32, 32), flip=False)
+    assert all(torch.equal(crop(two_ramps(32, 32), rng), two_ramps(32, 32)) for _ in range(30))
+
+
+# The stream
+
+
+def colour_set(
+    folder: Path, role: str, count: int, *, broken: tuple[int, ...] = (), cache_bytes: float = 1e9
+) -> PictureSet:
+    """Pictures of one colour: red tells the number, the rest is noise enough to tell crops apart."""
+    paths = [folder / f"{role}{number}.png" for number in range(count)]
+    for number, path in enumerate(paths):
+        pixels = np.random.default_rng(number).integers(0, 256, (12, 18, 3), np.uint8)
+        pixels[..., 0] = number
+        Image.fromarray(pixels).save(path)
+        if number in broken:
+            path.write_bytes(path.read_bytes()[:60])
+    watch = UnreadablePictures(f"data.{role}", count, 1.0)
+    return PictureSet(paths, short_side=12, cache_bytes=cache_bytes, watch=watch)
+
+
+def number_of(crop: Tensor) -> int:
+    (number,) = crop[0].unique().tolist()
+    return number
+
+
+@pytest.fixture
+def make_stream(tmp_path: Path) -> Callable[..., PairStream]:
+    def make(seed: int = 0, content: int = 7, style: int = 3, **options: object) -> PairStream:
+        sets = colour_set(tmp_path, "content", content, **options), colour_set(tmp_path, "style", style)
+        crop = Crop(8, (8, 12))
+        return PairStream(*sets, content_crop=crop, style_crop=crop, seed=seed)
+
+    return make
+
+
+MakeStream = Callable[..., PairStream]
+
+
+def collected(stream: PairStream, first: int, last: int, *, workers: int = 0, batch: int = 3) -> list[Batch]:
+    positions = Positions(first_step=first, last_step=last, batch=batch)
+    return list(batches(stream, positions, workers=workers, pin_memory=False))
+
+
+def same(a: list[Batch], b: list[Batch]) -> bool:
+    return len(a) == len(b) and all(
+        torch.equal(x.content, y.content) and torch.equal(x.style, y.style) and x.unreadable == y.unreadable
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_a_batch_is_of_crops_as_bytes(make_stream: MakeStream) -> None:
+    (batch,) = collected(make_stream(), 0, 1, batch=4)
+    assert batch.content.shape == batch.style.shape == (4, 3, 8, 8)
+    assert batch.content.dtype == batch.style.dtype == torch.uint8
+    assert batch.unreadable == []
+
+
+def test_an_item_follows_from_seed_and_position_alone(make_stream: MakeStream) -> None:
+    one, two = make_stream(seed=5), make_stream(seed=5)
+    forwards = [one[position] for position in range(20)]
+    random.seed(123)
+    torch.manual_seed(123)
+    backwards = [two[position] for position in reversed(range(20))]
+    for (content, style, _), (other_content, other_style, _) in zip(forwards, reversed(backwards), strict=True):
+        assert torch.equal(content, other_content)
+        assert torch.equal(style, other_style)
+
+
+def test_workers_do_not_change_the_stream(make_stream: MakeStream) -> None:
+    alone, with_workers = (collected(make_stream(), 0, 6, workers=workers) for workers in (0, 2))
+    assert len(alone) == 6
+    assert same(alone, with_workers)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_started_in_the_middle_goes_on_as_if_never_stopped(make_stream: MakeStream, workers: int) -> None:
+    whole = collected(make_stream(), 0, 8)
+    assert same(collected(make_stream(), 5, 8, workers=workers), whole[5:])
+
+
+def test_cached_and_lazy_sets_give_the_same_stream(make_stream: MakeStream) -> None:
+    assert same(collected(make_stream(cache_bytes=1e9), 0, 4), collected(make_stream(cache_bytes=0), 0, 4))
+
+
+def test_different_seeds_give_different_streams(make_stream: MakeStream) -> None:
+    one, two = (collected(make_stream(seed=seed), 0, 4) for seed in (0, 1))
+    orders = [[number_of(crop) for batch in stream for crop in batch.content] for stream in (one, two)]
+    assert orders[0] != orders[1]
+    assert not any(torch.equal(a.content, b.content) for a, b in zip(one, two, strict=True))
+
+
+def test_the_batch_size_only_cuts_the_stream_differently(make_stream: MakeStream) -> None:
+    by_two, by_three = collected(make_stream(), 0, 6, batch=2), collected(make_stream(), 0, 4, batch=3)
+    assert torch.equal(torch.cat([b.content for b in by_two]), torch.cat([b.content for b in by_three]))
+
+
+def test_each_epoch_visits_each_picture_exactly_once_in_an_order_of_its_own(make_stream: MakeStream) -> None:
+    stream = make_stream(content=7, style=3)
+    content = [number_of(stream[position][0]) for position in range(28)]
+    style = [number_of(stream[position][1]) for position in range(27)]
+    content_epochs = [content[start : start + 7] for start in range(0, 28, 7)]
+    style_epochs = [style[start : start + 3] for start in range(0, 27, 3)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in content_epochs)
+    assert all(sorted(epoch) == list(range(3)) for epoch in style_epochs)
+    assert len({tuple(epoch) for epoch in content_epochs}) == 4
+    assert len({tuple(epoch) for epoch in style_epochs}) > 1
+
+
+def test_the_order_of_the_styles_knows_nothing_of_the_contents(make_stream: MakeStream) -> None:
+    """Two sets of one size: were the orders one, every content would meet the same style in every epoch."""
+    stream = make_stream(content=5, style=5)
+    pairs = Counter((number_of(stream[p][0]), number_of(stream[p][1])) for p in range(100))
+    assert len(pairs) > 18  # 25 kinds of pair; with one order there would be 5
+
+
+def test_a_picture_is_cropped_anew_in_every_epoch(make_stream: MakeStream) -> None:
+    stream = make_stream(content=1, style=1)
+    assert not any(torch.equal(stream[0][0], stream[position][0]) for position in range(1, 5))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_loader_draws_on_no_global_random_state(make_stream: MakeStream, workers: int) -> None:
+    stream = make_stream()
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    collected(stream, 0, 3, workers=workers)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), before[2], strict=True))
+
+
+@pytest.mark.parametrize(("first", "last", "expected"), [(0, 2, [[0, 1, 2], [3, 4, 5]]), (3, 4, [[9, 10, 11]])])
+def test_positions_are_those_of_the_steps(first: int, last: int, expected: list[list[int]]) -> None:
+    positions = Positions(first_step=first, last_step=last, batch=3)
+    assert list(positions) == expected
+    assert len(positions) == len(expected)
+
+
+def test_a_finished_run_has_no_positions_left() -> None:
+    positions = Positions(first_step=5, last_step=3, batch=2)
+    assert list(positions) == []
+    assert len(positions) == 0
+
+
+def test_collate_keeps_the_problems_of_every_pair() -> None:
+    picture = torch.zeros(3, 2, 2, dtype=torch.uint8)
+    batch = collate(
+        [(picture, picture, [("o", "a", "r")]), (picture, picture, []), (picture, picture, [("o", "b", "r")])]
+    )
+    assert batch.unreadable == [("o", "a", "r"), ("o", "b", "r")]
+
+
+# Pictures that cannot be read, found on the way
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_picture_is_replaced_by_another_of_the_set_and_reported(
+    tmp_path: Path, make_stream: MakeStream, workers: int
+) -> None:
+    stream = make_stream(content=5, broken=(2,), cache_bytes=0)
+    drawn, reported = [], []
+    for batch in collected(stream, 0, 3, batch=5, workers=workers):  # three epochs of the content
+        drawn.append([number_of(crop) for crop in batch.content])
+        reported.append(batch.unreadable)
+    for epoch in drawn:
+        counts = Counter(epoch)
+        assert set(counts) == {0, 1, 3, 4}  # every good one is there, and one of them twice
+        assert sum(counts.values()) == 5
+    for problems in reported:
+        ((option, name, reason),) = problems
+        assert option == "data.content"
+        assert name == str(tmp_path / "content2.png")
+        assert name in reason
+
+
+def test_good_draws_are_the_same_with_and_without_a_broken_picture_in_the_set(make_stream: MakeStream) -> None:
+    """The broken one's neighbours stay where they are."""
+    with_broken = collected(make_stream(content=5, broken=(2,), cache_bytes=0), 0, 5, batch=1)
+    whole = collected(make_stream(content=5, cache_bytes=0), 0, 5, batch=1)
+    differing = [
+        step
+        for step, (a, b) in enumerate(zip(whole, with_broken, strict=True))
+        if not torch.equal(a.content, b.content)
+    ]
+    assert differing == [step for step, batch in enumerate(with_broken) if batch.unreadable]
+    assert len(differing) == 1
+
+
+def test_a_set_of_which_nothing_can_be_read_ends_the_stream_naming_the_option(tmp_path: Path) -> None:
+    good = colour_set(tmp_path, "content", 2)
+    bad = colour_set(tmp_path, "style", 2, broken=(0, 1), cache_bytes=0)
+    stream = PairStream(good, bad, content_crop=Crop(8, (8, 8)), style_crop=Crop(8, (8, 8)), seed=0)
+    with pytest.raises(ValueError, match=r"data\.style: 2 pictures in a row cannot be read.*style[01]\.png"):
+        stream[0]
+
+
+def test_the_message_counts_only_the_pictures_of_its_own_set(tmp_path: Path) -> None:
+    content = colour_set(tmp_path, "content", 2, broken=(0,), cache_bytes=0)
+    style = colour_set(tmp_path, "style", 2, broken=(0, 1), cache_bytes=0)
+    stream = PairStream(content, style, content_crop=Crop(8, (8, 8)), style_crop=Crop(8, (8, 8)), seed=0)
+    for position in (0, 1):  # one of the two meets the broken content first
+        with pytest.raises(ValueError, match=r"data\.style: 2 pictures in a row"):
+            stream[position]

@@ -1,0 +1,136 @@
+"""The generators: any size in, the same size and range out."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from gan_style.models.blocks import ConvNormRelu, ResidualBlock, Upsample, count_parameters, pad_to_multiple
+from gan_style.models.generator import ResnetGenerator
+
+
+@pytest.fixture(scope="module")
+def generator() -> ResnetGenerator:
+    torch.manual_seed(0)
+    return ResnetGenerator(width=4, blocks=1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (3, 2), (15, 17), (16, 16), (21, 34), (37, 5), (64, 48)])
+def test_keeps_the_size(generator, noise, size):
+    assert generator(noise(2, 3, *size)).shape == (2, 3, *size)
+
+
+@given(height=st.integers(1, 40), width=st.integers(1, 40))
+def test_keeps_any_size(height, width):
+    torch.manual_seed(0)
+    assert ResnetGenerator(width=1, blocks=0)(torch.zeros(1, 3, height, width)).shape == (1, 3, height, width)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_stays_within_the_range(noise, scale):
+    torch.manual_seed(0)
+    generator = ResnetGenerator(width=4, blocks=1)
+    for parameter in generator.parameters():
+        parameter.data *= scale
+    made = generator(noise(2, 3, 20, 20))
+    assert made.isfinite().all() and made.abs().max() <= 1.0
+    assert made.std() > 0  # it says something
+
+
+def test_a_sample_is_made_from_itself_alone(generator, noise):
+    pictures = noise(3, 3, 20, 24)
+    one_by_one = torch.cat([generator(picture[None]) for picture in pictures])
+    torch.testing.assert_close(generator(pictures), one_by_one, rtol=1e-4, atol=1e-5)
+
+
+def test_is_the_same_in_training_and_in_use(generator, noise):
+    in_use = copy.deepcopy(generator).eval()
+    assert torch.equal(generator(noise(1, 3, 20, 20)), in_use(noise(1, 3, 20, 20)))
+
+
+def test_padding_does_not_show_on_sizes_that_need_none(generator, noise):
+    """The result of a size that is a multiple of four is that of the layers alone."""
+    picture = noise(1, 3, 24, 20)
+    layers = nn.Sequential(generator.encoder, generator.blocks, generator.decoder, nn.Tanh())
+    assert torch.equal(generator(picture), layers(picture))
+
+
+def test_every_parameter_is_learned(generator, noise):
+    generator(noise(2, 3, 20, 20)).square().sum().backward()
+    silent = [name for name, parameter in generator.named_parameters() if not parameter.grad.any()]
+    generator.zero_grad()
+    assert silent == []
+
+
+def test_has_no_transposed_convolutions_and_no_batch_statistics(generator):
+    kinds = {type(module) for module in generator.modules()}
+    assert not any(issubclass(kind, nn.modules.batchnorm._BatchNorm) for kind in kinds)
+    assert not any(issubclass(kind, nn.modules.conv._ConvTransposeNd) for kind in kinds)
+    assert nn.InstanceNorm2d in kinds
+    assert not any(m.track_running_stats for m in generator.modules() if isinstance(m, nn.InstanceNorm2d))
+
+
+def parameters_by_hand(width: int, blocks: int) -> int:
+    """Kernels without biases, two numbers for each normalised channel, and the last layer's kernel with its bias."""
+
+    def layer(incoming: int, outgoing: int, kernel: int) -> int:
+        return incoming * outgoing * kernel**2 + 2 * outgoing
+
+    w = width
+    encoder = layer(3, w, 9) + layer(w, 2 * w, 3) + layer(2 * w, 4 * w, 3)
+    decoder = layer(4 * w, 2 * w, 3) + layer(2 * w, w, 3) + w * 3 * 81 + 3
+    return encoder + blocks * 2 * layer(4 * w, 4 * w, 3) + decoder
+
+
+@pytest.mark.parametrize(("width", "blocks"), [(32, 5), (16, 5), (4, 0)])
+def test_has_the_parameters_of_the_paper(width, blocks):
+    assert count_parameters(ResnetGenerator(width=width, blocks=blocks)) == parameters_by_hand(width, blocks)
+
+
+def test_rebuilds_from_its_arguments(generator, noise):
+    again = ResnetGenerator(**generator.arguments)
+    again.load_state_dict(generator.state_dict())
+    assert torch.equal(again(noise(1, 3, 20, 20)), generator(noise(1, 3, 20, 20)))
+
+
+@pytest.mark.parametrize("arguments", [{"width": 0}, {"blocks": -1}])
+def test_refuses_what_cannot_be_built(arguments):
+    (name, value), *_ = arguments.items()
+    with pytest.raises(ValueError, match=rf"generator\.{name}={value}"):
+        ResnetGenerator(**arguments)
+
+
+class TestBlocks:
+    def test_conv_norm_relu_gives_the_asked_mean_and_deviation_before_the_relu(self, noise):
+        torch.manual_seed(0)
+        block = ConvNormRelu(3, 4, 3)
+        normalised = block[1](block[0](noise(2, 3, 16, 16)))
+        torch.testing.assert_close(normalised.mean(dim=(2, 3)), torch.zeros(2, 4), rtol=0, atol=1e-5)
+        torch.testing.assert_close(normalised.var(dim=(2, 3), correction=0), torch.ones(2, 4), rtol=1e-3, atol=0)
+
+    def test_residual_block_with_a_silent_branch_is_the_identity(self, noise):
+        block = ResidualBlock(4)
+        nn.init.zeros_(block.norm.weight)
+        features = noise(2, 4, 8, 8)  # half of them negative: a ReLU after the sum would show
+        assert torch.equal(block(features), features)
+
+    def test_upsample_doubles_the_size_before_it_convolves(self, noise):
+        torch.manual_seed(0)
+        block = Upsample(4, 2)
+        features = noise(1, 4, 5, 6)
+        doubled = features.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+        torch.testing.assert_close(block(features), block[1](doubled))
+
+    @given(height=st.integers(1, 30), width=st.integers(1, 30), multiple=st.integers(1, 8), least=st.integers(1, 20))
+    def test_padding_reaches_the_next_multiple_and_repeats_the_edge(self, height, width, multiple, least):
+        least = least * multiple
+        picture = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(0))
+        padded = pad_to_multiple(picture, multiple, minimum=least)
+        expected = [max(least, next(n for n in range(side, side + 9) if n % multiple == 0)) for side in (height, width)]
+        assert list(padded.shape[2:]) == expected
+        rows = torch.arange(expected[0]).clamp(max=height - 1)
+        columns = torch.arange(expected[1]).clamp(max=width - 1)
+        assert torch.equal(padded, picture[:, :, rows][..., columns])

@@ -1,0 +1,418 @@
+"""Perceptual networks: torchvision's features by name, weights files and their troubles, calibration."""
+
+import io
+import itertools
+import re
+import urllib.error
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as transforms
+
+from gan_style.demo import demo_pictures
+from gan_style.functional import gram_matrix
+from gan_style.images import decode, to_float
+from gan_style.losses.perceptual import content_loss, gram_loss
+from gan_style.models import perceptual
+from gan_style.models.perceptual import COMPACT, VGG16, VGG19, Perceptual, compact, vgg16, vgg19
+
+SHALLOW = ["relu1_1", "conv2_1", "relu2_2"]
+REAL_VGG = Path(__file__).parents[3] / "shared" / "weights" / "vgg19_relu3_4.safetensors"
+PACKAGED = Path(str(files("gan_style"))) / "assets" / "perceptual" / "compact.safetensors"
+needs_real_vgg = pytest.mark.skipif(not REAL_VGG.is_file(), reason=f"the real VGG-19 is not at {REAL_VGG}")
+needs_packaged = pytest.mark.skipif(not PACKAGED.is_file(), reason=f"compact is not distilled yet: no {PACKAGED}")
+
+
+def torchvision_features(name: str) -> nn.Sequential:
+    """torchvision's own ``features`` with random weights under which no layer dies or explodes."""
+    with torch.device("meta"):
+        features = torchvision.models.get_model(name, weights=None).features
+    features = features.to_empty(device="cpu").requires_grad_(False)
+    random = torch.Generator().manual_seed(0)
+    for layer in features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, generator=random)
+            nn.init.normal_(layer.bias, std=0.1, generator=random)
+    return features
+
+
+def state_of(features: nn.Module) -> dict[str, Tensor]:
+    return {f"features.{key}": tensor for key, tensor in features.state_dict().items()}
+
+
+def named_outputs(features: nn.Sequential, images: Tensor) -> dict[str, Tensor]:
+    """Each layer's output by name; a copy goes into each layer, since torchvision's ReLU works in place."""
+    weights = torchvision.models.VGG19_Weights.IMAGENET1K_V1.transforms()
+    x = transforms.normalize((images + 1) / 2, weights.mean, weights.std)
+    found, block, position = {}, 1, 0
+    for layer in features:
+        x = layer(x.clone())
+        if isinstance(layer, nn.Conv2d):
+            position += 1
+            found[f"conv{block}_{position}"] = x
+        elif isinstance(layer, nn.ReLU):
+            found[f"relu{block}_{position}"] = x
+        else:
+            block, position = block + 1, 0
+    return found
+
+
+@pytest.fixture(scope="module", params=["vgg19", "vgg16"])
+def known(request, tmp_path_factory) -> tuple[str, nn.Sequential, Path]:
+    """(name, torchvision's features, the file they are saved in)."""
+    features = torchvision_features(request.param)
+    path = tmp_path_factory.mktemp("weights") / f"{request.param}.pth"
+    torch.save(state_of(features), path)
+    return request.param, features, path
+
+
+@pytest.fixture(scope="module")
+def short_features() -> nn.Sequential:
+    """VGG-19 up to relu2_2: small enough to be saved again and again."""
+    return torchvision_features("vgg19")[:9]
+
+
+class TestFeatures:
+    def test_are_torchvisions_at_every_named_layer(self, known, noise):
+        name, features, path = known
+        images = noise(2, 3, 40, 36)
+        expected = named_outputs(features, images)
+        network = getattr(perceptual, name)(layers=list(expected), weights=str(path))
+        made = network(images, list(expected))
+        assert made.keys() == expected.keys() == set(network.architecture.layers())
+        for layer in expected:
+            size = expected[layer].abs().max()
+            assert size > 0.1  # so that the comparison means something
+            torch.testing.assert_close(made[layer] / size, expected[layer] / size, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize("layers", [["conv1_1"], ["relu2_1"], ["relu3_1", "relu1_2"]])
+    def test_do_not_depend_on_what_else_is_asked_for(self, noise, layers):
+        torch.manual_seed(0)
+        network = vgg19(layers=["relu3_1", "conv1_1", "relu1_2", "relu2_1"], weights="random")
+        everything, some = network(noise(1, 3, 16, 16), network.layers), network(noise(1, 3, 16, 16), layers)
+        assert some.keys() == set(layers)
+        assert all(torch.equal(some[layer], everything[layer]) for layer in layers)
+
+    def test_run_no_deeper_than_they_have_to(self, noise):
+        network, ran = vgg19(layers=["relu3_1"], weights="random"), []
+        for key, layer in network.features.items():
+            layer.register_forward_hook(lambda *_, key=key: ran.append(key))
+        network(noise(1, 3, 16, 16), [])
+        assert ran == []
+        network(noise(1, 3, 16, 16), ["relu3_1"])
+        assert ran == ["0", "2", "5", "7", "10"]
+
+    def test_are_not_overwritten_by_later_layers(self, noise):
+        torch.manual_seed(0)
+        network = vgg19(layers=["conv1_1", "relu1_1", "relu2_1"], weights="random")
+        together = network(noise(1, 3, 16, 16), ["conv1_1", "relu1_1", "relu2_1"])
+        assert together["conv1_1"].min() < 0
+        assert torch.equal(together["relu1_1"], together["conv1_1"].clamp(min=0))
+        assert torch.equal(together["conv1_1"], network(noise(1, 3, 16, 16), ["conv1_1"])["conv1_1"])
+
+    def test_leave_the_input_alone(self, noise):
+        images = noise(1, 3, 16, 16)
+        before = images.clone()
+        vgg19(layers=["relu1_1"], weights="random")(images, ["relu1_1"])
+        assert torch.equal(images, before)
+
+    def test_of_a_sample_are_made_from_itself_alone(self, noise):
+        network = compact(layers=["relu3_1"], weights="random")
+        images = noise(3, 3, 16, 16).requires_grad_()
+        (gradient,) = torch.autograd.grad(network(images, ["relu3_1"])["relu3_1"][1].sum(), images)
+        assert gradient[1].count_nonzero() > 0
+        assert gradient[0].count_nonzero() == gradient[2].count_nonzero() == 0
+
+    def test_of_compact_are_read_through_linear_heads(self, noise):
+        torch.manual_seed(0)
+        network = compact(layers=["relu1_2", "relu2_1"], weights="random")
+        x = (noise(1, 3, 16, 16) * 0.5 + 0.5 - network.mean) / network.std
+        x = network.features["2"](network.features["0"](x).clamp(min=0)).clamp(min=0)
+        expected = torch.einsum("oi,nihw->nohw", network.heads["1_2"].weight[..., 0, 0], x)
+        torch.testing.assert_close(network(noise(1, 3, 16, 16), ["relu1_2"])["relu1_2"], expected)
+        x = network.features["5"](nn.functional.max_pool2d(x, 2)).clamp(min=0)
+        expected = network.heads["2_1"](x)
+        torch.testing.assert_close(network(noise(1, 3, 16, 16), ["relu2_1"])["relu2_1"], expected)
+
+    def test_layer_that_was_not_asked_for_at_first_is_refused_by_name(self, noise):
+        """relu1_1 lies on the way to relu2_1, relu3_1 beyond it."""
+        network = vgg19(layers=["relu2_1"], weights="random")
+        for layer in ("relu3_1", "relu1_1"):
+            with pytest.raises(ValueError, match=rf"{layer}.*not asked for.*relu2_1"):
+                network(noise(1, 3, 16, 16), [layer])
+
+
+class TestNetwork:
+    @pytest.mark.parametrize(
+        ("layers", "convolutions"),
+        [
+            (["conv1_1"], [(3, 64)]),
+            (["relu2_1", "relu1_1"], [(3, 64), (64, 64), (64, 128)]),
+            (["conv3_1"], [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256)]),
+            ([], []),
+        ],
+    )
+    def test_ends_at_the_deepest_layer_asked_for(self, layers, convolutions):
+        network = vgg19(layers=layers, weights="random")
+        shapes = [tuple(p.shape[1::-1]) for p in network.parameters() if p.dim() == 4]
+        assert shapes == convolutions
+        assert sum(p.numel() for p in network.parameters()) == sum(i * o * 9 + o for i, o in convolutions)
+
+    @pytest.mark.parametrize("build", [vgg19, vgg16, compact])
+    def test_is_frozen_and_in_eval(self, build):
+        network = build(layers=["relu1_2"], weights="random")
+        assert list(network.parameters()) and not any(p.requires_grad for p in network.parameters())
+        assert not any(module.training for module in network.modules())
+
+    def test_lets_gradients_through_to_the_picture_but_gathers_none(self, noise):
+        network, image = vgg19(layers=["relu2_1"], weights="random"), noise(1, 3, 16, 16).requires_grad_()
+        network(image, ["relu2_1"])["relu2_1"].sum().backward()
+        assert image.grad.count_nonzero() > 0
+        assert all(p.grad is None for p in network.parameters())
+
+    @pytest.mark.parametrize(("architecture", "count"), [(VGG19, 16), (VGG16, 13), (COMPACT, 8)])
+    def test_has_as_many_convolutions_as_its_name_says(self, architecture, count):
+        """VGG-19 and VGG-16 count their three fully connected layers; compact goes as far as VGG-19's relu3_4."""
+        assert len(architecture.convolutions()) == count
+
+    @pytest.mark.parametrize(
+        ("build", "layer", "nearest"),
+        [
+            (vgg19, "relu3_5", "relu3_4"),
+            (vgg19, "rellu2_1", "relu2_1"),
+            (vgg16, "relu_3_3", "relu3_3"),
+            (compact, "relu3_5", "relu3_4"),
+        ],
+    )
+    def test_unknown_layer_is_refused_with_the_nearest(self, build, layer, nearest):
+        with pytest.raises(ValueError, match=rf"no layer '{layer}', did you mean {nearest}\?") as refusal:
+            build(layers=["relu1_1", layer], weights="random")
+        assert build.__name__ in str(refusal.value)
+
+    @pytest.mark.parametrize(("build", "layer"), [(vgg16, "relu3_4"), (compact, "conv1_1"), (compact, "relu4_1")])
+    def test_layer_of_another_architecture_is_refused(self, build, layer):
+        with pytest.raises(ValueError, match=rf"{build.__name__} has no layer '{layer}'.*relu1_1"):
+            build(layers=[layer], weights="random")
+
+
+class TestWeightsFiles:
+    @pytest.mark.parametrize("kind", ["zip .pth", "legacy .pth", ".safetensors", "half .safetensors"])
+    def test_are_read_in_every_kind_that_torchvision_and_users_have(self, tmp_path, short_features, noise, kind):
+        """torchvision's VGG files of 2017 are in the format from before torch 1.6, without a zip around it."""
+        weights, path = state_of(short_features), tmp_path / f"vgg19.{kind.split('.')[1]}"
+        if kind.startswith("half"):
+            weights = {key: tensor.half() for key, tensor in weights.items()}
+        if path.suffix == ".pth":
+            torch.save(weights, path, _use_new_zipfile_serialization=kind.startswith("zip"))
+        else:
+            save_file(weights, path)
+        made = vgg19(layers=["relu2_2"], weights=str(path))(noise(1, 3, 16, 16), ["relu2_2"])["relu2_2"]
+        expected = named_outputs(short_features, noise(1, 3, 16, 16))["relu2_2"]
+        assert made.dtype == torch.float32
+        tolerance = 1e-2 if kind.startswith("half") else 1e-5
+        torch.testing.assert_close(made, expected, rtol=0, atol=tolerance * expected.abs().max().item())
+
+    def test_that_stop_early_serve_the_layers_they_hold(self, tmp_path, short_features):
+        path = tmp_path / "short.pth"
+        torch.save(state_of(short_features[:6]), path)  # conv1_1, conv1_2 and conv2_1
+        assert vgg19(layers=["relu2_1"], weights=str(path)).layers == ["relu2_1"]
+        with pytest.raises(ValueError, match=r"relu2_2 lies deeper than.*short\.pth.*it ends at relu2_1"):
+            vgg19(layers=["relu1_1", "relu2_2"], weights=str(path))
+
+    def test_are_not_changed_by_being_read(self, tmp_path, short_features):
+        path = tmp_path / "short.pth"
+        torch.save(state_of(short_features), path)
+        before = path.read_bytes()
+        network = vgg19(layers=["relu2_2"], weights=str(path))
+        for parameter in network.parameters():
+            parameter.zero_()
+        assert path.read_bytes() == before
+
+    @pytest.mark.parametrize("build", [vgg19, vgg16, compact])
+    def test_missing_file_is_named(self, tmp_path, build):
+        path = tmp_path / "none.pth"
+        with pytest.raises(ValueError, match=rf"perceptual\.weights={re.escape(str(path))}: there is no such file"):
+            build(layers=["relu1_1"], weights=str(path))
+
+    @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".txt"])
+    @pytest.mark.parametrize("content", [b"not weights at all\n", b"", b"<html>404</html>" * 100])
+    def test_file_that_holds_no_weights_is_named(self, tmp_path, suffix, content):
+        path = tmp_path / f"notes{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"perceptual\.weights={re.escape(str(path))}"):
+            vgg19(layers=["relu1_1"], weights=str(path))
+
+    def test_file_that_would_run_code_is_refused(self, tmp_path):
+        path = tmp_path / "code.pth"
+        torch.save({"features.0.weight": Path("/")}, path)  # anything but tensors and plain containers
+        with pytest.raises(ValueError, match=r"perceptual\.weights="):
+            vgg19(layers=["relu1_1"], weights=str(path))
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            {"classifier.weight": torch.zeros(3)},
+            {"features.0.weight": torch.zeros(16, 3, 3, 3), "features.0.bias": torch.zeros(16)},
+            {"state_dict": {"features.0.weight": torch.zeros(64, 3, 3, 3)}},
+            [torch.zeros(3)],
+            torch.zeros(3),
+        ],
+        ids=["other names", "other widths", "nested", "a list", "a tensor"],
+    )
+    def test_weights_of_something_else_are_refused_naming_the_option(self, tmp_path, content):
+        path = tmp_path / "other.pth"
+        torch.save(content, path)
+        with pytest.raises(ValueError, match=r"perceptual\.weights") as refusal:
+            vgg19(layers=["relu1_1"], weights=str(path))
+        assert str(path) in str(refusal.value)
+
+
+class TestImagenet:
+    @pytest.fixture
+    def hub(self, tmp_path, monkeypatch) -> Path:
+        """A hub cache of our own and no network."""
+
+        def no_network(*_, **__):
+            raise urllib.error.URLError("no network")
+
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+        monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+        return tmp_path / "hub" / "checkpoints"
+
+    @pytest.mark.parametrize(
+        ("build", "file"), [(vgg19, "vgg19-dcbb9e9d.pth"), (vgg16, "vgg16-397923af.pth")], ids=["vgg19", "vgg16"]
+    )
+    def test_without_a_network_the_message_says_what_to_do(self, hub, build, file):
+        with pytest.raises(ValueError) as refusal:
+            build(layers=["relu1_1"])
+        for part in ("perceptual.weights=imagenet", f"{file} at {hub / file}", "perceptual=compact", "no network"):
+            assert part in str(refusal.value)
+
+    @pytest.mark.parametrize("name", ["vgg19", "vgg16"])
+    def test_file_name_and_address_are_torchvisions(self, name, monkeypatch, hub):
+        asked = []
+
+        def refuse(url, target, *, hash_prefix):
+            asked.append((url, hash_prefix))
+            raise OSError("not now")
+
+        monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+        with pytest.raises(ValueError):
+            getattr(perceptual, name)(layers=["relu1_1"])
+        url = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
+        assert asked == [(url, url.rpartition("-")[2].removesuffix(".pth"))]
+
+    @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy, as torchvision's is"])
+    def test_file_in_the_hub_folder_is_loaded_without_a_network(self, hub, short_features, noise, zipped):
+        hub.mkdir(parents=True)
+        torch.save(state_of(short_features), hub / "vgg19-dcbb9e9d.pth", _use_new_zipfile_serialization=zipped)
+        made = vgg19(layers=["relu2_1"])(noise(1, 3, 16, 16), ["relu2_1"])["relu2_1"]
+        torch.testing.assert_close(made, named_outputs(short_features, noise(1, 3, 16, 16))["relu2_1"])
+
+
+class TestCalibration:
+    LAYERS = ("relu1_1", "conv2_1", "relu2_2")
+
+    def network(self) -> Perceptual:
+        torch.manual_seed(0)
+        return vgg19(layers=self.LAYERS, weights="random")
+
+    def test_gives_each_layer_a_root_mean_square_of_one(self, noise):
+        network, pictures = self.network(), [noise(1, 3, 16, 16, seed=seed) for seed in range(3)]
+        network.calibrate(pictures)
+        squares = [{k: v.square().mean() for k, v in network(picture, self.LAYERS).items()} for picture in pictures]
+        for layer in self.LAYERS:
+            assert sum(square[layer].item() for square in squares) / 3 == pytest.approx(1.0, rel=1e-5)
+
+    def test_counts_every_picture_alike_whatever_its_size(self, noise):
+        network, small, large = self.network(), noise(1, 3, 16, 16) * 0.1, noise(1, 3, 40, 32, seed=1)
+        by_hand = {}
+        for layer in self.LAYERS:
+            means = [network(x, [layer])[layer].double().square().mean().item() for x in (small, large)]
+            by_hand[layer] = (sum(means) / 2) ** 0.5
+        network.calibrate([small, large])
+        assert network.scales == pytest.approx(by_hand, rel=1e-5)
+
+    def test_twice_is_as_good_as_once(self, noise):
+        network, pictures = self.network(), [noise(1, 3, 16, 16)]
+        network.calibrate(pictures)
+        once = dict(network.scales)
+        network.calibrate(pictures)
+        assert network.scales == once
+
+    def test_makes_losses_independent_of_the_scale_of_the_weights(self, noise):
+        """The first layer's kernel and all biases times 100: every activation is 100 times as large."""
+        plain, scaled = self.network(), self.network()
+        for name, parameter in scaled.named_parameters():
+            if name.endswith("bias") or name == "features.0.weight":
+                parameter *= 100.0
+        for layer, expected in plain(noise(1, 3, 16, 16), self.LAYERS).items():
+            torch.testing.assert_close(
+                scaled(noise(1, 3, 16, 16), [layer])[layer], expected * 100, rtol=1e-4, atol=1e-3
+            )
+        before = [self.losses(network, noise) for network in (plain, scaled)]
+        for layer in self.LAYERS:
+            assert before[1][layer] == pytest.approx([before[0][layer][0] * 1e4, before[0][layer][1] * 1e8], rel=1e-3)
+        for network in (plain, scaled):
+            network.calibrate([noise(1, 3, 16, 16, seed=seed) for seed in range(2)])
+        after = [self.losses(network, noise) for network in (plain, scaled)]
+        for layer in self.LAYERS:
+            assert after[1][layer] == pytest.approx(after[0][layer], rel=1e-4)
+
+    def losses(self, network: Perceptual, noise) -> dict[str, list[float]]:
+        """Content and Gram loss of two pictures, by layer."""
+        first, second = (network(noise(1, 3, 16, 16, seed=seed), self.LAYERS) for seed in (8, 9))
+        return {
+            layer: [
+                content_loss(first[layer], second[layer]).item(),
+                gram_loss(gram_matrix(first[layer]), gram_matrix(second[layer])).item(),
+            ]
+            for layer in self.LAYERS
+        }
+
+    def test_survives_a_layer_that_is_silent(self, noise):
+        network = self.network()
+        for parameter in network.parameters():
+            parameter.zero_()
+        network.calibrate([noise(1, 3, 16, 16)])
+        assert all(features.count_nonzero() == 0 for features in network(noise(1, 3, 16, 16), self.LAYERS).values())
+
+
+@needs_real_vgg
+@needs_packaged
+@pytest.mark.parametrize("layer", ["relu1_1", "relu2_1", "relu3_1", "relu3_4"])
+def test_compact_sees_styles_and_contents_as_vgg19_does(layer):
+    """Distances of all pairs of nine pictures correlate by 0.97 or more (a random compact: by less than 0.8)."""
+    paths = [path for name in ("styles", "photos", "heldout") for path in demo_pictures(name)]
+    pictures = [to_float(decode(path, short_side=160)[None, :, :96, :96]) for path in paths]
+    distances = []
+    for network in (vgg19(layers=[layer], weights=str(REAL_VGG)), compact(layers=[layer])):
+        features = [network(picture, [layer])[layer] for picture in pictures]
+        pairs = [(features[i], features[j]) for i, j in itertools.combinations(range(len(features)), 2)]
+        contents = [content_loss(a, b).log() for a, b in pairs]
+        styles = [gram_loss(gram_matrix(a), gram_matrix(b)).log() for a, b in pairs]
+        distances.append(torch.tensor([contents, styles]))
+    for of_vgg, of_compact in zip(*distances, strict=True):
+        assert torch.corrcoef(torch.stack([of_vgg, of_compact]))[0, 1] > 0.97
+
+
+@needs_real_vgg
+def test_real_file_serves_up_to_relu3_4_and_says_so():
+    assert vgg19(layers=["relu3_4"], weights=str(REAL_VGG)).layers == ["relu3_4"]
+    with pytest.raises(ValueError, match=r"conv4_1 lies deeper.*ends at relu3_4"):
+        vgg19(layers=["conv4_1"], weights=str(REAL_VGG))
+
+
+@needs_packaged
+def test_packaged_compact_holds_every_layer_it_promises(noise):
+    network = compact(layers=COMPACT.layers())
+    made = network(noise(1, 3, 32, 32), COMPACT.layers())
+    assert list(made) == COMPACT.layers()
+    assert all(features.isfinite().all() and features.std() > 0 for features in made.values())
+    torch.save(network.state_dict(), buffer := io.BytesIO())
+    assert buffer.tell() < 2_000_000  # small enough to ship
