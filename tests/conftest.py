@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from torch import Tensor
 
 from gan_style.data.stream import Batch
@@ -20,7 +20,14 @@ from gan_style.training.ema import Ema
 from gan_style.training.schedule import Schedule
 from gan_style.training.state import TrainState
 
-settings.register_profile("house", deadline=None, max_examples=30, derandomize=True, database=None)
+settings.register_profile(
+    "house",
+    deadline=None,
+    max_examples=30,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],  # says more of the machine than of the test
+)
 settings.load_profile("house")
 
 torch.set_num_threads(1)  # tiny networks: threads would only wait for each other, and sums keep their order

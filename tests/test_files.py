@@ -98,17 +98,18 @@ def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_retur
     fsync, replace = os.fsync, os.replace
 
     def note_fsync(descriptor: int) -> None:
-        calls.append("sync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "sync file")
+        status = os.fstat(descriptor)
+        calls.append("sync folder" if stat.S_ISDIR(status.st_mode) else f"sync {status.st_size} bytes")
         fsync(descriptor)
 
     def note_replace(source: Path, target: Path) -> None:
-        calls.append(f"rename {source.stat().st_size} bytes")  # everything has left the buffer
+        calls.append("rename")
         replace(source, target)
 
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(os, "replace", note_replace)
     write_bytes(tmp_path / "a.bin", b"12345")
-    assert calls == ["sync file", "rename 5 bytes", "sync folder"]
+    assert calls == ["sync 5 bytes", "rename", "sync folder"]
 
 
 def test_two_writers_of_one_file_leave_the_one_or_the_other(tmp_path: Path) -> None:

@@ -1,14 +1,12 @@
 """``gan-style train``: wires a run together and hands it to the loop."""
 
 import os
-import random
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import nn
 
 from gan_style.checkpoint import CheckpointFolder
 from gan_style.config import build, command, flat, plain, to_yaml
@@ -16,7 +14,6 @@ from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import Pictures, load, open_pictures
 from gan_style.data.stream import Crop, PairStream, Positions, batches
 from gan_style.files import ensure_writable, write_bytes
-from gan_style.images import to_float
 from gan_style.losses.objective import Objective, content_layers, mean_gram, style_layers
 from gan_style.losses.perceptual import MEAN
 from gan_style.models.blocks import count_parameters
@@ -79,7 +76,7 @@ def main(cfg: DictConfig) -> int:
         failed = False
     finally:
         tracker.finish(failed=failed)
-    _report(folder, sampler, state.ema.network)
+    _report(folder, loop)
     return 0
 
 
@@ -121,12 +118,11 @@ def _calibrate(
     if scales is not None:
         objective.perceptual.scales = dict(scales)
     elif cfg.training.calibration_pictures:
-        count = min(cfg.training.calibration_pictures, len(pictures.content))
-        chosen = random.Random(cfg.training.seed).sample(range(len(pictures.content)), count)
         crop = Crop(cfg.data.size, tuple(cfg.data.resize), flip=False)
-        rng = random.Random(cfg.training.seed)
-        crops = [to_float(crop(pictures.content[number], rng)[None].to(device)) for number in chosen]
-        objective.perceptual.calibrate(crops)
+        count, seed = cfg.training.calibration_pictures, cfg.training.seed
+        objective.perceptual.calibrate(list(pictures.content_crops(count, crop, seed, device)))
+    if objective.fixed_targets:
+        print(f"computing the style's Gram matrices ({', '.join(objective.fixed_targets)}) ...", flush=True)
     for target in objective.fixed_targets:
         if target == MEAN:
             objective.set_style(target, pictures.style_pictures(device))
@@ -276,18 +272,18 @@ def _batches(cfg: DictConfig, pictures: Pictures, first_step: int, device: torch
     return batches(stream, positions, workers=_workers(cfg, pictures), pin_memory=device.type == "cuda")
 
 
-def _report(folder: Path, sampler: Sampler, generator: nn.Module) -> None:
-    _, distances = sampler(generator)
-    grids = sorted((folder / "samples").glob("step_*.jpg"))
+def _report(folder: Path, loop: Loop) -> None:
+    """What the user wants to know at the end."""
+    distances, perceptual = loop.distances, loop.objective.perceptual.architecture.name
     if "heldout/style_ratio" in distances:
         print(
-            f"style distance (Gram, {sampler.perceptual.architecture.name}) on held-out photos: "
+            f"style distance (Gram, {perceptual}) on held-out photos: "
             f"photo {distances['heldout/style_distance_photo']:.4g}, result {distances['heldout/style_distance']:.4g} "
             f"({100 * distances['heldout/style_ratio']:.1f} % of the photo's own)"
         )
     if "heldout/content_distance" in distances:
         print(f"content distance of result to photo: {distances['heldout/content_distance']:.4g}")
-    print(f"grid (content | style | result): {grids[-1]}")
+    print(f"grid (content | style | result): {loop.grid_path}")
     print(f"generator: {folder / GENERATOR_FILE}")
 
 

@@ -1,5 +1,6 @@
 """A run's pictures: what is trained on, what is held out, and whole pictures for targets and samples."""
 
+import random
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gan_style.data.pictures import PictureSet, UnreadablePictures, find_pictures, held_out_split
+from gan_style.data.stream import Crop
 from gan_style.images import UnreadablePictureError, decode, to_float
 
 Spec = str | Sequence[str]
@@ -33,6 +35,15 @@ class Pictures:
     def watches(self) -> dict[str, UnreadablePictures]:
         """Who counts the unreadable pictures of each option."""
         return {watch.option: watch for watch in (self.content.watch, self.style.watch)}
+
+    def content_crops(self, count: int, crop: Crop, seed: int, device: torch.device) -> Iterator[Tensor]:
+        """Crops (1, 3, S, S) in [-1, 1] of up to ``count`` readable content pictures, drawn with ``seed``."""
+        rng = random.Random(seed)
+        for number in rng.sample(range(len(self.content)), min(count, len(self.content))):
+            try:
+                yield to_float(crop(self.content[number], rng)[None].to(device))
+            except UnreadablePictureError as error:
+                self.content.watch.report((str(self.content.paths[number]), str(error)))
 
     def style_pictures(self, device: torch.device) -> Iterator[Tensor]:
         """The style set's readable pictures, whole, scaled to the middle of the range that crops are cut from."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Loop:
     """A run: what is trained, on what, and where the results go.
 
     ``extra`` is saved in every checkpoint beside the state; ``watches`` count unreadable pictures by option.
+    ``distances`` and ``grid_path`` are those of the last samples, None and empty before.
     """
 
     state: TrainState
@@ -60,6 +61,8 @@ class Loop:
     progress: Progress
     watches: Mapping[str, UnreadablePictures]
     extra: Mapping[str, Any]
+    distances: dict[str, float] = field(default_factory=dict)
+    grid_path: Path | None = None
 
     def run(self, batches: Iterable[Batch]) -> None:
         """Train on every batch. NonFiniteError names the step and the terms, and nothing is saved from then on."""
@@ -90,10 +93,10 @@ class Loop:
         self.progress.update(step, values)
 
     def _sample(self, step: int) -> None:
-        sheet, distances = self.sampler(self.state.ema.network)
-        path = self.folder / "samples" / f"step_{step:08d}.jpg"
+        sheet, self.distances = self.sampler(self.state.ema.network)
+        self.grid_path = path = self.folder / "samples" / f"step_{step:08d}.jpg"
         write_bytes(path, encode(sheet, path.suffix))
-        self.tracker.scalars(step, distances)
+        self.tracker.scalars(step, self.distances)
         self.tracker.picture(step, "samples", path)
 
     def _save(self, step: int) -> None:

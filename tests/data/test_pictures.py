@@ -38,12 +38,12 @@ def test_a_folder_names_all_pictures_below_it_but_the_hidden(tmp_path: Path) -> 
 
 
 def test_a_pattern_names_the_pictures_that_match_it(tmp_path: Path) -> None:
-    for name in ("a1.png", "a2.jpg", "b1.png", "deep/a3.png"):
+    for name in ("deep/a3.png", "b1.png", *(f"a{number}.jpg" for number in range(9, 0, -1)), "a0.png"):
         plain(tmp_path / name)
-    (tmp_path / "a4.txt").touch()
-    (tmp_path / "a5.png").mkdir()
+    (tmp_path / "a.txt").touch()
+    (tmp_path / "a.png").mkdir()
     found = find_pictures(str(tmp_path / "a*"), "data.content")
-    assert found == [tmp_path / "a1.png", tmp_path / "a2.jpg"]
+    assert found == [tmp_path / "a0.png", *(tmp_path / f"a{number}.jpg" for number in range(1, 10))]
 
 
 def test_a_pattern_with_two_stars_reaches_below(tmp_path: Path) -> None:

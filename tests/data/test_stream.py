@@ -14,6 +14,8 @@ from torch import Tensor
 from gan_style.data.pictures import PictureSet, UnreadablePictures
 from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches, collate
 
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
+
 # Crops
 
 
@@ -188,6 +190,11 @@ def test_different_seeds_give_different_streams(make_stream: MakeStream) -> None
     orders = [[number_of(crop) for batch in stream for crop in batch.content] for stream in (one, two)]
     assert orders[0] != orders[1]
     assert not any(torch.equal(a.content, b.content) for a, b in zip(one, two, strict=True))
+
+
+def test_different_seeds_cut_the_same_picture_differently(make_stream: MakeStream) -> None:
+    one, two = make_stream(seed=0, content=1, style=1), make_stream(seed=1, content=1, style=1)
+    assert not any(torch.equal(one[position][0], two[position][0]) for position in range(5))
 
 
 def test_the_batch_size_only_cuts_the_stream_differently(make_stream: MakeStream) -> None:

@@ -164,41 +164,44 @@ def smooth(size: int, seed: int) -> Tensor:
     return picture
 
 
+LAYERS = ("relu1_1", "relu2_1")
+TOLERANCES = {"content": 0.03, "style": 0.1, "identity": 1e-4, "colour": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def losses_by_size() -> dict[int, dict[str, float]]:
+    """The losses of one pair of pictures, drawn at 256, 512 and 1024 pixels."""
+    torch.manual_seed(0)
+    network = compact(layers=LAYERS, weights="random")
+    network.calibrate([smooth(64, 9)])
+    terms = {
+        "content": Content(weight=1.0, layers=LAYERS),
+        "style": GramStyle(weight=1.0, layers=LAYERS, target="paired"),
+        "identity": Identity(weight=1.0),
+        "colour": Colour(weight=1.0),
+    }
+    found = {}
+    for size in (256, 512, 1024):
+        fake, content = smooth(size, 1), smooth(size, 2)
+        of_fake, of_content = network(fake, LAYERS), network(content, LAYERS)
+        scene = Scene(content, content, fake, fake, of_fake, of_content, of_content)
+        found[size] = {name: term(scene).item() for name, term in terms.items()}
+    return found
+
+
 class TestResolution:
-    """Content and Gram losses of one pair of pictures, drawn at 256, 512 and 1024 pixels.
+    """Only the network's zero padding tells the sizes apart: its share of a picture falls with the size.
 
-    Only the network's zero padding tells the sizes apart: its share of a picture falls with the size. Random weights,
-    which answer to plain surfaces as much as to edges, keep content within 3 % and style within 10 %; a sum in place
-    of a mean would be off by a factor of 4 to 256.
+    Random weights, which answer to plain surfaces as much as to edges, keep content within 3 % and style within 10 %;
+    a sum in place of a mean would be off by a factor of 4 to 256.
     """
-
-    LAYERS = ("relu1_1", "relu2_1")
-    TOLERANCES = {"content": 0.03, "style": 0.1, "identity": 1e-4, "colour": 1e-4}
-
-    @pytest.fixture(scope="class")
-    def losses(self) -> dict[int, dict[str, float]]:
-        torch.manual_seed(0)
-        network = compact(layers=self.LAYERS, weights="random")
-        network.calibrate([smooth(64, 9)])
-        found = {}
-        for size in (256, 512, 1024):
-            fake, content = smooth(size, 1), smooth(size, 2)
-            of_fake, of_content = network(fake, self.LAYERS), network(content, self.LAYERS)
-            scene = Scene(content, content, fake, fake, of_fake, of_content, of_content)
-            terms = {
-                "content": Content(weight=1.0, layers=self.LAYERS),
-                "style": GramStyle(weight=1.0, layers=self.LAYERS, target="paired"),
-                "identity": Identity(weight=1.0),
-                "colour": Colour(weight=1.0),
-            }
-            found[size] = {name: term(scene).item() for name, term in terms.items()}
-        return found
 
     @pytest.mark.parametrize("term", TOLERANCES)
     @pytest.mark.parametrize("size", [512, 1024])
-    def test_does_not_change_the_loss(self, losses, term, size):
-        assert losses[256][term] > 1e-3
-        assert losses[size][term] == pytest.approx(losses[256][term], rel=self.TOLERANCES[term])
+    def test_does_not_change_the_loss(self, losses_by_size, term, size):
+        assert losses_by_size[256][term] > 1e-3
+        expected = losses_by_size[256][term]
+        assert losses_by_size[size][term] == pytest.approx(expected, rel=TOLERANCES[term])
 
     @pytest.mark.parametrize("factor", [2, 4])
     def test_does_not_change_the_formulas_at_all(self, noise, factor):

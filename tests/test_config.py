@@ -1,0 +1,335 @@
+"""Every config composes and builds; what cannot be meant is refused in the user's words."""
+
+import inspect
+import sys
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException
+from hypothesis import example, given
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from gan_style.cli import COMMANDS
+from gan_style.config import CONFIG_PATH, _quoted, build, flat, plain, read_yaml, to_yaml
+from gan_style.losses.objective import Objective, content_layers, style_layers
+from gan_style.losses.perceptual import Content
+from gan_style.models.blocks import count_parameters
+from gan_style.schema import ROOTS, check_train
+
+PICTURES = ["data.content=x", "data.style=y"]
+
+
+def compose(root: str, *overrides: str) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONFIG_PATH), version_base="1.3"):
+        return hydra.compose(root, overrides=list(overrides))
+
+
+def node(target: str, **arguments: Any) -> DictConfig:
+    return OmegaConf.create({"_target_": target, **arguments})
+
+
+def as_written(root: str) -> dict[str, Any]:
+    return OmegaConf.to_container(OmegaConf.load(CONFIG_PATH / f"{root}.yaml"), resolve=False)
+
+
+def group_choices() -> list[str]:
+    """Each "group=choice" of the groups that train's defaults list names."""
+    defaults = [entry for entry in as_written("train")["defaults"] if isinstance(entry, dict)]
+    groups = [name for entry in defaults for name in entry if (CONFIG_PATH / str(name)).is_dir()]
+    found = [f"{group}={path.stem}" for group in groups for path in sorted((CONFIG_PATH / group).glob("*.yaml"))]
+    return [choice for choice in found if not choice.startswith("experiment=")]
+
+
+EXPERIMENTS = sorted(path.stem for path in (CONFIG_PATH / "experiment").glob("*.yaml"))
+
+
+def build_everything(cfg: DictConfig) -> None:
+    """Build what train builds, with random perceptual weights."""
+    generator = build(cfg.generator, "generator")
+    discriminator = build(cfg.discriminator, "discriminator")
+    terms = {str(name): build(term, f"loss.{name}") for name, term in cfg.loss.items()}
+    layers = [*content_layers(terms.values()), *style_layers(terms.values())]
+    cfg.perceptual.weights = "random"
+    Objective(terms, build(cfg.perceptual, "perceptual", layers=layers))
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        optimiser = build(cfg.optimiser[name], f"optimiser.{name}")(network.parameters())
+        assert isinstance(optimiser, torch.optim.Optimizer)
+    assert cfg.data.size >= discriminator.smallest
+    check_train(cfg)
+
+
+class TestComposition:
+    def test_there_is_a_root_for_every_schema_and_command(self):
+        assert {path.stem for path in CONFIG_PATH.glob("*.yaml")} == set(ROOTS) >= set(COMMANDS)
+
+    @pytest.mark.parametrize("root", ROOTS)
+    def test_every_root_names_every_option_of_its_schema(self, root):
+        """What is missing after composition is what the YAML marks with ???: the user's to give."""
+        asked_for = {key for key, value in flat(as_written(root)).items() if value == "???"}
+        assert OmegaConf.missing_keys(compose(root)) == asked_for
+
+    def test_train_builds_as_it_stands(self):
+        build_everything(compose("train", *PICTURES))
+
+    @pytest.mark.parametrize("experiment", EXPERIMENTS)
+    def test_every_experiment_builds(self, experiment):
+        cfg = compose("train", f"experiment={experiment}")
+        for name in ("content", "style"):
+            if OmegaConf.is_missing(cfg.data, name):
+                cfg.data[name] = "x"
+        assert cfg.run.name == experiment  # two experiments never share a run's folder
+        build_everything(cfg)
+
+    @pytest.mark.parametrize("choice", group_choices())
+    def test_every_choice_of_every_group_builds(self, choice):
+        build_everything(compose("train", *PICTURES, choice))
+
+    def test_there_are_choices(self):
+        assert {"generator=slim", "discriminator=patch34", "perceptual=vgg16", "loss=full"} <= set(group_choices())
+        assert {"smoke", "quickstart", "monet"} <= set(EXPERIMENTS)
+
+    @pytest.mark.parametrize(("choice", "least", "most"), [("resnet", 1.6e6, 1.75e6), ("slim", 0.35e6, 0.5e6)])
+    def test_generators_have_the_size_that_their_files_say(self, choice, least, most):
+        cfg = compose("train", *PICTURES, f"generator={choice}")
+        assert least <= count_parameters(build(cfg.generator, "generator")) <= most
+
+    @pytest.mark.parametrize("choice", [c for c in group_choices() if c.startswith(("generator", "discriminator"))])
+    def test_every_network_is_free_of_checkerboards_and_batch_statistics(self, choice):
+        group = choice.split("=")[0]
+        network = build(compose("train", *PICTURES, choice)[group], group)
+        forbidden = (nn.modules.batchnorm._BatchNorm, nn.modules.conv._ConvTransposeNd)
+        assert not [module for module in network.modules() if isinstance(module, forbidden)]
+
+    @pytest.mark.parametrize(
+        ("override", "named"),
+        [
+            ("training.stpes=3", "stpes"),
+            ("trainning.steps=3", "trainning"),
+            ("generator=slimm", "slimm"),
+            ("experiment=nothing", "nothing"),
+            ("training.steps=many", "many"),
+            ("training.steps=2.5", "2.5"),
+            ("data.flip=perhaps", "perhaps"),
+            ("data.resize=[1,2,3,x]", "resize"),
+            ("run=3", "run"),
+        ],
+    )
+    def test_mistyped_options_fail_at_once_and_are_named(self, override, named):
+        with pytest.raises(Exception, match=named) as refusal:
+            compose("train", *PICTURES, override)
+        causes = f"{type(refusal.value).__module__} {type(refusal.value.__cause__).__module__}"
+        assert "hydra" in causes or "omegaconf" in causes
+
+    def test_terms_are_overridden_and_removed_by_name(self):
+        cfg = compose("train", *PICTURES, "loss.style.weight=2.5", "~loss.tv", "loss.content.layers=[relu2_2,relu4_1]")
+        terms = {name: build(term, f"loss.{name}") for name, term in cfg.loss.items()}
+        assert terms.keys() == {"adversarial", "content", "style"}
+        assert terms["style"].weight == 2.5 and terms["content"].layers == ["relu2_2", "relu4_1"]
+
+    def test_an_unknown_term_is_refused(self):
+        with pytest.raises(ConfigCompositionException):
+            compose("train", *PICTURES, "~loss.stile")
+
+
+class TestBuild:
+    def test_gives_the_object_plain_arguments(self):
+        term = build(node("gan_style.losses.perceptual.Content", weight=1, layers=["relu1_1"]), "loss.content")
+        assert isinstance(term, Content) and type(term.layers) is list
+
+    def test_hands_over_what_the_config_does_not_hold(self):
+        network = build(node("gan_style.models.perceptual.vgg16", weights="random"), "perceptual", layers=["relu1_2"])
+        assert network.layers == ["relu1_2"]
+
+    def test_partial_nodes_wait_for_their_parameters(self):
+        make = build(node("torch.optim.Adam", _partial_=True, lr=0.25, betas=[0.5, 0.99]), "optimiser.generator")
+        optimiser = make(nn.Linear(1, 1).parameters())
+        assert isinstance(optimiser, torch.optim.Adam)
+        assert optimiser.defaults["lr"] == 0.25 and tuple(optimiser.defaults["betas"]) == (0.5, 0.99)
+
+    @pytest.mark.parametrize(
+        "target",
+        [
+            "os.getcwd",
+            "builtins.dict",
+            "torch.nn.Flatten",
+            "torch.optimistic.Adam",
+            "gan_styles.models.generator.ResnetGenerator",
+            "",
+            "gan_style.files.os.getcwd",  # through a module that a module of ours imports
+            "gan_style.models.blocks.nn.Flatten",
+        ],
+    )
+    def test_refuses_targets_of_anyone_else(self, target):
+        with pytest.raises(ValueError, match=r"part\._target_=.*gan_style.*torch\.optim"):
+            build(node(target), "part")
+
+    def test_refuses_a_node_without_a_target(self):
+        with pytest.raises(ValueError, match=r"part\._target_="):
+            build(OmegaConf.create({"width": 4}), "part")
+
+    def test_refuses_targets_of_anyone_else_inside_arguments(self):
+        inner = {"_target_": "os.getcwd"}
+        with pytest.raises(ValueError, match=r"os\.getcwd"):
+            build(node("gan_style.losses.perceptual.Content", weight=1.0, layers=inner), "loss.content")
+
+    @pytest.mark.parametrize("target", ["gan_style.models.generator.Nothing", "gan_style.nowhere.At", "torch.optim.X"])
+    def test_refuses_targets_that_do_not_exist(self, target):
+        with pytest.raises(ValueError, match=rf"generator\._target_={target}: there is no such"):
+            build(node(target), "generator")
+
+    @pytest.mark.parametrize(
+        ("target", "option", "arguments", "message"),
+        [
+            ("models.generator.ResnetGenerator", "generator", {"widht": 8}, r"no generator\.widht; did you mean width"),
+            ("models.generator.ResnetGenerator", "generator", {"xyz": 8}, r"no generator\.xyz; allowed are width, bl"),
+            ("losses.regular.Colour", "loss.colour", {"weigth": 8.0}, r"no loss\.colour\.weigth; did you mean weight"),
+            ("losses.perceptual.Content", "loss.content", {"weight": 1.0}, r"loss\.content\.layers is missing"),
+        ],
+    )
+    def test_refuses_arguments_that_do_not_exist_or_are_missing(self, target, option, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            build(node(f"gan_style.{target}", **arguments), option)
+
+    @pytest.mark.parametrize(
+        ("target", "arguments", "message"),
+        [
+            ("models.generator.ResnetGenerator", {"width": "wide"}, r"x\.width=wide: int expected, got str"),
+            ("models.generator.ResnetGenerator", {"width": 2.5}, r"x\.width=2.5: int expected, got float"),
+            ("models.generator.ResnetGenerator", {"width": True}, r"x\.width=True: int expected, got bool"),
+            ("losses.regular.Colour", {"weight": "high"}, r"x\.weight=high: float expected, got str"),
+            ("losses.regular.Colour", {"weight": False}, r"x\.weight=False: float expected, got bool"),
+            ("losses.adversarial.Adversarial", {"formula": 3}, r"x\.formula=3: str expected, got int"),
+        ],
+    )
+    def test_refuses_arguments_of_another_type(self, target, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            build(node(f"gan_style.{target}", **arguments), "x")
+
+    def test_takes_whole_numbers_where_numbers_are_asked_for(self):
+        assert build(node("gan_style.losses.regular.Colour", weight=2), "loss.colour").weight == 2
+
+    def test_passes_on_what_the_object_itself_refuses(self):
+        with pytest.raises(ValueError, match=r"^discriminator\.receptive_field=50; allowed are"):
+            build(node("gan_style.models.discriminator.PatchDiscriminator", receptive_field=50), "discriminator")
+
+    @pytest.mark.parametrize(
+        ("optimiser", "setting"),
+        [
+            (name, setting)
+            for name, kind in inspect.getmembers(torch.optim, inspect.isclass)
+            if issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.Optimizer
+            for setting in ("lr", "weight_decay", "momentum")
+            if setting in inspect.signature(kind).parameters
+        ],
+    )
+    def test_takes_fractions_for_every_optimisers_settings(self, optimiser, setting):
+        make = build(node(f"torch.optim.{optimiser}", _partial_=True, **{setting: 0.01}), "optimiser.generator")
+        assert make.keywords[setting] == 0.01
+
+
+class TestQuoted:
+    PATHS = (
+        "/photos/my photo (1).jpg",
+        "/photos/a,b.jpg",
+        "/photos/[2024], best of/x.jpg",
+        "/photos/it's.jpg",
+        '/photos/say "hi".jpg',
+        """/photos/both 'these' and "those".jpg""",
+        "/photos/{a}.jpg",
+        "/photos/a=b.jpg",
+        "/photos/a: b.jpg",
+        "/photos/#1 & more!.jpg",
+        "/photos/ünï.jpg",
+        "/photos/plain.jpg",
+        "relative/plain.jpg",
+        "photo(1).jpg",
+        "/photos/back\\slash (1).jpg",
+        "/photos/ends in (\\",
+    )
+
+    @pytest.mark.parametrize("path", PATHS)
+    def test_paths_reach_the_config_as_they_are(self, path):
+        assert compose("train", _quoted(f"data.content={path}")).data.content == path
+
+    @given(st.text("ab1 ()[]{},'\":=+%@#&!?*~|;<>`^-_./é", max_size=12).map(lambda text: f"/p{text}".rstrip()))
+    @example("/p,")
+    @example("/p'")
+    def test_whatever_the_path(self, path):
+        override = OverridesParser.create().parse_override(_quoted(f"data.content={path}"))
+        assert override.key_or_group == "data.content"
+        assert not override.is_sweep_override()
+        assert override.value() == path
+
+    @pytest.mark.parametrize(
+        "argument",
+        [
+            "training.steps=3",
+            "data.resize=[1,2]",
+            "loss.style.layers=[relu1_1, relu2_1]",
+            "data.holdout=null",
+            "generator={width: 4}",
+            "~loss.tv",
+            "+x=1",
+            "--help",
+            "-m",
+            "data.style='quoted, by the user'",
+        ],
+    )
+    def test_what_hydra_understands_stays_as_it_is(self, argument):
+        assert _quoted(argument) == argument
+
+
+class TestFlat:
+    def test_names_every_leaf_by_its_dotted_path(self):
+        nested = {"a": 1, "b": {"c": [1, {"d": 2}], "e": {"f": None}}, "g": {}}
+        assert flat(nested) == {"a": 1, "b.c": [1, {"d": 2}], "b.e.f": None, "g": {}}
+
+    def test_of_a_config_survives_yaml(self, tmp_path):
+        """As settings are saved beside a run and compared when it goes on."""
+        settings = plain(compose("train", *PICTURES, "experiment=quickstart"))
+        path = tmp_path / "config.yaml"
+        path.write_text(to_yaml(settings))
+        assert flat(read_yaml(path)) == flat(settings)
+        assert flat(settings)["training.steps"] == settings["training"]["steps"]
+
+
+class TestMessages:
+    @pytest.mark.parametrize(
+        ("override", "parts"),
+        [
+            ("training.stpes=3", ["there is no option training.stpes", "did you mean training.steps?"]),
+            ("generator.widht=3", ["generator.widht", "did you mean generator.width?"]),
+            ("loss.content.layers=relu3_1", ["loss.content.layers=relu3_1", "[relu3_1]"]),
+            ("loss.style.layers=relu3_1", ["loss.style.layers=relu3_1", "[relu3_1]"]),
+            ("loss.style.layers=[]", ["loss.style.layers=[]"]),
+            ("loss.content.layers=[relu3_9]", ["no layer 'relu3_9', did you mean relu3_"]),
+            ("loss.adversarial.formula=wgan", ["loss.adversarial.formula=wgan", "hinge"]),
+            ("loss.adversarial.augment=[blur]", ["loss.adversarial.augment", "cutout"]),
+            ("loss.tv.weight=-1", ["loss.tv.weight=-1", "finite numbers from 0"]),
+            ("discriminator.receptive_field=64", ["discriminator.receptive_field=64", "70"]),
+            ("optimiser.generator._target_=torch.nn.ReLU", ["optimiser.generator._target_", "torch.optim"]),
+        ],
+    )
+    def test_wrong_options_end_in_status_two_and_one_line_that_names_them(
+        self, override, parts, monkeypatch, capsys, tmp_path
+    ):
+        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command replaces it
+        arguments = ["experiment=smoke", "perceptual.weights=random", f"run.root={tmp_path}", "dry_run=true", override]
+        monkeypatch.setattr(sys, "argv", ["gan-style train", *arguments])
+        with pytest.raises(SystemExit) as end:
+            import_module("gan_style.commands.train").main()
+        message = capsys.readouterr().err
+        assert end.value.code == 2
+        assert message.startswith("gan-style train: ") and message.count("\n") == 1
+        assert not [part for part in parts if part not in message], message
+        assert not list(Path(tmp_path).iterdir())

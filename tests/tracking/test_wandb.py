@@ -1,0 +1,49 @@
+"""Weights & Biases without a server: which mode, and an offline run that goes on under its old id."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from gan_style.tracking.wandb import WandbTracker, resolve_mode
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+def test_auto_is_offline_without_a_key_and_online_with_one(monkeypatch, tmp_path):
+    assert resolve_mode("auto") == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert resolve_mode("auto") == "online"
+    monkeypatch.delenv("WANDB_API_KEY")
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password secret\n")
+    assert resolve_mode("auto") == "online"
+    (tmp_path / "netrc").write_text("machine elsewhere.example login user password secret\n")
+    assert resolve_mode("auto") == "offline"
+
+
+def test_the_environments_mode_decides_in_place_of_auto_only(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert resolve_mode("auto") == "disabled"
+    assert resolve_mode("offline") == "offline"
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match=r"tracking\.wandb=dryrun; allowed are auto, online, offline, disabled"):
+        resolve_mode("dryrun")
+
+
+def test_an_offline_run_keeps_its_id_and_never_prompts(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    ids = []
+    for _ in range(2):
+        tracker = WandbTracker(mode="offline", project="p", name="n", config={"a": {"b": 1}}, folder=tmp_path)
+        tracker.scalars(1, {"loss/style": 0.5})
+        ids.append(tracker._run.id)
+        tracker.finish(failed=False)
+    assert ids[0] == ids[1] == (tmp_path / "wandb_id").read_text()
+    assert list((tmp_path / "wandb").glob("offline-run-*"))
