@@ -3,6 +3,8 @@
 import json
 import pickle
 import re
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,11 @@ from gan_style.files import remove_leftovers, write_bytes, write_durably
 
 FORMAT = "gan_style.checkpoint/1"
 GENERATOR_FORMAT = "gan_style.generator/1"
+# what torch.load and zipfile raise for a file that is cut, changed or something else
+_LOAD_ERRORS = (
+    *(OSError, RuntimeError, EOFError, ValueError, LookupError, NotImplementedError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
+)
 _NAME = re.compile(r"step_(\d{8,})\.pt")
 
 
@@ -36,7 +43,8 @@ class CheckpointFolder:
         """Write a checkpoint (plain containers and tensors only), then remove those beyond ``keep``."""
         path = self.folder / f"step_{step:08d}.pt"
         write_durably(path, lambda file: torch.save({"format": FORMAT, **content}, file))
-        for old in self.paths()[self.keep :]:
+        others = [other for other in self.paths() if other != path]  # a damaged one may carry a higher number
+        for old in others[self.keep - 1 :]:
             old.unlink(missing_ok=True)
         remove_leftovers(self.folder)
         return path
@@ -62,8 +70,11 @@ class CheckpointFolder:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content, on the CPU. ValueError for a file that is damaged, foreign, or would run code."""
     try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not compare the checksums that it writes
+            if (member := archive.testzip()) is not None:
+                raise ValueError(f"{member} differs from its checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except _LOAD_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"the checkpoint {path} is damaged or not a checkpoint ({reason})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -88,4 +99,7 @@ def read_generator(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"the generator file {path} is damaged or not a safetensors file ({error})") from error
     if metadata.get("format") != GENERATOR_FORMAT:
         raise ValueError(f"{path} holds no gan_style generator (its format is {metadata.get('format', 'not named')!r})")
-    return weights, json.loads(metadata["description"])
+    try:
+        return weights, dict(json.loads(metadata["description"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} does not say how its generator is rebuilt (its description is damaged)") from error

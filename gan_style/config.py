@@ -47,10 +47,17 @@ def build(node: DictConfig, option: str, **given: Any) -> Any:
         function = get_object(target)
     except Exception as error:  # Hydra wraps what an import can raise in several classes of its own
         raise ValueError(f"{option}._target_={target}: there is no such class or function") from error
+    if not f"{function.__module__}.".startswith(_ALLOWED_TARGETS):
+        raise ValueError(f"{option}._target_={target}: allowed are targets in {' and '.join(_ALLOWED_TARGETS)}")
+    inner = [key for key in flat(plain(node)) if key.endswith("._target_")]
+    if inner:
+        raise ValueError(
+            f"{option}.{inner[0]}={OmegaConf.select(node, inner[0])}: targets inside arguments are not built"
+        )
     arguments = {str(key): value for key, value in node.items() if not str(key).startswith("_")}
     _check_arguments(function, arguments, given, option)
     try:
-        return instantiate(node, **given, _convert_="all")
+        return instantiate(node, **given, _convert_="all", _recursive_=False)
     except HydraException as error:
         if isinstance(error.__cause__, ValueError | OSError):
             raise error.__cause__ from error
@@ -67,6 +74,7 @@ def _check_arguments(function: Any, arguments: Mapping[str, Any], given: Mapping
         expected = parameters[name].annotation
         if expected not in (bool, int, float, str):
             expected = type(parameters[name].default)
+            expected = float if expected is int else expected
         if expected in (bool, int, float, str) and not _fits(value, expected):
             raise ValueError(f"{option}.{name}={value}: {expected.__name__} expected, got {type(value).__name__}")
     for name, parameter in parameters.items():
@@ -169,7 +177,7 @@ def _quoted(argument: str, *, sweeping: bool = False) -> str:
     except HydraException:
         pass
     key, value = argument.split("=", 1)
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
     return f"{key}='{escaped}'"
 
 

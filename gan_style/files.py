@@ -14,7 +14,7 @@ def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     A reader, or a process killed at any moment, sees the old file or the new one, never a part. OSError passes through
     with the old file intact and no temporary file left.
     """
-    temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(8)}.part"
+    temporary = path.parent / f".{secrets.token_hex(8)}.part"
     try:
         with open(temporary, "xb") as file:
             write(file)

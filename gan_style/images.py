@@ -24,6 +24,8 @@ FORMAT_BY_SUFFIX = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
 }
+_MOST_SCALED_PIXELS = 100_000_000  # a strip of 1 x 5000, say, would become 256 x 1,280,000
+OTHER_PICTURE_SUFFIXES = (".gif", ".avif", ".heic", ".jp2", ".ico", ".pdf", ".svg")  # known, but not written
 _SAVE_OPTIONS: dict[str, dict[str, int]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95},
@@ -42,10 +44,11 @@ def decode(path: Path, *, short_side: int | None = None) -> Tensor:
     """
     try:
         with Image.open(path, formats=READABLE_FORMATS) as picture:
+            ratio = max(picture.size) / min(picture.size)
             if short_side is not None and picture.mode in ("RGB", "L"):
                 picture.draft(None, (short_side, short_side))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
             upright = ImageOps.exif_transpose(picture)
-            return pil_to_tensor(_scaled(_to_rgb(upright), short_side))
+            return pil_to_tensor(_scaled(_to_rgb(upright), short_side, ratio))
     except MemoryError:
         raise  # the machine's trouble, not the picture's
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
@@ -53,7 +56,7 @@ def decode(path: Path, *, short_side: int | None = None) -> Tensor:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    if not path.exists():
+    if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, Image.UnidentifiedImageError):
         return "its content is not a JPEG, PNG, WebP, BMP or TIFF picture"
@@ -76,12 +79,17 @@ def _deep_grey_to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("I").point(lambda v: v * (1 / 257) + 0.5).convert("L").convert("RGB")
 
 
-def _scaled(picture: Image.Image, short_side: int | None) -> Image.Image:
-    if short_side is None or min(picture.size) == short_side:
+def _scaled(picture: Image.Image, short_side: int | None, ratio: float) -> Image.Image:
+    """ratio: of the file's long side to its short one; a draft's own is rounded."""
+    if short_side is None:
         return picture
-    factor = short_side / min(picture.size)
-    width, height = (max(short_side, round(side * factor)) for side in picture.size)
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
+    lengths = (short_side, round(short_side * ratio))
+    if lengths[0] * lengths[1] > _MOST_SCALED_PIXELS:
+        raise ValueError(
+            f"its sides differ by a factor of {ratio:.0f}; at a short side of {short_side} its long side would be {lengths[1]} pixels"
+        )
+    size = lengths if picture.width <= picture.height else lengths[::-1]
+    return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def encode(image: Tensor, suffix: str) -> bytes:

@@ -34,7 +34,10 @@ def main(cfg: DictConfig) -> int:
 
 def _plan(source: str, output: Path) -> list[Job]:
     if source.startswith(PREFIX):
-        return [job for path in demo_pictures(source.removeprefix(PREFIX)) for job in plan_file(path, output)]
+        jobs = [job for path in demo_pictures(source.removeprefix(PREFIX)) for job in plan_file(path, output)]
+        if len({job.target for job in jobs}) < len(jobs):
+            raise ValueError(f"output={output} is one picture, but input={source} are {len(jobs)}; give a folder")
+        return jobs
     path = Path(source).expanduser()
     if path.is_dir():
         return plan_folder(path, output)

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ from omegaconf import DictConfig
 
 from gan_style.checkpoint import CheckpointFolder
 from gan_style.config import build, command, flat, plain, to_yaml
-from gan_style.data.pictures import find_pictures
+from gan_style.data.pictures import UnreadablePictures, find_pictures
 from gan_style.data.sets import Pictures, load, open_pictures
 from gan_style.data.stream import Crop, PairStream, Positions, batches
 from gan_style.files import ensure_writable, write_bytes
-from gan_style.losses.objective import Objective, content_layers, mean_gram, style_layers
+from gan_style.losses.objective import Objective, check_terms, content_layers, mean_gram, style_layers
 from gan_style.losses.perceptual import MEAN
 from gan_style.models.blocks import count_parameters
 from gan_style.models.registry import describe
@@ -100,6 +101,7 @@ def _saved(checkpoints: CheckpointFolder, settings: dict[str, Any], folder: Path
 
 def _objective(cfg: DictConfig) -> Objective:
     terms = {str(name): build(node, f"loss.{name}") for name, node in cfg.loss.items()}
+    check_terms(terms)
     layers = [*content_layers(terms.values()), *style_layers(terms.values())]
     return Objective(terms, build(cfg.perceptual, "perceptual", layers=layers))
 
@@ -128,7 +130,8 @@ def _calibrate(
             objective.set_style(target, pictures.style_pictures(device))
         else:
             paths = find_pictures(target, "loss.style.target")
-            objective.set_style(target, load(paths, pictures.style_short_side, device))
+            watch = UnreadablePictures("loss.style.target", len(paths), limit=0.0)
+            objective.set_style(target, load(paths, pictures.style_short_side, device, watch))
 
 
 def _state(cfg: DictConfig, objective: Objective, device: torch.device) -> TrainState:
@@ -210,8 +213,8 @@ def _sampler(cfg: DictConfig, objective: Objective, pictures: Pictures, device: 
     if style_layers(terms) and not grams:  # only paired targets: measured against the set's mean
         grams = mean_gram(objective.perceptual, pictures.style_pictures(device), style_layers(terms))
     size = cfg.data.sample_size
-    contents = list(load(pictures.held_out, size, device))
-    styles = list(load(pictures.style.paths[: len(contents)], size, device))
+    contents = pictures.held_out_pictures(device, size)
+    styles = list(islice(pictures.style_pictures(device, size), len(contents)))
     return Sampler(contents, styles, objective.perceptual, grams, content_layers(terms))
 
 

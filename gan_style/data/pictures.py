@@ -16,12 +16,17 @@ from gan_style.images import FORMAT_BY_SUFFIX, UnreadablePictureError, decode, l
 def find_pictures(spec: str | Sequence[str], option: str) -> list[Path]:
     """The picture files that a folder (searched recursively), a glob, a picture, "demo:NAME", or several of them name.
 
-    Raises ValueError, naming the option, where there are none.
+    Each once. Raises ValueError, naming the option, where there are none.
     """
-    if not isinstance(spec, str):
-        return [path for item in spec for path in find_pictures(item, option)]
+    if isinstance(spec, str):
+        return _find(spec, option)
+    paths = dict.fromkeys(path for item in spec for path in _find(item, option))
+    return _not_empty(list(paths), f"{option}={spec}: an empty list")
+
+
+def _find(spec: str, option: str) -> list[Path]:
     if spec.startswith(PREFIX):
-        return demo_pictures(spec.removeprefix(PREFIX))
+        return _demo(spec, option)
     path = Path(spec).expanduser()
     if path.is_dir():
         return _not_empty(list_pictures(path), f"{option}={spec}: there is no picture in this folder")
@@ -34,6 +39,13 @@ def find_pictures(spec: str | Sequence[str], option: str) -> list[Path]:
     raise ValueError(
         f"{option}={spec}: there is no such folder or file; give a folder, a glob in quotes, a picture, or {PREFIX}NAME"
     )
+
+
+def _demo(spec: str, option: str) -> list[Path]:
+    try:
+        return demo_pictures(spec.removeprefix(PREFIX))
+    except ValueError as error:
+        raise ValueError(f"{option}={spec}: {error}") from error
 
 
 def _not_empty(paths: list[Path], message: str) -> list[Path]:

@@ -45,13 +45,17 @@ class Pictures:
             except UnreadablePictureError as error:
                 self.content.watch.report((str(self.content.paths[number]), str(error)))
 
-    def style_pictures(self, device: torch.device) -> Iterator[Tensor]:
-        """The style set's readable pictures, whole, scaled to the middle of the range that crops are cut from."""
-        for path in self.style.paths:
-            try:
-                yield from load([path], self.style_short_side, device)
-            except UnreadablePictureError as error:
-                self.style.watch.report((str(path), str(error)))
+    def style_pictures(self, device: torch.device, short_side: int | None = None) -> Iterator[Tensor]:
+        """The style set's readable pictures, whole (1, 3, H, W) in [-1, 1], one after the other.
+
+        short_side: None for the middle of the range that crops are cut from.
+        """
+        return load(self.style.paths, short_side or self.style_short_side, device, self.style.watch)
+
+    def held_out_pictures(self, device: torch.device, short_side: int) -> list[Tensor]:
+        """The readable held-out pictures, whole (1, 3, H, W) in [-1, 1]; ValueError where there are none."""
+        watch = UnreadablePictures("data.holdout", len(self.held_out), limit=1.0)
+        return list(load(self.held_out, short_side, device, watch))
 
 
 def open_pictures(
@@ -91,7 +95,10 @@ def open_pictures(
     )
 
 
-def load(paths: Iterable[Path], short_side: int, device: torch.device) -> Iterator[Tensor]:
-    """Whole pictures as (1, 3, H, W) in [-1, 1] on the device, one after the other."""
+def load(paths: Iterable[Path], short_side: int, device: torch.device, watch: UnreadablePictures) -> Iterator[Tensor]:
+    """Readable pictures, whole, as (1, 3, H, W) in [-1, 1] on the device; ``watch`` is told of the others."""
     for path in paths:
-        yield to_float(decode(path, short_side=short_side)[None].to(device))
+        try:
+            yield to_float(decode(path, short_side=short_side)[None].to(device))
+        except UnreadablePictureError as error:
+            watch.report((str(path), str(error)))

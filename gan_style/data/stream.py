@@ -90,9 +90,7 @@ class PairStream(Dataset[Pair]):
                 return crop(pictures[number], rng)
             except UnreadablePictureError as error:
                 problems.append((pictures.watch.option, str(pictures.paths[number]), str(error)))
-        raise ValueError(
-            f"{pictures.watch.option}: {len(problems)} pictures in a row cannot be read: {problems[-1][2]}"
-        )
+        raise ValueError(f"{pictures.watch.option}: {attempt + 1} pictures in a row cannot be read: {problems[-1][2]}")
 
 
 @lru_cache(maxsize=4)

@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from gan_style.files import write_bytes
-from gan_style.images import FORMAT_BY_SUFFIX, UnreadablePictureError, decode, encode, list_pictures, to_float
+from gan_style.images import (
+    FORMAT_BY_SUFFIX,
+    OTHER_PICTURE_SUFFIXES,
+    UnreadablePictureError,
+    decode,
+    encode,
+    list_pictures,
+    to_float,
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,12 @@ class Job:
 
 def plan_file(source: Path, output: Path) -> list[Job]:
     """One picture: ``output`` is a picture's name, or a folder to put it into."""
-    target = output if output.suffix.lower() in FORMAT_BY_SUFFIX else output / source.name
+    named = output.suffix.lower() in FORMAT_BY_SUFFIX and not output.is_dir()
+    if output.suffix.lower() in OTHER_PICTURE_SUFFIXES and not output.is_dir():
+        raise ValueError(f"output={output}: cannot write {output.suffix}; known are {', '.join(FORMAT_BY_SUFFIX)}")
+    target = output if named else output / source.name
+    if target.suffix.lower() not in FORMAT_BY_SUFFIX:
+        raise ValueError(f"input={source} has no picture's suffix; name the result, such as output=result.png")
     if target.resolve() == source.resolve():
         raise ValueError(f"output={output} is the input itself; results are never written over it")
     return [Job(source, target)]
@@ -36,7 +49,11 @@ def plan_folder(source: Path, output: Path) -> list[Job]:
     pictures = list_pictures(source)
     if not pictures:
         raise ValueError(f"input={source}: there is no picture in this folder (known: {', '.join(FORMAT_BY_SUFFIX)})")
-    return [Job(path, output / path.relative_to(source)) for path in pictures]
+    jobs = [Job(path, output / path.relative_to(source)) for path in pictures]
+    inside = [job.target for job in jobs if job.target.resolve().is_relative_to(source.resolve())]
+    if inside:
+        raise ValueError(f"output={output} would write {inside[0]} into input={source}; give another folder")
+    return jobs
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 real, fake: logits of the discriminator, any shape. A function returns a scalar, the mean over all logits.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -79,6 +80,8 @@ class Adversarial:
     def __post_init__(self) -> None:
         if self.formula not in FORMULAS:
             raise ValueError(f"loss.adversarial.formula={self.formula}; allowed are {', '.join(FORMULAS)}")
+        if not (math.isfinite(self.r1) and self.r1 >= 0):
+            raise ValueError(f"loss.adversarial.r1={self.r1}; allowed are finite numbers from 0 (0: no penalty)")
         for kind in self.augment:
             if kind not in AUGMENTATIONS:
                 raise ValueError(f"loss.adversarial.augment: {kind!r}; allowed are {', '.join(AUGMENTATIONS)}")

@@ -29,7 +29,7 @@ class Objective:
     """All loss terms by name. Weight 0 means: computed and logged, not trained on."""
 
     def __init__(self, terms: Mapping[str, Any], perceptual: Perceptual) -> None:
-        _check(terms)
+        check_terms(terms)
         terms = dict(terms)
         self.adversarial: Adversarial | None = terms.pop(ADVERSARIAL, None)
         self.terms: dict[str, Term] = terms
@@ -99,7 +99,8 @@ def mean_gram(perceptual: Perceptual, pictures: Iterable[Tensor], layers: Sequen
     return {layer: gram / count for layer, gram in total.items()}
 
 
-def _check(terms: Mapping[str, Any]) -> None:
+def check_terms(terms: Mapping[str, Any]) -> None:
+    """ValueError, naming the option, for terms that cannot make an objective."""
     if not terms:
         raise ValueError("there is no loss term left; keep at least one under loss")
     for name, term in terms.items():

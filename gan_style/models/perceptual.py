@@ -92,6 +92,9 @@ class Perceptual(nn.Module):
 
     def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Features of images (N, 3, H, W) in [-1, 1]: {layer: (N, C, h, w)}; runs no deeper than it has to."""
+        unknown = set(layers) - self.scales.keys()
+        if unknown:
+            raise ValueError(f"layers {sorted(unknown)} were not asked for when the network was built: {self.layers}")
         missing, found = set(layers), {}
         x = (images * 0.5 + 0.5 - self.mean) / self.std
         for name, key in self._path:
@@ -104,8 +107,6 @@ class Perceptual(nn.Module):
             for layer in missing & {f"conv{name}", f"relu{name}"}:
                 found[layer] = self._read(layer, name, x if layer.startswith("relu") else before)
             missing -= found.keys()
-        if missing:
-            raise ValueError(f"layers {sorted(missing)} were not asked for when the network was built: {self.layers}")
         return found
 
     def _read(self, layer: str, name: str, features: Tensor) -> Tensor:
@@ -198,13 +199,15 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(os.fspath(path))
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, UnpicklingError) as error:
         raise ValueError(f"perceptual.weights={path}: not a readable weights file ({error})") from error
 
 
 def _filled(network: Perceptual, weights: Mapping[str, Tensor], source: str) -> Perceptual:
     """Load what the network needs; a file that stops early is accepted if it holds every layer asked for."""
+    if not isinstance(weights, Mapping):
+        raise ValueError(f"perceptual.weights={source}: it holds a {type(weights).__name__}, not named weights")
     needed = network.state_dict()
     present = [name for name, index, _ in network.architecture.convolutions() if f"features.{index}.weight" in weights]
     if any(key not in weights for key in needed):
@@ -216,7 +219,7 @@ def _filled(network: Perceptual, weights: Mapping[str, Tensor], source: str) -> 
     for key, tensor in needed.items():
         if weights[key].shape != tensor.shape:
             raise ValueError(
-                f"the weights file {source} is not one of {network.architecture.name}: {key} has the shape "
+                f"perceptual.weights={source}: not a file of {network.architecture.name}: {key} has the shape "
                 f"{tuple(weights[key].shape)}, not {tuple(tensor.shape)}"
             )
     network.load_state_dict({key: weights[key].float() for key in needed})

@@ -23,6 +23,6 @@ def rebuild(description: Mapping[str, Any], weights: Mapping[str, Tensor], sourc
     try:
         generator = GENERATORS[name](**description["arguments"])
         generator.load_state_dict(dict(weights))
-    except (TypeError, KeyError, RuntimeError) as error:
+    except (TypeError, KeyError, RuntimeError, ValueError) as error:
         raise ValueError(f"{source}: its weights do not fit the {name} that it describes ({error})") from error
     return generator
