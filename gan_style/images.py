@@ -85,9 +85,7 @@ def _scaled(picture: Image.Image, short_side: int | None, ratio: float) -> Image
         return picture
     lengths = (short_side, round(short_side * ratio))
     if lengths[0] * lengths[1] > _MOST_SCALED_PIXELS:
-        raise ValueError(
-            f"its sides differ by a factor of {ratio:.0f}; at a short side of {short_side} its long side would be {lengths[1]} pixels"
-        )
+        raise ValueError(f"its sides differ by a factor of {ratio:.0f}; scaled it would be {lengths[1]} pixels long")
     size = lengths if picture.width <= picture.height else lengths[::-1]
     return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
 
