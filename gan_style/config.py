@@ -49,8 +49,9 @@ def build(node: DictConfig, option: str, **given: Any) -> Any:
         raise ValueError(f"{option}._target_={target}: there is no such class or function") from error
     if not f"{function.__module__}.".startswith(_ALLOWED_TARGETS):
         raise ValueError(f"{option}._target_={target}: allowed are targets in {' and '.join(_ALLOWED_TARGETS)}")
-    if inner := [key for key in flat(plain(node)) if key.endswith("._target_")]:
-        raise ValueError(f"{option}.{inner[0]}: targets inside arguments are not built")
+    inner = {key: value for key, value in flat(plain(node)).items() if key.endswith("._target_")}
+    for key, value in inner.items():
+        raise ValueError(f"{option}.{key}={value}: targets inside arguments are not built")
     arguments = {str(key): value for key, value in node.items() if not str(key).startswith("_")}
     _check_arguments(function, arguments, given, option)
     try:
