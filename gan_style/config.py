@@ -126,6 +126,9 @@ def command(name: str) -> Callable[[Callable[[DictConfig], int | None]], Callabl
 
     def decorate(function: Callable[[DictConfig], int | None]) -> Callable[[], None]:
         def main() -> None:
+            if {"-h", "--help"} & set(sys.argv[1:]):
+                print(_help(name, function.__doc__ or ""))
+                return
             statuses: list[int] = []  # one for each job of a sweep, else a single one
             in_full = os.environ.get(_FULL) == "1"
             os.environ[_FULL] = "1"  # otherwise Hydra prints its own words and exits before we are asked
@@ -147,6 +150,35 @@ def command(name: str) -> Callable[[Callable[[DictConfig], int | None]], Callabl
         return main
 
     return decorate
+
+
+def _help(name: str, purpose: str) -> str:
+    """The command's purpose, its groups, and its root config with every option's default and comment."""
+    lines = (CONFIG_PATH / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    options = "\n".join(_without_blocks(lines, ("defaults:", "hydra:")))
+    groups = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in CONFIG_PATH.iterdir()}
+    used = [group for group in sorted(groups) if any(line.startswith(f"  - {group}:") for line in lines)]
+    choices = "\n".join(f"  {group}: {', '.join(groups[group])}" for group in used)
+    return "\n\n".join(
+        part
+        for part in (
+            f"gan-style {name} name=value ...\n\n{purpose}",
+            choices and f"Groups (group=choice; their options are in conf/<group>/):\n{choices}",
+            f"Options and their defaults (??? must be given):\n{options.strip()}",
+            "--cfg job shows the configuration that a command line amounts to; --hydra-help shows Hydra's own flags.",
+        )
+        if part
+    )
+
+
+def _without_blocks(lines: list[str], heads: tuple[str, ...]) -> Iterator[str]:
+    """Lines of YAML without some top-level blocks and without the comment that opens the file."""
+    inside = False
+    for number, line in enumerate(lines):
+        if line[:1] not in (" ", ""):
+            inside = line.startswith(heads)
+        if not inside and not (number == 0 and line.startswith("#")):
+            yield line
 
 
 @contextmanager

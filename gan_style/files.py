@@ -47,6 +47,13 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def check_place(folder: Path, option: str) -> None:
+    """Raise ValueError, naming the option, where the folder plainly cannot be made; nothing is written."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{option}: cannot write into {folder} ({existing} is not a folder that can be written to)")
+
+
 def ensure_writable(folder: Path, option: str) -> None:
     """Make the folder, or raise ValueError, naming the option, where it cannot be made or written into."""
     try:

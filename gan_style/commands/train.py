@@ -14,7 +14,7 @@ from gan_style.config import build, command, flat, plain, to_yaml
 from gan_style.data.pictures import UnreadablePictures, find_pictures
 from gan_style.data.sets import Pictures, load, open_pictures
 from gan_style.data.stream import Crop, PairStream, Positions, batches
-from gan_style.files import ensure_writable, write_bytes
+from gan_style.files import check_place, ensure_writable, write_bytes
 from gan_style.losses.objective import Objective, check_terms, content_layers, mean_gram, style_layers
 from gan_style.losses.perceptual import MEAN
 from gan_style.models.blocks import count_parameters
@@ -41,12 +41,13 @@ _MAY_CHANGE = (
 
 @command("train")
 def main(cfg: DictConfig) -> int:
-    """Train a generator; the same command again resumes, and does nothing once the run is finished."""
+    """Train a generator on photos and a style; the same command again resumes, and once finished does nothing."""
     warnings.showwarning = _plain_warning
     settings = plain(cfg)
     check_train(cfg)
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     folder = Path(cfg.run.root).expanduser() / cfg.run.name
+    check_place(folder, "run.root, run.name")
     checkpoints = CheckpointFolder(folder / "checkpoints", keep=cfg.training.keep_checkpoints)
     saved = _saved(checkpoints, settings, folder)
     if saved is not None and saved["state"]["step"] >= cfg.training.steps:
