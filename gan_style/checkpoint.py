@@ -19,6 +19,7 @@ from gan_style.files import remove_leftovers, write_bytes, write_durably
 
 FORMAT = "gan_style.checkpoint/1"
 GENERATOR_FORMAT = "gan_style.generator/1"
+GENERATOR_FILE = "generator.safetensors"  # in a run's folder
 # what torch.load and zipfile raise for a file that is cut, changed or something else
 _LOAD_ERRORS = (
     *(OSError, RuntimeError, EOFError, ValueError, LookupError, NotImplementedError),

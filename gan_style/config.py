@@ -4,6 +4,7 @@ import difflib
 import inspect
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ def build(node: DictConfig, option: str, **given: Any) -> Any:
     option: the node's dotted name, for messages. Raises ValueError for a target outside gan_style and torch.optim, for
     an argument that does not exist or has the wrong type, and for whatever the object itself refuses.
     """
+    if not isinstance(node, DictConfig):
+        raise ValueError(f"{option}={node}: a node with a _target_ expected; to leave it out, use ~{option}")
     target = str(node.get("_target_", ""))
     if not target.startswith(_ALLOWED_TARGETS):
         raise ValueError(f"{option}._target_={target}: allowed are targets in {' and '.join(_ALLOWED_TARGETS)}")
@@ -104,11 +107,6 @@ def to_yaml(content: Mapping[str, Any]) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(dict(content)))
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file as plain containers."""
-    return plain(OmegaConf.load(path))
-
-
 def flat(content: Any, prefix: str = "") -> dict[str, Any]:
     """{"training.steps": 4, ...} from nested plain containers."""
     if not isinstance(content, Mapping) or not content:
@@ -126,9 +124,6 @@ def command(name: str) -> Callable[[Callable[[DictConfig], int | None]], Callabl
 
     def decorate(function: Callable[[DictConfig], int | None]) -> Callable[[], None]:
         def main() -> None:
-            if {"-h", "--help"} & set(sys.argv[1:]):
-                print(_help(name, function.__doc__ or ""))
-                return
             statuses: list[int] = []  # one for each job of a sweep, else a single one
             in_full = os.environ.get(_FULL) == "1"
             os.environ[_FULL] = "1"  # otherwise Hydra prints its own words and exits before we are asked
@@ -136,12 +131,12 @@ def command(name: str) -> Callable[[Callable[[DictConfig], int | None]], Callabl
             def job(cfg: DictConfig) -> None:
                 with _errors_in_words(name, statuses, in_full):
                     statuses.append(function(cfg) or 0)
+                if statuses[-1] == INTERRUPTED:
+                    sys.exit(INTERRUPTED)  # ends a sweep too
 
-            sweeping = {"-m", "--multirun"} & set(sys.argv)
-            sys.argv[1:] = [_quoted(argument, sweeping=bool(sweeping)) for argument in sys.argv[1:]]
             try:
-                with _errors_in_words(name, statuses, in_full):
-                    hydra.main(config_path=str(CONFIG_PATH), config_name=name, version_base="1.3")(job)()
+                with _errors_in_words(name, statuses, in_full), _terminated_as_an_exit():
+                    _main(name, function.__doc__ or "", job)
             finally:
                 os.environ[_FULL] = "1" if in_full else "0"
             sys.exit(max(statuses, default=0))
@@ -150,6 +145,25 @@ def command(name: str) -> Callable[[Callable[[DictConfig], int | None]], Callabl
         return main
 
     return decorate
+
+
+def _main(name: str, purpose: str, job: Callable[[DictConfig], None]) -> None:
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(_help(name, purpose), flush=True)
+        return
+    sweeping = {"-m", "--multirun"} & set(sys.argv)
+    sys.argv[1:] = [_quoted(argument, sweeping=bool(sweeping)) for argument in sys.argv[1:]]
+    hydra.main(config_path=str(CONFIG_PATH), config_name=name, version_base="1.3")(job)()
+
+
+@contextmanager
+def _terminated_as_an_exit() -> Iterator[None]:
+    """SIGTERM raises SystemExit where the program is, so that whatever must be finished is."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _help(name: str, purpose: str) -> str:
@@ -186,6 +200,9 @@ def _errors_in_words(name: str, statuses: list[int], in_full: bool) -> Iterator[
     """Turn what the block raises into a message on stderr and a status; with ``in_full`` let it pass."""
     try:
         yield
+    except BrokenPipeError:  # the reader has gone: gan-style train --help | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        statuses.append(1)
     except (Exception, KeyboardInterrupt) as error:
         words = _words(name, error)
         if words is None or in_full:
@@ -213,7 +230,10 @@ def _quoted(argument: str, *, sweeping: bool = False) -> str:
 
 def _words(name: str, error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, KeyboardInterrupt):
-        return "stopped; the same command again goes on from the last checkpoint", INTERRUPTED
+        return (
+            "stopped; the same command again goes on from the last checkpoint, if there is one",
+            INTERRUPTED,
+        )
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}=... is missing; see gan-style {name} --help", USER_ERROR
     if isinstance(error, HydraException | OmegaConfBaseException):

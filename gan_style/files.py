@@ -1,9 +1,11 @@
 """Files that must last: written whole or not at all (see the protocol in ARCHITECTURE.md)."""
 
+import fcntl
 import os
 import secrets
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -45,6 +47,17 @@ def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that a killed process left behind."""
     for path in folder.glob(".*.part"):
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Have a folder to ourselves; ValueError where another living process has it. A dead process holds nothing."""
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process works in {folder}; wait for it or choose another run.name") from None
+        yield
 
 
 def check_place(folder: Path, option: str) -> None:

@@ -145,6 +145,11 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in FORMAT_BY_SUFFIX and not path.name.startswith(".")
 
 
+def list_others(folder: Path) -> list[Path]:
+    """Pictures below a folder of kinds that are not read (GIF, HEIC, ...), sorted."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in OTHER_PICTURE_SUFFIXES)
+
+
 def list_pictures(folder: Path) -> list[Path]:
     """All pictures below a folder, by name, in sorted order; hidden files and folders are passed over."""
     found: Iterable[Path] = (path for path in folder.rglob("*") if path.is_file() and is_picture(path))

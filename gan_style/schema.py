@@ -1,5 +1,6 @@
 """The typed schema of each root config: a mistyped key or a wrong type fails before anything runs."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,11 +114,16 @@ def check_train(cfg: Any) -> None:
     training, data = cfg.training, cfg.data
     smallest = {"steps": 1, "batch": 1, "warmup_steps": 0, "log_every": 1, "sample_every": 1, "checkpoint_every": 1}
     for name, least in (smallest | {"keep_checkpoints": 1, "calibration_pictures": 0}).items():
-        if training[name] < least:
-            raise ValueError(f"training.{name}={training[name]}; allowed are numbers from {least}")
+        _at_least(training[name], least, f"training.{name}")
+    for name in ("workers", "holdout_count", "cache_mb"):
+        _at_least(data[name], 0, f"data.{name}")
     if training.precision not in PRECISIONS:
         raise ValueError(f"training.precision={training.precision}; allowed are {', '.join(PRECISIONS)}")
-    if training.clip is not None and training.clip <= 0:
+    if not str(cfg.run.name).strip(" ./"):
+        raise ValueError(f"run.name={cfg.run.name!r}; give a name, which the run's folder gets")
+    if not -(2**63) <= training.seed < 2**63:
+        raise ValueError(f"training.seed={training.seed}; allowed are whole numbers of 64 bits")
+    if training.clip is not None and not 0 < training.clip < math.inf:
         raise ValueError(f"training.clip={training.clip}; allowed are numbers above 0, or null for no clipping")
     for name in ("resize", "style_resize"):
         if data[name] is not None and not data.size <= data[name][0] <= data[name][1]:
@@ -128,3 +134,8 @@ def check_train(cfg: Any) -> None:
         raise ValueError(f"training.warmup_steps={training.warmup_steps} needs loss.content; set it to 0")
     if not 0 <= data.max_unreadable <= 1:
         raise ValueError(f"data.max_unreadable={data.max_unreadable}; allowed are 0 to 1")
+
+
+def _at_least(value: float | None, least: float, option: str) -> None:
+    if value is not None and not value >= least:
+        raise ValueError(f"{option}={value}; allowed are numbers from {least}")

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from gan_style.cli import COMMANDS
-from gan_style.config import CONFIG_PATH, _quoted, build, flat, plain, read_yaml, to_yaml
+from gan_style.config import CONFIG_PATH, _quoted, build, flat, plain, to_yaml
 from gan_style.losses.objective import Objective, content_layers, style_layers
 from gan_style.losses.perceptual import Content
 from gan_style.models.blocks import count_parameters
@@ -299,7 +299,7 @@ class TestFlat:
         settings = plain(compose("train", *PICTURES, "experiment=quickstart"))
         path = tmp_path / "config.yaml"
         path.write_text(to_yaml(settings))
-        assert flat(read_yaml(path)) == flat(settings)
+        assert flat(plain(OmegaConf.load(path))) == flat(settings)
         assert flat(settings)["training.steps"] == settings["training"]["steps"]
 
 

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from gan_style.config import command
 from gan_style.demo import PREFIX, demo_pictures
 from gan_style.files import ensure_writable
+from gan_style.images import list_others
 from gan_style.inference.load import load_generator
 from gan_style.inference.stylize import Job, plan_file, plan_folder, run
 from gan_style.runtime import choose_device
@@ -40,6 +41,8 @@ def _plan(source: str, output: Path) -> list[Job]:
         return jobs
     path = Path(source).expanduser()
     if path.is_dir():
+        if others := list_others(path):
+            print(f"warning: {len(others)} pictures of kinds that are not read, such as {others[0]}, are passed over")
         return plan_folder(path, output)
     if not path.is_file():
         raise ValueError(f"input={source}: there is no such file or folder")

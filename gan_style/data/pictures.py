@@ -20,6 +20,8 @@ def find_pictures(spec: str | Sequence[str], option: str) -> list[Path]:
     """
     if isinstance(spec, str):
         return _find(spec, option)
+    if not isinstance(spec, Sequence) or not all(isinstance(item, str) for item in spec):
+        raise ValueError(f"{option}={spec}: a path or a list of paths expected; quote a number: {option}='\"{spec}\"'")
     paths = dict.fromkeys(path for item in spec for path in _find(item, option))
     return _not_empty(list(paths), f"{option}={spec}: an empty list")
 

@@ -75,6 +75,11 @@ def open_pictures(
         held_out = find_pictures(holdout, "data.holdout")
     else:
         content_paths, held_out = held_out_split(content_paths, holdout_count)
+    if both := set(held_out) & set(content_paths):
+        warnings.warn(f"{len(both)} pictures of data.holdout, in data.content too, are not trained on", stacklevel=2)
+        content_paths = [path for path in content_paths if path not in both]
+        if not content_paths:
+            raise ValueError("data.holdout leaves no picture of data.content to train on")
     trained_on = not held_out
     if trained_on:
         warnings.warn(

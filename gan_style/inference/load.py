@@ -6,11 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from gan_style.checkpoint import CheckpointFolder, read_checkpoint, read_generator
+from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_generator
 from gan_style.models.registry import rebuild
 from gan_style.runtime import placed
-
-GENERATOR_FILE = "generator.safetensors"
 
 
 def load_generator(checkpoint: Path, device: torch.device) -> nn.Module:

@@ -32,6 +32,8 @@ def plan_file(source: Path, output: Path) -> list[Job]:
     named = output.suffix.lower() in FORMAT_BY_SUFFIX and not output.is_dir()
     if output.suffix.lower() in OTHER_PICTURE_SUFFIXES and not output.is_dir():
         raise ValueError(f"output={output}: cannot write {output.suffix}; known are {', '.join(FORMAT_BY_SUFFIX)}")
+    if source.suffix.lower() in OTHER_PICTURE_SUFFIXES:
+        raise ValueError(f"input={source}: cannot read {source.suffix}; known are {', '.join(FORMAT_BY_SUFFIX)}")
     target = output if named else output / source.name
     if target.suffix.lower() not in FORMAT_BY_SUFFIX:
         raise ValueError(f"input={source} has no picture's suffix; name the result, such as output=result.png")

@@ -50,6 +50,17 @@ class Objective:
         """Compute a target's mean Gram matrices once, from pictures (1, 3, H, W) in [-1, 1] on the device."""
         self.style_grams[target] = mean_gram(self.perceptual, pictures, style_layers(self.terms.values()))
 
+    def state_dict(self) -> dict[str, Any]:
+        """What was measured at the start of the run: feature scales and the Gram matrices of fixed style targets."""
+        grams = {target: {k: v.cpu() for k, v in found.items()} for target, found in self.style_grams.items()}
+        return {"scales": dict(self.perceptual.scales), "style_grams": grams}
+
+    def load_state_dict(self, saved: Mapping[str, Any], device: torch.device) -> None:
+        """Take over what an earlier part of the run measured."""
+        self.perceptual.scales = dict(saved["scales"])
+        grams = saved["style_grams"].items()
+        self.style_grams = {target: {k: v.to(device) for k, v in found.items()} for target, found in grams}
+
     def generator_loss(
         self, scene: Scene, logits: Logits | None, *, warming_up: bool
     ) -> tuple[Tensor, dict[str, Tensor]]:

@@ -161,14 +161,16 @@ def compact(*, layers: Sequence[str], weights: str = "packaged") -> Perceptual:
     if weights == "packaged":
         packaged = files("gan_style") / "assets" / "perceptual" / "compact.safetensors"
         return _filled(network, load_safetensors(packaged.read_bytes()), str(packaged))
-    return network if weights == "random" else _filled(network, _read_weights(Path(weights)), weights)
+    if weights == "random":
+        return network
+    return _filled(network, _read_weights(Path(weights).expanduser()), weights)
 
 
 def _vgg(architecture: Architecture, layers: Sequence[str], weights: str) -> Perceptual:
     network = Perceptual(architecture, layers)
     if weights == "random":
         return network
-    path = _torchvision_file(architecture) if weights == "imagenet" else Path(weights)
+    path = _torchvision_file(architecture) if weights == "imagenet" else Path(weights).expanduser()
     return _filled(network, _read_weights(path), str(path))
 
 

@@ -1,4 +1,4 @@
-"""What a tracker can do; the one that does nothing; and several as one."""
+"""What a tracker can do, and several as one."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,19 +16,6 @@ class Tracker(Protocol):
 
     def finish(self, *, failed: bool) -> None:
         """The run ends; called in every exit."""
-
-
-class NullTracker:
-    """Tracks nothing."""
-
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        pass
-
-    def picture(self, step: int, name: str, path: Path) -> None:
-        pass
-
-    def finish(self, *, failed: bool) -> None:
-        pass
 
 
 class Several:

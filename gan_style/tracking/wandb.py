@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from gan_style.files import write_bytes
 
 MODES = ("auto", "online", "offline", "disabled")
+_INIT_TIMEOUT = 30.0  # seconds until a server counts as out of reach
 
 
 def resolve_mode(mode: str) -> str:
@@ -21,6 +22,8 @@ def resolve_mode(mode: str) -> str:
     if mode not in MODES:
         raise ValueError(f"tracking.wandb={mode}; allowed are {', '.join(MODES)}")
     wanted = os.environ.get("WANDB_MODE", "") if mode == "auto" else mode
+    if wanted == "online" and not _key_is_configured():
+        raise ValueError("tracking.wandb=online needs a key: wandb login, or WANDB_API_KEY; or use offline")
     if wanted in ("online", "offline", "disabled"):
         return wanted
     return "online" if _key_is_configured() else "offline"
@@ -38,9 +41,10 @@ def _key_is_configured() -> bool:
 
 
 class WandbTracker:
-    """One W&B run. Its id is kept in ``id_file``, so that a resumed run goes on in the same one.
+    """One W&B run. Its id is kept in the run's folder, so that a resumed run goes on in the same one.
 
-    mode: "online" or "offline". Numbers have their own axis, ``step``, so that a resumed run draws one line.
+    mode: "online" (ConnectionError where that fails) or "offline". Numbers have their own axis, ``step``, so that a
+    resumed run draws one line.
     """
 
     def __init__(self, *, mode: str, project: str, name: str, config: Mapping[str, Any], folder: Path) -> None:
@@ -49,16 +53,20 @@ class WandbTracker:
         self._wandb = wandb
         id_file = folder / "wandb_id"
         run_id = id_file.read_text().strip() if id_file.exists() else secrets.token_hex(4)
-        self._run = wandb.init(
-            mode=mode,  # type: ignore[arg-type]
-            project=project,
-            name=name,
-            id=run_id,
-            resume="allow",
-            config=dict(config),
-            dir=str(folder),
-            settings=wandb.Settings(silent=True, console="off"),
-        )
+        try:
+            self._run = wandb.init(
+                mode=mode,  # type: ignore[arg-type]
+                project=project,
+                name=name,
+                id=run_id,
+                resume="allow",
+                config=dict(config),
+                dir=str(folder),
+                settings=wandb.Settings(silent=True, console="off", init_timeout=_INIT_TIMEOUT),
+            )
+        except wandb.errors.Error as error:
+            reason = str(error).splitlines()[0]
+            raise ConnectionError(f"tracking.wandb={mode}: {reason}; offline needs no server") from error
         write_bytes(id_file, run_id.encode())
         self._run.define_metric("*", step_metric="step")
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan_style.checkpoint import CheckpointFolder, write_generator
+from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder, write_generator
 from gan_style.data.pictures import UnreadablePictures
 from gan_style.data.stream import Batch
 from gan_style.files import write_bytes
@@ -21,8 +21,6 @@ from gan_style.training.progress import Progress
 from gan_style.training.sampling import Sampler
 from gan_style.training.state import TrainState
 from gan_style.training.step import Precision, train_step
-
-GENERATOR_FILE = "generator.safetensors"
 
 
 class NonFiniteError(ArithmeticError):
@@ -67,21 +65,30 @@ class Loop:
     def run(self, batches: Iterable[Batch]) -> None:
         """Train on every batch. NonFiniteError names the step and the terms, and nothing is saved from then on."""
         unchecked: list[tuple[int, dict[str, Tensor]]] = []
-        for batch in batches:
-            self._report_unreadable(batch)
-            scalars = train_step(self.state, _to_device(batch, self.precision.device), self.objective, self.precision)
-            step, every = self.state.step, self.every
-            unchecked.append((step, scalars))
-            log, sample, save = (every.due(step, n) for n in (every.log, every.sample, every.checkpoint))
-            if log or sample or save:
-                values = _check_finite(unchecked)
-                unchecked.clear()
-            if log:
-                self._log(step, values)
-            if sample:
-                self._sample(step)
-            if save:
-                self._save(step)
+        try:
+            for batch in batches:
+                self._report_unreadable(batch)
+                on_device = _to_device(batch, self.precision.device)
+                scalars = train_step(self.state, on_device, self.objective, self.precision)
+                unchecked.append((self.state.step, scalars))
+                self._keep_time(unchecked)
+        finally:
+            self.progress.close()
+
+    def _keep_time(self, unchecked: list[tuple[int, dict[str, Tensor]]]) -> None:
+        """Log, sample and save where that is due, but only finite numbers."""
+        step, every = self.state.step, self.every
+        log, sample, save = (every.due(step, interval) for interval in (every.log, every.sample, every.checkpoint))
+        if not (log or sample or save):
+            return
+        values = _check_finite(unchecked)
+        unchecked.clear()
+        if log:
+            self._log(step, values)
+        if sample:
+            self._sample(step)
+        if save:
+            self._save(step)
 
     def _report_unreadable(self, batch: Batch) -> None:
         for option, name, reason in batch.unreadable:
@@ -100,8 +107,9 @@ class Loop:
         self.tracker.picture(step, "samples", path)
 
     def _save(self, step: int) -> None:
-        self.checkpoints.save(step, {"state": self.state.state_dict(), **self.extra})
+        """The generator first: a run whose last checkpoint is there then has its result too."""
         save_generator(self.folder / GENERATOR_FILE, self.state.ema.network, step)
+        self.checkpoints.save(step, {"state": self.state.state_dict(), **self.extra})
 
 
 def save_generator(path: Path, generator: nn.Module, step: int) -> None:

@@ -1,5 +1,6 @@
 """The progress line: rewritten in place on a terminal, plain lines otherwise."""
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ class Progress:
         terms = "  ".join(f"{short} {values[name]:.4g}" for name, short in _MAIN_TERMS.items() if name in values)
         line = f"step {step}/{self.steps}  {speed:.1f} images/s  {duration(left)} left  {terms}"
         if self.out.isatty():
+            line = line[: shutil.get_terminal_size().columns - 1]  # a line that wraps could not be rewritten
             self.out.write(f"\r\x1b[2K{line}")
             self._line_open = True
         else:

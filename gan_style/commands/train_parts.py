@@ -1,0 +1,207 @@
+"""The parts of a training run, each built from its settings; ``train.py`` says in which order."""
+
+import os
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+from torch.optim import Optimizer
+
+from gan_style.checkpoint import CheckpointFolder
+from gan_style.config import build, plain
+from gan_style.data.pictures import UnreadablePictures, find_pictures
+from gan_style.data.sets import Pictures, load, open_pictures
+from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches
+from gan_style.losses.objective import Objective, check_terms, content_layers, mean_gram, style_layers
+from gan_style.losses.perceptual import MEAN, PAIRED
+from gan_style.models.registry import describe
+from gan_style.runtime import placed
+from gan_style.tracking.base import Several, Tracker
+from gan_style.tracking.jsonl import JsonlTracker
+from gan_style.tracking.wandb import WandbTracker, resolve_mode
+from gan_style.training.ema import Ema
+from gan_style.training.loop import Every, Loop
+from gan_style.training.progress import Progress
+from gan_style.training.sampling import Sampler
+from gan_style.training.schedule import Schedule
+from gan_style.training.state import TrainState
+from gan_style.training.step import Precision
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every part is built from; ``settings`` is the config as plain containers."""
+
+    cfg: DictConfig
+    settings: dict[str, Any]
+    device: torch.device
+    folder: Path
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        return CheckpointFolder(self.folder / "checkpoints", keep=self.cfg.training.keep_checkpoints)
+
+    @property
+    def samples(self) -> Path:
+        return self.folder / "samples"
+
+
+def make_objective(setup: Setup) -> Objective:
+    """The named terms, and the perceptual network cut off after the deepest layer that they ask for."""
+    torch.manual_seed(setup.cfg.training.seed)
+    terms = {str(name): build(node, f"loss.{name}") for name, node in setup.cfg.loss.items()}
+    check_terms(terms)
+    layers = [*content_layers(terms.values()), *style_layers(terms.values())]
+    return Objective(terms, placed(build(setup.cfg.perceptual, "perceptual", layers=layers), setup.device))
+
+
+def make_state(setup: Setup, objective: Objective) -> TrainState:
+    """Networks, optimisers and all that training changes, at step 0."""
+    cfg, training = setup.cfg, setup.cfg.training
+    torch.manual_seed(training.seed)
+    generator = placed(build(cfg.generator, "generator"), setup.device)
+    discriminator = _discriminator(setup) if objective.adversarial is not None else None
+    return TrainState(
+        generator=generator,
+        discriminator=discriminator,
+        ema=Ema(generator, training.ema_decay),
+        generator_optimiser=_optimiser(cfg, "generator", generator),
+        discriminator_optimiser=_optimiser(cfg, "discriminator", discriminator) if discriminator else None,
+        schedule=Schedule(training.decay, training.steps, training.hold),
+        random=torch.Generator().manual_seed(training.seed),
+        warmup_steps=training.warmup_steps,
+        clip=training.clip,
+    )
+
+
+def _discriminator(setup: Setup) -> nn.Module:
+    network: nn.Module = placed(build(setup.cfg.discriminator, "discriminator"), setup.device)
+    if setup.cfg.data.size < network.smallest:
+        raise ValueError(
+            f"data.size={setup.cfg.data.size} is smaller than what the discriminator looks at, {network.smallest} "
+            f"pixels; use discriminator=patch34, fewer discriminator.scales, or a larger data.size"
+        )
+    return network
+
+
+def _optimiser(cfg: DictConfig, name: str, network: nn.Module) -> Optimizer:
+    make = build(cfg.optimiser[name], f"optimiser.{name}")
+    try:
+        optimiser: Optimizer = make(network.parameters())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"optimiser.{name}: {error}") from error
+    return optimiser
+
+
+def open_sets(setup: Setup) -> Pictures:
+    """Find, split and (where they fit the cache) decode the pictures."""
+    data = plain(setup.cfg.data)
+    data["style_resize"] = data["style_resize"] or data["resize"]
+    names = ("content", "style", "holdout", "holdout_count", "resize", "style_resize", "cache_mb", "max_unreadable")
+    return open_pictures(**{name: data[name] for name in names})
+
+
+def calibrate(setup: Setup, objective: Objective, pictures: Pictures) -> None:
+    """Scale the perceptual features on content pictures, then compute the style's fixed targets."""
+    training, data = setup.cfg.training, setup.cfg.data
+    if training.calibration_pictures:
+        crop = Crop(data.size, tuple(data.resize), flip=False)
+        crops = pictures.content_crops(training.calibration_pictures, crop, training.seed, setup.device)
+        objective.perceptual.calibrate(list(crops))
+    for target in objective.fixed_targets:
+        print(f"computing the style's Gram matrices ({target}) ...", flush=True)
+        objective.set_style(target, _target_pictures(setup, target, pictures))
+
+
+def _target_pictures(setup: Setup, target: str, pictures: Pictures) -> Iterable[torch.Tensor]:
+    if target == MEAN:
+        return pictures.style_pictures(setup.device)
+    option = f"style target ({MEAN}, {PAIRED}, or a picture)"
+    paths = find_pictures(target, option)
+    watch = UnreadablePictures(option, len(paths), limit=0.0)
+    return load(paths, pictures.style_short_side, setup.device, watch)
+
+
+def make_sampler(setup: Setup, objective: Objective, pictures: Pictures) -> Sampler:
+    """The held-out pictures, and what their results are measured by."""
+    terms = list(objective.terms.values())
+    fixed = objective.fixed_targets
+    grams = objective.style_grams[fixed[0]] if fixed else {}
+    if style_layers(terms) and not grams:  # only paired targets: measured against the set's mean
+        grams = mean_gram(objective.perceptual, pictures.style_pictures(setup.device), style_layers(terms))
+    size = setup.cfg.data.sample_size
+    contents = pictures.held_out_pictures(setup.device, size)
+    styles = list(islice(pictures.style_pictures(setup.device, size), len(contents)))
+    return Sampler(contents, styles, objective.perceptual, grams, content_layers(terms))
+
+
+def workers(setup: Setup, pictures: Pictures) -> int:
+    """How many processes decode and crop."""
+    if setup.cfg.data.workers is not None:
+        return int(setup.cfg.data.workers)
+    return 0 if pictures.in_memory else min(8, os.cpu_count() or 1)
+
+
+def make_batches(setup: Setup, pictures: Pictures, first_step: int) -> Iterable[Batch]:
+    """The batches from ``first_step`` to the last."""
+    data, training = setup.cfg.data, setup.cfg.training
+    stream = PairStream(
+        pictures.content,
+        pictures.style,
+        content_crop=Crop(data.size, tuple(data.resize), data.flip),
+        style_crop=Crop(data.size, tuple(data.style_resize or data.resize), data.flip),
+        seed=training.seed,
+    )
+    positions = Positions(first_step=first_step, last_step=training.steps, batch=training.batch)
+    pinned = setup.device.type == "cuda"
+    return batches(stream, positions, workers=workers(setup, pictures), pin_memory=pinned)  # type: ignore[return-value]
+
+
+def make_tracker(setup: Setup, step: int) -> Several:
+    """metrics.jsonl always, and W&B by its mode; a server that auto cannot reach is not worth a run."""
+    tracking, folder = setup.cfg.tracking, setup.folder
+    mode = resolve_mode(tracking.wandb)
+    trackers: list[Tracker] = []
+    if mode != "disabled":
+        arguments: dict[str, Any] = {"project": tracking.project, "name": setup.cfg.run.name, "folder": folder}
+        try:
+            trackers.append(WandbTracker(mode=mode, config=setup.settings, **arguments))
+        except ConnectionError as error:
+            if tracking.wandb != "auto":
+                raise
+            warnings.warn(f"{error}; tracking offline", stacklevel=2)
+            mode = "offline"
+            trackers.append(WandbTracker(mode=mode, config=setup.settings, **arguments))
+    trackers.append(JsonlTracker(folder / "metrics.jsonl", last_step=step))
+    print(f"{'tracking:':<22}metrics.jsonl, W&B {mode}", flush=True)
+    return Several(trackers)
+
+
+def make_loop(
+    setup: Setup, state: TrainState, objective: Objective, pictures: Pictures, sampler: Sampler, tracker: Tracker
+) -> Loop:
+    """Everything, ready to run."""
+    training = setup.cfg.training
+    return Loop(
+        state=state,
+        objective=objective,
+        precision=Precision(setup.device, getattr(torch, training.precision)),
+        every=Every(training.log_every, training.sample_every, training.checkpoint_every, training.steps),
+        folder=setup.folder,
+        checkpoints=setup.checkpoints,
+        sampler=sampler,
+        tracker=tracker,
+        progress=Progress(first_step=state.step, steps=training.steps, batch=training.batch),
+        watches=pictures.watches,
+        extra={
+            "config": setup.settings,
+            "generator": describe(state.generator),
+            "objective": objective.state_dict(),
+        },
+    )
