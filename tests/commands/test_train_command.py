@@ -1,6 +1,7 @@
 """gan-style train, from the command line to the files that it leaves."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -14,7 +15,9 @@ import torch
 from PIL import Image
 
 from gan_style.checkpoint import CheckpointFolder, read_checkpoint, read_generator
+from gan_style.files import locked
 from gan_style.inference.load import load_generator
+from gan_style.tracking.jsonl import JsonlTracker
 
 SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2")
 
@@ -185,6 +188,16 @@ BAD_INPUT = {
     "unknown device": (["runtime.device=warp"], ["runtime.device=warp"]),
     "output below a file": (["run.root={tmp}/text/a.jpg"], ["run.root", "cannot write"]),
     "unknown demo set": (["data.style=demo:styles/cubism"], ["demo:styles/cubism", "demo:styles/mosaic"]),
+    "a number for a path": (["data.content=123"], ["data.content=123", "a path"]),
+    "nothing for a path": (["data.content=null"], ["data.content=None"]),
+    "a term that is nothing": (["loss.tv=null"], ["~loss.tv"]),
+    "betas that are no pair": (["optimiser.generator.betas=0.5"], ["optimiser.generator"]),
+    "negative learning rate": (["optimiser.generator.lr=-1"], ["optimiser.generator", "-1"]),
+    "a seed too large": (["training.seed=99999999999999999999"], ["training.seed", "64 bits"]),
+    "no name": (["run.name="], ["run.name"]),
+    "negative workers": (["data.workers=-1"], ["data.workers=-1"]),
+    "clip that is no number": (["training.clip=nan"], ["training.clip=nan"]),
+    "online without a key": (["tracking.wandb=online"], ["tracking.wandb=online", "needs a key"]),
     "unknown tracking": (["tracking.wandb=yes please"], ["tracking.wandb=yes please", "offline"]),
 }
 
@@ -236,6 +249,62 @@ def test_an_unwritable_value_of_hydras_grammar_is_taken_as_it_stands(gan_style, 
         Image.effect_noise((80, 80), 60).convert("RGB").save(folder / f"{number}.png")
     outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", f"data.content={folder}")
     assert outcome.status == 0, outcome.err
+
+
+def test_a_run_whose_last_checkpoint_is_there_has_its_result_too(gan_style, tmp_path, monkeypatch):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gan_style.training.loop.save_generator", killed)
+        assert gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.checkpoint_every=9").status == 130
+    assert gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.checkpoint_every=9").status == 0
+    assert read_generator(tmp_path / "smoke" / "generator.safetensors")[1]["step"] == 4
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_every_exit_tells_the_trackers(gan_style, tmp_path, monkeypatch, number, status):
+    ends = []
+    finish = JsonlTracker.finish
+    monkeypatch.setattr(
+        JsonlTracker, "finish", lambda self, *, failed: (ends.append(failed), finish(self, failed=failed))
+    )
+    monkeypatch.setattr("gan_style.training.loop._check_finite", lambda _: os.kill(os.getpid(), number))
+    assert gan_style("train", *SMOKE, f"run.root={tmp_path}").status == status
+    assert ends == [True]
+
+
+def test_a_second_process_on_the_same_run_is_refused_and_a_dead_one_holds_nothing(gan_style, tmp_path):
+    (tmp_path / "smoke").mkdir()
+    with locked(tmp_path / "smoke"):
+        outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
+        assert outcome.status == 2
+        assert "another process works in" in outcome.err
+    assert gan_style("train", *SMOKE, f"run.root={tmp_path}").status == 0
+
+
+def test_a_sweep_goes_on_after_a_job_that_fails_and_tells_so(gan_style, tmp_path):
+    names = ("run.name=s${training.seed}", "training.seed=0,1", "loss.tv.weight=-1,0")
+    outcome = gan_style(
+        "train", "-m", *SMOKE, f"run.root={tmp_path}", *names, "run.name=s${training.seed}w${loss.tv.weight}"
+    )
+    assert outcome.status == 2
+    assert sorted(path.name for path in tmp_path.glob("s*")) == ["s0w0", "s1w0"]
+
+
+def test_pictures_held_out_are_not_trained_on(gan_style, tmp_path):
+    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "data.content=[demo:photos,demo:heldout]")
+    assert outcome.status == 0
+    assert "2 pictures of data.holdout" in outcome.out
+    assert "content pictures:     3" in outcome.out
+
+
+def test_a_moved_run_goes_on(gan_style, tmp_path):
+    gan_style("train", *SMOKE, f"run.root={tmp_path}")
+    (tmp_path / "smoke").rename(tmp_path / "other")
+    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "run.name=other", "training.steps=6")
+    assert outcome.status == 0, outcome.err
+    assert "after step 4" in outcome.out
 
 
 def test_killed_at_any_moment_and_started_again_a_run_ends_as_if_nothing_had_happened(tmp_path):

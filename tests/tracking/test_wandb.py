@@ -32,6 +32,24 @@ def test_the_environments_mode_decides_in_place_of_auto_only(monkeypatch):
     assert resolve_mode("offline") == "offline"
 
 
+@pytest.mark.parametrize("by", ["option", "environment"])
+def test_online_without_a_key_is_refused_and_never_prompts(monkeypatch, by):
+    monkeypatch.setenv("WANDB_MODE", "online" if by == "environment" else "")
+    with pytest.raises(ValueError, match="needs a key"):
+        resolve_mode("auto" if by == "environment" else "online")
+
+
+def test_a_server_out_of_reach_is_a_connection_error_that_names_the_way_out(tmp_path, monkeypatch):
+    import wandb
+
+    def unreachable(**_: object) -> None:
+        raise wandb.errors.CommError("no route to the server")
+
+    monkeypatch.setattr(wandb, "init", unreachable)
+    with pytest.raises(ConnectionError, match="no route to the server; offline needs no server"):
+        WandbTracker(mode="online", project="p", name="n", config={}, folder=tmp_path)
+
+
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match=r"tracking\.wandb=dryrun; allowed are auto, online, offline, disabled"):
         resolve_mode("dryrun")
