@@ -5,7 +5,7 @@ import pickle
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class CheckpointFolder:
         remove_leftovers(self.folder)
         return path
 
-    def load_newest(self, warn: Any) -> tuple[Path, dict[str, Any]] | None:
+    def load_newest(self, warn: Callable[[str], object]) -> tuple[Path, dict[str, Any]] | None:
         """The newest checkpoint that can be read; None where there is none. ``warn`` is told of each damaged one.
 
         Raises ValueError where there are checkpoints but all are damaged: training never starts over in silence.

@@ -83,6 +83,8 @@ class Loop:
             return
         values = _check_finite(unchecked)
         unchecked.clear()
+        if sample or save:
+            _check_weights(self.state)
         if log:
             self._log(step, values)
         if sample:
@@ -120,6 +122,14 @@ def save_generator(path: Path, generator: nn.Module, step: int) -> None:
 def _to_device(batch: Batch, device: torch.device) -> Batch:
     content, style = (x.to(device, non_blocking=True) for x in (batch.content, batch.style))
     return Batch(content, style, [])
+
+
+def _check_weights(state: TrainState) -> None:
+    """A finite loss can be followed by an update that is not: then nothing may be made of the weights."""
+    for name, network in (("generator", state.generator), ("discriminator", state.discriminator)):
+        norms = list(torch._foreach_norm(list(network.parameters()))) if network is not None else []
+        if norms and not torch.stack(norms).isfinite().all():
+            raise NonFiniteError(f"step {state.step}: not a finite number: weights/{name}")
 
 
 def _check_finite(steps: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:

@@ -111,21 +111,49 @@ def test_a_run_with_other_settings_is_refused_and_the_difference_named(gan_style
     assert "7" in outcome.err
 
 
-def test_non_finite_numbers_stop_the_run_and_leave_the_last_good_checkpoint(gan_style, tmp_path):
-    broken = (
-        "optimiser.generator.lr=1.0e+38",
-        "training.steps=40",
-        "training.log_every=40",
-        "training.checkpoint_every=1",
-    )
-    gan_style("train", *SMOKE, *broken[1:], f"run.root={tmp_path}", "training.steps=2", "run.name=x")
-    outcome = gan_style("train", *SMOKE, *broken, f"run.root={tmp_path}", "training.clip=null")
+def test_a_term_that_is_not_finite_stops_the_run_names_step_and_term_and_leaves_the_last_good_checkpoint(
+    gan_style, tmp_path, monkeypatch
+):
+    calls = []
+
+    def broken_in_the_second_call(images: torch.Tensor) -> torch.Tensor:
+        calls.append(images)
+        return images.square().mean() * (float("nan") if len(calls) == 2 else 1.0)
+
+    monkeypatch.setattr("gan_style.losses.regular.total_variation_squared", broken_in_the_second_call)
+    often = ("training.checkpoint_every=1", "training.log_every=1", "training.steps=9")
+    outcome = gan_style("train", *SMOKE, *often, f"run.root={tmp_path}")  # step 1 is the warm-up, without tv
     assert outcome.status == 4
-    assert "step " in outcome.err
-    assert "loss/" in outcome.err
-    for path in CheckpointFolder(tmp_path / "smoke" / "checkpoints").paths():
-        state = read_checkpoint(path)["state"]
-        assert state["step"] < int(outcome.err.split("step ")[1].split(":")[0])
+    assert "step 3: not a finite number: loss/tv, loss/total" in outcome.err
+    assert_newest_checkpoint_is_good(tmp_path / "smoke", step=2)
+
+
+def test_the_step_of_a_number_that_is_not_finite_is_exact_though_nothing_was_logged_since(
+    gan_style, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("gan_style.losses.regular.total_variation_squared", lambda images: images.mean() * float("inf"))
+    seldom = ("training.checkpoint_every=9", "training.log_every=9", "training.sample_every=9", "training.steps=9")
+    outcome = gan_style("train", *SMOKE, *seldom, f"run.root={tmp_path}")
+    assert outcome.status == 4
+    assert "step 2: not a finite number: loss/tv" in outcome.err
+
+
+def test_weights_that_are_not_finite_are_never_saved(gan_style, tmp_path):
+    options = ("training.checkpoint_every=1", "training.clip=null")
+    assert gan_style("train", *SMOKE, *options, f"run.root={tmp_path}", "training.steps=2").status == 0
+    broken = ("run.name=broken", "optimiser.generator.lr=1.0e+38")
+    outcome = gan_style("train", *SMOKE, *options, *broken, f"run.root={tmp_path}")
+    assert outcome.status == 4
+    assert "step 1: not a finite number: weights/generator" in outcome.err
+    assert not list((tmp_path / "broken").rglob("*.pt"))
+    assert_newest_checkpoint_is_good(tmp_path / "smoke", step=2)
+
+
+def assert_newest_checkpoint_is_good(run: Path, step: int) -> None:
+    state = read_checkpoint(CheckpointFolder(run / "checkpoints").paths()[0])["state"]
+    assert state["step"] == step
+    assert all(tensor.isfinite().all() for weights in state["networks"].values() for tensor in weights.values())
+    assert load_generator(run, torch.device("cpu")) is not None
 
 
 def test_removing_the_adversarial_term_trains_without_a_discriminator(gan_style, tmp_path):
