@@ -44,17 +44,10 @@ def build(node: DictConfig, option: str, **given: Any) -> Any:
     if not isinstance(node, DictConfig):
         raise ValueError(f"{option}={node}: a node with a _target_ expected; to leave it out, use ~{option}")
     target = str(node.get("_target_", ""))
-    if not target.startswith(_ALLOWED_TARGETS):
-        raise ValueError(f"{option}._target_={target}: allowed are targets in {' and '.join(_ALLOWED_TARGETS)}")
-    try:
-        function = get_object(target)
-    except Exception as error:  # Hydra wraps what an import can raise in several classes of its own
-        raise ValueError(f"{option}._target_={target}: there is no such class or function") from error
-    if not f"{function.__module__}.".startswith(_ALLOWED_TARGETS):
-        raise ValueError(f"{option}._target_={target}: allowed are targets in {' and '.join(_ALLOWED_TARGETS)}")
-    inner = {key: value for key, value in flat(plain(node)).items() if key.endswith("._target_")}
-    for key, value in inner.items():
-        raise ValueError(f"{option}.{key}={value}: targets inside arguments are not built")
+    function = _allowed(target, f"{option}._target_={target}")
+    for key, value in flat(plain(node)).items():
+        if key.endswith("._target_"):
+            raise ValueError(f"{option}.{key}={value}: targets inside arguments are not built")
     arguments = {str(key): value for key, value in node.items() if not str(key).startswith("_")}
     _check_arguments(function, arguments, given, option)
     try:
@@ -63,6 +56,20 @@ def build(node: DictConfig, option: str, **given: Any) -> Any:
         if isinstance(error.__cause__, ValueError | OSError):
             raise error.__cause__ from error
         raise ValueError(f"{option}: {error}") from error
+
+
+def _allowed(target: str, said: str) -> Any:
+    """The class or function of that name, if its name and the module that defines it are both allowed."""
+    refusal = ValueError(f"{said}: allowed are targets in {' and '.join(_ALLOWED_TARGETS)}")
+    if not target.startswith(_ALLOWED_TARGETS):
+        raise refusal  # nothing is imported for it
+    try:
+        function = get_object(target)
+    except Exception as error:  # Hydra wraps what an import can raise in several classes of its own
+        raise ValueError(f"{said}: there is no such class or function") from error
+    if not f"{function.__module__}.".startswith(_ALLOWED_TARGETS):
+        raise refusal
+    return function
 
 
 def _check_arguments(function: Any, arguments: Mapping[str, Any], given: Mapping[str, Any], option: str) -> None:
@@ -230,10 +237,7 @@ def _quoted(argument: str, *, sweeping: bool = False) -> str:
 
 def _words(name: str, error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, KeyboardInterrupt):
-        return (
-            "stopped; the same command again goes on from the last checkpoint, if there is one",
-            INTERRUPTED,
-        )
+        return "stopped; the same command again goes on from the last checkpoint, if there is one", INTERRUPTED
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}=... is missing; see gan-style {name} --help", USER_ERROR
     if isinstance(error, HydraException | OmegaConfBaseException):

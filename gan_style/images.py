@@ -5,7 +5,7 @@ wherever mathematics is done on it.
 """
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -145,13 +145,16 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in FORMAT_BY_SUFFIX and not path.name.startswith(".")
 
 
-def list_others(folder: Path) -> list[Path]:
-    """Pictures below a folder of kinds that are not read (GIF, HEIC, ...), sorted."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in OTHER_PICTURE_SUFFIXES)
-
-
 def list_pictures(folder: Path) -> list[Path]:
     """All pictures below a folder, by name, in sorted order; hidden files and folders are passed over."""
-    found: Iterable[Path] = (path for path in folder.rglob("*") if path.is_file() and is_picture(path))
-    visible = (p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
-    return sorted(visible)
+    return [path for path in _visible_files(folder) if is_picture(path)]
+
+
+def list_others(folder: Path) -> list[Path]:
+    """The same for pictures of kinds that are not read (GIF, HEIC, ...)."""
+    return [path for path in _visible_files(folder) if path.suffix.lower() in OTHER_PICTURE_SUFFIXES]
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))

@@ -129,34 +129,15 @@ def measure(teacher: Perceptual, student: Perceptual, pictures: list[Tensor], pa
     return report | {f"{kind} gradient cosine": sum(rows) / len(rows) for kind, rows in cosines.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--teacher", type=Path, required=True, help="VGG-19 weights, torchvision's names")
-    parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="folders of photos and paintings")
-    parser.add_argument("--output", type=Path, default=Path("gan_style/assets/perceptual/compact.safetensors"))
-    parser.add_argument("--steps", type=int, default=7000, help="about 0.25 s each on 2 cores")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--device", default="cpu")
-    arguments = parser.parse_args()
-    torch.manual_seed(0)
-    rng = random.Random(0)
-
-    training, held_out = load_pictures(arguments.pictures, 256)
-    print(f"{len(training)} pictures to train on, {len(held_out)} held out")
-    teacher = vgg19(layers=LAYERS, weights=str(arguments.teacher)).to(memory_format=torch.channels_last)
-    sample = [random_crop(picture, 192, rng) for picture in rng.sample(training, 48)]
-    teacher.calibrate([picture[None] for picture in sample])
-    student = Perceptual(COMPACT, LAYERS).to(memory_format=torch.channels_last)
-    channels = {f"relu{name}": count for name, _, count in COMPACT.convolutions()}
-    project = projections(teacher, sample, channels)
-    for convolution in student.features.values():
-        assert isinstance(convolution, nn.Conv2d)
-        nn.init.kaiming_normal_(convolution.weight)
-    student.to(arguments.device).requires_grad_(True)
-    teacher.to(arguments.device)
-    project = {layer: p.to(arguments.device) for layer, p in project.items()}
-
+def train(
+    student: Perceptual,
+    teacher: Perceptual,
+    project: dict[str, Tensor],
+    training: list[Tensor],
+    rng: random.Random,
+    arguments: argparse.Namespace,
+) -> None:
+    """Adam on matching_loss over disturbed crops; the learning rate rises for 100 steps, then falls to 0."""
     optimiser = torch.optim.Adam(student.parameters(), lr=2e-3, betas=(0.9, 0.99))
     start, running = time.monotonic(), 0.0
     for step in range(1, arguments.steps + 1):
@@ -174,6 +155,37 @@ def main() -> None:
         running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
         if step % 50 == 0:
             print(f"step {step}  loss {running:.4f}  {time.monotonic() - start:.0f} s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", type=Path, required=True, help="VGG-19 weights, torchvision's names")
+    parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="folders of photos and paintings")
+    parser.add_argument("--output", type=Path, default=Path("gan_style/assets/perceptual/compact.safetensors"))
+    parser.add_argument("--steps", type=int, default=7000, help="about 0.25 s each on 2 cores")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=112)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    rng = random.Random(0)
+
+    training, held_out = load_pictures(arguments.pictures, 256)
+    print(f"{len(training)} pictures to train on, {len(held_out)} held out")
+    teacher = vgg19(layers=LAYERS, weights=str(arguments.teacher)).to(memory_format=torch.channels_last)
+    sample = [random_crop(picture, 192, rng) for picture in rng.sample(training, min(48, len(training)))]
+    teacher.calibrate([picture[None] for picture in sample])
+    student = Perceptual(COMPACT, LAYERS).to(memory_format=torch.channels_last)
+    channels = {f"relu{name}": count for name, _, count in COMPACT.convolutions()}
+    project = projections(teacher, sample, channels)
+    for convolution in student.features.values():
+        assert isinstance(convolution, nn.Conv2d)
+        nn.init.kaiming_normal_(convolution.weight)
+    student.to(arguments.device).requires_grad_(True)
+    teacher.to(arguments.device)
+    project = {layer: p.to(arguments.device) for layer, p in project.items()}
+
+    train(student, teacher, project, training, rng, arguments)
 
     student.to("cpu").requires_grad_(False)
     teacher.to("cpu")

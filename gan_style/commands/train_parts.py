@@ -124,7 +124,7 @@ def _target_pictures(setup: Setup, target: str, pictures: Pictures) -> Iterable[
         return pictures.style_pictures(setup.device)
     option = f"style target ({MEAN}, {PAIRED}, or a picture)"
     paths = find_pictures(target, option)
-    watch = UnreadablePictures(option, len(paths), limit=0.0)
+    watch = UnreadablePictures(option, len(paths), limit=setup.cfg.data.max_unreadable)
     return load(paths, pictures.style_short_side, setup.device, watch)
 
 
