@@ -19,6 +19,25 @@ def gram_matrix(features: Tensor) -> Tensor:
         return torch.bmm(flat, flat.transpose(1, 2))
 
 
+def centred_gram_matrix(features: Tensor) -> Tensor:
+    """The Gram matrix of features from which each channel's mean is removed: their covariance over positions.
+
+    features: (N, C, H, W); returns (N, C, C), float32. Liu et al. 2024 (AnimeGANv3, "style_loss_decentralization"):
+    what is left is how features vary together, while a picture's overall tone no longer counts.
+    """
+    features = features.float()
+    return gram_matrix(features - features.mean(dim=(2, 3), keepdim=True))
+
+
+def channel_moments(features: Tensor) -> Tensor:
+    """Each channel's mean and standard deviation over positions: (N, C, H, W) to (N, C, 2), float32.
+
+    Huang and Belongie 2017 (AdaIN), equations 5 and 6 with their epsilon of 1e-5 under the root.
+    """
+    variance, mean = torch.var_mean(features.float(), dim=(2, 3), correction=0)
+    return torch.stack([mean, (variance + 1e-5).sqrt()], dim=2)
+
+
 def total_variation_squared(images: Tensor) -> Tensor:
     """Mean squared difference of neighbours, (N, C, H, W) to a scalar (Johnson et al. 2016, section 3.2, as a mean)."""
     down, right = _neighbour_differences(images)
@@ -49,6 +68,11 @@ def rgb_to_yuv(images: Tensor) -> Tensor:
     matrix = torch.tensor(_YUV_FROM_RGB, device=images.device)
     with torch.autocast(images.device.type, enabled=False):
         return torch.einsum("yc,nchw->nyhw", matrix, images.float() * 0.5 + 0.5)
+
+
+def grey(images: Tensor) -> Tensor:
+    """Without colours: BT.601 luma in all three channels; (N, 3, H, W) in [-1, 1] to the same, float32."""
+    return (rgb_to_yuv(images)[:, :1] * 2.0 - 1.0).expand_as(images)
 
 
 def diff_augment(images: Tensor, kinds: Iterable[str], random: torch.Generator) -> Tensor:

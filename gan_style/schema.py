@@ -35,6 +35,7 @@ class TrainingConfig:
     checkpoint_every: int = MISSING
     keep_checkpoints: int = MISSING
     calibration_pictures: int = MISSING
+    audit_every: int = MISSING
 
 
 @dataclass
@@ -113,7 +114,7 @@ def check_train(cfg: Any) -> None:
     """What the types cannot say: ranges, and what fits together. ValueError in the user's words."""
     training, data = cfg.training, cfg.data
     smallest = {"steps": 1, "batch": 1, "warmup_steps": 0, "log_every": 1, "sample_every": 1, "checkpoint_every": 1}
-    for name, least in (smallest | {"keep_checkpoints": 1, "calibration_pictures": 0}).items():
+    for name, least in (smallest | {"keep_checkpoints": 1, "calibration_pictures": 0, "audit_every": 0}).items():
         _at_least(training[name], least, f"training.{name}")
     for name in ("workers", "holdout_count", "cache_mb"):
         _at_least(data[name], 0, f"data.{name}")
@@ -130,6 +131,12 @@ def check_train(cfg: Any) -> None:
             raise ValueError(f"data.{name}={list(data[name])}; two lengths, from data.size={data.size} upward")
     if data.size < 16 or data.sample_size < 16:
         raise ValueError(f"data.size={data.size}, data.sample_size={data.sample_size}; allowed are numbers from 16")
+    if cfg.loss.get("balance") is not None and not 0 < training.audit_every <= training.warmup_steps:
+        raise ValueError(
+            f"loss.balance finds its weights from audits in the warm-up, and with training.warmup_steps="
+            f"{training.warmup_steps} and training.audit_every={training.audit_every} there is none; "
+            f"allowed for training.audit_every are 1 to training.warmup_steps"
+        )
     if training.warmup_steps and "content" not in cfg.loss:
         raise ValueError(f"training.warmup_steps={training.warmup_steps} needs loss.content; set it to 0")
     if not 0 <= data.max_unreadable <= 1:

@@ -1,6 +1,7 @@
 """Small builders that several test files share."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from gan_style.data.stream import Batch
 from gan_style.losses.adversarial import Adversarial
+from gan_style.losses.content import Content
 from gan_style.losses.objective import Objective, content_layers, style_layers
-from gan_style.losses.perceptual import MEAN, PAIRED, Content, GramStyle
 from gan_style.losses.regular import SquaredVariation
+from gan_style.losses.style import EACH, MEAN, GramStyle
 from gan_style.models.discriminator import PatchDiscriminator
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.perceptual import compact
@@ -43,23 +45,35 @@ def noise_fixture() -> Callable[..., Tensor]:
     return noise
 
 
+@pytest.fixture(scope="session")
+def real_vgg() -> str:
+    """The path of the real VGG-19's weights up to relu3_4; skips the test where they are not."""
+    path = Path(__file__).parents[2] / "shared" / "weights" / "vgg19_relu3_4.safetensors"
+    if not path.is_file():
+        pytest.skip(f"the real VGG-19 is not at {path}")
+    return str(path)
+
+
 @pytest.fixture
 def make_batch() -> Callable[..., Batch]:
-    """A batch of uint8 noise of the given seed."""
+    """A batch of uint8 noise of the given seed; its styles are numbers 0, 1, 0, 1, ... of a set."""
 
     def make(seed: int = 0, count: int = 2, size: int = 24) -> Batch:
         shape, random = (count, 3, size, size), torch.Generator().manual_seed(seed)
         content, style = (torch.randint(0, 256, shape, dtype=torch.uint8, generator=random) for _ in range(2))
-        return Batch(content, style, [])
+        return Batch(content, style, torch.arange(count) % 2, [])
 
     return make
 
 
 @pytest.fixture
 def make_objective() -> Callable[..., Objective]:
-    """Content, style and total variation over a small random network; more terms by name, or None to leave one out."""
+    """Content, style and total variation over a small random network; more terms by name, or None to leave one out.
 
-    def make(*, style_target: str = PAIRED, **terms: Any) -> Objective:
+    The style targets "mean" and "each" are those of two pictures, numbers 0 and 1.
+    """
+
+    def make(*, style_target: str = MEAN, balance: Any = None, **terms: Any) -> Objective:
         torch.manual_seed(3)
         default = {
             "adversarial": Adversarial(weight=0.5),
@@ -69,9 +83,9 @@ def make_objective() -> Callable[..., Objective]:
         }
         kept = {name: term for name, term in (default | terms).items() if term is not None}
         layers = [*content_layers(kept.values()), *style_layers(kept.values())]
-        objective = Objective(kept, compact(layers=layers, weights="random"))
-        if MEAN in objective.fixed_targets:
-            objective.set_style(MEAN, [noise(1, 3, 24, 24, seed=5), noise(1, 3, 32, 20, seed=6)])
+        objective = Objective(kept, compact(layers=layers, weights="random"), balance)
+        for target in {MEAN, EACH} & set(objective.targets):
+            objective.set_style(target, enumerate([noise(1, 3, 24, 24, seed=5), noise(1, 3, 32, 20, seed=6)]))
         return objective
 
     return make

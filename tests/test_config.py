@@ -19,9 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from gan_style.cli import COMMANDS
+from gan_style.commands.train_parts import Setup, make_objective
 from gan_style.config import CONFIG_PATH, _quoted, build, flat, plain, to_yaml
-from gan_style.losses.objective import Objective, content_layers, style_layers
-from gan_style.losses.perceptual import Content
+from gan_style.losses.content import Content
+from gan_style.losses.objective import Objective
+from gan_style.losses.style import Style
 from gan_style.models.blocks import count_parameters
 from gan_style.schema import ROOTS, check_train
 
@@ -50,17 +52,25 @@ def group_choices() -> list[str]:
     return [choice for choice in found if not choice.startswith("experiment=")]
 
 
+STYLES = Style.__subclasses__()
 EXPERIMENTS = sorted(path.stem for path in (CONFIG_PATH / "experiment").glob("*.yaml"))
+
+
+def objective_of(cfg: DictConfig) -> Objective:
+    """With random perceptual weights."""
+    cfg.perceptual.weights = "random"
+    return make_objective(Setup(cfg, {}, torch.device("cpu"), Path()))
+
+
+def all_terms(objective: Objective) -> dict[str, Any]:
+    return objective.terms | ({"adversarial": objective.adversarial} if objective.adversarial else {})
 
 
 def build_everything(cfg: DictConfig) -> None:
     """Build what train builds, with random perceptual weights."""
     generator = build(cfg.generator, "generator")
     discriminator = build(cfg.discriminator, "discriminator")
-    terms = {str(name): build(term, f"loss.{name}") for name, term in cfg.loss.items()}
-    layers = [*content_layers(terms.values()), *style_layers(terms.values())]
-    cfg.perceptual.weights = "random"
-    Objective(terms, build(cfg.perceptual, "perceptual", layers=layers))
+    objective_of(cfg)
     for name, network in (("generator", generator), ("discriminator", discriminator)):
         optimiser = build(cfg.optimiser[name], f"optimiser.{name}")(network.parameters())
         assert isinstance(optimiser, torch.optim.Optimizer)
@@ -94,8 +104,27 @@ class TestComposition:
     def test_every_choice_of_every_group_builds(self, choice):
         build_everything(compose("train", *PICTURES, choice))
 
+    @pytest.mark.parametrize("choice", [c for c in group_choices() if c.startswith("loss=")])
+    def test_every_term_of_every_loss_is_what_its_file_says(self, choice):
+        objective = objective_of(cfg := compose("train", *PICTURES, choice))
+        terms, nodes = all_terms(objective), {k: v for k, v in plain(cfg.loss).items() if k != "balance"}
+        assert terms.keys() == nodes.keys() == objective.weights.keys()
+        for name, written in nodes.items():
+            assert f"{type(terms[name]).__module__}.{type(terms[name]).__name__}" == written.pop("_target_")
+            assert {key: getattr(terms[name], key) for key in written} == written
+            assert objective.weights[name] == written["weight"]
+
+    @pytest.mark.parametrize("kind", STYLES)
+    @pytest.mark.parametrize("grey", [False, True])
+    def test_every_style_term_can_stand_in_for_the_default_one(self, kind, grey):
+        swap = f"loss.style._target_=gan_style.losses.style.{kind.__name__}"
+        term = objective_of(compose("train", *PICTURES, swap, f"loss.style.grey={grey}")).terms["style"]
+        assert type(term) is kind and term.grey is grey
+
     def test_there_are_choices(self):
-        assert {"generator=slim", "discriminator=patch34", "perceptual=vgg16", "loss=full"} <= set(group_choices())
+        assert {"generator=slim", "discriminator=patch34", "perceptual=vgg16", "loss=full", "loss=gatys"} <= set(
+            group_choices()
+        )
         assert {"smoke", "quickstart", "monet"} <= set(EXPERIMENTS)
 
     @pytest.mark.parametrize(("choice", "least", "most"), [("resnet", 1.6e6, 1.75e6), ("slim", 0.35e6, 0.5e6)])
@@ -132,7 +161,7 @@ class TestComposition:
 
     def test_terms_are_overridden_and_removed_by_name(self):
         cfg = compose("train", *PICTURES, "loss.style.weight=2.5", "~loss.tv", "loss.content.layers=[relu2_2,relu4_1]")
-        terms = {name: build(term, f"loss.{name}") for name, term in cfg.loss.items()}
+        terms = all_terms(objective_of(cfg))
         assert terms.keys() == {"adversarial", "content", "style"}
         assert terms["style"].weight == 2.5 and terms["content"].layers == ["relu2_2", "relu4_1"]
 
@@ -143,7 +172,7 @@ class TestComposition:
 
 class TestBuild:
     def test_gives_the_object_plain_arguments(self):
-        term = build(node("gan_style.losses.perceptual.Content", weight=1, layers=["relu1_1"]), "loss.content")
+        term = build(node("gan_style.losses.content.Content", weight=1, layers=["relu1_1"]), "loss.content")
         assert isinstance(term, Content) and type(term.layers) is list
 
     def test_hands_over_what_the_config_does_not_hold(self):
@@ -180,7 +209,7 @@ class TestBuild:
     def test_refuses_targets_of_anyone_else_inside_arguments(self):
         inner = {"_target_": "os.getcwd"}
         with pytest.raises(ValueError, match=r"os\.getcwd"):
-            build(node("gan_style.losses.perceptual.Content", weight=1.0, layers=inner), "loss.content")
+            build(node("gan_style.losses.content.Content", weight=1.0, layers=inner), "loss.content")
 
     @pytest.mark.parametrize("target", ["gan_style.models.generator.Nothing", "gan_style.nowhere.At", "torch.optim.X"])
     def test_refuses_targets_that_do_not_exist(self, target):
@@ -193,7 +222,7 @@ class TestBuild:
             ("models.generator.ResnetGenerator", "generator", {"widht": 8}, r"no generator\.widht; did you mean width"),
             ("models.generator.ResnetGenerator", "generator", {"xyz": 8}, r"no generator\.xyz; allowed are width, bl"),
             ("losses.regular.Colour", "loss.colour", {"weigth": 8.0}, r"no loss\.colour\.weigth; did you mean weight"),
-            ("losses.perceptual.Content", "loss.content", {"weight": 1.0}, r"loss\.content\.layers is missing"),
+            ("losses.content.Content", "loss.content", {"weight": 1.0}, r"loss\.content\.layers is missing"),
         ],
     )
     def test_refuses_arguments_that_do_not_exist_or_are_missing(self, target, option, arguments, message):

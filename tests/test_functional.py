@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -10,8 +11,11 @@ from torch import Tensor
 
 from gan_style.functional import (
     AUGMENTATIONS,
+    centred_gram_matrix,
+    channel_moments,
     diff_augment,
     gram_matrix,
+    grey,
     rgb_to_yuv,
     total_variation_absolute,
     total_variation_squared,
@@ -72,12 +76,127 @@ class TestGramMatrix:
         assert gram.dtype == torch.float32
         torch.testing.assert_close(gram, gram_matrix(features), rtol=0, atol=0)
 
-    @given(exponent=st.floats(-3, 3), dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32]))
-    def test_does_not_overflow_and_grows_with_the_square_of_the_scale(self, exponent, dtype):
-        features = (torch.rand(1, 3, 16, 16, generator=seeded()) * 10**exponent).to(dtype)
-        gram = gram_matrix(features)
-        assert gram.isfinite().all()
-        torch.testing.assert_close(gram.double(), gram_in_loops(features), rtol=1e-5, atol=0)
+
+class TestCentredGramMatrix:
+    def test_equals_a_loop_in_float64(self, noise):
+        features = noise(3, 4, 5, 7) + 2.0
+        centred = features.double() - features.double().mean(dim=(2, 3), keepdim=True)
+        made = centred_gram_matrix(features).double()
+        torch.testing.assert_close(made, gram_in_loops(centred), rtol=1e-5, atol=1e-6)
+
+    def test_is_torchs_covariance_over_positions(self, noise):
+        features = noise(2, 5, 6, 4)
+        expected = torch.stack([torch.cov(sample.double().flatten(1), correction=0) for sample in features])
+        torch.testing.assert_close(centred_gram_matrix(features).double(), expected, rtol=1e-5, atol=1e-7)
+
+    def test_does_not_see_a_constant_added_to_a_channel(self, noise):
+        features, constants = noise(2, 4, 8, 8), 10.0 * noise(2, 4, 1, 1, seed=1)
+        made, expected = centred_gram_matrix(features + constants), centred_gram_matrix(features)
+        torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(gram_matrix(features + constants), gram_matrix(features), rtol=0.1)
+
+    def test_of_plain_tones_is_zero(self):
+        assert not centred_gram_matrix(torch.tensor([1.0, -3.0]).view(1, 2, 1, 1).expand(1, 2, 5, 5)).any()
+
+    def test_is_what_the_means_leave_of_the_gram_matrix(self, noise):
+        features = noise(2, 4, 5, 7) + 1.0
+        means = features.mean(dim=(2, 3))
+        expected = gram_matrix(features) - means[:, :, None] * means[:, None]
+        torch.testing.assert_close(centred_gram_matrix(features), expected, rtol=1e-4, atol=1e-5)
+
+
+class TestChannelMoments:
+    EPSILON = 1e-5  # of AdaIN, under the root
+
+    def test_of_two_tones_follow_the_closed_form(self):
+        """A quarter of the positions at 3, the rest at -1: mean 0, variance (9 + 3) / 4."""
+        features = torch.full((1, 2, 4, 6), -1.0)
+        features[:, :, 0] = 3.0
+        features[:, 1] *= 10
+        made = channel_moments(features)
+        assert made.shape == (1, 2, 2)
+        assert made[0, :, 0].tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
+        assert made[0, :, 1].tolist() == pytest.approx([3**0.5, 300**0.5], rel=1e-5)
+
+    def test_are_numpys(self, noise):
+        features = noise(3, 4, 5, 7) * 3 + 1.0
+        of_numpy = features.double().numpy()
+        expected = np.stack([of_numpy.mean((2, 3)), np.sqrt(of_numpy.var((2, 3)) + self.EPSILON)], axis=2)
+        np.testing.assert_allclose(channel_moments(features).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+    def test_of_a_plain_tone_have_a_gradient(self):
+        """The root of a variance of 0 has none; the epsilon under it keeps a silent channel from spoiling training."""
+        features = torch.full((1, 2, 4, 4), 0.5, requires_grad=True)
+        made = channel_moments(features)
+        assert made[0, :, 1].tolist() == pytest.approx([self.EPSILON**0.5] * 2, rel=1e-5)
+        (gradient,) = torch.autograd.grad(made.sum(), features)
+        assert gradient.isfinite().all()
+
+    def test_of_a_single_position_are_finite(self, noise):
+        features = noise(2, 3, 1, 1)
+        made = channel_moments(features)
+        assert torch.equal(made[..., 0], features[..., 0, 0]) and made.isfinite().all()
+
+
+def moments_in_float64(features: Tensor) -> Tensor:
+    values = features.double().flatten(2)
+    variance = (values**2).mean(dim=2) - values.mean(dim=2) ** 2
+    return torch.stack([values.mean(dim=2), (variance + TestChannelMoments.EPSILON).sqrt()], dim=2)
+
+
+def centred_gram_in_loops(features: Tensor) -> Tensor:
+    return gram_in_loops(features.double() - features.double().mean(dim=(2, 3), keepdim=True))
+
+
+STATISTICS = {
+    gram_matrix: gram_in_loops,
+    centred_gram_matrix: centred_gram_in_loops,
+    channel_moments: moments_in_float64,
+}
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+class TestStatistics:
+    """Of features of any scale in any float type: finite, and those of float64 within 1e-5.
+
+    Covariances, which come out near zero where others do not, are within 1e-5 of the largest among them.
+    """
+
+    @given(
+        exponent=st.floats(-3, 3),
+        dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32]),
+        autocast=st.booleans(),
+        seed=st.integers(0, 5),
+    )
+    def test_do_not_overflow_and_are_exact_for_the_given_features(self, statistic, exponent, dtype, autocast, seed):
+        features = (torch.rand(2, 3, 16, 16, generator=seeded(seed)) * 10**exponent).to(dtype)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            made = statistic(features)
+        assert made.dtype == torch.float32 and made.isfinite().all()
+        expected = STATISTICS[statistic](features)
+        of_the_largest = 1e-5 * expected.abs().max().item() if statistic is centred_gram_matrix else 0
+        torch.testing.assert_close(made.double(), expected, rtol=1e-5, atol=of_the_largest)
+
+    def test_are_per_sample(self, statistic, noise):
+        features = noise(3, 4, 6, 6).requires_grad_()
+        made = statistic(features)
+        torch.testing.assert_close(made, torch.cat([statistic(sample[None]) for sample in features]))
+        (gradient,) = torch.autograd.grad(made[1].square().sum(), features)
+        assert gradient[1].count_nonzero() > 0
+        assert gradient[0].count_nonzero() == gradient[2].count_nonzero() == 0
+
+    def test_leave_their_features_alone(self, statistic, noise):
+        features = noise(2, 4, 6, 6)
+        statistic(features)
+        assert torch.equal(features, noise(2, 4, 6, 6))
+
+    def test_do_not_depend_on_where_things_are(self, statistic, noise):
+        """Statistics over positions: the same of positions in any order, and of each position many times."""
+        features = noise(2, 4, 6, 6)
+        shuffled = features.flatten(2)[:, :, torch.randperm(36, generator=seeded())].unflatten(2, (9, 4))
+        larger = features.repeat_interleave(2, dim=2).repeat_interleave(3, dim=3)
+        for other in (shuffled, larger):
+            torch.testing.assert_close(statistic(other), statistic(features))
 
 
 def ramp(height: int, width: int, *, down: float, right: float) -> Tensor:
@@ -142,6 +261,34 @@ class TestRgbToYuv:
         with torch.autocast("cpu", torch.bfloat16):
             made = rgb_to_yuv(noise(1, 3, 4, 4))
         torch.testing.assert_close(made, rgb_to_yuv(noise(1, 3, 4, 4)), rtol=0, atol=0)
+
+
+class TestGrey:
+    @pytest.mark.parametrize(
+        ("rgb", "luma"),
+        [((1, -1, -1), 0.299), ((-1, 1, -1), 0.587), ((-1, -1, 1), 0.114), ((1, 1, -1), 0.886), ((-1, -1, -1), 0.0)],
+        ids=["red", "green", "blue", "yellow", "black"],
+    )
+    def test_is_the_luma_of_bt601_in_all_three_channels(self, rgb, luma):
+        picture = torch.tensor(rgb, dtype=torch.float32).view(1, 3, 1, 1).expand(2, 3, 2, 4)
+        made = grey(picture)
+        assert made.shape == picture.shape and made.dtype == torch.float32
+        torch.testing.assert_close(made, torch.full((2, 3, 2, 4), 2 * luma - 1), rtol=0, atol=1e-6)
+
+    def test_leaves_neutral_pictures_as_they_are(self, noise):
+        picture = noise(2, 1, 5, 7).expand(2, 3, 5, 7)
+        torch.testing.assert_close(grey(picture), picture, rtol=0, atol=1e-6)
+
+    def test_twice_is_as_good_as_once(self, noise):
+        once = grey(noise(2, 3, 5, 7))
+        torch.testing.assert_close(grey(once), once, rtol=0, atol=1e-6)
+        assert not torch.allclose(once, noise(2, 3, 5, 7), atol=0.1)
+
+    def test_keeps_the_luma(self, noise):
+        picture = noise(2, 3, 5, 7)
+        luma, *chroma = rgb_to_yuv(grey(picture)).unbind(1)
+        torch.testing.assert_close(luma, rgb_to_yuv(picture)[:, 0], rtol=0, atol=1e-6)
+        assert all(values.abs().max() < 1e-4 for values in chroma)
 
 
 KINDS = list(AUGMENTATIONS)

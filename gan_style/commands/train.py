@@ -14,6 +14,7 @@ from gan_style.config import command, flat, plain, to_yaml
 from gan_style.data.sets import Pictures
 from gan_style.files import check_place, ensure_writable, locked, remove_leftovers, write_bytes
 from gan_style.losses.objective import Objective
+from gan_style.losses.style import EACH
 from gan_style.models.blocks import count_parameters
 from gan_style.runtime import choose_device
 from gan_style.schema import check_train
@@ -44,8 +45,10 @@ def main(cfg: DictConfig) -> int:
         pictures = parts.open_sets(setup)
         if saved is None:
             parts.calibrate(setup, objective, pictures)
+            parts.set_targets(setup, objective, pictures, objective.targets)
         else:
             _restore(setup, saved, state, objective)
+            parts.set_targets(setup, objective, pictures, {EACH} & set(objective.targets))
         _show(setup.settings, _sizes(setup, state, objective, pictures))
         if cfg.dry_run:
             print("dry_run=true: stopping before step 1; nothing was written")

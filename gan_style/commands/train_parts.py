@@ -19,7 +19,7 @@ from gan_style.data.pictures import UnreadablePictures, find_pictures
 from gan_style.data.sets import Pictures, load, open_pictures
 from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches
 from gan_style.losses.objective import Objective, check_terms, content_layers, mean_gram, style_layers
-from gan_style.losses.perceptual import MEAN, PAIRED
+from gan_style.losses.style import EACH, MEAN
 from gan_style.models.registry import describe
 from gan_style.runtime import placed
 from gan_style.tracking.base import Several, Tracker
@@ -55,10 +55,15 @@ class Setup:
 def make_objective(setup: Setup) -> Objective:
     """The named terms, and the perceptual network cut off after the deepest layer that they ask for."""
     torch.manual_seed(setup.cfg.training.seed)
-    terms = {str(name): build(node, f"loss.{name}") for name, node in setup.cfg.loss.items()}
+    nodes = {str(name): node for name, node in setup.cfg.loss.items()}
+    balance = nodes.pop("balance", None)
+    if balance is not None and not isinstance(balance, DictConfig):
+        raise ValueError(f"loss.balance={balance}: shares by term, such as {{content: 1, style: 2}}, or null, expected")
+    terms = {name: build(node, f"loss.{name}") for name, node in nodes.items()}
     check_terms(terms)
     layers = [*content_layers(terms.values()), *style_layers(terms.values())]
-    return Objective(terms, placed(build(setup.cfg.perceptual, "perceptual", layers=layers), setup.device))
+    perceptual = placed(build(setup.cfg.perceptual, "perceptual", layers=layers), setup.device)
+    return Objective(terms, perceptual, plain(balance))
 
 
 def make_state(setup: Setup, objective: Objective) -> TrainState:
@@ -108,21 +113,35 @@ def open_sets(setup: Setup) -> Pictures:
 
 
 def calibrate(setup: Setup, objective: Objective, pictures: Pictures) -> None:
-    """Scale the perceptual features on content pictures, then compute the style's fixed targets."""
+    """Scale the perceptual features on content pictures."""
     training, data = setup.cfg.training, setup.cfg.data
-    if training.calibration_pictures:
+    if training.calibration_pictures and not objective.perceptual.scales_given:
         crop = Crop(data.size, tuple(data.resize), flip=False)
         crops = pictures.content_crops(training.calibration_pictures, crop, training.seed, setup.device)
         objective.perceptual.calibrate(list(crops))
-    for target in objective.fixed_targets:
-        print(f"computing the style's Gram matrices ({target}) ...", flush=True)
+
+
+def set_targets(setup: Setup, objective: Objective, pictures: Pictures, targets: Iterable[str]) -> None:
+    """Compute the style's statistics for these targets."""
+    if EACH in targets:
+        _check_memory(objective.bytes_of_each() * len(pictures.style), setup.cfg.data.cache_mb)
+    for target in targets:
+        print(f"computing the style's statistics ({target}) ...", flush=True)
         objective.set_style(target, _target_pictures(setup, target, pictures))
 
 
-def _target_pictures(setup: Setup, target: str, pictures: Pictures) -> Iterable[torch.Tensor]:
-    if target == MEAN:
+def _check_memory(needed: int, cache_mb: float) -> None:
+    if needed > cache_mb * 1e6:
+        raise ValueError(
+            f"the style target {EACH} would keep {needed / 1e6:.3g} MB, more than data.cache_mb={cache_mb:g}: use "
+            f"the target {MEAN}, shallower or fewer layers, MomentStyle (which is small), or a larger data.cache_mb"
+        )
+
+
+def _target_pictures(setup: Setup, target: str, pictures: Pictures) -> Iterable[tuple[int, torch.Tensor]]:
+    if target in (MEAN, EACH):
         return pictures.style_pictures(setup.device)
-    option = f"style target ({MEAN}, {PAIRED}, or a picture)"
+    option = f"style target ({MEAN}, {EACH}, or a picture)"
     paths = find_pictures(target, option)
     watch = UnreadablePictures(option, len(paths), limit=setup.cfg.data.max_unreadable)
     return load(paths, pictures.style_short_side, setup.device, watch)
@@ -131,13 +150,14 @@ def _target_pictures(setup: Setup, target: str, pictures: Pictures) -> Iterable[
 def make_sampler(setup: Setup, objective: Objective, pictures: Pictures) -> Sampler:
     """The held-out pictures, and what their results are measured by."""
     terms = list(objective.terms.values())
-    fixed = objective.fixed_targets
-    grams = objective.style_grams[fixed[0]] if fixed else {}
-    if style_layers(terms) and not grams:  # only paired targets: measured against the set's mean
-        grams = mean_gram(objective.perceptual, pictures.style_pictures(setup.device), style_layers(terms))
+    layers, target = style_layers(terms), objective.targets[0] if objective.targets else MEAN
+    grams = objective.style_grams(target)
+    if layers and not grams:  # other statistics than colour Gram matrices, or from other layers
+        whole = (picture for _, picture in _target_pictures(setup, target, pictures))
+        grams = mean_gram(objective.perceptual, whole, layers)
     size = setup.cfg.data.sample_size
     contents = pictures.held_out_pictures(setup.device, size)
-    styles = list(islice(pictures.style_pictures(setup.device, size), len(contents)))
+    styles = [picture for _, picture in islice(pictures.style_pictures(setup.device, size), len(contents))]
     return Sampler(contents, styles, objective.perceptual, grams, content_layers(terms))
 
 
@@ -192,16 +212,18 @@ def make_loop(
         state=state,
         objective=objective,
         precision=Precision(setup.device, getattr(torch, training.precision)),
-        every=Every(training.log_every, training.sample_every, training.checkpoint_every, training.steps),
+        every=Every(
+            log=training.log_every,
+            sample=training.sample_every,
+            checkpoint=training.checkpoint_every,
+            audit=training.audit_every,
+            last=training.steps,
+        ),
         folder=setup.folder,
         checkpoints=setup.checkpoints,
         sampler=sampler,
         tracker=tracker,
         progress=Progress(first_step=state.step, steps=training.steps, batch=training.batch),
         watches=pictures.watches,
-        extra={
-            "config": setup.settings,
-            "generator": describe(state.generator),
-            "objective": objective.state_dict(),
-        },
+        extra={"config": setup.settings, "generator": describe(state.generator)},
     )

@@ -45,8 +45,8 @@ class Pictures:
             except UnreadablePictureError as error:
                 self.content.watch.report((str(self.content.paths[number]), str(error)))
 
-    def style_pictures(self, device: torch.device, short_side: int | None = None) -> Iterator[Tensor]:
-        """The style set's readable pictures, whole (1, 3, H, W) in [-1, 1], one after the other.
+    def style_pictures(self, device: torch.device, short_side: int | None = None) -> Iterator[tuple[int, Tensor]]:
+        """The style set's readable pictures with their numbers, whole (1, 3, H, W) in [-1, 1], one after the other.
 
         short_side: None for the middle of the range that crops are cut from.
         """
@@ -55,7 +55,7 @@ class Pictures:
     def held_out_pictures(self, device: torch.device, short_side: int) -> list[Tensor]:
         """The readable held-out pictures, whole (1, 3, H, W) in [-1, 1]; ValueError where there are none."""
         watch = UnreadablePictures("data.holdout", len(self.held_out), limit=1.0)
-        return list(load(self.held_out, short_side, device, watch))
+        return [picture for _, picture in load(self.held_out, short_side, device, watch)]
 
 
 def open_pictures(
@@ -100,10 +100,15 @@ def open_pictures(
     )
 
 
-def load(paths: Iterable[Path], short_side: int, device: torch.device, watch: UnreadablePictures) -> Iterator[Tensor]:
-    """Readable pictures, whole, as (1, 3, H, W) in [-1, 1] on the device; ``watch`` is told of the others."""
-    for path in paths:
+def load(
+    paths: Iterable[Path], short_side: int, device: torch.device, watch: UnreadablePictures
+) -> Iterator[tuple[int, Tensor]]:
+    """(place in ``paths``, picture): readable ones, whole, as (1, 3, H, W) in [-1, 1] on the device.
+
+    ``watch`` is told of the others.
+    """
+    for number, path in enumerate(paths):
         try:
-            yield to_float(decode(path, short_side=short_side)[None].to(device))
+            yield number, to_float(decode(path, short_side=short_side)[None].to(device))
         except UnreadablePictureError as error:
             watch.report((str(path), str(error)))

@@ -1,7 +1,7 @@
 """The endless stream of training pairs: every draw follows from (seed, position), not from workers or restarts."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -48,18 +48,28 @@ def _cut(picture: Tensor, top: float, left: float, side: float) -> Tensor:
 
 @dataclass
 class Batch:
-    """content, style: uint8 (N, 3, S, S); unreadable: (option, name, reason) of pictures that were passed over."""
+    """content, style: uint8 (N, 3, S, S); style_index: int64 (N,), which of the style set's pictures style is cut from;
+    unreadable: (option, name, reason) of pictures that were passed over.
+    """
 
     content: Tensor
     style: Tensor
+    style_index: Tensor
     unreadable: list[tuple[str, str, str]]
 
     def pin_memory(self) -> "Batch":
         """Called by the DataLoader."""
-        return Batch(self.content.pin_memory(), self.style.pin_memory(), self.unreadable)
+        return self._each(Tensor.pin_memory)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return Batch(change(self.content), change(self.style), change(self.style_index), self.unreadable)
 
 
-Pair = tuple[Tensor, Tensor, list[tuple[str, str, str]]]
+Pair = tuple[Tensor, Tensor, int, list[tuple[str, str, str]]]
 
 
 class PairStream(Dataset[Pair]):
@@ -77,17 +87,18 @@ class PairStream(Dataset[Pair]):
 
     def __getitem__(self, position: int) -> Pair:
         problems: list[tuple[str, str, str]] = []
-        content, style = (self._draw(role, position, problems) for role in ("content", "style"))
-        return content, style, problems
+        (content, _), (style, index) = (self._draw(role, position, problems) for role in ("content", "style"))
+        return content, style, index, problems
 
-    def _draw(self, role: str, position: int, problems: list[tuple[str, str, str]]) -> Tensor:
+    def _draw(self, role: str, position: int, problems: list[tuple[str, str, str]]) -> tuple[Tensor, int]:
+        """A crop, and the number of the picture that it is cut from."""
         pictures, crop = self.sources[role]
         rng = random.Random(f"{self.seed}/{role}/{position}")
         for attempt in range(min(_PATIENCE, len(pictures))):
             epoch, place = divmod(position, len(pictures))
             number = _order(self.seed, role, epoch, len(pictures))[(place + attempt) % len(pictures)]
             try:
-                return crop(pictures[number], rng)
+                return crop(pictures[number], rng), number
             except UnreadablePictureError as error:
                 problems.append((pictures.watch.option, str(pictures.paths[number]), str(error)))
         raise ValueError(f"{pictures.watch.option}: {attempt + 1} pictures in a row cannot be read: {problems[-1][2]}")
@@ -116,8 +127,9 @@ class Positions(Sampler[list[int]]):
 
 def collate(pairs: Sequence[Pair]) -> Batch:
     """Stack pairs into a batch."""
-    content, style, problems = zip(*pairs, strict=True)
-    return Batch(torch.stack(content), torch.stack(style), [item for group in problems for item in group])
+    content, style, index, problems = zip(*pairs, strict=True)
+    unreadable = [item for group in problems for item in group]
+    return Batch(torch.stack(content), torch.stack(style), torch.tensor(index), unreadable)
 
 
 def batches(stream: PairStream, positions: Positions, *, workers: int, pin_memory: bool) -> DataLoader[Pair]:

@@ -7,11 +7,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from gan_style.functional import gram_matrix
+from gan_style.functional import gram_matrix, grey
 from gan_style.losses.adversarial import Adversarial, Logits
-from gan_style.losses.perceptual import Content, GramStyle
+from gan_style.losses.balance import Balance, check_shares
+from gan_style.losses.content import Content
 from gan_style.losses.regular import Identity
 from gan_style.losses.scene import Features, Scene
+from gan_style.losses.style import EACH, GramStyle, Style
 from gan_style.models.perceptual import Perceptual
 
 ADVERSARIAL, WARMUP = "adversarial", "content"
@@ -26,15 +28,24 @@ class Term(Protocol):
 
 
 class Objective:
-    """All loss terms by name. Weight 0 means: computed and logged, not trained on."""
+    """All loss terms by name. Weight 0 means: computed and logged, not trained on.
 
-    def __init__(self, terms: Mapping[str, Any], perceptual: Perceptual) -> None:
+    ``weights`` are the terms' own, until ``balance`` (target shares by name) has found others.
+    """
+
+    def __init__(
+        self, terms: Mapping[str, Any], perceptual: Perceptual, balance: Mapping[str, float] | None = None
+    ) -> None:
         check_terms(terms)
+        self.weights: dict[str, float] = {name: term.weight for name, term in terms.items()}
+        if balance is not None:
+            check_shares(balance, self.weights)
         terms = dict(terms)
         self.adversarial: Adversarial | None = terms.pop(ADVERSARIAL, None)
         self.terms: dict[str, Term] = terms
         self.perceptual = perceptual
-        self.style_grams: dict[str, Features] = {}
+        self.balance = Balance(balance) if balance is not None else None
+        self.style_targets: Features = {}
 
     @property
     def needs_identity(self) -> bool:
@@ -42,48 +53,127 @@ class Objective:
         return any(isinstance(term, Identity) for term in self.terms.values())
 
     @property
-    def fixed_targets(self) -> list[str]:
-        """The style targets that do not come from the batch: "mean", or the path of a picture."""
-        return sorted({term.target for term in self.terms.values() if isinstance(term, GramStyle) and not term.paired})
+    def needs_discriminator_early(self) -> bool:
+        """Whether D has to learn during the warm-up, so that its gradient can be measured there."""
+        return self.balance is not None and ADVERSARIAL in self.balance.shares
 
-    def set_style(self, target: str, pictures: Iterable[Tensor]) -> None:
-        """Compute a target's mean Gram matrices once, from pictures (1, 3, H, W) in [-1, 1] on the device."""
-        self.style_grams[target] = mean_gram(self.perceptual, pictures, style_layers(self.terms.values()))
+    @property
+    def targets(self) -> list[str]:
+        """The style targets that terms ask for: "mean", "each", paths of pictures."""
+        return sorted({term.target for term in self._style_terms()})
+
+    def _style_terms(self, target: str | None = None) -> list[Style]:
+        return [term for term in self.terms.values() if isinstance(term, Style) and target in (None, term.target)]
+
+    @torch.no_grad()
+    def set_style(self, target: str, pictures: Iterable[tuple[int, Tensor]]) -> None:
+        """Compute a target's statistics, once: the mean over pictures, or for "each" a row for every picture.
+
+        pictures: (number in the style set, (1, 3, H, W) in [-1, 1] on the device), of any sizes.
+        """
+        terms = self._style_terms(target)
+        found = ((number, self._statistics(picture, terms)) for number, picture in pictures)
+        self.style_targets |= rows_of(found) if target == EACH else mean_of(one for _, one in found)
+
+    @torch.no_grad()
+    def bytes_of_each(self) -> int:
+        """How much memory the statistics of one picture take where targets are kept for each."""
+        picture = torch.zeros(1, 3, 32, 32, device=self.perceptual.mean.device)
+        return sum(one.nbytes for one in self._statistics(picture, self._style_terms(EACH)).values())
+
+    def style_grams(self, target: str) -> Features:
+        """The Gram matrices {layer: (1, C, C)} of a style target, from what is known already; {} where some are not."""
+        grams = {}
+        for layer in style_layers(self.terms.values()):
+            known = self.style_targets.get(GramStyle(weight=0.0, layers=[layer], target=target).key(layer))
+            if known is None:
+                return {}
+            grams[layer] = known.mean(dim=0, keepdim=True)
+        return grams
+
+    def _statistics(self, picture: Tensor, terms: Iterable[Style]) -> Features:
+        """{key: (1, ...)} of one picture, in one pass for terms that see colours and one for those that don't."""
+        found: Features = {}
+        for without_colours in (False, True):
+            those = [term for term in terms if term.grey == without_colours]
+            features = self.perceptual(grey(picture) if without_colours else picture, style_layers(those))
+            found |= {term.key(layer): term.statistic(features[layer]) for term in those for layer in term.layers}
+        return found
 
     def state_dict(self) -> dict[str, Any]:
-        """What was measured at the start of the run: feature scales and the Gram matrices of fixed style targets."""
-        grams = {target: {k: v.cpu() for k, v in found.items()} for target, found in self.style_grams.items()}
-        return {"scales": dict(self.perceptual.scales), "style_grams": grams}
+        """What was measured: feature scales, style targets, and the balanced weights.
+
+        Not the targets of "each": their rows follow the style set, are many, and have to be set again.
+        """
+        of_each = {term.key(layer) for term in self._style_terms(EACH) for layer in term.layers}
+        targets = {key: target.cpu() for key, target in self.style_targets.items() if key not in of_each}
+        return {
+            "scales": dict(self.perceptual.scales),
+            "style_targets": targets,
+            "weights": dict(self.weights),
+            "balance": self.balance.state_dict() if self.balance else None,
+        }
 
     def load_state_dict(self, saved: Mapping[str, Any], device: torch.device) -> None:
         """Take over what an earlier part of the run measured."""
         self.perceptual.scales = dict(saved["scales"])
-        grams = saved["style_grams"].items()
-        self.style_grams = {target: {k: v.to(device) for k, v in found.items()} for target, found in grams}
+        self.style_targets = {key: target.to(device) for key, target in saved["style_targets"].items()}
+        self.weights = dict(saved["weights"])
+        if self.balance:
+            self.balance.load_state_dict(saved["balance"])
+
+    def describe(self) -> dict[str, Any]:
+        """What a result was trained for (JSON types): the perceptual network, its feature scales, the weights."""
+        network = self.perceptual
+        return {"perceptual": network.architecture.name, "scales": dict(network.scales), "weights": dict(self.weights)}
+
+    def settle_balance(self) -> dict[str, float]:
+        """Put the balanced weights in force, for good; returns all weights."""
+        assert self.balance is not None
+        self.weights |= self.balance.settle(self.weights)
+        return self.weights
 
     def generator_loss(
-        self, scene: Scene, logits: Logits | None, *, warming_up: bool
+        self, scene: Scene, logits: Logits | None, *, warming_up: bool, audit: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum, and each term by name (unweighted). In the warm-up: the content term alone."""
-        terms = {WARMUP: self.terms[WARMUP]} if warming_up else self.terms
+        """The weighted sum, and each term by name (unweighted).
+
+        In the warm-up the sum is that of the content term alone, and the others are computed for an audit only.
+        """
+        terms = {WARMUP: self.terms[WARMUP]} if warming_up and not audit else self.terms
         self._look(scene, terms.values())
         parts = {name: term(scene) for name, term in terms.items()}
-        weights = {name: term.weight for name, term in terms.items()}
         if logits is not None and self.adversarial is not None:
             parts[ADVERSARIAL] = self.adversarial.generator_loss(logits)
-            weights[ADVERSARIAL] = self.adversarial.weight
-        trained = [weights[name] * part for name, part in parts.items() if weights[name]]
+        names = [WARMUP] if warming_up else list(parts)
+        trained = [self.weights[name] * parts[name] for name in names if self.weights[name]]
         return torch.stack(trained).sum() if trained else scene.fake.sum() * 0.0, parts
 
+    def audit(self, parts: Mapping[str, Tensor], outputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        """How hard each term pulls at the generator's outputs: {"gradient/NAME": ..., "share/NAME": ...}.
+
+        gradient: the norm of the unweighted term's gradient over all outputs (L2); share: that times the term's
+        weight, divided by the sum over terms.
+        """
+        norms = {}
+        for name, part in parts.items():
+            found = torch.autograd.grad(part, outputs, retain_graph=True, allow_unused=True)
+            lengths = [gradient.float().norm() for gradient in found if gradient is not None]
+            norms[name] = torch.stack(lengths).norm() if lengths else part.detach() * 0.0
+        pulls = {name: self.weights[name] * norm for name, norm in norms.items()}
+        whole = torch.stack(list(pulls.values())).sum().clamp_min(1e-30)
+        return {f"gradient/{n}": norm for n, norm in norms.items()} | {
+            f"share/{n}": p / whole for n, p in pulls.items()
+        }
+
     def _look(self, scene: Scene, terms: Iterable[Term]) -> None:
-        """Fill in the features that these terms ask for: one pass over fake, targets without gradients."""
+        """Fill in the features that these terms ask for: one pass over fake, one over content without gradients."""
         terms = list(terms)
-        of_content, of_style = content_layers(terms), style_layers(terms)
-        scene.fake_features = self.perceptual(scene.fake, [*of_content, *of_style])
-        scene.style_grams = self.style_grams
+        of_content = content_layers(terms)
+        scene.fake_features = self.perceptual(scene.fake, [*of_content, *style_layers(terms)])
+        scene.style_targets = self.style_targets
         with torch.no_grad():
             scene.content_features = self.perceptual(scene.content, of_content)
-            scene.style_features = self.perceptual(scene.style, style_layers(terms, paired=True))
 
 
 def content_layers(terms: Iterable[Any]) -> list[str]:
@@ -91,23 +181,32 @@ def content_layers(terms: Iterable[Any]) -> list[str]:
     return [layer for term in terms if isinstance(term, Content) for layer in term.layers]
 
 
-def style_layers(terms: Iterable[Any], *, paired: bool | None = None) -> list[str]:
-    """The layers that style terms ask for: of all of them, or only of those that are (not) paired."""
-    style = [term for term in terms if isinstance(term, GramStyle) and paired in (None, term.paired)]
-    return [layer for term in style for layer in term.layers]
+def style_layers(terms: Iterable[Any]) -> list[str]:
+    """The layers that style terms ask for."""
+    return [layer for term in terms if isinstance(term, Style) for layer in term.layers]
+
+
+def mean_of(found: Iterable[Features]) -> Features:
+    """The mean of each named tensor."""
+    total: Features = {}
+    count = 0
+    for count, one in enumerate(found, start=1):  # noqa: B007 (used after the loop)
+        total = {key: total[key] + value if total else value for key, value in one.items()}
+    return {key: value / count for key, value in total.items()}
+
+
+def rows_of(found: Iterable[tuple[int, Features]]) -> Features:
+    """Each named tensor (1, ...) at its number's row; rows without one (pictures that can't be read) are the mean."""
+    rows = dict(found)
+    mean = mean_of(rows.values())
+    return {key: torch.cat([rows.get(n, mean)[key] for n in range(max(rows) + 1)]) for key in mean}
 
 
 @torch.no_grad()
 def mean_gram(perceptual: Perceptual, pictures: Iterable[Tensor], layers: Sequence[str]) -> Features:
     """The mean Gram matrix over pictures, each (1, 3, H, W) in [-1, 1] of any size: {layer: (1, C, C)}."""
-    total: Features = {}
-    count = 0
-    for picture in pictures:
-        count += 1
-        for layer, features in perceptual(picture, layers).items():
-            gram = gram_matrix(features)
-            total[layer] = total[layer] + gram if layer in total else gram
-    return {layer: gram / count for layer, gram in total.items()}
+    found = (perceptual(picture, layers) for picture in pictures)
+    return mean_of({layer: gram_matrix(features) for layer, features in one.items()} for one in found)
 
 
 def check_terms(terms: Mapping[str, Any]) -> None:
@@ -119,7 +218,7 @@ def check_terms(terms: Mapping[str, Any]) -> None:
             raise ValueError(f"loss.{name}: the adversarial term, and it alone, is mounted as loss.{ADVERSARIAL}")
         if not math.isfinite(term.weight) or term.weight < 0:
             raise ValueError(f"loss.{name}.weight={term.weight}; allowed are finite numbers from 0 (0: log only)")
-        if isinstance(term, Content | GramStyle) and (isinstance(term.layers, str) or not term.layers):
+        if isinstance(term, Content | Style) and (isinstance(term.layers, str) or not term.layers):
             raise ValueError(
                 f"loss.{name}.layers={term.layers or []}: give a list of at least one layer, such as [relu3_1], "
                 f"or remove the term with ~loss.{name}"

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from gan_style.functional import gram_matrix
-from gan_style.losses.perceptual import content_loss, gram_loss
+from gan_style.losses.content import content_loss
 from gan_style.losses.scene import Features
+from gan_style.losses.style import gram_loss
 from gan_style.models.perceptual import Perceptual
 
 

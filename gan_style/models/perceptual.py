@@ -5,6 +5,7 @@ normalisation are out of place, so that a feature once returned is never overwri
 """
 
 import difflib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from torch.nn import functional as F
 
 _MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in [0, 1]
 _STD = (0.229, 0.224, 0.225)
+
+
+Scales = Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -62,18 +66,21 @@ _TORCHVISION_URL = "https://download.pytorch.org/models/"
 class Perceptual(nn.Module):
     """A frozen network cut off after the deepest of ``layers``; ``forward`` gives the features asked for by name.
 
-    ``scales`` holds for each layer the constant that its features are divided by: 1 until ``calibrate`` is called.
+    ``scales`` holds for each layer the constant that its features are divided by: as given, or measured by
+    ``calibrate``; 1 until then.
     """
 
     mean: Tensor
     std: Tensor
+    form_factors: Tensor
 
-    def __init__(self, architecture: Architecture, layers: Sequence[str]) -> None:
+    def __init__(self, architecture: Architecture, layers: Sequence[str], scales: Scales = None) -> None:
         super().__init__()
         check_layers(architecture, layers)
         self.architecture = architecture
         self.layers = sorted(set(layers), key=architecture.layers().index)
-        self.scales: dict[str, float] = dict.fromkeys(self.layers, 1.0)
+        self.scales_given = scales is not None
+        self.scales: dict[str, float] = _checked_scales(scales, self.layers)
         deepest = self.layers[-1][-3:] if self.layers else ""
         self.features, self.heads = nn.ModuleDict(), nn.ModuleDict()
         self._path: list[tuple[str, str]] = []  # (name as "3_2", key of its convolution)
@@ -88,6 +95,8 @@ class Perceptual(nn.Module):
                 break
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        if architecture.heads:
+            self.register_buffer("form_factors", torch.ones(len(architecture.layers())))
         self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
@@ -116,18 +125,39 @@ class Perceptual(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, images: Sequence[Tensor]) -> None:
-        """Set ``scales`` so that each layer's features have a root mean square of 1 over the given pictures.
+        """Set ``scales`` so that each layer's mean activation over the given pictures is 1 (Gatys et al. 2015, sec. 2).
 
         images: each (1, 3, H, W) in [-1, 1]. Loss weights then mean the same whatever the scale of the weights (the
-        original Caffe VGG's activations are some hundred times torchvision's). The root mean square, unlike the mean,
-        does not change when the channels are rotated, which is what compact's heads do.
+        original Caffe VGG's activations are some hundred times torchvision's). Of features that can be negative (conv
+        layers) it is the mean absolute activation. compact's heads give VGG-19's features in rotated coordinates, which
+        keep the root mean square but not the mean: there the root mean square is set to VGG-19's form factor (root
+        mean square by mean activation, measured when compact was distilled), which amounts to the same.
         """
+        power = 2 if self.architecture.heads else 1
         self.scales = dict.fromkeys(self.layers, 1.0)
-        squares = dict.fromkeys(self.layers, 0.0)
+        totals = dict.fromkeys(self.layers, 0.0)
         for image in images:
             for layer, features in self(image, self.layers).items():
-                squares[layer] += features.float().square().mean().item() / len(images)
-        self.scales = {layer: max(square**0.5, 1e-12) for layer, square in squares.items()}
+                totals[layer] += features.float().abs().pow(power).mean().item() / len(images)
+        self.scales = {
+            layer: max(total ** (1 / power), 1e-12) / self._form_factor(layer) for layer, total in totals.items()
+        }
+
+    def _form_factor(self, layer: str) -> float:
+        return self.form_factors[self.architecture.layers().index(layer)].item() if self.architecture.heads else 1.0
+
+
+def _checked_scales(scales: Scales, layers: Sequence[str]) -> dict[str, float]:
+    if scales is None:
+        return dict.fromkeys(layers, 1.0)
+    if not isinstance(scales, Mapping):
+        raise ValueError(f"perceptual.scales={scales}: {{layer: number}}, or null to measure them, expected")
+    if missing := [layer for layer in layers if layer not in scales]:
+        raise ValueError(f"perceptual.scales: {', '.join(missing)} missing; give one for each of {', '.join(layers)}")
+    for layer in layers:
+        if isinstance(scales[layer], bool | str) or not 0 < scales[layer] < math.inf:
+            raise ValueError(f"perceptual.scales.{layer}={scales[layer]}; allowed are numbers above 0")
+    return {layer: float(scales[layer]) for layer in layers}
 
 
 def check_layers(architecture: Architecture, layers: Sequence[str]) -> None:
@@ -142,22 +172,28 @@ def check_layers(architecture: Architecture, layers: Sequence[str]) -> None:
             )
 
 
-def vgg19(*, layers: Sequence[str], weights: str = "imagenet") -> Perceptual:
-    """VGG-19. weights: "imagenet" (torchvision's, through the hub cache), a path, or "random" (tests)."""
-    return _vgg(VGG19, layers, weights)
+def vgg19(*, layers: Sequence[str], weights: str = "imagenet", scales: Scales = None) -> Perceptual:
+    """VGG-19. weights: "imagenet" (torchvision's, through the hub cache), a path, or "random" (tests).
+
+    scales: {layer: the constant that its features are divided by}; None: 1, until ``calibrate`` measures them.
+    """
+    return _vgg(VGG19, layers, weights, scales)
 
 
-def vgg16(*, layers: Sequence[str], weights: str = "imagenet") -> Perceptual:
-    """VGG-16. weights: "imagenet" (torchvision's, through the hub cache), a path, or "random" (tests)."""
-    return _vgg(VGG16, layers, weights)
+def vgg16(*, layers: Sequence[str], weights: str = "imagenet", scales: Scales = None) -> Perceptual:
+    """VGG-16. weights: "imagenet" (torchvision's, through the hub cache), a path, or "random" (tests).
+
+    scales: {layer: the constant that its features are divided by}; None: 1, until ``calibrate`` measures them.
+    """
+    return _vgg(VGG16, layers, weights, scales)
 
 
-def compact(*, layers: Sequence[str], weights: str = "packaged") -> Perceptual:
+def compact(*, layers: Sequence[str], weights: str = "packaged", scales: Scales = None) -> Perceptual:
     """The small network that stands in for VGG-19 up to relu3_4; ships with gan_style, needs no download.
 
-    weights: "packaged", a path, or "random" (tests).
+    weights: "packaged", a path, or "random" (tests); scales as for vgg19.
     """
-    network = Perceptual(COMPACT, layers)
+    network = Perceptual(COMPACT, layers, scales)
     if weights == "packaged":
         packaged = files("gan_style") / "assets" / "perceptual" / "compact.safetensors"
         return _filled(network, load_safetensors(packaged.read_bytes()), str(packaged))
@@ -166,8 +202,8 @@ def compact(*, layers: Sequence[str], weights: str = "packaged") -> Perceptual:
     return _filled(network, _read_weights(Path(weights).expanduser()), weights)
 
 
-def _vgg(architecture: Architecture, layers: Sequence[str], weights: str) -> Perceptual:
-    network = Perceptual(architecture, layers)
+def _vgg(architecture: Architecture, layers: Sequence[str], weights: str, scales: Scales) -> Perceptual:
+    network = Perceptual(architecture, layers, scales)
     if weights == "random":
         return network
     path = _torchvision_file(architecture) if weights == "imagenet" else Path(weights).expanduser()
@@ -212,7 +248,10 @@ def _filled(network: Perceptual, weights: Mapping[str, Tensor], source: str) -> 
         raise ValueError(f"perceptual.weights={source}: it holds a {type(weights).__name__}, not named weights")
     needed = network.state_dict()
     present = [name for name, index, _ in network.architecture.convolutions() if f"features.{index}.weight" in weights]
-    if any(key not in weights for key in needed):
+    missing = [key for key in needed if key not in weights]
+    if missing and not any(key.startswith("features.") for key in missing):
+        raise ValueError(f"perceptual.weights={source}: not a file of {network.architecture.name}: no {missing[0]}")
+    if missing:
         end = f"it ends at relu{present[-1]}" if present else "it holds none of torchvision's features.N.weight"
         raise ValueError(
             f"layer {network.layers[-1]} lies deeper than the weights file {source} reaches: {end}. Ask for shallower "

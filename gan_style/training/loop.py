@@ -29,22 +29,29 @@ class NonFiniteError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Every:
-    """After how many steps to log, to sample and to save; each happens after the last step too."""
+    """After how many steps to log, to sample and to save; each happens after the last step too.
+
+    audit: how often to measure what each loss term contributes, 0 for never.
+    """
 
     log: int
     sample: int
     checkpoint: int
+    audit: int
     last: int
 
     def due(self, step: int, interval: int) -> bool:
         return step % interval == 0 or step == self.last
+
+    def audit_due(self, step: int) -> bool:
+        return self.audit > 0 and step % self.audit == 0
 
 
 @dataclass
 class Loop:
     """A run: what is trained, on what, and where the results go.
 
-    ``extra`` is saved in every checkpoint beside the state; ``watches`` count unreadable pictures by option.
+    ``extra`` is saved in every checkpoint beside state and objective; ``watches`` count unreadable pictures by option.
     ``distances`` and ``grid_path`` are those of the last samples, None and empty before.
     """
 
@@ -68,8 +75,9 @@ class Loop:
         try:
             for batch in batches:
                 self._report_unreadable(batch)
-                on_device = _to_device(batch, self.precision.device)
-                scalars = train_step(self.state, on_device, self.objective, self.precision)
+                audit = self.every.audit_due(self.state.step + 1)
+                on_device = batch.to(self.precision.device)
+                scalars = train_step(self.state, on_device, self.objective, self.precision, audit=audit)
                 unchecked.append((self.state.step, scalars))
                 self._keep_time(unchecked)
         finally:
@@ -78,11 +86,15 @@ class Loop:
     def _keep_time(self, unchecked: list[tuple[int, dict[str, Tensor]]]) -> None:
         """Log, sample and save where that is due, but only finite numbers."""
         step, every = self.state.step, self.every
+        audited = every.audit_due(step)
         log, sample, save = (every.due(step, interval) for interval in (every.log, every.sample, every.checkpoint))
+        log |= audited
         if not (log or sample or save):
             return
         values = _check_finite(unchecked)
         unchecked.clear()
+        if audited:
+            self._balance(values)
         if sample or save:
             _check_weights(self.state)
         if log:
@@ -91,6 +103,17 @@ class Loop:
             self._sample(step)
         if save:
             self._save(step)
+
+    def _balance(self, values: dict[str, float]) -> None:
+        """Where weights are to be found in the warm-up: take in an audit, and with the last one settle them."""
+        balance, warmup = self.objective.balance, self.state.warmup_steps
+        if balance is None or balance.settled or self.state.step > warmup:
+            return
+        balance.observe({name: values[f"gradient/{name}"] for name in balance.shares})
+        if self.state.step + self.every.audit > warmup:
+            weights = self.objective.settle_balance()
+            found = "  ".join(f"loss.{name}.weight={weights[name]:.4g}" for name in balance.shares)
+            self.progress.say(f"balanced after {balance.audits} audits, for the rest of the run: {found}")
 
     def _report_unreadable(self, batch: Batch) -> None:
         for option, name, reason in batch.unreadable:
@@ -110,18 +133,14 @@ class Loop:
 
     def _save(self, step: int) -> None:
         """The generator first: a run whose last checkpoint is there then has its result too."""
-        save_generator(self.folder / GENERATOR_FILE, self.state.ema.network, step)
-        self.checkpoints.save(step, {"state": self.state.state_dict(), **self.extra})
+        save_generator(self.folder / GENERATOR_FILE, self.state.ema.network, step, self.objective.describe())
+        measured = {"state": self.state.state_dict(), "objective": self.objective.state_dict()}
+        self.checkpoints.save(step, measured | dict(self.extra))
 
 
-def save_generator(path: Path, generator: nn.Module, step: int) -> None:
-    """Write the generator with what it takes to rebuild it."""
-    write_generator(path, generator.state_dict(), describe(generator) | {"step": step})
-
-
-def _to_device(batch: Batch, device: torch.device) -> Batch:
-    content, style = (x.to(device, non_blocking=True) for x in (batch.content, batch.style))
-    return Batch(content, style, [])
+def save_generator(path: Path, generator: nn.Module, step: int, objective: Mapping[str, Any]) -> None:
+    """Write the generator with what it takes to rebuild it, and what it was trained for."""
+    write_generator(path, generator.state_dict(), describe(generator) | {"step": step, "objective": dict(objective)})
 
 
 def _check_weights(state: TrainState) -> None:

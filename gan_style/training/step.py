@@ -24,20 +24,24 @@ class Precision:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
-def train_step(state: TrainState, batch: Batch, objective: Objective, precision: Precision) -> dict[str, Tensor]:
+def train_step(
+    state: TrainState, batch: Batch, objective: Objective, precision: Precision, *, audit: bool = False
+) -> dict[str, Tensor]:
     """One step of D, then of G, on one batch; returns named, detached scalars, still on the device.
 
-    batch.content, batch.style: uint8 (N, 3, H, W) on the device. During the warm-up D rests and the content term alone
-    is trained on.
+    batch.content, batch.style: uint8 (N, 3, H, W) on the device. During the warm-up the content term alone is trained
+    on, and D rests, unless its gradient has to be measured for the balance of weights. audit: measure how hard each
+    term pulls at the generator's output, too.
     """
     content, style = _to_float(batch.content), _to_float(batch.style)
     warming_up = state.warming_up
-    adversarial = None if warming_up else objective.adversarial
+    all_terms = audit or not warming_up
+    adversarial = objective.adversarial if not warming_up or objective.needs_discriminator_early else None
     scalars: dict[str, Tensor] = {}
     state.set_learning_rates()
 
     with precision.autocast():  # ONE generator forward, shared by both halves
-        fake, rebuilt = _generate(state.generator, content, style, objective.needs_identity and not warming_up)
+        fake, rebuilt = _generate(state.generator, content, style, objective.needs_identity and all_terms)
 
     if adversarial is not None:  # discriminator half
         assert state.discriminator is not None and state.discriminator_optimiser is not None
@@ -47,9 +51,11 @@ def train_step(state: TrainState, batch: Batch, objective: Objective, precision:
         scalars["discriminator/gradient"] = state.update(state.discriminator_optimiser, loss)
 
     with state.discriminator_frozen() as frozen, precision.autocast():  # generator half
-        logits = adversarial.judge(frozen, fake, state.random) if adversarial and frozen else None
-        scene = Scene(content, style, fake, rebuilt)
-        loss, parts = objective.generator_loss(scene, logits, warming_up=warming_up)
+        logits = adversarial.judge(frozen, fake, state.random) if adversarial and frozen and all_terms else None
+        scene = Scene(content, style, fake, rebuilt, batch.style_index)
+        loss, parts = objective.generator_loss(scene, logits, warming_up=warming_up, audit=audit)
+    if audit:
+        scalars |= objective.audit(parts, [fake] if rebuilt is None else [fake, rebuilt])
     scalars |= {f"loss/{name}": part for name, part in parts.items()} | {"loss/total": loss}
     scalars["generator/gradient"] = state.update(state.generator_optimiser, loss)
 

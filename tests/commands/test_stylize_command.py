@@ -14,7 +14,7 @@ from gan_style.training.loop import save_generator
 def generator_file(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     path = tmp_path / "generator.safetensors"
-    save_generator(path, ResnetGenerator(width=4, blocks=1), step=1)
+    save_generator(path, ResnetGenerator(width=4, blocks=1), step=1, objective={"weights": {"style": 5.0}})
     return path
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import pytest
@@ -17,6 +18,8 @@ from PIL import Image
 from gan_style.checkpoint import CheckpointFolder, read_checkpoint, read_generator
 from gan_style.files import locked
 from gan_style.inference.load import load_generator
+from gan_style.losses.style import Style
+from gan_style.models.perceptual import Perceptual
 from gan_style.tracking.jsonl import JsonlTracker
 
 SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2")
@@ -60,19 +63,48 @@ def test_a_finished_run_says_so_and_does_nothing(gan_style, tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "smoke").rglob("*")}
 
 
-def test_going_on_with_more_steps_equals_a_run_that_never_stopped(gan_style, tmp_path):
-    constant = (*SMOKE, "training.decay=constant", "loss.adversarial.augment=[colour]")
-    gan_style("train", *constant, f"run.root={tmp_path / 'whole'}")
-    gan_style("train", *constant, f"run.root={tmp_path / 'parts'}", "training.steps=2")
-    gan_style("train", *constant, f"run.root={tmp_path / 'parts'}", "training.steps=4")
+def assert_two_parts_equal_a_whole(gan_style, tmp_path, *options: str) -> None:
+    """Four steps, and two and two with another process's memory: bit for bit, with all that was measured."""
+    constant = (*SMOKE, "training.decay=constant", *options)
+    for name, steps in (("whole", 4), ("parts", 2), ("parts", 4)):
+        outcome = gan_style("train", *constant, f"run.root={tmp_path / name}", f"training.steps={steps}")
+        assert outcome.status == 0, outcome.err
+    assert "after step 2" in outcome.out
     whole, parts = (tmp_path / name / "smoke" for name in ("whole", "parts"))
     assert steps_in(parts / "metrics.jsonl") == [1, 2, 3, 4]
-    one, two = (
-        read_checkpoint(run / "checkpoints" / "step_00000004.pt")["state"]["networks"] for run in (whole, parts)
-    )
-    for name, weights in one.items():
-        for key, tensor in weights.items():
-            assert torch.equal(tensor, two[name][key]), (name, key)
+    one, two = (read_checkpoint(run / "checkpoints" / "step_00000004.pt") for run in (whole, parts))
+    for key in ("state", "objective"):
+        assert_same(one[key], two[key], key)
+    assert_same(*(read_generator(run / "generator.safetensors") for run in (whole, parts)), "generator")
+
+
+def assert_same(one: Any, two: Any, name: str) -> None:
+    """Plain containers, tensors and numbers, bit by bit."""
+    assert type(one) is type(two), name
+    if isinstance(one, dict):
+        assert one.keys() == two.keys(), name
+        for key in one:
+            assert_same(one[key], two[key], f"{name}/{key}")
+    elif isinstance(one, list | tuple):
+        for number, (left, right) in enumerate(zip(one, two, strict=True)):
+            assert_same(left, right, f"{name}/{number}")
+    else:
+        assert torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two, name
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("training.warmup_steps=3",),
+        ("data.style=demo:styles", "loss.style.target=each"),
+        ("data.style=demo:styles", "loss.style.target=each", "loss.style.grey=true", "training.audit_every=1"),
+        ("perceptual.scales={relu1_1:0.5,relu2_1:0.4,relu3_1:0.3,relu3_2:0.2,relu3_3:0.1}",),
+    ],
+    ids=["after the warm-up", "within the warm-up", "target each", "grey and audited", "given scales"],
+)
+def test_going_on_with_more_steps_equals_a_run_that_never_stopped(gan_style, tmp_path, options):
+    assert_two_parts_equal_a_whole(gan_style, tmp_path, "loss.adversarial.augment=[colour]", *options)
 
 
 def test_a_dry_run_shows_everything_and_writes_nothing(gan_style, tmp_path):
@@ -171,13 +203,171 @@ def test_every_setting_of_every_term_trains(gan_style, tmp_path):
         "loss=full",
         "loss.adversarial.formula=least_squares",
         "loss.adversarial.r1=1",
-        "loss.style.target=paired",
+        "loss.style.target=each",
+        "training.audit_every=1",
     )
     more = ("loss.adversarial.augment=[colour,translation,cutout]", "discriminator.receptive_field=16")
     outcome = gan_style("train", *SMOKE, *everything, *more, "training.precision=bfloat16", f"run.root={tmp_path}")
     assert outcome.status == 0, outcome.err
     last = (tmp_path / "smoke" / "metrics.jsonl").read_text().splitlines()[-2]
-    assert {"loss/identity", "loss/colour", "discriminator/r1"} <= json.loads(last).keys()
+    assert {"loss/identity", "loss/colour", "discriminator/r1", "share/identity"} <= json.loads(last).keys()
+
+
+@pytest.mark.parametrize("kind", Style.__subclasses__())
+@pytest.mark.parametrize("target", ["mean", "each", "demo:styles/mosaic"])
+def test_every_kind_of_style_trains_with_every_target(gan_style, tmp_path, kind, target):
+    options = (f"loss.style._target_=gan_style.losses.style.{kind.__name__}", f"loss.style.target={target}")
+    more = ("loss.style.grey=true", "data.style=demo:styles", "training.steps=2")
+    outcome = gan_style("train", *SMOKE, *options, *more, f"run.root={tmp_path}")
+    assert outcome.status == 0, outcome.err
+    assert f"computing the style's statistics ({target})" in outcome.out
+    assert "of the photo's own" in outcome.out  # measured by Gram matrices whatever was trained on
+    rows = logged(tmp_path / "smoke")
+    assert rows[2]["loss/style"] > 0
+    targets = read_checkpoint(tmp_path / "smoke/checkpoints/step_00000002.pt")["objective"]["style_targets"]
+    assert {len(statistics) for statistics in targets.values()} == {4 if target == "each" else 1}
+
+
+def test_the_losses_of_gatys_train_on_the_first_layers(gan_style, tmp_path):
+    """conf/loss/gatys.yaml asks for VGG up to relu5_1: its terms, on layers that compact has too."""
+    layers = ("loss.content.layers=[relu3_2]", "loss.style.layers=[relu1_1,relu2_1]")
+    outcome = gan_style("train", *SMOKE, "loss=gatys", *layers, f"run.root={tmp_path}")
+    assert outcome.status == 0, outcome.err
+    assert logged(tmp_path / "smoke")[4].keys() >= {"loss/content", "loss/style"}
+
+
+def logged(run: Path) -> dict[int, dict[str, float]]:
+    """The training's numbers by step."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: row for row in rows if "loss/total" in row}
+
+
+@pytest.mark.parametrize(("every", "expected"), [(0, []), (1, [1, 2, 3, 4, 5]), (2, [2, 4]), (9, [])])
+def test_audits_are_logged_when_they_are_due_and_change_nothing(gan_style, tmp_path, every, expected):
+    """Also between the steps that are logged anyway."""
+    options = ("training.steps=5", "training.log_every=9", "training.warmup_steps=1")
+    for name, interval in (("plain", 0), ("audited", every)):
+        arguments = (*SMOKE, *options, f"run.root={tmp_path / name}", f"training.audit_every={interval}")
+        assert gan_style("train", *arguments).status == 0
+    rows = logged(tmp_path / "audited" / "smoke")
+    assert sorted(rows) == sorted({*expected, 5})
+    for step in expected:
+        terms = {"content", "style", "tv"} | ({"adversarial"} if step > 1 else set())
+        shares = {name: rows[step].get(f"share/{name}") for name in terms}
+        assert sum(shares.values()) == pytest.approx(1, rel=1e-4)
+        assert all(rows[step][f"gradient/{name}"] > 0 for name in terms)
+    assert not [key for key in rows[5] if key.startswith("share/")] or 5 in expected
+    one, two = (read_generator(tmp_path / name / "smoke" / "generator.safetensors")[0] for name in ("plain", "audited"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("change", ["a picture more", "another cache"])
+def test_targets_of_each_style_picture_stay_with_their_pictures_when_a_run_goes_on(gan_style, tmp_path, change):
+    """Cached, a set leaves out what cannot be read; not cached, it keeps its number: other numbers either way."""
+    (tmp_path / "styles").mkdir()
+    for number in range(3):
+        Image.new("RGB", (64, 64), (80 * number, 128, 0)).save(tmp_path / "styles" / f"b{number}.png")
+    if change == "another cache":
+        (tmp_path / "styles" / "a.png").write_text("no picture")
+    moments = "loss.style._target_=gan_style.losses.style.MomentStyle"  # small enough for a cache that is too small
+    each = (moments, "loss.style.target=each", f"data.style={tmp_path / 'styles'}", "data.max_unreadable=0.5")
+    assert gan_style("train", *SMOKE, *each, f"run.root={tmp_path}").status == 0
+    if change == "a picture more":
+        Image.new("RGB", (64, 64), "blue").save(tmp_path / "styles" / "a.png")
+    cache = ("data.cache_mb=0.02",) if change == "another cache" else ()
+    outcome = gan_style("train", *SMOKE, *each, *cache, f"run.root={tmp_path}", "training.steps=8")
+    assert outcome.status == 0, outcome.err
+    assert "computing the style's statistics (each)" in outcome.out  # anew, so that rows and numbers are of one set
+    assert not read_checkpoint(tmp_path / "smoke/checkpoints/step_00000008.pt")["objective"]["style_targets"]
+
+
+class TestBalance:
+    OPTIONS = ("loss.balance={content:1,style:2,adversarial:1}", "training.warmup_steps=2", "training.audit_every=1")
+
+    def test_finds_weights_in_the_warm_up_prints_them_and_keeps_them_with_the_results(self, gan_style, tmp_path):
+        outcome = gan_style("train", *SMOKE, *self.OPTIONS, f"run.root={tmp_path}")
+        assert outcome.status == 0, outcome.err
+        run = tmp_path / "smoke"
+        weights = read_generator(run / "generator.safetensors")[1]["objective"]["weights"]
+        shown = "  ".join(f"loss.{name}.weight={weights[name]:.4g}" for name in ("content", "style", "adversarial"))
+        assert f"balanced after 2 audits, for the rest of the run: {shown}" in outcome.out
+        for step in (2, 4):
+            saved = read_checkpoint(run / "checkpoints" / f"step_{step:08d}.pt")["objective"]
+            assert saved["weights"] == weights and saved["balance"]["settled"]
+        assert weights["tv"] == 0.1  # not in the balance
+
+    def test_gives_the_shares_of_the_gradients_that_were_logged_and_keeps_their_sum(self, gan_style, tmp_path):
+        gan_style("train", *SMOKE, *self.OPTIONS, f"run.root={tmp_path}")
+        rows = logged(tmp_path / "smoke")
+        weights = read_generator(tmp_path / "smoke" / "generator.safetensors")[1]["objective"]["weights"]
+        configured = {"content": 1.0, "style": 5.0, "adversarial": 0.5}
+        norms = {name: (rows[1][f"gradient/{name}"] + rows[2][f"gradient/{name}"]) / 2 for name in configured}
+        whole = sum(configured[name] * norm for name, norm in norms.items())
+        for name, share in {"content": 0.25, "style": 0.5, "adversarial": 0.25}.items():
+            assert weights[name] * norms[name] / whole == pytest.approx(share, rel=1e-4)
+        assert rows[2]["loss/total"] == pytest.approx(rows[2]["loss/content"], rel=1e-6)  # still warming up
+        terms = [name.removeprefix("loss/") for name in rows[4] if name.startswith("loss/") and "total" not in name]
+        trained = sum(weights[name] * rows[4][f"loss/{name}"] for name in terms)
+        assert rows[4]["loss/total"] == pytest.approx(trained, rel=1e-5)
+
+    def test_takes_the_audits_within_the_warm_up_alone(self, gan_style, tmp_path):
+        """Of steps 2, 4, 6 ... the first two lie in a warm-up of 5."""
+        options = ("training.warmup_steps=5", "training.audit_every=2", "training.steps=8")
+        outcome = gan_style("train", *SMOKE, *self.OPTIONS, *options, f"run.root={tmp_path}")
+        assert "balanced after 2 audits" in outcome.out and outcome.out.count("balanced after") == 1
+        saved = read_checkpoint(tmp_path / "smoke" / "checkpoints" / "step_00000008.pt")["objective"]
+        rows = logged(tmp_path / "smoke")
+        for name, norm in saved["balance"]["norms"].items():
+            expected = (rows[2][f"gradient/{name}"] + rows[4][f"gradient/{name}"]) / 2
+            assert norm == pytest.approx(expected, rel=1e-5)
+
+    @pytest.mark.parametrize("warmup", [1, 2, 3])
+    @pytest.mark.parametrize("shares", ["{content:1,style:2,adversarial:1}", "{content:3,tv:1}"])
+    def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(self, gan_style, tmp_path, warmup, shares):
+        """Stopped after step 2: after the warm-up, at its end, within it."""
+        options = (f"training.warmup_steps={warmup}", "training.audit_every=1", f"loss.balance={shares}")
+        assert_two_parts_equal_a_whole(gan_style, tmp_path, *options, "loss.adversarial.augment=[colour]")
+
+    def test_of_a_term_without_a_gradient_ends_in_words(self, gan_style, tmp_path, monkeypatch):
+        monkeypatch.setattr("gan_style.losses.regular.total_variation_squared", lambda images: images.sum() * 0.0)
+        options = ("loss.balance={content:1,tv:1}", "training.audit_every=1")
+        outcome = gan_style("train", *SMOKE, *options, f"run.root={tmp_path}")
+        assert outcome.status == 2
+        assert "loss.balance: the gradient of tv was 0 all through the warm-up" in outcome.err
+        assert not list(tmp_path.rglob("*.pt"))
+
+    def test_of_other_shares_is_another_run(self, gan_style, tmp_path):
+        gan_style("train", *SMOKE, *self.OPTIONS, f"run.root={tmp_path}")
+        changed = ("loss.balance={content:2,style:2,adversarial:1}", "training.steps=8")
+        outcome = gan_style("train", *SMOKE, *self.OPTIONS, *changed, f"run.root={tmp_path}")
+        assert outcome.status == 2
+        assert "loss.balance.content: 1 there, 2 here" in outcome.err
+
+
+def test_given_feature_scales_are_used_as_they_are(gan_style, tmp_path, monkeypatch):
+    def calibrate(*_: object) -> None:
+        raise AssertionError("there is nothing to measure")
+
+    monkeypatch.setattr(Perceptual, "calibrate", calibrate)
+    scales = {"relu1_1": 0.5, "relu2_1": 2.0, "relu3_1": 3.0, "relu3_2": 4.0, "relu3_3": 5.0}
+    given = ",".join(f"{layer}:{scale}" for layer, scale in scales.items())
+    outcome = gan_style("train", *SMOKE, f"perceptual.scales={{{given}}}", f"run.root={tmp_path}")
+    assert outcome.status == 0, outcome.err
+    assert "feature scales relu1_1 0.5, relu2_1 2, relu3_1 3, relu3_2 4, relu3_3 5" in outcome.out
+    told = read_generator(tmp_path / "smoke" / "generator.safetensors")[1]["objective"]
+    assert told["scales"] == scales and told["perceptual"] == "compact"
+    assert read_checkpoint(tmp_path / "smoke/checkpoints/step_00000004.pt")["objective"]["scales"] == scales
+
+
+def test_measured_feature_scales_are_kept_with_the_results(gan_style, tmp_path):
+    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
+    scales = read_generator(tmp_path / "smoke" / "generator.safetensors")[1]["objective"]["scales"]
+    assert scales.keys() == {"relu1_1", "relu2_1", "relu3_1", "relu3_2", "relu3_3"}
+    assert "feature scales " + ", ".join(f"{layer} {scale:.3g}" for layer, scale in scales.items()) in outcome.out
+    again = (f"perceptual.scales={{{','.join(f'{layer}:{scale}' for layer, scale in scales.items())}}}", "run.name=b")
+    assert gan_style("train", *SMOKE, *again, f"run.root={tmp_path}").status == 0
+    one, two = (read_generator(tmp_path / name / "generator.safetensors")[0] for name in ("smoke", "b"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 def test_data_workers_change_nothing(gan_style, tmp_path):
@@ -187,6 +377,8 @@ def test_data_workers_change_nothing(gan_style, tmp_path):
     one, two = (read_generator(tmp_path / workers / "smoke" / "generator.safetensors")[0] for workers in "02")
     assert all(torch.equal(one[key], two[key]) for key in one)
 
+
+AUDITED = "training.audit_every=1"
 
 BAD_INPUT = {
     "missing folder": (["data.content={tmp}/nowhere"], ["data.content=", "no such folder"]),
@@ -227,6 +419,51 @@ BAD_INPUT = {
     "clip that is no number": (["training.clip=nan"], ["training.clip=nan"]),
     "online without a key": (["tracking.wandb=online"], ["tracking.wandb=online", "needs a key"]),
     "unknown tracking": (["tracking.wandb=yes please"], ["tracking.wandb=yes please", "offline"]),
+    "negative audits": (["training.audit_every=-1"], ["training.audit_every=-1", "from 0"]),
+    "balance that is a number": (["loss.balance=3", AUDITED], ["loss.balance=3", "{content: 1, style: 2}"]),
+    "balance that is a list": (["loss.balance=[1,2]", AUDITED], ["loss.balance=[1, 2]", "{content: 1, style: 2}"]),
+    "balance of an unknown term": (
+        ["loss.balance={nosuch:1,style:1}", AUDITED],
+        ["loss.balance names nosuch", "adversarial, content, style, tv"],
+    ),
+    "balance of a removed term": (
+        ["loss.balance={adversarial:1,style:1}", AUDITED, "~loss.adversarial"],
+        ["loss.balance names adversarial", "content, style, tv"],
+    ),
+    "balance of one term": (["loss.balance={style:1}", AUDITED], ["loss.balance={'style': 1}", "at least two terms"]),
+    "balance with a share of zero": (
+        ["loss.balance={content:0,style:1}", AUDITED],
+        ["loss.balance.content=0", "numbers above 0"],
+    ),
+    "balance of weights that are zero": (
+        ["loss.balance={tv:1,style:1}", AUDITED, "loss.tv.weight=0", "loss.style.weight=0"],
+        ["loss.balance", "at least one needs a weight above 0"],
+    ),
+    "balance without an audit in the warm-up": (
+        ["loss.balance={content:1,style:1}", "training.warmup_steps=3", "training.audit_every=4"],
+        ["loss.balance", "training.warmup_steps=3", "training.audit_every=4", "1 to training.warmup_steps"],
+    ),
+    "balance without audits": (
+        ["loss.balance={content:1,style:1}", "training.audit_every=0"],
+        ["loss.balance", "training.audit_every=0"],
+    ),
+    "balance without a warm-up": (
+        ["loss.balance={content:1,style:1}", "training.warmup_steps=0", "training.audit_every=1"],
+        ["loss.balance", "training.warmup_steps=0"],
+    ),
+    "feature scale of zero": (
+        ["perceptual.scales={relu1_1:0}", "loss.content.layers=[relu1_1]", "loss.style.layers=[relu1_1]"],
+        ["perceptual.scales.relu1_1=0", "numbers above 0"],
+    ),
+    "feature scale missing": (
+        ["perceptual.scales={relu1_1:1}"],
+        ["perceptual.scales", "relu2_1, relu3_1, relu3_2, relu3_3 missing"],
+    ),
+    "target each beyond the memory": (
+        ["loss.style.target=each", "data.cache_mb=0.001"],
+        ["style target each", "data.cache_mb=0.001", "MomentStyle", "mean"],
+    ),
+    "target that is nothing known": (["loss.style.target=paired"], ["style target (mean, each, or a picture)=paired"]),
 }
 
 
@@ -241,13 +478,13 @@ def test_bad_input_is_named_in_the_users_words_and_leaves_nothing(gan_style, tmp
     (tmp_path / "cut" / "cut.jpg").write_bytes((tmp_path / "cut" / "cut.jpg").read_bytes()[:3000])
     options, words = BAD_INPUT[case]
     outcome = gan_style(
-        "train", *SMOKE, f"run.root={tmp_path}/runs", *(option.format(tmp=tmp_path) for option in options)
+        "train", *SMOKE, f"run.root={tmp_path}/runs", *(option.replace("{tmp}", str(tmp_path)) for option in options)
     )
     assert outcome.status == 2
     assert "Traceback" not in outcome.err
     for word in words:
         assert word in outcome.err + outcome.out
-    assert not list(tmp_path.glob("runs/*/checkpoints/*"))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_missing_options_are_named(gan_style):

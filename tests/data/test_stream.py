@@ -146,7 +146,10 @@ def collected(stream: PairStream, first: int, last: int, *, workers: int = 0, ba
 
 def same(a: list[Batch], b: list[Batch]) -> bool:
     return len(a) == len(b) and all(
-        torch.equal(x.content, y.content) and torch.equal(x.style, y.style) and x.unreadable == y.unreadable
+        torch.equal(x.content, y.content)
+        and torch.equal(x.style, y.style)
+        and torch.equal(x.style_index, y.style_index)
+        and x.unreadable == y.unreadable
         for x, y in zip(a, b, strict=True)
     )
 
@@ -155,7 +158,40 @@ def test_a_batch_is_of_crops_as_bytes(make_stream: MakeStream) -> None:
     (batch,) = collected(make_stream(), 0, 1, batch=4)
     assert batch.content.shape == batch.style.shape == (4, 3, 8, 8)
     assert batch.content.dtype == batch.style.dtype == torch.uint8
+    assert batch.style_index.shape == (4,) and batch.style_index.dtype == torch.int64
     assert batch.unreadable == []
+
+
+def test_a_batch_says_which_of_the_set_its_styles_are_cut_from(make_stream: MakeStream) -> None:
+    for workers in (0, 2):
+        for batch in collected(make_stream(style=5), 0, 4, batch=4, workers=workers):
+            assert batch.style_index.tolist() == [number_of(crop) for crop in batch.style]
+
+
+@pytest.mark.parametrize("cache_bytes", [1e9, 0])
+@pytest.mark.filterwarnings("ignore:cannot read")
+def test_also_where_one_that_cannot_be_read_was_passed_over(tmp_path: Path, cache_bytes: float) -> None:
+    """A cached set leaves it out, so that those after it move up: the numbers are those of the set as it then is."""
+    content = colour_set(tmp_path, "content", 2)
+    style = colour_set(tmp_path, "style", 5, broken=(2,), cache_bytes=cache_bytes)
+    stream = PairStream(content, style, content_crop=Crop(8, (8, 8)), style_crop=Crop(8, (8, 8)), seed=0)
+    seen = set()
+    for batch in collected(stream, 0, 5, batch=2):
+        for crop, index in zip(batch.style, batch.style_index.tolist(), strict=True):
+            assert style.paths[index].name == f"style{number_of(crop)}.png"
+            seen.add(index)
+    assert seen == ({0, 1, 2, 3} if cache_bytes else {0, 1, 3, 4})
+
+
+def test_a_batch_goes_to_a_device_whole() -> None:
+    """The meta device stands for a GPU: what is there has no values, and nothing may be left behind."""
+    picture = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    batch = Batch(picture, picture + 1, torch.tensor([3]), [("o", "a", "r")])
+    moved = batch.to(torch.device("meta"))
+    assert moved.content.is_meta and moved.style.is_meta and moved.style_index.is_meta
+    assert moved.unreadable == [("o", "a", "r")]
+    stayed = batch.to(torch.device("cpu"))
+    assert torch.equal(stayed.style, picture + 1) and stayed.style_index.tolist() == [3]
 
 
 def test_an_item_follows_from_seed_and_position_alone(make_stream: MakeStream) -> None:
@@ -164,9 +200,10 @@ def test_an_item_follows_from_seed_and_position_alone(make_stream: MakeStream) -
     random.seed(123)
     torch.manual_seed(123)
     backwards = [two[position] for position in reversed(range(20))]
-    for (content, style, _), (other_content, other_style, _) in zip(forwards, reversed(backwards), strict=True):
-        assert torch.equal(content, other_content)
-        assert torch.equal(style, other_style)
+    for (content, style, index, _), other in zip(forwards, reversed(backwards), strict=True):
+        assert torch.equal(content, other[0])
+        assert torch.equal(style, other[1])
+        assert index == other[2]
 
 
 def test_workers_do_not_change_the_stream(make_stream: MakeStream) -> None:
@@ -249,12 +286,13 @@ def test_a_finished_run_has_no_positions_left() -> None:
     assert len(positions) == 0
 
 
-def test_collate_keeps_the_problems_of_every_pair() -> None:
+def test_collate_keeps_the_problems_and_the_number_of_every_pair() -> None:
     picture = torch.zeros(3, 2, 2, dtype=torch.uint8)
     batch = collate(
-        [(picture, picture, [("o", "a", "r")]), (picture, picture, []), (picture, picture, [("o", "b", "r")])]
+        [(picture, picture, 4, [("o", "a", "r")]), (picture, picture, 0, []), (picture, picture, 4, [("o", "b", "r")])]
     )
     assert batch.unreadable == [("o", "a", "r"), ("o", "b", "r")]
+    assert batch.style_index.tolist() == [4, 0, 4]
 
 
 # Pictures that cannot be read, found on the way

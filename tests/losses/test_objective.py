@@ -1,24 +1,31 @@
 """The objective: named, weighted terms over one perceptual network."""
 
+import io
+import itertools
+import json
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from gan_style.functional import gram_matrix, total_variation_squared
-from gan_style.losses.adversarial import Adversarial
-from gan_style.losses.objective import Objective, content_layers, mean_gram, style_layers
-from gan_style.losses.perceptual import Content, GramStyle, content_loss, gram_loss
-from gan_style.losses.regular import Colour, Identity, SquaredVariation
+from gan_style.functional import gram_matrix, grey, total_variation_squared
+from gan_style.losses.adversarial import Adversarial, hinge_generator
+from gan_style.losses.content import Content, content_loss
+from gan_style.losses.objective import Objective, content_layers, mean_gram, mean_of, style_layers
+from gan_style.losses.regular import Colour, Identity, SquaredVariation, colour_loss
 from gan_style.losses.scene import Scene
+from gan_style.losses.style import CentredGramStyle, GatysStyle, GramStyle, MomentStyle, Style, gram_loss
 from gan_style.models.perceptual import compact
 
 
 @pytest.fixture
 def scene(noise) -> Scene:
+    """The first content stands beside the style set's number 1, the second beside number 0."""
     fake = noise(2, 3, 16, 16).requires_grad_()
-    return Scene(noise(2, 3, 16, 16, seed=1), noise(2, 3, 16, 16, seed=2), fake)
+    return Scene(noise(2, 3, 16, 16, seed=1), noise(2, 3, 16, 16, seed=2), fake, style_index=torch.tensor([1, 0]))
 
 
 def gradient(objective: Objective, scene: Scene, *, warming_up: bool = False) -> Tensor:
@@ -27,22 +34,24 @@ def gradient(objective: Objective, scene: Scene, *, warming_up: bool = False) ->
 
 
 class TestSum:
-    def test_is_that_of_the_weighted_terms_each_computed_by_itself(self, make_objective, scene):
+    def test_is_that_of_the_weighted_terms_each_computed_by_itself(self, make_objective, scene, noise):
         objective = make_objective(
             content=Content(weight=2.0, layers=["relu2_1"]),
-            style=GramStyle(weight=3.0, layers=["relu1_1", "relu2_1"], target="paired"),
+            style=GramStyle(weight=3.0, layers=["relu1_1", "relu2_1"], target="each"),
             tv=SquaredVariation(weight=0.5),
         )
+        styles = noise(2, 3, 20, 12, seed=30)
+        objective.set_style("each", enumerate(styles.split(1)))
         logits = [torch.tensor([1.0, -3.0])]
         loss, parts = objective.generator_loss(scene, logits, warming_up=False)
         fake, content, style = (
-            objective.perceptual(x, ["relu1_1", "relu2_1"]) for x in (scene.fake, scene.content, scene.style)
+            objective.perceptual(x, ["relu1_1", "relu2_1"]) for x in (scene.fake, scene.content, styles.flip(0))
         )
-        styles = [gram_loss(gram_matrix(fake[x]), gram_matrix(style[x])) for x in ("relu1_1", "relu2_1")]
+        of_layers = [gram_loss(gram_matrix(fake[x]), gram_matrix(style[x])) for x in ("relu1_1", "relu2_1")]
         expected = {
             "adversarial": torch.tensor(1.0),  # hinge: minus the mean logit
             "content": content_loss(fake["relu2_1"], content["relu2_1"]),
-            "style": sum(styles) / 2,
+            "style": sum(of_layers) / 2,
             "tv": total_variation_squared(scene.fake),
         }
         assert parts.keys() == expected.keys()
@@ -91,7 +100,7 @@ class TestWeightZero:
         objective = make_objective(
             adversarial=Adversarial(weight=0.0),
             content=Content(weight=0.0, layers=["relu2_1"]),
-            style=GramStyle(weight=0.0, layers=["relu1_1"], target="paired"),
+            style=GramStyle(weight=0.0, layers=["relu1_1"], target="each"),
             tv=SquaredVariation(weight=0.0),
         )
         loss, parts = objective.generator_loss(scene, [scene.fake.mean(dim=1)], warming_up=False)
@@ -113,9 +122,9 @@ class TestStyleTargets:
 
     def test_a_fixed_target_is_what_the_results_are_compared_with(self, make_objective, scene, noise):
         objective = make_objective(style_target="a/picture.jpg")
-        assert objective.fixed_targets == ["a/picture.jpg"]
+        assert objective.targets == ["a/picture.jpg"]
         target = noise(1, 3, 20, 28, seed=7)
-        objective.set_style("a/picture.jpg", [target])
+        objective.set_style("a/picture.jpg", [(0, target)])
         _, parts = objective.generator_loss(scene, None, warming_up=False)
         layers = ["relu1_1", "relu2_1"]
         made, wanted = objective.perceptual(scene.fake, layers), objective.perceptual(target, layers)
@@ -124,38 +133,185 @@ class TestStyleTargets:
 
     def test_the_result_of_a_target_picture_itself_has_no_style_loss(self, make_objective, noise):
         objective, picture = make_objective(style_target="mean"), noise(1, 3, 16, 16)
-        objective.set_style("mean", [picture])
+        objective.set_style("mean", [(0, picture)])
         _, parts = objective.generator_loss(Scene(picture, picture, picture), None, warming_up=False)
         assert parts["style"].item() == pytest.approx(0, abs=1e-12)
 
-    @pytest.mark.parametrize(("target", "matters"), [("mean", False), ("paired", True)])
-    def test_the_batchs_style_pictures_matter_only_to_paired_targets(
+    @pytest.mark.parametrize(("target", "matters"), [("mean", False), ("each", True), ("b.jpg", False)])
+    def test_which_style_picture_stands_beside_a_content_matters_only_to_each(
         self, make_objective, scene, noise, target, matters
     ):
         objective = make_objective(style_target=target)
-        other = Scene(scene.content, noise(2, 3, 16, 16, seed=8), scene.fake)
-        losses = [objective.generator_loss(x, None, warming_up=False)[0] for x in (scene, other)]
-        assert (losses[0] != losses[1]).item() is matters
+        objective.set_style("b.jpg", [(0, noise(1, 3, 16, 16, seed=40))])
+        others = replace(scene, style=noise(2, 3, 16, 16, seed=8)), replace(scene, style_index=torch.tensor([1, 1]))
+        losses = [objective.generator_loss(x, None, warming_up=False)[0] for x in (scene, *others)]
+        assert losses[0] == losses[1]  # the crops themselves are never looked at
+        assert (losses[0] != losses[2]).item() is matters
 
     def test_terms_with_different_targets_live_side_by_side(self, make_objective, scene, noise):
         layers = {"layers": ["relu1_1"], "weight": 1.0}
         objective = make_objective(
             style=GramStyle(**layers, target="mean"),
             second=GramStyle(**layers, target="b.jpg"),
-            third=GramStyle(**layers, target="paired"),
+            third=GramStyle(**layers, target="each"),
         )
-        assert objective.fixed_targets == ["b.jpg", "mean"]
-        for seed, target in enumerate(objective.fixed_targets):
-            objective.set_style(target, [noise(1, 3, 16, 16, seed=20 + seed)])
+        assert objective.targets == ["b.jpg", "each", "mean"]
+        for seed, target in enumerate(objective.targets):
+            objective.set_style(target, enumerate(noise(2, 3, 16, 16, seed=20 + seed).split(1)))
         _, parts = objective.generator_loss(scene, None, warming_up=False)
         assert len({parts[name].item() for name in ("style", "second", "third")}) == 3
+
+    @pytest.mark.parametrize("kind", Style.__subclasses__())
+    def test_each_compares_every_result_with_its_own_style_picture(self, make_objective, scene, noise, kind):
+        objective = make_objective(style=kind(weight=1.0, layers=["relu1_1", "relu2_1"], target="each"))
+        styles = [noise(1, 3, 16, 16, seed=50), noise(1, 3, 12, 30, seed=51), noise(1, 3, 21, 9, seed=52)]
+        objective.set_style("each", enumerate(styles))
+        _, parts = objective.generator_loss(replace(scene, style_index=torch.tensor([2, 0])), None, warming_up=False)
+        losses = []
+        for fake, style in ((scene.fake[:1], styles[2]), (scene.fake[1:], styles[0])):
+            for layer in ("relu1_1", "relu2_1"):
+                made, wanted = (kind.statistic(objective.perceptual(x, [layer])[layer]) for x in (fake, style))
+                losses.append(kind.distance(made, wanted))
+        torch.testing.assert_close(parts["style"], sum(losses) / 4)
+
+    def test_of_each_stand_at_the_pictures_numbers_whatever_the_order(self, make_objective, noise):
+        """Number 1 could not be read: nothing is at its place, and its neighbours are at theirs."""
+        objective = make_objective(style_target="each")
+        pictures = {number: noise(1, 3, 10 + number, 12, seed=number) for number in (0, 2, 3)}
+        found = []
+        for order in ((0, 2, 3), (3, 0, 2)):
+            objective.set_style("each", ((number, pictures[number]) for number in order))
+            found.append(dict(objective.style_targets))
+        assert found[0].keys() == found[1].keys() and len(found[0]) == 2
+        for key, rows in found[0].items():
+            assert torch.equal(rows, found[1][key])
+            assert len(rows) == 4 and not rows.requires_grad
+            torch.testing.assert_close(rows[1], rows[[0, 2, 3]].mean(dim=0))
+            layer = key.split("/")[2]
+            for number, picture in pictures.items():
+                torch.testing.assert_close(
+                    rows[number, None], gram_matrix(objective.perceptual(picture, [layer])[layer])
+                )
+
+    def test_mean_of_moments_is_the_mean_of_each_pictures_moments(self, make_objective, noise):
+        objective = make_objective(style=MomentStyle(weight=1.0, layers=["relu2_1"]))
+        pictures = [noise(1, 3, 16, 16), noise(1, 3, 24, 10, seed=1) * 0.5, noise(1, 3, 9, 33, seed=2) * 0.1]
+        objective.set_style("mean", enumerate(pictures))
+        (made,) = objective.style_targets.values()
+        of_pictures = []
+        for picture in pictures:
+            features = objective.perceptual(picture, ["relu2_1"])["relu2_1"][0].double().numpy()
+            of_pictures.append(
+                np.stack([features.mean(axis=(1, 2)), np.sqrt(features.var(axis=(1, 2)) + 1e-5)], axis=1)
+            )
+        np.testing.assert_allclose(made[0].numpy(), np.mean(of_pictures, axis=0), rtol=1e-4, atol=1e-6)
+
+    @pytest.mark.parametrize("kind", Style.__subclasses__())
+    @pytest.mark.parametrize("target", ["mean", "each", "b.jpg"])
+    def test_without_colours_are_those_of_the_grey_pictures(self, make_objective, noise, kind, target):
+        """Also beside a term that looks at the same layers, and one more, of the same pictures in colour."""
+        options = {"weight": 1.0, "target": target}
+        both = make_objective(
+            style=kind(layers=["relu1_1", "relu2_1"], **options),
+            texture=kind(layers=["relu1_1"], grey=True, **options),
+        )
+        alone = make_objective(style=kind(layers=["relu1_1", "relu2_1"], **options))
+        pictures = [noise(1, 3, 16, 16), noise(1, 3, 12, 20, seed=1)]
+        both.set_style(target, enumerate(pictures))
+        in_colour, texture = both.terms["style"], both.terms["texture"]
+        for term, seen in ((in_colour, pictures), (texture, [grey(picture) for picture in pictures])):
+            alone.set_style(target, enumerate(seen))
+            for layer in term.layers:
+                expected = alone.style_targets[in_colour.key(layer)]
+                torch.testing.assert_close(both.style_targets[term.key(layer)], expected)
+        assert len(both.style_targets) == 3
+        assert not torch.equal(both.style_targets[texture.key("relu1_1")], both.style_targets[in_colour.key("relu1_1")])
+
+    def test_without_colours_ask_for_a_result_without_colours(self, make_objective, noise):
+        objective = make_objective(style=GramStyle(weight=1.0, layers=["relu1_1"], grey=True))
+        picture = noise(1, 3, 16, 16)
+        objective.set_style("mean", [(0, picture)])
+        found = []
+        for fake in (picture, grey(picture)):
+            _, parts = objective.generator_loss(Scene(picture, picture, fake), None, warming_up=False)
+            found.append(parts["style"].item())
+        assert found[1] == pytest.approx(0, abs=1e-12) and found[0] > 1e-6
+
+    def test_are_shared_by_terms_that_want_the_same(self, make_objective):
+        layers = {"layers": ["relu1_1"], "weight": 1.0}
+        objective = make_objective(
+            style=GramStyle(**layers), second=GatysStyle(**layers), third=GramStyle(weight=2.0, layers=["relu1_1"])
+        )
+        assert len(objective.style_targets) == 1
+        others = [MomentStyle(**layers), CentredGramStyle(**layers), GramStyle(**layers, grey=True)]
+        others += [GramStyle(**layers, target="each"), GramStyle(weight=1.0, layers=["relu2_1"])]
+        objective = make_objective(style=GramStyle(**layers), **{f"other{n}": term for n, term in enumerate(others)})
+        assert len(objective.style_targets) == 6
+
+    def test_know_their_mean_grams_where_these_are_gram_matrices_in_colour(self, make_objective, noise):
+        pictures = [noise(1, 3, 16, 16), noise(1, 3, 24, 10, seed=1)]
+        for kind, target in itertools.product((GramStyle, GatysStyle), ("mean", "each")):
+            objective = make_objective(style=kind(weight=1.0, layers=["relu1_1", "relu2_1"], target=target))
+            objective.set_style(target, enumerate(pictures))
+            made = objective.style_grams(target)
+            for layer, expected in mean_gram(objective.perceptual, pictures, ["relu1_1", "relu2_1"]).items():
+                torch.testing.assert_close(made[layer], expected)
+
+    def test_know_their_mean_grams_also_where_a_picture_cannot_be_read(self, make_objective, noise):
+        objective = make_objective(style_target="each")
+        pictures = [noise(1, 3, 16, 16), noise(1, 3, 24, 10, seed=1)]
+        objective.set_style("each", [(0, pictures[0]), (2, pictures[1])])
+        made = objective.style_grams("each")
+        for layer, expected in mean_gram(objective.perceptual, pictures, ["relu1_1", "relu2_1"]).items():
+            torch.testing.assert_close(made[layer], expected)
+
+    @pytest.mark.parametrize(
+        "term",
+        [
+            MomentStyle(weight=1.0, layers=["relu1_1"]),
+            CentredGramStyle(weight=1.0, layers=["relu1_1"]),
+            GramStyle(weight=1.0, layers=["relu1_1"], grey=True),
+            GramStyle(weight=1.0, layers=["relu1_1"], target="each"),
+        ],
+        ids=["moments", "centred", "grey", "another target"],
+    )
+    def test_know_no_mean_grams_where_other_things_were_measured(self, make_objective, term):
+        assert make_objective(style=term).style_grams("mean") == {}
+        both = make_objective(style=term, second=GramStyle(weight=1.0, layers=["relu2_1"]))
+        assert both.style_grams("mean") == {}  # known of relu2_1 alone
+
+    def test_of_each_take_the_memory_that_is_told_beforehand(self, make_objective, noise):
+        objective = make_objective(
+            style=GramStyle(weight=1.0, layers=["relu1_1", "relu2_1"], target="each"),
+            second=MomentStyle(weight=1.0, layers=["relu2_1"], target="each", grey=True),
+            third=GramStyle(weight=1.0, layers=["relu1_2"]),
+        )
+        objective.style_targets.clear()
+        objective.set_style("each", enumerate(noise(5, 3, 16, 16).split(1)))
+        assert sum(rows.nbytes for rows in objective.style_targets.values()) == 5 * objective.bytes_of_each()
+
+
+class TestMeanOf:
+    def test_is_the_mean_of_each_named_tensor(self, noise):
+        found = [{"a": noise(2, 3, seed=seed), "b": torch.tensor(float(seed))} for seed in range(4)]
+        made = mean_of(iter(found))
+        assert made.keys() == {"a", "b"} and made["b"] == 1.5
+        torch.testing.assert_close(made["a"], torch.stack([one["a"] for one in found]).mean(dim=0))
+
+    def test_leaves_its_tensors_alone(self):
+        first = torch.ones(2)
+        mean_of([{"a": first}, {"a": torch.zeros(2)}])
+        assert torch.equal(first, torch.ones(2))
+
+    def test_of_nothing_is_nothing(self):
+        assert mean_of([]) == {}
 
 
 class TestLooking:
     @pytest.fixture
     def looked(self, make_objective, monkeypatch) -> tuple[Objective, list[tuple[Tensor, set[str], bool]]]:
-        """An objective, and what its network is shown: pictures, layers, whether gradients are kept."""
-        objective, seen = make_objective(style_target="mean"), []
+        """An objective with targets of all kinds, and what its network is shown: pictures, layers, with gradients?"""
+        objective, seen = make_objective(second=MomentStyle(weight=1.0, layers=["relu1_1"], target="each")), []
         real = objective.perceptual.forward
 
         def forward(images, layers):
@@ -174,6 +330,16 @@ class TestLooking:
         targets = [(images, layers) for images, layers, kept in seen if not kept and layers]
         assert len(targets) == 1 and targets[0][0] is scene.content and targets[0][1] == {"relu2_1"}
 
+    @pytest.mark.parametrize("target", ["mean", "each", "b.jpg"])
+    @pytest.mark.parametrize("kind", Style.__subclasses__())
+    def test_never_looks_at_the_batchs_style_pictures(self, make_objective, scene, noise, monkeypatch, kind, target):
+        objective = make_objective(style=kind(weight=1.0, layers=["relu1_1"], target=target, grey=True))
+        objective.set_style(target, enumerate(noise(2, 3, 16, 16, seed=40).split(1)))
+        seen, real = [], objective.perceptual.forward
+        monkeypatch.setattr(objective.perceptual, "forward", lambda *args: (seen.append(args[0]), real(*args))[1])
+        objective.generator_loss(scene, None, warming_up=False, audit=True)
+        assert [id(images) for images in seen] == [id(scene.fake), id(scene.content)]
+
     def test_looks_at_nothing_but_content_in_the_warm_up(self, looked, scene):
         objective, seen = looked
         objective.generator_loss(scene, None, warming_up=True)
@@ -191,17 +357,131 @@ class TestLooking:
         terms = [
             Content(weight=1.0, layers=["relu3_1"]),
             GramStyle(weight=1.0, layers=["relu1_1"]),
-            GramStyle(weight=1.0, layers=["relu2_1"], target="paired"),
+            MomentStyle(weight=1.0, layers=["relu2_1"], target="each"),
             SquaredVariation(weight=1.0),
         ]
         assert content_layers(terms) == ["relu3_1"]
         assert style_layers(terms) == ["relu1_1", "relu2_1"]
-        assert style_layers(terms, paired=True) == ["relu2_1"]
-        assert style_layers(terms, paired=False) == ["relu1_1"]
+
+    def test_needs_the_discriminator_early_where_the_balance_asks_for_its_pull(self, make_objective):
+        for balance, needed in ((None, False), ({"content": 1, "tv": 1}, False), ({"adversarial": 1, "tv": 1}, True)):
+            assert make_objective(balance=balance).needs_discriminator_early is needed
 
     @pytest.mark.parametrize(("terms", "needed"), [({}, False), ({"idt": Identity(weight=0.0)}, True)])
     def test_needs_the_identity_pass_where_there_is_such_a_term(self, make_objective, terms, needed):
         assert make_objective(**terms).needs_identity is needed
+
+
+class TestAudit:
+    @pytest.fixture
+    def audited(self, make_objective, scene) -> tuple[Objective, Scene, dict[str, Tensor]]:
+        """An objective with terms of every kind and odd weights, its scene, and what the audit finds."""
+        objective = make_objective(
+            adversarial=Adversarial(weight=0.25),
+            content=Content(weight=3.0, layers=["relu2_1"]),
+            tv=SquaredVariation(weight=0.0),
+            identity=Identity(weight=0.5),
+            colour=Colour(weight=2.0),
+        )
+        scene.rebuilt = (scene.style.flip(3) * 0.9).requires_grad_()
+        _, parts = objective.generator_loss(scene, self.logits(scene.fake), warming_up=False, audit=True)
+        return objective, scene, objective.audit(parts, [scene.fake, scene.rebuilt])
+
+    def logits(self, fake: Tensor) -> list[Tensor]:
+        return [fake.square().mean(dim=1), fake[:, :1, ::2]]
+
+    def test_measures_each_terms_gradient_at_the_output_without_its_weight(self, audited):
+        objective, scene, found = audited
+        fake = scene.fake.detach().requires_grad_()
+        made, content = (objective.perceptual(x, ["relu1_1", "relu2_1"]) for x in (fake, scene.content))
+        targets = [objective.style_grams("mean")[x] for x in ("relu1_1", "relu2_1")]
+        grams = [gram_matrix(made[x]) for x in ("relu1_1", "relu2_1")]
+        by_hand = {
+            "adversarial": sum(hinge_generator(scale) for scale in self.logits(fake)) / 2,
+            "content": content_loss(made["relu2_1"], content["relu2_1"]),
+            "style": sum(gram_loss(*pair) for pair in zip(grams, targets, strict=True)) / 2,
+            "tv": total_variation_squared(fake),
+            "colour": colour_loss(fake, scene.content),
+        }
+        norms = {name: torch.autograd.grad(loss, fake, retain_graph=True)[0].norm() for name, loss in by_hand.items()}
+        norms["identity"] = torch.tensor(scene.rebuilt.numel() ** -0.5)  # each entry's is +-1 / their number
+        assert found.keys() == {f"{kind}/{name}" for kind in ("gradient", "share") for name in norms}
+        for name, norm in norms.items():
+            torch.testing.assert_close(found[f"gradient/{name}"], norm, rtol=1e-5, atol=0)
+        pulls = {name: norm * objective.weights[name] for name, norm in norms.items()}
+        for name, pull in pulls.items():
+            torch.testing.assert_close(found[f"share/{name}"], pull / sum(pulls.values()), rtol=1e-5, atol=0)
+
+    def test_gives_shares_that_add_up_to_one_and_none_to_weight_zero(self, audited):
+        _, _, found = audited
+        shares = {name: value.item() for name, value in found.items() if name.startswith("share/")}
+        assert sum(shares.values()) == pytest.approx(1, rel=1e-6)
+        assert shares.pop("share/tv") == 0 and found["gradient/tv"] > 0
+        assert all(share > 0 for share in shares.values())
+
+    def test_counts_the_gradient_of_all_outputs_together(self, make_objective, scene):
+        """A term that looks at both, as none of ours does: the norm over the two, not the sum of norms."""
+        scene.rebuilt = scene.style.clone().requires_grad_()
+        both = scene.fake.sum() * 3 + scene.rebuilt.sum() * 4
+        found = make_objective().audit({"tv": both}, [scene.fake, scene.rebuilt])
+        assert found["gradient/tv"].item() == pytest.approx(5 * scene.fake.numel() ** 0.5, rel=1e-5)
+
+    def test_of_a_term_that_pulls_at_nothing_is_zero(self, make_objective, scene):
+        elsewhere = torch.ones(3, requires_grad=True)
+        found = make_objective().audit({"content": scene.fake.sum(), "tv": elsewhere.sum()}, [scene.fake])
+        assert (found["gradient/tv"], found["share/tv"], found["share/content"]) == (0, 0, 1)
+
+    def test_of_weights_that_are_all_zero_gives_no_shares(self, make_objective, scene):
+        objective = make_objective(tv=SquaredVariation(weight=0.0))
+        found = objective.audit({"tv": total_variation_squared(scene.fake)}, [scene.fake])
+        assert found["gradient/tv"] > 0 and found["share/tv"] == 0
+
+    def test_leaves_the_gradient_of_the_loss_as_it_is(self, make_objective, scene):
+        objective = make_objective()
+        expected = gradient(objective, scene)
+        loss, parts = objective.generator_loss(scene, None, warming_up=False, audit=True)
+        objective.audit(parts, [scene.fake])
+        assert scene.fake.grad is None
+        loss.backward()
+        assert torch.equal(scene.fake.grad, expected)
+
+    def test_in_the_warm_up_computes_all_terms_but_trains_on_content_alone(self, make_objective, scene):
+        objective = make_objective(content=Content(weight=3.0, layers=["relu2_1"]))
+        logits = self.logits(scene.fake)
+        loss, parts = objective.generator_loss(scene, logits, warming_up=True, audit=True)
+        _, expected = objective.generator_loss(scene, logits, warming_up=False)
+        assert parts.keys() == expected.keys() == {"adversarial", "content", "style", "tv"}
+        for name, part in parts.items():
+            torch.testing.assert_close(part, expected[name])
+        assert torch.equal(loss, 3.0 * parts["content"])
+        (made,) = torch.autograd.grad(loss, scene.fake)
+        assert torch.equal(made, gradient(objective, scene, warming_up=True))
+
+
+class TestRoundTrip:
+    def test_of_what_was_measured_goes_through_a_file(self, make_objective, scene, noise):
+        options = {"style_target": "each", "balance": {"style": 3, "tv": 1}}
+        old, new = make_objective(**options), make_objective(**options)
+        old.perceptual.calibrate([noise(1, 3, 16, 16)])
+        old.set_style("each", enumerate(noise(2, 3, 16, 16, seed=60).split(1)))
+        old.balance.observe({"style": 0.5, "tv": 0.125})
+        old.settle_balance()
+        torch.save(old.state_dict(), buffer := io.BytesIO())
+        buffer.seek(0)
+        expected, before = (x.generator_loss(scene, None, warming_up=False)[0] for x in (old, new))
+        assert expected != before
+        new.load_state_dict(torch.load(buffer, weights_only=True), torch.device("cpu"))
+        assert torch.equal(new.generator_loss(scene, None, warming_up=False)[0], expected)
+        assert new.describe() == old.describe() and new.weights["style"] != 1.0
+        assert new.balance.settled and new.balance.norms == {"style": 0.5, "tv": 0.125}
+
+    def test_tells_what_a_result_was_trained_for_in_json(self, make_objective, noise):
+        objective = make_objective()
+        objective.perceptual.calibrate([noise(1, 3, 16, 16)])
+        told = json.loads(json.dumps(objective.describe()))
+        assert told["perceptual"] == "compact"
+        assert told["scales"] == objective.perceptual.scales and told["scales"]["relu1_1"] not in (0, 1)
+        assert told["weights"] == {"adversarial": 0.5, "content": 1.0, "style": 1.0, "tv": 0.1}
 
 
 class TestRefusals:

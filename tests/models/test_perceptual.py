@@ -2,8 +2,10 @@
 
 import io
 import itertools
+import math
 import re
 import urllib.error
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,16 +17,15 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
 from gan_style.demo import demo_pictures
-from gan_style.functional import gram_matrix
+from gan_style.functional import centred_gram_matrix, channel_moments, gram_matrix
 from gan_style.images import decode, to_float
-from gan_style.losses.perceptual import content_loss, gram_loss
+from gan_style.losses.content import content_loss
+from gan_style.losses.style import gram_loss, moments_loss
 from gan_style.models import perceptual
 from gan_style.models.perceptual import COMPACT, VGG16, VGG19, Perceptual, compact, vgg16, vgg19
 
 SHALLOW = ["relu1_1", "conv2_1", "relu2_2"]
-REAL_VGG = Path(__file__).parents[3] / "shared" / "weights" / "vgg19_relu3_4.safetensors"
 PACKAGED = Path(str(files("gan_style"))) / "assets" / "perceptual" / "compact.safetensors"
-needs_real_vgg = pytest.mark.skipif(not REAL_VGG.is_file(), reason=f"the real VGG-19 is not at {REAL_VGG}")
 needs_packaged = pytest.mark.skipif(not PACKAGED.is_file(), reason=f"compact is not distilled yet: no {PACKAGED}")
 
 
@@ -316,82 +317,159 @@ class TestImagenet:
 
 
 class TestCalibration:
-    LAYERS = ("relu1_1", "conv2_1", "relu2_2")
+    LAYERS = ("relu1_1", "relu2_1", "relu2_2")
+    WITH_CONV = ("relu1_1", "conv2_1", "relu2_2")
 
-    def network(self) -> Perceptual:
+    def network(self, build: Callable[..., Perceptual] = vgg19, layers: Sequence[str] = WITH_CONV) -> Perceptual:
         torch.manual_seed(0)
-        return vgg19(layers=self.LAYERS, weights="random")
+        return build(layers=layers, weights="random")
 
-    def test_gives_each_layer_a_root_mean_square_of_one(self, noise):
-        network, pictures = self.network(), [noise(1, 3, 16, 16, seed=seed) for seed in range(3)]
+    @pytest.mark.parametrize("build", [vgg19, vgg16])
+    def test_gives_each_layer_of_a_vgg_a_mean_activation_of_one(self, noise, build):
+        """Absolute, where activations can be negative (conv)."""
+        network, pictures = self.network(build), [noise(1, 3, 16, 16, seed=seed) for seed in range(3)]
         network.calibrate(pictures)
-        squares = [{k: v.square().mean() for k, v in network(picture, self.LAYERS).items()} for picture in pictures]
-        for layer in self.LAYERS:
-            assert sum(square[layer].item() for square in squares) / 3 == pytest.approx(1.0, rel=1e-5)
+        for layer in self.WITH_CONV:
+            found = [network(picture, [layer])[layer] for picture in pictures]
+            assert sum(features.abs().mean().item() for features in found) / 3 == pytest.approx(1.0, rel=1e-5)
+            signed = sum(features.mean().item() for features in found) / 3
+            assert (signed == pytest.approx(1.0, rel=1e-5)) is layer.startswith("relu")
 
-    def test_counts_every_picture_alike_whatever_its_size(self, noise):
+    def test_gives_each_layer_of_compact_the_root_mean_square_of_its_form_factor(self, noise):
+        network, pictures = self.network(compact, self.LAYERS), [noise(1, 3, 16, 16, seed=seed) for seed in range(3)]
+        network.form_factors.copy_(torch.linspace(1.5, 2.5, len(COMPACT.layers())))
+        network.calibrate(pictures)
+        for layer in self.LAYERS:
+            squares = [network(picture, [layer])[layer].square().mean().item() for picture in pictures]
+            expected = 1.5 + COMPACT.layers().index(layer) / (len(COMPACT.layers()) - 1)
+            assert (sum(squares) / 3) ** 0.5 == pytest.approx(expected, rel=1e-5)
+
+    def test_counts_every_picture_of_a_vgg_alike_whatever_its_size(self, noise):
         network, small, large = self.network(), noise(1, 3, 16, 16) * 0.1, noise(1, 3, 40, 32, seed=1)
         by_hand = {}
+        for layer in self.WITH_CONV:
+            means = [network(x, [layer])[layer].double().abs().mean().item() for x in (small, large)]
+            by_hand[layer] = sum(means) / 2
+        network.calibrate([small, large])
+        assert network.scales == pytest.approx(by_hand, rel=1e-5)
+
+    def test_counts_every_picture_of_compact_alike_whatever_its_size(self, noise):
+        network, small = self.network(compact, self.LAYERS), noise(1, 3, 16, 16) * 0.1
+        large, by_hand = noise(1, 3, 40, 32, seed=1), {}
         for layer in self.LAYERS:
             means = [network(x, [layer])[layer].double().square().mean().item() for x in (small, large)]
             by_hand[layer] = (sum(means) / 2) ** 0.5
         network.calibrate([small, large])
         assert network.scales == pytest.approx(by_hand, rel=1e-5)
 
-    def test_twice_is_as_good_as_once(self, noise):
-        network, pictures = self.network(), [noise(1, 3, 16, 16)]
+    @pytest.mark.parametrize("build", [vgg19, compact])
+    def test_twice_is_as_good_as_once(self, noise, build):
+        network, pictures = self.network(build, self.LAYERS), [noise(1, 3, 16, 16)]
         network.calibrate(pictures)
         once = dict(network.scales)
         network.calibrate(pictures)
         assert network.scales == once
 
-    def test_makes_losses_independent_of_the_scale_of_the_weights(self, noise):
-        """The first layer's kernel and all biases times 100: every activation is 100 times as large."""
-        plain, scaled = self.network(), self.network()
-        for name, parameter in scaled.named_parameters():
-            if name.endswith("bias") or name == "features.0.weight":
-                parameter *= 100.0
+    @pytest.mark.parametrize("build", [vgg19, vgg16, compact])
+    def test_makes_losses_independent_of_the_scale_of_the_weights(self, noise, build):
+        """Each kernel times a factor of its own, each bias times the product so far: so are the activations.
+
+        The factors are powers of two and of ten: rounding hardly differs, and every layer's scale is another.
+        """
+        plain, scaled = self.network(build, self.LAYERS), self.network(build, self.LAYERS)
+        grown = self.grow(scaled)
         for layer, expected in plain(noise(1, 3, 16, 16), self.LAYERS).items():
-            torch.testing.assert_close(
-                scaled(noise(1, 3, 16, 16), [layer])[layer], expected * 100, rtol=1e-4, atol=1e-3
-            )
+            made = scaled(noise(1, 3, 16, 16), [layer])[layer]
+            torch.testing.assert_close(made, expected * grown[layer], rtol=1e-3, atol=1e-3 * grown[layer])
         before = [self.losses(network, noise) for network in (plain, scaled)]
         for layer in self.LAYERS:
-            assert before[1][layer] == pytest.approx([before[0][layer][0] * 1e4, before[0][layer][1] * 1e8], rel=1e-3)
+            times = [grown[layer] ** power for power in (2, 4, 4, 2)]
+            expected = [loss * factor for loss, factor in zip(before[0][layer], times, strict=True)]
+            assert before[1][layer][:3] == pytest.approx(expected[:3], rel=1e-3)
+            assert before[1][layer][3] == pytest.approx(expected[3], rel=0.1)  # AdaIN's epsilon does not grow
         for network in (plain, scaled):
             network.calibrate([noise(1, 3, 16, 16, seed=seed) for seed in range(2)])
         after = [self.losses(network, noise) for network in (plain, scaled)]
         for layer in self.LAYERS:
+            assert plain.scales[layer] * grown[layer] == pytest.approx(scaled.scales[layer], rel=1e-4)
             assert after[1][layer] == pytest.approx(after[0][layer], rel=1e-4)
 
+    def grow(self, network: Perceptual) -> dict[str, float]:
+        """Scale a network's weights in place; by what each layer's features have grown."""
+        grown, total = {}, 1.0
+        factors = itertools.cycle((100.0, 0.5, 8.0, 0.1))
+        for name, index, _ in network.architecture.convolutions()[: len(network.features)]:
+            factor = next(factors)
+            total *= factor
+            network.features[str(index)].weight *= factor
+            network.features[str(index)].bias *= total
+            head = 4.0 if name in network.heads else 1.0
+            if name in network.heads:
+                network.heads[name].weight *= head
+            grown[f"relu{name}"] = total * head
+        return grown
+
     def losses(self, network: Perceptual, noise) -> dict[str, list[float]]:
-        """Content and Gram loss of two pictures, by layer."""
+        """Content, Gram, centred Gram and moments loss of two pictures, by layer."""
         first, second = (network(noise(1, 3, 16, 16, seed=seed), self.LAYERS) for seed in (8, 9))
+        statistics = {gram_matrix: gram_loss, centred_gram_matrix: gram_loss, channel_moments: moments_loss}
         return {
             layer: [
                 content_loss(first[layer], second[layer]).item(),
-                gram_loss(gram_matrix(first[layer]), gram_matrix(second[layer])).item(),
+                *(loss(of(first[layer]), of(second[layer])).item() for of, loss in statistics.items()),
             ]
             for layer in self.LAYERS
         }
 
     def test_survives_a_layer_that_is_silent(self, noise):
-        network = self.network()
-        for parameter in network.parameters():
-            parameter.zero_()
-        network.calibrate([noise(1, 3, 16, 16)])
-        assert all(features.count_nonzero() == 0 for features in network(noise(1, 3, 16, 16), self.LAYERS).values())
+        for build in (vgg19, compact):
+            network = self.network(build, self.LAYERS)
+            for parameter in network.parameters():
+                parameter.zero_()
+            network.calibrate([noise(1, 3, 16, 16)])
+            assert all(features.count_nonzero() == 0 for features in network(noise(1, 3, 16, 16), self.LAYERS).values())
 
 
-@needs_real_vgg
+class TestGivenScales:
+    @pytest.mark.parametrize("build", [vgg19, vgg16, compact])
+    def test_are_what_the_features_are_divided_by(self, noise, build):
+        given = {"relu2_1": 4, "relu1_1": 0.25, "relu3_1": 7.0}  # in any order, and more than are needed
+        networks = []
+        for scales in (None, given):
+            torch.manual_seed(0)
+            networks.append(build(layers=["relu1_1", "relu2_1"], weights="random", scales=scales))
+        raw, scaled = (network(noise(1, 3, 16, 16), ["relu1_1", "relu2_1"]) for network in networks)
+        for layer, features in raw.items():
+            torch.testing.assert_close(scaled[layer], features / given[layer])
+        assert networks[1].scales == {"relu1_1": 0.25, "relu2_1": 4.0}
+        assert [network.scales_given for network in networks] == [False, True]
+
+    @pytest.mark.parametrize(
+        ("scales", "message"),
+        [
+            ({"relu1_1": 1.0}, r"perceptual\.scales: relu2_1 missing; give one for each of relu1_1, relu2_1"),
+            ({}, r"perceptual\.scales: relu1_1, relu2_1 missing"),
+            ({"relu1_1": 0, "relu2_1": 1}, r"perceptual\.scales\.relu1_1=0; allowed are numbers above 0"),
+            ({"relu1_1": 1, "relu2_1": -2.0}, r"perceptual\.scales\.relu2_1=-2\.0;"),
+            ({"relu1_1": math.nan, "relu2_1": 1}, r"perceptual\.scales\.relu1_1=nan;"),
+            ({"relu1_1": math.inf, "relu2_1": 1}, r"perceptual\.scales\.relu1_1=inf;"),
+            ({"relu1_1": "one", "relu2_1": 1}, r"perceptual\.scales\.relu1_1=one;"),
+        ],
+    )
+    def test_that_cannot_be_are_refused_naming_the_option(self, scales, message):
+        for build in (vgg19, vgg16, compact):
+            with pytest.raises(ValueError, match=message):
+                build(layers=["relu2_1", "relu1_1"], weights="random", scales=scales)
+
+
 @needs_packaged
 @pytest.mark.parametrize("layer", ["relu1_1", "relu2_1", "relu3_1", "relu3_4"])
-def test_compact_sees_styles_and_contents_as_vgg19_does(layer):
+def test_compact_sees_styles_and_contents_as_vgg19_does(real_vgg, layer):
     """Distances of all pairs of nine pictures correlate by 0.97 or more (a random compact: by less than 0.8)."""
     paths = [path for name in ("styles", "photos", "heldout") for path in demo_pictures(name)]
     pictures = [to_float(decode(path, short_side=160)[None, :, :96, :96]) for path in paths]
     distances = []
-    for network in (vgg19(layers=[layer], weights=str(REAL_VGG)), compact(layers=[layer])):
+    for network in (vgg19(layers=[layer], weights=real_vgg), compact(layers=[layer])):
         features = [network(picture, [layer])[layer] for picture in pictures]
         pairs = [(features[i], features[j]) for i, j in itertools.combinations(range(len(features)), 2)]
         contents = [content_loss(a, b).log() for a, b in pairs]
@@ -401,11 +479,28 @@ def test_compact_sees_styles_and_contents_as_vgg19_does(layer):
         assert torch.corrcoef(torch.stack([of_vgg, of_compact]))[0, 1] > 0.97
 
 
-@needs_real_vgg
-def test_real_file_serves_up_to_relu3_4_and_says_so():
-    assert vgg19(layers=["relu3_4"], weights=str(REAL_VGG)).layers == ["relu3_4"]
+@needs_packaged
+@pytest.mark.parametrize("layer", ["relu1_1", "relu2_1", "relu3_2", "relu3_3"])
+def test_calibrated_compact_gives_losses_of_the_size_of_vgg19s(real_vgg, layer):
+    """So that weights mean the same on both: within a factor of 2; without form factors it would be 2 to 30."""
+    photos, styles = (
+        [decode(p, short_side=160)[None, :, :96, :96] for p in demo_pictures(n)] for n in ("photos", "styles")
+    )
+    sizes = []
+    for network in (vgg19(layers=[layer], weights=real_vgg), compact(layers=[layer])):
+        network.calibrate([to_float(photo) for photo in photos])
+        found = [[network(to_float(picture), [layer])[layer] for picture in pictures] for pictures in (photos, styles)]
+        pairs = list(itertools.product(*found))
+        contents = [content_loss(a, b).log() for a, b in pairs]
+        grams = [gram_loss(gram_matrix(a), gram_matrix(b)).log() for a, b in pairs]
+        sizes.append(torch.tensor([contents, grams]).mean(dim=1))
+    assert (sizes[1] - sizes[0]).abs().max() < math.log(2)
+
+
+def test_real_file_serves_up_to_relu3_4_and_says_so(real_vgg):
+    assert vgg19(layers=["relu3_4"], weights=real_vgg).layers == ["relu3_4"]
     with pytest.raises(ValueError, match=r"conv4_1 lies deeper.*ends at relu3_4"):
-        vgg19(layers=["conv4_1"], weights=str(REAL_VGG))
+        vgg19(layers=["conv4_1"], weights=real_vgg)
 
 
 @needs_packaged
@@ -414,5 +509,6 @@ def test_packaged_compact_holds_every_layer_it_promises(noise):
     made = network(noise(1, 3, 32, 32), COMPACT.layers())
     assert list(made) == COMPACT.layers()
     assert all(features.isfinite().all() and features.std() > 0 for features in made.values())
+    assert (network.form_factors > 1).all()  # a root mean square is at least the mean, and VGG's features are sparse
     torch.save(network.state_dict(), buffer := io.BytesIO())
     assert buffer.tell() < 2_000_000  # small enough to ship

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from gan_style.functional import AUGMENTATIONS
 from gan_style.images import to_float
 from gan_style.losses.adversarial import FORMULAS, Adversarial
-from gan_style.losses.perceptual import Content, content_loss
+from gan_style.losses.content import Content, GatysContent, content_loss
 from gan_style.losses.regular import AbsoluteVariation, Colour, Identity
+from gan_style.losses.style import Style
 from gan_style.training.step import Precision, train_step
 
 FLOAT32 = Precision(torch.device("cpu"))
@@ -30,15 +31,32 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return all(torch.equal(first[key], second[key]) for key in first)
 
 
+def same_state(first: Any, second: Any) -> bool:
+    """Plain containers, tensors and numbers, bit by bit."""
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same_state(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same_state, first, second))
+    return torch.equal(first, second) if isinstance(first, Tensor) else bool(first == second)
+
+
 @pytest.fixture
 def step(make_state, make_objective, make_batch) -> Callable[..., tuple[Any, dict[str, Tensor]]]:
     """Take steps on noise and give back the state and the last step's scalars."""
 
-    def take(count: int = 1, *, precision: Precision = FLOAT32, state: Any = None, terms: Any = None, **fields: Any):
+    def take(
+        count: int = 1,
+        *,
+        precision: Precision = FLOAT32,
+        state: Any = None,
+        terms: Any = None,
+        audit: bool = False,
+        **fields: Any,
+    ):
         objective = make_objective(**(terms or {}))
         state = state or make_state(adversarial=objective.adversarial is not None, **fields)
         for _ in range(count):
-            scalars = train_step(state, make_batch(state.step), objective, precision)
+            scalars = train_step(state, make_batch(state.step), objective, precision, audit=audit)
         return state, scalars
 
     return take
@@ -89,6 +107,17 @@ class TestHalves:
         with torch.no_grad():
             logits = state.discriminator.eval()(state.generator(to_float(make_batch(0).content)))
         torch.testing.assert_close(scalars["loss/adversarial"], -logits[0].mean(), rtol=1e-4, atol=1e-6)
+
+    def test_compare_with_the_style_pictures_that_the_batch_names(self, make_state, make_objective, make_batch):
+        """Not with the crops beside them, nor with the set's first ones."""
+        found = {}
+        for numbers in ((0, 1), (1, 0), (1, 1), (0, 0)):
+            batch = make_batch(0)
+            batch.style_index = torch.tensor(numbers)
+            state, objective = make_state(), make_objective(style_target="each")
+            found[numbers] = train_step(state, batch, objective, FLOAT32)["loss/style"].item()
+        assert len(set(found.values())) == 4
+        assert found[0, 1] + found[1, 0] == pytest.approx(found[0, 0] + found[1, 1], rel=1e-5)
 
     def test_descend_the_gradients_of_their_losses(self, make_state, make_objective, make_batch):
         """G's change under SGD is minus the learning rate times the gradient, found here once more by itself."""
@@ -163,6 +192,91 @@ class TestWarmUp:
         assert seen == [2, 4]
 
 
+class TestAudit:
+    @pytest.mark.parametrize("precision", [FLOAT32, BFLOAT16], ids=["float32", "bfloat16"])
+    @pytest.mark.parametrize("warmup_steps", [0, 2, 3])
+    @pytest.mark.parametrize(
+        "terms",
+        [
+            {},
+            {"adversarial": Adversarial(r1=1.0, augment=list(AUGMENTATIONS)), "style_target": "each"},
+            {"colour": Colour(weight=1.0), "tv": AbsoluteVariation(weight=0.0)},
+            {"identity": Identity(weight=1.0)},
+            {"adversarial": None},
+            {"balance": {"adversarial": 1, "style": 1}},
+        ],
+        ids=["default", "augmented", "weight 0", "identity", "no adversarial term", "balance"],
+    )
+    def test_changes_nothing_of_what_is_trained(self, step, terms, warmup_steps, precision):
+        options = {"terms": terms, "precision": precision, "warmup_steps": warmup_steps, "clip": 1.0}
+        (state, plain), (audited, found) = (step(3, audit=audit, **options) for audit in (False, True))
+        assert same_state(state.state_dict(), audited.state_dict())
+        names = {key.split("/")[1] for key in found if key.startswith("gradient/")}
+        assert names and all(torch.equal(plain[key], found[key]) for key in plain)
+
+    @pytest.mark.parametrize("terms", [{}, {"identity": Identity(weight=1.0)}], ids=["default", "identity"])
+    def test_tells_of_every_term_once_that_is_trained_on(self, step, terms):
+        _, scalars = step(audit=True, terms=terms)
+        names = {"adversarial", "content", "style", "tv", *terms}
+        told = {key for key in scalars if key.startswith(("gradient/", "share/"))}
+        assert told == {f"{kind}/{name}" for kind in ("gradient", "share") for name in names}
+        assert all(scalars[f"gradient/{name}"] > 0 for name in names)
+        assert sum(scalars[f"share/{name}"] for name in names).item() == pytest.approx(1, rel=1e-5)
+        assert all(isinstance(x, Tensor) and x.dim() == 0 and not x.requires_grad for x in scalars.values())
+
+    def test_measures_at_the_generators_output(self, make_state, make_objective, make_batch):
+        """Variation and identity have closed forms there; the discriminator asked is the one just trained."""
+        state = make_state()
+        objective = make_objective(identity=Identity(weight=2.0))
+        batch, before = make_batch(0), copy.deepcopy(state.generator)
+        scalars = train_step(state, batch, objective, FLOAT32, audit=True)
+        fake = before(to_float(batch.content)).detach().requires_grad_()
+        down, right = (torch.diff(fake.detach().double(), dim=dim) for dim in (2, 3))
+        by_hand = torch.zeros_like(fake, dtype=torch.float64)
+        for d, dim in ((down, 2), (right, 3)):
+            by_hand.narrow(dim, 1, d.shape[dim]).add_(2 * d / d.numel())
+            by_hand.narrow(dim, 0, d.shape[dim]).sub_(2 * d / d.numel())
+        assert scalars["gradient/tv"].item() == pytest.approx(by_hand.norm().item(), rel=1e-4)
+        assert scalars["gradient/identity"].item() == pytest.approx(fake.numel() ** -0.5, rel=1e-5)
+        asked = -state.discriminator.eval()(fake)[0].mean()
+        expected = torch.autograd.grad(asked, fake)[0].norm()
+        assert scalars["gradient/adversarial"].item() == pytest.approx(expected.item(), rel=1e-4)
+
+    def test_in_the_warm_up_tells_of_all_terms_but_the_resting_discriminators(self, make_state, step):
+        state, seen = make_state(warmup_steps=2), []
+        state.generator.register_forward_hook(lambda _, inputs, made: seen.append(len(inputs[0])))
+        before = snapshot(state.discriminator)
+        _, scalars = step(2, state=state, terms={"identity": Identity(weight=1.0)}, audit=True)
+        names = {"content", "style", "tv", "identity"}
+        told = {f"{kind}/{name}" for kind in ("gradient", "share", "loss") for name in names}
+        assert scalars.keys() == told | {"loss/total", "generator/gradient"}
+        assert torch.equal(scalars["loss/total"], scalars["loss/content"])
+        assert same(before, snapshot(state.discriminator))
+        assert seen == [4, 4]  # the style pictures too, which the warm-up otherwise leaves out
+        alone, _ = step(2, terms={"adversarial": None, "style": None, "tv": None})
+        assert same(snapshot(state.generator), snapshot(alone.generator))
+
+
+class TestBalance:
+    @pytest.mark.parametrize(
+        ("balance", "trains"),
+        [(None, False), ({"content": 1, "style": 1}, False), ({"adversarial": 1, "style": 1}, True)],
+    )
+    @pytest.mark.parametrize("audit", [False, True])
+    def test_lets_the_discriminator_train_in_the_warm_up_only_where_its_pull_is_asked_for(
+        self, make_state, step, balance, trains, audit
+    ):
+        state = make_state(warmup_steps=2)
+        before = snapshot(state.discriminator)
+        _, scalars = step(2, state=state, terms={"balance": balance}, audit=audit)
+        assert same(before, snapshot(state.discriminator)) is not trains
+        assert ("discriminator/loss" in scalars) is trains
+        assert ("gradient/adversarial" in scalars) is (trains and audit)
+        assert torch.equal(scalars["loss/total"], scalars["loss/content"])
+        alone, _ = step(2, terms={"adversarial": None, "style": None, "tv": None})
+        assert same(snapshot(state.generator), snapshot(alone.generator))  # the generator's warm-up is as it was
+
+
 class TestScalars:
     def test_are_named_by_term_detached_and_still_tensors(self, step):
         _, scalars = step(terms={"adversarial": Adversarial(r1=1.0), "colour": Colour(weight=0.0)})
@@ -172,11 +286,14 @@ class TestScalars:
         assert all(isinstance(x, Tensor) and x.dim() == 0 and not x.requires_grad for x in scalars.values())
 
     @pytest.mark.parametrize("precision", [FLOAT32, BFLOAT16], ids=["float32", "bfloat16"])
-    def test_no_number_is_waited_for(self, make_state, make_objective, make_batch, monkeypatch, precision):
+    @pytest.mark.parametrize("audit", [False, True])
+    def test_no_number_is_waited_for(self, make_state, make_objective, make_batch, monkeypatch, precision, audit):
         """On a GPU each ``.item()``, ``float`` or ``if`` on a tensor would stop the step until the device is idle."""
         state, batch = make_state(optimiser=SGD, clip=1.0), make_batch()
         objective = make_objective(
-            adversarial=Adversarial(r1=1.0, augment=list(AUGMENTATIONS)), identity=Identity(weight=1.0)
+            adversarial=Adversarial(r1=1.0, augment=list(AUGMENTATIONS)),
+            identity=Identity(weight=1.0),
+            style_target="each",
         )
 
         def wait(*_):
@@ -185,7 +302,7 @@ class TestScalars:
         with monkeypatch.context() as patch:
             for name in ("item", "tolist", "numpy", "__float__", "__int__", "__bool__", "__index__"):
                 patch.setattr(Tensor, name, wait)
-            train_step(state, batch, objective, precision)
+            train_step(state, batch, objective, precision, audit=audit)
         assert state.step == 1
 
     def test_total_is_the_weighted_sum(self, step):
@@ -271,7 +388,9 @@ VARIANTS = {
     "identity, colour": {"identity": Identity(weight=1.0), "colour": Colour(weight=1.0)},
     "absolute variation": {"tv": AbsoluteVariation(weight=0.1)},
     "mean target": {"style_target": "mean"},
-    "paired target": {"style_target": "paired"},
+    "each target": {"style_target": "each"},
+    **{kind.__name__: {"style": kind(weight=1.0, layers=["relu1_1"], grey=True)} for kind in Style.__subclasses__()},
+    "Gatys": {"content": GatysContent(weight=1e-3, layers=["relu2_1"])},
     "no adversarial term": {"adversarial": None},
     "no content": {"content": None},
     "no style": {"style": None},

@@ -1,0 +1,42 @@
+"""Content losses on the features of a perceptual network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gan_style.losses.scene import Scene
+
+
+def content_loss(features: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of features (N, C, H, W): Johnson et al. 2016, equation 2."""
+    return (features.float() - target.float()).square().mean()
+
+
+def gatys_content_loss(features: Tensor, target: Tensor) -> Tensor:
+    """Half the summed squared difference of features (N, C, H, W): Gatys et al. 2016, equation 1; mean over the batch.
+
+    It grows with the picture's size.
+    """
+    return 0.5 * (features.float() - target.float()).square().sum(dim=(1, 2, 3)).mean()
+
+
+@dataclass(kw_only=True)
+class Content:
+    """The result keeps the content: content_loss, averaged over ``layers``."""
+
+    weight: float
+    layers: Sequence[str]
+    distance = staticmethod(content_loss)
+
+    def __call__(self, scene: Scene) -> Tensor:
+        pairs = [(scene.fake_features[layer], scene.content_features[layer]) for layer in self.layers]
+        return torch.stack([self.distance(made, wanted) for made, wanted in pairs]).mean()
+
+
+@dataclass(kw_only=True)
+class GatysContent(Content):
+    """The same with the normalisation of Gatys et al. 2016: gatys_content_loss."""
+
+    distance = staticmethod(gatys_content_loss)

@@ -1,0 +1,106 @@
+"""Style losses: a statistic of a perceptual network's features, and how far it is from the style's."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gan_style.functional import centred_gram_matrix, channel_moments, gram_matrix
+from gan_style.losses.scene import Scene
+
+MEAN, EACH = "mean", "each"
+
+
+def gram_loss(gram: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of Gram matrices (N, C, C), each averaged over positions; the target may be (1, C, C)."""
+    return (gram - target).square().mean()
+
+
+def gatys_style_loss(gram: Tensor, target: Tensor) -> Tensor:
+    """E_l of Gatys et al. 2016, equation 4; mean over the batch.
+
+    Theirs divides sums over positions by 2 N_l M_l; with Gram matrices that are means over positions the M_l is in
+    them already, each picture's own, and what is left is a quarter of gram_loss.
+    """
+    return 0.25 * gram_loss(gram, target)
+
+
+def moments_loss(moments: Tensor, target: Tensor) -> Tensor:
+    """Squared differences of means and of standard deviations (N, C, 2), added; mean over channels.
+
+    Huang and Belongie 2017 (AdaIN), equation 13, differs in that theirs are norms over channels: means keep layers of
+    different width comparable.
+    """
+    return (moments - target).square().sum(dim=2).mean()
+
+
+@dataclass(kw_only=True)
+class Style(ABC):
+    """The result has the style: a ``distance`` of ``statistic``s of features, averaged over ``layers``.
+
+    target: "mean" (of the statistic over the style set), "each" (the statistic of the style picture that stands beside
+    the content picture in the batch), or the path of one picture; computed once, before step 1.
+    grey: the style pictures are looked at without their colours, so that texture is asked for and their colours are
+    not (Chen et al. 2019, AnimeGAN, equation 5); best with a term that keeps the photo's colours, such as ``colour``.
+    """
+
+    weight: float
+    layers: Sequence[str]
+    target: str = MEAN
+    grey: bool = False
+
+    def __call__(self, scene: Scene) -> Tensor:
+        losses = []
+        for layer in self.layers:
+            wanted = scene.style_targets[self.key(layer)]
+            wanted = wanted[scene.style_index] if self.target == EACH else wanted
+            losses.append(self.distance(self.statistic(scene.fake_features[layer]), wanted))
+        return torch.stack(losses).mean()
+
+    def key(self, layer: str) -> str:
+        """The name of a layer's target; terms that want the same share it."""
+        return f"{self.statistic.__name__}/{'grey' if self.grey else 'colour'}/{layer}/{self.target}"
+
+    @staticmethod
+    @abstractmethod
+    def statistic(features: Tensor, /) -> Tensor:
+        """Of features (N, C, H, W), per sample."""
+
+    @staticmethod
+    @abstractmethod
+    def distance(made: Tensor, wanted: Tensor, /) -> Tensor:
+        """Of two statistics, a scalar."""
+
+
+@dataclass(kw_only=True)
+class GramStyle(Style):
+    """Gram matrices, means over positions: gram_loss (Gatys et al. 2016, section 2.2)."""
+
+    statistic = staticmethod(gram_matrix)
+    distance = staticmethod(gram_loss)
+
+
+@dataclass(kw_only=True)
+class GatysStyle(Style):
+    """Gram matrices with the normalisation of Gatys et al. 2016: gatys_style_loss; all w_l equal, their sum 1."""
+
+    statistic = staticmethod(gram_matrix)
+    distance = staticmethod(gatys_style_loss)
+
+
+@dataclass(kw_only=True)
+class CentredGramStyle(Style):
+    """Gram matrices of mean-removed features: gram_loss (Liu et al. 2024, AnimeGANv3)."""
+
+    statistic = staticmethod(centred_gram_matrix)
+    distance = staticmethod(gram_loss)
+
+
+@dataclass(kw_only=True)
+class MomentStyle(Style):
+    """Each channel's mean and standard deviation: moments_loss (Huang and Belongie 2017, AdaIN)."""
+
+    statistic = staticmethod(channel_moments)
+    distance = staticmethod(moments_loss)

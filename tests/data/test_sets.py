@@ -1,0 +1,79 @@
+"""gan_style/data/sets.py: the style pictures with the numbers under which the stream tells of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from gan_style.data.pictures import UnreadablePictures
+from gan_style.data.sets import Pictures, load, open_pictures
+from gan_style.data.stream import Crop, PairStream
+from gan_style.images import decode, to_float
+
+pytestmark = pytest.mark.filterwarnings("ignore:too few content pictures")
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Callable[..., Pictures]:
+    """Six styles, each of one tone, 40 times its place in the folder; those in ``broken`` cannot be read."""
+
+    def make(*, broken: tuple[int, ...] = (), cache_mb: float = 100.0) -> Pictures:
+        for number in range(6):
+            path = tmp_path / "style" / f"{number}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (20 + number, 16), (40 * number,) * 3).save(path)
+            if number in broken:
+                path.write_bytes(b"this is not a picture")
+        Image.new("RGB", (16, 16)).save(tmp_path / "photo.png")
+        return open_pictures(
+            content=str(tmp_path / "photo.png"),
+            style=str(tmp_path / "style"),
+            holdout=None,
+            holdout_count=0,
+            resize=(16, 16),
+            style_resize=(16, 24),
+            cache_mb=cache_mb,
+            max_unreadable=0.5,
+        )
+
+    return make
+
+
+def tone(picture: torch.Tensor) -> int:
+    (value,) = ((picture + 1) * 127.5).round().unique().tolist()
+    return round(value / 40)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("cache_mb", [100.0, 0.0])
+@pytest.mark.parametrize("broken", [(), (0,), (1, 4), (5,)])
+def test_style_pictures_bear_the_numbers_that_the_stream_tells(
+    opened, broken: tuple[int, ...], cache_mb: float
+) -> None:
+    pictures = opened(broken=broken, cache_mb=cache_mb)
+    tones = {number: tone(picture) for number, picture in pictures.style_pictures(CPU)}
+    assert sorted(tones.values()) == [number for number in range(6) if number not in broken]
+    crop = Crop(16, (16, 16))
+    stream = PairStream(pictures.content, pictures.style, content_crop=crop, style_crop=crop, seed=0)
+    drawn = {index: tone(to_float(style)) for _, style, index, _ in (stream[position] for position in range(12))}
+    assert drawn == tones
+
+
+def test_style_pictures_are_whole_and_in_the_middle_of_the_range_of_crops(opened) -> None:
+    pictures = opened()
+    for number, (place, picture) in enumerate(pictures.style_pictures(CPU)):
+        assert place == number
+        assert torch.equal(picture[0], to_float(decode(pictures.style.paths[number], short_side=20)))
+    assert [picture.shape[2] for _, picture in pictures.style_pictures(CPU, 18)] == [18] * 6
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_unreadable_one_leaves_its_number_out_and_is_reported(opened, tmp_path: Path) -> None:
+    paths = opened(broken=(1, 3), cache_mb=0.0).style.paths
+    watch = UnreadablePictures("data.style", len(paths), limit=0.5)
+    assert [number for number, _ in load(paths, 16, CPU, watch)] == [0, 2, 4, 5]
+    assert watch.names == {str(tmp_path / "style" / "1.png"), str(tmp_path / "style" / "3.png")}
