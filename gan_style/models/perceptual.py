@@ -56,7 +56,7 @@ class Architecture:
 
 VGG19 = Architecture("vgg19", ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512)))
 VGG16 = Architecture("vgg16", ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)))
-COMPACT = Architecture("compact", ((2, 16), (2, 32), (4, 64)), heads=True)
+COMPACT = Architecture("compact", ((2, 16), (2, 32), (4, 80)), heads=True)
 
 # torchvision's own files, in the hub cache's folder "checkpoints".
 _TORCHVISION_FILES = {"vgg19": "vgg19-dcbb9e9d.pth", "vgg16": "vgg16-397923af.pth"}
