@@ -15,7 +15,8 @@ Every sixth picture of each folder is held out; tools/check_perceptual.py measur
 cosine similarity with VGG-19's is printed, and the weights are written as safetensors.
 
 The file that ships was made in stages, each from the weights of the one before (--start): 3000 steps without the
-distances, some 900 with them, and 1000 at --rate 8e-4 with this loop.
+distances, 900 with them (400 of these also with a matching of gradients, which did not help), and 1000 at --rate 8e-4
+with this loop.
 
     python tools/distill_perceptual.py --teacher vgg19_relu3_4.safetensors --pictures FOLDER [FOLDER ...]
 """

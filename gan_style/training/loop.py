@@ -107,7 +107,7 @@ class Loop:
     def _balance(self, values: dict[str, float]) -> None:
         """Where weights are to be found in the warm-up: take in an audit, and with the last one settle them."""
         balance, warmup = self.objective.balance, self.state.warmup_steps
-        if balance is None or balance.settled or self.state.step > warmup:
+        if balance is None or balance.settled:
             return
         balance.observe({name: values[f"gradient/{name}"] for name in balance.shares})
         if self.state.step + self.every.audit > warmup:
