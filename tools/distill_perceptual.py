@@ -196,7 +196,6 @@ def leading_directions(
     (each with trace 1): the style loss looks at features, the content loss at how they change. And per layer the mean
     square of the projected features.
     """
-    grams: dict[str, Tensor] = {}
     energy: dict[str, Tensor] = {}
     with torch.no_grad():
         for picture in pictures:
@@ -207,8 +206,8 @@ def leading_directions(
                 energy[layer] = energy.get(layer, torch.zeros(())) + both
     found, kept_sizes = {}, {}
     for layer, both in energy.items():
-        grams[layer] = (both / both.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]).sum(0)
-        kept = torch.linalg.eigh(grams[layer])[1][:, -channels[layer] :].flip(1)
+        gram = (both / both.diagonal(dim1=1, dim2=2).sum(1)[:, None, None]).sum(0)
+        kept = torch.linalg.eigh(gram)[1][:, -channels[layer] :].flip(1)
         shares = [((kept.T @ one @ kept).trace() / one.trace()).item() for one in both]
         print(
             f"{layer}: {kept.shape[1]} of {len(kept)} directions keep {shares[0]:.3f} of the features' energy, "
