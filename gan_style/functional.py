@@ -1,6 +1,6 @@
 """Pure functions on pictures and features: no state, per sample, float32 also under autocast."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -38,6 +38,14 @@ def channel_moments(features: Tensor) -> Tensor:
     return torch.stack([mean, (variance + 1e-5).sqrt()], dim=2)
 
 
+def weighted_mean(values: Sequence[Tensor], weights: Sequence[float] | None = None) -> Tensor:
+    """The mean of tensors of one shape; with weights (not all 0, in any unit) the weighted one."""
+    if weights is None:
+        return torch.stack(list(values)).mean(dim=0)
+    total = torch.stack([weight * value for value, weight in zip(values, weights, strict=True)]).sum(dim=0)
+    return total / sum(weights)
+
+
 def total_variation_squared(images: Tensor) -> Tensor:
     """Mean squared difference of neighbours, (N, C, H, W) to a scalar (Johnson et al. 2016, section 3.2, as a mean)."""
     down, right = _neighbour_differences(images)
@@ -68,6 +76,26 @@ def rgb_to_yuv(images: Tensor) -> Tensor:
     matrix = torch.tensor(_YUV_FROM_RGB, device=images.device)
     with torch.autocast(images.device.type, enabled=False):
         return torch.einsum("yc,nchw->nyhw", matrix, images.float() * 0.5 + 0.5)
+
+
+# CIE XYZ of linear sRGB under D65 (IEC 61966-2-1), each row divided by the white point's own coordinate.
+_XYZ_FROM_RGB = (
+    (0.412453 / 0.95047, 0.357580 / 0.95047, 0.180423 / 0.95047),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334 / 1.08883, 0.119193 / 1.08883, 0.950227 / 1.08883),
+)
+
+
+def rgb_to_lab(images: Tensor) -> Tensor:
+    """sRGB in [-1, 1], (N, 3, H, W), to CIE 1976 L*a*b* under D65: L in [0, 100], a and b about +-100; float32."""
+    rgb = (images.float() * 0.5 + 0.5).clamp(0.0, 1.0)
+    linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055).pow(2.4), rgb / 12.92)
+    matrix = torch.tensor(_XYZ_FROM_RGB, device=images.device)
+    with torch.autocast(images.device.type, enabled=False):
+        xyz = torch.einsum("yc,nchw->nyhw", matrix, linear)
+    root = torch.where(xyz > 0.008856, xyz.clamp_min(1e-6).pow(1 / 3), 7.787 * xyz + 16 / 116)
+    x, y, z = root.unbind(1)
+    return torch.stack([116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)], dim=1)
 
 
 def grey(images: Tensor) -> Tensor:

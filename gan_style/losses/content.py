@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
+from gan_style.functional import weighted_mean
 from gan_style.losses.scene import Scene
 
 
@@ -24,15 +24,19 @@ def gatys_content_loss(features: Tensor, target: Tensor) -> Tensor:
 
 @dataclass(kw_only=True)
 class Content:
-    """The result keeps the content: content_loss, averaged over ``layers``."""
+    """The result keeps the content: content_loss, averaged over ``layers``.
+
+    layer_weights: one for each layer, in any unit, for a weighted mean; None: all equal.
+    """
 
     weight: float
     layers: Sequence[str]
+    layer_weights: Sequence[float] | None = None
     distance = staticmethod(content_loss)
 
     def __call__(self, scene: Scene) -> Tensor:
         pairs = [(scene.fake_features[layer], scene.content_features[layer]) for layer in self.layers]
-        return torch.stack([self.distance(made, wanted) for made, wanted in pairs]).mean()
+        return weighted_mean([self.distance(made, wanted) for made, wanted in pairs], self.layer_weights)
 
 
 @dataclass(kw_only=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any, Protocol
 
 import torch
@@ -66,14 +67,17 @@ class Objective:
         return [term for term in self.terms.values() if isinstance(term, Style) and target in (None, term.target)]
 
     @torch.no_grad()
-    def set_style(self, target: str, pictures: Iterable[tuple[int, Tensor]]) -> None:
+    def set_style(
+        self, target: str, pictures: Iterable[tuple[int, Tensor]], weights: Sequence[float] | None = None
+    ) -> None:
         """Compute a target's statistics, once: the mean over pictures, or for "each" a row for every picture.
 
-        pictures: (number in the style set, (1, 3, H, W) in [-1, 1] on the device), of any sizes.
+        pictures: (number in the style set, (1, 3, H, W) in [-1, 1] on the device), of any sizes; weights: of the mean,
+        one for each picture, in any unit; None: all equal.
         """
         terms = self._style_terms(target)
         found = ((number, self._statistics(picture, terms)) for number, picture in pictures)
-        self.style_targets |= rows_of(found) if target == EACH else mean_of(one for _, one in found)
+        self.style_targets |= rows_of(found) if target == EACH else mean_of((one for _, one in found), weights)
 
     @torch.no_grad()
     def bytes_of_each(self) -> int:
@@ -167,13 +171,17 @@ class Objective:
         }
 
     def _look(self, scene: Scene, terms: Iterable[Term]) -> None:
-        """Fill in the features that these terms ask for: one pass over fake, one over content without gradients."""
+        """Fill in the features that these terms ask for: one pass over fake, one over content without gradients.
+
+        Content features that the scene has already are kept: a content that stays is looked at once.
+        """
         terms = list(terms)
         of_content = content_layers(terms)
         scene.fake_features = self.perceptual(scene.fake, [*of_content, *style_layers(terms)])
         scene.style_targets = self.style_targets
-        with torch.no_grad():
-            scene.content_features = self.perceptual(scene.content, of_content)
+        if not scene.content_features.keys() >= set(of_content):
+            with torch.no_grad():
+                scene.content_features = self.perceptual(scene.content, of_content)
 
 
 def content_layers(terms: Iterable[Any]) -> list[str]:
@@ -186,13 +194,14 @@ def style_layers(terms: Iterable[Any]) -> list[str]:
     return [layer for term in terms if isinstance(term, Style) for layer in term.layers]
 
 
-def mean_of(found: Iterable[Features]) -> Features:
-    """The mean of each named tensor."""
+def mean_of(found: Iterable[Features], weights: Iterable[float] | None = None) -> Features:
+    """The mean of each named tensor, weighted where weights (one for each of ``found``, in any unit) are given."""
     total: Features = {}
-    count = 0
-    for count, one in enumerate(found, start=1):  # noqa: B007 (used after the loop)
-        total = {key: total[key] + value if total else value for key, value in one.items()}
-    return {key: value / count for key, value in total.items()}
+    whole = 0.0
+    for one, weight in zip(found, repeat(1.0) if weights is None else weights, strict=weights is not None):
+        total = {key: total[key] + weight * value if total else weight * value for key, value in one.items()}
+        whole += weight
+    return {key: value / whole for key, value in total.items()}
 
 
 def rows_of(found: Iterable[tuple[int, Features]]) -> Features:
@@ -223,3 +232,15 @@ def check_terms(terms: Mapping[str, Any]) -> None:
                 f"loss.{name}.layers={term.layers or []}: give a list of at least one layer, such as [relu3_1], "
                 f"or remove the term with ~loss.{name}"
             )
+        if isinstance(term, Content | Style) and term.layer_weights is not None:
+            check_mean_weights(term.layer_weights, len(term.layers), f"loss.{name}.layer_weights", "layer")
+
+
+def check_mean_weights(weights: Any, count: int, option: str, of_what: str) -> None:
+    """ValueError, naming the option, for what cannot be the weights of a mean over ``count`` things."""
+    allowed = f"one finite number from 0 for each {of_what}, not all 0, or null for equal weights"
+    if not isinstance(weights, Sequence) or isinstance(weights, str) or len(weights) != count:
+        raise ValueError(f"{option}={weights} for {count} {of_what}s; allowed is a list of {allowed}")
+    numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in weights)
+    if not numbers or not all(0 <= one < math.inf for one in weights) or not sum(weights):
+        raise ValueError(f"{option}={list(weights)}; allowed is {allowed}")

@@ -4,10 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from gan_style.functional import centred_gram_matrix, channel_moments, gram_matrix
+from gan_style.functional import centred_gram_matrix, channel_moments, gram_matrix, weighted_mean
 from gan_style.losses.scene import Scene
 
 MEAN, EACH = "mean", "each"
@@ -44,12 +43,15 @@ class Style(ABC):
     the content picture in the batch), or the path of one picture; computed once, before step 1.
     grey: the style pictures are looked at without their colours, so that texture is asked for and their colours are
     not (Chen et al. 2019, AnimeGAN, equation 5); best with a term that keeps the photo's colours, such as ``colour``.
+    layer_weights: one for each layer, in any unit, for a weighted mean (w_l of Gatys et al. 2016, equation 5, brought
+    to the sum 1); None: all equal.
     """
 
     weight: float
     layers: Sequence[str]
     target: str = MEAN
     grey: bool = False
+    layer_weights: Sequence[float] | None = None
 
     def __call__(self, scene: Scene) -> Tensor:
         losses = []
@@ -57,7 +59,7 @@ class Style(ABC):
             wanted = scene.style_targets[self.key(layer)]
             wanted = wanted[scene.style_index] if self.target == EACH else wanted
             losses.append(self.distance(self.statistic(scene.fake_features[layer]), wanted))
-        return torch.stack(losses).mean()
+        return weighted_mean(losses, self.layer_weights)
 
     def key(self, layer: str) -> str:
         """The name of a layer's target; terms that want the same share it."""
@@ -84,7 +86,7 @@ class GramStyle(Style):
 
 @dataclass(kw_only=True)
 class GatysStyle(Style):
-    """Gram matrices with the normalisation of Gatys et al. 2016: gatys_style_loss; all w_l equal, their sum 1."""
+    """Gram matrices with the normalisation of Gatys et al. 2016: gatys_style_loss; the sum of the w_l is 1."""
 
     statistic = staticmethod(gram_matrix)
     distance = staticmethod(gatys_style_loss)
