@@ -1,10 +1,11 @@
 """Files that must last: written whole or not at all (see the protocol in ARCHITECTURE.md)."""
 
 import fcntl
+import hashlib
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -36,11 +37,72 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder last."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class Together:
+    """Several files that are written one by one and appear at once: synced and renamed by ``commit``, folder by folder.
+
+    Each is whole or not at all, by the same rule as in write_durably, with one sync of a folder for all its files.
+    ``token`` names the writer; ``remove`` removes what a dead writer of that token has left.
+    """
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+        self._targets: dict[Path, Path] = {}
+
+    def open(self, target: Path) -> IO[bytes]:
+        """The temporary file of a target, to be written and closed; its folder is made, and lasts."""
+        ensure_folder(target.parent)
+        self._targets[target] = _of(self.token, target)
+        return open(self._targets[target], "wb")
+
+    def write(self, target: Path, data: bytes) -> None:
+        with self.open(target) as file:
+            file.write(data)
+
+    def commit(self) -> None:
+        """All files at their final names, for good."""
+        for temporary in self._targets.values():
+            _sync(temporary)
+        for target, temporary in self._targets.items():
+            os.replace(temporary, target)
+        for folder in {target.parent for target in self._targets}:
+            sync_folder(folder)
+        self._targets.clear()
+
+    def discard(self) -> None:
+        """Remove what was not committed."""
+        for temporary in self._targets.values():
+            temporary.unlink(missing_ok=True)
+        self._targets.clear()
+
+    @staticmethod
+    def remove(token: str, targets: Iterable[Path]) -> None:
+        """Remove a writer's temporary files for these targets."""
+        for target in targets:
+            _of(token, target).unlink(missing_ok=True)
+
+
+def _of(token: str, target: Path) -> Path:
+    digest = hashlib.blake2b(os.fsencode(target.name), digest_size=8).hexdigest()
+    return target.parent / f".{token}-{digest}.part"
+
+
+def ensure_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that they last."""
+    if not folder.is_dir():
+        ensure_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -5,11 +5,13 @@ wherever mathematics is done on it.
 """
 
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
@@ -30,32 +32,37 @@ _SAVE_OPTIONS: dict[str, dict[str, int]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95},
 }
+NOTED = "gan_style"  # a key that every note has: it tells a note of ours from another program's description
+WITHOUT_NOTE = (".bmp",)  # kinds of file that hold nothing but pixels
+_DESCRIPTION = ("Description", 0x010E)  # keyword of PNG's tEXt (its section 11.3.3.2), tag of EXIF's ImageDescription
+_LONGEST_NOTE = 32_000  # characters; what EXIF can hold in a JPEG ends at 64 KiB
 
 
 class UnreadablePictureError(ValueError):
     """A file that cannot be decoded; the message names it and says why."""
 
 
-def decode(path: Path, *, short_side: int | None = None) -> Tensor:
-    """Read a picture as uint8 RGB of shape (3, H, W), upright, with transparency laid on white.
+def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bool = True) -> Tensor:
+    """Read a picture, from its path or an open file, as uint8 RGB (3, H, W), with transparency laid on white.
 
     With ``short_side`` (pixels) the picture is scaled, never squashed, so that its shorter side has that length.
-    Raises UnreadablePictureError for anything that is not a whole picture of a known kind.
+    Upright, unless the pixels are wanted as they are stored. Raises UnreadablePictureError for anything that is not a
+    whole picture of a known kind.
     """
     try:
         with Image.open(path, formats=READABLE_FORMATS) as picture:
             ratio = max(picture.size) / min(picture.size)
             if short_side is not None and picture.mode in ("RGB", "L"):
                 picture.draft(None, (short_side, short_side))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
-            upright = ImageOps.exif_transpose(picture)
-            return pil_to_tensor(_scaled(_to_rgb(upright), short_side, ratio))
+            turned = ImageOps.exif_transpose(picture) if upright else picture
+            return pil_to_tensor(_scaled(_to_rgb(turned), short_side, ratio))
     except MemoryError:
         raise  # the machine's trouble, not the picture's
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
-        raise UnreadablePictureError(f"cannot read the picture {path}: {_reason(path, error)}") from error
+        raise UnreadablePictureError(f"cannot read the picture {path}: {_reason(error)}") from error
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, Image.UnidentifiedImageError):
@@ -90,13 +97,66 @@ def _scaled(picture: Image.Image, short_side: int | None, ratio: float) -> Image
     return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def encode(image: Tensor, suffix: str) -> bytes:
-    """The bytes of a file for a float picture of shape (3, H, W) in [-1, 1]; the suffix (".png") picks the format."""
+def encode(image: Tensor, suffix: str, *, note: Mapping[str, Any] | None = None) -> bytes:
+    """The bytes of a file for a float picture of shape (3, H, W) in [-1, 1]; the suffix (".png") picks the format.
+
+    note: what made the picture (JSON types, NOTED among its keys), kept in the file's metadata where it can hold any.
+    """
+    return encode_uint8(to_uint8(image).cpu(), suffix, note=note)
+
+
+def encode_uint8(picture: Tensor, suffix: str, *, note: Mapping[str, Any] | None = None, **options: int) -> bytes:
+    """The same for uint8 (3, H, W) on the CPU; ``options`` (quality, lossless, compress_level) are Pillow's."""
     kind = FORMAT_BY_SUFFIX.get(suffix.lower())
     if kind is None:
         raise ValueError(f"cannot write a picture as {suffix!r}; known are {', '.join(FORMAT_BY_SUFFIX)}")
     buffer = io.BytesIO()
-    to_pil_image(to_uint8(image).cpu()).save(buffer, format=kind, **_SAVE_OPTIONS.get(kind, {}))
+    to_pil_image(picture).save(buffer, format=kind, **_SAVE_OPTIONS.get(kind, {}) | options, **_with_note(kind, note))
+    return buffer.getvalue()
+
+
+def _with_note(kind: str, note: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Pillow's options that put a note into a file: as JSON in ASCII, which every reader of metadata shows."""
+    if note is None or kind == "BMP":
+        return {}
+    text = json.dumps(dict(note), ensure_ascii=True, allow_nan=False)
+    if NOTED not in note or len(text) > _LONGEST_NOTE:
+        raise ValueError(f"a note of {len(text)} characters; it needs the key {NOTED} and at most {_LONGEST_NOTE}")
+    if kind == "PNG":
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add_text(_DESCRIPTION[0], text)
+        return {"pnginfo": chunks}
+    exif = Image.Exif()
+    exif[_DESCRIPTION[1]] = text
+    return {"exif": exif}
+
+
+def read_note(path: Path | IO[bytes]) -> dict[str, Any] | None:
+    """The note that ``encode`` put into a picture; None where there is none. UnreadablePictureError for no picture."""
+    try:
+        with Image.open(path, formats=READABLE_FORMATS) as picture:
+            texts = [getattr(picture, "text", {}).get(_DESCRIPTION[0]), picture.getexif().get(_DESCRIPTION[1])]
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise UnreadablePictureError(f"cannot read the picture {path}: {_reason(error)}") from error
+    return next((note for text in texts if (note := _parsed(text)) is not None), None)
+
+
+def _parsed(text: Any) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and NOTED in found else None
+
+
+def encode_animation(images: Sequence[Tensor], seconds: Sequence[float]) -> bytes:
+    """The bytes of a GIF that repeats for ever: float pictures (3, H, W) in [-1, 1] of one size, each so long shown."""
+    frames = [to_pil_image(to_uint8(image).cpu()).quantize(256) for image in images]
+    times = [round(1000 * one) for one in seconds]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
     return buffer.getvalue()
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_generator
 from gan_style.models.registry import rebuild
+from gan_style.provenance import file_hash, picture_note
 from gan_style.runtime import placed
 
 
@@ -16,7 +17,7 @@ def load_generator(checkpoint: Path, device: torch.device) -> nn.Module:
 
     Raises ValueError, in the user's words, for a missing, damaged or foreign file.
     """
-    path = _find(checkpoint)
+    path = find_generator(checkpoint)
     if path.suffix == ".pt":
         content: dict[str, Any] = read_checkpoint(path)
         weights, description = content["state"]["networks"]["ema"], content["generator"]
@@ -26,7 +27,17 @@ def load_generator(checkpoint: Path, device: torch.device) -> nn.Module:
     return placed(generator, device).requires_grad_(False).eval()
 
 
-def _find(checkpoint: Path) -> Path:
+def note_of(path: Path) -> dict[str, Any]:
+    """What pictures made by a generator say of it (images.encode): the file that ``find_generator`` names."""
+    content = read_checkpoint(path) if path.suffix == ".pt" else read_generator(path)[1]
+    origin = content.get("provenance")
+    style = origin.get("style") if isinstance(origin, dict) else None
+    step = content["state"]["step"] if "state" in content else content.get("step")
+    return picture_note(checkpoint=file_hash(path), style=style, strength=1.0, seed=None, step=step)
+
+
+def find_generator(checkpoint: Path) -> Path:
+    """The file that ``load_generator`` reads."""
     if checkpoint.is_file():
         return checkpoint
     if not checkpoint.is_dir():

@@ -1,0 +1,178 @@
+"""``gan-style make-dataset``: stylize a whole labelled dataset; the same command again does what is missing."""
+
+import functools
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from gan_style.commands.make_dataset_parts import (
+    Job,
+    kind_of,
+    make_names,
+    make_worker,
+    settings_of,
+    versions,
+)
+from gan_style.config import PREEMPTED, TOO_MANY_FAILURES, command, plain
+from gan_style.datasetgen.annotations import from_classes, from_tables
+from gan_style.datasetgen.engines.local import Stop, run_here, run_processes
+from gan_style.datasetgen.manifest import Merge, Stopped, manifest_kind
+from gan_style.datasetgen.plan import Plan, Shard, check_listing, check_settings, new_entries, read_plan, write_plan
+from gan_style.datasetgen.progress import Progress, total
+from gan_style.datasetgen.records import STATE, Records, only_one
+from gan_style.datasetgen.sources.choose import Source, open_source
+from gan_style.datasetgen.sources.coco import CocoSource
+from gan_style.files import ensure_writable
+from gan_style.schema_dataset import check_make_dataset
+
+
+@command("make_dataset")
+def main(cfg: DictConfig) -> int:
+    """Stylize a whole labelled dataset. The same command again does what is missing; status 75: stopped, run it again;
+    status 3: more failures than max_failures.
+    """
+    check_make_dataset(cfg)
+    return make(plain(cfg))
+
+
+def make(cfg: Mapping[str, Any]) -> int:
+    """The same from checked settings as plain containers."""
+    manifest_kind(cfg["manifest"])
+    stop, progress = Stop(PREEMPTED), Progress()
+    with stop.watching():
+        source, kind = _open(cfg)
+        job = _planned(cfg, source, kind)
+        if stop.asked or not _run(job, stop, progress):
+            return _stopped(job, stop)
+        left = job.records.left(job.plan.shards)
+        if left:
+            print(f"this job's part is done; {len(left)} of {len(job.plan.shards)} shards are other jobs'")
+            return 0
+        try:
+            return _finish(job, source, stop, progress)
+        except Stopped:
+            return _stopped(job, stop)
+
+
+def _open(cfg: Mapping[str, Any]) -> tuple[Source, str]:
+    """The source, and the output's layout."""
+    output = Path(cfg["output"]).expanduser()
+    source = open_source(cfg["input"], cfg["input_layout"], made=cfg["output_layout"], carry=cfg["carry"])
+    kind = kind_of(source) if cfg["output_layout"] == "auto" else cfg["output_layout"]
+    source = open_source(cfg["input"], kind_of(source), made=kind, carry=cfg["carry"])
+    if cfg["size"] != "keep" and isinstance(source, CocoSource):
+        raise ValueError(
+            f"size={cfg['size']}: boxes and segmentations would no longer fit; a COCO folder needs size=keep"
+        )
+    here, there = output.resolve(), source.root.resolve()
+    if here.is_relative_to(there) or there.is_relative_to(here):
+        raise ValueError(f"output={output} and input={cfg['input']}: neither may lie inside the other")
+    return source, kind
+
+
+def _planned(cfg: Mapping[str, Any], source: Source, kind: str) -> Job:
+    """The job, with the plan that is there, or else a new one; ValueError where another was begun here."""
+    from gan_style.runtime import choose_device
+
+    output = Path(cfg["output"]).expanduser()
+    device = str(choose_device(cfg["runtime"]["device"], None))
+    settings = settings_of(cfg, source, kind, device)
+    if output.is_dir() and not (output / STATE).exists() and any(output.iterdir()):
+        raise ValueError(f"output={output} holds files that are not make-dataset's; choose another folder")
+    ensure_writable(output, "output")
+    with only_one(output / STATE / "plan.lock"):
+        plan = _plan(cfg, source, kind, settings, output / STATE)
+    job = Job(cfg, source.root, plan, kind, device)
+    job.records.prepare()
+    return job
+
+
+def _plan(cfg: Mapping[str, Any], source: Source, kind: str, settings: Mapping[str, Any], folder: Path) -> Plan:
+    plan, names = read_plan(folder), make_names(cfg, source, kind)
+    make = functools.partial(write_plan, folder, settings=settings, names=names, facts=source.facts())
+    if plan is None:
+        print(f"looking through {cfg['input']} ...", flush=True)
+        plan = make(entries=source.entries(), shard_size=cfg["shard_size"])
+        if not plan.inputs:
+            (folder / "plan.json").unlink()
+            raise ValueError(f"input={cfg['input']}: there is nothing in it")
+        return plan
+    check_settings(plan, settings)
+    if not cfg["extend"]:
+        check_listing(plan, source.facts(), source.entries)
+        return plan
+    new = new_entries(plan, source.entries())
+    print(f"{len(new)} new inputs beside {plan.inputs}")
+    if not new:
+        return plan
+    names.take(plan.all_entries())
+    return make(entries=new, shard_size=cfg["shard_size"], before=plan)
+
+
+def _run(job: Job, stop: Stop, progress: Progress) -> bool:
+    """Do what is left of this job's shards. False where it could not be finished."""
+    cfg, records = job.cfg, job.records
+    own = job.plan.shards[cfg["shard_index"] :: cfg["shard_count"]]
+    todo = records.left(own)
+    retry = _with_failures(records, own) if cfg["retry_failed"] else []
+    print(f"{total(own)} inputs in {len(own)} shards, {total(todo)} left to do", flush=True)
+    if not todo and not retry:
+        return True
+    progress.total = total([*todo, *retry])
+    make, devices = functools.partial(make_worker, job), cfg["runtime"]["devices"]
+    run = run_here if devices == 1 else functools.partial(run_processes, count=devices)
+    numbers = [shard.number for shard in retry]
+    return run(make, shards=[*todo, *retry], retry=numbers, stop=stop, report=progress)
+
+
+def _with_failures(records: Records, shards: Sequence[Shard]) -> list[Shard]:
+    found = [(shard, records.record(shard)) for shard in shards]
+    return [shard for shard, record in found if record is not None and record["failures"]]
+
+
+def _finish(job: Job, source: Source, stop: Stop, progress: Progress) -> int:
+    """Merge what the shards left into the dataset's own papers; the exit status."""
+    with only_one(job.records.state / "merge.lock"):
+        merge = Merge(job.records, lambda: stop.asked)
+        merge.tidy()
+        manifest = merge.manifest(job.cfg["manifest"])
+        if job.kind == "webdataset":
+            merge.classes()
+        if job.kind == "coco":
+            rows = (row for _, rows in merge.rows() for row in rows)
+            if isinstance(source, CocoSource):
+                from_tables(job.output, source.tables, rows, job.cfg["copies"])
+            else:
+                from_classes(job.output, rows, job.plan.classes)
+        speed = {"inputs": progress.done, "seconds": progress.seconds, "pictures_per_second": progress.rate}
+        summary = merge.summary({"this_job": speed, "versions": versions()})
+    return _told(job, manifest, summary)
+
+
+def _told(job: Job, manifest: Path, summary: Mapping[str, Any]) -> int:
+    counts = ", ".join(f"{count} {status}" for status, count in summary["statuses"].items())
+    print(f"{summary['rows']} results of {summary['inputs']} inputs: {counts}; see {manifest}")
+    failed = summary["statuses"].get("failed", 0)
+    for failure in summary["failures"][:10]:
+        print(f"  failed: {failure['key']}: {failure['kind']}: {failure['error']}", file=sys.stderr)
+    if failed > job.cfg["max_failures"]:
+        print(
+            f"gan-style make-dataset: {failed} failed, more than max_failures={job.cfg['max_failures']}",
+            file=sys.stderr,
+        )
+        return TOO_MANY_FAILURES
+    return 0
+
+
+def _stopped(job: Job, stop: Stop) -> int:
+    left = len(job.records.left(job.plan.shards))
+    why = "stopped" if stop.asked else "all processes ended early (killed, or out of memory?)"
+    print(f"gan-style make-dataset: {why}; {left} shards are left; the same command goes on", file=sys.stderr)
+    return PREEMPTED
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""The parts of make-dataset, each from its settings; a worker's are made in the process that it works in."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from gan_style import __version__
+from gan_style.datasetgen.choices import BLEND, Choices
+from gan_style.datasetgen.names import Names, Scheme, among_images, in_folders
+from gan_style.datasetgen.plan import Plan
+from gan_style.datasetgen.records import DATA, Records
+from gan_style.datasetgen.sinks import Layout
+from gan_style.datasetgen.sources.choose import Source
+from gan_style.datasetgen.sources.coco import CocoSource
+from gan_style.datasetgen.sources.tars import TarSource
+from gan_style.datasetgen.worker import ShardWorker
+from gan_style.schema_dataset import strength_range
+
+_PLANNED = (
+    *("size", "copies", "keep_fraction", "seed", "format", "quality", "lossless", "png_level", "max_pixels"),
+    *("precision", "batch", "batch_pixels", "shard_size", "threads_per_worker", "score", "carry"),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker is made from; it pickles. cfg: make-dataset's config as plain containers."""
+
+    cfg: Mapping[str, Any]
+    root: Path
+    plan: Plan
+    kind: str
+    device: str
+
+    @property
+    def output(self) -> Path:
+        return Path(self.cfg["output"]).expanduser()
+
+    @property
+    def records(self) -> Records:
+        return Records(self.output, self.plan)
+
+
+def kind_of(source: Source) -> str:
+    """A source's layout."""
+    return {TarSource: "webdataset", CocoSource: "coco"}.get(type(source), "folder")
+
+
+def make_scheme(cfg: Mapping[str, Any], kind: str) -> Scheme:
+    """kind: the output's layout."""
+    suffix = None if cfg["format"] == "keep" else f".{cfg['format']}"
+    return Scheme(cfg["copies"], suffix, keyed=kind == "webdataset")
+
+
+def make_names(cfg: Mapping[str, Any], source: Source, kind: str) -> Names:
+    """Where a source's entries go in an output of this layout."""
+    scheme, given = make_scheme(cfg, kind), kind_of(source)
+    if kind == "folder" and given == "webdataset":
+        return Names(scheme, in_folders)
+    return Names(scheme, among_images) if kind == "coco" and given != "coco" else Names(scheme)
+
+
+def find_checkpoints(cfg: Mapping[str, Any]) -> list[tuple[Path, float]]:
+    """(file, weight) of each style."""
+    from gan_style.inference.load import find_generator
+
+    given = [cfg["checkpoint"]] if isinstance(cfg["checkpoint"], str) else cfg["checkpoint"]
+    if not isinstance(given, list) or not given or not all(isinstance(item, str) for item in given):
+        raise ValueError(f"checkpoint={cfg['checkpoint']}: a path or a list of paths expected")
+    weights = cfg["weights"] or [1.0] * len(given)
+    if len(weights) != len(given) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+        raise ValueError(f"weights={weights}: one for each of {len(given)} checkpoints, from 0, not all 0, expected")
+    return [(find_generator(Path(path).expanduser()), weight) for path, weight in zip(given, weights, strict=True)]
+
+
+def settings_of(cfg: Mapping[str, Any], source: Source, kind: str, device: str) -> dict[str, Any]:
+    """All that results follow from, by the names of the options: what a plan is bound to."""
+    checkpoints = [[_sha256(path), weight] for path, weight in find_checkpoints(cfg)]
+    return {
+        "checkpoint": checkpoints,
+        "input_layout": kind_of(source),
+        "output_layout": kind,
+        "strength": list(strength_range(cfg["strength"])),
+        "strength_is": BLEND,
+        **{name: cfg[name] for name in _PLANNED},
+        "gate.structure_min": cfg["gate"]["structure_min"],
+        "gate.tries": cfg["gate"]["tries"],
+        "runtime.device": device.partition(":")[0],
+        "gan_style version": __version__,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what results may depend on in their last bits."""
+    return {name: version(name) for name in ("torch", "torchvision", "pillow")}
+
+
+def make_worker(job: Job, number: int = 0) -> ShardWorker:
+    """The worker of process ``number``, with its networks."""
+    layout = Layout(job.kind, job.output / DATA, make_scheme(job.cfg, job.kind))
+    return ShardWorker(job.records, layout, _make_pipeline(job, layout.scheme, number), seed=job.cfg["seed"])
+
+
+def _make_pipeline(job: Job, scheme: Scheme, number: int) -> Any:
+    import torch  # from here on: planning, committing and verifying do without
+
+    from gan_style.datasetgen.loading import Loader
+    from gan_style.datasetgen.pipeline import Batching, Gate, Pipeline
+    from gan_style.datasetgen.stylizers import Blend
+    from gan_style.inference.load import load_generator
+    from gan_style.runtime import choose_device
+
+    cfg = job.cfg
+    name = f"cuda:{number % torch.cuda.device_count()}" if job.device == "cuda" else job.device
+    device = choose_device(name, cfg["threads_per_worker"])
+    checkpoints = find_checkpoints(cfg)
+    precision = getattr(torch, cfg["precision"])
+    return Pipeline(
+        loader=Loader(job.root, cfg["max_pixels"], None if cfg["size"] == "keep" else cfg["size"]),
+        choices=Choices(
+            cfg["seed"], [weight for _, weight in checkpoints], strength_range(cfg["strength"]), cfg["keep_fraction"]
+        ),
+        stylizers=[
+            Blend(_style_name(path), _sha256(path), load_generator(path, device), precision) for path, _ in checkpoints
+        ],
+        scheme=scheme,
+        batching=Batching(cfg["batch"], cfg["batch_pixels"]),
+        gate=Gate(cfg["gate"]["structure_min"], cfg["gate"]["tries"]),
+        score=make_score(cfg["score"], device),
+        device=device,
+        encoding=make_encoding(cfg),
+        threads=cfg["runtime"]["io_threads"],
+    )
+
+
+def make_encoding(cfg: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Pillow's options by suffix."""
+    lossy, webp = {"quality": cfg["quality"]}, {"lossless": True, "quality": 0, "method": 0}
+    return {
+        ".jpg": lossy,
+        ".jpeg": lossy,
+        ".webp": webp if cfg["lossless"] else lossy,
+        ".png": {"compress_level": cfg["png_level"]},
+    }
+
+
+def make_score(kind: str, device: Any) -> Any:
+    """structure: 1 where all edges stay; full: the content distance too, on compact's features."""
+    if kind == "none":
+        return None
+    from gan_style.datasetgen.scores import ContentScore, structure_scores
+
+    if kind == "structure":
+        return structure_scores
+    from gan_style.models.perceptual import compact
+    from gan_style.runtime import placed
+
+    return ContentScore(placed(compact(layers=list(ContentScore.LAYERS)), device))
+
+
+def _style_name(path: Path) -> str:
+    return path.parent.name if path.name == "generator.safetensors" else path.stem
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,48 @@
+"""``gan-style verify-dataset``: read a dataset by make-dataset again and say what differs from its manifest."""
+
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from gan_style.config import command
+from gan_style.datasetgen.plan import check_listing, read_plan
+from gan_style.datasetgen.records import STATE, Records
+from gan_style.datasetgen.sources.choose import open_source
+from gan_style.datasetgen.verify import Verify, count_rows, repair
+
+DIFFERS = 1  # exit status
+
+
+@command("verify_dataset")
+def main(cfg: DictConfig) -> int:
+    """Read everything again, against the manifest and, with input=..., the source; status 1 where something differs."""
+    return verify(cfg.output, cfg.input, repairing=cfg.repair)
+
+
+def verify(folder: str, given: str | None, *, repairing: bool) -> int:
+    """The same, from plain arguments."""
+    output = Path(folder).expanduser()
+    plan = read_plan(output / STATE)
+    if plan is None:
+        raise ValueError(f"output={folder}: there is no dataset by make-dataset in it")
+    records, settings, root = Records(output, plan), plan.settings, None
+    if given is not None:
+        source = open_source(given, settings["input_layout"], made=settings["output_layout"], carry=settings["carry"])
+        check_listing(plan, source.facts(), source.entries)
+        root = source.root
+    findings = []
+    for finding in Verify(records, root)():
+        findings.append(finding)
+        print(f"{finding.place}: {finding.problem}", flush=True)
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(count_rows(records).items()))
+    print(f"{plan.inputs} inputs in {len(plan.shards)} shards: {counts}; {len(findings)} differences")
+    if repairing and (damaged := repair(records, findings)):
+        print(f"{len(damaged)} shards are marked as not done; run the same make-dataset command again")
+    if findings:
+        print(f"gan-style verify-dataset: {len(findings)} differences", file=sys.stderr)
+    return DIFFERS if findings else 0
+
+
+if __name__ == "__main__":
+    main()

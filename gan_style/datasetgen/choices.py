@@ -1,0 +1,47 @@
+"""What is drawn for each picture: from (seed, key, copy) alone, so that neither order, workers nor restarts matter."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+BLEND = "result * strength + photo * (1 - strength), in [-1, 1], before rounding"  # what strength means, for the plan
+
+
+@dataclass(frozen=True)
+class Choice:
+    """kept: left as it is; else the number of the style and the strength in [0, 1]."""
+
+    kept: bool
+    style: int
+    strength: float
+
+
+@dataclass(frozen=True)
+class Choices:
+    """weights: of the styles, in any unit; strength: (least, most), drawn uniformly; keep_fraction: of pictures."""
+
+    seed: int
+    weights: Sequence[float]
+    strength: tuple[float, float]
+    keep_fraction: float
+
+    def draw(self, key: str, copy: int) -> Choice:
+        kept, style, strength = (self._uniform(key, copy, role) for role in ("keep", "style", "strength"))
+        if kept < self.keep_fraction:
+            return Choice(True, 0, 0.0)
+        least, most = self.strength
+        return Choice(False, self._style(style), least + (most - least) * strength)
+
+    def _style(self, share: float) -> int:
+        """The first style at which the weights add up to more than this share of their sum."""
+        reached, wanted = 0.0, share * sum(self.weights)
+        for number, weight in enumerate(self.weights):
+            reached += weight
+            if wanted < reached:
+                return number
+        return max(number for number, weight in enumerate(self.weights) if weight > 0)
+
+    def _uniform(self, key: str, copy: int, role: str) -> float:
+        """In [0, 1), in steps of 2**-53."""
+        text = f"{self.seed}\0{copy}\0{role}\0{key}".encode("utf-8", "surrogatepass")
+        return (int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 11) * 2.0**-53

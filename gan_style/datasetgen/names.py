@@ -1,0 +1,136 @@
+"""Names under which results are written: always inside the output, never two alike, never too long.
+
+"~" and eight hexadecimal digits of the key's hash are put behind a name that another has already, be it in other
+letters' case or in another Unicode form: such names are one and the same on some file systems.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from gan_style.datasetgen.entries import PICTURE_SUFFIXES, Entry, printable
+
+_LONGEST = 255  # bytes of one name, on nearly all file systems
+_ROOM = 8  # for the copy's number
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
+_FILE_SUFFIXES = (*PICTURE_SUFFIXES, ".txt", ".json", ".xml", ".cls", ".csv")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How results are called. copies: of each picture; suffix: ".jpg" and so on, or None for the source's own;
+    keyed: as members of WebDataset samples, whose key ends at the first dot of the base name.
+    """
+
+    copies: int
+    suffix: str | None
+    keyed: bool
+
+    def stem(self, entry: Entry, copy: int) -> str:
+        return entry.name if self.copies == 1 or entry.carried else f"{entry.name}~{copy + 1}"
+
+    def picture_suffix(self, entry: Entry) -> str:
+        assert entry.picture is not None
+        return self.suffix or PurePosixPath(entry.picture.member or entry.picture.path).suffix.lower()
+
+    def extensions(self, entry: Entry) -> list[str]:
+        """Of all files that each copy of an entry may have, the picture's first."""
+        if entry.carried or entry.picture is None:
+            return [""]
+        labelled = [".cls"] if self.keyed and entry.label is not None and "cls" not in entry.sidecars else []
+        beside = [f".{extension}" for extension in (*entry.sidecars, *entry.inline)]
+        return [self.picture_suffix(entry), *labelled, *beside]
+
+    def taken_by(self, entry: Entry) -> Iterator[str]:
+        """What no other entry may use: its files' names, or its samples' keys."""
+        copies = 1 if entry.carried else self.copies
+        for stem in (self.stem(entry, copy) for copy in range(copies)):
+            yield from [stem] if self.keyed else [stem + extension for extension in self.extensions(entry)]
+
+
+def in_folders(entry: Entry) -> str:
+    """For a WebDataset sample that becomes a file: split/class/key, unless the key's own folders say so already."""
+    label = [] if entry.label is None else entry.label.split("/")
+    *folders, last = entry.name.split("/")
+    split = [entry.split] if entry.split and folders[:1] != [entry.split] else []
+    own = folders[len(folders) - len(label) :] == label
+    return "/".join([*split, *([] if own else label), *folders, last])
+
+
+def among_images(entry: Entry) -> str:
+    """Where COCO's pictures lie."""
+    return f"images/{entry.name}"
+
+
+class Names:
+    """Gives each entry its final name; remembers those that are taken."""
+
+    def __init__(self, scheme: Scheme, wanted: Callable[[Entry], str] = lambda entry: entry.name) -> None:
+        """wanted: the name that an entry gets if it is safe and free."""
+        self.scheme, self.wanted = scheme, wanted
+        self._taken: set[bytes] = set()
+        self._folders: dict[str, str] = {}
+
+    def take(self, entries: Iterable[Entry]) -> None:
+        """Remember entries that were given their names before."""
+        for entry in entries:
+            self._taken.update(map(_same, self.scheme.taken_by(entry)))
+            parts = entry.name.split("/")[:-1]
+            for count in range(1, len(parts) + 1):
+                folder = "/".join(parts[:count])
+                self._folders.setdefault(_folded(folder), folder)
+
+    def give(self, entry: Entry) -> Entry:
+        """The entry with its final name."""
+        *folders, last = self.wanted(entry).split("/")
+        base, suffix = _halves(last) if entry.carried else (last, "")
+        room = _LONGEST - _ROOM - max(len(extension.encode()) for extension in (suffix, *self.scheme.extensions(entry)))
+        folder, safe = self._folder(folders), _safe(base, room, dots=not self.scheme.keyed)
+        named, digits = replace(entry, name="/".join([*folder, safe + suffix])), 8
+        while not self._taken.isdisjoint(wanted := set(map(_same, self.scheme.taken_by(named)))):
+            named = replace(entry, name="/".join([*folder, marked(safe, entry.key, digits, room) + suffix]))
+            digits += 8
+        self._taken |= wanted
+        return named
+
+    def _folder(self, folders: list[str]) -> list[str]:
+        """Each part made safe, and marked where it differs from another folder's name in case or form alone."""
+        done: list[str] = []
+        for folder in folders:
+            wanted = _safe(folder, _LONGEST - _ROOM, dots=PurePosixPath(folder).suffix.lower() not in _FILE_SUFFIXES)
+            path = "/".join([*done, wanted])
+            known = self._folders.setdefault(_folded(path), path)
+            done.append(wanted if known == path else marked(wanted, folder, 8, _LONGEST - _ROOM))
+        return done
+
+
+def _safe(name: str, room: int, *, dots: bool) -> str:
+    """One part of a path that any file system takes: no control characters, no backslash, not hidden, not too long."""
+    safe = _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", printable(name).replace("\\x", "%"))
+    safe = safe if dots and safe.strip(".") else safe.replace(".", "%2E")
+    safe = f"%2E{safe[1:]}" if safe.startswith(".") else safe or "_"
+    return safe if len(safe.encode()) <= room else marked(safe, name, 8, room)
+
+
+def _halves(name: str) -> tuple[str, str]:
+    """("notes", ".txt"); an ending too long to be a suffix is none."""
+    suffix = PurePosixPath(name).suffix
+    return (name, "") if len(suffix) > 16 else (name.removesuffix(suffix), suffix)
+
+
+def marked(name: str, key: str, digits: int, room: int) -> str:
+    """The name with so many digits of the key's hash behind it, cut to so many bytes."""
+    mark = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
+    return f"{name.encode()[: room - digits - 1].decode('utf-8', 'ignore')}~{mark}"
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _same(name: str) -> bytes:
+    """Equal for names that some file system takes for one."""
+    return hashlib.blake2b(_folded(name).encode("utf-8", "surrogatepass"), digest_size=12).digest()

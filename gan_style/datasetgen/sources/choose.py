@@ -1,0 +1,96 @@
+"""From what the user names to a source."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, Protocol
+
+from gan_style.datasetgen.entries import Entry
+from gan_style.datasetgen.sources.coco import CocoSource, find_tables
+from gan_style.datasetgen.sources.folder import FolderSource
+from gan_style.datasetgen.sources.tars import TarSource
+
+LAYOUTS = ("folder", "webdataset", "coco")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_MOST_ARCHIVES = 10_000_000
+
+
+class Source(Protocol):
+    """root: where places are; facts: what else the listing depends on; entries: all inputs, always in one order."""
+
+    @property
+    def root(self) -> Path: ...
+
+    def facts(self) -> Mapping[str, Any]: ...
+
+    def entries(self) -> Iterator[Entry]: ...
+
+
+def open_source(spec: str, layout: str, *, made: str, carry: Sequence[str]) -> Source:
+    """layout: one of LAYOUTS, or auto; made: the output's. ValueError, in the user's words, where there is nothing."""
+    path = Path(spec).expanduser()
+    layout = _guess(spec, path) if layout == "auto" else layout
+    if layout == "webdataset":
+        return _tars(spec, path)
+    if not path.is_dir():
+        raise ValueError(f"input={spec}: there is no such folder")
+    strays = made != "webdataset"
+    if layout == "folder":
+        return FolderSource(path, carry, strays)
+    tables = find_tables(path)
+    if not tables:
+        raise ValueError(f"input={spec}: a COCO folder has annotations/*.json or annotations.json; here is neither")
+    return CocoSource(path, carry, inline=made != "coco", strays=strays, paths=tables)
+
+
+def _guess(spec: str, path: Path) -> str:
+    if path.is_dir():
+        if find_tables(path):
+            return "coco"
+        return "webdataset" if any(path.glob("*.tar")) else "folder"
+    return "webdataset" if spec.endswith((".tar", "}")) else "folder"
+
+
+def _tars(spec: str, path: Path) -> TarSource:
+    if path.is_dir():
+        found = sorted(archive for archive in path.rglob("*.tar") if not archive.name.startswith("."))
+    else:
+        found = [Path(name) for name in expand(str(path))]
+    if not found:
+        raise ValueError(f"input={spec}: there is no .tar in this folder")
+    missing = [archive for archive in found if not archive.is_file()]
+    if missing:
+        raise ValueError(f"input={spec}: {len(missing)} of {len(found)} archives are not there, such as {missing[0]}")
+    root = path if path.is_dir() else _common(found)
+    return TarSource(root, [archive.relative_to(root).as_posix() for archive in found])
+
+
+def _common(paths: Sequence[Path]) -> Path:
+    root = paths[0].parent
+    while not all(path.is_relative_to(root) for path in paths):
+        root = root.parent
+    return root
+
+
+def expand(pattern: str) -> list[str]:
+    """ "a-{000..002}.tar" and "{x,y}.tar" to the names that they stand for, as a shell would."""
+    parts = _BRACES.split(pattern)
+    choices = [[part] if number % 2 == 0 else _choices(part) for number, part in enumerate(parts)]
+    count = 1
+    for choice in choices:
+        count *= len(choice)
+    if count > _MOST_ARCHIVES:
+        raise ValueError(f"input={pattern}: stands for {count} archives; up to {_MOST_ARCHIVES} are read")
+    return ["".join(chosen) for chosen in product(*choices)]
+
+
+def _choices(inside: str) -> list[str]:
+    match = re.fullmatch(r"(\d+)\.\.(\d+)", inside)
+    if match is None:
+        return inside.split(",")
+    first, last = int(match[1]), int(match[2])
+    if last - first > _MOST_ARCHIVES:
+        raise ValueError(f"input: {{{inside}}} stands for {last - first + 1} archives; up to {_MOST_ARCHIVES} are read")
+    width = max(len(match[1]), len(match[2])) if match[1].startswith("0") or match[2].startswith("0") else 0
+    return [f"{number:0{width}d}" for number in range(first, last + 1)]

@@ -1,0 +1,111 @@
+"""A folder tree of pictures, of any depth: the class is the folder that a picture lies in, below its split if any."""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gan_style.datasetgen.entries import PICTURE_SUFFIXES, Entry, Place, printable, split_of
+
+OTHER_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ico", ".tga", ".psd", ".ppm", ".pgm", ".exr")
+_LONGEST_EXTENSION = 50  # letters
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """root: the folder; carry: patterns of pictures, such as masks, that are copied and never stylized; strays:
+    whether files that belong to no picture have a place in the output.
+
+    Hidden files and folders are passed over. Files that are no pictures belong to the picture beside them whose name
+    they share up to a dot (1.jpg: 1.txt, 1.mask.png); all others are carried over as they are.
+    """
+
+    root: Path
+    carry: Sequence[str] = ()
+    strays: bool = True
+
+    def facts(self) -> Mapping[str, Any]:
+        """What else the listing depends on."""
+        return {}
+
+    def entries(self) -> Iterator[Entry]:
+        """All inputs, sorted by the parts of their paths."""
+        yield from self._folder("", frozenset())
+
+    def _folder(self, path: str, above: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+        here = os.stat(self.root / path)
+        if (here.st_dev, here.st_ino) in above:
+            yield Entry(path, path, problem=("link loop", "this folder links to one that it lies in"))
+            return
+        with os.scandir(self.root / path) as found:
+            items = sorted((item for item in found if not item.name.startswith(".")), key=lambda item: item.name)
+        files = {item.name: item for item in items if not item.is_dir()}
+        beside = self._sidecars(path, list(files))
+        for item in items:
+            full = f"{path}/{item.name}" if path else item.name
+            if item.name not in files:
+                yield from self._folder(full, above | {(here.st_dev, here.st_ino)})
+            elif item.name not in {name for names in beside.values() for name in names.values()}:
+                yield self._file(full, item, {ext: files[name] for ext, name in beside.get(item.name, {}).items()})
+
+    def _sidecars(self, path: str, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """{picture: {extension: file}} of one folder; a file belongs to the picture of the longest fitting stem."""
+        pictures: dict[str, str] = {}
+        for name in names:
+            if self._is_picture(f"{path}/{name}"):
+                pictures.setdefault(PurePosixPath(name).stem, name)
+        found: dict[str, dict[str, str]] = {}
+        for name in names:
+            if self._is_picture(f"{path}/{name}") or PurePosixPath(name).suffix.lower() in OTHER_SUFFIXES:
+                continue
+            stems = [name[:at] for at, letter in enumerate(name) if letter == "." and name[:at] in pictures]
+            if stems and len(name) - len(stems[-1]) <= _LONGEST_EXTENSION:
+                found.setdefault(pictures[stems[-1]], {})[name[len(stems[-1]) + 1 :]] = name
+        return found
+
+    def _is_picture(self, path: str) -> bool:
+        return path.lower().endswith(PICTURE_SUFFIXES) and not self._is_carried(path)
+
+    def _is_carried(self, path: str) -> bool:
+        return any(fnmatch(f"/{path.lstrip('/')}", f"*/{pattern}") for pattern in self.carry)
+
+    def _file(self, path: str, item: "os.DirEntry[str]", beside: Mapping[str, "os.DirEntry[str]"]) -> Entry:
+        folder, suffix = PurePosixPath(path).parent, PurePosixPath(path).suffix
+        split, label = split_and_label(folder.parts)
+        entry, carried = Entry(path, path, split=split), not self._is_picture(path)
+        size, problem = _size(item)
+        if problem is None and suffix.lower() in OTHER_SUFFIXES and not self._is_carried(path):
+            problem = ("unsupported kind", f"{suffix} pictures are not read")
+        if problem is None and carried and not self.strays:
+            problem = ("no home", "it belongs to no picture")
+        places = {}
+        for extension, other in beside.items():
+            size_beside, trouble = _size(other)
+            problem = problem or (trouble and (trouble[0], f"its .{extension}: {trouble[1]}"))
+            places[extension] = Place(str(folder / other.name), size_beside)
+        if problem is not None:
+            return replace(entry, problem=problem)
+        if carried:
+            return replace(entry, picture=Place(path, size), carried=True)
+        stem = str(folder / PurePosixPath(path).stem)
+        return replace(entry, name=stem, picture=Place(path, size), label=label, sidecars=places)
+
+
+def split_and_label(parts: Sequence[str]) -> tuple[str | None, str | None]:
+    """("train", "cats") of ("train", "cats"); deeper folders below a class are a part of its name: "cats/black"."""
+    split = split_of(parts[0]) if parts else None
+    rest = parts[1:] if split is not None else parts
+    return split, printable("/".join(rest)) or None
+
+
+def _size(item: "os.DirEntry[str]") -> tuple[int, tuple[str, str] | None]:
+    try:
+        found = item.stat()
+    except OSError as error:
+        return 0, ("missing", f"{error.strerror}: a link that leads nowhere?")
+    if not stat.S_ISREG(found.st_mode):
+        return 0, ("not a regular file", "a pipe, a socket or a device")
+    return found.st_size, None

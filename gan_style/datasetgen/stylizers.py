@@ -1,0 +1,41 @@
+"""What turns content into results. A generator without a strength of its own gets one by blending pixels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Stylizer(Protocol):
+    """name: for the manifest; sha256: of the file that it comes from."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    def __call__(self, content: Tensor) -> Callable[[Tensor], Tensor]:
+        """(N, 3, H, W) in [-1, 1] to a function of strengths (N,) in [0, 1] that gives results of the same shape."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A generator of one style; what it makes is blended with its content, as choices.BLEND says."""
+
+    name: str
+    sha256: str
+    generator: nn.Module
+    precision: torch.dtype
+
+    def __call__(self, content: Tensor) -> Callable[[Tensor], Tensor]:
+        with torch.autocast(content.device.type, self.precision, enabled=self.precision != torch.float32):
+            made = self.generator(content.contiguous(memory_format=torch.channels_last)).float()
+
+        def at(strengths: Tensor) -> Tensor:
+            share = strengths.to(content).view(-1, 1, 1, 1)
+            return made * share + content * (1.0 - share)
+
+        return at

@@ -1,0 +1,516 @@
+"""gan-style make-dataset and verify-dataset, from the command line to the dataset and back."""
+
+import json
+import os
+import random
+import shutil
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+
+from gan_style.commands import make_dataset, verify_dataset
+from gan_style.config import CONFIG_PATH, plain
+from gan_style.datasetgen.manifest import read_manifest
+from gan_style.images import decode, to_float
+from gan_style.inference.load import load_generator
+from gan_style.models.generator import ResnetGenerator
+from gan_style.schema_dataset import check_make_dataset
+from gan_style.training.loop import save_generator
+
+
+@pytest.fixture(scope="session")
+def generators(tmp_path_factory) -> list[Path]:
+    """Two small random generators."""
+    folder = tmp_path_factory.mktemp("generators")
+    for seed in range(2):
+        torch.manual_seed(seed)
+        path = folder / f"style{seed}.safetensors"
+        save_generator(path, ResnetGenerator(width=2, blocks=1), step=1, objective={})
+    return [folder / f"style{seed}.safetensors" for seed in range(2)]
+
+
+@dataclass
+class Outcome:
+    status: int
+    out: str
+    err: str
+    rows: list = field(default_factory=list)
+    data: Path = Path()
+
+
+def picture(path: Path, size: tuple[int, int], seed: int = 0, **options) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize(size).save(path, **options)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three classes in two splits, with sizes that do and do not repeat, captions, and a mask."""
+    for number in range(12):
+        split, label = "train" if number % 4 else "val", f"class {number % 3}"
+        size = (24, 17) if number % 2 else (20 + number, 31)
+        picture(tmp_path / "in" / split / label / f"{number:02d}.png", size, number)
+    (tmp_path / "in" / "train" / "class 1" / "01.txt").write_text("a caption")
+    picture(tmp_path / "in" / "train" / "class 1" / "01.mask.png", (24, 17))
+    return tmp_path / "in"
+
+
+@pytest.fixture(scope="session")
+def settings(generators) -> DictConfig:
+    """Composed once: that takes longer than a small dataset."""
+    with initialize_config_dir(str(CONFIG_PATH), version_base="1.3"):
+        cfg = compose("make_dataset", [f"checkpoint={generators[0]}", "input=?", "output=?", "runtime.device=cpu"])
+    return OmegaConf.merge(cfg, {"shard_size": 5, "manifest": "jsonl"})
+
+
+@pytest.fixture
+def make(settings, photos, tmp_path, capsys):
+    """make("out", "name=value", ...): the outcome, with the rows of the manifest in .rows and the folder in .data."""
+
+    def call(output: str, *options: str, **changed):
+        given = {"input": str(photos), "output": str(tmp_path / output)} | changed
+        cfg = OmegaConf.merge(settings, given, OmegaConf.from_dotlist(list(options)))
+        outcome = ended(capsys, lambda: check_make_dataset(cfg) or make_dataset.make(plain(cfg)))
+        outcome.rows = list(read_manifest(tmp_path / output))
+        outcome.data = tmp_path / output / "data"
+        return outcome
+
+    return call
+
+
+@pytest.fixture
+def verify(tmp_path, capsys):
+    def call(output: str, given: Path | None = None, *, repair: bool = False):
+        source = str(given) if given else None
+        return ended(capsys, lambda: verify_dataset.verify(str(tmp_path / output), source, repairing=repair))
+
+    return call
+
+
+def ended(capsys, run) -> Outcome:
+    """What a command's main would make of it."""
+    try:
+        status, refusal = run(), ""
+    except (ValueError, OSError) as error:
+        status, refusal = 2, str(error)
+    captured = capsys.readouterr()
+    return Outcome(status, captured.out, captured.err + refusal)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_folder_keeps_its_tree_sizes_captions_and_masks(make, verify, photos):
+    outcome = make("out")
+    assert outcome.status == 0, outcome.err
+    before, after = tree(photos), tree(outcome.data)
+    assert before.keys() == after.keys()
+    carried = {name for name in before if name.endswith((".txt", ".mask.png"))}
+    assert len(carried) == 2 and all(before[name] == after[name] for name in carried)
+    for name in before.keys() - carried:
+        assert before[name] != after[name]
+        with Image.open(photos / name) as old, Image.open(outcome.data / name) as new:
+            assert old.size == new.size
+    assert {row["label"] for row in outcome.rows} == {"class 0", "class 1", "class 2"}
+    assert {row["split"] for row in outcome.rows} == {"train", "val"}
+    assert verify("out", photos).status == 0
+
+
+def test_a_result_is_what_the_generator_makes_of_the_picture(make, generators, photos):
+    outcome = make("out", "strength=0.25", "gate.structure_min=-5")
+    name = "train/class 1/01.png"
+    content = to_float(decode(photos / name)[None])
+    with torch.inference_mode():
+        made = load_generator(generators[0], torch.device("cpu"))(content)
+    wanted = made * 0.25 + content * 0.75
+    difference = to_float(decode(outcome.data / name)[None]) - wanted
+    assert difference.abs().max() <= 1.01 / 255
+
+
+def test_the_summary_counts_and_names(make, photos, tmp_path):
+    (photos / "train" / "class 0" / "bad.jpg").write_text("no picture")
+    outcome = make("out")
+    assert outcome.status == 3 and "bad.jpg" in outcome.err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["statuses"] == {"failed": 1, "ok": 12} and summary["kinds"] == {"not a picture": 1}
+    assert summary["failures"][0]["key"] == "train/class 0/bad.jpg"
+    assert summary["settings"]["seed"] == 0 and summary["this_job"]["pictures_per_second"] > 0
+    assert make("out", "max_failures=1").status == 0
+
+
+def test_results_depend_neither_on_processes_nor_on_restarts_nor_on_the_order(make, photos, tmp_path):
+    options = ("copies=2", "strength=[0.3,1]", "keep_fraction=0.2", "shard_size=4")
+    one = make("one", *options)
+    two = make("two", *options, "runtime.devices=2")
+    assert one.status == two.status == 0, one.err + two.err
+    assert tree(one.data) == tree(two.data) and one.rows == two.rows
+    for index in (2, 0, 1):
+        three = make("three", *options, f"shard_index={index}", "shard_count=3")
+        assert three.status == 0
+    assert tree(one.data) == tree(three.data) and one.rows == three.rows
+    lost = tmp_path / "two" / ".gan_style" / "records" / "000001.json"
+    lost.unlink()
+    again = make("two", *options, "runtime.devices=1", "runtime.io_threads=1")
+    assert tree(one.data) == tree(again.data) and one.rows == again.rows
+
+
+def test_choices_follow_weights_bounds_and_shares(make, generators, photos):
+    checkpoints = [str(path) for path in generators]
+    options = ("copies=20", "weights=[3,1]", "strength=[0.5,0.75]", "keep_fraction=0.25")
+    rows = make("out", *options, checkpoint=checkpoints).rows
+    assert len(rows) == 12 * 20
+    kept = [row for row in rows if row["style"] is None]
+    styles = [row["style"] for row in rows if row["style"] is not None]
+    assert 0.15 < len(kept) / len(rows) < 0.35
+    assert 0.6 < styles.count("style0") / len(styles) < 0.9 and "style1" in styles
+    strengths = [row["strength"] for row in rows if row["style"] is not None]
+    assert 0.5 <= min(strengths) < 0.53 and 0.72 < max(strengths) <= 0.75
+    assert len({row["output"] for row in rows}) == len(rows)
+    other = make("other", *options, "seed=1", checkpoint=checkpoints).rows
+    assert [row["style"] for row in rows] != [row["style"] for row in other]
+
+
+def test_kept_pictures_keep_their_pixels(make, photos):
+    outcome = make("out", "keep_fraction=1")
+    name = "val/class 0/00.png"
+    assert torch.equal(decode(outcome.data / name), decode(photos / name))
+
+
+@pytest.mark.parametrize("format_", ["jpg", "png", "webp"])
+def test_formats(make, format_):
+    outcome = make("out", f"format={format_}", "lossless=true")
+    assert {Path(row["output"]).suffix for row in outcome.rows} == {f".{format_}"}
+    names = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
+    assert {Image.open(outcome.data / row["output"]).format for row in outcome.rows} == {names[format_]}
+
+
+def test_a_short_side(make, photos):
+    (photos / "train" / "class 1" / "01.mask.png").unlink()
+    outcome = make("out", "size=16")
+    assert {min(Image.open(outcome.data / row["output"]).size) for row in outcome.rows} == {16}
+
+
+def test_a_short_side_that_a_mask_would_not_fit_is_a_failure(make):
+    outcome = make("out", "size=16")
+    assert [row["key"] for row in outcome.rows if row["kind"] == "labels"] == ["train/class 1/01.png"]
+
+
+def test_copies_get_names_and_sidecars_of_their_own(make):
+    files = tree(make("out", "copies=2").data)
+    assert files["train/class 1/01~1.txt"] == files["train/class 1/01~2.txt"] == b"a caption"
+    assert "train/class 1/01~2.mask.png" in files and "train/class 1/01.png" not in files
+
+
+class TestTheGate:
+    def test_low_scores_are_drawn_again_with_lower_strength_and_then_left_out(self, make):
+        free = {row["key"]: row for row in make("free").rows}
+        scores = sorted(row["structure"] for row in free.values())
+        least = (scores[0] + scores[-1]) / 2
+        rows = make("out", f"gate.structure_min={least}", "gate.tries=1").rows
+        assert {row["strength"] for row in rows} == {1.0, 0.5}
+        for row in rows:
+            assert (row["tries"] == 2) == (free[row["key"]]["structure"] < least)
+            assert (row["status"] == "ok") == (row["structure"] >= least)
+
+    def test_what_never_passes_is_left_out_and_said_so(self, make):
+        outcome = make("out", "gate.structure_min=1.1", "gate.tries=2")
+        assert outcome.status == 0
+        assert {(row["status"], row["kind"], row["strength"]) for row in outcome.rows} == {("skipped", "gate", 0.25)}
+        assert not list(outcome.data.rglob("*.png"))
+
+
+CHANGES = {
+    "seed": ("seed=1",),
+    "strength": ("strength=0.5",),
+    "copies": ("copies=2",),
+    "format": ("format=webp",),
+    "batch": ("batch=3",),
+    "shard_size": ("shard_size=6",),
+    "gate.structure_min": ("gate.structure_min=0.1",),
+    "output_layout": ("output_layout=webdataset",),
+    "threads_per_worker": ("threads_per_worker=2",),
+}
+
+
+class TestWhatWasBegun:
+    @pytest.mark.parametrize("field", CHANGES)
+    def test_other_settings_are_refused_and_the_field_is_named(self, make, field):
+        make("out")
+        outcome = make("out", *CHANGES[field])
+        assert outcome.status == 2 and f"{field}=" in outcome.err and "was begun with" in outcome.err
+
+    def test_other_weights_are_refused(self, make, generators, tmp_path):
+        make("out")
+        outcome = make("out", checkpoint=str(generators[1]))
+        assert outcome.status == 2 and "checkpoint=" in outcome.err
+        shutil.copy(generators[0], tmp_path / "elsewhere.safetensors")
+        assert make("out", checkpoint=str(tmp_path / "elsewhere.safetensors")).status == 0
+
+    @pytest.mark.parametrize("how", ["new", "gone", "changed"])
+    def test_other_inputs_are_refused_and_one_is_named(self, make, photos, how):
+        make("out")
+        path = photos / "val" / "class 0" / "00.png"
+        if how == "new":
+            picture(photos / "val" / "class 0" / "another.png", (9, 9))
+        elif how == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes() + b"more")
+        outcome = make("out")
+        assert outcome.status == 2 and f"1 {how} (val/class 0/" in outcome.err
+
+    def test_new_inputs_can_be_appended(self, make, verify, photos, tmp_path):
+        before = tree(make("out").data)
+        picture(photos / "train" / "new class" / "a.png", (9, 12))
+        picture(photos / "train" / "class 1" / "A.png", (9, 12))
+        outcome = make("out", "extend=true")
+        assert outcome.status == 0 and len(outcome.rows) == 14
+        after = tree(outcome.data)
+        assert before.items() <= after.items() and len(after) == len(before) + 2
+        assert make("out").status == 0, "from now on these are the inputs"
+        assert verify("out", photos).status == 0
+        whole = make("whole")
+        assert tree(whole.data) == after
+
+    def test_a_changed_input_is_not_appended(self, make, photos):
+        make("out")
+        (photos / "val" / "class 0" / "00.png").write_bytes(b"")
+        outcome = make("out", "extend=true")
+        assert outcome.status == 2 and "only new ones can be appended" in outcome.err
+
+    def test_failures_alone_are_done_again(self, make, photos, tmp_path):
+        path = photos / "train" / "class 1" / "01.png"
+        good = path.read_bytes()
+        path.write_bytes(b"\0" * len(good))
+        first = make("out")
+        assert first.status == 3
+        times = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / ".gan_style" / "records").iterdir()}
+        path.write_bytes(good)
+        assert make("out").status == 3, "not unless asked"
+        second = make("out", "retry_failed=true")
+        assert second.status == 0, second.err
+        assert [row["status"] for row in second.rows] == ["ok"] * 12
+        assert sum(p.stat().st_mtime_ns != t for p, t in times.items()) == 1
+        unchanged = [row for row in first.rows if row["status"] == "ok"]
+        assert all(row in second.rows for row in unchanged)
+
+    def test_a_folder_with_other_files_is_refused(self, make, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "mine.txt").write_text("mine")
+        outcome = make("out")
+        assert outcome.status == 2 and "not make-dataset's" in outcome.err
+        assert tree(tmp_path / "out") == {"mine.txt": b"mine"}
+
+
+BAD = {
+    "strength=2": "strength=2",
+    "strength=[1,0.5]": "strength=[1",
+    "size=0": "size=0",
+    "size=big": "size=big",
+    "copies=0": "copies=0",
+    "format=gif": "format=gif",
+    "engine=spark": "engine=spark",
+    "shard_index=1": "shard_index=1",
+    "weights=[1,2]": "weights=[1.0, 2.0]",
+    "keep_fraction=1.5": "keep_fraction=1.5",
+    "input=nowhere": "there is no such folder",
+    "input='x-{0..2}.tar'": "3 of 3 archives are not there",
+    "input_layout=coco": "annotations",
+    "gate.structure_min=0.5 score=none": "gate.structure_min",
+    "extend=true retry_failed=true": "one after the other",
+}
+
+
+@pytest.mark.parametrize("options", BAD)
+def test_bad_options_are_named_and_nothing_is_written(make, options, tmp_path):
+    outcome = make("out", *options.split())
+    assert outcome.status == 2 and BAD[options] in outcome.err
+    assert not (tmp_path / "out" / "data").exists()
+
+
+def test_an_output_inside_the_input_is_refused(make, photos):
+    outcome = make("in/out")
+    assert outcome.status == 2 and "inside" in outcome.err and not (photos / "out").exists()
+
+
+class TestOutOfMemory:
+    def test_a_batch_is_halved(self, make, monkeypatch):
+        plain = ResnetGenerator.forward
+
+        def forward(self, images):
+            if len(images) > 2:
+                raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...")
+            return plain(self, images)
+
+        wanted = make("wanted")
+        monkeypatch.setattr(ResnetGenerator, "forward", forward)
+        outcome = make("out")
+        assert outcome.status == 0 and [r["status"] for r in outcome.rows] == ["ok"] * 12
+        assert tree(outcome.data).keys() == tree(wanted.data).keys()
+
+    def test_a_single_picture_that_does_not_fit_is_a_failure_and_the_others_are_made(self, make, monkeypatch):
+        plain = ResnetGenerator.forward
+
+        def forward(self, images):
+            if images.shape[-2:] == (17, 24):
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+            return plain(self, images)
+
+        monkeypatch.setattr(ResnetGenerator, "forward", forward)
+        outcome = make("out")
+        assert outcome.status == 3
+        assert {row["status"] for row in outcome.rows if row["kind"] == "out of memory"} == {"failed"}
+        assert sum(row["status"] == "ok" for row in outcome.rows) == 6
+
+    def test_any_other_error_of_the_network_is_no_failed_row(self, make, monkeypatch):
+        def forward(self, images):
+            raise RuntimeError("a mistake in the code")
+
+        monkeypatch.setattr(ResnetGenerator, "forward", forward)
+        with pytest.raises(RuntimeError, match="a mistake"):
+            make("out")
+
+
+def test_numbers_that_are_not_finite_are_a_failure(make, monkeypatch):
+    plain = ResnetGenerator.forward
+    monkeypatch.setattr(ResnetGenerator, "forward", lambda self, images: plain(self, images) * float("nan"))
+    outcome = make("out")
+    assert outcome.status == 3 and {row["kind"] for row in outcome.rows} == {"not finite"}
+
+
+STATES = {
+    "planning": (make_dataset, "write_plan"),
+    "deciding": (make_dataset, "run_here"),
+    "forward": (ResnetGenerator, "forward"),
+    "writing": (make_dataset.Records, "commit"),
+    "merging": (make_dataset.Merge, "_jsonl"),
+}
+
+
+class TestSignals:
+    """SIGTERM while the command is in each of its states: status 75, and the same command goes on to the same bytes."""
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    @pytest.mark.parametrize("state", STATES)
+    def test_stopped_and_gone_on(self, make, monkeypatch, state, number):
+        place, name = STATES[state]
+        plain, sent = getattr(place, name), []
+
+        def signalled(*arguments, **more):
+            if not sent:
+                sent.append(os.kill(os.getpid(), number))
+            return plain(*arguments, **more)
+
+        wanted = make("wanted")
+        monkeypatch.setattr(place, name, signalled)
+        outcome = make("out")
+        assert outcome.status == 75 and "the same command goes on" in outcome.err
+        assert not list(outcome.data.rglob("*.part"))
+        again = make("out")
+        assert again.status == 0 and again.rows == wanted.rows and tree(again.data) == tree(wanted.data)
+
+
+class TestTrouble:
+    """The disk, not the pictures."""
+
+    @pytest.mark.parametrize("call", ["open", "fsync", "replace"])
+    def test_a_full_disk_ends_the_job_and_spoils_nothing(self, make, monkeypatch, call):
+        from gan_style import files
+
+        wanted = tree(make("wanted").data)
+        plain, calls = getattr(os, call) if call != "open" else files.Together.open, []
+
+        def full(*arguments):
+            calls.append(arguments)
+            if "data" in str(arguments[-1]) and len(calls) > 12:
+                raise OSError(28, "No space left on device")
+            return plain(*arguments)
+
+        def full_sync(descriptor):
+            calls.append(descriptor)
+            if len(calls) > 12:
+                raise OSError(28, "No space left on device")
+            return plain(descriptor)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                *((files.Together, "open") if call == "open" else (os, call)), full_sync if call == "fsync" else full
+            )
+            outcome = make("out")
+        assert outcome.status == 2 and "No space left" in outcome.err
+        assert tree(outcome.data).items() <= wanted.items()
+        assert make("out").status == 0 and tree(outcome.data) == wanted
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+    def test_a_folder_that_cannot_be_written_to(self, make, tmp_path):
+        (tmp_path / "out").mkdir(mode=0o500)
+        assert make("out").status == 2
+
+
+class TestVerify:
+    def test_every_flipped_cut_or_missing_file_is_found_and_only_its_shard_done_again(self, make, verify, tmp_path):
+        layouts = {"folder": "out", "webdataset": "tars"}
+        rng = random.Random(0)
+        for layout, output in layouts.items():
+            wanted = tree(make(output, f"output_layout={layout}", "shard_size=2").data)
+            everything = [p for p in (tmp_path / output).rglob("*") if p.is_file() and self.vouched_for(p)]
+            for path in rng.sample(everything, 10):
+                good = path.read_bytes()
+                how = rng.choice(["flip", "cut", "remove"])
+                place = rng.randrange(len(good))
+                flipped = good[:place] + bytes([good[place] ^ 1 << rng.randrange(8)]) + good[place + 1 :]
+                path.write_bytes({"flip": flipped, "cut": good[:place], "remove": b""}[how])
+                if how == "remove":
+                    path.unlink()
+                outcome = verify(output, repair=True)
+                assert outcome.status == 1 and "1 shards are marked" in outcome.out, (path, how, outcome.out)
+                assert make(output, f"output_layout={layout}", "shard_size=2").status == 0
+                assert tree(tmp_path / output / "data") == wanted
+            assert verify(output).status == 0
+
+    @staticmethod
+    def vouched_for(path: Path) -> bool:
+        return path.parent.name in ("records", "rows") or ("data" in path.parts and path.name != "classes.txt")
+
+    def test_files_and_rows_that_do_not_belong_there_are_found(self, make, verify, tmp_path):
+        make("out")
+        (tmp_path / "out" / "data" / "stranger.png").write_bytes(b"")
+        manifest = tmp_path / "out" / "manifest.jsonl"
+        manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
+        outcome = verify("out")
+        assert outcome.status == 1 and "stranger.png" in outcome.out and "the manifest" in outcome.out
+
+    def test_a_changed_source_or_caption_is_found(self, make, verify, photos):
+        make("out")
+        caption = photos / "train" / "class 1" / "01.txt"
+        caption.write_text("another!!"[: len("a caption")])
+        outcome = verify("out", photos)
+        assert outcome.status == 1 and "01.txt" in outcome.out
+
+    def test_what_is_no_dataset_is_refused(self, verify, photos):
+        assert verify("in").status == 2
+
+
+def test_parquet_holds_the_same_rows(make):
+    pytest.importorskip("pyarrow")
+    rows = make("out").rows
+    assert make("out", manifest="parquet").rows == rows
+    assert make("out").rows == rows
+
+
+def test_from_the_command_line(gan_style, generators, photos, tmp_path):
+    options = (f"checkpoint={generators[0]}", f"input={photos}", f"output={tmp_path / 'out'}", "runtime.device=cpu")
+    assert gan_style("make_dataset", *options).status == 0
+    assert gan_style("verify_dataset", f"output={tmp_path / 'out'}", f"input={photos}").status == 0
+    refused = gan_style("make_dataset", *options, "seed=1")
+    assert refused.status == 2 and refused.err.startswith("gan-style make-dataset: seed=1, but")
+    assert "did you mean copies?" in gan_style("make_dataset", *options, "copys=2").err

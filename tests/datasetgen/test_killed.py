@@ -1,0 +1,110 @@
+"""Killed at any moment, a dataset loses nothing, doubles nothing, and never shows a part of a file."""
+
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torchless
+
+LAYOUTS = ("folder", "webdataset")
+POINTS = {  # what the process was doing when it died
+    "writing the plan's lines": ("write", "/.gan_style/", 1, "in"),
+    "writing the plan": ("write", "/.gan_style/", 2, "in"),
+    "before the plan's lines are in place": ("replace", "plan-000", 1, "before"),
+    "before the plan is in place": ("replace", "plan.json", 1, "before"),
+    "after the plan is in place": ("replace", "plan.json", 1, "after"),
+    "writing a result": ("write", "/data/", 2, "in"),
+    "before a result is synced": ("fsync", "/data/", 3, "before"),
+    "after a result is synced": ("fsync", "/data/", 4, "after"),
+    "before a result is in place": ("replace", "/data/", 2, "before"),
+    "after a result is in place": ("replace", "/data/", 2, "after"),
+    "writing rows": ("write", "/rows/", 2, "in"),
+    "before rows are in place": ("replace", "/rows/", 2, "before"),
+    "after rows are in place": ("replace", "/rows/", 2, "after"),
+    "writing a record": ("write", "/records/", 2, "in"),
+    "before a record is synced": ("fsync", "/records/", 2, "before"),
+    "before a record is in place": ("replace", "/records/", 2, "before"),
+    "after a record is in place": ("replace", "/records/", 2, "after"),
+    "before a lease ends": ("unlink", "/leases/", 2, "before"),
+    "after a lease ended": ("unlink", "/leases/", 2, "after"),
+    "writing the manifest": ("write", "/out/.", 9, "in"),
+    "before the manifest is in place": ("replace", "manifest", 1, "before"),
+}
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, rng = tmp_path_factory.mktemp("source"), random.Random(0)
+    for label in ("cats", "dogs"):
+        (folder / label).mkdir()
+        for number in range(6):
+            (folder / label / f"{number}.jpg").write_bytes(rng.randbytes(rng.randint(1, 3000)))
+            (folder / label / f"{number}.txt").write_text(f"a caption for {number}")
+    return folder
+
+
+@pytest.fixture(scope="session", params=LAYOUTS)
+def undisturbed(request, source, tmp_path_factory) -> tuple[str, dict[str, bytes]]:
+    output = tmp_path_factory.mktemp("undisturbed") / "out"
+    torchless.make(str(source), output, request.param)
+    return request.param, tree(output)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Everything below a folder but locks."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def visible(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Without temporary files, wherever they are."""
+    return {name: data for name, data in files.items() if not name.rpartition("/")[2].startswith(".")}
+
+
+def run(source: Path, output: Path, layout: str, *trap: object) -> int:
+    program = [sys.executable, torchless.__file__, source, output, layout, 4, *trap]
+    return subprocess.run([str(part) for part in program], timeout=60, check=False).returncode
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_a_named_point(source, undisturbed, tmp_path, point):
+    layout, wanted = undisturbed
+    trap = POINTS[point]
+    if layout == "webdataset" and "/data/" in trap[1]:
+        trap = (trap[0], trap[1], min(2, trap[2]), trap[3])  # there are fewer files
+    output = tmp_path / "out"
+    assert run(source, output, layout, *trap) == -signal.SIGKILL
+    left = visible(tree(output))
+    assert left.items() <= wanted.items(), "whatever has its final name is whole"
+    done = {path: path.stat().st_mtime_ns for path in output.glob(".gan_style/records/[0-9]*")}
+    torchless.make(str(source), output, layout)
+    assert tree(output) == wanted
+    assert done == {path: path.stat().st_mtime_ns for path in done}, "what was done is not done again"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_again_and_again(source, undisturbed, tmp_path, seed):
+    layout, wanted = undisturbed
+    rng, kills = random.Random(seed), 0
+    while kills < 8:
+        call = rng.choice(["replace", "fsync", "unlink"])
+        if (
+            run(source, tmp_path / "out", layout, call, "/out/", rng.randint(1, 12), rng.choice(["before", "after"]))
+            == 0
+        ):
+            break
+        kills += 1
+        assert visible(tree(tmp_path / "out")).items() <= wanted.items()
+    torchless.make(str(source), tmp_path / "out", layout)
+    assert kills > 0 and tree(tmp_path / "out") == wanted
+
+
+def test_two_jobs_on_one_output(source, undisturbed, tmp_path):
+    layout, wanted = undisturbed
+    program = [sys.executable, torchless.__file__, source, tmp_path / "out", layout, 4]
+    jobs = [subprocess.Popen([str(part) for part in program]) for _ in range(2)]
+    assert [job.wait(timeout=60) for job in jobs] == [0, 0]
+    assert tree(tmp_path / "out") == wanted

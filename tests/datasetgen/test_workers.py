@@ -1,0 +1,145 @@
+"""How many processes work, and which of them die, changes nothing of what they make."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torchless
+from test_killed import tree
+
+from gan_style.datasetgen.engines.local import Stop, run_here, run_processes
+from gan_style.datasetgen.plan import Plan
+from gan_style.datasetgen.records import Records
+from gan_style.datasetgen.worker import Done
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    for number in range(40):
+        (tmp_path / "in" / f"class {number % 3}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / f"class {number % 3}" / f"{number:03d}.jpg").write_bytes(bytes([number]) * 500)
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize("layout", ["folder", "webdataset"])
+def test_the_number_of_processes_changes_no_byte(source, tmp_path, layout):
+    trees = []
+    for workers in (1, 2, 4):
+        torchless.make(str(source), tmp_path / str(workers), layout, shard_size=3, workers=workers)
+        trees.append(tree(tmp_path / str(workers)))
+    assert trees[0] == trees[1] == trees[2] and len(trees[0]) > 14
+
+
+class OneDies(torchless.Making):
+    """The worker of process 0 is killed in its second shard; the other begins only then."""
+
+    def __call__(self, number: int = 0):
+        worker = super().__call__(number)
+        plain, died, seen = worker.make, worker.records.state / "died", []
+
+        def make(entries):
+            seen.append(entries)
+            if number == 0 and len(seen) == 2:
+                died.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            while number == 1 and not died.exists():
+                time.sleep(0.02)
+            return plain(entries)
+
+        worker.make = make
+        return worker
+
+
+class OneFails(torchless.Making):
+    """The worker of process 0 cannot write."""
+
+    def __call__(self, number: int = 0):
+        if number == 0:
+            raise OSError(28, "No space left on device")
+        return super().__call__(number)
+
+
+def in_processes(making, plan: Plan, count: int = 2) -> bool:
+    return run_processes(making, plan.shards, count=count, retry=(), stop=Stop(75), report=lambda shard: None)
+
+
+def test_a_killed_process_leaves_its_work_to_the_other(source, tmp_path, capfd):
+    plan, root = torchless.make_plan(str(source), tmp_path / "out", shard_size=3)
+    assert in_processes(OneDies(tmp_path / "out", plan, root), plan)
+    assert "SIGKILL" in capfd.readouterr().err
+    assert Records(tmp_path / "out", plan).left(plan.shards) == []
+    assert not list((tmp_path / "out").rglob("*.part"))
+    torchless.make(str(source), tmp_path / "whole", shard_size=3)
+    (tmp_path / "out" / ".gan_style" / "died").unlink()
+    assert tree(tmp_path / "out").items() <= tree(tmp_path / "whole").items()
+
+
+def test_a_failing_process_leaves_its_work_to_the_other_and_is_named(source, tmp_path, capfd):
+    plan, root = torchless.make_plan(str(source), tmp_path / "out", shard_size=3)
+    assert in_processes(OneFails(tmp_path / "out", plan, root), plan)
+    assert "No space left" in capfd.readouterr().err
+
+
+def test_when_all_fail_the_reason_is_raised(source, tmp_path):
+    plan, root = torchless.make_plan(str(source), tmp_path / "out", shard_size=3)
+    with pytest.raises(OSError, match="No space left"):
+        in_processes(OneFails(tmp_path / "out", plan, root), plan, count=1)
+
+
+def test_a_shard_that_a_living_process_has_is_passed_over(source, tmp_path):
+    plan, root = torchless.make_plan(str(source), tmp_path / "out", shard_size=3)
+    worker = torchless.make_worker(tmp_path / "out", plan, root)
+    with worker.records.lease(plan.shards[0]) as lease:
+        assert lease is not None
+        assert worker.process(plan.shards[0]) is Done.BUSY
+        assert worker.process(plan.shards[1]) is Done.NOW
+    assert worker.process(plan.shards[0]) is Done.NOW
+    assert worker.process(plan.shards[0]) is Done.ALREADY
+
+
+def test_a_stop_ends_after_the_shard_in_flight(source, tmp_path):
+    plan, root = torchless.make_plan(str(source), tmp_path / "out", shard_size=3)
+    stop, done = Stop(75), []
+
+    def report(shard):
+        done.append(shard)
+        stop.asked = len(done) == 2
+
+    making = torchless.Making(tmp_path / "out", plan, root)
+    assert not run_here(making, plan.shards, retry=(), stop=stop, report=report)
+    assert len(Records(tmp_path / "out", plan).left(plan.shards)) == len(plan.shards) - 2
+
+
+SIGNALS = """
+import os, signal, sys, time
+from gan_style.datasetgen.engines.local import Stop
+stop = Stop(75)
+with stop.watching():
+    for _ in range(int(sys.argv[1])):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.asked
+    time.sleep(0.1)
+sys.exit(9)
+"""
+
+
+@pytest.mark.parametrize(("count", "status"), [(1, 9), (2, 75)])
+def test_the_first_signal_sets_a_flag_the_second_ends_at_once(count, status):
+    assert subprocess.run([sys.executable, "-c", SIGNALS, str(count)], timeout=60, check=False).returncode == status
+
+
+def test_a_signal_to_the_whole_group_ends_all_after_their_shards(source, tmp_path):
+    """As a scheduler or Ctrl-C sends it."""
+    program = [sys.executable, torchless.__file__, source, tmp_path / "out", "folder", 1, 2, 0.1]
+    job = subprocess.Popen([str(part) for part in program], start_new_session=True)
+    records = tmp_path / "out" / ".gan_style" / "records"
+    while not list(records.glob("*.json")) and job.poll() is None:
+        time.sleep(0.02)
+    os.killpg(job.pid, signal.SIGTERM)
+    assert job.wait(timeout=10) == 75
+    assert 0 < len(list(records.glob("0*.json"))) < 40
+    assert not list((tmp_path / "out").rglob("*.part"))
