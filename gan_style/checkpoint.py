@@ -20,6 +20,7 @@ from gan_style.files import remove_leftovers, write_bytes, write_durably
 FORMAT = "gan_style.checkpoint/1"
 GENERATOR_FORMAT = "gan_style.generator/1"
 GENERATOR_FILE = "generator.safetensors"  # in a run's folder
+BEST_FILE = "best.pt"  # among the checkpoints
 # what torch.load and zipfile raise for a file that is cut, changed or something else
 _LOAD_ERRORS = (
     *(OSError, RuntimeError, EOFError, ValueError, LookupError, NotImplementedError),
@@ -48,6 +49,12 @@ class CheckpointFolder:
         for old in others[self.keep - 1 :]:
             old.unlink(missing_ok=True)
         remove_leftovers(self.folder)
+        return path
+
+    def save_best(self, content: Mapping[str, Any]) -> Path:
+        """Write ``best.pt``, which is kept beside the others and is never resumed from."""
+        path = self.folder / BEST_FILE
+        write_durably(path, lambda file: torch.save({"format": FORMAT, **content}, file))
         return path
 
     def load_newest(self, warn: Callable[[str], object]) -> tuple[Path, dict[str, Any]] | None:

@@ -1,13 +1,26 @@
 """``gan-style <command> name=value ...``"""
 
+import os
+import re
 import sys
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
 COMMANDS = {
     "train": "train a generator on photos and a style",
     "stylize": "give pictures the style that a generator has learned",
+    "make-dataset": "stylize a whole labelled dataset, restartable, in many processes",
+    "verify-dataset": "read such a dataset again and say what differs from its manifest",
+    "evaluate": "numbers and a report that say which model is better",
+    "optimise": "give one picture the style of others without a generator (Gatys et al. 2016)",
+    "study": "ask people which model is better, and analyse what they say",
+    "compare": "runs side by side: a table, content against style, curves, pictures",
+    "info": "what made a picture, what is in a generator, a checkpoint or a run's folder",
+    "doctor": "what there is on this machine, to paste into a bug report",
 }
+PLAIN_WORDS = {"compare": "runs", "info": "file"}  # which option takes a command's plain words
+_TAKE_A_WORD = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
 
 
 def main() -> None:
@@ -26,12 +39,41 @@ def main() -> None:
         hint = f"; did you mean {near[0]}?" if near else ""
         print(f"gan-style: there is no command {name!r}{hint}\n\n{_help()}", file=sys.stderr)
         sys.exit(2)
-    sys.argv = [f"gan-style {name}", *sys.argv[2:]]
+    arguments = sys.argv[2:]
+    if name in PLAIN_WORDS:
+        arguments = gathered(arguments, PLAIN_WORDS[name])
+    sys.argv = [f"gan-style {name}", *arguments]
     import_module(f"gan_style.commands.{name.replace('-', '_')}").main()
 
 
+def gathered(arguments: Sequence[str], option: str) -> list[str]:
+    """Plain words, as in ``compare runs/a runs/b``, as one option: runs=['runs/a','runs/b']; the rest as it is.
+
+    A word is what is no flag, no flag's value, and no name=value; or what exists, whatever it looks like. Where the
+    option is given by its name too there is a message and status 2.
+    """
+    kept: list[str] = []
+    words: list[str] = []
+    for number, argument in enumerate(arguments):
+        of_flag = number > 0 and arguments[number - 1] in _TAKE_A_WORD
+        plain = not argument.startswith("-") and not of_flag and ("=" not in argument or os.path.exists(argument))
+        (words if plain else kept).append(argument)
+    if not words:
+        return kept
+    if any(argument.startswith(f"{option}=") for argument in kept):
+        print(f"gan-style: give {words[0]} and the like either as plain words or as {option}=[...]", file=sys.stderr)
+        sys.exit(2)
+    return [*kept, f"{option}=[{','.join(map(_quoted, words))}]"]
+
+
+def _quoted(word: str) -> str:
+    """In single quotes as Hydra's grammar has them: backslashes are doubled before a quote and at the end."""
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), word)
+    return f"'{escaped}'"
+
+
 def _help() -> str:
-    rows = "\n".join(f"  {name:<10} {text}" for name, text in COMMANDS.items())
+    rows = "\n".join(f"  {name:<15} {text}" for name, text in COMMANDS.items())
     return (
         "gan-style <command> name=value ...\n\nGAN-based, content-preserving style transfer. Commands:\n"
         f"{rows}\n\ngan-style <command> --help shows a command's options and their defaults."

@@ -27,7 +27,7 @@ _CHECKOUT = _PACKAGE.parent / "conf"
 CONFIG_PATH = _CHECKOUT if (_CHECKOUT / "train.yaml").is_file() else _PACKAGE / "conf"
 
 _ALLOWED_TARGETS = ("gan_style.", "torch.optim.")
-USER_ERROR, NON_FINITE, INTERRUPTED = 2, 4, 130
+USER_ERROR, TOO_MANY_FAILURES, NON_FINITE, PREEMPTED, INTERRUPTED = 2, 3, 4, 75, 130
 _FULL = "HYDRA_FULL_ERROR"
 
 
@@ -154,6 +154,11 @@ def command(name: str) -> Callable[[Callable[[DictConfig], int | None]], Callabl
     return decorate
 
 
+def _shown(name: str) -> str:
+    """make_dataset is called as make-dataset."""
+    return name.replace("_", "-")
+
+
 def _main(name: str, purpose: str, job: Callable[[DictConfig], None]) -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(_help(name, purpose), flush=True)
@@ -183,7 +188,7 @@ def _help(name: str, purpose: str) -> str:
     return "\n\n".join(
         part
         for part in (
-            f"gan-style {name} name=value ...\n\n{purpose}",
+            f"gan-style {_shown(name)} name=value ...\n\n{purpose}",
             choices and f"Groups (group=choice; their options are in conf/<group>/):\n{choices}",
             f"Options and their defaults (??? must be given):\n{options.strip()}",
             "--cfg job shows the configuration that a command line amounts to; --hydra-help shows Hydra's own flags.",
@@ -214,7 +219,7 @@ def _errors_in_words(name: str, statuses: list[int], in_full: bool) -> Iterator[
         words = _words(name, error)
         if words is None or in_full:
             raise
-        print(f"gan-style {name}: {words[0]}", file=sys.stderr)
+        print(f"gan-style {_shown(name)}: {words[0]}", file=sys.stderr)
         statuses.append(words[1])
 
 
@@ -239,7 +244,7 @@ def _words(name: str, error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, KeyboardInterrupt):
         return "stopped; the same command again goes on from the last checkpoint, if there is one", INTERRUPTED
     if isinstance(error, MissingMandatoryValue):
-        return f"{error.full_key}=... is missing; see gan-style {name} --help", USER_ERROR
+        return f"{error.full_key}=... is missing; see gan-style {_shown(name)} --help", USER_ERROR
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _composition_words(name, error), USER_ERROR
     if isinstance(error, ArithmeticError):
@@ -257,7 +262,9 @@ def _composition_words(name: str, error: BaseException) -> str:
     if unknown is None:
         return " ".join(filter(None, [text.strip(), cause]))
     key = unknown[1]
-    return f"there is no option {key}{_nearest(key, list(_known_keys(name)))} (gan-style {name} --help lists all)"
+    return (
+        f"there is no option {key}{_nearest(key, list(_known_keys(name)))} (gan-style {_shown(name)} --help lists all)"
+    )
 
 
 def _known_keys(name: str) -> Iterator[str]:

@@ -10,19 +10,19 @@ _HELD_OUT = ("chelsea.png", "coffee.png")
 
 
 def demo_pictures(name: str) -> list[Path]:
-    """The files behind "demo:photos", "demo:heldout", "demo:styles" or "demo:styles/NAME".
+    """The files behind "demo:photos", "demo:heldout", "demo:styles", or one of their pictures: "demo:styles/NAME".
 
     Raises ValueError for an unknown name, or where scikit-image (the extra "demo") is not installed.
     """
-    styles = {path.stem: path for path in sorted(_style_folder().iterdir()) if path.stem[0] not in "._"}
-    known = {"photos": _TRAINING, "heldout": _HELD_OUT}
-    if name in known:
-        return [_photo_folder() / file for file in known[name]]
-    if name == "styles":
-        return list(styles.values())
-    if name.startswith("styles/") and name.removeprefix("styles/") in styles:
-        return [styles[name.removeprefix("styles/")]]
-    allowed = [*known, "styles", *(f"styles/{style}" for style in styles)]
+    folder, _, picture = name.partition("/")
+    photos = {"photos": _TRAINING, "heldout": _HELD_OUT}
+    styles = [path for path in sorted(_style_folder().iterdir()) if path.stem[0] not in "._"]
+    if folder in photos and picture in ("", *(Path(file).stem for file in photos[folder])):
+        return [_photo_folder() / file for file in photos[folder] if picture in ("", Path(file).stem)]
+    if folder == "styles" and picture in ("", *(path.stem for path in styles)):
+        return [path for path in styles if picture in ("", path.stem)]
+    allowed = [*photos, "styles", *(f"{name}/{Path(file).stem}" for name in photos for file in photos[name])]
+    allowed += [f"styles/{path.stem}" for path in styles]
     raise ValueError(f"{PREFIX}{name} is not known; allowed are {', '.join(PREFIX + item for item in allowed)}")
 
 

@@ -6,7 +6,11 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from gan_style import schema_compare
+from gan_style.schema_dataset import MakeDatasetConfig, VerifyDatasetConfig
+
 PRECISIONS = ("float32", "bfloat16")
+STARTS = ("content", "noise", "style")
 
 
 @dataclass
@@ -36,6 +40,15 @@ class TrainingConfig:
     keep_checkpoints: int = MISSING
     calibration_pictures: int = MISSING
     audit_every: int = MISSING
+
+
+@dataclass
+class MetricsConfig:
+    """What is measured while a run goes on; see conf/train.yaml."""
+
+    every: int = MISSING
+    names: list[str] = MISSING
+    best: Any = None
 
 
 @dataclass
@@ -86,6 +99,7 @@ class TrainConfig:
 
     run: RunConfig = field(default_factory=RunConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     data: DataConfig = field(default_factory=DataConfig)
     generator: Any = MISSING
     discriminator: Any = MISSING
@@ -107,7 +121,107 @@ class StylizeConfig:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
-ROOTS: dict[str, type] = {"train": TrainConfig, "stylize": StylizeConfig}
+@dataclass
+class LayersConfig:
+    """Layers of the perceptual network, for each of its uses."""
+
+    content: list[str] = MISSING
+    style: list[str] = MISSING
+    embedding: list[str] = MISSING
+
+
+@dataclass
+class EvaluateConfig:
+    """The root of ``gan-style evaluate``; see conf/evaluate.yaml for what each means."""
+
+    checkpoint: Any = MISSING
+    content: Any = None
+    style: Any = None
+    output: str | None = None
+    metrics: Any = None
+    size: int = MISSING
+    max_pictures: int | None = None
+    max_unreadable: float = MISSING
+    calibration_pictures: int = MISSING
+    layers: LayersConfig = field(default_factory=LayersConfig)
+    inception_weights: str | None = None
+    report_pictures: int = MISSING
+    perceptual: Any = MISSING
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+@dataclass
+class StudyConfig:
+    """The root of ``gan-style study``; see conf/study.yaml for what each means."""
+
+    checkpoints: Any = None
+    content: Any = None
+    style: Any = None
+    size: int = MISSING
+    questions: int = MISSING
+    repeats: int = MISSING
+    allow_ties: bool = MISSING
+    style_pictures: int = MISSING
+    title: str = MISSING
+    results: Any = None
+    output: str | None = None
+    seed: int = MISSING
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+@dataclass
+class OptimiseConfig:
+    """The root of ``gan-style optimise``; see conf/optimise.yaml for what each means."""
+
+    content: Any = MISSING
+    style: Any = MISSING
+    style_weights: Any = None
+    output: str = MISSING
+    size: int | None = None
+    max_megapixels: float = MISSING
+    style_scale: float = MISSING
+    levels: int = MISSING
+    shares: Any = None
+    steps: int = MISSING
+    init: str = MISSING
+    seed: int = MISSING
+    colours: str = MISSING
+    calibrate: bool = MISSING
+    perceptual: Any = MISSING
+    loss: dict[str, Any] = field(default_factory=dict)
+    method: Any = MISSING
+    save_every: int = MISSING
+    gif: Any = None
+    log_every: int = MISSING
+    checkpoint_every: int = MISSING
+    overwrite: bool = False
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    dry_run: bool = False
+
+
+ROOTS: dict[str, type] = {
+    "train": TrainConfig,
+    "stylize": StylizeConfig,
+    "optimise": OptimiseConfig,
+    "evaluate": EvaluateConfig,
+    "study": StudyConfig,
+    "make_dataset": MakeDatasetConfig,
+    "verify_dataset": VerifyDatasetConfig,
+    **schema_compare.ROOTS,
+}
+
+
+def check_evaluate(cfg: Any) -> None:
+    """What the types cannot say. ValueError in the user's words."""
+    _at_least(cfg.size, 16, "size")
+    _at_least(cfg.max_pictures, 1, "max_pictures")
+    _at_least(cfg.calibration_pictures, 0, "calibration_pictures")
+    _at_least(cfg.report_pictures, 0, "report_pictures")
+    if not 0 <= cfg.max_unreadable <= 1:
+        raise ValueError(f"max_unreadable={cfg.max_unreadable}; allowed are 0 to 1")
+    for name, layers in cfg.layers.items():
+        if not layers:
+            raise ValueError(f"layers.{name}=[]: give at least one layer, such as [relu3_1]")
 
 
 def check_train(cfg: Any) -> None:
@@ -118,6 +232,7 @@ def check_train(cfg: Any) -> None:
         _at_least(training[name], least, f"training.{name}")
     for name in ("workers", "holdout_count", "cache_mb"):
         _at_least(data[name], 0, f"data.{name}")
+    _at_least(cfg.metrics.every, 1, "metrics.every")
     if training.precision not in PRECISIONS:
         raise ValueError(f"training.precision={training.precision}; allowed are {', '.join(PRECISIONS)}")
     if not str(cfg.run.name).strip(" ./"):
@@ -141,6 +256,42 @@ def check_train(cfg: Any) -> None:
         raise ValueError(f"training.warmup_steps={training.warmup_steps} needs loss.content; set it to 0")
     if not 0 <= data.max_unreadable <= 1:
         raise ValueError(f"data.max_unreadable={data.max_unreadable}; allowed are 0 to 1")
+
+
+def check_study(cfg: Any) -> None:
+    """What the types cannot say. ValueError in the user's words."""
+    if (cfg.checkpoints is None) == (cfg.results is None):
+        raise ValueError(
+            "give either checkpoints=[runs/a,runs/b], to write a page, or results=[a.json,b.json], to read its answers"
+        )
+    made = {"content": cfg.content, "style": cfg.style, "output": cfg.output}
+    if cfg.checkpoints is not None and (missing := [name for name, value in made.items() if value is None]):
+        raise ValueError(f"{missing[0]}=... is missing: checkpoints=... needs {', '.join(made)}")
+    if cfg.results is not None and (useless := [name for name in ("content", "style") if made[name] is not None]):
+        raise ValueError(f"{useless[0]}=... belongs to checkpoints=...; results=... needs none")
+    suffix = ".html" if cfg.results is None else ".json"
+    if cfg.output is not None and not str(cfg.output).lower().endswith(suffix):
+        raise ValueError(f"output={cfg.output}; allowed is a name that ends in {suffix}")
+    for name, least in {"size": 16, "questions": 1, "repeats": 0, "style_pictures": 1}.items():
+        _at_least(cfg[name], least, name)
+    if 2 * cfg.repeats > cfg.questions:
+        raise ValueError(f"repeats={cfg.repeats}; allowed are 0 to half of questions={cfg.questions}")
+    if not -(2**63) <= cfg.seed < 2**63:
+        raise ValueError(f"seed={cfg.seed}; allowed are whole numbers of 64 bits")
+
+
+def check_optimise(cfg: Any) -> None:
+    """What the types cannot say: ranges. ValueError in the user's words."""
+    smallest = {"size": 16, "levels": 1, "steps": 1, "save_every": 0, "log_every": 1, "checkpoint_every": 1}
+    for name, least in smallest.items():
+        _at_least(cfg[name], least, name)
+    if cfg.init not in STARTS:
+        raise ValueError(f"init={cfg.init}; allowed are {', '.join(STARTS)}")
+    for name in ("style_scale", "max_megapixels"):
+        if not 0 < cfg[name] < math.inf:
+            raise ValueError(f"{name}={cfg[name]}; allowed are numbers above 0")
+    if not -(2**63) <= cfg.seed < 2**63:
+        raise ValueError(f"seed={cfg.seed}; allowed are whole numbers of 64 bits")
 
 
 def _at_least(value: float | None, least: float, option: str) -> None:

@@ -1,5 +1,8 @@
 """Small builders that several test files share."""
 
+import base64
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,3 +116,27 @@ def make_state() -> Callable[..., TrainState]:
         return TrainState(**(default | fields))
 
     return make
+
+
+@pytest.fixture
+def take_part() -> Callable[..., dict[str, Any]]:
+    """What a study's page saves of a participant (16 hex digits), who answers by a rule: (kind, left, right) -> choice.
+
+    left and right are the models' names. Written after the page's script, and compared with it in the slow test.
+    """
+
+    def answer(html: str, participant: str, rule: Callable[[str, str, str], str]) -> dict[str, Any]:
+        block = re.search(r'<script type="application/json" id="study">(.*?)</script>', html, re.DOTALL)
+        assert block is not None
+        study = json.loads(block[1])
+        names = json.loads(base64.b64decode(study["names"]))
+        sheet = int(participant[:8], 16) % len(study["sheets"])
+        answers = []
+        for number, (kind, picture, *sides, again) in enumerate(study["sheets"][sheet]):
+            left, right = (study["models"][side] for side in sides)
+            answers.append({"question": number, "kind": kind, "picture": picture, "left": left, "right": right})
+            answers[-1] |= {"repeat_of": again, "choice": rule(kind, names[left], names[right]), "seconds": 1.5}
+        kept = {key: study[key] for key in ("format", "version", "study", "allow_ties", "models", "names")}
+        return kept | {"participant": participant, "sheet": sheet, "questions": len(answers), "answers": answers}
+
+    return answer

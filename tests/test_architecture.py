@@ -17,12 +17,15 @@ FLOORS = {
     **dict.fromkeys(("images", "functional", "demo"), 0),
     **dict.fromkeys(("models", "data"), 1),
     **dict.fromkeys(("losses", "metrics"), 2),
-    **dict.fromkeys(("training", "inference", "nst", "datasetgen"), 3),
-    **dict.fromkeys(("schema", "config", "commands", "cli"), 4),
+    **dict.fromkeys(("training", "inference", "nst", "datasetgen", "pages", "comparison"), 3),
+    **dict.fromkeys(("schema", "schema_dataset", "schema_compare", "config", "commands", "cli"), 4),
 }
-SERVICES = {"files", "checkpoint", "runtime", "tracking", "distributed"}
+SERVICES = {"files", "checkpoint", "runtime", "tracking", "distributed", "provenance"}
 # What may be imported from a room on the same floor, or by one service from another: ARCHITECTURE.md says so.
 ALLOWED_BESIDE = {("metrics", "losses"), ("config", "schema"), ("commands", "config"), ("commands", "schema")}
+ALLOWED_BESIDE |= {("schema", "schema_dataset"), ("commands", "schema_dataset")}
+ALLOWED_BESIDE |= {("schema", "schema_compare"), ("commands", "schema_compare"), ("pages", "comparison")}
+ALLOWED_BESIDE |= {("provenance", "files")}
 ALLOWED_BESIDE |= {("cli", "commands"), ("checkpoint", "files"), ("tracking", "files")}
 HYDRA = {"hydra", "omegaconf"}
 
@@ -136,7 +139,7 @@ def test_package_and_room_files_import_nothing():
 
 def test_only_the_configuration_and_the_commands_know_hydra():
     knowing = {found.room for found in IMPORTS if outside(found) in HYDRA}
-    assert knowing <= {"schema", "config", "commands", "cli"}
+    assert knowing <= {"schema", "schema_dataset", "schema_compare", "config", "commands", "cli"}
 
 
 def test_services_know_the_standard_library_and_torch_alone():
@@ -169,16 +172,17 @@ def test_the_package_imports_neither_tests_nor_tools():
     assert told([f for f in IMPORTS if outside(f) in ("tests", "tools", "conftest", "pytest")]) == []
 
 
-def test_only_images_knows_pillow():
-    assert {f.module for f in IMPORTS if outside(f) == "PIL"} == {"gan_style.images"}
+def test_only_images_and_the_dataset_s_headers_know_pillow():
+    """verify-dataset looks at headers, and does without torch, which images needs."""
+    assert {f.module for f in IMPORTS if outside(f) == "PIL"} == {"gan_style.images", "gan_style.datasetgen.headers"}
 
 
 @pytest.fixture(scope="module")
 def loaded() -> dict[str, list[str]]:
-    """What a fresh interpreter has loaded once it has imported stylize, and then train."""
+    """What a fresh interpreter has loaded once it has imported each of these commands, one after the other."""
     program = """
 import importlib, json, sys
-for command in ("stylize", "train"):
+for command in ("verify_dataset", "make_dataset", "stylize", "train"):
     importlib.import_module(f"gan_style.commands.{command}")
     print(json.dumps([command, list(sys.modules)]))
 """
@@ -200,6 +204,19 @@ def test_stylize_pulls_in_nothing_of_training(loaded, package):
 def test_no_command_pulls_in_what_only_some_runs_use(loaded, command, package):
     assert f"gan_style.commands.{command}" in loaded[command]
     assert [name for name in loaded[command] if f"{name}.".startswith(f"{package}.")] == []
+
+
+def test_planning_committing_and_verifying_a_dataset_take_no_torch(loaded):
+    """So that a worker's death is cheap to try, and verifying needs no GPU machine."""
+    parts = ("plan", "records", "sinks", "worker", "manifest", "annotations", "verify", "engines.local")
+    assert {f"gan_style.datasetgen.{part}" for part in parts} <= set(loaded["make_dataset"])
+    for command in ("verify_dataset", "make_dataset"):
+        assert [name for name in loaded[command] if name.split(".")[0] in ("torch", "torchvision", "pyarrow")] == []
+
+
+@pytest.mark.parametrize("package", ["data", "training", "inference", "nst"])
+def test_making_a_dataset_knows_nothing_of_training(package):
+    assert [f for f in OWN if f.room == "datasetgen" and room(f.name) == package] == []
 
 
 def test_no_two_test_files_share_a_name():

@@ -16,6 +16,7 @@ from gan_style.images import (
     UnreadablePictureError,
     decode,
     encode,
+    encode_animation,
     grid,
     is_picture,
     list_pictures,
@@ -476,3 +477,20 @@ def test_a_hidden_folder_that_is_named_itself_is_listed(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "a.jpg").touch()
     assert list_pictures(folder) == [folder / "a.jpg"]
+
+
+# Animations
+
+
+def test_an_animation_shows_every_picture_for_its_time() -> None:
+    pictures = [torch.full((3, 6, 8), value) for value in (-1.0, 0.0, 1.0)]
+    animation = Image.open(io.BytesIO(encode_animation(pictures, [0.1, 0.2, 2.0])))
+    assert (animation.format, animation.n_frames, animation.size) == ("GIF", 3, (8, 6))
+    assert animation.info["loop"] == 0  # for ever
+    for number, (value, seconds) in enumerate([(0, 0.1), (128, 0.2), (255, 2.0)]):
+        animation.seek(number)
+        assert animation.info["duration"] == 1000 * seconds
+        assert (
+            largest_difference(torch.from_numpy(np.array(animation.convert("RGB"))).permute(2, 0, 1), np.uint8(value))
+            <= 1
+        )

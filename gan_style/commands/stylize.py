@@ -8,8 +8,8 @@ from omegaconf import DictConfig
 from gan_style.config import command
 from gan_style.demo import PREFIX, demo_pictures
 from gan_style.files import ensure_writable
-from gan_style.images import list_others
-from gan_style.inference.load import load_generator
+from gan_style.images import WITHOUT_NOTE, list_others
+from gan_style.inference.load import find_generator, load_generator, note_of
 from gan_style.inference.stylize import Job, plan_file, plan_folder, run
 from gan_style.runtime import choose_device
 
@@ -25,7 +25,10 @@ def main(cfg: DictConfig) -> int:
     generator = load_generator(checkpoint, device)
     ensure_writable(jobs[0].target.parent, "output")
     failures = 0
-    for number, (job, problem) in enumerate(run(generator, jobs, device), start=1):
+    if without := [job.target for job in jobs if job.target.suffix.lower() in WITHOUT_NOTE]:
+        print(f"warning: {without[0]} cannot say what made it: its kind of file holds nothing but pixels")
+    note = note_of(find_generator(checkpoint))
+    for number, (job, problem) in enumerate(run(generator, jobs, device, note=note), start=1):
         failures += problem is not None
         print(f"[{number}/{len(jobs)}] {job.target if problem is None else problem}", flush=True)
     if failures:

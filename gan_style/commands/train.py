@@ -20,11 +20,12 @@ from gan_style.runtime import choose_device
 from gan_style.schema import check_train
 from gan_style.tracking.wandb import resolve_mode
 from gan_style.training.loop import Loop
+from gan_style.training.sampling import composite_weights
 from gan_style.training.state import TrainState
 
 # What may change when a run goes on; anything else would make it another run.
 _MAY_CHANGE = (
-    *("run.", "training.steps", "training.log_every", "training.sample_every", "training.checkpoint_every"),
+    *("run.", "metrics.", "training.steps", "training.log_every", "training.sample_every", "training.checkpoint_every"),
     *("training.keep_checkpoints", "data.workers", "data.cache_mb", "data.max_unreadable", "data.sample_size"),
     *("tracking.", "runtime.", "dry_run"),
 )
@@ -53,13 +54,14 @@ def main(cfg: DictConfig) -> int:
         if cfg.dry_run:
             print("dry_run=true: stopping before step 1; nothing was written")
             return 0
-        _run(setup, state, objective, pictures)
+        _run(setup, state, objective, pictures, lowest=_lowest(setup, saved))
         return 0
 
 
 def _setup(cfg: DictConfig) -> Setup:
     settings = plain(cfg)
     check_train(cfg)
+    _chosen_by(settings)
     resolve_mode(cfg.tracking.wandb)  # says now what is wrong with it, not after minutes of preparation
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     folder = Path(cfg.run.root).expanduser() / cfg.run.name
@@ -81,6 +83,19 @@ def _saved(setup: Setup) -> dict[str, Any] | None:
     return found[1]
 
 
+def _lowest(setup: Setup, saved: dict[str, Any] | None) -> float | None:
+    """The run's lowest composite; None where it was of other metrics or of held-out pictures of another size."""
+    if saved is None or "metrics" not in saved["config"]:
+        return None
+    return saved["lowest"] if _chosen_by(saved["config"]) == _chosen_by(setup.settings) else None
+
+
+def _chosen_by(settings: dict[str, Any]) -> tuple[Any, int]:
+    """What the best checkpoint is chosen by: the weights, and the size of the held-out pictures."""
+    metrics = settings["metrics"]
+    return composite_weights(metrics["best"], metrics["names"]), settings["data"]["sample_size"]
+
+
 def _restore(setup: Setup, saved: dict[str, Any], state: TrainState, objective: Objective) -> None:
     try:
         state.load_state_dict(saved["state"])
@@ -90,7 +105,7 @@ def _restore(setup: Setup, saved: dict[str, Any], state: TrainState, objective: 
     print(f"resuming {setup.folder} after step {state.step}")
 
 
-def _run(setup: Setup, state: TrainState, objective: Objective, pictures: Pictures) -> None:
+def _run(setup: Setup, state: TrainState, objective: Objective, pictures: Pictures, *, lowest: float | None) -> None:
     """Train, with the run's folder to ourselves and every tracker told how it ended."""
     for place in (setup.folder, setup.checkpoints.folder, setup.samples):
         ensure_writable(place, "run.root, run.name")
@@ -98,11 +113,12 @@ def _run(setup: Setup, state: TrainState, objective: Objective, pictures: Pictur
         for place in (setup.folder, setup.samples):
             remove_leftovers(place)
         sampler = parts.make_sampler(setup, objective, pictures)
+        composite = parts.make_composite(setup, sampler, lowest)
         write_bytes(setup.folder / "config.yaml", to_yaml(setup.settings).encode())
         tracker = parts.make_tracker(setup, state.step)
         finished = False
         try:
-            loop = parts.make_loop(setup, state, objective, pictures, sampler, tracker)
+            loop = parts.make_loop(setup, state, objective, pictures, sampler, composite, tracker)
             warnings.showwarning = lambda message, *_: loop.progress.say(f"warning: {message}")
             loop.run(parts.make_batches(setup, pictures, state.step))
             finished = True
@@ -141,15 +157,15 @@ def _show(settings: dict[str, Any], sizes: dict[str, str]) -> None:
 
 def _report(folder: Path, loop: Loop) -> None:
     """What the user wants to know at the end."""
-    distances, perceptual = loop.distances, loop.objective.perceptual.architecture.name
-    if "heldout/style_ratio" in distances:
+    measured, perceptual = loop.measured, loop.objective.perceptual.architecture.name
+    if "heldout/style_ratio" in measured:
         print(
             f"style distance (Gram, {perceptual}) on held-out photos: "
-            f"photo {distances['heldout/style_distance_photo']:.4g}, result {distances['heldout/style_distance']:.4g} "
-            f"({100 * distances['heldout/style_ratio']:.1f} % of the photo's own)"
+            f"photo {measured['heldout/style_photo']:.4g}, result {measured['heldout/style']:.4g} "
+            f"({100 * measured['heldout/style_ratio']:.1f} % of the photo's own)"
         )
-    if "heldout/content_distance" in distances:
-        print(f"content distance of result to photo: {distances['heldout/content_distance']:.4g}")
+    if "heldout/content" in measured:
+        print(f"content distance of result to photo: {measured['heldout/content']:.4g}")
     print(f"grid (content | style | result): {loop.grid_path}")
     print(f"generator: {folder / GENERATOR_FILE}")
 

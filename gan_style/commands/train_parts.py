@@ -20,6 +20,7 @@ from gan_style.data.sets import Pictures, load, open_pictures
 from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches
 from gan_style.losses.objective import Objective, check_terms, content_layers, mean_gram, style_layers
 from gan_style.losses.style import EACH, MEAN
+from gan_style.metrics.evaluation import Ruler
 from gan_style.models.registry import describe
 from gan_style.runtime import placed
 from gan_style.tracking.base import Several, Tracker
@@ -28,7 +29,7 @@ from gan_style.tracking.wandb import WandbTracker, resolve_mode
 from gan_style.training.ema import Ema
 from gan_style.training.loop import Every, Loop
 from gan_style.training.progress import Progress
-from gan_style.training.sampling import Sampler
+from gan_style.training.sampling import Composite, Sampler, composite_weights
 from gan_style.training.schedule import Schedule
 from gan_style.training.state import TrainState
 from gan_style.training.step import Precision
@@ -158,7 +159,22 @@ def make_sampler(setup: Setup, objective: Objective, pictures: Pictures) -> Samp
     size = setup.cfg.data.sample_size
     contents = pictures.held_out_pictures(setup.device, size)
     styles = [picture for _, picture in islice(pictures.style_pictures(setup.device, size), len(contents))]
-    return Sampler(contents, styles, objective.perceptual, grams, content_layers(terms))
+    of_content = content_layers(terms)
+    possible = {"content": of_content, "style": grams}
+    names = [name for name in setup.cfg.metrics.names if possible.get(name, True)]
+    ruler = Ruler(objective.perceptual, names, of_content, list(grams), [], grams)
+    return Sampler(contents, styles, ruler)
+
+
+def make_composite(setup: Setup, sampler: Sampler, lowest: float | None) -> Composite | None:
+    """What chooses the best checkpoint. lowest: of the run so far."""
+    weights = composite_weights(setup.settings["metrics"]["best"], setup.settings["metrics"]["names"])
+    if weights is None:
+        return None
+    if missing := [name for name in weights if name not in sampler.ruler.names]:
+        warnings.warn(f"metrics.best.{missing[0]}: there is no such loss term; it is not counted", stacklevel=2)
+    known = {name: weight for name, weight in weights.items() if name not in missing}
+    return Composite(known, lowest) if known else None
 
 
 def workers(setup: Setup, pictures: Pictures) -> int:
@@ -204,7 +220,13 @@ def make_tracker(setup: Setup, step: int) -> Several:
 
 
 def make_loop(
-    setup: Setup, state: TrainState, objective: Objective, pictures: Pictures, sampler: Sampler, tracker: Tracker
+    setup: Setup,
+    state: TrainState,
+    objective: Objective,
+    pictures: Pictures,
+    sampler: Sampler,
+    composite: Composite | None,
+    tracker: Tracker,
 ) -> Loop:
     """Everything, ready to run."""
     training = setup.cfg.training
@@ -215,6 +237,7 @@ def make_loop(
         every=Every(
             log=training.log_every,
             sample=training.sample_every,
+            metrics=setup.cfg.metrics.every,
             checkpoint=training.checkpoint_every,
             audit=training.audit_every,
             last=training.steps,
@@ -226,4 +249,5 @@ def make_loop(
         progress=Progress(first_step=state.step, steps=training.steps, batch=training.batch),
         watches=pictures.watches,
         extra={"config": setup.settings, "generator": describe(state.generator)},
+        composite=composite,
     )

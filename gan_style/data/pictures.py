@@ -59,26 +59,26 @@ def _not_empty(paths: list[Path], message: str) -> list[Path]:
 class UnreadablePictures:
     """Names each unreadable picture of a set in one warning, counts them, and raises when they are too many."""
 
-    def __init__(self, option: str, total: int, limit: float) -> None:
-        self.option, self.total, self.limit = option, total, limit
-        self.names: set[str] = set()
+    def __init__(self, option: str, total: int, limit: float, limit_option: str = "data.max_unreadable") -> None:
+        self.option, self.total, self.limit, self.limit_option = option, total, limit, limit_option
+        self.problems: dict[str, str] = {}  # name to reason
 
     def report(self, *problems: tuple[str, str]) -> None:
         """Count unreadable pictures, each (name, reason); ValueError when more than the allowed share of the set is."""
         for name, reason in problems:
-            if name not in self.names:
-                self.names.add(name)
-                warnings.warn(f"{reason}; passed over ({len(self.names)} so far in {self.option})", stacklevel=2)
+            if name not in self.problems:
+                self.problems[name] = reason
+                warnings.warn(f"{reason}; passed over ({len(self.problems)} so far in {self.option})", stacklevel=2)
         if problems:
             self._check(problems[-1][1])
 
     def _check(self, reason: str) -> None:
-        if len(self.names) == self.total:
+        if len(self.problems) == self.total:
             raise ValueError(f"{self.option}: none of its {self.total} pictures can be read; the last: {reason}")
-        if len(self.names) > self.limit * self.total:
+        if len(self.problems) > self.limit * self.total:
             raise ValueError(
-                f"{self.option}: {len(self.names)} of {self.total} pictures cannot be read, more than "
-                f"data.max_unreadable={self.limit:g} allows; the last: {reason}"
+                f"{self.option}: {len(self.problems)} of {self.total} pictures cannot be read, more than "
+                f"{self.limit_option}={self.limit:g} allows; the last: {reason}"
             )
 
 

@@ -70,16 +70,10 @@ def open_pictures(
     max_unreadable: float,
 ) -> Pictures:
     """Find, split and (where they fit the cache) decode the pictures. Arguments as in conf/train.yaml under data."""
-    content_paths, style_paths = find_pictures(content, "data.content"), find_pictures(style, "data.style")
-    if holdout is not None:
-        held_out = find_pictures(holdout, "data.holdout")
-    else:
-        content_paths, held_out = held_out_split(content_paths, holdout_count)
-    if both := set(held_out) & set(content_paths):
-        warnings.warn(f"{len(both)} pictures of data.holdout, in data.content too, are not trained on", stacklevel=2)
-        content_paths = [path for path in content_paths if path not in both]
-        if not content_paths:
-            raise ValueError("data.holdout leaves no picture of data.content to train on")
+    style_paths = find_pictures(style, "data.style")
+    content_paths, held_out, both = split(content, holdout, holdout_count)
+    if both:
+        warnings.warn(f"{both} pictures of data.holdout, in data.content too, are not trained on", stacklevel=2)
     trained_on = not held_out
     if trained_on:
         warnings.warn(
@@ -98,6 +92,19 @@ def open_pictures(
         held_out_is_trained_on=trained_on,
         style_short_side=round(sum(style_resize) / 2),
     )
+
+
+def split(content: Spec, holdout: Spec | None, holdout_count: int) -> tuple[list[Path], list[Path], int]:
+    """(trained on, held out, how many of the held-out ones were named in both); arguments as in conf/train.yaml."""
+    content_paths = find_pictures(content, "data.content")
+    if holdout is None:
+        return *held_out_split(content_paths, holdout_count), 0
+    held_out = find_pictures(holdout, "data.holdout")
+    both = set(held_out) & set(content_paths)
+    training = [path for path in content_paths if path not in both]
+    if not training:
+        raise ValueError("data.holdout leaves no picture of data.content to train on")
+    return training, held_out, len(both)
 
 
 def load(

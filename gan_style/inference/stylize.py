@@ -1,8 +1,9 @@
 """Stylizing files: which goes where, and one after the other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,9 +66,12 @@ def stylize(generator: nn.Module, picture: Tensor, device: torch.device) -> Tens
     return generator(content)[0].float().cpu()
 
 
-def run(generator: nn.Module, jobs: Sequence[Job], device: torch.device) -> Iterator[tuple[Job, str | None]]:
+def run(
+    generator: nn.Module, jobs: Sequence[Job], device: torch.device, *, note: Mapping[str, Any] | None = None
+) -> Iterator[tuple[Job, str | None]]:
     """Stylize one after the other; yields each job with None, or with why its picture could not be read.
 
+    note: what the results are made by, for their metadata (images.encode).
     Each result appears whole or not at all. OSError for a target that cannot be written passes through.
     """
     for job in jobs:
@@ -78,5 +82,5 @@ def run(generator: nn.Module, jobs: Sequence[Job], device: torch.device) -> Iter
             continue
         result = stylize(generator, picture, device)
         job.target.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(job.target, encode(result, job.target.suffix))
+        write_bytes(job.target, encode(result, job.target.suffix, note=note))
         yield job, None

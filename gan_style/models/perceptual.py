@@ -210,10 +210,15 @@ def _vgg(architecture: Architecture, layers: Sequence[str], weights: str, scales
     return _filled(network, _read_weights(path), str(path))
 
 
+def torchvision_file(architecture: str) -> Path:
+    """Where in the hub cache torchvision's weights of "vgg19" or "vgg16" are, or would be."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / _TORCHVISION_FILES[architecture]
+
+
 def _torchvision_file(architecture: Architecture) -> Path:
     """torchvision's weight file in the hub cache, downloaded if it is not there yet."""
-    name = _TORCHVISION_FILES[architecture.name]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    path = torchvision_file(architecture.name)
+    name = path.name
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)

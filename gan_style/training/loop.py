@@ -18,7 +18,7 @@ from gan_style.losses.objective import Objective
 from gan_style.models.registry import describe
 from gan_style.tracking.base import Tracker
 from gan_style.training.progress import Progress
-from gan_style.training.sampling import Sampler
+from gan_style.training.sampling import Composite, Sampler
 from gan_style.training.state import TrainState
 from gan_style.training.step import Precision, train_step
 
@@ -29,13 +29,14 @@ class NonFiniteError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Every:
-    """After how many steps to log, to sample and to save; each happens after the last step too.
+    """After how many steps to log, to sample, to measure and to save; each happens after the last step too.
 
     audit: how often to measure what each loss term contributes, 0 for never.
     """
 
     log: int
     sample: int
+    metrics: int
     checkpoint: int
     audit: int
     last: int
@@ -52,7 +53,8 @@ class Loop:
     """A run: what is trained, on what, and where the results go.
 
     ``extra`` is saved in every checkpoint beside state and objective; ``watches`` count unreadable pictures by option.
-    ``distances`` and ``grid_path`` are those of the last samples, None and empty before.
+    ``composite`` chooses the best checkpoint (None: none is kept). ``measured`` and ``grid_path`` are those of the
+    last samples, None and empty before.
     """
 
     state: TrainState
@@ -66,7 +68,8 @@ class Loop:
     progress: Progress
     watches: Mapping[str, UnreadablePictures]
     extra: Mapping[str, Any]
-    distances: dict[str, float] = field(default_factory=dict)
+    composite: Composite | None = None
+    measured: dict[str, float] = field(default_factory=dict)
     grid_path: Path | None = None
 
     def run(self, batches: Iterable[Batch]) -> None:
@@ -88,19 +91,19 @@ class Loop:
         step, every = self.state.step, self.every
         audited = every.audit_due(step)
         log, sample, save = (every.due(step, interval) for interval in (every.log, every.sample, every.checkpoint))
-        log |= audited
-        if not (log or sample or save):
+        log, measure = log or audited, every.due(step, every.metrics)
+        if not (log or sample or measure or save):
             return
         values = _check_finite(unchecked)
         unchecked.clear()
         if audited:
             self._balance(values)
-        if sample or save:
+        if sample or measure or save:
             _check_weights(self.state)
         if log:
             self._log(step, values)
-        if sample:
-            self._sample(step)
+        if sample or measure:
+            self._look(step, sample=sample, measure=measure)
         if save:
             self._save(step)
 
@@ -124,18 +127,36 @@ class Loop:
         self.tracker.scalars(step, values | {"images_per_second": self.progress.images_per_second(step)})
         self.progress.update(step, values)
 
-    def _sample(self, step: int) -> None:
-        sheet, self.distances = self.sampler(self.state.ema.network)
-        self.grid_path = path = self.folder / "samples" / f"step_{step:08d}.jpg"
-        write_bytes(path, encode(sheet, path.suffix))
-        self.tracker.scalars(step, self.distances)
-        self.tracker.picture(step, "samples", path)
+    def _look(self, step: int, *, sample: bool, measure: bool) -> None:
+        """Make the held-out pictures' results once, for the grid and for the numbers."""
+        results = self.sampler.results(self.state.ema.network)
+        if sample:
+            self.grid_path = path = self.folder / "samples" / f"step_{step:08d}.jpg"
+            write_bytes(path, encode(self.sampler.sheet(results), path.suffix))
+            self.tracker.picture(step, "samples", path)
+        if measure:
+            self.measured = self.sampler.measure(results)
+            self._keep_best(step)
+            self.tracker.scalars(step, self.measured)
+
+    def _keep_best(self, step: int) -> None:
+        """Save the checkpoint beside the others where its composite is the lowest so far."""
+        if self.composite is None:
+            return
+        self.measured["heldout/composite"] = value = self.composite(self.measured)
+        if self.composite.lowest is None or value < self.composite.lowest:
+            self.composite.lowest = value
+            self.checkpoints.save_best(self._content() | {"step": step})
 
     def _save(self, step: int) -> None:
         """The generator first: a run whose last checkpoint is there then has its result too."""
         save_generator(self.folder / GENERATOR_FILE, self.state.ema.network, step, self.objective.describe())
-        measured = {"state": self.state.state_dict(), "objective": self.objective.state_dict()}
-        self.checkpoints.save(step, measured | dict(self.extra))
+        self.checkpoints.save(step, self._content())
+
+    def _content(self) -> dict[str, Any]:
+        lowest = self.composite.lowest if self.composite else None
+        measured = {"state": self.state.state_dict(), "objective": self.objective.state_dict(), "lowest": lowest}
+        return measured | dict(self.extra)
 
 
 def save_generator(path: Path, generator: nn.Module, step: int, objective: Mapping[str, Any]) -> None:

@@ -11,10 +11,23 @@ _MAIN_TERMS |= {"discriminator/loss": "D"}
 
 
 class Progress:
-    """Shows step, pictures per second, time left and the main terms."""
+    """Shows step, pictures per second, time left and the main terms.
 
-    def __init__(self, *, first_step: int, steps: int, batch: int, out: TextIO | None = None) -> None:
+    terms: {key of a value: how it is called}; unit: what a step makes ``batch`` of.
+    """
+
+    def __init__(
+        self,
+        *,
+        first_step: int,
+        steps: int,
+        batch: int,
+        terms: Mapping[str, str] = _MAIN_TERMS,
+        unit: str = "images",
+        out: TextIO | None = None,
+    ) -> None:
         self.steps, self.batch = steps, batch
+        self.terms, self.unit = terms, unit
         self.out = out or sys.stdout
         self._start, self._first_step = time.monotonic(), first_step
         self._line_open = False
@@ -27,8 +40,8 @@ class Progress:
         """Show where the run is after ``step`` steps."""
         speed = self.images_per_second(step)
         left = (self.steps - step) * self.batch / max(speed, 1e-9)
-        terms = "  ".join(f"{short} {values[name]:.4g}" for name, short in _MAIN_TERMS.items() if name in values)
-        line = f"step {step}/{self.steps}  {speed:.1f} images/s  {duration(left)} left  {terms}"
+        terms = "  ".join(f"{short} {values[name]:.4g}" for name, short in self.terms.items() if name in values)
+        line = f"step {step}/{self.steps}  {speed:.1f} {self.unit}/s  {duration(left)} left  {terms}"
         if self.out.isatty():
             line = line[: shutil.get_terminal_size().columns - 1]  # a line that wraps could not be rewritten
             self.out.write(f"\r\x1b[2K{line}")

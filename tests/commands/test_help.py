@@ -1,5 +1,6 @@
 """--help tells the truth: every command, every option of every root config, every group's choices."""
 
+import re
 import subprocess
 import sys
 
@@ -19,22 +20,34 @@ def test_the_overview_names_every_command():
     assert all(name in overview for name in COMMANDS)
 
 
+def groups_of(name: str) -> set[str]:
+    """The groups from which a command's root config chooses."""
+    lines = (CONFIG_PATH / f"{name.replace('-', '_')}.yaml").read_text().splitlines()
+    found = (re.fullmatch(r"  - (\w+): \w+", line) for line in lines)
+    return {match[1] for match in found if match}
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_commands_help_names_every_option_and_no_other_block(name):
     text = shown("gan_style.cli", name, "--help")
     with initialize_config_dir(str(CONFIG_PATH), version_base="1.3"):
-        config = compose(name)
-    groups = {"generator", "discriminator", "perceptual", "loss"}
+        config = compose(name.replace("-", "_"))
     for block in config:
         assert f"{block}:" in text
-        options = config._get_node(block) if block not in groups else ()
+        options = config._get_node(block) if block not in groups_of(name) else ()
         for option in options if hasattr(options, "keys") else ():
             assert f"  {option}:" in text
     assert "defaults:" not in text
     assert "sweep:" not in text
 
 
-def test_the_help_of_train_lists_the_choices_of_every_group():
-    text = shown("gan_style.commands.train", "--help")
-    for path in CONFIG_PATH.glob("*/*.yaml"):
-        assert path.stem in text
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_commands_help_lists_the_choices_of_its_groups(name):
+    text = shown("gan_style.cli", name, "--help")
+    for group in groups_of(name):
+        listed = next(line for line in text.splitlines() if line.startswith(f"  {group}: "))
+        assert listed == f"  {group}: {', '.join(sorted(path.stem for path in (CONFIG_PATH / group).glob('*.yaml')))}"
+
+
+def test_every_group_belongs_to_a_command():
+    assert {path.name for path in CONFIG_PATH.iterdir() if path.is_dir()} == set().union(*map(groups_of, COMMANDS))

@@ -76,4 +76,4 @@ def test_an_unreadable_one_leaves_its_number_out_and_is_reported(opened, tmp_pat
     paths = opened(broken=(1, 3), cache_mb=0.0).style.paths
     watch = UnreadablePictures("data.style", len(paths), limit=0.5)
     assert [number for number, _ in load(paths, 16, CPU, watch)] == [0, 2, 4, 5]
-    assert watch.names == {str(tmp_path / "style" / "1.png"), str(tmp_path / "style" / "3.png")}
+    assert set(watch.problems) == {str(tmp_path / "style" / "1.png"), str(tmp_path / "style" / "3.png")}

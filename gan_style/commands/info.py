@@ -1,0 +1,141 @@
+"""``gan-style info``: what made a picture, and what is in a generator, a checkpoint or a run's folder."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint
+from gan_style.commands.compare_parts import read_run_of
+from gan_style.comparison.runs import CONFIG_FILE, read_header
+from gan_style.comparison.table import short, status_of
+from gan_style.config import command, flat, plain
+from gan_style.images import WITHOUT_NOTE, UnreadablePictureError, is_picture, read_note
+from gan_style.provenance import FAILURE_FILE, PROVENANCE_FILE, file_hash, read_record
+
+_HELD_OUT = ("heldout/content", "heldout/style", "heldout/style_ratio", "heldout/ssim", "heldout/composite")
+Lines = Iterator[tuple[str, str]]
+
+
+@command("info")
+def main(cfg: DictConfig) -> None:
+    """Say what made a picture, or what a generator's file, a checkpoint or a run's folder holds.
+
+    Files are given as plain words, gan-style info result.png, or as file=result.png.
+    """
+    files = plain(cfg.file)
+    files = [files] if isinstance(files, str | int | float) else files
+    if not isinstance(files, list) or not files:
+        raise ValueError(f"file={cfg.file}: give a file or a folder, such as gan-style info result.png")
+    blocks = [_block(Path(str(file)).expanduser()) for file in files]
+    print("\n\n".join(blocks))
+
+
+def _block(path: Path) -> str:
+    """What is known of one file, a line each; ValueError, in the user's words, for a foreign one."""
+    rows = list(_rows(path))
+    width = max(len(name) for name, _ in rows) + 2
+    return "\n".join([f"{path}", *(f"  {name + ':':<{width}}{text}" for name, text in rows)])
+
+
+def _rows(path: Path) -> Lines:
+    if not path.exists():
+        raise ValueError(f"file={path}: there is no such file or folder")
+    if path.is_dir():
+        return _run(path)
+    kinds = {".safetensors": _generator, ".pt": _checkpoint}
+    if path.suffix in kinds:
+        return kinds[path.suffix](path)
+    if path.name == PROVENANCE_FILE:
+        return _provenance(path.parent)
+    return _picture(path)
+
+
+def _picture(path: Path) -> Lines:
+    try:
+        note = read_note(path)
+    except UnreadablePictureError as error:
+        if is_picture(path):
+            raise
+        raise ValueError(
+            f"file={path}: not a picture, a generator (.safetensors), a checkpoint (.pt) or a run's folder"
+        ) from error
+    if note is None:
+        hint = "; files of this kind hold none" if path.suffix.lower() in WITHOUT_NOTE else ""
+        raise ValueError(f"file={path}: this picture does not say what made it; not one of gan_style's results{hint}")
+    yield "kind", "a picture made by gan_style"
+    yield from _items(note)
+
+
+def _items(content: Mapping[str, Any]) -> Lines:
+    """Plain containers as lines, with dotted names; long texts from foreign hands are cut."""
+    for name, value in flat(content).items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        yield _clean(name), _clean(text)
+
+
+def _clean(text: str) -> str:
+    """One line of printable characters, of a length that can be read."""
+    plain_text = "".join(character if character.isprintable() else "?" for character in text)
+    return plain_text if len(plain_text) <= 200 else f"{plain_text[:199]}…"
+
+
+def _generator(path: Path) -> Lines:
+    found = read_header(path)
+    yield "kind", "a generator"
+    yield "sha256", file_hash(path)
+    yield "size", f"{path.stat().st_size / 1e6:.3g} MB, {found.parameters:,} parameters"
+    yield from _items(found.description)
+
+
+def _checkpoint(path: Path) -> Lines:
+    content = read_checkpoint(path)
+    yield "kind", "a checkpoint"
+    yield "sha256", file_hash(path)
+    yield "size", f"{path.stat().st_size / 1e6:.3g} MB"
+    for name, weights in content["state"]["networks"].items():
+        yield f"parameters of {_clean(name)}", f"{sum(tensor.numel() for tensor in weights.values()):,}"
+    yield "step", str(content["state"]["step"])
+    for part in ("generator", "lowest", "provenance"):
+        if content.get(part) is not None:
+            yield from _items({part: content[part]})
+    yield from _items({"config": content.get("config", {})})
+
+
+def _run(folder: Path) -> Lines:
+    parts = (CONFIG_FILE, GENERATOR_FILE, PROVENANCE_FILE, FAILURE_FILE, "checkpoints")
+    if not any((folder / part).exists() for part in parts):
+        raise ValueError(f"file={folder}: not a run's folder ({CONFIG_FILE}, {GENERATOR_FILE} ... are not there)")
+    run = read_run_of(folder)
+    yield "kind", "a run's folder"
+    yield "status", _clean(status_of(run))
+    for problem in run.problems:
+        yield "warning", _clean(problem)
+    for name in _HELD_OUT:
+        if (value := run.last(name)) is not None:
+            yield name, short(value)
+    checkpoints = CheckpointFolder(folder / "checkpoints").paths()
+    yield "checkpoints", ", ".join(path.name for path in reversed(checkpoints)) or "none"
+    if run.generator is not None:
+        yield "generator", f"{run.generator.parameters:,} parameters, after step {run.generator.step}"
+        yield "sha256", file_hash(folder / GENERATOR_FILE)
+    yield from _provenance(folder)
+
+
+def _provenance(folder: Path) -> Lines:
+    """The entries of provenance.json, the last one in full."""
+    entries = read_record(folder)
+    if not entries:
+        yield "provenance", f"none ({PROVENANCE_FILE} is not there, or damaged)"
+        return
+    for entry in entries[:-1]:
+        git = entry.get("git")
+        commit = git.get("commit") if isinstance(git, dict) else None
+        yield "before", _clean(f"from step {entry.get('from_step')}: gan_style {entry.get('gan_style')}, {commit}")
+    yield from _items(entries[-1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Results to judge: made by a generator when they are asked for, or found in a folder of pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from gan_style.checkpoint import GENERATOR_FILE
+from gan_style.images import decode, list_pictures, to_float
+from gan_style.inference.load import load_generator
+from gan_style.metrics.evaluation import PHOTOS, STYLES
+
+
+class Results(Protocol):
+    """The results of one model."""
+
+    def __call__(self, path: Path, content: Tensor) -> Tensor:
+        """The result for a content picture: its file, and its pixels (1, 3, H, W) in [-1, 1]; same shape and range."""
+
+
+@dataclass
+class Made:
+    """By a generator."""
+
+    generator: nn.Module
+
+    @torch.no_grad()
+    def __call__(self, path: Path, content: Tensor) -> Tensor:
+        made: Tensor = self.generator(content.contiguous(memory_format=torch.channels_last))
+        if not made.isfinite().all():
+            raise ArithmeticError(f"{path}: a generator's result is not a finite number")
+        return made.float()
+
+
+@dataclass
+class Found:
+    """In a folder, under the content pictures' names; the suffix may differ. For results of other programs."""
+
+    folder: Path
+    files: dict[str, Path]
+
+    def __call__(self, path: Path, content: Tensor) -> Tensor:
+        file = self.files.get(path.stem)
+        if file is None:
+            raise ValueError(f"checkpoint={self.folder}: this folder of results has none for {path.name}")
+        made = to_float(decode(file, short_side=min(content.shape[-2:]))[None].to(content.device))
+        if made.shape != content.shape:
+            raise ValueError(
+                f"{file}: a result of {made.shape[-1]} x {made.shape[-2]} pixels for content of "
+                f"{content.shape[-1]} x {content.shape[-2]} (both scaled to the same short side); they have to agree"
+            )
+        return made
+
+
+def open_results(spec: str, device: torch.device) -> Results:
+    """A run's folder, a generator's file, a checkpoint, or a folder of pictures that are results already."""
+    path = Path(spec).expanduser()
+    if path.is_dir() and not (path / GENERATOR_FILE).is_file() and not (path / "checkpoints").is_dir():
+        files = list_pictures(path)
+        stems = {file.stem: file for file in files}
+        if len(stems) < len(files):
+            raise ValueError(f"checkpoint={spec}: several pictures in this folder of results have the same name")
+        if files:
+            return Found(path, stems)
+    return Made(load_generator(path, device))
+
+
+def labels(specs: Sequence[str]) -> list[str]:
+    """A short name for each model, no two alike: of its run, with the checkpoint's where that is needed.
+
+    None is called as the two ends of the scale are. ValueError for a model that is given twice.
+    """
+    paths = [Path(spec).expanduser() for spec in specs]
+    for number, path in enumerate(paths):
+        if path.resolve() in (other.resolve() for other in paths[:number]):
+            raise ValueError(f"checkpoint={path} is given twice")
+    short = [_run_name(path) for path in paths]
+    longer = [f"{name}/{path.stem}" if path.suffix else str(path) for name, path in zip(short, paths, strict=True)]
+    named = [name if short.count(name) == 1 else long for name, long in zip(short, longer, strict=True)]
+    taken = [*named, PHOTOS, STYLES]
+    return [name if taken.count(name) == 1 else str(path.resolve()) for name, path in zip(named, paths, strict=True)]
+
+
+def _run_name(path: Path) -> str:
+    path = path.resolve()
+    if path.parent.name == "checkpoints":
+        return path.parent.parent.name
+    if path.name == GENERATOR_FILE:
+        return path.parent.name
+    return path.stem if path.is_file() else path.name

@@ -1,0 +1,205 @@
+"""Where a result comes from: versions, git state, data and settings of a run, and what made a picture.
+
+Nothing here tells of a person or a machine: no absolute paths, no user's and no host's name.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+from gan_style import __version__
+from gan_style.files import write_bytes
+
+FORMAT = "gan_style.provenance/1"
+PROVENANCE_FILE = "provenance.json"  # in a run's folder
+FAILURE_FILE = "failure.txt"  # there too, where a run has ended with an error
+_CHECKOUT = Path(__file__).resolve().parents[1]
+_CODE = ("gan_style", "conf", "pyproject.toml")  # what in a checkout decides about results
+_SECONDS_FOR_GIT = 20
+
+
+def provenance(
+    *, settings: Mapping[str, Any], seed: int, style: str | None, data: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What a run's result depends on (JSON types).
+
+    settings: the resolved config; style: as style_name gives it; data: a fingerprint for each set by its name.
+    """
+    return {
+        "gan_style": __version__,
+        "git": git_state(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "libraries": {name: found for name in requirements()[""] if (found := installed(name)) is not None},
+        "config": config_hash(settings),
+        "seed": seed,
+        "style": style,
+        "data": {name: dict(found) for name, found in data.items()},
+    }
+
+
+def record(folder: Path, made: Mapping[str, Any], *, step: int = 0) -> None:
+    """Keep ``made`` in a run's provenance.json, as what holds from ``step`` finished steps on.
+
+    A run that goes on as before adds nothing; one that goes on with other code, libraries or data adds an entry.
+    """
+    before = [entry for entry in read_record(folder) if entry.get("from_step", 0) < step]
+    if not before or {key: value for key, value in before[-1].items() if key != "from_step"} != dict(made):
+        before.append({"from_step": step, **made})
+    content = {"format": FORMAT, "entries": before}
+    write_bytes(folder / PROVENANCE_FILE, json.dumps(content, indent=1).encode() + b"\n")
+
+
+def read_record(folder: Path) -> list[dict[str, Any]]:
+    """A run's entries, in the order of their steps; none where there is no file, or no whole one."""
+    try:
+        content = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    entries = content.get("entries") if isinstance(content, dict) else None
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def picture_note(
+    *, checkpoint: str, style: str | None, strength: float, seed: int | None, **more: Any
+) -> dict[str, Any]:
+    """What a picture's metadata say of it (images.encode).
+
+    checkpoint: sha256 of the file that made it; style: its name, where it is known; strength: 1 is the style in full;
+    seed: of what was drawn, None where nothing was; more: JSON types, such as step=20000.
+    """
+    known = {"checkpoint": checkpoint, "style": style, "strength": strength, "seed": seed}
+    return {"gan_style": __version__, **known, **more}
+
+
+def file_hash(path: Path) -> str:
+    """The sha256 of a file, as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def config_hash(settings: Mapping[str, Any]) -> str:
+    """The sha256 of plain containers, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def fingerprint(paths: Iterable[Path]) -> dict[str, Any]:
+    """{"files": how many, "bytes": in all, "sha256": of their names and sizes}; contents are not read, so it is fast.
+
+    Names are those below the folder that the files have in common, so that the same data elsewhere have the same hash;
+    neither does the order matter. A file that is gone counts as one of -1 bytes.
+    """
+    files = sorted({os.path.abspath(path) for path in paths})
+    common = os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
+    digest, total = hashlib.sha256(), 0
+    for file in files:
+        size = _size(file)
+        total += max(0, size)
+        digest.update(b"%d %s\0" % (size, os.fsencode(os.path.relpath(file, common)).replace(b"\\", b"/")))
+    return {"files": len(files), "bytes": total, "sha256": digest.hexdigest()}
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
+
+
+def style_name(spec: Any) -> str:
+    """A short name for what data.style names: the last part of a path, without suffix; several are joined by "+"."""
+    if isinstance(spec, str):
+        parts = [part for part in re.split(r"[/\\:]", spec) if part not in ("", ".", "..", "~")]
+        plain = [part for part in parts if not re.search(r"[*?\[\]]", part)]
+        return Path(plain[-1]).stem if plain else "style"
+    names = list(dict.fromkeys(style_name(str(item)) for item in spec))
+    return "+".join(names[:4]) + (f"+{len(names) - 4} more" if len(names) > 4 else "")
+
+
+def git_state() -> dict[str, Any] | None:
+    """{"commit": ..., "dirty": whether code or conf/ differ from it}; None outside of a checkout, or without git."""
+    if not (_CHECKOUT / ".git").exists():
+        return None
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--", *_CODE)
+    return None if commit is None or changes is None else {"commit": commit.strip(), "dirty": bool(changes.strip())}
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says in the checkout; nothing is written there, and no other repository is asked."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(_CHECKOUT), *arguments],
+            env=kept | {"GIT_OPTIONAL_LOCKS": "0"},
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS_FOR_GIT,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def installed(name: str) -> str | None:
+    """The version of an installed distribution; None where it is not."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def requirements() -> dict[str, list[str]]:
+    """{extra: names of distributions}, under "" what is always needed, as pyproject.toml or the package itself says."""
+    project = _CHECKOUT / "pyproject.toml"
+    if project.is_file() and (found := tomllib.loads(project.read_text(encoding="utf-8"))["project"]):
+        listed = {"": found["dependencies"], **found["optional-dependencies"]}
+        return {extra: _names(lines) for extra, lines in listed.items()}
+    try:
+        lines = requires("gan_style") or []
+    except PackageNotFoundError:
+        return {"": []}
+    by_extra: dict[str, list[str]] = {"": []}
+    for line in lines:
+        match = re.search(r"extra == ['\"]([\w-]+)['\"]", line)
+        by_extra.setdefault(match[1] if match else "", []).append(line)
+    return {extra: _names(lines) for extra, lines in by_extra.items()}
+
+
+def _names(lines: Iterable[str]) -> list[str]:
+    """The distributions that requirements name, gan_style's own extras aside."""
+    found = [match[0] for line in lines if (match := re.match(r"[\w.-]+", line))]
+    return [name for name in found if name.replace("-", "_") != "gan_style"]
+
+
+@contextmanager
+def failure_noted(folder: Path) -> Iterator[None]:
+    """While the block runs there is no failure.txt in the folder; where it raises an error, there is one that says why.
+
+    Being stopped (Ctrl-C, a signal) is no failure: the run can go on.
+    """
+    path = folder / FAILURE_FILE
+    path.unlink(missing_ok=True)
+    try:
+        yield
+    except Exception as error:
+        if folder.is_dir():
+            write_bytes(path, f"{str(error) or type(error).__name__}\n".encode(errors="backslashreplace"))
+        raise
+
+
+def read_failure(folder: Path) -> str | None:
+    """Why a run has ended, in a line; None where it has not failed."""
+    try:
+        lines = (folder / FAILURE_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((line for line in lines if line.strip()), "for an unknown reason")

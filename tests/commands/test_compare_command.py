@@ -1,0 +1,173 @@
+"""gan-style compare, from runs' folders to its table, CSV and page."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from gan_style.checkpoint import GENERATOR_FILE, write_generator
+from gan_style.models.generator import ResnetGenerator
+from gan_style.models.registry import describe
+
+TWO_STEPS = ({"heldout/content": 2.0, "heldout/style": 4.0}, {"heldout/content": 1.0, "heldout/style": 3.0})
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    for number in range(6):
+        Image.effect_noise((40, 32), 40 + number).convert("RGB").save(tmp_path / "photos" / f"p{number}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, photos: Path):
+    """A run's folder as training leaves it; values: one dict for each of the steps 10, 20, ..."""
+
+    def make(
+        name: str, *values: dict[str, float], style_weight: float = 1.0, steps: int = 20, made: bool = True
+    ) -> Path:
+        folder = tmp_path / "sweep" / name
+        (folder / "samples").mkdir(parents=True)
+        (folder / "config.yaml").write_text(
+            f"run: {{name: '{name}'}}\ntraining: {{steps: {steps}, batch: 4}}\n"
+            f"loss: {{style: {{weight: {style_weight}}}}}\n"
+            f"data: {{content: '{photos}', style: '{photos / 'p0.png'}', holdout: null, holdout_count: 2}}\n"
+        )
+        lines = [json.dumps({"step": 10 * i, **one, "images_per_second": 8.0}) for i, one in enumerate(values, start=1)]
+        (folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
+        Image.effect_noise((90, 30), 60).convert("RGB").save(folder / "samples" / "step_00000020.jpg")
+        if made:
+            torch.manual_seed(len(name))
+            generator = ResnetGenerator(width=2, blocks=1)
+            description = describe(generator) | {"step": 10 * len(values)}
+            write_generator(folder / GENERATOR_FILE, generator.state_dict(), description)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def compare(gan_style, tmp_path):
+    def call(*runs: Path, **options):
+        listed = ",".join(map(str, runs))
+        more = [f"{name}={value}" for name, value in options.items()]
+        return gan_style("compare", f"runs=[{listed}]", f"output={tmp_path / 'out'}", "runtime.device=cpu", *more)
+
+    return call
+
+
+def rows(tmp_path):
+    with open(tmp_path / "out" / "summary.csv", newline="") as file:
+        return {row["run"]: row for row in csv.DictReader(file)}
+
+
+def test_a_sweep_becomes_a_table_a_page_and_a_sheet(make_run, compare, tmp_path):
+    make_run("a", *TWO_STEPS, style_weight=1.0)
+    make_run("b", *TWO_STEPS[::-1], style_weight=5.0)
+    outcome = compare(tmp_path / "sweep")
+    assert outcome.status == 0, outcome.err
+    found = rows(tmp_path)
+    assert [found[name]["loss.style.weight"] for name in "ab"] == ["1", "5"]
+    assert [found[name]["heldout/content"] for name in "ab"] == ["1", "2"]
+    assert found["b"]["heldout/content best"] == "1" and found["b"]["heldout/content best step"] == "10"
+    assert found["a"]["status"] == "finished" and found["a"]["time"] == "10"
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<img ") == 1 + (1 + 2)  # the style; one held-out photo (a fifth of six), twice made
+    assert "better than which none is in both: a." in page
+    assert "style.weight" in outcome.out and "1*" in outcome.out
+
+
+def test_unfinished_and_failed_runs_are_shown_as_such(make_run, compare, tmp_path):
+    make_run("a", *TWO_STEPS)
+    make_run("b", TWO_STEPS[0])
+    (make_run("c", TWO_STEPS[0], made=False) / "failure.txt").write_text("step 12: not a finite number: loss/style\n")
+    (tmp_path / "sweep" / "d").mkdir()
+    (tmp_path / "sweep" / "d" / "failure.txt").write_text("data.content: no picture\n")
+    outcome = compare(tmp_path / "sweep")
+    assert outcome.status == 0, outcome.err
+    status = {name: row["status"] for name, row in rows(tmp_path).items()}
+    assert status == {
+        "a": "finished",
+        "b": "unfinished, 10 of 20",
+        "c": "failed: step 12: not a finite number: loss/style",
+        "d": "failed: data.content: no picture",
+    }
+    assert "4 runs: 1 finished, 1 unfinished, 2 failed" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_corrupt_line_and_unreadable_settings_are_named_and_passed_over(make_run, compare, tmp_path):
+    first, second = make_run("a", *TWO_STEPS), make_run("b", *TWO_STEPS)
+    with open(first / "metrics.jsonl", "a") as file:
+        file.write('{"step": 30, "heldout/con')
+    (second / "config.yaml").write_text("a: [")
+    outcome = compare(first, second)
+    assert outcome.status == 0, outcome.err
+    assert f"{first / 'metrics.jsonl'}, line 3 is corrupt" in outcome.out
+    assert f"{second / 'config.yaml'} cannot be read" in outcome.out
+    assert rows(tmp_path)["a"]["heldout/content"] == "1"
+    assert "line 3 is corrupt" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_runs_elsewhere_whose_photos_are_gone_show_their_last_samples(make_run, compare, tmp_path, photos):
+    folders = [make_run(name, *TWO_STEPS) for name in "ab"]
+    for path in photos.iterdir():
+        path.unlink()
+    outcome = compare(*folders)
+    assert outcome.status == 0, outcome.err
+    assert "shows each run's own last samples" in outcome.out
+    assert (tmp_path / "out" / "report.html").read_text().count("<img ") == 2
+
+
+def test_a_damaged_generator_leaves_a_gap(make_run, compare, tmp_path):
+    folders = [make_run(name, *TWO_STEPS) for name in "ab"]
+    (folders[1] / GENERATOR_FILE).write_bytes(b"junk")
+    outcome = compare(*folders)
+    assert outcome.status == 0, outcome.err
+    assert "damaged" in outcome.out and (tmp_path / "out" / "report.html").read_text().count("<img ") == 3
+
+
+def test_asked_for_photos_and_sizes(make_run, compare, tmp_path, photos):
+    folder = make_run("a", *TWO_STEPS)
+    compare(folder, content=photos, pictures=3, size=16)
+    assert (tmp_path / "out" / "report.html").read_text().count("<img ") == 1 + 3 * 2
+    compare(folder, pictures=0)
+    assert (tmp_path / "out" / "report.html").read_text().count("<img ") == 0
+
+
+def test_a_run_that_is_named_twice_counts_once_and_two_of_one_name_are_told_apart(make_run, compare, tmp_path):
+    first, second = make_run("x/r", *TWO_STEPS), make_run("y/r", *TWO_STEPS)
+    compare(first, first.parent, second)
+    assert list(rows(tmp_path)) == ["x/r", "y/r"]
+
+
+BAD_INPUT = {
+    "no common metrics": ("no metric in common", {"a": {"loss/x": 1.0}, "b": {"loss/y": 1.0}}, {}),
+    "no numbers yet": ("none of these 2 runs has left any numbers yet", {"a": None, "b": None}, {}),
+    "unknown curve": ("no run has 'loss/styl'", {"a": {"loss/style": 1.0}}, {"curves": "[loss/styl]"}),
+    "no such photos": ("there is no such folder or file", {"a": {"loss/style": 1.0}}, {"content": "/nowhere"}),
+    "negative": ("pictures=-1", {"a": {"loss/style": 1.0}}, {"pictures": -1}),
+    "too small": ("size=8", {"a": {"loss/style": 1.0}}, {"size": 8}),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_told_in_the_users_words(make_run, compare, tmp_path, case):
+    words, runs, options = BAD_INPUT[case]
+    folders = [make_run(name, *([values] if values else [])) for name, values in runs.items()]
+    outcome = compare(*folders, **options)
+    assert outcome.status == 2 and words in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("place", ["nowhere", "photos"])
+def test_what_is_no_run_is_named(compare, photos, tmp_path, place):
+    outcome = compare(tmp_path / place)
+    assert outcome.status == 2 and f"runs={tmp_path / place}" in outcome.err
+
+
+def test_no_runs_at_all(compare):
+    assert "give folders of runs" in compare().err

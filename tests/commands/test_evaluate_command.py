@@ -1,0 +1,416 @@
+"""gan-style evaluate, from the command line to the table, metrics.json and the report."""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from gan_style.data.sets import split
+from gan_style.images import decode, to_float
+from gan_style.inference.load import load_generator
+from gan_style.metrics.evaluation import DEFAULT, OF_PICTURES, PHOTOS, STYLES
+from gan_style.metrics.pairs import ssim
+
+FAST = ("perceptual=compact", "size=32", "calibration_pictures=4")
+
+
+def paint(path: Path, seed: int, *, striped: bool = False, size: tuple[int, int] = (48, 40)) -> Path:
+    """A cloudy picture or, as a style, one of reddish stripes."""
+    random = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(3, 1 if striped else 5, 9, generator=random)
+    pixels = torch.nn.functional.interpolate(coarse[None], size[::-1], mode="nearest" if striped else "bicubic")[0]
+    pixels = 0.4 * pixels + torch.tensor([0.6, 0.1, 0.0])[:, None, None] if striped else pixels
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((pixels.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """photos/ and styles/ with 20 pictures each, and runs/smoke, which was trained on all photos but 4."""
+    place = tmp_path_factory.mktemp("evaluate")
+    for number in range(20):
+        paint(place / "photos" / f"{number:02}.png", number)
+        paint(place / "styles" / f"s{number:02}.png", 100 + number, striped=True)
+    data = (f"data.content={place}/photos", f"data.style={place}/styles", "data.holdout=null", "data.holdout_count=4")
+    options = ("experiment=smoke", "training.steps=3")
+    call("train", *options, *data, f"run.root={place}/runs")
+    return place
+
+
+def call(command: str, *arguments: str) -> str:
+    """Run a command that succeeds, and give what it printed; for fixtures that several tests share."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), pytest.raises(SystemExit) as exit_:
+        patch.setattr(sys, "argv", [command, *arguments])
+        import_module(f"gan_style.commands.{command}").main()
+    assert not exit_.value.code, printed.getvalue()
+    return printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def usual(place, tmp_path_factory) -> tuple[str, Path]:
+    """(what was printed, where it was written) with the defaults."""
+    folder = tmp_path_factory.mktemp("usual")
+    return call("evaluate", *FAST, f"checkpoint={place}/runs/smoke", f"output={folder}"), folder
+
+
+def held_out(place: Path) -> list[str]:
+    return [path.name for path in split(str(place / "photos"), None, 4)[1]]
+
+
+@pytest.fixture
+def evaluate(gan_style, place, tmp_path):
+    """evaluate("name=value", ...): of the run, into tmp_path/out; options that are given again count."""
+
+    def call(*options):
+        given = {f"checkpoint={place}/runs/smoke": "checkpoint", f"output={tmp_path}/out": "output"}
+        kept = [text for text, name in given.items() if not any(option.startswith(f"{name}=") for option in options)]
+        return gan_style("evaluate", *FAST, *kept, *options)
+
+    return call
+
+
+def numbers_in(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+class TestOfARun:
+    def test_the_defaults_measure_it_on_what_it_has_held_out(self, usual, place):
+        printed, folder = usual
+        found = numbers_in(folder)
+        assert list(found["metrics"]) == [PHOTOS, "smoke", STYLES]
+        assert [Path(name).name for name in found["pictures"]["smoke"]] == held_out(place)
+        names = {name for name in found["metrics"]["smoke"] if "/relu" not in name}
+        assert names == {*DEFAULT} - {"deception"}
+        assert "not computed: deception needs at least 16 content and 16 style pictures" in printed
+        assert "4 content pictures, 20 style pictures, short side 32" in printed
+        assert not list(folder.glob(".*"))
+
+    def test_the_table_and_the_file_say_the_same(self, usual):
+        printed, folder = usual
+        found = numbers_in(folder)["metrics"]
+        lines = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
+        head = next(line for line in printed.splitlines() if line.split() == [PHOTOS, "smoke", "style", "pictures"])
+        assert printed.count(head) == 1
+        for name in ("content", "ssim", "kid", "style/relu1_1"):
+            cells = re.split(r"\s{2,}", lines[name])
+            for cell, label in zip(cells[1:], (PHOTOS, "smoke", STYLES), strict=True):
+                one = found[label].get(name)
+                assert (cell == "-") == (one is None)
+                assert one is None or float(cell.split()[0]) == pytest.approx(one["value"], rel=1e-3, abs=1e-12)
+
+    def test_a_mean_is_that_of_its_pictures_and_a_picture_that_of_the_generator(self, usual, place):
+        found = numbers_in(usual[1])
+        pictures, generator = found["pictures"]["smoke"], load_generator(place / "runs" / "smoke", torch.device("cpu"))
+        for name, one in found["metrics"]["smoke"].items():
+            values = [numbers[name] for numbers in pictures.values() if name in numbers]
+            if values:
+                assert one["value"] == pytest.approx(sum(values) / len(values), rel=1e-9)
+                assert one["n"] == len(values) == 4
+        for name, numbers in pictures.items():
+            content = to_float(decode(Path(name), short_side=32)[None])
+            assert numbers["ssim"] == pytest.approx(ssim(generator(content), content).item(), abs=1e-4)
+
+    def test_photos_are_at_the_one_end_and_style_pictures_at_the_other(self, usual):
+        found = numbers_in(usual[1])["metrics"]
+        photos, styles = found[PHOTOS], found[STYLES]
+        assert photos["content"]["value"] == photos["colour/mean"]["value"] == photos["colour/spread"]["value"] == 0
+        assert photos["ssim"]["value"] == pytest.approx(1, abs=1e-6) == photos["structure"]["value"]
+        for name in ("style", "kid", "frechet"):
+            assert styles[name]["value"] < photos[name]["value"]
+        assert styles["style"]["n"] == 10  # the half that is not compared with
+
+    def test_settings_versions_and_facts_are_kept(self, evaluate, tmp_path):
+        evaluate("max_pictures=3")
+        found = numbers_in(tmp_path / "out")
+        assert found["settings"]["size"] == 32 and found["settings"]["max_pictures"] == 3
+        assert found["versions"]["torch"] == torch.__version__
+        assert any("perceptual network compact; feature scales relu1_1" in fact for fact in found["facts"])
+        assert len(found["pictures"][PHOTOS]) == 3
+
+    def test_the_report_is_whole_and_shows_every_picture(self, usual, place):
+        printed, folder = usual
+        text = (folder / "report.html").read_text()
+        rows = json.loads(re.search(r'id="rows">(.*?)</script>', text)[1])
+        assert [row["name"] for row in rows] == held_out(place)
+        assert all(set(row["pictures"]) == {PHOTOS, "smoke"} for row in rows)
+        assert all(set(row["numbers"]["smoke"]) == {"content", "style", "ssim", "structure"} for row in rows)
+        assert f"report:  {folder}/report.html" in printed
+
+    def test_without_an_output_it_goes_into_the_runs_folder(self, gan_style, place):
+        outcome = gan_style("evaluate", *FAST, f"checkpoint={place}/runs/smoke", "metrics=[ssim]")
+        assert outcome.status == 0, outcome.err
+        folder = place / "runs" / "smoke" / "evaluation"
+        assert sorted(path.name for path in folder.iterdir()) == ["metrics.json", "report.html"]
+        shutil.rmtree(folder)
+
+    def test_the_same_command_twice_gives_the_same_numbers(self, evaluate, usual, tmp_path):
+        assert evaluate().status == 0
+        one, two = numbers_in(usual[1]), numbers_in(tmp_path / "out")
+        assert (one["metrics"], one["pictures"]) == (two["metrics"], two["pictures"])
+
+
+class TestWhatIsMeasured:
+    def test_pictures_that_were_trained_on_are_left_out_and_said(self, evaluate, place, tmp_path):
+        outcome = evaluate(f"content={place}/photos")
+        assert outcome.status == 0, outcome.err
+        assert "16 content pictures were trained on and are left out" in outcome.out
+        assert [Path(name).name for name in numbers_in(tmp_path / "out")["pictures"][PHOTOS]] == held_out(place)
+
+    def test_a_link_to_what_was_trained_on_was_trained_on_too(self, evaluate, place, tmp_path):
+        (tmp_path / "links").symlink_to(place / "photos")
+        outcome = evaluate(f"content={tmp_path}/links", "metrics=[ssim]")
+        assert "16 content pictures were trained on and are left out" in outcome.out
+
+    def test_training_pictures_that_have_gone_are_a_warning(self, evaluate, place, tmp_path):
+        run = tmp_path / "moved"
+        run.mkdir()
+        shutil.copy(place / "runs/smoke/generator.safetensors", run)
+        settings = (place / "runs/smoke/config.yaml").read_text().replace(str(place / "photos"), "/nowhere/photos")
+        (run / "config.yaml").write_text(settings)
+        outcome = evaluate(f"checkpoint={run}", f"content={place}/photos", "metrics=[ssim]")
+        assert outcome.status == 0, outcome.err
+        assert "warning" in outcome.out and "training pictures are not there to be left out" in outcome.out
+        assert len(numbers_in(tmp_path / "out")["pictures"][PHOTOS]) == 20
+
+    def test_only_the_metrics_that_are_asked_for(self, evaluate, tmp_path):
+        outcome = evaluate("metrics=[kid,colour/spread]")
+        assert outcome.status == 0, outcome.err
+        found = numbers_in(tmp_path / "out")["metrics"]
+        assert {*found["smoke"]} == {"kid", "colour/spread"} and {*found[STYLES]} == {"kid"}
+        assert "It takes the metrics content and style." in (tmp_path / "out" / "report.html").read_text()
+
+    def test_several_models_and_a_folder_of_results_beside_them(self, gan_style, evaluate, place, tmp_path):
+        """Results that stylize wrote score as those that are made, but for their eight bits."""
+        run = place / "runs" / "smoke"
+        for name in held_out(place):
+            gan_style("stylize", f"checkpoint={run}", f"input={place}/photos/{name}", f"output={tmp_path}/made/{name}")
+        specs = f"checkpoint=[{run},{run}/checkpoints/best.pt,{tmp_path}/made]"
+        outcome = evaluate(specs, "size=40")
+        assert outcome.status == 0, outcome.err
+        found = numbers_in(tmp_path / "out")["metrics"]
+        assert list(found) == [PHOTOS, str(run), "smoke/best", "made", STYLES]
+        for name in ("content", "style", "ssim", "structure"):
+            assert found["made"][name]["value"] == pytest.approx(found[str(run)][name]["value"], rel=0.02)
+        assert found["made"] != found[str(run)]
+        assert "<td class=best>" in (tmp_path / "out" / "report.html").read_text()
+
+    def test_a_generators_file_far_from_its_run_is_told_what_to_take(self, gan_style, place, tmp_path):
+        shutil.copy(place / "runs/smoke/generator.safetensors", tmp_path)
+        options = (f"content={place}/photos", f"style={place}/styles", f"output={tmp_path}/out", "metrics=[style,ssim]")
+        outcome = gan_style("evaluate", *FAST, f"checkpoint={tmp_path}/generator.safetensors", *options)
+        assert outcome.status == 0, outcome.err
+        assert len(numbers_in(tmp_path / "out")["pictures"][PHOTOS]) == 20
+
+    def test_one_picture_and_one_style_are_enough_for_what_needs_no_set(self, evaluate, place, tmp_path):
+        paint(tmp_path / "one.png", 7)
+        outcome = evaluate(f"content={tmp_path}/one.png", f"style={place}/styles/s00.png")
+        assert outcome.status == 0, outcome.err
+        found = numbers_in(tmp_path / "out")["metrics"]
+        assert list(found) == [PHOTOS, "smoke"]
+        assert {name for name in found["smoke"] if "/relu" not in name} == set(OF_PICTURES)
+        assert found["smoke"]["content"]["error"] is None
+        for name in ("kid", "frechet", "deception"):
+            assert f"not computed: {name} needs at least" in outcome.out
+
+    def test_with_enough_pictures_every_default_metric_is_there(self, evaluate, place, tmp_path):
+        for number in range(16):
+            paint(tmp_path / "others" / f"{number}.png", 300 + number)
+        outcome = evaluate(f"content={tmp_path}/others")
+        found = numbers_in(tmp_path / "out")["metrics"]
+        assert set(DEFAULT) <= set(found["smoke"]) and "not computed" not in outcome.out
+        assert found[PHOTOS]["deception"]["value"] < 0.5 < found[STYLES]["deception"]["value"]
+        assert found[PHOTOS]["deception"]["n"] == 8
+
+    def test_grey_pictures_of_several_kinds_are_pictures(self, evaluate, place, tmp_path):
+        for number, mode in enumerate(("L", "LA", "1", "I;16")):
+            picture = Image.open(paint(tmp_path / "grey" / f"{number}.png", 40 + number))
+            (picture.convert("I").convert("I;16") if mode == "I;16" else picture.convert(mode)).save(picture.filename)
+        outcome = evaluate(f"content={tmp_path}/grey", f"style={tmp_path}/grey")
+        assert outcome.status == 0, outcome.err
+        assert len(numbers_in(tmp_path / "out")["pictures"][PHOTOS]) == 4
+
+    def test_what_cannot_be_read_is_named_and_passed_over(self, evaluate, place, tmp_path):
+        """Also where it is the first, on which the features are scaled."""
+        for number in range(6):
+            paint(tmp_path / "mixed" / f"{number}.png", 60 + number)
+        (tmp_path / "mixed" / "0.png").write_text("no picture")
+        outcome = evaluate(f"content={tmp_path}/mixed", "max_unreadable=0.2", "metrics=[content,kid]")
+        assert outcome.status == 0, outcome.err
+        assert "warning: cannot read the picture" in outcome.out and "mixed/0.png" in outcome.out
+        assert "1 content pictures cannot be read and are left out" in outcome.out
+        found = numbers_in(tmp_path / "out")
+        assert [Path(name).name for name in found["pictures"]["smoke"]] == [f"{n}.png" for n in range(1, 6)]
+        assert found["metrics"]["smoke"]["kid"]["n"] == 5
+
+    def test_lpips_fid_and_artfid_take_their_place_where_their_networks_are_there(
+        self, evaluate, monkeypatch, tmp_path
+    ):
+        parts = "gan_style.commands.evaluate_parts"
+        monkeypatch.setattr(f"{parts}.lpips", lambda device: lambda a, b: (a - b).abs().mean().reshape(1))
+        monkeypatch.setattr(f"{parts}.inception", lambda weights, device: lambda x: x.mean(dim=(2, 3)))
+        assert evaluate("metrics=[artfid]").status == 0
+        found = numbers_in(tmp_path / "out")["metrics"]
+        for label in (PHOTOS, "smoke"):
+            one = {name: estimate["value"] for name, estimate in found[label].items()}
+            assert one["artfid"] == pytest.approx((1 + one["lpips"]) * (1 + one["fid"]), rel=1e-9)
+        assert found[PHOTOS]["lpips"]["value"] == 0
+
+
+BAD_INPUT = {
+    "an unknown metric": (["metrics=[ssim,contnt]"], ["metrics: there is no metric 'contnt'", "did you mean content"]),
+    "metrics that are no list": (["metrics=ssim"], ["metrics=ssim", "[content, style]"]),
+    "no metrics": (["metrics=[]"], ["metrics=[]", "a list of names"]),
+    "an unknown layer": (["layers.content=[relu3_9]"], ["no layer 'relu3_9'", "did you mean relu3_"]),
+    "no layers": (["layers.style=[]"], ["layers.style=[]", "at least one layer"]),
+    "too few for kid": (
+        ["metrics=[kid]", "content=[{a},{b}]"],
+        ["metrics: kid needs at least 3 content pictures", "there are 2 and 10"],
+    ),
+    "too few styles for kid": (["metrics=[kid]", "style={styles}/s0[01].png"], ["kid needs at least 3", "4 and 2"]),
+    "one picture only, for frechet": (["metrics=[frechet]", "content={a}"], ["frechet needs at least 2", "1 and 20"]),
+    "results of another size": (["checkpoint={tmp}/turned"], ["turned/", "32 x 38", "content of 38 x 32", "agree"]),
+    "a result that is missing": (["checkpoint={tmp}/few"], ["checkpoint={tmp}/few", "has none for"]),
+    "two results of one name": (["checkpoint={tmp}/twice"], ["checkpoint={tmp}/twice", "the same name"]),
+    "two pictures of one name for a folder": (
+        ["checkpoint={tmp}/few", "content=[{a},{tmp}/other/a.png]"],
+        ["content: 2 pictures are called a"],
+    ),
+    "too many that cannot be read": (
+        ["content={tmp}/mixed"],
+        ["content: 1 of 4 pictures cannot be read", "max_unreadable=0.05 allows", "mixed/"],
+    ),
+    "none that can be read": (["content={tmp}/text"], ["content: none of", "text/"]),
+    "no style that can be read": (
+        ["style={tmp}/text", "max_unreadable=1"],
+        ["style: none of its 2 pictures can be read"],
+    ),
+    "no such checkpoint": (["checkpoint={tmp}/nowhere"], ["checkpoint={tmp}/nowhere", "no such file or folder"]),
+    "a checkpoint that is none": (["checkpoint={a}"], ["a.png"]),
+    "an empty folder": (["checkpoint={tmp}/empty"], ["checkpoint={tmp}/empty", "is it a run's folder"]),
+    "an empty list": (["checkpoint=[]"], ["checkpoint=[]", "at least one run"]),
+    "a model given twice": (["checkpoint=[{run},{run}/]"], ["is given twice"]),
+    "an output below a file": (["output={a}/out"], ["output", "cannot write"]),
+    "all content trained on": (["content={photos}/00.png"], ["content=", "all 1 pictures were trained on"]),
+    "no such content": (["content={tmp}/nowhere"], ["content={tmp}/nowhere", "no such folder or file"]),
+    "a number for content": (["content=5"], ["content=5", "a path"]),
+    "a size too small": (["size=8"], ["size=8", "numbers from 16"]),
+    "no pictures at most": (["max_pictures=0"], ["max_pictures=0", "from 1"]),
+    "a share above one": (["max_unreadable=2"], ["max_unreadable=2", "0 to 1"]),
+    "a mistyped option": (["contnt={a}"], ["no option contnt", "did you mean content"]),
+    "weights that are not there": (["perceptual.weights={tmp}/none.pth"], ["perceptual.weights=", "no such file"]),
+    "inception weights that are not there": (
+        ["metrics=[fid]", "inception_weights={tmp}/none.pth"],
+        ["inception_weights={tmp}/none.pth", "no such file"],
+    ),
+    "an unknown device": (["runtime.device=warp"], ["runtime.device=warp"]),
+}
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory, place) -> Path:
+    """Folders that are no good."""
+    tmp = tmp_path_factory.mktemp("bad")
+    for name in ("empty", "text", "mixed"):
+        (tmp / name).mkdir()
+    for name in ("text/a.png", "text/b.jpg", "mixed/a.png", "mixed/b.png"):
+        (tmp / name).write_text("no picture")
+    for number, name in enumerate(("mixed/c.png", "mixed/d.png", "few/a.png", "other/a.png", "twice/a.png")):
+        paint(tmp / name, 80 + number)
+    shutil.copy(tmp / "twice/a.png", tmp / "twice/a.jpg")
+    for number, name in enumerate(held_out(place)):
+        paint(tmp / "turned" / name, number, size=(40, 48))
+    paint(tmp / "a.png", 90)
+    paint(tmp / "b.png", 91)
+    return tmp
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_named_in_the_users_words_and_nothing_is_half_written(evaluate, place, bad, tmp_path, case):
+    options, words = BAD_INPUT[case]
+    places = {
+        "tmp": bad,
+        "a": bad / "a.png",
+        "b": bad / "b.png",
+        "photos": place / "photos",
+        "run": place / "runs/smoke",
+    }
+    places["styles"] = place / "styles"
+    filled = [re.sub(r"{(\w+)}", lambda m: str(places[m[1]]), text) for text in options]
+    if any(option.startswith("checkpoint=") for option in filled):
+        filled += [f"style={place}/styles"] if not any(o.startswith("style=") for o in filled) else []
+        photos = ",".join(str(place / "photos" / name) for name in held_out(place))
+        filled += [f"content=[{photos}]"] if not any(o.startswith("content=") for o in filled) else []
+    before = sorted(bad.rglob("*"))
+    outcome = evaluate(*filled)
+    assert outcome.status == 2, outcome.out
+    assert "Traceback" not in outcome.err
+    for word in words:
+        assert re.sub(r"{(\w+)}", lambda m: str(places[m[1]]), word) in outcome.err
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert sorted(bad.rglob("*")) == before
+
+
+def test_what_no_run_can_tell_is_asked_for(gan_style, place, bad):
+    file = f"checkpoint={bad}/few"
+    for options, missing in (
+        ((file,), "content="),
+        ((file, f"content={bad}/a.png"), "style="),
+        ((file, f"content={bad}/a.png", f"style={place}/styles"), "output="),
+        ((), "checkpoint="),
+    ):
+        outcome = gan_style("evaluate", *FAST, *options)
+        assert outcome.status == 2
+        assert f"{missing}... is missing" in outcome.err
+
+
+def test_a_folder_of_results_in_a_strangers_project_is_one_too(gan_style, place, tmp_path):
+    """Its config.yaml is none of ours."""
+    (tmp_path / "config.yaml").write_text("data: /some/where\nmodel: {depth: 3}\n")
+    paint(tmp_path / "results" / "a.png", 1)
+    paint(tmp_path / "a.png", 2)
+    options = (f"content={tmp_path}/a.png", f"style={place}/styles", f"output={tmp_path}/out", "metrics=[ssim]")
+    outcome = gan_style("evaluate", *FAST, f"checkpoint={tmp_path}/results", *options)
+    assert outcome.status == 0, outcome.err
+
+
+def test_two_ranks_agree_with_one(evaluate, place, tmp_path):
+    """To the bit but for what rests on the mean Gram matrices, whose sum is taken in another order."""
+    for number in range(18):
+        paint(tmp_path / "others" / f"{number:02}.png", 500 + number)
+    (tmp_path / "others" / "03.png").write_text("no picture")  # the second rank's
+    options = (f"content={tmp_path}/others", "max_unreadable=0.1")
+    alone = evaluate(*options, f"output={tmp_path}/one", "runtime.threads=1")
+    assert alone.status == 0, alone.err
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*run, "-m", "gan_style.commands.evaluate", *FAST, f"checkpoint={place}/runs/smoke", *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    together = subprocess.run(
+        [*command, f"output={tmp_path}/two"], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert together.returncode == 0, together.stderr
+    one, two = (numbers_in(tmp_path / name) for name in ("one", "two"))
+    assert one["facts"] == two["facts"] and one["pictures"].keys() == two["pictures"].keys()
+    assert set(DEFAULT) <= set(one["metrics"]["smoke"])
+    for label, found in one["metrics"].items():
+        assert list(found) == list(two["metrics"][label])
+        for name, estimate in found.items():
+            if name.split("/")[0] == "style":
+                assert two["metrics"][label][name] == pytest.approx(estimate, rel=1e-5)
+            else:
+                assert two["metrics"][label][name] == estimate, (label, name)
+    for label, pictures in one["pictures"].items():
+        assert list(pictures) == list(two["pictures"][label])
+    for text in ("content pictures, 20 style", "report:", "03.png", "structure"):
+        assert together.stdout.count(text) == 1, text

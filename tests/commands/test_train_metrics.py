@@ -1,0 +1,207 @@
+"""What gan-style train measures as it goes, and the best checkpoint that it keeps."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan_style.checkpoint import read_checkpoint, read_generator
+from gan_style.inference.load import load_generator
+from gan_style.metrics.evaluation import OF_PICTURES
+
+SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.decay=constant", "training.audit_every=0")
+
+
+@pytest.fixture
+def train(gan_style, tmp_path):
+    """train("name", "option=value", ...) -> (outcome, the run's folder)."""
+
+    def call(name, *options, status=0):
+        outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", f"run.name={name}", *options)
+        assert outcome.status == status, outcome.err
+        return outcome, tmp_path / name
+
+    return call
+
+
+def measured(run: Path) -> dict[int, dict[str, float]]:
+    """{step: the held-out pictures' numbers}."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    found = {}
+    for row in rows:
+        if numbers := {name: value for name, value in row.items() if name.startswith("heldout/")}:
+            assert row["step"] not in found
+            found[row["step"]] = numbers
+    return found
+
+
+def best(run: Path) -> dict:
+    return read_checkpoint(run / "checkpoints" / "best.pt")
+
+
+@pytest.mark.parametrize(("every", "steps"), [(2, [2, 4, 5]), (9, [5])])
+def test_rows_are_written_when_they_are_due_and_after_the_last_step(train, every, steps):
+    seldom = ("training.log_every=9", "training.sample_every=9", "training.checkpoint_every=9", "training.steps=5")
+    outcome, run = train("a", f"metrics.every={every}", *seldom)
+    found = measured(run)
+    assert list(found) == steps
+    for numbers in found.values():
+        assert {f"heldout/{name}" for name in (*OF_PICTURES, "style_ratio", "style_photo", "composite")} <= set(numbers)
+    assert len(list((run / "samples").iterdir())) == 1  # grids keep their own time
+    last = found[5]
+    assert f"({100 * last['heldout/style_ratio']:.1f} % of the photo's own)" in outcome.out
+
+
+def test_only_the_metrics_that_are_asked_for(train):
+    _, run = train("a", "metrics.names=[ssim,structure]", "metrics.best={ssim:1,structure:3}")
+    for numbers in measured(run).values():
+        assert set(numbers) == {"heldout/ssim", "heldout/structure", "heldout/composite"}
+        wanted = (1 - numbers["heldout/ssim"]) + 3 * (1 - numbers["heldout/structure"])
+        assert numbers["heldout/composite"] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_what_has_no_loss_term_is_not_measured_and_its_weight_is_said_not_to_count(train):
+    outcome, run = train("a", "~loss.style")
+    assert "warning: metrics.best.style: there is no such loss term; it is not counted" in outcome.out
+    for numbers in measured(run).values():
+        assert "heldout/style" not in numbers
+        assert numbers["heldout/composite"] == numbers["heldout/content"]
+
+
+@pytest.mark.parametrize("weights", ["{content:1}", "{ssim:1,content:0.1}"])
+def test_the_best_checkpoint_is_that_of_the_lowest_composite(train, weights):
+    """Which is neither the first nor the last: the warm-up comes nearer to the content, what follows leaves it."""
+    options = ("training.steps=8", "training.warmup_steps=3", "metrics.every=1", "training.ema_decay=0")
+    _, run = train("a", *options, f"metrics.best={weights}", "optimiser.generator.lr=0.01")
+    composites = {step: numbers["heldout/composite"] for step, numbers in measured(run).items()}
+    lowest = min(composites, key=lambda step: composites[step])
+    saved = best(run)
+    assert 1 < lowest < 8, composites
+    assert saved["step"] == saved["state"]["step"] == lowest
+    assert saved["lowest"] == composites[lowest]
+    newest = read_checkpoint(run / "checkpoints" / "step_00000008.pt")
+    assert newest["lowest"] == composites[lowest]
+
+
+def test_the_best_checkpoint_holds_the_weights_of_its_step(train):
+    _, run = train("a", "training.checkpoint_every=1", "training.keep_checkpoints=9", "metrics.every=1")
+    saved = best(run)
+    beside = read_checkpoint(run / "checkpoints" / f"step_{saved['step']:08d}.pt")
+    for network, weights in saved["state"]["networks"].items():
+        assert all(torch.equal(weights[key], one) for key, one in beside["state"]["networks"][network].items())
+
+
+def test_the_best_checkpoint_outlives_the_others(train):
+    _, run = train("a", "training.checkpoint_every=1", "training.keep_checkpoints=1", "training.steps=6")
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.pt", "step_00000006.pt"]
+
+
+def test_a_run_that_goes_on_remembers_what_was_lowest(train):
+    """It was in the first part: one that had forgotten would take the best of the second."""
+    options = ("metrics.every=1", "metrics.best={content:1}", "optimiser.generator.lr=0.01", "training.ema_decay=0")
+    _, whole = train("whole", *options, "training.steps=4")
+    _, parts = train("parts", *options, "training.steps=2")
+    outcome, parts = train("parts", *options, "training.steps=4")
+    assert "after step 2" in outcome.out
+    assert measured(whole) == measured(parts)
+    one, two = best(whole), best(parts)
+    assert one["step"] <= 2
+    assert (one["step"], one["lowest"]) == (two["step"], two["lowest"])
+
+
+def test_the_lowest_of_another_composite_does_not_count(train):
+    """Of the content alone it would be out of reach for content and style together."""
+    _, run = train("a", "training.steps=2", "metrics.every=1", "metrics.best={ssim:0}")
+    assert best(run)["lowest"] == 0
+    train("a", "training.steps=4", "metrics.every=1", "metrics.best={content:1}")
+    later = {step: numbers["heldout/composite"] for step, numbers in measured(run).items() if step > 2}
+    assert best(run)["lowest"] == min(later.values()) and best(run)["step"] in later
+
+
+def test_none_is_kept_on_demand(train):
+    _, run = train("a", "metrics.best=null")
+    assert not (run / "checkpoints" / "best.pt").exists()
+    assert all("heldout/composite" not in numbers for numbers in measured(run).values())
+    assert measured(run)
+
+
+def test_the_best_checkpoint_can_be_stylized_from(train, gan_style, tmp_path):
+    from PIL import Image
+
+    _, run = train("a")
+    Image.effect_noise((40, 32), 60).convert("RGB").save(tmp_path / "photo.png")
+    path = run / "checkpoints" / "best.pt"
+    outcome = gan_style("stylize", f"checkpoint={path}", f"input={tmp_path}/photo.png", f"output={tmp_path}/out.png")
+    assert outcome.status == 0, outcome.err
+    with Image.open(tmp_path / "out.png") as result:
+        assert result.size == (40, 32)
+    weights = best(run)["state"]["networks"]["ema"]
+    assert all(
+        torch.equal(one, weights[key]) for key, one in load_generator(path, torch.device("cpu")).state_dict().items()
+    )
+
+
+def test_the_best_checkpoint_is_never_resumed_from(train):
+    _, run = train("a", "training.steps=2")
+    for path in (run / "checkpoints").glob("step_*.pt"):
+        path.unlink()
+    assert (run / "checkpoints" / "best.pt").is_file()
+    outcome, _ = train("a", "training.steps=2")
+    assert "resuming" not in outcome.out and "after step" not in outcome.out
+    assert sorted(measured(run)) == [2]
+
+
+def test_measuring_changes_nothing_of_the_training(train):
+    """Neither weights nor optimisers nor any random stream."""
+    augmented = ("loss.adversarial.augment=[colour,translation]", "training.steps=4", "training.checkpoint_every=9")
+    runs = [train(f"every{every}", f"metrics.every={every}", *augmented)[1] for every in (1, 100)]
+    one, two = (read_checkpoint(run / "checkpoints" / "step_00000004.pt")["state"] for run in runs)
+    assert torch.equal(one["random"], two["random"])
+    for network, weights in one["networks"].items():
+        assert all(torch.equal(weights[key], value) for key, value in two["networks"][network].items())
+    for name, optimiser in one["optimisers"].items():
+        for number, moments in optimiser["state"].items():
+            others = two["optimisers"][name]["state"][number]
+            assert all(torch.equal(moments[key], others[key]) for key in ("exp_avg", "exp_avg_sq"))
+    one, two = (read_generator(run / "generator.safetensors")[0] for run in runs)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert measured(runs[0])[4] == measured(runs[1])[4]
+
+
+def test_a_composite_may_change_when_a_run_goes_on_and_its_metrics_too(train):
+    train("a", "training.steps=2")
+    outcome, run = train("a", "training.steps=4", "metrics.names=[content,ssim]", "metrics.best={ssim:1}")
+    assert "after step 2" in outcome.out
+    assert set(measured(run)[4]) >= {"heldout/ssim", "heldout/content"} and "heldout/style" not in measured(run)[4]
+
+
+BAD_INPUT = {
+    "an unknown metric": (
+        ["metrics.names=[content,styel]", "metrics.best=null"],
+        ["metrics.names", "did you mean style"],
+    ),
+    "a metric of sets": (["metrics.names=[kid]", "metrics.best=null"], ["metrics.names", "no metric 'kid'", "known"]),
+    "a composite of what is not measured": (
+        ["metrics.names=[ssim]", "metrics.best={content:1}"],
+        ["metrics.best.content: not in metrics.names=['ssim']"],
+    ),
+    "a composite of what has no better end": (
+        ["metrics.best={colour/mean:1}"],
+        ["metrics.best.colour/mean", "neither"],
+    ),
+    "a negative weight": (["metrics.best={content:-1}"], ["metrics.best.content=-1", "finite numbers from 0"]),
+    "a weight that is a word": (["metrics.best={content:much}"], ["metrics.best.content=much"]),
+    "a composite that is a word": (["metrics.best=content"], ["metrics.best=content", "{content: 1, style: 1}"]),
+    "never": (["metrics.every=0"], ["metrics.every=0", "numbers from 1"]),
+    "a mistyped option": (["metrics.evry=1"], ["no option metrics.evry", "did you mean metrics.every"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_named_in_the_users_words_and_leaves_nothing(train, case):
+    options, words = BAD_INPUT[case]
+    outcome, run = train("bad", *options, status=2)
+    assert "Traceback" not in outcome.err
+    assert all(word in outcome.err for word in words), outcome.err
+    assert not run.exists()

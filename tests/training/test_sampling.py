@@ -1,0 +1,133 @@
+"""What is measured of the held-out pictures while a run goes on, and what chooses the best checkpoint."""
+
+import pytest
+import torch
+
+from gan_style.functional import gram_matrix
+from gan_style.images import grid
+from gan_style.metrics.distances import content_distance, style_distance
+from gan_style.metrics.evaluation import OF_PICTURES, Ruler
+from gan_style.metrics.pairs import colour_drift, ssim, structure
+from gan_style.models.perceptual import compact
+from gan_style.training.sampling import PREFIX, Composite, Sampler, composite_weights
+
+CONTENT, STYLE = ["relu2_1", "relu3_1"], ["relu1_1", "relu2_1"]
+
+
+@pytest.fixture
+def make_sampler(noise):
+    """A sampler of two pictures of different sizes, measured by these metrics."""
+
+    def make(*names):
+        perceptual = compact(layers=[*CONTENT, *STYLE])
+        style = noise(1, 3, 48, 48, seed=9).round()
+        grams = {layer: gram_matrix(one) for layer, one in perceptual(style, STYLE).items()}
+        contents = [noise(1, 3, 32, 40, seed=1), noise(1, 3, 48, 32, seed=2)]
+        return Sampler(contents, [style], Ruler(perceptual, names, CONTENT, STYLE, [], grams))
+
+    return make
+
+
+def test_measures_are_means_over_pictures_by_the_metrics_own_formulas(make_sampler):
+    sampler = make_sampler(*OF_PICTURES)
+    results = [content * 0.5 + 0.2 for content in sampler.contents]
+    found, network, pairs = (
+        sampler.measure(results),
+        sampler.ruler.perceptual,
+        list(zip(results, sampler.contents, strict=True)),
+    )
+    wanted = {
+        "content": [content_distance(network, *pair, CONTENT) for pair in pairs],
+        "style": [style_distance(network, made, sampler.ruler.grams) for made in results],
+        "style_photo": [style_distance(network, content, sampler.ruler.grams) for content in sampler.contents],
+        "ssim": [ssim(*pair).item() for pair in pairs],
+        "structure": [structure(*pair).item() for pair in pairs],
+        "colour/mean": [colour_drift(*pair)[0].item() for pair in pairs],
+        "colour/spread": [colour_drift(*pair)[1].item() for pair in pairs],
+    }  # fmt: skip
+    for name, values in wanted.items():
+        assert found[PREFIX + name] == pytest.approx(sum(values) / 2, rel=1e-4), name
+    layers = {f"content/{layer}" for layer in CONTENT} | {f"style/{layer}" for layer in STYLE}
+    assert set(found) == {PREFIX + name for name in {*wanted, *layers, "style_ratio"}}
+    assert found["heldout/style"] == pytest.approx(sum(found[f"heldout/style/{k}"] for k in STYLE) / 2, rel=1e-9)
+
+
+def test_the_style_ratio_is_of_the_photos_own(make_sampler):
+    sampler = make_sampler("style")
+    of_photos = sampler.measure(list(sampler.contents))
+    assert of_photos["heldout/style_ratio"] == pytest.approx(1.0, rel=1e-6)
+    results = [content * 0.5 for content in sampler.contents]
+    found = sampler.measure(results)
+    assert found["heldout/style_ratio"] == pytest.approx(found["heldout/style"] / of_photos["heldout/style"], rel=1e-6)
+    assert found["heldout/style_photo"] == of_photos["heldout/style_photo"]
+
+
+def test_without_the_metric_style_there_is_no_ratio(make_sampler):
+    sampler = make_sampler("ssim")
+    found = sampler.measure(list(sampler.contents))
+    assert found == {"heldout/ssim": pytest.approx(1.0, abs=1e-6)}
+
+
+def test_results_are_the_generators_in_full_precision_and_without_gradients(make_sampler):
+    sampler = make_sampler("ssim")
+    layer = torch.nn.Conv2d(3, 3, 1)
+    results = sampler.results(layer)
+    assert [one.shape for one in results] == [content.shape for content in sampler.contents]
+    assert all(torch.equal(one, layer(content)) for one, content in zip(results, sampler.contents, strict=True))
+    assert not any(one.requires_grad for one in results)
+    assert all(one.dtype == torch.float32 for one in sampler.results(lambda x: x.bfloat16()))
+
+
+def test_the_sheet_shows_content_style_and_result_in_rows(make_sampler):
+    sampler = make_sampler("ssim")
+    results = [-content for content in sampler.contents]
+    (style,) = sampler.styles
+    rows = [[c[0], style[0], r[0]] for c, r in zip(sampler.contents, results, strict=True)]
+    assert torch.equal(sampler.sheet(results), grid(rows))
+
+
+class TestComposite:
+    def test_is_the_weighted_sum_and_lower_is_better(self):
+        values = {"heldout/content": 0.5, "heldout/style": 2.0, "heldout/ssim": 0.75, "heldout/other": 9.0}
+        assert Composite({"content": 1.0, "style": 0.25})(values) == pytest.approx(1.0)
+
+    def test_a_metric_that_is_better_when_higher_counts_as_what_it_lacks(self):
+        composite = Composite({"ssim": 2.0, "structure": 1.0, "content": 1.0})
+        values = {"heldout/ssim": 0.75, "heldout/structure": 0.9, "heldout/content": 0.5}
+        assert composite(values) == pytest.approx(2 * 0.25 + 0.1 + 0.5)
+        assert composite(values | {"heldout/ssim": 0.8}) < composite(values)
+        assert composite(values | {"heldout/content": 0.4}) < composite(values)
+
+    def test_has_found_nothing_yet(self):
+        assert Composite({"content": 1.0}).lowest is None
+
+
+class TestCompositeWeights:
+    @pytest.mark.parametrize(
+        ("weights", "names", "words"),
+        [
+            (None, ["contnt"], r"metrics\.names: there is no metric 'contnt'; did you mean content\?"),
+            (None, ["kid"], r"metrics\.names: there is no metric 'kid'.*known: content, ssim"),
+            ({"style": 1.0}, ["content"], r"metrics\.best\.style: not in metrics\.names=\['content'\]"),
+            ({"colour/mean": 1.0}, ["colour/mean"], r"metrics\.best\.colour/mean: neither more nor less"),
+            ({"content": -1.0}, ["content"], r"metrics\.best\.content=-1\.0; allowed are finite numbers from 0"),
+            ({"content": float("nan")}, ["content"], r"metrics\.best\.content=nan"),
+            ({"content": float("inf")}, ["content"], r"metrics\.best\.content=inf"),
+            ({"content": "much"}, ["content"], r"metrics\.best\.content=much; allowed are finite numbers"),
+            ({"content": True}, ["content"], r"metrics\.best\.content=True"),
+            ("contnt", ["content"], r"metrics\.best=contnt: weights such as .*, auto, or null expected"),
+            (["content"], ["content"], r"metrics\.best=\['content'\]: weights such as"),
+        ],
+    )
+    def test_names_the_option_and_what_is_wrong(self, weights, names, words):
+        with pytest.raises(ValueError, match=words):
+            composite_weights(weights, names)
+
+    @pytest.mark.parametrize("weights", [None, {}, {"content": 0.0}, {"ssim": 1.0, "style": 2}])
+    def test_are_those_that_are_given(self, weights):
+        assert composite_weights(weights, OF_PICTURES) == weights
+
+    def test_of_auto_are_content_and_style_as_far_as_they_are_measured(self):
+        assert composite_weights("auto", OF_PICTURES) == {"content": 1.0, "style": 1.0}
+        assert composite_weights("auto", ["style", "ssim"]) == {"style": 1.0}
+        assert composite_weights("auto", ["ssim"]) == {}
