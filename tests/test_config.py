@@ -80,7 +80,8 @@ def build_everything(cfg: DictConfig) -> None:
 
 class TestComposition:
     def test_there_is_a_root_for_every_schema_and_command(self):
-        assert {path.stem for path in CONFIG_PATH.glob("*.yaml")} == set(ROOTS) >= {name.replace("-", "_") for name in COMMANDS}
+        commands = {name.replace("-", "_") for name in COMMANDS}
+        assert {path.stem for path in CONFIG_PATH.glob("*.yaml")} == set(ROOTS) >= commands
 
     @pytest.mark.parametrize("root", ROOTS)
     def test_every_root_names_every_option_of_its_schema(self, root):
