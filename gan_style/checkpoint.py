@@ -1,11 +1,18 @@
 """Checkpoints and generator files: saved whole or not at all, loaded without running anything they contain."""
 
+import errno
+import hashlib
+import io
 import json
 import pickle
 import re
+import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +27,8 @@ from gan_style.files import remove_leftovers, write_bytes, write_durably
 FORMAT = "gan_style.checkpoint/1"
 GENERATOR_FORMAT = "gan_style.generator/1"
 GENERATOR_FILE = "generator.safetensors"  # in a run's folder
-BEST_FILE = "best.pt"  # among the checkpoints
+BEST_FILE, MANIFEST_FILE = "best.pt", "manifest.json"  # among the checkpoints
+_SPARE = 16_000_000  # bytes that a full disk should have left, for logs and samples
 # what torch.load and zipfile raise for a file that is cut, changed or something else
 _LOAD_ERRORS = (
     *(OSError, RuntimeError, EOFError, ValueError, LookupError, NotImplementedError),
@@ -31,10 +39,14 @@ _NAME = re.compile(r"step_(\d{8,})\.pt")
 
 @dataclass
 class CheckpointFolder:
-    """The checkpoints of one run, ``step_00001000.pt`` and so on; the last ``keep`` of them are kept."""
+    """The checkpoints of one run, ``step_00001000.pt`` and so on, beside ``best.pt`` and a manifest of their sha256.
+
+    The last ``keep`` are kept, and every one whose step is a multiple of ``keep_every`` (None: no more).
+    """
 
     folder: Path
     keep: int = 3
+    keep_every: int | None = None
 
     def paths(self) -> list[Path]:
         """All checkpoints, the newest first."""
@@ -42,20 +54,47 @@ class CheckpointFolder:
         return [path for _, path in sorted(found, reverse=True)]
 
     def save(self, step: int, content: Mapping[str, Any]) -> Path:
-        """Write a checkpoint (plain containers and tensors only), then remove those beyond ``keep``."""
-        path = self.folder / f"step_{step:08d}.pt"
-        write_durably(path, lambda file: torch.save({"format": FORMAT, **content}, file))
+        """Write a checkpoint (plain containers and tensors only), then remove those that are not to be kept.
+
+        ValueError, with all that was there untouched, where the disk has no room for it.
+        """
+        path = self._write(f"step_{step:08d}.pt", content)
         others = [other for other in self.paths() if other != path]  # a damaged one may carry a higher number
         for old in others[self.keep - 1 :]:
-            old.unlink(missing_ok=True)
+            if not (self.keep_every and _step_of(old) % self.keep_every == 0):
+                old.unlink(missing_ok=True)
         remove_leftovers(self.folder)
         return path
 
     def save_best(self, content: Mapping[str, Any]) -> Path:
         """Write ``best.pt``, which is kept beside the others and is never resumed from."""
-        path = self.folder / BEST_FILE
-        write_durably(path, lambda file: torch.save({"format": FORMAT, **content}, file))
-        return path
+        return self._write(BEST_FILE, content)
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> Path:
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, **content}, buffer)
+        data = buffer.getbuffer()
+        check_space(self.folder, len(data))
+        known = {file: entry for file, entry in self._manifest().items() if (self.folder / file).is_file()}
+        with room(self.folder):
+            if known.pop(name, None):  # a kill between the two files may leave none with another one's sum
+                self._write_manifest(known)
+            write_durably(self.folder / name, lambda file: file.write(data))
+            known[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            self._write_manifest(known)
+        return self.folder / name
+
+    def _write_manifest(self, known: Mapping[str, Any]) -> None:
+        write_bytes(self.folder / MANIFEST_FILE, json.dumps(known, indent=1, sort_keys=True).encode())
+
+    def _manifest(self) -> dict[str, dict[str, Any]]:
+        """What is known of the files; nothing where the manifest is missing or damaged: files carry checksums too."""
+        try:
+            found = json.loads((self.folder / MANIFEST_FILE).read_text())
+        except (OSError, ValueError):
+            return {}
+        found = found if isinstance(found, dict) else {}
+        return {name: entry for name, entry in found.items() if isinstance(entry, dict)}
 
     def load_newest(self, warn: Callable[[str], object]) -> tuple[Path, dict[str, Any]] | None:
         """The newest checkpoint that can be read; None where there is none. ``warn`` is told of each damaged one.
@@ -75,9 +114,78 @@ class CheckpointFolder:
         return None
 
 
+def _step_of(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[1])
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """ValueError where the disk has less room than ``needed`` bytes and a little more."""
+    free = shutil.disk_usage(folder).free
+    if free < needed + _SPARE:
+        raise ValueError(_full(folder, f": {needed / 1e6:.4g} MB are needed and {free / 1e6:.4g} MB free"))
+
+
+@contextmanager
+def room(folder: Path) -> Iterator[None]:
+    """Where the disk turns out to be full, or a quota is reached, the block ends in the ValueError of check_space."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ValueError(_full(folder, "")) from error
+
+
+def _full(folder: Path, how: str) -> str:
+    return (
+        f"the disk of {folder} is full{how}; what was saved before is whole. Make room (fewer "
+        f"training.keep_checkpoints) and run the same command again"
+    )
+
+
+class Background:
+    """Does one job at a time in a thread of its own; what a job raises, a later call raises."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._jobs: deque[Future[None]] = deque()
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Line a job up; waits only where two are still to be done, since each holds a copy of the run."""
+        while self._jobs and (len(self._jobs) > 1 or self._jobs[0].done()):
+            self._jobs.popleft().result()
+        self._jobs.append(self._pool.submit(job))
+
+    def wait(self) -> None:
+        """Until nothing is under way."""
+        while self._jobs:
+            self._jobs.popleft().result()
+
+    def close(self) -> None:
+        """wait, for the last time."""
+        try:
+            self.wait()
+        finally:
+            self._pool.shutdown()
+
+
+def on_host(content: Any) -> Any:
+    """Plain containers with every tensor copied into the host's memory, where training no longer changes it."""
+    if isinstance(content, Tensor):
+        return content.detach().to("cpu", copy=True)
+    if isinstance(content, Mapping):
+        return {key: on_host(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return type(content)(on_host(value) for value in content)
+    return content
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content, on the CPU. ValueError for a file that is damaged, foreign, or would run code."""
     try:
+        _check_manifest(path)
         with zipfile.ZipFile(path) as archive:  # torch.load does not compare the checksums that it writes
             if (member := archive.testzip()) is not None:
                 raise ValueError(f"{member} differs from its checksum")
@@ -90,11 +198,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def _check_manifest(path: Path) -> None:
+    entry = CheckpointFolder(path.parent)._manifest().get(path.name)
+    if entry is None:
+        return
+    with open(path, "rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != entry.get("sha256"):
+            raise ValueError("it differs from its sha256 in manifest.json")
+
+
 def write_generator(path: Path, weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
     """Write a generator as one safetensors file; ``description`` (JSON types) is what it takes to rebuild it."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
     metadata = {"format": GENERATOR_FORMAT, "description": json.dumps(description)}
-    write_bytes(path, save(tensors, metadata=metadata))
+    with room(path.parent):
+        write_bytes(path, save(tensors, metadata=metadata))
 
 
 def read_generator(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

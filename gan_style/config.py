@@ -133,19 +133,16 @@ def command(name: str) -> Callable[[Callable[[DictConfig], int | None]], Callabl
         def main() -> None:
             statuses: list[int] = []  # one for each job of a sweep, else a single one
             in_full = os.environ.get(_FULL) == "1"
-            os.environ[_FULL] = "1"  # otherwise Hydra prints its own words and exits before we are asked
 
             def job(cfg: DictConfig) -> None:
-                with _errors_in_words(name, statuses, in_full):
+                with _errors_in_words(name, statuses, in_full), _full_errors(in_full):  # as ranks are to find it
                     statuses.append(function(cfg) or 0)
                 if statuses[-1] == INTERRUPTED:
                     sys.exit(INTERRUPTED)  # ends a sweep too
 
-            try:
-                with _errors_in_words(name, statuses, in_full), _terminated_as_an_exit():
-                    _main(name, function.__doc__ or "", job)
-            finally:
-                os.environ[_FULL] = "1" if in_full else "0"
+            # otherwise Hydra prints its own words and exits before we are asked
+            with _errors_in_words(name, statuses, in_full), _terminated_as_an_exit(), _full_errors(True):
+                _main(name, function.__doc__ or "", job)
             sys.exit(max(statuses, default=0))
 
         main.__doc__ = function.__doc__
@@ -166,6 +163,17 @@ def _main(name: str, purpose: str, job: Callable[[DictConfig], None]) -> None:
     sweeping = {"-m", "--multirun"} & set(sys.argv)
     sys.argv[1:] = [_quoted(argument, sweeping=bool(sweeping)) for argument in sys.argv[1:]]
     hydra.main(config_path=str(CONFIG_PATH), config_name=name, version_base="1.3")(job)()
+
+
+@contextmanager
+def _full_errors(shown: bool) -> Iterator[None]:
+    """What Hydra, and a process that is started meanwhile, makes of errors."""
+    before = os.environ.get(_FULL, "0")
+    os.environ[_FULL] = "1" if shown else "0"
+    try:
+        yield
+    finally:
+        os.environ[_FULL] = before
 
 
 @contextmanager
@@ -219,7 +227,9 @@ def _errors_in_words(name: str, statuses: list[int], in_full: bool) -> Iterator[
         words = _words(name, error)
         if words is None or in_full:
             raise
-        print(f"gan-style {_shown(name)}: {words[0]}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        speaker = f"gan-style {_shown(name)}" + (f" [rank {rank}]" if rank != "0" else "")
+        print(f"{speaker}: {words[0]}", file=sys.stderr)
         statuses.append(words[1])
 
 

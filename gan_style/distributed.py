@@ -1,14 +1,26 @@
-"""Ranks: the processes that torchrun starts beside each other. One process alone is rank 0 of 1."""
+"""Ranks: the processes that torchrun, or ``launch``, starts beside each other. One process alone is rank 0 of 1."""
 
+import inspect
 import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from datetime import timedelta
+from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 Item = TypeVar("Item")
+_PATIENCE = timedelta(minutes=30)  # of a collective: the others may be writing samples or a checkpoint
 
 
 @dataclass(frozen=True)
@@ -35,16 +47,124 @@ class Ranks:
         dist.all_gather_object(parts, part)
         return parts
 
+    def from_first(self, item: Item) -> Item:
+        """Rank 0's item, on every rank."""
+        if self.count == 1:
+            return item
+        items = [item]
+        dist.broadcast_object_list(items, src=0)
+        return items[0]
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Of every rank's values (float32, any device), on every rank and on the CPU."""
+        values = values.cpu()
+        if self.count > 1:
+            dist.all_reduce(values)
+            values /= self.count
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says so."""
+        return self.mean(torch.tensor([float(flag)])).item() > 0 if self.count > 1 else flag
+
+    def wait(self) -> None:
+        """Until every rank is here."""
+        if self.count > 1:
+            dist.barrier()
+
+    def shared(self, network: nn.Module) -> DistributedDataParallel:
+        """The network as ranks train it together: gradients are averaged, bucket by bucket, while backward goes on.
+
+        Buffers (vectors of spectral normalisation) follow from the weights and need no exchange.
+        """
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)  # its new name is not in torch 2.11
+            known = inspect.signature(DistributedDataParallel).parameters
+        buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # torch < 2.15
+        options: dict[str, Any] = {"gradient_as_bucket_view": True, buffers: False}
+        return DistributedDataParallel(network, **options)
+
+
+def local_device(name: str) -> str:
+    """This rank's own device where "auto" or "cuda" leave it open: cuda:0, cuda:1, ... by its number on the node."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or name not in ("auto", "cuda") or not torch.cuda.is_available():
+        return name
+    if local >= torch.cuda.device_count():
+        raise ValueError(f"rank {local} of this node has no device: there are {torch.cuda.device_count()}")
+    return f"cuda:{local}"
+
 
 @contextmanager
 def ranks() -> Iterator[Ranks]:
-    """The ranks that torchrun's environment speaks of, joined over gloo while the block runs."""
+    """The ranks that torchrun's environment speaks of, joined while the block runs: NCCL between GPUs, else gloo."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Ranks()
         return
-    dist.init_process_group("gloo")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    store, rank, _ = next(dist.rendezvous("env://"))
+    # torchrun keeps one store for all its restarts: what a dead rank has left there must not be read
+    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
     try:
         yield Ranks(dist.get_rank(), count)
     finally:
         dist.destroy_process_group()
+
+
+def launch(count: int, command: Sequence[str], *, grace: float = 30.0) -> int:
+    """Run ``count`` processes of a command on this machine as ranks of one run; the status they end with.
+
+    Signals are passed on. Where one fails the others are ended: SIGTERM (not after status 75, pre-empted, which all are
+    about to end with), then after ``grace`` seconds SIGKILL. The status is that of the first that failed for a reason
+    of its own.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // count))
+    common = {
+        "WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": threads,
+    }
+    processes: list[subprocess.Popen[bytes]] = []
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+    before = {number: signal.signal(number, lambda n, _: _tell(processes, n)) for number in numbers}
+    try:
+        for rank in range(count):
+            place = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            processes.append(subprocess.Popen(command, env=os.environ | common | place))
+        return _await(processes, grace)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(number)
+
+
+def _await(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> int:
+    status, deadline = 0, float("inf")
+    while None in [process.poll() for process in processes]:  # each is asked, not only the first that runs
+        time.sleep(0.05)
+        failed = [process.returncode for process in processes if process.returncode not in (None, 0)]
+        if failed and not status:
+            status, deadline = failed[0], time.monotonic() + grace
+            if status != os.EX_TEMPFAIL:  # that one has saved, and so have the others: let them end by themselves
+                _tell(processes, signal.SIGTERM)
+        if time.monotonic() > deadline:
+            print(f"ranks that did not end within {grace:.0f} s are killed", file=sys.stderr, flush=True)
+            _tell(processes, signal.SIGKILL)
+            deadline = float("inf")
+    ends = [status, *(process.returncode for process in processes)]
+    telling = [end for end in ends if end > 1]  # 1 and signals: of ranks that lost their neighbours
+    status = next(iter([*telling, *filter(None, ends)]), 0)
+    return 128 - status if status < 0 else status

@@ -1,9 +1,11 @@
 """Pure functions on pictures and features: no state, per sample, float32 also under autocast."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
+
+Generators = Sequence[torch.Generator]  # one for each sample
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -103,22 +105,29 @@ def grey(images: Tensor) -> Tensor:
     return (rgb_to_yuv(images)[:, :1] * 2.0 - 1.0).expand_as(images)
 
 
-def diff_augment(images: Tensor, kinds: Iterable[str], random: torch.Generator) -> Tensor:
-    """DiffAugment (Zhao et al. 2020, section 3): differentiable augmentation, drawn per sample from ``random`` (CPU).
+def diff_augment(images: Tensor, kinds: Iterable[str], random: Generators) -> Tensor:
+    """DiffAugment (Zhao et al. 2020, section 3): differentiable augmentation, drawn for each sample from its own.
 
-    images: (N, 3, H, W) in [-1, 1]; kinds among AUGMENTATIONS, applied in the given order.
+    images: (N, 3, H, W) in [-1, 1]; kinds among AUGMENTATIONS, applied in the given order; random: N generators on the
+    CPU, so that a sample's draws depend neither on the device nor on how the batch is cut.
     """
     for kind in kinds:
         images = AUGMENTATIONS[kind](images, random)
     return images
 
 
-def _uniform(images: Tensor, random: torch.Generator) -> Tensor:
-    """One draw in [0, 1) per sample, (N, 1, 1, 1); drawn on the CPU, so that it is the same on every device."""
-    return torch.rand(images.shape[0], 1, 1, 1, generator=random).to(images.device, non_blocking=True)
+def _uniform(images: Tensor, random: Generators) -> Tensor:
+    """One draw in [0, 1) per sample, (N, 1, 1, 1)."""
+    drawn = [torch.rand(1, 1, 1, generator=one) for one in random]
+    return torch.stack(drawn).to(images.device, non_blocking=True)
 
 
-def _augment_colour(images: Tensor, random: torch.Generator) -> Tensor:
+def _integers(low: int, high: int, random: Generators) -> Tensor:
+    """One draw from ``low`` up to ``high`` (excluded) per sample, (N, 1)."""
+    return torch.stack([torch.randint(low, high, (1,), generator=one) for one in random])
+
+
+def _augment_colour(images: Tensor, random: Generators) -> Tensor:
     """Brightness +-0.5, saturation 0..2 and contrast 0.5..1.5, as in the paper's appendix."""
     images = images + (_uniform(images, random) - 0.5)
     grey = images.mean(dim=1, keepdim=True)
@@ -127,7 +136,7 @@ def _augment_colour(images: Tensor, random: torch.Generator) -> Tensor:
     return (images - mean) * (_uniform(images, random) + 0.5) + mean
 
 
-def _augment_translation(images: Tensor, random: torch.Generator) -> Tensor:
+def _augment_translation(images: Tensor, random: Generators) -> Tensor:
     """Shift by up to an eighth of each side; what comes in is zero (grey)."""
     rows = _shifted_index(images, images.shape[2], random)
     columns = _shifted_index(images, images.shape[3], random)
@@ -137,29 +146,29 @@ def _augment_translation(images: Tensor, random: torch.Generator) -> Tensor:
     return moved.permute(0, 3, 1, 2)
 
 
-def _shifted_index(images: Tensor, length: int, random: torch.Generator) -> Tensor:
+def _shifted_index(images: Tensor, length: int, random: Generators) -> Tensor:
     """For each sample the source index of each row (or column), (N, length), in a picture padded by one."""
     reach = length // 8
-    shift = torch.randint(-reach, reach + 1, (images.shape[0], 1), generator=random)
+    shift = _integers(-reach, reach + 1, random)
     index = torch.arange(length)[None] + shift + 1
     return index.clamp(0, length + 1).to(images.device, non_blocking=True)
 
 
-def _augment_cutout(images: Tensor, random: torch.Generator) -> Tensor:
+def _augment_cutout(images: Tensor, random: Generators) -> Tensor:
     """A rectangle of half of each side is set to zero (grey); it may reach over the edge."""
     inside_rows = _inside_cut(images, images.shape[2], random)[:, None, :, None]
     inside_columns = _inside_cut(images, images.shape[3], random)[:, None, None, :]
     return images * ~(inside_rows & inside_columns)
 
 
-def _inside_cut(images: Tensor, length: int, random: torch.Generator) -> Tensor:
+def _inside_cut(images: Tensor, length: int, random: Generators) -> Tensor:
     size = length // 2
-    start = torch.randint(0, length + 1, (images.shape[0], 1), generator=random) - size // 2
+    start = _integers(0, length + 1, random) - size // 2
     index = torch.arange(length)[None]
     return ((index >= start) & (index < start + size)).to(images.device, non_blocking=True)
 
 
-AUGMENTATIONS = {
+AUGMENTATIONS: dict[str, Callable[[Tensor, Generators], Tensor]] = {
     "colour": _augment_colour,
     "translation": _augment_translation,
     "cutout": _augment_cutout,

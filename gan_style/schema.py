@@ -9,7 +9,7 @@ from omegaconf import MISSING
 from gan_style import schema_compare
 from gan_style.schema_dataset import MakeDatasetConfig, VerifyDatasetConfig
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "float16")
 STARTS = ("content", "noise", "style")
 
 
@@ -40,6 +40,11 @@ class TrainingConfig:
     keep_checkpoints: int = MISSING
     calibration_pictures: int = MISSING
     audit_every: int = MISSING
+    accumulate: int = MISSING
+    keep_every: int | None = None
+    max_time: float | None = None
+    skip_patience: int = MISSING
+    rollbacks: int = MISSING
 
 
 @dataclass
@@ -94,6 +99,13 @@ class RuntimeConfig:
 
 
 @dataclass
+class TrainRuntimeConfig(RuntimeConfig):
+    """devices: processes on this machine, each with its own device."""
+
+    devices: int = MISSING
+
+
+@dataclass
 class TrainConfig:
     """The root of ``gan-style train``."""
 
@@ -107,7 +119,7 @@ class TrainConfig:
     loss: dict[str, Any] = field(default_factory=dict)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    runtime: TrainRuntimeConfig = field(default_factory=TrainRuntimeConfig)
     dry_run: bool = False
 
 
@@ -228,8 +240,13 @@ def check_train(cfg: Any) -> None:
     """What the types cannot say: ranges, and what fits together. ValueError in the user's words."""
     training, data = cfg.training, cfg.data
     smallest = {"steps": 1, "batch": 1, "warmup_steps": 0, "log_every": 1, "sample_every": 1, "checkpoint_every": 1}
-    for name, least in (smallest | {"keep_checkpoints": 1, "calibration_pictures": 0, "audit_every": 0}).items():
+    smallest |= {"keep_checkpoints": 1, "calibration_pictures": 0, "audit_every": 0, "accumulate": 1, "keep_every": 1}
+    smallest |= {"skip_patience": 1, "rollbacks": 0}
+    for name, least in smallest.items():
         _at_least(training[name], least, f"training.{name}")
+    _at_least(cfg.runtime.devices, 1, "runtime.devices")
+    if training.max_time is not None and not 0 < training.max_time < math.inf:
+        raise ValueError(f"training.max_time={training.max_time}; allowed are seconds above 0, or null for no limit")
     for name in ("workers", "holdout_count", "cache_mb"):
         _at_least(data[name], 0, f"data.{name}")
     _at_least(cfg.metrics.every, 1, "metrics.every")
@@ -292,6 +309,18 @@ def check_optimise(cfg: Any) -> None:
             raise ValueError(f"{name}={cfg[name]}; allowed are numbers above 0")
     if not -(2**63) <= cfg.seed < 2**63:
         raise ValueError(f"seed={cfg.seed}; allowed are whole numbers of 64 bits")
+
+
+def check_ranks(cfg: Any, ranks: int, pictures: int) -> None:
+    """Whether a batch can be cut for so many ranks, and there are pictures for all. ValueError in the user's words."""
+    parts = ranks * cfg.training.accumulate
+    if cfg.training.batch % parts:
+        raise ValueError(
+            f"training.batch={cfg.training.batch} cannot be divided among {ranks} ranks x training.accumulate="
+            f"{cfg.training.accumulate}; allowed are multiples of {parts}"
+        )
+    if pictures < ranks:
+        raise ValueError(f"data.content: {pictures} pictures for {ranks} ranks; there have to be as many at least")
 
 
 def _at_least(value: float | None, least: float, option: str) -> None:

@@ -12,7 +12,7 @@ _CHOICES = {
     "precision": ("float32", "bfloat16"),
     "score": ("none", "structure", "full"),
     "manifest": ("auto", "parquet", "jsonl"),
-    "engine": ("local",),
+    "engine": ("local", "slurm", "ray"),
 }
 
 
@@ -31,6 +31,32 @@ class DatasetRuntimeConfig:
     device: str = MISSING
     devices: int = MISSING
     io_threads: int = MISSING
+
+
+@dataclass
+class SlurmConfig:
+    """engine=slurm; see conf/make_dataset.yaml for what each means."""
+
+    local: bool = False
+    tasks: int = MISSING
+    at_once: int = MISSING
+    partition: str | None = None
+    time: int = MISSING
+    gpus: int = MISSING
+    cpus: int = MISSING
+    memory_gb: float | None = None
+    timeouts: int = MISSING
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class RayConfig:
+    """engine=ray; see conf/make_dataset.yaml for what each means."""
+
+    address: str | None = None
+    actors: int = MISSING
+    gpus: float = MISSING
+    cpus: float = MISSING
 
 
 @dataclass
@@ -69,6 +95,8 @@ class MakeDatasetConfig:
     shard_index: int = MISSING
     shard_count: int = MISSING
     runtime: DatasetRuntimeConfig = field(default_factory=DatasetRuntimeConfig)
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
 
 
 @dataclass
@@ -97,6 +125,7 @@ def check_make_dataset(cfg: Any) -> None:
     _within(cfg.runtime.devices, 1, None, "runtime.devices")
     _within(cfg.runtime.io_threads, 1, None, "runtime.io_threads")
     _within(cfg.shard_index, 0, cfg.shard_count - 1, "shard_index")
+    _check_engine(cfg)
     if cfg.gate.structure_min is not None and cfg.score == "none":
         raise ValueError(f"gate.structure_min={cfg.gate.structure_min} needs score=structure or score=full")
     if cfg.size != "keep" and not (isinstance(cfg.size, int) and not isinstance(cfg.size, bool) and cfg.size >= 1):
@@ -104,6 +133,18 @@ def check_make_dataset(cfg: Any) -> None:
     if cfg.extend and cfg.retry_failed:
         raise ValueError("extend=true and retry_failed=true: one after the other")
     strength_range(cfg.strength)
+
+
+def _check_engine(cfg: Any) -> None:
+    for option in ("slurm.tasks", "slurm.at_once", "slurm.time", "slurm.cpus", "ray.actors"):
+        node, name = option.split(".")
+        _within(cfg[node][name], 1, None, option)
+    for option in ("slurm.gpus", "slurm.timeouts", "ray.gpus", "ray.cpus"):
+        node, name = option.split(".")
+        _within(cfg[node][name], 0, None, option)
+    if cfg.engine != "local" and cfg.runtime.devices != 1:
+        count = {"slurm": "slurm.tasks", "ray": "ray.actors"}[cfg.engine]
+        raise ValueError(f"runtime.devices={cfg.runtime.devices} belongs to engine=local; here it is {count}=...")
 
 
 def strength_range(strength: Any) -> tuple[float, float]:

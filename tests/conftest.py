@@ -59,12 +59,15 @@ def real_vgg() -> str:
 
 @pytest.fixture
 def make_batch() -> Callable[..., Batch]:
-    """A batch of uint8 noise of the given seed; its styles are numbers 0, 1, 0, 1, ... of a set."""
+    """A batch of uint8 noise of the given seed, which as the stream's batch of that number has its positions.
+
+    Its styles are numbers 0, 1, 0, 1, ... of a set.
+    """
 
     def make(seed: int = 0, count: int = 2, size: int = 24) -> Batch:
         shape, random = (count, 3, size, size), torch.Generator().manual_seed(seed)
         content, style = (torch.randint(0, 256, shape, dtype=torch.uint8, generator=random) for _ in range(2))
-        return Batch(content, style, torch.arange(count) % 2, [])
+        return Batch(content, style, torch.arange(count) % 2, list(range(seed * count, (seed + 1) * count)), [])
 
     return make
 
@@ -96,7 +99,7 @@ def make_objective() -> Callable[..., Objective]:
 
 @pytest.fixture
 def make_state() -> Callable[..., TrainState]:
-    """Tiny networks with Adam; keyword arguments replace fields of the state."""
+    """Tiny networks with Adam, their weights drawn from ``seed``; keyword arguments replace fields of the state."""
 
     def make(
         *, seed: int = 0, adversarial: bool = True, optimiser: Any = torch.optim.Adam, **fields: Any
@@ -111,7 +114,6 @@ def make_state() -> Callable[..., TrainState]:
             "generator_optimiser": optimiser(generator.parameters(), lr=1e-3),
             "discriminator_optimiser": optimiser(discriminator.parameters(), lr=1e-3) if discriminator else None,
             "schedule": Schedule("linear", 8, 0.25),
-            "random": torch.Generator().manual_seed(seed),
         }
         return TrainState(**(default | fields))
 

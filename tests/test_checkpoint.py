@@ -35,6 +35,10 @@ def steps_of(checkpoints: CheckpointFolder) -> list[int]:
     return [int(re.search(r"\d+", path.name)[0]) for path in checkpoints.paths()]
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 # What is kept
 
 
@@ -71,7 +75,7 @@ def test_an_optimiser_and_its_schedule_come_back(tmp_path: Path) -> None:
 def test_the_last_ones_are_kept_and_the_newest_comes_first(tmp_path: Path, keep: int, expected: list[int]) -> None:
     checkpoints = folder_with(tmp_path, 10, 20, 30, 40, keep=keep)
     assert steps_of(checkpoints) == expected
-    assert len(list(tmp_path.iterdir())) == len(expected)
+    assert len(list(tmp_path.glob("*.pt"))) == len(expected)
 
 
 def test_newest_is_by_step_and_not_by_name_or_date(tmp_path: Path) -> None:
@@ -85,20 +89,20 @@ def test_other_files_in_the_folder_are_neither_listed_nor_removed(tmp_path: Path
         (tmp_path / name).write_bytes(b"mine")
     checkpoints = folder_with(tmp_path, 1, 2, 3, keep=1)
     assert steps_of(checkpoints) == [3]
-    assert {path.name for path in tmp_path.iterdir()} == {*others, "step_00000003.pt"}
+    assert {path.name for path in tmp_path.iterdir()} == {*others, "step_00000003.pt", "manifest.json"}
 
 
 def test_saving_clears_away_what_a_killed_save_has_left(tmp_path: Path) -> None:
     (tmp_path / ".step_00000001.pt.0123456789abcdef.part").write_bytes(b"half")
     folder_with(tmp_path, 2)
-    assert [path.name for path in tmp_path.iterdir()] == ["step_00000002.pt"]
+    assert names(tmp_path) == ["manifest.json", "step_00000002.pt"]
 
 
 def test_a_save_that_fails_leaves_all_that_was_there(tmp_path: Path) -> None:
     checkpoints = folder_with(tmp_path, 1, 2, keep=2)
     with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
         checkpoints.save(3, {"state": lambda: None})  # a function cannot be pickled
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000001.pt", "step_00000002.pt"]
+    assert names(tmp_path) == ["manifest.json", "step_00000001.pt", "step_00000002.pt"]
     assert checkpoints.load_newest(no_warning)[1]["state"]["step"] == 2
 
 

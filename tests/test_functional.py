@@ -37,6 +37,11 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def each(count: int, seed: int = 0) -> list[torch.Generator]:
+    """A generator for each of so many samples."""
+    return [seeded(1000 * seed + number) for number in range(count)]
+
+
 class TestGramMatrix:
     @pytest.mark.parametrize("size", [(1, 1), (4, 4), (3, 17)])
     def test_of_ones_is_ones_at_any_size(self, size):
@@ -297,53 +302,62 @@ KINDS = list(AUGMENTATIONS)
 class TestDiffAugment:
     def test_of_nothing_is_the_identity(self, noise):
         pictures = noise(2, 3, 8, 8)
-        assert diff_augment(pictures, [], seeded()) is pictures
+        assert diff_augment(pictures, [], each(2)) is pictures
 
     @pytest.mark.parametrize("kinds", [[kind] for kind in KINDS] + [KINDS])
-    def test_follows_from_the_generator_alone(self, noise, kinds):
+    def test_follows_from_the_generators_alone(self, noise, kinds):
         pictures = noise(4, 3, 16, 16)
-        first, second = (diff_augment(pictures, kinds, seeded(1)) for _ in range(2))
+        first, second = (diff_augment(pictures, kinds, each(4, 1)) for _ in range(2))
         assert torch.equal(first, second)
-        assert not torch.equal(first, diff_augment(pictures, kinds, seeded(2)))
+        assert not torch.equal(first, diff_augment(pictures, kinds, each(4, 2)))
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_keeps_shape_and_type_and_leaves_its_input_alone(self, noise, kind):
         pictures = noise(2, 3, 16, 24)
         before = pictures.clone()
-        made = diff_augment(pictures, [kind], seeded(1))
+        made = diff_augment(pictures, [kind], each(2, 1))
         assert made.shape == pictures.shape and made.dtype == torch.float32
         assert torch.equal(pictures, before)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_draws_for_each_sample(self, noise, kind):
         pictures = noise(1, 3, 32, 32).expand(8, 3, 32, 32)
-        made = diff_augment(pictures, [kind], seeded(1))
+        made = diff_augment(pictures, [kind], each(8, 1))
         assert len({sample.numpy().tobytes() for sample in made}) > 4
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_sample_is_made_from_itself_alone(self, noise, kind):
         pictures = noise(3, 3, 16, 16).requires_grad_()
-        made = diff_augment(pictures, [kind], seeded(1))
+        made = diff_augment(pictures, [kind], each(3, 1))
         (gradient,) = torch.autograd.grad(made[1].square().sum(), pictures)
         assert gradient[1].count_nonzero() > 0
         assert gradient[0].count_nonzero() == gradient[2].count_nonzero() == 0
 
+    @pytest.mark.parametrize("kinds", [[kind] for kind in KINDS] + [KINDS])
+    def test_of_a_sample_is_the_same_wherever_it_stands_in_whatever_batch(self, noise, kinds):
+        """So that neither the batch's size nor the number of ranks is felt."""
+        pictures = noise(6, 3, 16, 24)
+        whole = diff_augment(pictures, kinds, each(6, 1))
+        for places in ([3], [5, 0], [2, 3, 4], [1, 1]):
+            random = [each(6, 1)[place] for place in places]
+            assert torch.equal(diff_augment(pictures[places], kinds, random), whole[places])
+
     @pytest.mark.parametrize("kind", KINDS)
     def test_is_differentiable(self, kind):
         pictures = torch.rand(2, 3, 9, 9, dtype=torch.float64, generator=seeded(), requires_grad=True)
-        assert torch.autograd.gradcheck(lambda x: diff_augment(x, [kind], seeded(1)), pictures)
+        assert torch.autograd.gradcheck(lambda x: diff_augment(x, [kind], each(2, 1)), pictures)
 
     def test_kinds_are_applied_in_the_given_order(self, noise):
         pictures = noise(2, 3, 16, 16)
-        random = seeded(1)
+        random = each(2, 1)
         by_hand = diff_augment(diff_augment(pictures, ["cutout"], random), ["colour"], random)
-        assert torch.equal(diff_augment(pictures, ["cutout", "colour"], seeded(1)), by_hand)
-        assert not torch.equal(diff_augment(pictures, ["colour", "cutout"], seeded(1)), by_hand)
+        assert torch.equal(diff_augment(pictures, ["cutout", "colour"], each(2, 1)), by_hand)
+        assert not torch.equal(diff_augment(pictures, ["colour", "cutout"], each(2, 1)), by_hand)
 
     def test_colour_shifts_and_scales_about_the_means(self, noise):
         """Brightness, then saturation about a pixel's grey, then contrast about the picture's mean, pixel by pixel."""
-        pictures, random = noise(3, 3, 5, 4), seeded(7)
-        brightness, saturation, contrast = (torch.rand(3, 1, 1, 1, generator=random).flatten() for _ in range(3))
+        pictures, random = noise(3, 3, 5, 4), each(3, 7)
+        brightness, saturation, contrast = ([torch.rand(1, generator=one).item() for one in random] for _ in range(3))
         expected = pictures.clone().double()
         for n, picture in enumerate(expected):
             picture += brightness[n] - 0.5
@@ -352,14 +366,14 @@ class TestDiffAugment:
                     pixel = picture[:, row, column]
                     picture[:, row, column] = (pixel - pixel.mean()) * saturation[n] * 2 + pixel.mean()
             expected[n] = (picture - picture.mean()) * (contrast[n] + 0.5) + picture.mean()
-        made = diff_augment(pictures, ["colour"], seeded(7))
+        made = diff_augment(pictures, ["colour"], each(3, 7))
         torch.testing.assert_close(made.double(), expected, rtol=1e-5, atol=1e-6)
 
     def test_colour_draws_within_the_papers_ranges(self):
         """On a grey picture with one brighter half, brightness and contrast can be read off the result."""
         pictures = torch.zeros(256, 3, 2, 2)
         pictures[:, :, 0] = 1.0
-        made = diff_augment(pictures, ["colour"], seeded(3))
+        made = diff_augment(pictures, ["colour"], each(256, 3))
         brightness = made.mean(dim=(1, 2, 3)) - 0.5
         contrast = made[:, 0, 0, 0] - made[:, 0, 1, 0]
         assert brightness.min() >= -0.5 and brightness.max() <= 0.5 and brightness.max() - brightness.min() > 0.9
@@ -368,7 +382,7 @@ class TestDiffAugment:
     @given(seed=st.integers(0, 10**6), height=st.integers(1, 40), width=st.integers(1, 40))
     def test_translation_is_a_shift_by_at_most_an_eighth_that_lets_in_zeros(self, seed, height, width):
         pictures = torch.rand(2, 3, height, width, generator=seeded()) + 1.0  # no zeros of its own
-        made = diff_augment(pictures, ["translation"], seeded(seed))
+        made = diff_augment(pictures, ["translation"], each(2, seed))
         for before, after in zip(pictures, made, strict=True):
             assert any(
                 torch.equal(after, shifted(before, down, right))
@@ -379,7 +393,7 @@ class TestDiffAugment:
     def test_translation_reaches_an_eighth_in_every_direction(self):
         pictures = torch.zeros(400, 1, 16, 16)
         pictures[:, :, 8, 8] = 1.0
-        found = diff_augment(pictures, ["translation"], seeded(1)).nonzero()[:, 2:] - 8
+        found = diff_augment(pictures, ["translation"], each(400, 1)).nonzero()[:, 2:] - 8
         assert len(found) == 400  # the marked pixel is moved, never lost or doubled
         offsets = {tuple(offset) for offset in found.tolist()}
         assert offsets == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
@@ -387,7 +401,7 @@ class TestDiffAugment:
     @given(seed=st.integers(0, 10**6), height=st.integers(1, 40), width=st.integers(1, 40))
     def test_cutout_zeroes_one_rectangle_of_at_most_a_quarter_and_keeps_the_rest(self, seed, height, width):
         pictures = torch.rand(2, 3, height, width, generator=seeded()) + 1.0
-        made = diff_augment(pictures, ["cutout"], seeded(seed))
+        made = diff_augment(pictures, ["cutout"], each(2, seed))
         for before, after in zip(pictures, made, strict=True):
             cut = (after == 0).all(dim=0)
             assert torch.equal(after, before * ~cut)
@@ -398,7 +412,7 @@ class TestDiffAugment:
                 assert len(line) == 0 or line[-1] - line[0] + 1 == len(line)  # without a gap
 
     def test_cutout_of_a_whole_rectangle_is_a_quarter(self):
-        made = diff_augment(torch.ones(64, 1, 16, 24), ["cutout"], seeded(1))
+        made = diff_augment(torch.ones(64, 1, 16, 24), ["cutout"], each(64, 1))
         shares = (made == 0).float().mean(dim=(1, 2, 3))
         assert shares.max() == 0.25 and shares.min() > 0 and not math.isclose(shares.mean(), 0.25)
 

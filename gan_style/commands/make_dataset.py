@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from omegaconf import DictConfig
 
 from gan_style.commands.make_dataset_parts import (
     Job,
+    device_of,
+    elsewhere,
     kind_of,
     make_names,
     make_worker,
@@ -75,10 +77,7 @@ def _open(cfg: Mapping[str, Any]) -> tuple[Source, str]:
 
 def _planned(cfg: Mapping[str, Any], source: Source, kind: str) -> Job:
     """The job, with the plan that is there, or else a new one; ValueError where another was begun here."""
-    from gan_style.runtime import choose_device
-
-    output = Path(cfg["output"]).expanduser()
-    device = str(choose_device(cfg["runtime"]["device"], None))
+    output, device = Path(cfg["output"]).expanduser(), device_of(cfg)
     settings = settings_of(cfg, source, kind, device)
     if output.is_dir() and not (output / STATE).exists() and any(output.iterdir()):
         raise ValueError(f"output={output} holds files that are not make-dataset's; choose another folder")
@@ -122,10 +121,29 @@ def _run(job: Job, stop: Stop, progress: Progress) -> bool:
     if not todo and not retry:
         return True
     progress.total = total([*todo, *retry])
-    make, devices = functools.partial(make_worker, job), cfg["runtime"]["devices"]
-    run = run_here if devices == 1 else functools.partial(run_processes, count=devices)
     numbers = [shard.number for shard in retry]
-    return run(make, shards=[*todo, *retry], retry=numbers, stop=stop, report=progress)
+    return choose_engine(job)(
+        functools.partial(make_worker, elsewhere(job)),
+        shards=[*todo, *retry],
+        retry=numbers,
+        stop=stop,
+        report=progress,
+    )
+
+
+def choose_engine(job: Job) -> Callable[..., bool]:
+    """What runs workers over shards."""
+    cfg = job.cfg
+    if cfg["engine"] == "slurm":
+        from gan_style.datasetgen.engines.slurm import run_array
+
+        return functools.partial(run_array, records=job.records, **cfg["slurm"])
+    if cfg["engine"] == "ray":
+        from gan_style.datasetgen.engines.ray import run_actors
+
+        return functools.partial(run_actors, **cfg["ray"])
+    devices = cfg["runtime"]["devices"]
+    return run_here if devices == 1 else functools.partial(run_processes, count=devices)
 
 
 def _with_failures(records: Records, shards: Sequence[Shard]) -> list[Shard]:

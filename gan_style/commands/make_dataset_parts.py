@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,27 @@ class Job:
     @property
     def records(self) -> Records:
         return Records(self.output, self.plan)
+
+
+def elsewhere(job: Job) -> Job:
+    """The same job for a process with another working folder."""
+    given = job.cfg["checkpoint"]
+    paths = [given] if isinstance(given, str) else given
+    checkpoints = [str(Path(path).expanduser().absolute()) for path in paths]
+    cfg = {**job.cfg, "output": str(job.output.absolute()), "checkpoint": checkpoints}
+    return replace(job, cfg=cfg, root=job.root.absolute(), plan=Plan(job.plan.folder.absolute(), job.plan.content))
+
+
+def device_of(cfg: Mapping[str, Any]) -> str:
+    """Where the networks run. With engines that work elsewhere it is not tried here: a login node has no GPU."""
+    from gan_style.runtime import choose_device
+
+    name, engine = cfg["runtime"]["device"], cfg["engine"]
+    if engine == "local":
+        return str(choose_device(name, None))
+    if name == "auto":
+        return "cuda" if cfg[engine]["gpus"] else "cpu"
+    return str(name)
 
 
 def kind_of(source: Source) -> str:

@@ -1,10 +1,16 @@
 """``gan-style train``: puts a run together and hands it to the loop."""
 
+import os
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gan_style.checkpoint import GENERATOR_FILE
@@ -12,12 +18,15 @@ from gan_style.commands import train_parts as parts
 from gan_style.commands.train_parts import Setup
 from gan_style.config import command, flat, plain, to_yaml
 from gan_style.data.sets import Pictures
+from gan_style.distributed import Ranks, launch, local_device, ranks
 from gan_style.files import check_place, ensure_writable, locked, remove_leftovers, write_bytes
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import EACH
 from gan_style.models.blocks import count_parameters
+from gan_style.provenance import failure_noted, record
 from gan_style.runtime import choose_device
-from gan_style.schema import check_train
+from gan_style.schema import check_ranks, check_train
+from gan_style.signals import PREEMPTED, Stop, stop_on_signals
 from gan_style.tracking.wandb import resolve_mode
 from gan_style.training.loop import Loop
 from gan_style.training.sampling import composite_weights
@@ -26,47 +35,71 @@ from gan_style.training.state import TrainState
 # What may change when a run goes on; anything else would make it another run.
 _MAY_CHANGE = (
     *("run.", "metrics.", "training.steps", "training.log_every", "training.sample_every", "training.checkpoint_every"),
-    *("training.keep_checkpoints", "data.workers", "data.cache_mb", "data.max_unreadable", "data.sample_size"),
+    *("training.keep_checkpoints", "training.keep_every", "training.max_time", "training.accumulate"),
+    *("training.skip_patience", "training.rollbacks"),
+    *("data.workers", "data.cache_mb", "data.max_unreadable", "data.sample_size"),
     *("tracking.", "runtime.", "dry_run"),
 )
 
 
 @command("train")
 def main(cfg: DictConfig) -> int:
-    """Train a generator on photos and a style; the same command again resumes, and once finished does nothing."""
-    with warnings.catch_warnings():
+    """Train a generator on photos and a style; the same command again resumes, and once finished does nothing.
+
+    On several devices: runtime.devices=N, or under torchrun, python -m gan_style.commands.train with the same options.
+    """
+    if cfg.runtime.devices > 1 and "RANK" not in os.environ:
+        return launch(cfg.runtime.devices, [sys.executable, "-m", "gan_style.commands.train", *_arguments()])
+    with ranks() as group, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", flush=True)
-        setup = _setup(cfg)
-        saved = _saved(setup)
-        if saved is not None and saved["state"]["step"] >= cfg.training.steps:
+        # a filter with one output is laid out alike either way
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        return _train(cfg, group)
+
+
+def _arguments() -> list[str]:
+    """This job's own, where a sweep has several."""
+    hydra = HydraConfig.get()
+    return list(hydra.overrides.task) if hydra.mode == RunMode.MULTIRUN else sys.argv[1:]
+
+
+def _train(cfg: DictConfig, group: Ranks) -> int:
+    setup = _setup(cfg, group)
+    saved = group.from_first(_saved(setup) if group.first else None)
+    if saved is not None and saved["state"]["step"] >= cfg.training.steps:
+        if group.first:
             print(f"{setup.folder} is finished: {saved['state']['step']} steps; a larger training.steps goes on")
-            return 0
-        objective = parts.make_objective(setup)
-        state = parts.make_state(setup, objective)
-        pictures = parts.open_sets(setup)
-        if saved is None:
-            parts.calibrate(setup, objective, pictures)
-            parts.set_targets(setup, objective, pictures, objective.targets)
-        else:
-            _restore(setup, saved, state, objective)
-            parts.set_targets(setup, objective, pictures, {EACH} & set(objective.targets))
-        _show(setup.settings, _sizes(setup, state, objective, pictures))
-        if cfg.dry_run:
-            print("dry_run=true: stopping before step 1; nothing was written")
-            return 0
-        _run(setup, state, objective, pictures, lowest=_lowest(setup, saved))
         return 0
+    objective = parts.make_objective(setup)
+    state = parts.make_state(setup, objective)
+    pictures = parts.open_sets(setup)
+    check_ranks(cfg, group.count, len(pictures.content))
+    if saved is None:
+        parts.calibrate(setup, objective, pictures)
+        parts.set_targets(setup, objective, pictures, objective.targets)
+    else:
+        _restore(setup, saved, state, objective)
+        parts.set_targets(setup, objective, pictures, {EACH} & set(objective.targets))
+    parts.share(setup, state)
+    if group.first:
+        _show(setup.settings, _sizes(setup, state, objective, pictures))
+    if cfg.dry_run:
+        if group.first:
+            print("dry_run=true: stopping before step 1; nothing was written")
+        return 0
+    with stop_on_signals() as stop:
+        return _run(setup, state, objective, pictures, stop, lowest=_lowest(setup, saved))
 
 
-def _setup(cfg: DictConfig) -> Setup:
+def _setup(cfg: DictConfig, group: Ranks) -> Setup:
     settings = plain(cfg)
     check_train(cfg)
     _chosen_by(settings)
     resolve_mode(cfg.tracking.wandb)  # says now what is wrong with it, not after minutes of preparation
-    device = choose_device(cfg.runtime.device, cfg.runtime.threads)
+    device = choose_device(local_device(cfg.runtime.device), cfg.runtime.threads)
     folder = Path(cfg.run.root).expanduser() / cfg.run.name
     check_place(folder, "run.root, run.name")
-    return Setup(cfg, settings, device, folder)
+    return Setup(cfg, settings, device, folder, group)
 
 
 def _saved(setup: Setup) -> dict[str, Any] | None:
@@ -102,29 +135,51 @@ def _restore(setup: Setup, saved: dict[str, Any], state: TrainState, objective: 
         objective.load_state_dict(saved["objective"], setup.device)
     except (RuntimeError, KeyError, ValueError) as error:
         raise ValueError(f"the checkpoint in {setup.folder} is of another architecture: {error}") from error
-    print(f"resuming {setup.folder} after step {state.step}")
+    if setup.ranks.first:
+        print(f"resuming {setup.folder} after step {state.step}")
 
 
-def _run(setup: Setup, state: TrainState, objective: Objective, pictures: Pictures, *, lowest: float | None) -> None:
-    """Train, with the run's folder to ourselves and every tracker told how it ended."""
-    for place in (setup.folder, setup.checkpoints.folder, setup.samples):
-        ensure_writable(place, "run.root, run.name")
-    with locked(setup.folder):
-        for place in (setup.folder, setup.samples):
-            remove_leftovers(place)
-        sampler = parts.make_sampler(setup, objective, pictures)
-        composite = parts.make_composite(setup, sampler, lowest)
-        write_bytes(setup.folder / "config.yaml", to_yaml(setup.settings).encode())
+def _run(
+    setup: Setup, state: TrainState, objective: Objective, pictures: Pictures, stop: Stop, *, lowest: float | None
+) -> int:
+    """Train, with the run's folder to ourselves and every tracker told how it ended; the exit status."""
+    with _place(setup):
+        sampler = parts.make_sampler(setup, objective, pictures) if setup.ranks.first else None
+        composite = parts.make_composite(setup, sampler, lowest) if sampler else None
         tracker = parts.make_tracker(setup, state.step)
         finished = False
         try:
-            loop = parts.make_loop(setup, state, objective, pictures, sampler, composite, tracker)
+            loop = parts.make_loop(setup, state, objective, pictures, sampler, stop, composite, tracker)
+            if setup.ranks.first:
+                record(setup.folder, loop.extra["provenance"], step=state.step)
             warnings.showwarning = lambda message, *_: loop.progress.say(f"warning: {message}")
-            loop.run(parts.make_batches(setup, pictures, state.step))
-            finished = True
+            reason = loop.run(lambda first_step: parts.make_batches(setup, pictures, first_step))
+            finished = reason is None
+            if reason is not None:
+                tracker.preempted()
         finally:
             tracker.finish(failed=not finished)
-    _report(setup.folder, loop)
+    if setup.ranks.first:
+        if reason is not None:
+            print(f"stopped by {reason} after step {state.step}, saved; the same command again goes on", flush=True)
+        else:
+            _report(setup.folder, loop)
+    return PREEMPTED if reason is not None else 0
+
+
+@contextmanager
+def _place(setup: Setup) -> Iterator[None]:
+    """The run's folder, locked, cleaned of leftovers and with its settings; only the first rank writes."""
+    if not setup.ranks.first:
+        yield
+        return
+    for place in (setup.folder, setup.checkpoints.folder, setup.samples):
+        ensure_writable(place, "run.root, run.name")
+    with locked(setup.folder), failure_noted(setup.folder):
+        for place in (setup.folder, setup.samples):
+            remove_leftovers(place)
+        write_bytes(setup.folder / "config.yaml", to_yaml(setup.settings).encode())
+        yield
 
 
 def _sizes(setup: Setup, state: TrainState, objective: Objective, pictures: Pictures) -> dict[str, str]:
@@ -144,9 +199,18 @@ def _sizes(setup: Setup, state: TrainState, objective: Objective, pictures: Pict
         "generator": f"{count_parameters(state.generator):,} parameters",
         "discriminator": d,
         "perceptual network": f"{objective.perceptual.architecture.name}; feature scales {scales}",
+        "ranks": _cut(setup),
         "steps": f"{state.step} done of {training.steps}, {training.warmup_steps} of them warm-up",
         "pictures in all": f"{total:,}, {total / len(content):,.1f} epochs",
     }
+
+
+def _cut(setup: Setup) -> str:
+    """How a batch is divided."""
+    training, count = setup.cfg.training, setup.ranks.count
+    each = training.batch // count
+    parts = f", in {training.accumulate} parts" if training.accumulate > 1 else ""
+    return f"{count}, a batch of {training.batch} is {each} for each{parts}"
 
 
 def _show(settings: dict[str, Any], sizes: dict[str, str]) -> None:

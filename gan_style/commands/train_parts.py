@@ -1,9 +1,11 @@
 """The parts of a training run, each built from its settings; ``train.py`` says in which order."""
 
+import math
 import os
+import time
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,19 @@ from gan_style.config import build, plain
 from gan_style.data.pictures import UnreadablePictures, find_pictures
 from gan_style.data.sets import Pictures, load, open_pictures
 from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches
+from gan_style.distributed import Ranks
 from gan_style.losses.objective import Objective, check_terms, content_layers, mean_gram, style_layers
 from gan_style.losses.style import EACH, MEAN
 from gan_style.metrics.evaluation import Ruler
 from gan_style.models.registry import describe
+from gan_style.provenance import fingerprint, provenance, style_name
 from gan_style.runtime import placed
+from gan_style.signals import Stop
 from gan_style.tracking.base import Several, Tracker
 from gan_style.tracking.jsonl import JsonlTracker
 from gan_style.tracking.wandb import WandbTracker, resolve_mode
 from gan_style.training.ema import Ema
+from gan_style.training.health import Health
 from gan_style.training.loop import Every, Loop
 from gan_style.training.progress import Progress
 from gan_style.training.sampling import Composite, Sampler, composite_weights
@@ -43,10 +49,13 @@ class Setup:
     settings: dict[str, Any]
     device: torch.device
     folder: Path
+    ranks: Ranks = field(default_factory=Ranks)
+    started: float = field(default_factory=time.monotonic)
 
     @property
     def checkpoints(self) -> CheckpointFolder:
-        return CheckpointFolder(self.folder / "checkpoints", keep=self.cfg.training.keep_checkpoints)
+        training = self.cfg.training
+        return CheckpointFolder(self.folder / "checkpoints", training.keep_checkpoints, training.keep_every)
 
     @property
     def samples(self) -> Path:
@@ -80,10 +89,25 @@ def make_state(setup: Setup, objective: Objective) -> TrainState:
         generator_optimiser=_optimiser(cfg, "generator", generator),
         discriminator_optimiser=_optimiser(cfg, "discriminator", discriminator) if discriminator else None,
         schedule=Schedule(training.decay, training.steps, training.hold),
-        random=torch.Generator().manual_seed(training.seed),
+        seed=training.seed,
+        accumulate=training.accumulate,
+        scalers=_scalers(setup, discriminator is not None),
         warmup_steps=training.warmup_steps,
         clip=training.clip,
     )
+
+
+def _scalers(setup: Setup, adversarial: bool) -> dict[str, torch.amp.GradScaler]:
+    """float16 alone needs its gradients scaled; each optimiser by its own."""
+    names = (["generator"] + ["discriminator"] * adversarial) if setup.cfg.training.precision == "float16" else []
+    return {name: torch.amp.GradScaler(setup.device.type, init_scale=2.0**12) for name in names}
+
+
+def share(setup: Setup, state: TrainState) -> None:
+    """Let ranks train the networks together; after a checkpoint has been loaded into them."""
+    if setup.ranks.count > 1:
+        networks = {"generator": state.generator, "discriminator": state.discriminator}
+        state.parallel = {name: setup.ranks.shared(one) for name, one in networks.items() if one is not None}
 
 
 def _discriminator(setup: Setup) -> nn.Module:
@@ -127,7 +151,8 @@ def set_targets(setup: Setup, objective: Objective, pictures: Pictures, targets:
     if EACH in targets:
         _check_memory(objective.bytes_of_each() * len(pictures.style), setup.cfg.data.cache_mb)
     for target in targets:
-        print(f"computing the style's statistics ({target}) ...", flush=True)
+        if setup.ranks.first:
+            print(f"computing the style's statistics ({target}) ...", flush=True)
         objective.set_style(target, _target_pictures(setup, target, pictures))
 
 
@@ -194,13 +219,24 @@ def make_batches(setup: Setup, pictures: Pictures, first_step: int) -> Iterable[
         style_crop=Crop(data.size, tuple(data.style_resize or data.resize), data.flip),
         seed=training.seed,
     )
-    positions = Positions(first_step=first_step, last_step=training.steps, batch=training.batch)
+    positions = Positions(
+        first_step=first_step,
+        last_step=training.steps,
+        batch=training.batch,
+        rank=setup.ranks.rank,
+        ranks=setup.ranks.count,
+    )
     pinned = setup.device.type == "cuda"
     return batches(stream, positions, workers=workers(setup, pictures), pin_memory=pinned)  # type: ignore[return-value]
 
 
 def make_tracker(setup: Setup, step: int) -> Several:
-    """metrics.jsonl always, and W&B by its mode; a server that auto cannot reach is not worth a run."""
+    """metrics.jsonl always, and W&B by its mode; a server that auto cannot reach is not worth a run.
+
+    Only the first rank tracks.
+    """
+    if not setup.ranks.first:
+        return Several([])
     tracking, folder = setup.cfg.tracking, setup.folder
     mode = resolve_mode(tracking.wandb)
     trackers: list[Tracker] = []
@@ -219,17 +255,30 @@ def make_tracker(setup: Setup, step: int) -> Several:
     return Several(trackers)
 
 
+def origin(setup: Setup, pictures: Pictures) -> dict[str, Any]:
+    """Where the run's result comes from: versions, code, data, seed."""
+    sets = {"content": pictures.content.paths, "style": pictures.style.paths, "holdout": pictures.held_out}
+    return provenance(
+        settings=setup.settings,
+        seed=setup.cfg.training.seed,
+        style=style_name(setup.settings["data"]["style"]),
+        data={name: fingerprint(paths) for name, paths in sets.items()},
+    )
+
+
 def make_loop(
     setup: Setup,
     state: TrainState,
     objective: Objective,
     pictures: Pictures,
-    sampler: Sampler,
+    sampler: Sampler | None,
+    stop: Stop,
     composite: Composite | None,
     tracker: Tracker,
 ) -> Loop:
     """Everything, ready to run."""
     training = setup.cfg.training
+    extra = {"config": setup.settings, "generator": describe(state.generator), "provenance": origin(setup, pictures)}
     return Loop(
         state=state,
         objective=objective,
@@ -248,6 +297,10 @@ def make_loop(
         tracker=tracker,
         progress=Progress(first_step=state.step, steps=training.steps, batch=training.batch),
         watches=pictures.watches,
-        extra={"config": setup.settings, "generator": describe(state.generator)},
+        extra=extra,
         composite=composite,
+        ranks=setup.ranks,
+        stop=stop,
+        health=Health(training.skip_patience, training.rollbacks),
+        deadline=setup.started + (training.max_time or math.inf),
     )

@@ -1,6 +1,7 @@
 """The endless stream of training pairs: every draw follows from (seed, position), not from workers or restarts."""
 
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -49,12 +50,14 @@ def _cut(picture: Tensor, top: float, left: float, side: float) -> Tensor:
 @dataclass
 class Batch:
     """content, style: uint8 (N, 3, S, S); style_index: int64 (N,), which of the style set's pictures style is cut from;
-    unreadable: (option, name, reason) of pictures that were passed over.
+    positions: where each sample stands in the stream, which is what its random draws follow from; unreadable: (option,
+    name, reason) of pictures that were passed over.
     """
 
     content: Tensor
     style: Tensor
     style_index: Tensor
+    positions: list[int]
     unreadable: list[tuple[str, str, str]]
 
     def pin_memory(self) -> "Batch":
@@ -66,10 +69,25 @@ class Batch:
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        return Batch(change(self.content), change(self.style), change(self.style_index), self.unreadable)
+        changed = (change(self.content), change(self.style), change(self.style_index))
+        return Batch(*changed, self.positions, self.unreadable)
+
+    def split(self, count: int) -> "list[Batch]":
+        """``count`` batches of equal size, in order; the first carries what was unreadable."""
+        size = len(self.positions) // count
+        return [
+            Batch(
+                self.content[start : start + size],
+                self.style[start : start + size],
+                self.style_index[start : start + size],
+                self.positions[start : start + size],
+                self.unreadable if start == 0 else [],
+            )
+            for start in range(0, size * count, size)
+        ]
 
 
-Pair = tuple[Tensor, Tensor, int, list[tuple[str, str, str]]]
+Pair = tuple[Tensor, Tensor, int, int, list[tuple[str, str, str]]]
 
 
 class PairStream(Dataset[Pair]):
@@ -88,7 +106,7 @@ class PairStream(Dataset[Pair]):
     def __getitem__(self, position: int) -> Pair:
         problems: list[tuple[str, str, str]] = []
         (content, _), (style, index) = (self._draw(role, position, problems) for role in ("content", "style"))
-        return content, style, index, problems
+        return content, style, index, position, problems
 
     def _draw(self, role: str, position: int, problems: list[tuple[str, str, str]]) -> tuple[Tensor, int]:
         """A crop, and the number of the picture that it is cut from."""
@@ -112,14 +130,21 @@ def _order(seed: int, role: str, epoch: int, count: int) -> list[int]:
 
 
 class Positions(Sampler[list[int]]):
-    """Batches of positions for the steps from ``first_step`` up to ``last_step`` (excluded)."""
+    """Batches of positions for the steps from ``first_step`` up to ``last_step`` (excluded).
 
-    def __init__(self, *, first_step: int, last_step: int, batch: int) -> None:
+    Of each step's ``batch`` positions rank ``rank`` of ``ranks`` takes its part, so that all ranks together see what
+    one would see alone.
+    """
+
+    def __init__(self, *, first_step: int, last_step: int, batch: int, rank: int = 0, ranks: int = 1) -> None:
         self.first_step, self.last_step, self.batch = first_step, last_step, batch
+        self.part = batch // ranks
+        self.offset = rank * self.part
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.first_step, self.last_step):
-            yield list(range(step * self.batch, (step + 1) * self.batch))
+            start = step * self.batch + self.offset
+            yield list(range(start, start + self.part))
 
     def __len__(self) -> int:
         return max(0, self.last_step - self.first_step)
@@ -127,9 +152,15 @@ class Positions(Sampler[list[int]]):
 
 def collate(pairs: Sequence[Pair]) -> Batch:
     """Stack pairs into a batch."""
-    content, style, index, problems = zip(*pairs, strict=True)
+    content, style, index, positions, problems = zip(*pairs, strict=True)
     unreadable = [item for group in problems for item in group]
-    return Batch(torch.stack(content), torch.stack(style), torch.tensor(index), unreadable)
+    return Batch(torch.stack(content), torch.stack(style), torch.tensor(index), list(positions), unreadable)
+
+
+def _leave_signals_to_the_main_process(_: int) -> None:
+    """A launcher's signal reaches the whole group; a worker that it ended would be missed before the run is saved."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def batches(stream: PairStream, positions: Positions, *, workers: int, pin_memory: bool) -> DataLoader[Pair]:
@@ -140,5 +171,6 @@ def batches(stream: PairStream, positions: Positions, *, workers: int, pin_memor
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
+        worker_init_fn=_leave_signals_to_the_main_process,
         generator=torch.Generator().manual_seed(0),
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_style.functional import AUGMENTATIONS, diff_augment
+from gan_style.functional import AUGMENTATIONS, Generators, diff_augment
 
 Logits = list[Tensor]
 
@@ -86,15 +86,16 @@ class Adversarial:
             if kind not in AUGMENTATIONS:
                 raise ValueError(f"loss.adversarial.augment: {kind!r}; allowed are {', '.join(AUGMENTATIONS)}")
 
-    def judge(self, discriminator: nn.Module, images: Tensor, random: torch.Generator) -> Logits:
-        """The discriminator's logits for augmented pictures (N, 3, H, W)."""
+    def judge(self, discriminator: nn.Module, images: Tensor, random: Generators) -> Logits:
+        """The discriminator's logits for augmented pictures (N, 3, H, W); random: a generator for each."""
         return discriminator(diff_augment(images, self.augment, random))
 
     def discriminator_loss(
-        self, discriminator: nn.Module, real: Tensor, fake: Tensor, random: torch.Generator
+        self, discriminator: nn.Module, real: Tensor, fake: Tensor, random: Generators
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of D on real and (detached) fake pictures (N, 3, H, W), R1 inside; and its parts by name.
 
+        random: a generator for each real picture, then for each fake one.
         Real and fake go through D together, so that spectral normalisation moves once; D has no batch statistics.
         """
         if self.r1:

@@ -121,7 +121,7 @@ class Objective:
     def load_state_dict(self, saved: Mapping[str, Any], device: torch.device) -> None:
         """Take over what an earlier part of the run measured."""
         self.perceptual.scales = dict(saved["scales"])
-        self.style_targets = {key: target.to(device) for key, target in saved["style_targets"].items()}
+        self.style_targets |= {key: target.to(device) for key, target in saved["style_targets"].items()}
         self.weights = dict(saved["weights"])
         if self.balance:
             self.balance.load_state_dict(saved["balance"])
@@ -154,21 +154,19 @@ class Objective:
         return torch.stack(trained).sum() if trained else scene.fake.sum() * 0.0, parts
 
     def audit(self, parts: Mapping[str, Tensor], outputs: Sequence[Tensor]) -> dict[str, Tensor]:
-        """How hard each term pulls at the generator's outputs: {"gradient/NAME": ..., "share/NAME": ...}.
-
-        gradient: the norm of the unweighted term's gradient over all outputs (L2); share: that times the term's
-        weight, divided by the sum over terms.
-        """
+        """How hard each term pulls: {NAME: the norm (L2) of the unweighted term's gradient over all outputs}."""
         norms = {}
         for name, part in parts.items():
             found = torch.autograd.grad(part, outputs, retain_graph=True, allow_unused=True)
             lengths = [gradient.float().norm() for gradient in found if gradient is not None]
             norms[name] = torch.stack(lengths).norm() if lengths else part.detach() * 0.0
+        return norms
+
+    def shares(self, norms: Mapping[str, float]) -> dict[str, float]:
+        """What an audit's norms amount to: times the term's weight, divided by the sum over terms."""
         pulls = {name: self.weights[name] * norm for name, norm in norms.items()}
-        whole = torch.stack(list(pulls.values())).sum().clamp_min(1e-30)
-        return {f"gradient/{n}": norm for n, norm in norms.items()} | {
-            f"share/{n}": p / whole for n, p in pulls.items()
-        }
+        whole = max(sum(pulls.values()), 1e-30)
+        return {name: pull / whole for name, pull in pulls.items()}
 
     def _look(self, scene: Scene, terms: Iterable[Term]) -> None:
         """Fill in the features that these terms ask for: one pass over fake, one over content without gradients.

@@ -14,6 +14,12 @@ class Tracker(Protocol):
     def picture(self, step: int, name: str, path: Path) -> None:
         """A picture file of a step."""
 
+    def rewind(self, step: int) -> None:
+        """The run goes back to this step; what was told of later ones will be told again."""
+
+    def preempted(self) -> None:
+        """The run is about to end before its last step and will go on later."""
+
     def finish(self, *, failed: bool) -> None:
         """The run ends; called in every exit."""
 
@@ -31,6 +37,14 @@ class Several:
     def picture(self, step: int, name: str, path: Path) -> None:
         for tracker in self.trackers:
             tracker.picture(step, name, path)
+
+    def rewind(self, step: int) -> None:
+        for tracker in self.trackers:
+            tracker.rewind(step)
+
+    def preempted(self) -> None:
+        for tracker in self.trackers:
+            tracker.preempted()
 
     def finish(self, *, failed: bool) -> None:
         for tracker in self.trackers:

@@ -15,9 +15,13 @@ class JsonlTracker:
     """
 
     def __init__(self, path: Path, *, last_step: int) -> None:
-        if path.exists():
-            write_bytes(path, "".join(line + "\n" for line in _lines_up_to(path, last_step)).encode())
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by finish)
+        self._path = path
+        self._open(last_step)
+
+    def _open(self, last_step: int) -> None:
+        if self._path.exists():
+            write_bytes(self._path, "".join(line + "\n" for line in _lines_up_to(self._path, last_step)).encode())
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by finish)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._file.write(json.dumps({"step": step, **values}) + "\n")
@@ -25,6 +29,13 @@ class JsonlTracker:
 
     def picture(self, step: int, name: str, path: Path) -> None:
         """Pictures are files of the run already."""
+
+    def rewind(self, step: int) -> None:
+        self._file.close()
+        self._open(step)
+
+    def preempted(self) -> None:
+        """The last line says how far the run has come."""
 
     def finish(self, *, failed: bool) -> None:
         self._file.flush()

@@ -76,5 +76,11 @@ class WandbTracker:
     def picture(self, step: int, name: str, path: Path) -> None:
         self._run.log({"step": step, name: self._wandb.Image(str(path))})
 
+    def rewind(self, step: int) -> None:
+        """Lines are drawn over the axis ``step``, where later values replace earlier ones."""
+
+    def preempted(self) -> None:
+        self._run.mark_preempting()
+
     def finish(self, *, failed: bool) -> None:
         self._run.finish(exit_code=1 if failed else 0)

@@ -1,30 +1,30 @@
 """The training loop: it keeps time. When to log, sample, save; when to stop."""
 
 import math
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder, write_generator
+from gan_style.checkpoint import GENERATOR_FILE, Background, CheckpointFolder, on_host, write_generator
 from gan_style.data.pictures import UnreadablePictures
 from gan_style.data.stream import Batch
+from gan_style.distributed import Ranks
 from gan_style.files import write_bytes
 from gan_style.images import encode
 from gan_style.losses.objective import Objective
 from gan_style.models.registry import describe
+from gan_style.signals import Stop
 from gan_style.tracking.base import Tracker
+from gan_style.training.health import Health, NonFiniteError, Signs, culprits
 from gan_style.training.progress import Progress
 from gan_style.training.sampling import Composite, Sampler
 from gan_style.training.state import TrainState
 from gan_style.training.step import Precision, train_step
-
-
-class NonFiniteError(ArithmeticError):
-    """A loss or a gradient is no longer a finite number."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ class Loop:
     """A run: what is trained, on what, and where the results go.
 
     ``extra`` is saved in every checkpoint beside state and objective; ``watches`` count unreadable pictures by option.
-    ``composite`` chooses the best checkpoint (None: none is kept). ``measured`` and ``grid_path`` are those of the
-    last samples, None and empty before.
+    ``composite`` chooses the best checkpoint (None: none is kept). ``deadline`` is the time.monotonic() at which the
+    run is to stop. ``measured`` and ``grid_path`` are those of the last samples, empty and None before. Only the first
+    rank has a sampler, and it alone writes; all take part in what ranks have to agree on.
     """
 
     state: TrainState
@@ -63,43 +64,83 @@ class Loop:
     every: Every
     folder: Path
     checkpoints: CheckpointFolder
-    sampler: Sampler
+    sampler: Sampler | None
     tracker: Tracker
     progress: Progress
     watches: Mapping[str, UnreadablePictures]
     extra: Mapping[str, Any]
+    ranks: Ranks = field(default_factory=Ranks)
+    stop: Stop = field(default_factory=Stop)
+    health: Health = field(default_factory=Health)
+    deadline: float = math.inf
     composite: Composite | None = None
     measured: dict[str, float] = field(default_factory=dict)
     grid_path: Path | None = None
+    _signs: Signs = field(default_factory=Signs)
+    _background: Background = field(default_factory=Background)
 
-    def run(self, batches: Iterable[Batch]) -> None:
-        """Train on every batch. NonFiniteError names the step and the terms, and nothing is saved from then on."""
-        unchecked: list[tuple[int, dict[str, Tensor]]] = []
+    def run(self, batches: Callable[[int], Iterable[Batch]]) -> str | None:
+        """Train on every batch from the state's step on; why the run stopped before its last step, if it did.
+
+        batches: first step -> batches. Steps whose numbers are not finite are skipped; too many in a row lead back to
+        the last checkpoint, with a lower learning rate, and in the end to NonFiniteError.
+        """
         try:
-            for batch in batches:
-                self._report_unreadable(batch)
-                audit = self.every.audit_due(self.state.step + 1)
-                on_device = batch.to(self.precision.device)
-                scalars = train_step(self.state, on_device, self.objective, self.precision, audit=audit)
-                unchecked.append((self.state.step, scalars))
-                self._keep_time(unchecked)
+            while self._train(batches(self.state.step)):
+                self._go_back()
+            self._background.wait()
+            self.ranks.wait()
+            return self.stop.reason if self.state.step < self.every.last else None
         finally:
             self.progress.close()
+            self._background.close()
 
-    def _keep_time(self, unchecked: list[tuple[int, dict[str, Tensor]]]) -> None:
-        """Log, sample and save where that is due, but only finite numbers."""
+    def _train(self, batches: Iterable[Batch]) -> bool:
+        """Train until the batches end or somebody asks to stop; whether it has to go back to a checkpoint."""
+        unchecked: list[tuple[int, dict[str, Tensor]]] = []
+        for batch in batches:
+            self._report_unreadable(batch)
+            audit = self.every.audit_due(self.state.step + 1)
+            on_device = batch.to(self.precision.device)
+            scalars = train_step(self.state, on_device, self.objective, self.precision, audit=audit)
+            unchecked.append((self.state.step, scalars))
+            stopping = self._asked_to_stop()
+            if self._keep_time(unchecked, stopping=stopping):
+                return True
+            if stopping:
+                break
+        return False
+
+    def _asked_to_stop(self) -> bool:
+        """Ranks agree after every step, so that none waits for one that has gone."""
+        if time.monotonic() >= self.deadline:
+            self.stop.reason = self.stop.reason or "training.max_time"
+        if self.state.step == self.every.last or not self.ranks.any(self.stop.reason is not None):
+            return False
+        self.stop.reason = self.stop.reason or "another rank"
+        return True
+
+    def _keep_time(self, unchecked: list[tuple[int, dict[str, Tensor]]], *, stopping: bool) -> bool:
+        """Log, sample and save where that is due, but only finite weights; whether to go back instead."""
         step, every = self.state.step, self.every
         audited = every.audit_due(step)
         log, sample, save = (every.due(step, interval) for interval in (every.log, every.sample, every.checkpoint))
-        log, measure = log or audited, every.due(step, every.metrics)
+        log, measure, save = log or audited or stopping, every.due(step, every.metrics), save or stopping
         if not (log or sample or measure or save):
-            return
-        values = _check_finite(unchecked)
-        unchecked.clear()
+            return False
+        values, ill = self._check_up(unchecked)
+        save = stopping or (save and not self.health.in_a_row)  # no use going back to the midst of what is skipped
+        if ill or ((sample or measure or save) and self._weights_are_ill()):
+            return True
         if audited:
-            self._balance(values)
-        if sample or measure or save:
-            _check_weights(self.state)
+            self._take_audit(values)
+        if self.ranks.first:
+            self._write(step, values, log=log, sample=sample, measure=measure, save=save)
+        return False
+
+    def _write(
+        self, step: int, values: dict[str, float], *, log: bool, sample: bool, measure: bool, save: bool
+    ) -> None:
         if log:
             self._log(step, values)
         if sample or measure:
@@ -107,28 +148,76 @@ class Loop:
         if save:
             self._save(step)
 
-    def _balance(self, values: dict[str, float]) -> None:
-        """Where weights are to be found in the warm-up: take in an audit, and with the last one settle them."""
+    def _check_up(self, unchecked: list[tuple[int, dict[str, Tensor]]]) -> tuple[dict[str, float], bool]:
+        """The last step's numbers, and whether it is time to go back: one look at all steps since the last.
+
+        One wait for the device, not one a step; where there are ranks, one exchange between them.
+        """
+        steps = _on_host(unchecked, self.ranks)
+        unchecked.clear()
+        for step, values in steps:
+            before = self.health.skipped
+            ill = self.health.observe(step, values)
+            if self.health.skipped > before:
+                self._say(f"warning: {self.health.last}; the step was skipped ({self.health.skipped} so far)")
+            if ill or (step == self.every.last and self.health.in_a_row):
+                return values, True
+        return steps[-1][1], False
+
+    def _weights_are_ill(self) -> bool:
+        """A finite loss can be followed by an update that is not: then nothing may be made of the weights."""
+        if found := _ill_networks(self.state):
+            self.health.last = f"step {self.state.step}: not a finite number: {', '.join(found)}"
+            self._say(f"warning: {self.health.last}")
+        return bool(found)
+
+    def _go_back(self) -> None:
+        """To the last good checkpoint, with a lower learning rate; NonFiniteError where that is no use."""
+        self._background.wait()
+        found = self.ranks.from_first(self.checkpoints.load_newest(warn=self._say) if self.ranks.first else None)
+        if found is None:
+            raise NonFiniteError(f"{self.health.last} (there is no checkpoint yet to go back to)")
+        self.health.roll_back()
+        caution = self.state.caution * self.health.factor
+        self.state.load_state_dict(found[1]["state"])
+        self.state.caution = caution
+        self.objective.load_state_dict(found[1]["objective"], self.precision.device)
+        self.tracker.rewind(self.state.step)
+        self._say(f"warning: back to step {self.state.step}, with {caution:g} times the configured learning rates")
+
+    def _take_audit(self, values: dict[str, float]) -> None:
+        """What each term's pull amounts to, warnings, and (in the warm-up, where asked for) balanced weights."""
+        norms = {name.removeprefix("gradient/"): x for name, x in values.items() if name.startswith("gradient/")}
+        values |= {f"share/{name}": share for name, share in self.objective.shares(norms).items()}
+        for warning in self._signs.warnings(values):
+            self._say(f"warning: step {self.state.step}: {warning}")
         balance, warmup = self.objective.balance, self.state.warmup_steps
         if balance is None or balance.settled:
             return
-        balance.observe({name: values[f"gradient/{name}"] for name in balance.shares})
+        if not culprits(norms):
+            balance.observe({name: norms[name] for name in balance.shares})
         if self.state.step + self.every.audit > warmup:
             weights = self.objective.settle_balance()
             found = "  ".join(f"loss.{name}.weight={weights[name]:.4g}" for name in balance.shares)
-            self.progress.say(f"balanced after {balance.audits} audits, for the rest of the run: {found}")
+            self._say(f"balanced after {balance.audits} audits, for the rest of the run: {found}")
+
+    def _say(self, words: str) -> None:
+        if self.ranks.first:
+            self.progress.say(words)
 
     def _report_unreadable(self, batch: Batch) -> None:
         for option, name, reason in batch.unreadable:
             self.watches[option].report((name, reason))
 
     def _log(self, step: int, values: dict[str, float]) -> None:
+        values = {name: value for name, value in values.items() if math.isfinite(value)}
         values["learning_rate"] = self.state.generator_optimiser.param_groups[0]["lr"]
         self.tracker.scalars(step, values | {"images_per_second": self.progress.images_per_second(step)})
         self.progress.update(step, values)
 
     def _look(self, step: int, *, sample: bool, measure: bool) -> None:
         """Make the held-out pictures' results once, for the grid and for the numbers."""
+        assert self.sampler is not None
         results = self.sampler.results(self.state.ema.network)
         if sample:
             self.grid_path = path = self.folder / "samples" / f"step_{step:08d}.jpg"
@@ -146,39 +235,52 @@ class Loop:
         self.measured["heldout/composite"] = value = self.composite(self.measured)
         if self.composite.lowest is None or value < self.composite.lowest:
             self.composite.lowest = value
-            self.checkpoints.save_best(self._content() | {"step": step})
+            content = self._content() | {"step": step}
+            self._background.submit(lambda: _drop(self.checkpoints.save_best(content)))
 
     def _save(self, step: int) -> None:
-        """The generator first: a run whose last checkpoint is there then has its result too."""
-        save_generator(self.folder / GENERATOR_FILE, self.state.ema.network, step, self.objective.describe())
-        self.checkpoints.save(step, self._content())
+        """Written while training goes on, which waits for the copy alone.
+
+        The generator first: a run whose last checkpoint is there then has its result too.
+        """
+        content, generator = self._content(), describe(self.state.generator)
+        description = generator | {"step": step, "objective": self.objective.describe()}
+        description |= {name: self.extra[name] for name in ("provenance",) if name in self.extra}
+
+        def write() -> None:
+            write_generator(self.folder / GENERATOR_FILE, content["state"]["networks"]["ema"], description)
+            self.checkpoints.save(step, content)
+
+        self._background.submit(write)
 
     def _content(self) -> dict[str, Any]:
         lowest = self.composite.lowest if self.composite else None
         measured = {"state": self.state.state_dict(), "objective": self.objective.state_dict(), "lowest": lowest}
-        return measured | dict(self.extra)
+        copied: dict[str, Any] = on_host(measured | dict(self.extra))
+        return copied
 
 
-def save_generator(path: Path, generator: nn.Module, step: int, objective: Mapping[str, Any]) -> None:
-    """Write the generator with what it takes to rebuild it, and what it was trained for."""
-    write_generator(path, generator.state_dict(), describe(generator) | {"step": step, "objective": dict(objective)})
+def _drop(_: object) -> None:
+    return None
 
 
-def _check_weights(state: TrainState) -> None:
-    """A finite loss can be followed by an update that is not: then nothing may be made of the weights."""
+def _ill_networks(state: TrainState) -> list[str]:
+    """Those whose weights are not finite."""
+    found = []
     for name, network in (("generator", state.generator), ("discriminator", state.discriminator)):
         norms = list(torch._foreach_norm(list(network.parameters()))) if network is not None else []
         if norms and not torch.stack(norms).isfinite().all():
-            raise NonFiniteError(f"step {state.step}: not a finite number: weights/{name}")
+            found.append(f"weights/{name}")
+    return found
 
 
-def _check_finite(steps: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
-    """The last step's numbers, after one look at all of them together: one wait for the device, not one a step."""
-    flat = torch.stack([scalar.float() for _, scalars in steps for scalar in scalars.values()]).tolist()
-    numbers = iter(flat)
-    for step, scalars in steps:
-        values = {name: next(numbers) for name in scalars}
-        culprits = [name for name, value in values.items() if not math.isfinite(value)]
-        if culprits:
-            raise NonFiniteError(f"step {step}: not a finite number: {', '.join(culprits)}")
-    return values
+def _on_host(steps: Sequence[tuple[int, dict[str, Tensor]]], ranks: Ranks) -> list[tuple[int, dict[str, float]]]:
+    """Every step's numbers, of all ranks together: means, and of gradients by term the norm over all samples."""
+    names = [name for _, scalars in steps for name in scalars]
+    flat = torch.stack([scalar.float() for _, scalars in steps for scalar in scalars.values()]).cpu()
+    if ranks.count > 1:
+        norms = torch.tensor([name.startswith("gradient/") for name in names])
+        mean = ranks.mean(torch.where(norms, flat.square(), flat))
+        flat = torch.where(norms, (mean / ranks.count).sqrt(), mean)
+    numbers = iter(flat.tolist())
+    return [(step, {name: next(numbers) for name in scalars}) for step, scalars in steps]

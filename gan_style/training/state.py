@@ -1,12 +1,14 @@
 """Everything that training changes, in one object with one state_dict."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from gan_style.training.ema import Ema
@@ -14,11 +16,13 @@ from gan_style.training.ema import Ema
 
 @dataclass
 class TrainState:
-    """Networks, optimisers, EMA, random state and step; beside them the settings that the step reads.
+    """Networks, optimisers, EMA and step; beside them the settings that the step reads.
 
     discriminator and its optimiser are None where there is no adversarial term. ``schedule`` gives the factor on the
-    optimisers' learning rates; ``clip`` is the largest allowed norm of a network's gradient (None: not clipped);
-    ``random`` (on the CPU) is what DiffAugment draws from.
+    optimisers' learning rates, ``caution`` one more, which a roll-back lowers; ``clip`` is the largest allowed norm of
+    a network's gradient (None: not clipped); ``seed`` is what random draws follow from; ``accumulate`` is into how many
+    parts a batch is cut. ``parallel`` holds the networks as ranks share them; ``scalers`` scale float16's losses, one
+    for each optimiser.
     """
 
     generator: nn.Module
@@ -27,20 +31,36 @@ class TrainState:
     generator_optimiser: Optimizer
     discriminator_optimiser: Optimizer | None
     schedule: Callable[[int], float]
-    random: torch.Generator
+    seed: int = 0
     warmup_steps: int = 0
     clip: float | None = None
+    accumulate: int = 1
     step: int = 0
+    caution: float = 1.0
+    parallel: Mapping[str, DistributedDataParallel] = field(default_factory=dict)
+    scalers: Mapping[str, torch.amp.GradScaler] = field(default_factory=dict)
 
     @property
     def warming_up(self) -> bool:
         """Whether the next step belongs to the content-only warm-up."""
         return self.step < self.warmup_steps
 
+    def run(self, name: str) -> nn.Module:
+        """The network to call for a forward pass that is trained on: shared with the other ranks, where there are."""
+        network: nn.Module = self.parallel.get(name) or getattr(self, name)
+        return network
+
+    @staticmethod
+    def gathering(network: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+        """Ranks exchange gradients once a step, with the last part's."""
+        if isinstance(network, DistributedDataParallel) and not last:
+            return network.no_sync()
+        return nullcontext()
+
     def set_learning_rates(self) -> None:
-        """Give every group its initial learning rate times the schedule's factor for this step."""
-        factor = self.schedule(self.step)
-        for optimiser in self._optimisers().values():
+        """Give every group its initial learning rate times the factors for this step."""
+        factor = self.schedule(self.step) * self.caution
+        for optimiser in self.optimisers().values():
             for group in optimiser.param_groups:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
@@ -56,30 +76,46 @@ class TrainState:
         finally:
             self.discriminator.requires_grad_(True).train()
 
-    def update(self, optimiser: Optimizer, loss: Tensor) -> Tensor:
-        """Backward, clip, step; returns the gradient's norm before clipping, a scalar on the device."""
+    def update(self, name: str, losses: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Add up the gradients of losses, clip, step; an update that is not finite is skipped.
+
+        name: of the network. Returns scalars on the device: "gradient", the norm before clipping, and "skipped" (0, 1).
+        A loss that is not finite makes its gradients so: with them all ranks learn of it, and all skip.
+        """
+        optimiser, scaler = self.optimisers()[name], self.scalers.get(name)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        for loss in losses:
+            seed = torch.where(loss.detach().isfinite(), 1.0, math.nan)
+            (scaler.scale(loss) if scaler else loss).backward(seed)
+        if scaler:
+            scaler.unscale_(optimiser)
         gradients = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if self.clip is not None:
             torch._foreach_mul_(gradients, (self.clip / (norm + 1e-6)).clamp(max=1.0))
-        optimiser.step()
-        return norm
+        skipped = ~norm.isfinite()
+        _step(optimiser, skipped)
+        if scaler:
+            scaler.update()
+        return {"gradient": norm, "skipped": skipped.float()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain containers and tensors: all that it takes to go on as if nothing had happened."""
+        """Plain containers and tensors: all that it takes to go on as if nothing had happened.
+
+        No random state: every draw follows from the seed and a sample's position.
+        """
         return {
             "step": self.step,
             "networks": {name: network.state_dict() for name, network in self._networks().items()},
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in self._optimisers().items()},
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers().items()},
+            "scalers": {name: scaler.state_dict() for name, scaler in self.scalers.items()},
             "ema_updates": self.ema.updates,
-            "random": self.random.get_state(),
+            "caution": self.caution,
         }
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Take over a state_dict; RuntimeError, KeyError or ValueError where it is of another architecture."""
-        networks, optimisers = self._networks(), self._optimisers()
+        networks, optimisers = self._networks(), self.optimisers()
         if networks.keys() != saved["networks"].keys():
             raise ValueError(f"it holds {sorted(saved['networks'])}, this run has {sorted(networks)}")
         for name, network in networks.items():
@@ -90,14 +126,31 @@ class TrainState:
             for group, setting in zip(optimiser.param_groups, settings, strict=True):
                 group.update(setting)  # the command's settings count, not the old run's
                 group["initial_lr"] = setting.get("initial_lr", setting["lr"])
+        for name, scaler in self.scalers.items():
+            scaler.load_state_dict(saved["scalers"][name])
         self.ema.updates = saved["ema_updates"]
-        self.random.set_state(saved["random"])
+        self.caution = saved["caution"]
         self.step = saved["step"]
 
     def _networks(self) -> dict[str, nn.Module]:
         named = {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema.network}
         return {name: network for name, network in named.items() if network is not None}
 
-    def _optimisers(self) -> dict[str, Optimizer]:
+    def optimisers(self) -> dict[str, Optimizer]:
+        """By the name of their network."""
         named = {"generator": self.generator_optimiser, "discriminator": self.discriminator_optimiser}
         return {name: optimiser for name, optimiser in named.items() if optimiser is not None}
+
+
+def _step(optimiser: Optimizer, skipped: Tensor) -> None:
+    """Step, or leave weights and moments as they are: decided on the device where the optimiser can (fused ones)."""
+    if not getattr(optimiser, "_step_supports_amp_scaling", False):
+        if not skipped.item():  # other optimisers make the host wait here
+            optimiser.step()
+        return
+    optimiser.found_inf = skipped.float()  # type: ignore[attr-defined]
+    optimiser.grad_scale = None  # type: ignore[attr-defined]
+    try:
+        optimiser.step()
+    finally:
+        del optimiser.found_inf, optimiser.grad_scale  # type: ignore[attr-defined]

@@ -1,5 +1,7 @@
 """One training step: mathematics and nothing else."""
 
+import random
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,14 +9,21 @@ from torch import Tensor, nn
 
 from gan_style.data.stream import Batch
 from gan_style.images import to_float
+from gan_style.losses.adversarial import Adversarial
 from gan_style.losses.objective import Objective
 from gan_style.losses.scene import Scene
+from gan_style.metrics.vital import vital_signs
 from gan_style.training.state import TrainState
+
+Scalars = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Precision:
-    """Where the step computes and in what: ``dtype`` float32, or bfloat16 through autocast (losses stay float32)."""
+    """Where the step computes and in what: ``dtype`` float32, or bfloat16 or float16 through autocast.
+
+    Losses stay float32.
+    """
 
     device: torch.device
     dtype: torch.dtype = torch.float32
@@ -24,52 +33,133 @@ class Precision:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
+@dataclass
+class _Part:
+    """The batch, or where gradients are accumulated a part of it, on its way through the step."""
+
+    content: Tensor
+    style: Tensor
+    batch: Batch
+    fake: Tensor | None = None
+    rebuilt: Tensor | None = None
+
+    def generate(self, generator: nn.Module, identity: bool) -> None:
+        """The generator's one forward pass; with ``identity`` the style pictures ride along."""
+        if identity:
+            self.fake, self.rebuilt = generator(torch.cat([self.content, self.style])).float().chunk(2)
+        else:
+            self.fake = generator(self.content).float()
+
+
 def train_step(
     state: TrainState, batch: Batch, objective: Objective, precision: Precision, *, audit: bool = False
-) -> dict[str, Tensor]:
+) -> Scalars:
     """One step of D, then of G, on one batch; returns named, detached scalars, still on the device.
 
     batch.content, batch.style: uint8 (N, 3, H, W) on the device. During the warm-up the content term alone is trained
     on, and D rests, unless its gradient has to be measured for the balance of weights. audit: measure how hard each
-    term pulls at the generator's output, too.
+    term pulls at the generator's output, too. Where ``state.accumulate`` cuts the batch into parts, gradients are those
+    of the whole; its fakes are then made twice, so that only one part's activations are in memory at a time.
     """
-    content, style = _to_float(batch.content), _to_float(batch.style)
-    warming_up = state.warming_up
-    all_terms = audit or not warming_up
-    adversarial = objective.adversarial if not warming_up or objective.needs_discriminator_early else None
-    scalars: dict[str, Tensor] = {}
+    parts = [_Part(_to_float(one.content), _to_float(one.style), one) for one in batch.split(state.accumulate)]
+    adversarial = objective.adversarial if not state.warming_up or objective.needs_discriminator_early else None
+    identity, alone = objective.needs_identity and (audit or not state.warming_up), len(parts) == 1
+    scalars: Scalars = {}
     state.set_learning_rates()
 
-    with precision.autocast():  # ONE generator forward, shared by both halves
-        fake, rebuilt = _generate(state.generator, content, style, objective.needs_identity and all_terms)
+    if alone or adversarial is not None:  # ONE generator forward, shared by both halves
+        with precision.autocast(), torch.set_grad_enabled(alone):
+            for part in parts:
+                part.generate(state.run("generator"), identity)
 
     if adversarial is not None:  # discriminator half
-        assert state.discriminator is not None and state.discriminator_optimiser is not None
-        with precision.autocast():
-            loss, parts = adversarial.discriminator_loss(state.discriminator, style, fake.detach(), state.random)
-        scalars |= {f"discriminator/{name}": part for name, part in parts.items()}
-        scalars["discriminator/gradient"] = state.update(state.discriminator_optimiser, loss)
+        found: list[Scalars] = []
+        loss = _discriminator_losses(state, parts, adversarial, precision, found)
+        scalars |= _named("discriminator", state.update("discriminator", loss)) | _mean(found)
 
-    with state.discriminator_frozen() as frozen, precision.autocast():  # generator half
-        logits = adversarial.judge(frozen, fake, state.random) if adversarial and frozen and all_terms else None
-        scene = Scene(content, style, fake, rebuilt, batch.style_index)
-        loss, parts = objective.generator_loss(scene, logits, warming_up=warming_up, audit=audit)
-    if audit:
-        scalars |= objective.audit(parts, [fake] if rebuilt is None else [fake, rebuilt])
-    scalars |= {f"loss/{name}": part for name, part in parts.items()} | {"loss/total": loss}
-    scalars["generator/gradient"] = state.update(state.generator_optimiser, loss)
+    found = []
+    with state.discriminator_frozen() as frozen:  # generator half
+        judge = frozen if adversarial is not None and (audit or not state.warming_up) else None
+        loss = _generator_losses(state, parts, objective, judge, precision, found, identity=identity, audit=audit)
+        scalars |= _named("generator", state.update("generator", loss)) | _mean(found)
 
     state.ema.update(state.generator)
     state.step += 1
     return {name: scalar.detach() for name, scalar in scalars.items()}
 
 
+def _discriminator_losses(
+    state: TrainState, parts: Sequence[_Part], adversarial: Adversarial, precision: Precision, found: list[Scalars]
+) -> Iterator[Tensor]:
+    """Each part's loss, of which the update takes the gradient before it asks for the next."""
+    discriminator = state.run("discriminator")
+    for number, part in enumerate(parts):
+        assert part.fake is not None
+        draws = _draws(state.seed, part.batch.positions, ("real", "fake"))
+        with state.gathering(discriminator, last=number == len(parts) - 1):
+            discriminator.train(number == 0)  # spectral normalisation moves once a step
+            with precision.autocast():
+                loss, values = adversarial.discriminator_loss(discriminator, part.style, part.fake.detach(), draws)
+            found.append(_named("discriminator", values))
+            yield loss / len(parts)
+    discriminator.train()
+
+
+def _generator_losses(
+    state: TrainState,
+    parts: Sequence[_Part],
+    objective: Objective,
+    judge: nn.Module | None,
+    precision: Precision,
+    found: list[Scalars],
+    *,
+    identity: bool,
+    audit: bool,
+) -> Iterator[Tensor]:
+    """Likewise; judge: the frozen D, where its opinion is asked."""
+    generator = state.run("generator")
+    for number, part in enumerate(parts):
+        with state.gathering(generator, last=number == len(parts) - 1):
+            with precision.autocast():
+                if len(parts) > 1:
+                    part.generate(generator, identity)
+                assert part.fake is not None
+                logits = None
+                if judge is not None and objective.adversarial is not None:
+                    draws = _draws(state.seed, part.batch.positions, ("judged",))
+                    logits = objective.adversarial.judge(judge, part.fake, draws)
+                scene = Scene(part.content, part.style, part.fake, part.rebuilt, part.batch.style_index)
+                warming_up = state.warming_up
+                loss, terms = objective.generator_loss(scene, logits, warming_up=warming_up, audit=audit)
+            found.append(_named("loss", terms) | {"loss/total": loss.detach()})
+            if audit:
+                found[-1] |= _named("health", vital_signs(part.fake.detach(), part.content))
+                outputs = [part.fake] if part.rebuilt is None else [part.fake, part.rebuilt]
+                found[-1] |= _named("gradient", objective.audit(terms, outputs))
+            yield loss / len(parts)
+            part.fake = part.rebuilt = None
+
+
 def _to_float(pictures: Tensor) -> Tensor:
     return to_float(pictures).contiguous(memory_format=torch.channels_last)
 
 
-def _generate(generator: nn.Module, content: Tensor, style: Tensor, identity: bool) -> tuple[Tensor, Tensor | None]:
-    if not identity:
-        return generator(content).float(), None
-    fake, rebuilt = generator(torch.cat([content, style])).float().chunk(2)
-    return fake, rebuilt
+def _draws(seed: int, positions: Iterable[int], roles: Iterable[str]) -> list[torch.Generator]:
+    """For each role and sample its own random numbers, which follow from (seed, role, position) alone."""
+    seeds = (random.Random(f"{seed}/augment {role}/{p}").getrandbits(63) for role in roles for p in positions)
+    return [torch.Generator().manual_seed(one) for one in seeds]
+
+
+def _named(prefix: str, values: Scalars) -> Scalars:
+    return {f"{prefix}/{name}": value.detach() for name, value in values.items()}
+
+
+def _mean(found: Sequence[Scalars]) -> Scalars:
+    """Of the parts' numbers, those of the whole batch: means, and of norms over samples the norm over all of them."""
+    if len(found) == 1:
+        return found[0]
+    stacked = {name: torch.stack([one[name] for one in found]) for name in found[0]}
+    return {
+        name: values.norm() / len(found) if name.startswith("gradient/") else values.mean()
+        for name, values in stacked.items()
+    }

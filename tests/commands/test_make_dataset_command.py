@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,15 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
+from gan_style.checkpoint import write_generator
 from gan_style.commands import make_dataset, verify_dataset
 from gan_style.config import CONFIG_PATH, plain
 from gan_style.datasetgen.manifest import read_manifest
 from gan_style.images import decode, to_float
 from gan_style.inference.load import load_generator
 from gan_style.models.generator import ResnetGenerator
+from gan_style.models.registry import describe
 from gan_style.schema_dataset import check_make_dataset
-from gan_style.training.loop import save_generator
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +34,8 @@ def generators(tmp_path_factory) -> list[Path]:
     for seed in range(2):
         torch.manual_seed(seed)
         path = folder / f"style{seed}.safetensors"
-        save_generator(path, ResnetGenerator(width=2, blocks=1), step=1, objective={})
+        generator = ResnetGenerator(width=2, blocks=1)
+        write_generator(path, generator.state_dict(), describe(generator) | {"step": 1})
     return [folder / f"style{seed}.safetensors" for seed in range(2)]
 
 
@@ -161,6 +164,30 @@ def test_results_depend_neither_on_processes_nor_on_restarts_nor_on_the_order(ma
     lost.unlink()
     again = make("two", *options, "runtime.devices=1", "runtime.io_threads=1")
     assert tree(one.data) == tree(again.data) and one.rows == again.rows
+
+
+@pytest.mark.slow  # a dozen processes that import torch, and Ray
+def test_every_engine_and_number_of_workers_makes_the_same_bytes(make, tmp_path):
+    """And so does a restart of one with another."""
+    options = ("copies=2", "strength=[0.3,1]", "keep_fraction=0.2", "shard_size=4")
+    ways = {
+        "two": ("runtime.devices=2",),
+        "four": ("runtime.devices=4",),
+        "jobs": ("engine=slurm", "slurm.local=true", "slurm.tasks=2"),
+    }
+    if find_spec("ray") is not None:
+        ways["actors"] = ("engine=ray", "ray.actors=2")
+    one = make("one", *options)
+    wanted = tree(one.data)
+    for name, way in ways.items():
+        outcome = make(name, *options, *way)
+        assert outcome.status == 0, outcome.err
+        assert tree(outcome.data) == wanted and outcome.rows == one.rows
+    for name, way in zip(ways, [*list(ways.values())[1:], ()], strict=True):
+        for number in (0, 2):
+            (tmp_path / name / ".gan_style" / "records" / f"{number:06d}.json").unlink()
+        again = make(name, *options, *way)
+        assert again.status == 0 and tree(again.data) == wanted and again.rows == one.rows
 
 
 def test_choices_follow_weights_bounds_and_shares(make, generators, photos):
@@ -327,6 +354,8 @@ BAD = {
     "input_layout=coco": "annotations",
     "gate.structure_min=0.5 score=none": "gate.structure_min",
     "extend=true retry_failed=true": "one after the other",
+    "engine=ray runtime.devices=2": "ray.actors=...",
+    "engine=slurm slurm.tasks=0": "slurm.tasks=0",
 }
 
 

@@ -149,15 +149,15 @@ def test_a_term_that_is_not_finite_stops_the_run_names_step_and_term_and_leaves_
 ):
     calls = []
 
-    def broken_in_the_second_call(images: torch.Tensor) -> torch.Tensor:
+    def broken_from_the_second_call(images: torch.Tensor) -> torch.Tensor:
         calls.append(images)
-        return images.square().mean() * (float("nan") if len(calls) == 2 else 1.0)
+        return images.square().mean() * (float("nan") if len(calls) >= 2 else 1.0)
 
-    monkeypatch.setattr("gan_style.losses.regular.total_variation_squared", broken_in_the_second_call)
-    often = ("training.checkpoint_every=1", "training.log_every=1", "training.steps=9")
+    monkeypatch.setattr("gan_style.losses.regular.total_variation_squared", broken_from_the_second_call)
+    often = ("training.checkpoint_every=1", "training.log_every=1", "training.steps=9", "training.skip_patience=1")
     outcome = gan_style("train", *SMOKE, *often, f"run.root={tmp_path}")  # step 1 is the warm-up, without tv
     assert outcome.status == 4
-    assert "step 3: not a finite number: loss/tv, loss/total" in outcome.err
+    assert "step 3: not a finite number: generator/gradient, loss/tv, loss/total (after going back 2" in outcome.err
     assert_newest_checkpoint_is_good(tmp_path / "smoke", step=2)
 
 
@@ -166,9 +166,10 @@ def test_the_step_of_a_number_that_is_not_finite_is_exact_though_nothing_was_log
 ):
     monkeypatch.setattr("gan_style.losses.regular.total_variation_squared", lambda images: images.mean() * float("inf"))
     seldom = ("training.checkpoint_every=9", "training.log_every=9", "training.sample_every=9", "training.steps=9")
-    outcome = gan_style("train", *SMOKE, *seldom, f"run.root={tmp_path}")
+    outcome = gan_style("train", *SMOKE, *seldom, f"run.root={tmp_path}", "training.skip_patience=3")
     assert outcome.status == 4
-    assert "step 2: not a finite number: loss/tv" in outcome.err
+    assert "step 4: not a finite number: generator/gradient, loss/tv" in outcome.err  # the third in a row
+    assert [f"step {step}: not a finite number" in outcome.out for step in range(1, 6)] == [0, 1, 1, 1, 0]
 
 
 def test_weights_that_are_not_finite_are_never_saved(gan_style, tmp_path):
@@ -524,22 +525,31 @@ def test_a_run_whose_last_checkpoint_is_there_has_its_result_too(gan_style, tmp_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("gan_style.training.loop.save_generator", killed)
+        patch.setattr("gan_style.training.loop.write_generator", killed)
         assert gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.checkpoint_every=9").status == 130
     assert gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.checkpoint_every=9").status == 0
     assert read_generator(tmp_path / "smoke" / "generator.safetensors")[1]["step"] == 4
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_every_exit_tells_the_trackers(gan_style, tmp_path, monkeypatch, number, status):
-    ends = []
-    finish = JsonlTracker.finish
+EXITS = {
+    "SIGTERM": (lambda: os.kill(os.getpid(), signal.SIGTERM), 75),
+    "SIGINT": (lambda: os.kill(os.getpid(), signal.SIGINT), 75),
+    "an error": (lambda: (_ for _ in ()).throw(OSError("the disk is gone")), 2),
+    "the end": (lambda: None, 0),
+}
+
+
+@pytest.mark.parametrize("name", EXITS)
+def test_every_exit_tells_the_trackers(gan_style, tmp_path, monkeypatch, name):
+    happen, status = EXITS[name]
+    told, finish = [], JsonlTracker.finish
+    monkeypatch.setattr(JsonlTracker, "preempted", lambda self: told.append("preempted"))
     monkeypatch.setattr(
-        JsonlTracker, "finish", lambda self, *, failed: (ends.append(failed), finish(self, failed=failed))
+        JsonlTracker, "finish", lambda self, *, failed: (told.append(failed), finish(self, failed=failed))
     )
-    monkeypatch.setattr("gan_style.training.loop._check_finite", lambda _: os.kill(os.getpid(), number))
+    monkeypatch.setattr("gan_style.training.loop.Progress.update", lambda *_: happen())
     assert gan_style("train", *SMOKE, f"run.root={tmp_path}").status == status
-    assert ends == [True]
+    assert told == (["preempted", True] if status == 75 else [status != 0])
 
 
 def test_a_second_process_on_the_same_run_is_refused_and_a_dead_one_holds_nothing(gan_style, tmp_path):

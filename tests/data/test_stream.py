@@ -149,6 +149,7 @@ def same(a: list[Batch], b: list[Batch]) -> bool:
         torch.equal(x.content, y.content)
         and torch.equal(x.style, y.style)
         and torch.equal(x.style_index, y.style_index)
+        and x.positions == y.positions
         and x.unreadable == y.unreadable
         for x, y in zip(a, b, strict=True)
     )
@@ -186,10 +187,10 @@ def test_also_where_one_that_cannot_be_read_was_passed_over(tmp_path: Path, cach
 def test_a_batch_goes_to_a_device_whole() -> None:
     """The meta device stands for a GPU: what is there has no values, and nothing may be left behind."""
     picture = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
-    batch = Batch(picture, picture + 1, torch.tensor([3]), [("o", "a", "r")])
+    batch = Batch(picture, picture + 1, torch.tensor([3]), [7], [("o", "a", "r")])
     moved = batch.to(torch.device("meta"))
     assert moved.content.is_meta and moved.style.is_meta and moved.style_index.is_meta
-    assert moved.unreadable == [("o", "a", "r")]
+    assert moved.unreadable == [("o", "a", "r")] and moved.positions == [7]
     stayed = batch.to(torch.device("cpu"))
     assert torch.equal(stayed.style, picture + 1) and stayed.style_index.tolist() == [3]
 
@@ -200,7 +201,7 @@ def test_an_item_follows_from_seed_and_position_alone(make_stream: MakeStream) -
     random.seed(123)
     torch.manual_seed(123)
     backwards = [two[position] for position in reversed(range(20))]
-    for (content, style, index, _), other in zip(forwards, reversed(backwards), strict=True):
+    for (content, style, index, *_), other in zip(forwards, reversed(backwards), strict=True):
         assert torch.equal(content, other[0])
         assert torch.equal(style, other[1])
         assert index == other[2]
@@ -289,10 +290,14 @@ def test_a_finished_run_has_no_positions_left() -> None:
 def test_collate_keeps_the_problems_and_the_number_of_every_pair() -> None:
     picture = torch.zeros(3, 2, 2, dtype=torch.uint8)
     batch = collate(
-        [(picture, picture, 4, [("o", "a", "r")]), (picture, picture, 0, []), (picture, picture, 4, [("o", "b", "r")])]
+        [
+            (picture, picture, 4, 11, [("o", "a", "r")]),
+            (picture, picture, 0, 12, []),
+            (picture, picture, 4, 13, [("o", "b", "r")]),
+        ]
     )
     assert batch.unreadable == [("o", "a", "r"), ("o", "b", "r")]
-    assert batch.style_index.tolist() == [4, 0, 4]
+    assert batch.style_index.tolist() == [4, 0, 4] and batch.positions == [11, 12, 13]
 
 
 # Pictures that cannot be read, found on the way

@@ -50,8 +50,9 @@ class OneByOne(nn.Module):
         return [F.conv2d(F.avg_pool2d(images, 2**n), weight) for n, weight in enumerate(self.weights)]
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def each(count: int, seed: int = 0) -> list[torch.Generator]:
+    """A generator for each of so many samples."""
+    return [torch.Generator().manual_seed(1000 * seed + number) for number in range(count)]
 
 
 class TestFormulas:
@@ -126,7 +127,7 @@ class TestDiscriminatorLoss:
     def test_is_the_formula_averaged_over_scales(self, noise, formula):
         discriminator = OneByOne((1.0, 0.5, -1.0), (0.3, -2.0, 1.0))
         real, fake = noise(2, 3, 8, 8), noise(2, 3, 8, 8, seed=1)
-        loss, parts = Adversarial(formula=formula).discriminator_loss(discriminator, real, fake, seeded())
+        loss, parts = Adversarial(formula=formula).discriminator_loss(discriminator, real, fake, each(4))
         on_real, on_fake = discriminator(real), discriminator(fake)
         by_scale = [FORMULAS[formula][0](r, f) for r, f in zip(on_real, on_fake, strict=True)]
         torch.testing.assert_close(loss, sum(by_scale) / 2)
@@ -136,7 +137,7 @@ class TestDiscriminatorLoss:
 
     def test_judges_real_and_fake_in_one_pass(self, noise):
         discriminator, real, fake = OneByOne((1.0, 1.0, 1.0)), noise(2, 3, 8, 8), noise(2, 3, 8, 8, seed=1)
-        Adversarial().discriminator_loss(discriminator, real, fake, seeded())
+        Adversarial().discriminator_loss(discriminator, real, fake, each(4))
         assert len(discriminator.calls) == 1
         assert torch.equal(discriminator.calls[0], torch.cat([real, fake]))
 
@@ -144,7 +145,7 @@ class TestDiscriminatorLoss:
     def test_sends_nothing_back_into_the_generator(self, noise, r1):
         fake = noise(2, 3, 8, 8).requires_grad_()
         discriminator = OneByOne((1.0, 1.0, 1.0))
-        loss, _ = Adversarial(r1=r1).discriminator_loss(discriminator, noise(2, 3, 8, 8, seed=1), fake, seeded())
+        loss, _ = Adversarial(r1=r1).discriminator_loss(discriminator, noise(2, 3, 8, 8, seed=1), fake, each(4))
         loss.backward()
         assert fake.grad is None
         assert discriminator.weights[0].grad.count_nonzero() == 3
@@ -155,7 +156,7 @@ class TestDiscriminatorLoss:
         for gamma in (0.0, 10.0):
             discriminator = OneByOne((1.0, -2.0, 3.0))
             loss, parts = Adversarial(r1=gamma).discriminator_loss(
-                discriminator, noise(2, 3, 8, 8), noise(2, 3, 8, 8, seed=1), seeded()
+                discriminator, noise(2, 3, 8, 8), noise(2, 3, 8, 8, seed=1), each(4)
             )
             loss.backward()
             losses.append(loss.item())
@@ -167,14 +168,14 @@ class TestDiscriminatorLoss:
     def test_names_r1_only_where_there_is_one(self, noise):
         pictures = noise(1, 3, 8, 8), noise(1, 3, 8, 8, seed=1)
         for gamma, names in ((0.0, {"loss", "real", "fake"}), (1.0, {"loss", "real", "fake", "r1"})):
-            _, parts = Adversarial(r1=gamma).discriminator_loss(OneByOne((1.0, 1.0, 1.0)), *pictures, seeded())
+            _, parts = Adversarial(r1=gamma).discriminator_loss(OneByOne((1.0, 1.0, 1.0)), *pictures, each(2))
             assert parts.keys() == names
 
     @pytest.mark.parametrize("kinds", [["colour"], ["cutout", "translation"]])
     def test_augments_real_and_fake_alike(self, noise, kinds):
         discriminator, real, fake = OneByOne((1.0, 1.0, 1.0)), noise(2, 3, 16, 16), noise(2, 3, 16, 16, seed=1)
-        Adversarial(augment=kinds).discriminator_loss(discriminator, real, fake, seeded(4))
-        expected = diff_augment(torch.cat([real, fake]), kinds, seeded(4))
+        Adversarial(augment=kinds).discriminator_loss(discriminator, real, fake, each(4, 4))
+        expected = diff_augment(torch.cat([real, fake]), kinds, each(4, 4))
         assert torch.equal(discriminator.calls[0], expected)
         assert not torch.equal(discriminator.calls[0], torch.cat([real, fake]))
 
@@ -189,8 +190,8 @@ class TestGeneratorLoss:
     def test_judge_augments_and_lets_gradients_through(self, noise):
         fake, discriminator = noise(2, 3, 16, 16).requires_grad_(), OneByOne((1.0, 1.0, 1.0))
         term = Adversarial(augment=["translation"])
-        logits = term.judge(discriminator, fake, seeded(4))
-        assert torch.equal(discriminator.calls[0], diff_augment(fake, ["translation"], seeded(4)))
+        logits = term.judge(discriminator, fake, each(2, 4))
+        assert torch.equal(discriminator.calls[0], diff_augment(fake, ["translation"], each(2, 4)))
         term.generator_loss(logits).backward()
         assert fake.grad.count_nonzero() > 0
 

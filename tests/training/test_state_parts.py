@@ -146,7 +146,7 @@ class TestRoundTrip:
         objective, going_on = make_objective(**terms), make_state(seed=0, **fields)
         self.steps(going_on, objective, make_batch, saved_after)
         saved = self.through_a_file(going_on.state_dict())
-        resumed = make_state(seed=1, **fields)
+        resumed = make_state(seed=1, **fields)  # of other weights
         resumed.load_state_dict(saved)
         for one, other in zip(
             self.steps(going_on, objective, make_batch, 3),

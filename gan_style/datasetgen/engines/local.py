@@ -59,10 +59,12 @@ def work(
     retry: Container[int],
     stopped: Callable[[], bool],
     report: Report,
+    patient: bool = True,
 ) -> bool:
     """Do all shards that nobody else does, and wait for the others' in case they die. False where we were stopped.
 
-    retry: numbers of those whose failures are to be done again, by us and nobody else.
+    retry: numbers of those whose failures are to be done again, by us and nobody else; patient: False to leave instead
+    of waiting, where someone else sees to it that what the others leave is done.
     """
     left = list(shards)
     while left:
@@ -75,10 +77,18 @@ def work(
             else:
                 report(shard)
         if len(busy) == len(left):
+            if not patient:
+                return True
             report(None)
             time.sleep(_PATIENCE)
         left = busy
     return True
+
+
+def order_of(shards: Sequence[Shard], number: int, count: int) -> list[Shard]:
+    """All shards, from where worker ``number`` of so many begins: apart from the others, as long as it lasts."""
+    start = len(shards) * number // count
+    return [*shards[start:], *shards[:start]]
 
 
 def run_here(
@@ -103,9 +113,7 @@ def run_processes(
     context = multiprocessing.get_context("spawn")  # a fork would take torch's threads and CUDA along, broken
     pipes = [context.Pipe() for _ in range(count)]
     for number, (_, theirs) in enumerate(pipes):
-        start = len(shards) * number // count
-        order = [*shards[start:], *shards[:start]]  # apart from the others, as long as it lasts
-        job = (theirs, make, number, order, retry[number::count], os.getpid())
+        job = (theirs, make, number, order_of(shards, number, count), retry[number::count], os.getpid())
         stop.children.append(context.Process(target=_child, args=job))
     for child in stop.children:
         child.start()

@@ -1,0 +1,43 @@
+"""Signals that ask a run to save itself and end."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+PREEMPTED = 75  # exit status: saved; run again to go on
+NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+_ECHO = 1.0  # seconds
+
+
+class Stop:
+    """Says whether somebody has asked; a handler does nothing but set it. A second signal of a kind ends at once.
+
+    Not one that comes within a second: what is sent to a whole process group reaches a rank twice, once through its
+    launcher.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self._seen: dict[int, float] = {}
+
+    def ask(self, number: int, _: FrameType | None = None) -> None:
+        """A signal's handler."""
+        now = time.monotonic()
+        if now - self._seen.setdefault(number, now) > _ECHO:
+            os._exit(128 + number)
+        self.reason = signal.Signals(number).name
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """While the block runs SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 set the Stop that it is given."""
+    stop = Stop()
+    before = {number: signal.signal(number, stop.ask) for number in NUMBERS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

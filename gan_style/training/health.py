@@ -1,0 +1,92 @@
+"""A run's health: steps whose numbers are not finite, going back, and what is worth a warning."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss, a gradient or a weight is no longer a finite number, and going back did not help."""
+
+
+def culprits(values: Mapping[str, float]) -> list[str]:
+    """The names of the numbers that are not finite."""
+    return [name for name, value in values.items() if not math.isfinite(value)]
+
+
+@dataclass
+class Health:
+    """Counts skipped steps in a row and roll-backs, and says when it is time for either.
+
+    patience: so many skipped steps in a row call for a roll-back; rollbacks: so many of them are tried, each with a
+    learning rate lowered by ``factor``.
+    """
+
+    patience: int = 5
+    rollbacks: int = 2
+    factor: float = 0.5
+    in_a_row: int = 0
+    rolled_back: int = 0
+    skipped: int = 0
+    last: str = ""
+
+    def observe(self, step: int, values: Mapping[str, float]) -> bool:
+        """Take in a step's numbers; whether it is time to go back."""
+        found = culprits(values)
+        if not any(values.get(f"{half}/skipped", 0.0) for half in ("generator", "discriminator")) and not found:
+            self.in_a_row = 0
+            return False
+        self.in_a_row += 1
+        self.skipped += 1
+        self.last = f"step {step}: not a finite number: {', '.join(found) or 'a gradient'}"
+        return self.in_a_row >= self.patience
+
+    def roll_back(self) -> None:
+        """NonFiniteError, naming the last culprits, where there have been enough of them."""
+        if self.rolled_back >= self.rollbacks:
+            tried = f" (after going back {self.rolled_back} times)" if self.rolled_back else ""
+            raise NonFiniteError(self.last + tried)
+        self.rolled_back += 1
+        self.in_a_row = 0
+
+
+@dataclass
+class Signs:
+    """Warnings, by name, for what lasts ``patience`` measurements in a row."""
+
+    patience: int = 3
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def warnings(self, values: Mapping[str, float]) -> list[str]:
+        """What has now lasted, in words; told once, and again only after it was over."""
+        told = []
+        for name, (there, words) in _signs(values).items():
+            self.counts[name] = self.counts.get(name, 0) + 1 if there else 0
+            if self.counts[name] == self.patience:
+                told.append(f"{name}: {words}")
+        return told
+
+
+def _signs(values: Mapping[str, float]) -> dict[str, tuple[bool, str]]:
+    """{name: (whether it is so, what it means)} for what was measured."""
+    margin = values.get("discriminator/real", 0.0) - values.get("discriminator/fake", 0.0)
+    found = {
+        "the discriminator wins": (
+            margin > 6.0,
+            f"it tells style from results by a margin of {margin:.3g}; a smaller learning rate of D, "
+            f"loss.adversarial.r1=1 or loss.adversarial.augment=[translation,colour] hold it back",
+        ),
+        "the discriminator loses": (
+            "discriminator/real" in values and margin < -0.5,
+            f"it takes results for style pictures (margin {margin:.3g}); a larger learning rate of D helps",
+        ),
+    }
+    if "health/saturated" in values:
+        saturated, spread, variety = (values[f"health/{name}"] for name in ("saturated", "spread", "variety"))
+        found["saturation"] = (saturated > 0.5, f"{saturated:.0%} of the results' values lie at the ends of the range")
+        found["colour collapse"] = (
+            spread < 0.05,
+            f"the results' colours hardly vary (standard deviation {spread:.3g})",
+        )
+        found["identical results"] = (variety < 0.05, f"results differ {variety:.3g} times as much as their photos do")
+    return found

@@ -1,0 +1,290 @@
+"""gan_style/checkpoint.py: the manifest, what is kept, full disks, and writing while training goes on."""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gan_style import files
+from gan_style.checkpoint import Background, CheckpointFolder, check_space, on_host, read_checkpoint, write_generator
+
+
+def content(step: int) -> dict[str, Any]:
+    return {"state": {"step": step, "weights": torch.full((50,), float(step))}}
+
+
+def folder_with(folder: Path, *steps: int, **options: Any) -> CheckpointFolder:
+    checkpoints = CheckpointFolder(folder, **({"keep": 10} | options))
+    for step in steps:
+        checkpoints.save(step, content(step))
+    return checkpoints
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def steps_of(checkpoints: CheckpointFolder) -> list[int]:
+    return [int(path.stem.removeprefix("step_")) for path in checkpoints.paths()]
+
+
+class TestManifest:
+    def test_tells_of_every_file_its_size_and_sum(self, tmp_path):
+        checkpoints = folder_with(tmp_path, 10, 20)
+        checkpoints.save_best(content(10))
+        assert sorted(manifest(tmp_path)) == ["best.pt", "step_00000010.pt", "step_00000020.pt"]
+        for name, entry in manifest(tmp_path).items():
+            data = (tmp_path / name).read_bytes()
+            assert entry == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    def test_forgets_what_has_gone(self, tmp_path):
+        checkpoints = folder_with(tmp_path, 10, 20, 30, keep=1)
+        assert steps_of(checkpoints) == [30]
+        checkpoints.save(40, content(40))
+        assert "step_00000010.pt" not in manifest(tmp_path) and "step_00000040.pt" in manifest(tmp_path)
+
+    def test_follows_a_checkpoint_that_is_written_anew(self, tmp_path):
+        """As after going back."""
+        checkpoints = folder_with(tmp_path, 10, 20)
+        checkpoints.save(20, content(21))
+        assert checkpoints.load_newest(pytest.fail)[1]["state"]["step"] == 21
+
+    def test_never_has_another_ones_sum_for_a_whole_file(self, tmp_path, monkeypatch):
+        """Killed after the one or the other of the writes that make up a save, at every point."""
+        checkpoints = CheckpointFolder(tmp_path)
+        replace = os.replace
+        for survived in range(4):
+            checkpoints.save(10, content(10))
+            done = []
+
+            def killed(source, target, survived=survived, done=done):
+                if len(done) == survived:
+                    raise KeyboardInterrupt
+                done.append(replace(source, target))
+
+            with monkeypatch.context() as patch:
+                patch.setattr(files.os, "replace", killed)
+                if survived < 3:
+                    with pytest.raises(KeyboardInterrupt):
+                        checkpoints.save(10, content(11 + survived))
+                else:
+                    checkpoints.save(10, content(14))
+            checkpoints.load_newest(pytest.fail)
+
+    @pytest.mark.parametrize("text", ["", "{", "[1]", '"a"', "null", '{"step_00000010.pt": 3}', "\x00" * 50])
+    def test_itself_damaged_costs_no_checkpoint(self, tmp_path, text):
+        """The files carry checksums of their own."""
+        checkpoints = folder_with(tmp_path, 10)
+        (tmp_path / "manifest.json").write_text(text)
+        assert checkpoints.load_newest(pytest.fail)[1]["state"]["step"] == 10
+        checkpoints.save(20, content(20))
+        assert manifest(tmp_path).keys() == {"step_00000020.pt"}
+
+    def test_missing_costs_no_checkpoint(self, tmp_path):
+        checkpoints = folder_with(tmp_path, 10)
+        (tmp_path / "manifest.json").unlink()
+        assert checkpoints.load_newest(pytest.fail)[1]["state"]["step"] == 10
+
+
+def flipped(place: float) -> Any:
+    def flip(data: bytes) -> bytes:
+        at = min(int(place * len(data)), len(data) - 1)
+        return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+    return flip
+
+
+def of_another_version(data: bytes) -> bytes:
+    path = Path(os.environ["PYTEST_FOREIGN"])
+    torch.save({"format": "gan_style.checkpoint/9", "state": {"step": 30}}, path)
+    return path.read_bytes()
+
+
+DAMAGES = {
+    "first byte flipped": flipped(0.0),
+    "a byte of the header flipped": flipped(0.1),
+    "a middle byte flipped": flipped(0.5),
+    "a late byte flipped": flipped(0.9),
+    "last byte flipped": flipped(1.0),
+    "cut to a half": lambda data: data[: len(data) // 2],
+    "cut by a byte": lambda data: data[:-1],
+    "a byte too many": lambda data: data + b"\0",
+    "empty": lambda data: b"",
+    "text": lambda data: b"404 not found",
+    "of another version": of_another_version,
+    "another checkpoint under its name": None,
+    "missing": None,
+}
+
+
+@pytest.mark.parametrize("manifest_too", [False, True], ids=["with a manifest", "without"])
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_newest_is_named_and_the_one_before_taken(tmp_path, monkeypatch, kind, manifest_too):
+    monkeypatch.setenv("PYTEST_FOREIGN", str(tmp_path / "foreign"))
+    checkpoints = folder_with(tmp_path, 10, 20, 30)
+    newest = tmp_path / "step_00000030.pt"
+    if kind == "missing":
+        newest.unlink()
+    elif kind == "another checkpoint under its name":
+        shutil.copy(tmp_path / "step_00000010.pt", newest)
+    else:
+        newest.write_bytes(DAMAGES[kind](newest.read_bytes()))
+    if manifest_too:
+        (tmp_path / "manifest.json").unlink()
+    told: list[str] = []
+    path, found = checkpoints.load_newest(told.append)
+    if manifest_too and path == newest:  # a whole zip file but for a byte that nothing in it vouches for
+        assert kind in ("another checkpoint under its name", "a byte too many") or "flipped" in kind
+        assert found["state"]["step"] in (10, 30)
+        return
+    assert (path.name, found["state"]["step"]) == ("step_00000020.pt", 20)
+    assert len(told) == (kind != "missing")
+    assert all(str(newest) in words and "trying the one before" in words for words in told)
+
+
+class TestKept:
+    @pytest.mark.parametrize(
+        ("keep", "keep_every", "expected"),
+        [
+            (1, None, [70]),
+            (1, 30, [70, 60, 30]),
+            (2, 30, [70, 60, 30]),
+            (3, 30, [70, 60, 50, 30]),
+            (1, 10, [70, 60, 50, 40, 30, 20, 10]),
+            (1, 1000, [70]),
+        ],
+    )
+    def test_are_the_last_ones_and_those_of_every_so_many_steps(self, tmp_path, keep, keep_every, expected):
+        checkpoints = folder_with(tmp_path, *range(10, 80, 10), keep=keep, keep_every=keep_every)
+        assert steps_of(checkpoints) == expected
+
+    def test_is_the_best_one_and_it_is_never_resumed_from(self, tmp_path):
+        checkpoints = CheckpointFolder(tmp_path, keep=1)
+        checkpoints.save_best(content(5))
+        for step in (10, 20, 30):
+            checkpoints.save(step, content(step))
+        assert read_checkpoint(tmp_path / "best.pt")["state"]["step"] == 5
+        (tmp_path / "step_00000030.pt").unlink()
+        assert checkpoints.load_newest(pytest.fail) is None
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+class TestFullDisk:
+    def test_is_seen_before_anything_is_written(self, tmp_path, monkeypatch):
+        checkpoints = folder_with(tmp_path, 10, 20)
+        before = snapshot(tmp_path)
+        monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+        with pytest.raises(
+            ValueError, match=rf"the disk of {tmp_path} is full: .* MB are needed .*saved before is whole"
+        ):
+            checkpoints.save(30, content(30))
+        assert snapshot(tmp_path) == before
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+    @pytest.mark.parametrize("what", ["write", "fsync", "replace"])
+    def test_found_out_in_the_midst_leaves_what_was_there(self, tmp_path, monkeypatch, number, what):
+        checkpoints = folder_with(tmp_path, 10, 20)
+        before = snapshot(tmp_path)
+
+        def fail(*_: Any) -> None:
+            raise OSError(number, os.strerror(number))
+
+        if what == "write":
+            monkeypatch.setattr("gan_style.checkpoint.write_durably", lambda *_: fail())
+        else:
+            monkeypatch.setattr(files.os, what, fail)
+        with pytest.raises(ValueError, match=rf"the disk of {tmp_path} is full; what was saved before is whole"):
+            checkpoints.save(30, content(30))
+        assert snapshot(tmp_path) == before
+        with pytest.raises(ValueError, match="is full"):
+            if what == "write":
+                fail_message = "gan_style.checkpoint.write_bytes"
+                monkeypatch.setattr(fail_message, lambda *_: fail())
+            write_generator(tmp_path / "g.safetensors", {"a": torch.ones(3)}, {})
+
+    def test_other_errors_are_told_as_they_are(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(files.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
+        with pytest.raises(OSError, match="I/O error"):
+            CheckpointFolder(tmp_path).save(1, content(1))
+
+    def test_with_room_there_is_no_complaint(self, tmp_path):
+        check_space(tmp_path, 1000)
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+    def test_a_device_without_room_is_a_full_disk(self, tmp_path, monkeypatch):
+        """The real error, from the kernel."""
+        checkpoints = folder_with(tmp_path, 10)
+        before, real = snapshot(tmp_path), open
+        monkeypatch.setattr(files, "open", lambda *_: real("/dev/full", "wb"), raising=False)
+        with pytest.raises(ValueError, match=re.escape(f"the disk of {tmp_path} is full; ")):
+            checkpoints.save(20, content(20))
+        assert snapshot(tmp_path) == before
+
+
+class TestBackground:
+    def test_does_not_keep_the_caller_waiting_and_wait_does(self):
+        """Two may be in line (the best and the last checkpoint of one step); a third waits for the first."""
+        background, gate, done = Background(), threading.Event(), []
+
+        def job(name: str) -> None:
+            gate.wait(10)
+            done.append(name)
+
+        started = time.monotonic()
+        for name in ("best", "last"):
+            background.submit(lambda name=name: job(name))
+        assert time.monotonic() - started < 1 and done == []
+        threading.Timer(0.1, gate.set).start()
+        background.submit(lambda: done.append("next"))
+        assert done[:1] == ["best"]
+        background.wait()
+        assert done == ["best", "last", "next"]
+        background.close()
+
+    @pytest.mark.parametrize("notice", ["submit", "wait", "close"])
+    def test_an_error_in_a_job_surfaces_in_the_next_call_with_its_message(self, notice):
+        background = Background()
+        background.submit(lambda: (_ for _ in ()).throw(ValueError("the disk of x is full")))
+        background._pool.submit(lambda: None).result()  # the job is over
+        with pytest.raises(ValueError, match="the disk of x is full"):
+            background.submit(lambda: None) if notice == "submit" else getattr(background, notice)()
+        background.wait()  # told once
+        background.close()
+
+    def test_close_waits_and_ends_the_thread(self):
+        background, done = Background(), []
+        background.submit(lambda: (time.sleep(0.1), done.append(1))[1])
+        background.close()
+        assert done == [1]
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("checkpoint")]
+
+
+class TestOnHost:
+    def test_is_a_copy_that_training_no_longer_changes(self):
+        weights = torch.nn.Parameter(torch.ones(3))
+        live = {"a": weights, "b": [torch.zeros(2), (torch.ones(1), "x")], "c": 3, "d": None, "e": {}}
+        copied = on_host(live)
+        with torch.no_grad():
+            weights += 1
+            live["b"][0] += 1
+            live["b"][1][0].zero_()
+        assert torch.equal(copied["a"], torch.ones(3)) and not copied["a"].requires_grad
+        assert torch.equal(copied["b"][0], torch.zeros(2)) and torch.equal(copied["b"][1][0], torch.ones(1))
+        assert (copied["b"][1][1], copied["c"], copied["d"], copied["e"]) == ("x", 3, None, {})
+        assert isinstance(copied["b"], list) and isinstance(copied["b"][1], tuple)
+
+    def test_keeps_types_of_numbers(self):
+        for dtype in (torch.float32, torch.bfloat16, torch.int64, torch.uint8):
+            assert on_host(torch.ones(2).to(dtype)).dtype == dtype

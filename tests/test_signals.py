@@ -1,0 +1,187 @@
+"""gan_style/signals.py and the processes of gan_style/distributed.py, with commands that are over at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import gan_style
+from gan_style.distributed import Ranks, launch, local_device, ranks
+from gan_style.signals import NUMBERS, PREEMPTED, stop_on_signals
+
+REPOSITORY = Path(gan_style.__file__).parents[1]
+WAITING = """
+import os, sys, time
+from gan_style.signals import stop_on_signals
+with stop_on_signals() as stop:
+    print("ready", flush=True)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+        if stop.reason and not os.environ.get("STUBBORN"):
+            print(stop.reason, flush=True)
+            sys.exit(75)
+"""
+
+
+def waiting(**environment: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING], cwd=REPOSITORY, env=os.environ | environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+class TestStop:
+    def test_75_is_what_schedulers_take_for_run_again(self):
+        assert PREEMPTED == os.EX_TEMPFAIL
+
+    @pytest.mark.parametrize("number", NUMBERS)
+    def test_a_signal_is_noted_and_nothing_else_happens(self, number):
+        before = [signal.getsignal(one) for one in NUMBERS]
+        with stop_on_signals() as stop:
+            assert stop.reason is None
+            os.kill(os.getpid(), number)
+            assert stop.reason == number.name
+        assert [signal.getsignal(one) for one in NUMBERS] == before
+
+    @pytest.mark.parametrize("number", NUMBERS)
+    def test_a_second_one_of_its_kind_ends_at_once(self, number):
+        process = waiting(STUBBORN="1")
+        process.send_signal(number)
+        time.sleep(1.3)
+        assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait(timeout=5) == 128 + number
+
+    def test_an_echo_of_the_first_does_not(self):
+        """A terminal's Ctrl-C reaches a rank by itself and through its launcher."""
+        process = waiting(STUBBORN="1")
+        for _ in range(3):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        time.sleep(0.2)
+        assert process.poll() is None
+        process.kill()
+        process.wait()
+
+    def test_one_of_another_kind_does_not(self):
+        with stop_on_signals() as stop:
+            for number in NUMBERS:
+                os.kill(os.getpid(), number)
+            assert stop.reason == NUMBERS[-1].name
+
+
+def python(program: str) -> list[str]:
+    return [sys.executable, "-c", f"import os, signal, sys, time\nrank = os.environ['RANK']\n{program}"]
+
+
+def after(seconds: float, happen: Callable[[], object]) -> None:
+    threading.Timer(seconds, happen).start()
+
+
+class TestLaunch:
+    def test_gives_every_rank_its_place_and_all_the_same_address(self, tmp_path):
+        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
+        program = f"open(rf'{tmp_path}/' + rank, 'w').write(' '.join(os.environ[name] for name in {names}))"
+        assert launch(3, python(program)) == 0
+        found = [(tmp_path / str(rank)).read_text().split() for rank in range(3)]
+        assert [row[:3] for row in found] == [[str(rank), str(rank), "3"] for rank in range(3)]
+        assert len({tuple(row[3:]) for row in found}) == 1
+
+    @pytest.mark.parametrize(("statuses", "expected"), [([0, 0], 0), ([3, 0], 3), ([0, 4], 4), ([75, 75], 75)])
+    def test_ends_with_the_status_of_those_that_failed(self, statuses, expected):
+        assert launch(2, python(f"sys.exit({statuses}[int(rank)])")) == expected
+
+    def test_of_several_failures_tells_the_first(self):
+        assert launch(2, python("time.sleep(0.5 * (1 - int(rank))); sys.exit(5 + int(rank))")) == 6
+
+    def test_a_failing_rank_ends_the_others(self):
+        started = time.monotonic()
+        assert launch(3, python("time.sleep(0.1 if rank == '1' else 60); sys.exit(9)")) == 9
+        assert time.monotonic() - started < 10
+
+    def test_where_one_ends_pre_empted_the_others_may_finish_what_they_are_at(self, tmp_path):
+        program = f"if rank == '0':\n time.sleep(0.8)\n open(rf'{tmp_path}/done', 'w').close()\nsys.exit(75)"
+        assert launch(2, python(program)) == 75
+        assert (tmp_path / "done").exists()
+
+    def test_a_killed_rank_ends_the_others_and_its_signal_is_the_status(self):
+        program = "time.sleep(0.1)\nif rank == '0': os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(60)"
+        assert launch(2, python(program)) == 128 + signal.SIGKILL
+
+    def test_one_that_does_not_heed_sigterm_is_killed_after_the_grace(self, capfd):
+        program = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(0.3 if rank == '0' else 60); sys.exit(7)"
+        started = time.monotonic()
+        assert launch(2, python(program), grace=1.0) == 7
+        assert 1.0 < time.monotonic() - started < 10
+        assert "ranks that did not end within 1 s are killed" in capfd.readouterr().err
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
+    def test_passes_signals_on_to_every_rank_and_takes_its_own_handlers_back(self, tmp_path, number):
+        before = signal.getsignal(number)
+        program = f"""
+signal.signal({int(number)}, lambda *_: (open(rf'{tmp_path}/' + rank, 'w').close(), os._exit(75)))
+open(rf'{tmp_path}/ready' + rank, 'w').close()
+time.sleep(30)"""
+
+        def tell() -> None:
+            deadline = time.monotonic() + 20
+            while len(list(tmp_path.glob("ready*"))) < 2 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            os.kill(os.getpid(), number)
+
+        after(0.0, tell)
+        assert launch(2, python(program)) == 75
+        assert (tmp_path / "0").exists() and (tmp_path / "1").exists()
+        assert signal.getsignal(number) == before
+
+
+class TestAlone:
+    """One process without torchrun's environment."""
+
+    def test_is_rank_0_of_1_and_waits_for_nobody(self, monkeypatch):
+        monkeypatch.delenv("WORLD_SIZE", raising=False)
+        with ranks() as group:
+            assert (group.rank, group.count, group.first) == (0, 1, True)
+            assert group.gather("x") == ["x"] and group.from_first("y") == "y"
+            assert (group.any(True), group.any(False)) == (True, False)
+            values = torch.tensor([1.0, 2.0])
+            assert torch.equal(group.mean(values), values)
+            group.wait()
+
+    @pytest.mark.parametrize("count", [1, 2, 3, 7])
+    def test_shares_a_list_without_loss_or_doubling(self, count):
+        parts = [Ranks(rank, count).share("abcdefgh") for rank in range(count)]
+        assert sorted(pair for part in parts for pair in part) == list(enumerate("abcdefgh"))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+    @pytest.mark.parametrize("name", ["auto", "cpu", "cuda:1", "cuda"])
+    def test_keeps_the_device_it_was_told(self, monkeypatch, name):
+        monkeypatch.setenv("WORLD_SIZE", "1")
+        assert local_device(name) == name
+
+    @pytest.mark.parametrize(
+        ("local", "name", "expected"), [(0, "auto", "cuda:0"), (1, "cuda", "cuda:1"), (1, "cpu", "cpu")]
+    )
+    def test_each_rank_of_a_node_has_a_device_of_its_own(self, monkeypatch, local, name, expected):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("LOCAL_RANK", str(local))
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        assert local_device(name) == expected
+
+    def test_a_rank_without_a_device_is_told_so(self, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "4")
+        monkeypatch.setenv("LOCAL_RANK", "3")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        with pytest.raises(ValueError, match="rank 3 of this node has no device: there are 2"):
+            local_device("auto")

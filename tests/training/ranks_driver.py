@@ -1,0 +1,237 @@
+"""What test_equivalence.py compares: a few steps of every variant, on one rank or, as this program, on several.
+
+``launch(2, [python, ranks_driver.py, FOLDER, NAMES])`` leaves what each rank found in FOLDER/RANK.pt.
+"""
+
+import math
+import sys
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gan_style.data.stream import Batch
+from gan_style.distributed import Ranks, ranks
+from gan_style.functional import AUGMENTATIONS
+from gan_style.losses.adversarial import FORMULAS, Adversarial
+from gan_style.losses.content import Content, GatysContent
+from gan_style.losses.objective import Objective, content_layers, style_layers
+from gan_style.losses.regular import AbsoluteVariation, Colour, Identity, SquaredVariation
+from gan_style.losses.style import EACH, MEAN, CentredGramStyle, GatysStyle, GramStyle, MomentStyle
+from gan_style.models.discriminator import PatchDiscriminator
+from gan_style.models.generator import ResnetGenerator
+from gan_style.models.perceptual import compact
+from gan_style.training.ema import Ema
+from gan_style.training.loop import _on_host
+from gan_style.training.state import TrainState
+from gan_style.training.step import Precision, train_step
+
+BATCH, STEPS, SIZE = 4, 5, 24
+PATH = "a painting.png"
+SGD = partial(torch.optim.SGD, lr=0.01)
+ADAM = partial(torch.optim.Adam, lr=1e-3, fused=True)
+
+
+@dataclass
+class Variant:
+    """Terms that replace or join the default ones, None to leave one out; and how they are trained."""
+
+    terms: dict[str, Any] = field(default_factory=dict)
+    balance: dict[str, float] | None = None
+    warmup_steps: int = 0
+    clip: float | None = None
+    optimiser: Any = SGD
+    precision: torch.dtype = torch.float32
+
+
+def styled(kind: type, **arguments: Any) -> Variant:
+    return Variant({"style": kind(weight=1.0, layers=["relu1_1", "relu2_1"], **arguments)})
+
+
+VARIANTS = {
+    "content": Variant({"adversarial": None, "style": None, "tv": None}),
+    "Gram, mean": styled(GramStyle, target=MEAN),
+    "Gram, each": styled(GramStyle, target=EACH),
+    "Gram, path": styled(GramStyle, target=PATH),
+    "Gram, grey": styled(GramStyle, grey=True),
+    "mean-removed Gram": styled(CentredGramStyle),
+    "moments": styled(MomentStyle, target=EACH),
+    "Gatys": Variant(
+        {
+            "style": GatysStyle(weight=1.0, layers=["relu1_1", "relu2_1"]),
+            "content": GatysContent(weight=1e-3, layers=["relu2_1"]),
+        }
+    ),
+    "identity": Variant({"identity": Identity(weight=1.0)}),
+    "colour": Variant({"colour": Colour(weight=1.0)}),
+    "absolute variation": Variant({"tv": AbsoluteVariation(weight=1.0)}),
+    **{formula: Variant({"adversarial": Adversarial(formula=formula)}) for formula in FORMULAS},
+    "R1": Variant({"adversarial": Adversarial(r1=10.0)}),
+    "augmented": Variant({"adversarial": Adversarial(augment=list(AUGMENTATIONS))}),
+    "R1, augmented, clipped": Variant({"adversarial": Adversarial(r1=1.0, augment=["translation"])}, clip=0.1),
+    "warm-up": Variant(warmup_steps=2),
+    "balance": Variant({}, {"content": 1, "style": 2, "adversarial": 1}, warmup_steps=2),
+}
+# Several at once, for the fast set: between them every term, formula and setting of VARIANTS.
+TOGETHER = {
+    "each, identity, colour, absolute variation, R1, augmented": Variant(
+        {
+            "adversarial": Adversarial(r1=1.0, augment=list(AUGMENTATIONS)),
+            "style": GramStyle(weight=1.0, layers=["relu1_1", "relu2_1"], target=EACH),
+            "identity": Identity(weight=1.0),
+            "colour": Colour(weight=1.0),
+            "tv": AbsoluteVariation(weight=1.0),
+        }
+    ),
+    "least squares, centred, path, moments, grey, clipped": Variant(
+        {
+            "adversarial": Adversarial(formula="least_squares"),
+            "style": CentredGramStyle(weight=1.0, layers=["relu1_1"], target=PATH),
+            "moments": MomentStyle(weight=1.0, layers=["relu2_1"], target=EACH, grey=True),
+        },
+        clip=0.1,
+    ),
+    "nonsaturating, Gatys, balance": Variant(
+        {
+            "adversarial": Adversarial(formula="nonsaturating"),
+            "style": GatysStyle(weight=1.0, layers=["relu1_1", "relu2_1"]),
+            "content": GatysContent(weight=1e-3, layers=["relu2_1"]),
+        },
+        {"content": 1, "style": 2, "adversarial": 1},
+        warmup_steps=2,
+    ),
+    "Adam": Variant(optimiser=ADAM),
+    "bfloat16": Variant(precision=torch.bfloat16),
+}
+
+
+def noise(*shape: int, seed: int) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2.0 - 1.0
+
+
+def make(variant: Variant, group: Ranks, accumulate: int) -> tuple[TrainState, Objective]:
+    """The same networks and targets wherever it is called."""
+    default = {
+        "adversarial": Adversarial(weight=0.5),
+        "content": Content(weight=1.0, layers=["relu2_1"]),
+        "style": GramStyle(weight=1.0, layers=["relu1_1"]),
+        "tv": SquaredVariation(weight=0.1),
+    }
+    terms = {name: term for name, term in (default | variant.terms).items() if term is not None}
+    torch.manual_seed(3)
+    layers = [*content_layers(terms.values()), *style_layers(terms.values())]
+    objective = Objective(terms, compact(layers=layers, weights="random"), variant.balance)
+    for target in objective.targets:
+        objective.set_style(target, enumerate([noise(1, 3, 24, 24, seed=5), noise(1, 3, 32, 20, seed=6)]))
+    generator = ResnetGenerator(width=4, blocks=1)
+    discriminator = PatchDiscriminator(receptive_field=16, width=4) if "adversarial" in terms else None
+    networks = {"generator": generator} | ({"discriminator": discriminator} if discriminator else {})
+    state = TrainState(
+        generator=generator,
+        discriminator=discriminator,
+        ema=Ema(generator, 0.9),
+        generator_optimiser=variant.optimiser(generator.parameters()),
+        discriminator_optimiser=variant.optimiser(discriminator.parameters()) if discriminator else None,
+        schedule=lambda step: 1.0,
+        seed=7,
+        warmup_steps=variant.warmup_steps,
+        clip=variant.clip,
+        accumulate=accumulate,
+    )
+    if group.count > 1:
+        state.parallel = {name: group.shared(network) for name, network in networks.items()}
+    return state, objective
+
+
+def batch_of(step: int, group: Ranks) -> Batch:
+    """This rank's part of a step's batch; its pictures are smooth, as photos are, and no two are alike."""
+    content, style = (F.interpolate(noise(BATCH, 3, 6, 6, seed=2 * step + i), SIZE, mode="bilinear") for i in (0, 1))
+    pictures = [((x + 1.0) * 127.5).round().to(torch.uint8) for x in (content, style)]
+    positions = list(range(step * BATCH, (step + 1) * BATCH))
+    whole = Batch(pictures[0], pictures[1], torch.arange(BATCH) % 2, positions, [])
+    return whole.split(group.count)[group.rank]
+
+
+def train(variant: Variant, group: Ranks, accumulate: int = 1, steps: int = STEPS) -> dict[str, Any]:
+    """Every step audited; gradients of the first step, weights and buffers after the last, scalars of all ranks."""
+    state, objective = make(variant, group, accumulate)
+    found: dict[str, Any] = {"scalars": [], "gradients": {}, "weights": {}}
+    networks = {"generator": state.generator, "discriminator": state.discriminator}
+    networks = {name: network for name, network in networks.items() if network is not None}
+    precision = Precision(torch.device("cpu"), variant.precision)
+    for step in range(steps):
+        scalars = train_step(state, batch_of(step, group), objective, precision, audit=True)
+        ((_, values),) = _on_host([(state.step, scalars)], group)
+        found["scalars"].append(values)
+        settle(objective, values, last=state.step == variant.warmup_steps)
+        if step == 0:
+            trained = {name: [p.grad for p in network.parameters()] for name, network in networks.items()}
+            found["gradients"] = {
+                name: torch.cat([gradient.flatten() for gradient in gradients])
+                for name, gradients in trained.items()
+                if gradients[0] is not None
+            }
+    for name, network in networks.items():
+        found["weights"][name] = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    found["weights"]["ema"] = {key: tensor.clone() for key, tensor in state.ema.network.state_dict().items()}
+    return found | {"term weights": dict(objective.weights)}
+
+
+def settle(objective: Objective, values: dict[str, float], *, last: bool) -> None:
+    """What the loop does with an audit within the warm-up."""
+    if objective.balance is not None and not objective.balance.settled:
+        objective.balance.observe({name: values[f"gradient/{name}"] for name in objective.balance.shares})
+        if last:
+            objective.settle_balance()
+
+
+class Poisoned:
+    """A term that on one rank, in one step, is not a finite number, or has a gradient that is none."""
+
+    weight = 1.0
+
+    def __init__(self, kind: str, rank: int) -> None:
+        self.kind, self.rank, self.calls = kind, rank, 0
+
+    def __call__(self, scene: Any) -> Tensor:
+        self.calls += 1
+        mean: Tensor = scene.fake.mean()
+        if self.calls != 3 or self.rank != 1:
+            return mean
+        return mean + math.inf if self.kind == "loss" else (mean - mean.detach()).sqrt()  # value 0, gradient infinite
+
+
+def poisoned(kind: str, group: Ranks, optimiser: Any) -> dict[str, Any]:
+    """Three steps, of which the third is poisoned on one rank; the state before and after it."""
+    variant = Variant({"poison": Poisoned(kind, group.rank)}, optimiser=optimiser)
+    state, objective = make(variant, group, 1)
+    for step in range(3):
+        before = trained_part(state)
+        scalars = train_step(state, batch_of(step, group), objective, Precision(torch.device("cpu")))
+    return {"before": before, "after": trained_part(state), "skipped": scalars["generator/skipped"].item()}
+
+
+def trained_part(state: TrainState) -> list[Tensor]:
+    """What an update of the generator changes: weights, moments and counts of steps."""
+    moments = [x for one in state.generator_optimiser.state.values() for x in one.values() if isinstance(x, Tensor)]
+    return [tensor.detach().clone() for tensor in [*state.generator.parameters(), *moments]]
+
+
+def main(folder: Path, names: list[str]) -> None:
+    torch.set_num_threads(1)
+    with ranks() as group:
+        found: dict[str, Any] = {name: train((VARIANTS | TOGETHER)[name], group) for name in names}
+        found["poisoned"] = {
+            (kind, name): poisoned(kind, group, optimiser)
+            for kind in ("loss", "gradient")
+            for name, optimiser in (("Adam", ADAM), ("SGD", SGD))
+        }
+        torch.save(found, folder / f"{group.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

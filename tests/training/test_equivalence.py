@@ -1,0 +1,208 @@
+"""What is learned does not depend on how a batch is cut: between ranks, or into parts one after the other.
+
+The ranks are two processes (gloo), started once for all that is asked of them; see ranks_driver.py. Weights are
+compared under plain SGD: Adam divides a gradient by its own size, so that one that is zero but for rounding (a bias
+before an instance normalisation) becomes a whole step in a direction that rounding chose.
+"""
+
+import dataclasses
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ranks_driver
+import torch
+from ranks_driver import TOGETHER, VARIANTS, batch_of, make, train
+from torch import Tensor
+
+import gan_style
+from gan_style.data.stream import Batch
+from gan_style.distributed import Ranks, launch
+from gan_style.functional import AUGMENTATIONS
+from gan_style.losses.adversarial import Adversarial
+from gan_style.training.step import Precision, train_step
+
+ALONE = Ranks()
+FLOAT32 = Precision(torch.device("cpu"))
+EVERYTHING = "each, identity, colour, absolute variation, R1, augmented"
+Found = dict[str, Any]
+
+
+def on_two_ranks(folder: Path, names: list[str]) -> tuple[Found, Found]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(gan_style.__file__).parents[1]))  # the checkout that is tested
+        patch.setenv("OMP_NUM_THREADS", "1")
+        assert launch(2, [sys.executable, str(Path(ranks_driver.__file__)), str(folder), *names]) == 0
+    first, second = (torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1))
+    return first, second
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Found, Found]:
+    """What each of two ranks found of the fast variants."""
+    return on_two_ranks(tmp_path_factory.mktemp("fast"), list(TOGETHER))
+
+
+@pytest.fixture(scope="module")
+def two_of_each(tmp_path_factory: pytest.TempPathFactory) -> tuple[Found, Found]:
+    return on_two_ranks(tmp_path_factory.mktemp("each"), list(VARIANTS))
+
+
+def apart(one: Tensor, other: Tensor) -> float:
+    """The distance, relative to the length."""
+    return ((one.double() - other.double()).norm() / one.double().norm()).item()
+
+
+def flat(weights: dict[str, Tensor], *, vectors: bool) -> Tensor:
+    """A network's parameters, or the vectors of its spectral normalisation (where it has none: a one)."""
+    kept = [tensor.flatten() for key, tensor in weights.items() if key.endswith(("_u", "_v")) is vectors]
+    return torch.cat(kept) if kept else torch.ones(1)
+
+
+def assert_numbers_agree(one: Found, other: Found, relative: float, names: tuple[str, ...] = ("",)) -> None:
+    """Of every step; not the signs of health, of which one tells how samples of a batch differ from each other."""
+    for step, (mine, theirs) in enumerate(zip(one["scalars"], other["scalars"], strict=True)):
+        assert mine.keys() == theirs.keys()
+        for name in mine:
+            if name.startswith(names) and not name.startswith("health/"):
+                assert theirs[name] == pytest.approx(mine[name], rel=relative, abs=1e-3 * relative), (step, name)
+
+
+def assert_the_same_was_learned(one: Found, other: Found) -> None:
+    """Within float32's rounding, measured at 2e-6, 1e-7 and (of the way gone) 3e-5."""
+    assert_numbers_agree(one, other, 1e-5)
+    assert one["gradients"].keys() == other["gradients"].keys() >= {"generator"}
+    for name, gradient in one["gradients"].items():
+        assert apart(gradient, other["gradients"][name]) < 1e-5, name
+    for name, weights in one["weights"].items():
+        for vectors in (False, True):
+            mine, theirs = (flat(x, vectors=vectors) for x in (weights, other["weights"][name]))
+            assert apart(mine, theirs) < 1e-6, name
+    for name, weight in one["term weights"].items():
+        assert other["term weights"][name] == pytest.approx(weight, rel=1e-5)
+
+
+def assert_it_went_somewhere(found: Found, name: str) -> None:
+    """So that agreement means something: the weights have left their place by far more than they may differ."""
+    state, _ = make((VARIANTS | TOGETHER)[name], ALONE, 1)
+    start = flat(state.generator.state_dict(), vectors=False)
+    assert apart(start, flat(found["weights"]["generator"], vectors=False)) > 2e-5
+
+
+class TestOneRankInParts:
+    @pytest.mark.parametrize("name", [name for name in TOGETHER if name not in ("Adam", "bfloat16")])
+    def test_learns_what_it_learns_at_once(self, name):
+        whole, cut = (train(TOGETHER[name], ALONE, accumulate) for accumulate in (1, 2))
+        assert_the_same_was_learned(whole, cut)
+        assert_it_went_somewhere(whole, name)
+
+    @pytest.mark.slow  # 17 variants, each trained twice
+    @pytest.mark.parametrize("name", VARIANTS)
+    def test_learns_what_it_learns_at_once_term_by_term(self, name):
+        whole, cut, finest = (train(VARIANTS[name], ALONE, accumulate) for accumulate in (1, 2, 4))
+        assert_the_same_was_learned(whole, cut)
+        assert_the_same_was_learned(whole, finest)
+        assert_it_went_somewhere(whole, name)
+
+    @pytest.mark.slow  # 3 variants for 20 steps, each trained twice
+    @pytest.mark.parametrize("name", [name for name in TOGETHER if name not in ("Adam", "bfloat16")])
+    def test_stays_near_it_for_twenty_steps(self, name):
+        """A unit at its threshold may turn on or off by rounding, so that weights part a little more with time."""
+        whole, cut = (train(TOGETHER[name], ALONE, accumulate, steps=20) for accumulate in (1, 2))
+        for network in ("generator", "discriminator"):
+            one, other = (flat(x["weights"][network], vectors=False) for x in (whole, cut))
+            assert apart(one, other) < 1e-2  # measured: up to 2e-3
+
+    def test_has_the_losses_it_has_at_once_under_adam(self):
+        whole, cut = (train(TOGETHER["Adam"], ALONE, accumulate) for accumulate in (1, 2))
+        assert_numbers_agree(whole, cut, 0.05, ("loss/",))
+
+    def test_makes_the_fakes_anew_and_the_rest_once(self, monkeypatch):
+        """Memory for one part's activations is paid with a second forward pass."""
+        variant, calls = TOGETHER["Adam"], []
+        for accumulate, expected in ((1, [4]), (2, [2] * 4), (4, [1] * 8)):
+            state, objective = make(variant, ALONE, accumulate)
+            calls.clear()
+            state.generator.register_forward_hook(lambda _, inputs, made: calls.append(len(inputs[0])))
+            train_step(state, batch_of(0, ALONE), objective, FLOAT32)
+            assert calls == expected
+
+
+class TestTwoRanks:
+    @pytest.mark.parametrize("name", [name for name in TOGETHER if name not in ("Adam", "bfloat16")])
+    def test_learn_what_one_learns(self, two, name):
+        assert_the_same_was_learned(train(TOGETHER[name], ALONE), two[0][name])
+
+    @pytest.mark.slow  # 17 variants
+    @pytest.mark.parametrize("name", VARIANTS)
+    def test_learn_what_one_learns_term_by_term(self, two_of_each, name):
+        assert_the_same_was_learned(train(VARIANTS[name], ALONE), two_of_each[0][name])
+
+    @pytest.mark.parametrize(("name", "relative"), [("Adam", 0.05), ("bfloat16", 0.1)])
+    def test_have_the_losses_of_one(self, two, name, relative):
+        assert_numbers_agree(train(TOGETHER[name], ALONE), two[0][name], relative, ("loss/",))
+
+    @pytest.mark.parametrize("name", TOGETHER)
+    def test_hold_the_same_weights_bit_by_bit(self, two, name):
+        first, second = (found[name] for found in two)
+        assert first["scalars"] == second["scalars"] and first["term weights"] == second["term weights"]
+        for network, weights in first["weights"].items():
+            assert all(torch.equal(tensor, second["weights"][network][key]) for key, tensor in weights.items())
+
+    @pytest.mark.parametrize("optimiser", ["Adam", "SGD"])
+    @pytest.mark.parametrize("kind", ["loss", "gradient"])
+    def test_both_skip_an_update_that_is_not_finite_on_one(self, two, kind, optimiser):
+        """Also where the loss alone is not a number: its gradient is what the ranks exchange."""
+        first, second = (found["poisoned"][kind, optimiser] for found in two)
+        assert first["skipped"] == second["skipped"] == 1
+        for before, after, other in zip(first["before"], first["after"], second["after"], strict=True):
+            assert torch.equal(before, after) and torch.equal(after, other)
+
+
+class TestDraws:
+    """Augmentation follows from a sample's position in the stream, wherever that stands in a batch."""
+
+    def judged(self, positions: list[int], pictures: list[int], seed: int = 7) -> list[Tensor]:
+        """What D sees, sample by sample: real, then fake, then the fake that the generator's half asks about."""
+        variant = dataclasses.replace(TOGETHER["Adam"], terms={"adversarial": Adversarial(augment=list(AUGMENTATIONS))})
+        (state, objective), whole, seen = make(variant, ALONE, 1), batch_of(0, ALONE), []
+        state.seed = seed
+        state.discriminator.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0].detach()))
+        state.generator = torch.nn.Identity()
+        state.generator_optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.0)
+        state.ema.update = lambda _: None
+        content = whole.content[pictures]
+        state.generator.forward = lambda x: x.clone().requires_grad_()
+        batch = Batch(content, whole.style[pictures], whole.style_index[pictures], positions, [])
+        train_step(state, batch, objective, FLOAT32)
+        assert len(seen) == 3 * len(positions)
+        return seen
+
+    def test_of_a_sample_are_the_same_at_any_place_of_any_batch(self):
+        whole = self.judged([0, 1, 2, 3], [0, 1, 2, 3])
+        for places in ([2], [3, 1], [1, 0, 2]):
+            part = self.judged(places, places)
+            for role in range(3):
+                for number, place in enumerate(places):
+                    mine, theirs = part[role * len(places) + number], whole[role * 4 + place]
+                    torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+    def test_differ_between_positions_seeds_and_roles(self):
+        """On one picture, so that only the draws differ."""
+        many = self.judged([0, 1, 2, 3], [0, 0, 0, 0]) + self.judged([0, 1, 2, 3], [0, 0, 0, 0], seed=8)
+        fakes = [picture for number, picture in enumerate(many) if number % 12 >= 4]
+        assert len({picture.numpy().tobytes() for picture in fakes}) == len(fakes) == 16
+
+
+def test_what_is_measured_on_ranks_is_told_as_of_the_whole_batch(two):
+    """A term's pull over all samples: of a mean over 4 each sample's gradient is half of that of a mean over 2."""
+    variant = TOGETHER[EVERYTHING]
+    state, objective = make(variant, ALONE, 1)
+    scalars = train_step(state, batch_of(0, ALONE), objective, FLOAT32, audit=True)
+    told = two[0][EVERYTHING]["scalars"][0]
+    names = [name for name in scalars if name.startswith("gradient/")]
+    assert len(names) == len(objective.terms) + 1
+    for name in names:
+        assert math.isclose(told[name], scalars[name].item(), rel_tol=1e-5), name

@@ -1,0 +1,98 @@
+"""What calls for going back, what ends a run, and what is worth a warning."""
+
+import math
+
+import pytest
+
+from gan_style.training.health import Health, NonFiniteError, Signs, culprits
+
+GOOD = {"loss/total": 1.0, "generator/gradient": 2.0, "generator/skipped": 0.0, "discriminator/skipped": 0.0}
+NAN = {"loss/tv": math.nan, "loss/total": math.inf, "generator/skipped": 1.0, "discriminator/skipped": 0.0}
+SKIPPED = GOOD | {"discriminator/skipped": 1.0}  # float16's scale was too large: every number told is finite
+
+
+def test_culprits_are_the_names_of_what_is_not_finite_in_order():
+    assert culprits(GOOD) == []
+    assert culprits(NAN) == ["loss/tv", "loss/total"]
+    assert culprits({"a": -math.inf, "b": 0.0, "c": 1e308}) == ["a"]
+
+
+class TestHealth:
+    @pytest.mark.parametrize("patience", [1, 2, 5])
+    @pytest.mark.parametrize("bad", [NAN, SKIPPED])
+    def test_calls_for_going_back_after_so_many_bad_steps_in_a_row(self, patience, bad):
+        health = Health(patience=patience)
+        assert [health.observe(step, bad) for step in range(patience)] == [False] * (patience - 1) + [True]
+
+    def test_a_good_step_starts_the_count_anew(self):
+        health = Health(patience=3)
+        assert not any(health.observe(step, GOOD if step % 3 == 2 else NAN) for step in range(30))
+        assert (health.skipped, health.in_a_row) == (20, 0)
+
+    def test_tells_of_the_last_bad_step_with_its_culprits(self):
+        health = Health()
+        health.observe(3, NAN)
+        health.observe(4, GOOD)
+        assert health.last == "step 3: not a finite number: loss/tv, loss/total"
+        health.observe(5, SKIPPED)
+        assert health.last == "step 5: not a finite number: a gradient"
+
+    @pytest.mark.parametrize("rollbacks", [0, 1, 3])
+    def test_goes_back_so_often_and_then_ends_with_a_diagnosis(self, rollbacks):
+        health = Health(patience=1, rollbacks=rollbacks)
+        for _ in range(rollbacks):
+            health.observe(7, NAN)
+            health.roll_back()
+            assert health.in_a_row == 0
+        health.observe(9, NAN)
+        with pytest.raises(NonFiniteError, match=r"^step 9: not a finite number: loss/tv, loss/total") as error:
+            health.roll_back()
+        assert (f"going back {rollbacks} times" in str(error.value)) is (rollbacks > 0)
+
+
+VITAL = {"health/saturated": 0.1, "health/spread": 0.4, "health/variety": 0.8}
+WELL = {"discriminator/real": 0.5, "discriminator/fake": -0.5} | VITAL
+# (values, the sign that they are, a little less, that is none)
+SIGNS = {
+    "the discriminator wins": ({"discriminator/real": 3.0, "discriminator/fake": -3.1}, {"discriminator/real": 5.4}),
+    "the discriminator loses": ({"discriminator/real": -0.3, "discriminator/fake": 0.3}, {"discriminator/real": -0.9}),
+    "saturation": ({"health/saturated": 0.51}, {"health/saturated": 0.5}),
+    "colour collapse": ({"health/spread": 0.049}, {"health/spread": 0.05}),
+    "identical results": ({"health/variety": 0.049}, {"health/variety": 0.05}),
+}
+
+
+class TestSigns:
+    @pytest.mark.parametrize("name", SIGNS)
+    def test_each_is_told_by_name_once_it_has_lasted_and_told_once(self, name):
+        signs, bad = Signs(patience=3), WELL | SIGNS[name][0]
+        told = [signs.warnings(bad) for _ in range(10)]
+        assert [len(words) for words in told] == [0, 0, 1, *[0] * 7]
+        assert told[2][0].startswith(f"{name}: ")
+
+    @pytest.mark.parametrize("name", SIGNS)
+    def test_just_before_the_limit_there_is_none(self, name):
+        signs = Signs(patience=1)
+        assert signs.warnings(WELL | SIGNS[name][1]) == []
+        assert len(signs.warnings(WELL | SIGNS[name][0])) == 1
+
+    @pytest.mark.parametrize("name", SIGNS)
+    def test_after_it_was_over_it_is_told_again(self, name):
+        signs, bad = Signs(patience=2), WELL | SIGNS[name][0]
+        sequence = [bad, WELL, bad, bad, bad, WELL, bad, bad]
+        assert [len(signs.warnings(values)) for values in sequence] == [0, 0, 0, 1, 0, 0, 0, 1]
+
+    def test_several_at_once_are_all_told(self):
+        worst = {"discriminator/real": 9.0, "discriminator/fake": -9.0}
+        worst |= {"health/saturated": 0.9, "health/spread": 0.0, "health/variety": 0.0}
+        assert len(Signs(patience=1).warnings(worst)) == 4
+
+    def test_what_was_not_measured_is_no_sign(self):
+        """Without a discriminator, and in steps that were not audited."""
+        signs = Signs(patience=1)
+        assert signs.warnings({"loss/total": 1.0}) == []
+        assert signs.warnings({"loss/total": 1.0} | VITAL) == []
+
+    def test_a_skipped_step_is_no_sign(self):
+        signs = Signs(patience=1)
+        assert signs.warnings(dict.fromkeys(WELL, math.nan)) == []

@@ -1,0 +1,185 @@
+"""Updates that are not finite are left out, float16's losses are scaled, and nothing is felt of either elsewhere."""
+
+import copy
+import functools
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gan_style.losses.adversarial import Adversarial
+from gan_style.losses.regular import SquaredVariation
+from gan_style.training.state import TrainState
+from gan_style.training.step import Precision, train_step
+
+FLOAT32 = Precision(torch.device("cpu"))
+FLOAT16 = Precision(torch.device("cpu"), torch.float16)
+OPTIMISERS = {
+    "fused Adam": functools.partial(torch.optim.Adam, lr=0.1, fused=True),
+    "Adam": functools.partial(torch.optim.Adam, lr=0.1, fused=False),
+    "AdamW": functools.partial(torch.optim.AdamW, lr=0.1, fused=True),
+    "RMSprop": functools.partial(torch.optim.RMSprop, lr=0.1),
+    "SGD with momentum": functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+}
+BAD = {
+    "loss nan": lambda x: x.sum() * math.nan,
+    "loss inf": lambda x: x.sum() + math.inf,
+    "loss inf, gradient zero": lambda x: x.sum() * 0.0 + math.inf,
+    "loss nan, of one part": lambda x: x.sum() + math.nan,
+    "gradient nan": lambda x: (x - x.detach()).sum().abs().sqrt(),
+    "gradient inf": lambda x: (x - x.detach() + 1e-45).sum().sqrt() * 1e38 * 10,
+    "gradient of one weight": lambda x: x[0, 0] * math.inf,
+}
+
+
+def everything(state: TrainState) -> dict[str, Any]:
+    """Weights, moments and counts, as they are now."""
+    return copy.deepcopy(
+        {
+            "weights": [parameter.detach() for parameter in state.generator.parameters()],
+            "optimiser": state.generator_optimiser.state_dict()["state"],
+        }
+    )
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return torch.equal(one, other) if isinstance(one, Tensor) else bool(one == other)
+
+
+@pytest.fixture(params=OPTIMISERS)
+def small(request, make_state) -> TrainState:
+    """A state whose generator is a linear layer, after an update."""
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 2)
+    state = make_state(
+        adversarial=False, generator=layer, generator_optimiser=OPTIMISERS[request.param]([*layer.parameters()])
+    )
+    good_update(state)
+    return state
+
+
+def good_update(state: TrainState) -> dict[str, Tensor]:
+    return state.update("generator", [state.generator(torch.ones(4, 3)).square().mean()])
+
+
+class TestSkipping:
+    @pytest.mark.parametrize("kind", BAD)
+    @pytest.mark.parametrize("clip", [None, 1.0])
+    def test_leaves_weights_moments_and_counts_as_they_are_and_says_so(self, small, kind, clip):
+        small.clip = clip
+        before = everything(small)
+        parts = [small.generator(torch.ones(4, 3)).square().mean(), BAD[kind](small.generator(torch.ones(1, 3)))]
+        told = small.update("generator", parts)
+        assert same(everything(small), before)
+        assert told["skipped"].item() == 1.0 and not told["gradient"].isfinite()
+
+    def test_is_forgotten_with_the_next_update(self, small):
+        """The run goes on as one that never saw the bad loss."""
+        other = copy.deepcopy(small)
+        small.update("generator", [BAD["loss nan"](small.generator(torch.ones(1, 3)))])
+        for state in (small, other):
+            assert good_update(state)["skipped"].item() == 0.0
+        assert same(everything(small), everything(other))
+
+    def test_never_leaves_out_a_finite_update(self, small):
+        before = everything(small)
+        told = good_update(small)
+        assert told["skipped"].item() == 0.0 and told["gradient"] > 0
+        assert not same(everything(small), before)
+
+    def test_of_very_large_finite_gradients_is_clipping(self, small):
+        small.clip = 1.0
+        told = small.update("generator", [small.generator(torch.ones(1, 3)).sum() * 1e15])
+        assert told["skipped"].item() == 0.0
+        assert all(parameter.isfinite().all() for parameter in small.generator.parameters())
+
+    def test_of_one_network_leaves_the_other_to_train(self, make_state, make_objective, make_batch, monkeypatch):
+        """A term of G that is no number says nothing against D, and the EMA stays where G is."""
+        monkeypatch.setattr(SquaredVariation, "__call__", lambda self, scene: scene.fake.mean() * math.nan)
+        state = make_state(optimiser=functools.partial(torch.optim.Adam, fused=True))
+        before = {name: copy.deepcopy(getattr(state, name).state_dict()) for name in ("generator", "discriminator")}
+        scalars = train_step(state, make_batch(), make_objective(), FLOAT32)
+        assert (scalars["generator/skipped"].item(), scalars["discriminator/skipped"].item()) == (1.0, 0.0)
+        assert same(dict(state.generator.state_dict()), dict(before["generator"]))
+        assert not same(dict(state.discriminator.state_dict()), dict(before["discriminator"]))
+        assert state.ema.network.state_dict().keys() == before["generator"].keys()
+        for key, tensor in state.ema.network.state_dict().items():
+            torch.testing.assert_close(tensor, before["generator"][key])
+        assert state.step == 1
+
+
+def can_train_in_float16() -> str | None:
+    """None, or why this torch cannot."""
+    try:
+        with torch.autocast("cpu", torch.float16):
+            loss = nn.Conv2d(3, 3, 3)(torch.zeros(1, 3, 8, 8)).float().sum()
+        torch.amp.GradScaler("cpu").scale(loss).backward()
+    except (RuntimeError, TypeError) as error:
+        return f"float16 on the CPU: {error}"
+    return None
+
+
+@pytest.fixture
+def half(make_state):
+    """A state with a scaler for each optimiser."""
+    if (reason := can_train_in_float16()) is not None:
+        pytest.skip(reason)
+
+    def make(scale: float = 2.0**12, **fields: Any) -> TrainState:
+        scalers = {name: torch.amp.GradScaler("cpu", init_scale=scale) for name in ("generator", "discriminator")}
+        return make_state(scalers=scalers, **fields)
+
+    return make
+
+
+class TestFloat16:
+    TERMS = (("adversarial", Adversarial(r1=1.0)),)
+
+    def test_gives_the_losses_and_the_gradients_of_float32(self, half, make_state, make_objective, make_batch):
+        """float16 has eleven bits, and each half is unscaled once: else norms would be 4096 times too large."""
+        objective = make_objective(**dict(self.TERMS))
+        found = [
+            train_step(state, make_batch(), objective, precision)
+            for state, precision in ((make_state(), FLOAT32), (half(), FLOAT16))
+        ]
+        assert found[0].keys() == found[1].keys()
+        for name, value in found[0].items():
+            assert found[1][name].item() == pytest.approx(value.item(), rel=0.03, abs=0.01), name
+        assert found[1]["generator/skipped"] == found[1]["discriminator/skipped"] == 0
+
+    @pytest.mark.parametrize("accumulate", [1, 2])
+    def test_trains(self, half, make_objective, make_batch, accumulate):
+        state = half(accumulate=accumulate, clip=1.0, schedule=lambda step: 5.0)
+        objective = make_objective(adversarial=None, style=None, tv=None)
+        state.discriminator = state.discriminator_optimiser = None
+        losses = [train_step(state, make_batch(), objective, FLOAT16)["loss/total"].item() for _ in range(30)]
+        assert losses[-1] < 0.7 * losses[0]
+
+    def test_halves_the_scale_of_the_network_that_overflowed_alone(self, half, make_objective, make_batch):
+        state = half()
+        state.scalers["generator"] = torch.amp.GradScaler("cpu", init_scale=2.0**127)  # no gradient stays finite
+        before = copy.deepcopy(state.generator.state_dict())
+        scalars = train_step(state, make_batch(), make_objective(), FLOAT16)
+        assert (scalars["generator/skipped"].item(), scalars["discriminator/skipped"].item()) == (1.0, 0.0)
+        assert same(dict(state.generator.state_dict()), dict(before))
+        scales = {name: scaler.get_scale() for name, scaler in state.scalers.items()}
+        assert scales == {"generator": 2.0**126, "discriminator": 2.0**12}
+
+    def test_scales_come_back_with_the_state(self, half, make_objective, make_batch):
+        state, objective = half(scale=2.0**127), make_objective()
+        for _ in range(3):
+            train_step(state, make_batch(state.step), objective, FLOAT16)
+        resumed = half()
+        resumed.load_state_dict(copy.deepcopy(state.state_dict()))
+        scales = {name: scaler.get_scale() for name, scaler in resumed.scalers.items()}
+        assert scales == {name: scaler.get_scale() for name, scaler in state.scalers.items()}
+        assert scales["generator"] < 2.0**127
+        for one in (state, resumed):
+            train_step(one, make_batch(one.step), objective, FLOAT16)
+        assert same(everything(state), everything(resumed))
