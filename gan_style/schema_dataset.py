@@ -46,7 +46,7 @@ class SlurmConfig:
     cpus: int = MISSING
     memory_gb: float | None = None
     timeouts: int = MISSING
-    more: dict[str, Any] = field(default_factory=dict)
+    more: Any = None
 
 
 @dataclass
@@ -142,6 +142,8 @@ def _check_engine(cfg: Any) -> None:
     for option in ("slurm.gpus", "slurm.timeouts", "ray.gpus", "ray.cpus"):
         node, name = option.split(".")
         _within(cfg[node][name], 0, None, option)
+    if not (cfg.slurm.more is None or hasattr(cfg.slurm.more, "items")):
+        raise ValueError(f"slurm.more={cfg.slurm.more}; names and values such as {{account: me}} expected")
     if cfg.engine != "local" and cfg.runtime.devices != 1:
         count = {"slurm": "slurm.tasks", "ray": "ray.actors"}[cfg.engine]
         raise ValueError(f"runtime.devices={cfg.runtime.devices} belongs to engine=local; here it is {count}=...")

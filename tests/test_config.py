@@ -25,7 +25,8 @@ from gan_style.losses.content import Content
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import Style
 from gan_style.models.blocks import count_parameters
-from gan_style.schema import ROOTS, check_train
+from gan_style.schema import ROOTS
+from gan_style.schema_train import check_train
 
 PICTURES = ["data.content=x", "data.style=y"]
 

@@ -94,7 +94,10 @@ class Run:
 
     def settings(self, **changed: Any) -> dict[str, Any]:
         """changed: options by name, with __ for a dot."""
-        options = {"checkpoint": str(self.given / "style0.safetensors"), "input": str(self.given / "in")}
+        options: dict[str, Any] = {
+            "checkpoint": str(self.given / "style0.safetensors"),
+            "input": str(self.given / "in"),
+        }
         options |= {"output": str(self.output), "output_layout": self.layout, "runtime.devices": self.workers}
         options |= {"shard_size": SHARD, "manifest": "jsonl", "max_failures": 2, "strength": [0.3, 1.0], "copies": 2}
         options |= {name.replace("__", "."): value for name, value in (self.changed | changed).items()}

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import chaos_dataset_harm as harm
+import chaos_dataset_inputs as inputs
 import torch
 from chaos_dataset_runs import Draw, Run, Tree, WrongEndError, make_given, tree
 
@@ -40,10 +41,10 @@ KINDS: dict[str, Case] = {
     "no space, I/O error or read-only at a write, fsync or rename": harm.disk_error,
     "SIGTERM, SIGINT to the process or to all of its group": harm.stop_by_signal,
     "a file, its rows or its record flipped, cut or removed; verify-dataset repair=true": harm.damage,
-    "twenty mutilated pictures among good ones": harm.fuzz_pictures,
-    "thirty pictures with hostile names": harm.hostile_names,
-    "an archive with hostile members, cut in every other case": harm.hostile_archives,
-    "pictures of 1 to 257 px, classes and captions, to each layout": harm.sizes_and_labels,
+    "twenty mutilated pictures among good ones": inputs.fuzz_pictures,
+    "thirty pictures with hostile names": inputs.hostile_names,
+    "an archive with hostile members, cut in every other case": inputs.hostile_archives,
+    "pictures of 1 to 257 px, classes and captions, to each layout": inputs.sizes_and_labels,
 }
 
 LEAST = {"SIGKILL at one of 15 named points": 60}  # each point with both layouts, and 1 and 2 processes

@@ -135,7 +135,7 @@ def _make_pipeline(job: Job, scheme: Scheme, number: int) -> Any:
     from gan_style.runtime import choose_device
 
     cfg = job.cfg
-    name = f"cuda:{number % torch.cuda.device_count()}" if job.device == "cuda" else job.device
+    name = f"cuda:{number % max(1, torch.cuda.device_count())}" if job.device == "cuda" else job.device
     device = choose_device(name, cfg["threads_per_worker"])
     checkpoints = find_checkpoints(cfg)
     precision = getattr(torch, cfg["precision"])

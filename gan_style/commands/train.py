@@ -25,7 +25,7 @@ from gan_style.losses.style import EACH
 from gan_style.models.blocks import count_parameters
 from gan_style.provenance import failure_noted, record
 from gan_style.runtime import choose_device
-from gan_style.schema import check_ranks, check_train
+from gan_style.schema_train import check_ranks, check_train
 from gan_style.signals import PREEMPTED, Stop, stop_on_signals
 from gan_style.tracking.wandb import resolve_mode
 from gan_style.training.loop import Loop

@@ -40,6 +40,8 @@ from gan_style.training.schedule import Schedule
 from gan_style.training.state import TrainState
 from gan_style.training.step import Precision
 
+_OF_NO_BEARING = ("run", "tracking", "runtime", "dry_run")  # settings that do not change a result
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -256,10 +258,11 @@ def make_tracker(setup: Setup, step: int) -> Several:
 
 
 def origin(setup: Setup, pictures: Pictures) -> dict[str, Any]:
-    """Where the run's result comes from: versions, code, data, seed."""
+    """Where the run's result comes from: versions, code, data, seed, and the settings that bear on it."""
+    settings = {name: value for name, value in setup.settings.items() if name not in _OF_NO_BEARING}
     sets = {"content": pictures.content.paths, "style": pictures.style.paths, "holdout": pictures.held_out}
     return provenance(
-        settings=setup.settings,
+        settings=settings,
         seed=setup.cfg.training.seed,
         style=style_name(setup.settings["data"]["style"]),
         data={name: fingerprint(paths) for name, paths in sets.items()},

@@ -18,6 +18,7 @@ def shown(*arguments: str) -> str:
 def test_the_overview_names_every_command():
     overview = shown("gan_style.cli", "--help")
     assert all(name in overview for name in COMMANDS)
+    assert "gan-style stylize name=value" in shown("gan_style.cli", "stylize", "--help")
 
 
 def groups_of(name: str) -> set[str]:
@@ -28,8 +29,8 @@ def groups_of(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_commands_help_names_every_option_and_no_other_block(name):
-    text = shown("gan_style.cli", name, "--help")
+def test_a_commands_help_names_every_option_and_no_other_block(gan_style, name):
+    text = gan_style(name.replace("-", "_"), "--help").out
     with initialize_config_dir(str(CONFIG_PATH), version_base="1.3"):
         config = compose(name.replace("-", "_"))
     for block in config:
@@ -42,8 +43,8 @@ def test_a_commands_help_names_every_option_and_no_other_block(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_commands_help_lists_the_choices_of_its_groups(name):
-    text = shown("gan_style.cli", name, "--help")
+def test_a_commands_help_lists_the_choices_of_its_groups(gan_style, name):
+    text = gan_style(name.replace("-", "_"), "--help").out
     for group in groups_of(name):
         listed = next(line for line in text.splitlines() if line.startswith(f"  {group}: "))
         assert listed == f"  {group}: {', '.join(sorted(path.stem for path in (CONFIG_PATH / group).glob('*.yaml')))}"

@@ -18,8 +18,10 @@ from PIL import Image
 
 from gan_style.checkpoint import write_generator
 from gan_style.commands import make_dataset, verify_dataset
+from gan_style.commands.make_dataset_parts import Job, device_of, elsewhere
 from gan_style.config import CONFIG_PATH, plain
 from gan_style.datasetgen.manifest import read_manifest
+from gan_style.datasetgen.plan import Plan
 from gan_style.images import decode, to_float
 from gan_style.inference.load import load_generator
 from gan_style.models.generator import ResnetGenerator
@@ -190,6 +192,23 @@ def test_every_engine_and_number_of_workers_makes_the_same_bytes(make, tmp_path)
         assert again.status == 0 and tree(again.data) == wanted and again.rows == one.rows
 
 
+def test_engines_that_work_elsewhere_do_not_ask_for_a_gpu_here():
+    def device(engine: str, name: str, gpus: float) -> str:
+        return device_of({"engine": engine, "runtime": {"device": name}, engine: {"gpus": gpus}})
+
+    assert device("slurm", "auto", 1) == device("ray", "auto", 0.5) == device("slurm", "cuda", 0) == "cuda"
+    assert device("ray", "auto", 0) == "cpu"
+
+
+def test_a_job_for_elsewhere_depends_on_no_working_folder(settings, generators, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = plain(settings) | {"output": "out", "checkpoint": ["style.safetensors"]}
+    job = elsewhere(Job(cfg, Path("in"), Plan(Path("out/.gan_style"), {"settings": {}}), "folder", "cpu"))
+    assert job.output == tmp_path / "out" and job.root == tmp_path / "in"
+    assert job.plan.folder == job.records.state == tmp_path / "out" / ".gan_style"
+    assert job.cfg["checkpoint"] == [str(tmp_path / "style.safetensors")]
+
+
 def test_choices_follow_weights_bounds_and_shares(make, generators, photos):
     checkpoints = [str(path) for path in generators]
     options = ("copies=20", "weights=[3,1]", "strength=[0.5,0.75]", "keep_fraction=0.25")
@@ -356,6 +375,7 @@ BAD = {
     "extend=true retry_failed=true": "one after the other",
     "engine=ray runtime.devices=2": "ray.actors=...",
     "engine=slurm slurm.tasks=0": "slurm.tasks=0",
+    "slurm.more=account": "slurm.more=account",
 }
 
 
@@ -543,3 +563,5 @@ def test_from_the_command_line(gan_style, generators, photos, tmp_path):
     refused = gan_style("make_dataset", *options, "seed=1")
     assert refused.status == 2 and refused.err.startswith("gan-style make-dataset: seed=1, but")
     assert "did you mean copies?" in gan_style("make_dataset", *options, "copys=2").err
+    shown = gan_style("make_dataset", *options, "slurm.more={account: me, setup: [module load x]}", "--cfg", "job").out
+    assert "account: me" in shown and "- module load x" in shown

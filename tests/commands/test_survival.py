@@ -516,7 +516,7 @@ def test_ranks_without_pictures_or_a_share_of_the_batch_are_refused(
     gan_style, tmp_path, monkeypatch, ranks, batch, words
 ):
     """As a rank sees it, without the others."""
-    from gan_style.schema import check_ranks
+    from gan_style.schema_train import check_ranks
 
     monkeypatch.setattr(
         "gan_style.commands.train.check_ranks", lambda cfg, _, pictures: check_ranks(cfg, ranks, pictures)

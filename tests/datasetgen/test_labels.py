@@ -151,6 +151,18 @@ def test_archives_with_numbers_for_classes_become_class_folders(tmp_path):
     assert pictures == {"train/0/0000.jpg", "train/1/0001.jpg", "train/0/0002.jpg", "train/1/0003.jpg"}
 
 
+def test_a_cls_that_is_no_class_is_carried_over_and_verifies(tmp_path):
+    """Found by tools/chaos_make_dataset.py: the label was cut, and verify-dataset took it for another one."""
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in" / "000.tar", "w") as tar:
+        for name, content in (("a.jpg", b"picture"), ("a.cls", b"x" * 5000)):
+            (tmp_path / "part").write_bytes(content)
+            tar.add(tmp_path / "part", name)
+    rows = made(tmp_path / "in", tmp_path / "out", "webdataset")
+    assert [row["label"] for row in rows] == [None]
+    assert members(tmp_path / "out" / "data")["a.cls"] == b"x" * 5000
+
+
 def test_archives_to_archives_carry_every_member(folder, tmp_path):
     made(folder, tmp_path / "tars", "webdataset")
     made(tmp_path / "tars" / "data", tmp_path / "out", "webdataset", shard_size=3)

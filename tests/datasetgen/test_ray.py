@@ -13,12 +13,12 @@ import pytest
 import torchless
 from test_killed import tree
 
-ray = pytest.importorskip("ray", reason="Ray is not installed (the extra ray)")
-pytestmark = pytest.mark.slow
-
 from gan_style.datasetgen.engines.local import Stop
 from gan_style.datasetgen.engines.ray import run_actors
 from gan_style.datasetgen.records import Records
+
+ray = pytest.importorskip("ray", reason="Ray is not installed (the extra ray)")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

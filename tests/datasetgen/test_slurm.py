@@ -19,7 +19,7 @@ from gan_style.datasetgen.engines.slurm import run_array
 from gan_style.datasetgen.records import Records
 
 SETTINGS = {"local": True, "tasks": 2, "at_once": 256, "partition": None, "time": 60, "timeouts": 5}
-SETTINGS |= {"gpus": 0, "cpus": 1, "memory_gb": None, "more": {}}
+SETTINGS |= {"gpus": 0, "cpus": 1, "memory_gb": None, "more": None}
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 import torchless
 from test_killed import tree
 
-from gan_style.datasetgen.engines.local import Stop, run_here, run_processes
+from gan_style.datasetgen.engines import ray, slurm
+from gan_style.datasetgen.engines.local import Stop, run_here, run_processes, work
 from gan_style.datasetgen.plan import Plan
 from gan_style.datasetgen.records import Records
 from gan_style.datasetgen.worker import Done
@@ -88,6 +89,27 @@ def test_when_all_fail_the_reason_is_raised(source, tmp_path):
     plan, root = torchless.make_plan(str(source), tmp_path / "out", shard_size=3)
     with pytest.raises(OSError, match="No space left"):
         in_processes(OneFails(tmp_path / "out", plan, root), plan, count=1)
+
+
+def test_an_impatient_worker_leaves_what_others_have(source, tmp_path):
+    plan, root = torchless.make_plan(str(source), tmp_path / "out", shard_size=3)
+    worker, seen = torchless.make_worker(tmp_path / "out", plan, root), []
+    with worker.records.lease(plan.shards[0]):
+        assert work(
+            worker, plan.shards, retry=(), stopped=lambda: False, report=lambda shard: seen.append(shard), patient=False
+        )
+    assert worker.records.left(plan.shards) == plan.shards[:1] and None not in seen
+
+
+@pytest.mark.parametrize(("engine", "extra"), [(slurm, "slurm"), (ray, "ray")])
+def test_an_engine_that_is_not_installed_is_named(engine, extra, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "find_spec", lambda name: None)
+    common = {"shards": [], "retry": [], "stop": Stop(75), "report": lambda shard: None}
+    with pytest.raises(ValueError, match=rf"gan_style\[{extra}\]"):
+        if engine is ray:
+            ray.run_actors(torchless.Making, **common, address=None, actors=1, gpus=0, cpus=1)
+        else:
+            slurm._executor(tmp_path, True, {"timeouts": 1})
 
 
 def test_a_shard_that_a_living_process_has_is_passed_over(source, tmp_path):

@@ -124,7 +124,7 @@ def _executor(folder: Path, local: bool, settings: Mapping[str, Any]) -> Any:
     timeouts = settings["timeouts"]
     try:
         if local:
-            executor = submitit.LocalExecutor(folder, max_num_timeout=timeouts)
+            executor: Any = submitit.LocalExecutor(folder, max_num_timeout=timeouts)
             executor.update_parameters(timeout_min=settings["time"], gpus_per_node=settings["gpus"])
         else:
             executor = submitit.SlurmExecutor(folder, max_num_timeout=timeouts)
@@ -145,7 +145,7 @@ def _parameters(
     gpus: int,
     cpus: int,
     memory_gb: float | None,
-    more: Mapping[str, Any],
+    more: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """submitit's names for our settings, see conf/make_dataset.yaml; those that are None are left to the cluster."""
     given = {
@@ -157,4 +157,4 @@ def _parameters(
         "cpus_per_task": cpus,
         "mem": None if memory_gb is None else f"{round(memory_gb * 1024)}MB",
     }
-    return {name: value for name, value in given.items() if value is not None} | dict(more)
+    return {name: value for name, value in given.items() if value is not None} | dict(more or {})

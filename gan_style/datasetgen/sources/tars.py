@@ -11,7 +11,7 @@ from typing import Any
 from gan_style.datasetgen.entries import PICTURE_SUFFIXES, Entry, Place, printable, split_of
 
 _LONGEST_NAME, _LONGEST_EXTENSION = 1024, 200  # bytes of a member's path, and of what follows its key
-_MOST_IN_HEAD = 1_000  # characters of a .cls that are looked at
+_LONGEST_CLASS = 1_000  # bytes of a .cls; a longer one is carried over and taken for no class
 _PREFERENCE = [suffix[1:] for suffix in PICTURE_SUFFIXES]  # a .jpg with a .png beside it: the .png is its mask
 _KEY = re.compile(r"((?:.*/|)[^./][^./]*)\.([^/]+)", re.DOTALL)
 CLASSES = "classes.txt"
@@ -132,8 +132,10 @@ def _halves(name: str) -> tuple[str, str]:
 
 
 def _label(place: Place, root: Path, names: Sequence[str]) -> str | None:
+    if place.size > _LONGEST_CLASS:
+        return None
     try:
-        text = replace(place, size=min(place.size, _MOST_IN_HEAD)).read(root).decode("utf-8", "replace").strip()
+        text = place.read(root).decode("utf-8", "replace").strip()
     except ValueError:
         return None
     if text.isdigit() and len(text) < 10 and int(text) < len(names):
