@@ -14,7 +14,7 @@ from gan_style.checkpoint import GENERATOR_FILE, Background, CheckpointFolder, o
 from gan_style.data.pictures import UnreadablePictures
 from gan_style.data.stream import Batch
 from gan_style.distributed import Ranks
-from gan_style.files import write_bytes
+from gan_style.files import write_bytes, write_durably
 from gan_style.images import encode
 from gan_style.losses.objective import Objective
 from gan_style.models.registry import describe
@@ -76,6 +76,7 @@ class Loop:
     composite: Composite | None = None
     measured: dict[str, float] = field(default_factory=dict)
     grid_path: Path | None = None
+    _last_batch: Batch | None = None  # the last before going back
     _signs: Signs = field(default_factory=Signs)
     _background: Background = field(default_factory=Background)
 
@@ -106,6 +107,7 @@ class Loop:
             unchecked.append((self.state.step, scalars))
             stopping = self._asked_to_stop()
             if self._keep_time(unchecked, stopping=stopping):
+                self._last_batch = batch
                 return True
             if stopping:
                 break
@@ -175,15 +177,29 @@ class Loop:
         """To the last good checkpoint, with a lower learning rate; NonFiniteError where that is no use."""
         self._background.wait()
         found = self.ranks.from_first(self.checkpoints.load_newest(warn=self._say) if self.ranks.first else None)
-        if found is None:
-            raise NonFiniteError(f"{self.health.last} (there is no checkpoint yet to go back to)")
-        self.health.roll_back()
+        try:
+            if found is None:
+                raise NonFiniteError(f"{self.health.last} (there is no checkpoint yet to go back to)")
+            self.health.roll_back()
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error}; {self._diagnosis()}") from error
         caution = self.state.caution * self.health.factor
         self.state.load_state_dict(found[1]["state"])
         self.state.caution = caution
         self.objective.load_state_dict(found[1]["objective"], self.precision.device)
         self.tracker.rewind(self.state.step)
         self._say(f"warning: back to step {self.state.step}, with {caution:g} times the configured learning rates")
+
+    def _diagnosis(self) -> str:
+        """Which layers' gradients were not finite, in words; they, and the batch, are kept in diagnosis.pt."""
+        layers, batch = self.state.ill_layers(), self._last_batch
+        place = self.folder / "diagnosis.pt"
+        if self.ranks.first and batch is not None:
+            pictures = {"content": batch.content, "style": batch.style, "positions": batch.positions}
+            content = {"step": self.state.step, "said": self.health.last, "layers": layers} | on_host(pictures)
+            write_durably(place, lambda file: torch.save(content, file))
+        named = ", ".join(layers[:3]) + (f" and {len(layers) - 3} more" if len(layers) > 3 else "")
+        return f"gradients not finite in {named or 'no layer'}; the batch of step {self.state.step} is in {place}"
 
     def _take_audit(self, values: dict[str, float]) -> None:
         """What each term's pull amounts to, warnings, and (in the warm-up, where asked for) balanced weights."""

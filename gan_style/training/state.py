@@ -92,12 +92,25 @@ class TrainState:
         gradients = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if self.clip is not None:
-            torch._foreach_mul_(gradients, (self.clip / (norm + 1e-6)).clamp(max=1.0))
+            factor = (self.clip / (norm + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_(
+                gradients, torch.where(norm.isfinite(), factor, 1.0)
+            )  # NaN stays where it is, to be found
         skipped = ~norm.isfinite()
         _step(optimiser, skipped)
         if scaler:
             scaler.update()
         return {"gradient": norm, "skipped": skipped.float()}
+
+    def ill_layers(self) -> list[str]:
+        """Parameters whose gradient in the last step is not finite, as "generator.encoder.0.0.weight"."""
+        networks = {name: network for name, network in self._networks().items() if name != "ema"}
+        return [
+            f"{name}.{parameter_name}"
+            for name, network in networks.items()
+            for parameter_name, parameter in network.named_parameters()
+            if parameter.grad is not None and not parameter.grad.isfinite().all()
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         """Plain containers and tensors: all that it takes to go on as if nothing had happened.

@@ -399,6 +399,10 @@ def test_going_back_is_tried_so_often_and_then_the_run_ends_with_the_culprits(ga
     assert outcome.status == 4
     last = 7 if rollbacks == 0 else 6  # tv is broken from step 5 on at first, from step 4 on when that comes again
     assert f"step {last}: not a finite number: generator/gradient, loss/tv, loss/total" in outcome.err
+    assert "gradients not finite in generator." in outcome.err
+    diagnosis = torch.load(tmp_path / "smoke" / "diagnosis.pt", weights_only=True)
+    assert diagnosis["content"].dtype == torch.uint8 and len(diagnosis["positions"]) == len(diagnosis["content"])
+    assert diagnosis["layers"] and str(diagnosis["step"]) == str(last)
     assert outcome.out.count("back to step 3") == rollbacks
     assert len(calls) == 6 + rollbacks * 3  # steps 2 to 7, then 4 to 6 again
     state = newest(tmp_path / "smoke")["state"]
