@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from gan_style.checkpoint import write_generator
 from gan_style.commands.study_pictures import finished_results, labelled, spread
 from gan_style.models.generator import ResnetGenerator
-from gan_style.training.loop import save_generator
+from gan_style.models.registry import describe
 
 PEOPLE = [f"{number:08x}{number:08x}" for number in range(6)]
 
@@ -26,9 +27,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         torch.manual_seed(seed)
         (tmp_path / "runs" / name / "samples").mkdir(parents=True)
         Image.new("RGB", (9, 9)).save(tmp_path / "runs" / name / "samples" / "step1.png")
-        save_generator(
-            tmp_path / "runs" / name / "generator.safetensors", ResnetGenerator(width=4, blocks=1), step=1, objective={}
-        )
+        generator = ResnetGenerator(width=4, blocks=1)
+        file = tmp_path / "runs" / name / "generator.safetensors"
+        write_generator(file, generator.state_dict(), describe(generator) | {"step": 1})
     for folder, suffix, colour in (("photos", ".jpg", "red"), ("tool", ".png", "blue")):
         (tmp_path / folder).mkdir()
         for name in ("a", "b", "c (1)"):

@@ -6,15 +6,18 @@ import pytest
 import torch
 from PIL import Image
 
+from gan_style.checkpoint import write_generator
 from gan_style.models.generator import ResnetGenerator
-from gan_style.training.loop import save_generator
+from gan_style.models.registry import describe
 
 
 @pytest.fixture
 def generator_file(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     path = tmp_path / "generator.safetensors"
-    save_generator(path, ResnetGenerator(width=4, blocks=1), step=1, objective={"weights": {"style": 5.0}})
+    generator = ResnetGenerator(width=4, blocks=1)
+    more = {"step": 1, "objective": {"weights": {"style": 5.0}}}
+    write_generator(path, generator.state_dict(), describe(generator) | more)
     return path
 
 

@@ -113,10 +113,11 @@ def make(
         if not run(making, plan.shards, retry=(), stop=stop, report=lambda shard: None):
             return None
     merge = Merge(Records(output, plan))
-    merge.tidy()
-    merge.manifest("jsonl")
-    if layout == "webdataset":
-        merge.classes()
+    with only_one(merge.records.state / "merge.lock"):
+        merge.tidy()
+        merge.manifest("jsonl")
+        if layout == "webdataset":
+            merge.classes()
     return merge
 
 

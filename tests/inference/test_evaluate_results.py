@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gan_style.checkpoint import write_generator
 from gan_style.data.pictures import UnreadablePictures
 from gan_style.distributed import Ranks
 from gan_style.images import decode, to_float
@@ -14,7 +15,7 @@ from gan_style.inference.results import Found, Made, labels, open_results
 from gan_style.metrics.evaluation import PHOTOS, STYLES, Measured, Ruler
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.perceptual import compact
-from gan_style.training.loop import save_generator
+from gan_style.models.registry import describe
 
 CPU = torch.device("cpu")
 
@@ -41,7 +42,7 @@ def run(tmp_path, generator):
     """What is left of a run."""
     folder = tmp_path / "runs" / "mine"
     folder.mkdir(parents=True)
-    save_generator(folder / "generator.safetensors", generator, step=3, objective={})
+    write_generator(folder / "generator.safetensors", generator.state_dict(), describe(generator) | {"step": 3})
     return folder
 
 
@@ -117,7 +118,7 @@ class TestOpenResults:
     def test_a_generator_whose_results_are_no_numbers_is_stopped_at_the_picture(self, run, generator, tmp_path):
         with torch.no_grad():
             next(generator.parameters()).fill_(float("nan"))
-        save_generator(run / "generator.safetensors", generator, step=3, objective={})
+        write_generator(run / "generator.safetensors", generator.state_dict(), describe(generator) | {"step": 3})
         photo = picture(tmp_path / "photo.png")
         with pytest.raises(ArithmeticError, match=r"photo\.png: .*not a finite number"):
             open_results(str(run), CPU)(photo, content_of(photo))
