@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from gan_style.files import remove_leftovers, write_bytes, write_durably
+from gan_style.files import file_hash, remove_leftovers, write_bytes, write_durably
 
 FORMAT = "gan_style.checkpoint/1"
 GENERATOR_FORMAT = "gan_style.generator/1"
@@ -202,9 +202,8 @@ def _check_manifest(path: Path) -> None:
     entry = CheckpointFolder(path.parent)._manifest().get(path.name)
     if entry is None:
         return
-    with open(path, "rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != entry.get("sha256"):
-            raise ValueError("it differs from its sha256 in manifest.json")
+    if file_hash(path) != entry.get("sha256"):
+        raise ValueError("it differs from its sha256 in manifest.json")
 
 
 def write_generator(path: Path, weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:

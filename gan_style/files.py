@@ -35,6 +35,12 @@ def write_bytes(path: Path, data: bytes) -> None:
     write_durably(path, lambda file: file.write(data))
 
 
+def file_hash(path: Path) -> str:
+    """The sha256 of a file, as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder last."""
     _sync(folder)

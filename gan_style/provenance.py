@@ -81,12 +81,6 @@ def picture_note(
     return {"gan_style": __version__, **known, **more}
 
 
-def file_hash(path: Path) -> str:
-    """The sha256 of a file, as 64 hex digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def config_hash(settings: Mapping[str, Any]) -> str:
     """The sha256 of plain containers, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from gan_style import __version__, provenance
+from gan_style.files import file_hash
 from gan_style.provenance import (
     config_hash,
     failure_noted,
-    file_hash,
     fingerprint,
     git_state,
     installed,

@@ -25,10 +25,8 @@ import chaos_dataset_harm as harm
 import chaos_dataset_inputs as inputs
 import torch
 from chaos_dataset_runs import Draw, Run, Tree, WrongEndError, make_given, tree
+from chaos_document import write_section
 
-from gan_style.files import write_bytes
-
-BEGIN, END = "<!-- datasets: begin -->", "<!-- datasets: end -->"  # of our part of the document
 Case = Callable[[Run, Draw, Tree], None]
 KINDS: dict[str, Case] = {
     "SIGKILL at one of 15 named points": harm.kill_at_point,
@@ -99,15 +97,6 @@ def table(results: list[Result], plan: argparse.Namespace) -> str:
     return "\n".join(lines + [f"- {failure}" for failure in failed])
 
 
-def write_section(path: Path, text: str) -> None:
-    """Replace what stands between our markers; the rest of the document stays."""
-    old = path.read_text(encoding="utf-8") if path.exists() else f"# Reliability\n\n## Datasets\n\n{BEGIN}\n{END}\n"
-    if BEGIN not in old or END not in old:
-        raise SystemExit(f"{path} has no place for the table: the lines {BEGIN} and {END} are missing")
-    before, rest = old.split(BEGIN, 1)
-    write_bytes(path, f"{before}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}".encode())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
@@ -131,7 +120,7 @@ def main() -> None:
     text = table(results, plan)
     print(f"\n{text}")
     if plan.write:
-        write_section(plan.write, text)
+        write_section(plan.write, "Datasets", text)
     sys.exit(1 if any(result.failure for result in results) else 0)
 
 

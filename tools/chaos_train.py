@@ -27,12 +27,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import chaos_harm as harm
+from chaos_document import write_section
 from chaos_driver import SIGNALS
 from chaos_runs import Draw, Run, WrongEndError, check_equal, check_whole, make_pictures
 
-from gan_style.files import write_bytes
-
-BEGIN, END = "<!-- training: begin -->", "<!-- training: end -->"  # of our part of the document
 DAMAGES = list(harm.DAMAGES)
 Case = Callable[[Run, Draw], None]
 
@@ -140,15 +138,6 @@ def table(results: list[Result], plan: argparse.Namespace) -> str:
     return "\n".join(lines + [f"- {failure}" for failure in failed])
 
 
-def write_section(path: Path, text: str) -> None:
-    """Replace what stands between our markers; the rest of the document stays."""
-    old = path.read_text(encoding="utf-8") if path.exists() else f"# Reliability\n\n## Training\n\n{BEGIN}\n{END}\n"
-    if BEGIN not in old or END not in old:
-        raise SystemExit(f"{path} has no place for the table: the lines {BEGIN} and {END} are missing")
-    before, rest = old.split(BEGIN, 1)
-    write_bytes(path, f"{before}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}".encode())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
@@ -174,7 +163,7 @@ def main() -> None:
     text = table(results, plan)
     print(f"\n{text}")
     if plan.write:
-        write_section(plan.write, text)
+        write_section(plan.write, "Training", text)
     sys.exit(1 if any(result.failures for result in results) else 0)
 
 

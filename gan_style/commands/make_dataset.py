@@ -18,7 +18,7 @@ from gan_style.commands.make_dataset_parts import (
     settings_of,
     versions,
 )
-from gan_style.config import PREEMPTED, TOO_MANY_FAILURES, command, plain
+from gan_style.config import TOO_MANY_FAILURES, command, plain
 from gan_style.datasetgen.annotations import from_classes, from_tables
 from gan_style.datasetgen.engines.local import Stop, run_here, run_processes
 from gan_style.datasetgen.manifest import Merge, Stopped, manifest_kind
@@ -29,6 +29,7 @@ from gan_style.datasetgen.sources.choose import Source, open_source
 from gan_style.datasetgen.sources.coco import CocoSource
 from gan_style.files import ensure_writable
 from gan_style.schema_dataset import check_make_dataset
+from gan_style.signals import PREEMPTED
 
 
 @command("make_dataset")

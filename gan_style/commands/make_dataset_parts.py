@@ -1,6 +1,5 @@
 """The parts of make-dataset, each from its settings; a worker's are made in the process that it works in."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -17,6 +16,7 @@ from gan_style.datasetgen.sources.choose import Source
 from gan_style.datasetgen.sources.coco import CocoSource
 from gan_style.datasetgen.sources.tars import TarSource
 from gan_style.datasetgen.worker import ShardWorker
+from gan_style.files import file_hash
 from gan_style.schema_dataset import strength_range
 
 _PLANNED = (
@@ -99,7 +99,7 @@ def find_checkpoints(cfg: Mapping[str, Any]) -> list[tuple[Path, float]]:
 
 def settings_of(cfg: Mapping[str, Any], source: Source, kind: str, device: str) -> dict[str, Any]:
     """All that results follow from, by the names of the options: what a plan is bound to."""
-    checkpoints = [[_sha256(path), weight] for path, weight in find_checkpoints(cfg)]
+    checkpoints = [[file_hash(path), weight] for path, weight in find_checkpoints(cfg)]
     return {
         "checkpoint": checkpoints,
         "input_layout": kind_of(source),
@@ -145,7 +145,8 @@ def _make_pipeline(job: Job, scheme: Scheme, number: int) -> Any:
             cfg["seed"], [weight for _, weight in checkpoints], strength_range(cfg["strength"]), cfg["keep_fraction"]
         ),
         stylizers=[
-            Blend(_style_name(path), _sha256(path), load_generator(path, device), precision) for path, _ in checkpoints
+            Blend(_style_name(path), file_hash(path), load_generator(path, device), precision)
+            for path, _ in checkpoints
         ],
         scheme=scheme,
         batching=Batching(cfg["batch"], cfg["batch_pixels"]),
@@ -184,8 +185,3 @@ def make_score(kind: str, device: Any) -> Any:
 
 def _style_name(path: Path) -> str:
     return path.parent.name if path.name == "generator.safetensors" else path.stem
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

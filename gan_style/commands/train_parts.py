@@ -281,7 +281,9 @@ def make_loop(
 ) -> Loop:
     """Everything, ready to run."""
     training = setup.cfg.training
-    extra = {"config": setup.settings, "generator": describe(state.generator), "provenance": origin(setup, pictures)}
+    extra = {"config": setup.settings, "generator": describe(state.generator)}
+    if setup.ranks.first:  # which alone saves anything
+        extra["provenance"] = origin(setup, pictures)
     return Loop(
         state=state,
         objective=objective,

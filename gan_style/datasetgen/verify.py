@@ -17,6 +17,7 @@ from gan_style.datasetgen.plan import Plan, Shard
 from gan_style.datasetgen.records import DATA, Records, Row
 from gan_style.datasetgen.sinks import Layout
 from gan_style.datasetgen.worker import copies_of
+from gan_style.files import file_hash
 
 _OWN = {"webdataset": (CLASSES,), "coco": ("annotations/",), "folder": ()}  # what merging writes into data/
 
@@ -163,8 +164,7 @@ def count_rows(records: Records) -> Counter[str]:
 
 def _sha256(path: Path) -> str | None:
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_hash(path)
     except OSError:
         return None
 

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_generator
+from gan_style.files import file_hash
 from gan_style.models.registry import rebuild
-from gan_style.provenance import file_hash, picture_note
+from gan_style.provenance import picture_note
 from gan_style.runtime import placed
 
 
