@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
@@ -28,7 +28,7 @@ FORMAT_BY_SUFFIX = {
 }
 _MOST_SCALED_PIXELS = 100_000_000  # a strip of 1 x 5000, say, would become 256 x 1,280,000
 OTHER_PICTURE_SUFFIXES = (".gif", ".avif", ".heic", ".jp2", ".ico", ".pdf", ".svg")  # known, but not written
-_SAVE_OPTIONS: dict[str, dict[str, int]] = {
+SAVE_OPTIONS: dict[str, dict[str, int]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"quality": 95},
 }
@@ -59,10 +59,11 @@ def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bo
     except MemoryError:
         raise  # the machine's trouble, not the picture's
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
-        raise UnreadablePictureError(f"cannot read the picture {path}: {_reason(error)}") from error
+        raise UnreadablePictureError(f"cannot read the picture {path}: {reason_of(error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Why a picture could not be read, in the user's words."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, Image.UnidentifiedImageError):
@@ -111,11 +112,11 @@ def encode_uint8(picture: Tensor, suffix: str, *, note: Mapping[str, Any] | None
     if kind is None:
         raise ValueError(f"cannot write a picture as {suffix!r}; known are {', '.join(FORMAT_BY_SUFFIX)}")
     buffer = io.BytesIO()
-    to_pil_image(picture).save(buffer, format=kind, **_SAVE_OPTIONS.get(kind, {}) | options, **_with_note(kind, note))
+    to_pil_image(picture).save(buffer, format=kind, **SAVE_OPTIONS.get(kind, {}) | options, **note_options(kind, note))
     return buffer.getvalue()
 
 
-def _with_note(kind: str, note: Mapping[str, Any] | None) -> dict[str, Any]:
+def note_options(kind: str, note: Mapping[str, Any] | None) -> dict[str, Any]:
     """Pillow's options that put a note into a file: as JSON in ASCII, which every reader of metadata shows."""
     if note is None or kind == "BMP":
         return {}
@@ -139,7 +140,7 @@ def read_note(path: Path | IO[bytes]) -> dict[str, Any] | None:
     except MemoryError:
         raise
     except Exception as error:
-        raise UnreadablePictureError(f"cannot read the picture {path}: {_reason(error)}") from error
+        raise UnreadablePictureError(f"cannot read the picture {path}: {reason_of(error)}") from error
     return next((note for text in texts if (note := _parsed(text)) is not None), None)
 
 
@@ -183,6 +184,19 @@ def grid(rows: Sequence[Sequence[Tensor]], *, gap: int = 4) -> Tensor:
         sheet[:, top : top + strip.shape[-2], : strip.shape[-1]] = strip
         top += strip.shape[-2] + gap
     return sheet
+
+
+def labelled_grid(cells: Sequence[tuple[str, Tensor]], *, columns: int) -> Tensor:
+    """A sheet (3, H, W) of pictures (3, h, w) in [-1, 1], ``columns`` to a row, each with its name below, on white."""
+    named = [torch.cat([image.detach().float().cpu(), _label(name, image.shape[-1])], dim=1) for name, image in cells]
+    return grid([named[start : start + columns] for start in range(0, len(named), columns)])
+
+
+def _label(text: str, width: int, height: int = 24) -> Tensor:
+    """Black on white, (3, height, width) in [-1, 1]; what is too long is cut off."""
+    strip = Image.new("RGB", (width, height), "white")
+    ImageDraw.Draw(strip).text((2, 4), text, fill="black", font=ImageFont.load_default(15))
+    return to_float(pil_to_tensor(strip))
 
 
 def _to_height(image: Tensor, height: int) -> Tensor:

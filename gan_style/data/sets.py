@@ -2,8 +2,8 @@
 
 import random
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,23 +18,31 @@ Spec = str | Sequence[str]
 
 @dataclass
 class Pictures:
-    """content, style: the sets that are trained on; held_out: files for the samples."""
+    """content, styles: the sets that are trained on, a style's by its name, or under "" where there is one alone;
+    held_out: files for the samples, held_out_styles: for the references among them.
+    """
 
     content: PictureSet
-    style: PictureSet
+    styles: dict[str, PictureSet]
     held_out: list[Path]
     held_out_is_trained_on: bool
     style_short_side: int
+    held_out_styles: list[Path] = field(default_factory=list)
 
     @property
     def in_memory(self) -> bool:
-        """Whether both sets are decoded already."""
-        return self.content.cached and self.style.cached
+        """Whether all sets are decoded already."""
+        return all(one.cached for one in (self.content, *self.styles.values()))
+
+    @property
+    def style_paths(self) -> list[Path]:
+        """Of all style pictures, in the order of their numbers."""
+        return [path for one in self.styles.values() for path in one.paths]
 
     @property
     def watches(self) -> dict[str, UnreadablePictures]:
         """Who counts the unreadable pictures of each option."""
-        return {watch.option: watch for watch in (self.content.watch, self.style.watch)}
+        return {one.watch.option: one.watch for one in (self.content, *self.styles.values())}
 
     def content_crops(self, count: int, crop: Crop, seed: int, device: torch.device) -> Iterator[Tensor]:
         """Crops (1, 3, S, S) in [-1, 1] of up to ``count`` readable content pictures, drawn with ``seed``."""
@@ -45,12 +53,19 @@ class Pictures:
             except UnreadablePictureError as error:
                 self.content.watch.report((str(self.content.paths[number]), str(error)))
 
-    def style_pictures(self, device: torch.device, short_side: int | None = None) -> Iterator[tuple[int, Tensor]]:
-        """The style set's readable pictures with their numbers, whole (1, 3, H, W) in [-1, 1], one after the other.
+    def style_pictures(
+        self, device: torch.device, short_side: int | None = None, name: str | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """The readable style pictures with their numbers, whole (1, 3, H, W) in [-1, 1], one after the other.
 
-        short_side: None for the middle of the range that crops are cut from.
+        short_side: None for the middle of the range that crops are cut from; name: of one style; None: of all.
         """
-        return load(self.style.paths, short_side or self.style_short_side, device, self.style.watch)
+        first = 0
+        for style, pictures in self.styles.items():
+            if name in (None, style):
+                found = load(pictures.paths, short_side or self.style_short_side, device, pictures.watch)
+                yield from ((first + number, picture) for number, picture in found)
+            first += len(pictures)
 
     def held_out_pictures(self, device: torch.device, short_side: int) -> list[Tensor]:
         """The readable held-out pictures, whole (1, 3, H, W) in [-1, 1]; ValueError where there are none."""
@@ -61,16 +76,25 @@ class Pictures:
 def open_pictures(
     *,
     content: Spec,
-    style: Spec,
+    style: Spec | Mapping[str, Spec],
     holdout: Spec | None,
     holdout_count: int,
     resize: tuple[int, int],
     style_resize: tuple[int, int],
     cache_mb: float,
     max_unreadable: float,
+    style_holdout_count: int | None = None,
 ) -> Pictures:
-    """Find, split and (where they fit the cache) decode the pictures. Arguments as in conf/train.yaml under data."""
-    style_paths = find_pictures(style, "data.style")
+    """Find, split and (where they fit the cache) decode the pictures. Arguments as in conf/train.yaml under data.
+
+    style_holdout_count: None for none; more are never held out than a fifth of them.
+    """
+    named = {str(name): one for name, one in style.items()} if isinstance(style, Mapping) else {"": style}
+    options = {name: f"data.style.{name}".rstrip(".") for name in named}
+    style_paths = {name: find_pictures(spec, options[name]) for name, spec in named.items()}
+    held_out_styles: list[Path] = []
+    if style_holdout_count:
+        style_paths, held_out_styles = _without(style_paths, style_holdout_count)
     content_paths, held_out, both = split(content, holdout, holdout_count)
     if both:
         warnings.warn(f"{both} pictures of data.holdout, in data.content too, are not trained on", stacklevel=2)
@@ -81,17 +105,34 @@ def open_pictures(
         )
         held_out = content_paths[: max(1, holdout_count)]
 
-    def picture_set(option: str, paths: list[Path], longest: int) -> PictureSet:
+    def picture_set(option: str, paths: list[Path], longest: int, share: float) -> PictureSet:
         watch = UnreadablePictures(option, len(paths), max_unreadable)
-        return PictureSet(paths, short_side=longest, cache_bytes=cache_mb * 1e6 / 2, watch=watch)
+        return PictureSet(paths, short_side=longest, cache_bytes=cache_mb * 1e6 * share, watch=watch)
 
+    whole = 2 * sum(map(len, style_paths.values()))
     return Pictures(
-        content=picture_set("data.content", content_paths, resize[1]),
-        style=picture_set("data.style", style_paths, style_resize[1]),
+        content=picture_set("data.content", content_paths, resize[1], 0.5),
+        styles={
+            name: picture_set(options[name], paths, style_resize[1], len(paths) / whole)
+            for name, paths in style_paths.items()
+        },
         held_out=held_out,
         held_out_is_trained_on=trained_on,
         style_short_side=round(sum(style_resize) / 2),
+        held_out_styles=held_out_styles,
     )
+
+
+def _without(style_paths: Mapping[str, list[Path]], count: int) -> tuple[dict[str, list[Path]], list[Path]]:
+    """(trained on, held out) of an only style's pictures; where there are too few, some are both."""
+    ((name, paths),) = style_paths.items()
+    training, held_out = held_out_split(paths, count)
+    if not held_out:
+        warnings.warn(
+            f"{len(paths)} style pictures are too few to hold any out: the samples' references are trained on",
+            stacklevel=3,
+        )
+    return {name: training}, held_out or paths[:count]
 
 
 def split(content: Spec, holdout: Spec | None, holdout_count: int) -> tuple[list[Path], list[Path], int]:

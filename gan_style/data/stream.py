@@ -51,7 +51,9 @@ def _cut(picture: Tensor, top: float, left: float, side: float) -> Tensor:
 class Batch:
     """content, style: uint8 (N, 3, S, S); style_index: int64 (N,), which of the style set's pictures style is cut from;
     positions: where each sample stands in the stream, which is what its random draws follow from; unreadable: (option,
-    name, reason) of pictures that were passed over.
+    name, reason) of pictures that were passed over; condition: float32 (N, K), for a library of K styles: how much of
+    each its sample is given, which is the style of the style picture beside it, at some strength; K is 1 where that
+    picture is a reference.
     """
 
     content: Tensor
@@ -59,6 +61,7 @@ class Batch:
     style_index: Tensor
     positions: list[int]
     unreadable: list[tuple[str, str, str]]
+    condition: Tensor | None = None
 
     def pin_memory(self) -> "Batch":
         """Called by the DataLoader."""
@@ -70,7 +73,8 @@ class Batch:
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         changed = (change(self.content), change(self.style), change(self.style_index))
-        return Batch(*changed, self.positions, self.unreadable)
+        condition = None if self.condition is None else change(self.condition)
+        return Batch(*changed, self.positions, self.unreadable, condition)
 
     def split(self, count: int) -> "list[Batch]":
         """``count`` batches of equal size, in order; the first carries what was unreadable."""
@@ -82,38 +86,62 @@ class Batch:
                 self.style_index[start : start + size],
                 self.positions[start : start + size],
                 self.unreadable if start == 0 else [],
+                None if self.condition is None else self.condition[start : start + size],
             )
             for start in range(0, size * count, size)
         ]
 
 
-Pair = tuple[Tensor, Tensor, int, int, list[tuple[str, str, str]]]
+Pair = tuple[Tensor, Tensor, int, int, list[tuple[str, str, str]], Tensor | None]
 
 
 class PairStream(Dataset[Pair]):
     """Position (0, 1, 2, ... without end) to a content and a style crop.
 
     Each set is gone through in a new random order every epoch of its own; the style's order knows nothing of the
-    content's (unpaired training).
+    content's (unpaired training). Of several styles each comes up once in as many positions, in random order.
+
+    full_strength: None for one style alone; for a library, or references, the share of samples at strength 1; the
+    others' are drawn evenly from [0, 1).
     """
 
     def __init__(
-        self, content: PictureSet, style: PictureSet, *, content_crop: Crop, style_crop: Crop, seed: int
+        self,
+        content: PictureSet,
+        styles: Sequence[PictureSet],
+        *,
+        content_crop: Crop,
+        style_crop: Crop,
+        seed: int,
+        full_strength: float | None = None,
     ) -> None:
-        self.sources = {"content": (content, content_crop), "style": (style, style_crop)}
-        self.seed = seed
+        self.content, self.styles = content, list(styles)
+        self.crops = {"content": content_crop, "style": style_crop}
+        self.seed, self.full_strength = seed, full_strength
 
     def __getitem__(self, position: int) -> Pair:
         problems: list[tuple[str, str, str]] = []
-        (content, _), (style, index) = (self._draw(role, position, problems) for role in ("content", "style"))
-        return content, style, index, position, problems
+        content, _ = self._draw("content", self.content, position, position, problems)
+        turn, place = divmod(position, len(self.styles))
+        which = _order(self.seed, "styles", turn, len(self.styles))[place]
+        style, index = self._draw("style", self.styles[which], turn, position, problems)
+        index += sum(map(len, self.styles[:which]))
+        return content, style, index, position, problems, self._condition(which, position)
 
-    def _draw(self, role: str, position: int, problems: list[tuple[str, str, str]]) -> tuple[Tensor, int]:
-        """A crop, and the number of the picture that it is cut from."""
-        pictures, crop = self.sources[role]
-        rng = random.Random(f"{self.seed}/{role}/{position}")
+    def _condition(self, which: int, position: int) -> Tensor | None:
+        if self.full_strength is None:
+            return None
+        rng = random.Random(f"{self.seed}/strength/{position}")
+        strength = 1.0 if rng.random() < self.full_strength else rng.random()
+        return torch.zeros(len(self.styles)).index_fill(0, torch.tensor(which), strength)
+
+    def _draw(
+        self, role: str, pictures: PictureSet, turn: int, position: int, problems: list[tuple[str, str, str]]
+    ) -> tuple[Tensor, int]:
+        """A crop, and the number of the picture that it is cut from; turn: how often the set was drawn from before."""
+        rng, crop = random.Random(f"{self.seed}/{role}/{position}"), self.crops[role]
         for attempt in range(min(_PATIENCE, len(pictures))):
-            epoch, place = divmod(position, len(pictures))
+            epoch, place = divmod(turn, len(pictures))
             number = _order(self.seed, role, epoch, len(pictures))[(place + attempt) % len(pictures)]
             try:
                 return crop(pictures[number], rng), number
@@ -122,7 +150,7 @@ class PairStream(Dataset[Pair]):
         raise ValueError(f"{pictures.watch.option}: {attempt + 1} pictures in a row cannot be read: {problems[-1][2]}")
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _order(seed: int, role: str, epoch: int, count: int) -> list[int]:
     order = list(range(count))
     random.Random(f"{seed}/{role}/epoch {epoch}").shuffle(order)
@@ -152,9 +180,10 @@ class Positions(Sampler[list[int]]):
 
 def collate(pairs: Sequence[Pair]) -> Batch:
     """Stack pairs into a batch."""
-    content, style, index, positions, problems = zip(*pairs, strict=True)
+    content, style, index, positions, problems, conditions = zip(*pairs, strict=True)
     unreadable = [item for group in problems for item in group]
-    return Batch(torch.stack(content), torch.stack(style), torch.tensor(index), list(positions), unreadable)
+    pictures = (torch.stack(content), torch.stack(style), torch.tensor(index))
+    return Batch(*pictures, list(positions), unreadable, None if conditions[0] is None else torch.stack(conditions))
 
 
 def _leave_signals_to_the_main_process(_: int) -> None:

@@ -86,34 +86,59 @@ class Adversarial:
             if kind not in AUGMENTATIONS:
                 raise ValueError(f"loss.adversarial.augment: {kind!r}; allowed are {', '.join(AUGMENTATIONS)}")
 
-    def judge(self, discriminator: nn.Module, images: Tensor, random: Generators) -> Logits:
-        """The discriminator's logits for augmented pictures (N, 3, H, W); random: a generator for each."""
-        return discriminator(diff_augment(images, self.augment, random))
+    def judge(
+        self, discriminator: nn.Module, images: Tensor, random: Generators, condition: Tensor | None = None
+    ) -> Logits:
+        """The discriminator's logits for augmented pictures (N, 3, H, W); random: a generator for each.
+
+        condition: for a library of styles (N, K), of which D is told the styles, and not how strong they are.
+        """
+        augmented = diff_augment(images, self.augment, random)
+        if condition is None:
+            return discriminator(augmented)
+        return discriminator(augmented, condition / condition.sum(dim=1, keepdim=True).clamp_min(1e-6))
 
     def discriminator_loss(
-        self, discriminator: nn.Module, real: Tensor, fake: Tensor, random: Generators
+        self,
+        discriminator: nn.Module,
+        real: Tensor,
+        fake: Tensor,
+        random: Generators,
+        condition: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of D on real and (detached) fake pictures (N, 3, H, W), R1 inside; and its parts by name.
 
-        random: a generator for each real picture, then for each fake one.
+        random: a generator for each real picture, then for each fake one. condition: of the fakes; the real pictures
+        beside them have the same styles, and a pair counts as much as its fake is strong.
         Real and fake go through D together, so that spectral normalisation moves once; D has no batch statistics.
         """
         if self.r1:
             real = real.detach().requires_grad_()
-        judged = self.judge(discriminator, torch.cat([real, fake.detach()]), random)
+        both = None if condition is None else torch.cat([condition, condition])
+        judged = self.judge(discriminator, torch.cat([real, fake.detach()]), random, both)
         on_real, on_fake = ([scale.split([len(real), len(fake)])[i] for scale in judged] for i in (0, 1))
         formula = FORMULAS[self.formula][0]
-        loss = torch.stack([formula(r, f) for r, f in zip(on_real, on_fake, strict=True)]).mean()
+        loss = torch.stack(
+            [_of_samples(formula, condition, r, f) for r, f in zip(on_real, on_fake, strict=True)]
+        ).mean()
         parts = {"loss": loss, "real": _mean_logit(on_real), "fake": _mean_logit(on_fake)}
         if self.r1:
             parts["r1"] = r1_penalty(on_real, real)
             loss = loss + 0.5 * self.r1 * parts["r1"]
         return loss, parts
 
-    def generator_loss(self, fake_logits: Logits) -> Tensor:
-        """The generator's side of the formula, averaged over scales."""
+    def generator_loss(self, fake_logits: Logits, condition: Tensor | None = None) -> Tensor:
+        """The generator's side of the formula, averaged over scales; a sample counts as much as it is strong."""
         formula = FORMULAS[self.formula][1]
-        return torch.stack([formula(scale) for scale in fake_logits]).mean()
+        return torch.stack([_of_samples(formula, condition, scale) for scale in fake_logits]).mean()
+
+
+def _of_samples(formula: Callable[..., Tensor], condition: Tensor | None, *logits: Tensor) -> Tensor:
+    """The formula's mean over samples, each by its strength, where there is a condition (N, K)."""
+    if condition is None:
+        return formula(*logits)
+    each = [formula(*one) for one in zip(*logits, strict=True)]
+    return (torch.stack(each) * condition.sum(dim=1)).mean()
 
 
 def _mean_logit(logits: Logits) -> Tensor:

@@ -14,7 +14,8 @@ from gan_style.losses.balance import Balance, check_shares
 from gan_style.losses.content import Content
 from gan_style.losses.regular import Identity
 from gan_style.losses.scene import Features, Scene
-from gan_style.losses.style import EACH, GramStyle, Style
+from gan_style.losses.stable import Stability
+from gan_style.losses.style import CROP, EACH, GramStyle, Style
 from gan_style.models.perceptual import Perceptual
 
 ADVERSARIAL, WARMUP = "adversarial", "content"
@@ -54,14 +55,19 @@ class Objective:
         return any(isinstance(term, Identity) for term in self.terms.values())
 
     @property
+    def stability(self) -> Stability | None:
+        """The term for which the generator has to pass over moved photos too, if there is one."""
+        return next((term for term in self.terms.values() if isinstance(term, Stability)), None)
+
+    @property
     def needs_discriminator_early(self) -> bool:
         """Whether D has to learn during the warm-up, so that its gradient can be measured there."""
         return self.balance is not None and ADVERSARIAL in self.balance.shares
 
     @property
     def targets(self) -> list[str]:
-        """The style targets that terms ask for: "mean", "each", paths of pictures."""
-        return sorted({term.target for term in self._style_terms()})
+        """The style targets that are computed once, before step 1: "mean", "each", paths of pictures."""
+        return sorted({term.target for term in self._style_terms()} - {CROP})
 
     def _style_terms(self, target: str | None = None) -> list[Style]:
         return [term for term in self.terms.values() if isinstance(term, Style) and target in (None, term.target)]
@@ -85,18 +91,28 @@ class Objective:
         picture = torch.zeros(1, 3, 32, 32, device=self.perceptual.mean.device)
         return sum(one.nbytes for one in self._statistics(picture, self._style_terms(EACH)).values())
 
-    def style_grams(self, target: str) -> Features:
-        """The Gram matrices {layer: (1, C, C)} of a style target, from what is known already; {} where some are not."""
+    def style_grams(self, target: str, row: int | None = None) -> Features:
+        """The Gram matrices {layer: (1, C, C)} of a style target, from what is known already; {} where some are not.
+
+        row: the one style's of a library; None: the mean over all rows.
+        """
         grams = {}
         for layer in style_layers(self.terms.values()):
             known = self.style_targets.get(GramStyle(weight=0.0, layers=[layer], target=target).key(layer))
             if known is None:
                 return {}
-            grams[layer] = known.mean(dim=0, keepdim=True)
+            grams[layer] = known.mean(dim=0, keepdim=True) if row is None else known[row : row + 1]
         return grams
 
+    @torch.no_grad()
+    def set_library(self, target: str, styles: Iterable[Iterable[tuple[int, Tensor]]]) -> None:
+        """Compute a target's statistics for each of several styles: a row each, the mean over its pictures."""
+        terms = self._style_terms(target)
+        means = [mean_of(self._statistics(picture, terms) for _, picture in pictures) for pictures in styles]
+        self.style_targets |= {key: torch.cat([one[key] for one in means]) for key in means[0]}
+
     def _statistics(self, picture: Tensor, terms: Iterable[Style]) -> Features:
-        """{key: (1, ...)} of one picture, in one pass for terms that see colours and one for those that don't."""
+        """{key: (N, ...)} of pictures, in one pass for terms that see colours and one for those that don't."""
         found: Features = {}
         for without_colours in (False, True):
             those = [term for term in terms if term.grey == without_colours]
@@ -148,7 +164,7 @@ class Objective:
         self._look(scene, terms.values())
         parts = {name: term(scene) for name, term in terms.items()}
         if logits is not None and self.adversarial is not None:
-            parts[ADVERSARIAL] = self.adversarial.generator_loss(logits)
+            parts[ADVERSARIAL] = self.adversarial.generator_loss(logits, scene.condition)
         names = [WARMUP] if warming_up else list(parts)
         trained = [self.weights[name] * parts[name] for name in names if self.weights[name]]
         return torch.stack(trained).sum() if trained else scene.fake.sum() * 0.0, parts
@@ -176,7 +192,12 @@ class Objective:
         terms = list(terms)
         of_content = content_layers(terms)
         scene.fake_features = self.perceptual(scene.fake, [*of_content, *style_layers(terms)])
+        if scene.condition is not None:  # whose targets begin at the photo's own
+            of_content += style_layers(terms)
         scene.style_targets = self.style_targets
+        if of_crops := [term for term in terms if isinstance(term, Style) and term.target == CROP]:
+            with torch.no_grad():
+                scene.style_targets = scene.style_targets | self._statistics(scene.style, of_crops)
         if not scene.content_features.keys() >= set(of_content):
             with torch.no_grad():
                 scene.content_features = self.perceptual(scene.content, of_content)
@@ -220,6 +241,8 @@ def check_terms(terms: Mapping[str, Any]) -> None:
     """ValueError, naming the option, for terms that cannot make an objective."""
     if not terms:
         raise ValueError("there is no loss term left; keep at least one under loss")
+    if len(moving := [name for name, term in terms.items() if isinstance(term, Stability)]) > 1:
+        raise ValueError(f"loss.{moving[1]}: there is loss.{moving[0]} already, and photos are moved in one way only")
     for name, term in terms.items():
         if (name == ADVERSARIAL) != isinstance(term, Adversarial):
             raise ValueError(f"loss.{name}: the adversarial term, and it alone, is mounted as loss.{ADVERSARIAL}")

@@ -4,12 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from gan_style.functional import centred_gram_matrix, channel_moments, gram_matrix, weighted_mean
 from gan_style.losses.scene import Scene
 
-MEAN, EACH = "mean", "each"
+MEAN, EACH, CROP = "mean", "each", "crop"
 
 
 def gram_loss(gram: Tensor, target: Tensor) -> Tensor:
@@ -40,7 +41,8 @@ class Style(ABC):
     """The result has the style: a ``distance`` of ``statistic``s of features, averaged over ``layers``.
 
     target: "mean" (of the statistic over the style set), "each" (the statistic of the style picture that stands beside
-    the content picture in the batch), or the path of one picture; computed once, before step 1.
+    the content picture in the batch), or the path of one picture: all computed once, before step 1; or "crop" (of the
+    style crop itself, in each step), for a generator that is shown it, and where style pictures are very many.
     grey: the style pictures are looked at without their colours, so that texture is asked for and their colours are
     not (Chen et al. 2019, AnimeGAN, equation 5); best with a term that keeps the photo's colours, such as ``colour``.
     layer_weights: one for each layer, in any unit, for a weighted mean (w_l of Gatys et al. 2016, equation 5, brought
@@ -58,8 +60,23 @@ class Style(ABC):
         for layer in self.layers:
             wanted = scene.style_targets[self.key(layer)]
             wanted = wanted[scene.style_index] if self.target == EACH else wanted
+            if scene.condition is not None:
+                wanted = self._at_strength(wanted, scene.content_features[layer], scene.condition)
             losses.append(self.distance(self.statistic(scene.fake_features[layer]), wanted))
         return weighted_mean(losses, self.layer_weights)
+
+    def _at_strength(self, wanted: Tensor, photo: Tensor, condition: Tensor) -> Tensor:
+        """The target of each sample: on the straight line from the photo's own statistic to the style's.
+
+        wanted: one (1, ...), one for each sample (N, ...), or, where the target is the mean, one for each style.
+        """
+        strength = condition.sum(dim=1)
+        if self.target == MEAN:
+            towards = torch.einsum("nk,kij->nij", condition, wanted)
+        else:
+            towards = strength[:, None, None] * wanted
+        with torch.no_grad():
+            return towards + (1.0 - strength)[:, None, None] * self.statistic(photo)
 
     def key(self, layer: str) -> str:
         """The name of a layer's target; terms that want the same share it."""

@@ -1,5 +1,7 @@
 """Building blocks shared by the networks."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,39 +19,112 @@ class InstanceNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         return F.group_norm(x, len(self.weight), self.weight, self.bias)
+
+
+class ConditionalInstanceNorm(nn.Module):
+    """Instance normalisation whose scale and shift are mixed from one row for each of K styles.
+
+    Dumoulin et al. 2017, equation 5, with the mixtures of their section 3.4. condition: the share of each row, (N, K),
+    or (N, K, h, w) of any size, scaled to x's, where the shares differ from place to place.
+    """
+
+    def __init__(self, channels: int, styles: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(styles, channels))
+        self.bias = nn.Parameter(torch.zeros(styles, channels))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        assert condition is not None
+        channels, condition = x.shape[1], condition.to(self.weight.dtype)
+        if condition.ndim == 4:
+            shares = F.interpolate(condition, x.shape[-2:], mode="bilinear", antialias=True)
+            scale, shift = (torch.einsum("nkhw,kc->nchw", shares, table) for table in (self.weight, self.bias))
+        elif len(x) == 1:  # in one pass
+            return F.group_norm(x, channels, (condition @ self.weight)[0], (condition @ self.bias)[0])
+        else:
+            scale, shift = ((condition @ table)[..., None, None] for table in (self.weight, self.bias))
+        return torch.addcmul(shift.to(x.dtype), F.group_norm(x, channels), scale.to(x.dtype))
+
+
+Norm = Callable[[int], nn.Module]  # channels to a normalisation, called with x and the condition, if there is one
 
 
 class ConvNormRelu(nn.Sequential):
     """Reflection padding, convolution, instance normalisation, ReLU: (N, in, H, W) to (N, out, H/stride, W/stride)."""
 
-    def __init__(self, incoming: int, outgoing: int, kernel: int, *, stride: int = 1) -> None:
+    def __init__(
+        self, incoming: int, outgoing: int, kernel: int, *, stride: int = 1, norm: Norm = InstanceNorm
+    ) -> None:
         super().__init__(
             nn.Conv2d(incoming, outgoing, kernel, stride, kernel // 2, padding_mode="reflect", bias=False),
-            InstanceNorm(outgoing),
-            nn.ReLU(),
+            norm(outgoing),
+            nn.ReLU(inplace=True),
         )
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        convolution, norm, relu = self
+        made: Tensor = relu(norm(convolution(x), condition))
+        return made
 
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside the identity, no ReLU after the sum (Johnson et al. 2016, supplement, section 1)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, norm: Norm = InstanceNorm) -> None:
         super().__init__()
-        self.first = ConvNormRelu(channels, channels, 3)
+        self.first = ConvNormRelu(channels, channels, 3, norm=norm)
         self.second = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=False)
-        self.norm = InstanceNorm(channels)
+        self.norm = norm(channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.norm(self.second(self.first(x)))
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        return x + self.norm(self.second(self.first(x, condition)), condition)
 
 
 class Upsample(nn.Sequential):
-    """Nearest-neighbour doubling, then a convolution: no checkerboards (Odena et al. 2016)."""
+    """Nearest-neighbour doubling, then a convolution: no checkerboards (Odena et al. 2016).
 
-    def __init__(self, incoming: int, outgoing: int) -> None:
-        super().__init__(nn.Upsample(scale_factor=2, mode="nearest"), ConvNormRelu(incoming, outgoing, 3))
+    Both are done in one (doubled_convolution).
+    """
+
+    def __init__(self, incoming: int, outgoing: int, *, norm: Norm = InstanceNorm) -> None:
+        super().__init__(nn.Upsample(scale_factor=2, mode="nearest"), ConvNormRelu(incoming, outgoing, 3, norm=norm))
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        inner = self[1]
+        assert isinstance(inner, ConvNormRelu)
+        convolution, norm, relu = inner
+        assert isinstance(convolution, nn.Conv2d)
+        made: Tensor = relu(norm(doubled_convolution(x, convolution.weight), condition))
+        return made
+
+
+def doubled_convolution(x: Tensor, weight: Tensor) -> Tensor:
+    """Nearest-neighbour doubling, reflection padding by 1 and a 3x3 convolution, (N, C, H, W) to (N, O, 2H, 2W).
+
+    weight: (O, C, 3, 3). The same sums, in 4/9 of the multiplications: of three neighbours in the doubled picture two
+    are copies of one pixel, so that every result's even and odd rows and columns are 2x2 convolutions of the small one
+    (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?"). Padding that reflects the
+    doubled picture repeats the small one's edge.
+    """
+    height, width = x.shape[-2:]
+    every = _halves(_halves(weight, 2), 4)  # (odd column, odd row, O, C, 2, 2)
+    kernels = every.flatten(0, 2).contiguous(memory_format=torch.channels_last)
+    found = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernels)
+    found = found.permute(0, 2, 3, 1).unflatten(3, (2, 2, len(weight)))
+    rows = [
+        torch.stack([found[:, odd : odd + height, column : column + width, column, odd] for column in (0, 1)], dim=3)
+        for odd in (0, 1)
+    ]
+    return torch.stack(rows, dim=2).view(len(x), 2 * height, 2 * width, len(weight)).permute(0, 3, 1, 2)
+
+
+def _halves(weight: Tensor, dim: int) -> Tensor:
+    """What three neighbours' weights are for two pixels of the small picture: for even places, and for odd ones."""
+    first, middle, last = weight.unbind(dim)
+    even, odd = torch.stack([first, middle + last], dim), torch.stack([first + middle, last], dim)
+    return torch.stack([even, odd])
 
 
 def pad_to_multiple(images: Tensor, multiple: int, *, minimum: int) -> Tensor:

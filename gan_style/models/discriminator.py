@@ -14,10 +14,11 @@ class PatchDiscriminator(nn.Module):
     """PatchGAN (Isola et al. 2017) with spectral normalisation (Miyato et al. 2018) and no batch statistics.
 
     receptive_field: of one logit, in pixels: 16, 34, 70 or 142; width: channels of the first layer; scales: how many
-    copies look at the picture at full, half, quarter ... size (Wang et al. 2018, pix2pixHD).
+    copies look at the picture at full, half, quarter ... size (Wang et al. 2018, pix2pixHD); styles: how many it tells
+    apart, by projection (Miyato and Koyama 2018, equation 7, at each position), 0 for none: then it is told of none.
     """
 
-    def __init__(self, *, receptive_field: int = 70, width: int = 64, scales: int = 1) -> None:
+    def __init__(self, *, receptive_field: int = 70, width: int = 64, scales: int = 1, styles: int = 0) -> None:
         super().__init__()
         if receptive_field not in _STRIDED_LAYERS:
             allowed = ", ".join(map(str, _STRIDED_LAYERS))
@@ -25,15 +26,28 @@ class PatchDiscriminator(nn.Module):
         if width < 1 or scales < 1:
             raise ValueError(f"discriminator.width={width}, discriminator.scales={scales}: both from 1")
         self.smallest = receptive_field * 2 ** (scales - 1)
-        self.by_scale = nn.ModuleList(_patch_network(_STRIDED_LAYERS[receptive_field], width) for _ in range(scales))
+        strided = _STRIDED_LAYERS[receptive_field]
+        self.by_scale = nn.ModuleList(_patch_network(strided, width) for _ in range(scales))
+        inner = width * min(2**strided, 8)
+        self.embeddings = nn.ModuleList(
+            spectral_norm(nn.Linear(styles, inner, bias=False)) for _ in range(scales if styles else 0)
+        )
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Logits: a list of (N, 1, h, w), from the full scale down."""
+    def forward(self, images: Tensor, styles: Tensor | None = None) -> list[Tensor]:
+        """Logits: a list of (N, 1, h, w), from the full scale down; styles: (N, K), the share of each of K styles."""
         logits = []
         for number, network in enumerate(self.by_scale):
             if number:
                 images = F.avg_pool2d(images, 2)
-            logits.append(network(images))
+            *inner, last = network.children()
+            features = images
+            for layer in inner:
+                features = layer(features)
+            logits.append(last(features))
+            if styles is not None and self.embeddings:
+                embedded = self.embeddings[number](styles)[..., None, None]
+                agreement = (features * embedded).sum(dim=1, keepdim=True)
+                logits[-1] = logits[-1] + F.avg_pool2d(agreement, 4, 1, 1, count_include_pad=False)
         return logits
 
 

@@ -1,41 +1,79 @@
 """Generators: (N, 3, H, W) in [-1, 1] to the same shape and range, for any H and W from 1 upward."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from gan_style.models.blocks import ConvNormRelu, ResidualBlock, Upsample, pad_to_multiple
+from gan_style.models.blocks import ConvNormRelu, InstanceNorm, Norm, ResidualBlock, Upsample, pad_to_multiple
 
-_DOWNSAMPLING = 4
-_SMALLEST = 16  # below this the reflection padding of the innermost layers has nothing to reflect
+DOWNSAMPLING = 4
+SMALLEST = 16  # below this the reflection padding of the innermost layers has nothing to reflect
 
 
-class ResnetGenerator(nn.Module):
-    """Residual encoder-decoder of Johnson et al. 2016 with instance normalisation (Ulyanov et al. 2016).
+class ResidualCoder(nn.Module):
+    """Residual encoder-decoder of Johnson et al. 2016, with any normalisation.
 
     Differs from Johnson et al. in that the two upsampling layers are resize-convolutions.
+    """
+
+    def __init__(self, width: int, blocks: int, norm: Norm) -> None:
+        super().__init__()
+        if width < 1 or blocks < 0:
+            raise ValueError(f"generator.width={width}, generator.blocks={blocks}: width from 1, blocks from 0")
+        self.arguments: dict[str, Any] = {"width": width, "blocks": blocks}
+        self.recompute = False  # whether activations inside the stages are made again in backward, to save memory
+        self.encoder = nn.Sequential(
+            ConvNormRelu(3, width, 9, norm=norm),
+            ConvNormRelu(width, 2 * width, 3, stride=2, norm=norm),
+            ConvNormRelu(2 * width, 4 * width, 3, stride=2, norm=norm),
+        )
+        self.blocks = nn.Sequential(*(ResidualBlock(4 * width, norm=norm) for _ in range(blocks)))
+        self.decoder = nn.Sequential(
+            Upsample(4 * width, 2 * width, norm=norm),
+            Upsample(2 * width, width, norm=norm),
+            nn.Conv2d(width, 3, 9, padding=4, padding_mode="reflect"),
+        )
+
+    def paint(self, images: Tensor, condition: Tensor | None) -> Tensor:
+        """The network's pass; condition: what its normalisations are given."""
+        height, width = images.shape[-2:]
+        x = pad_to_multiple(images, DOWNSAMPLING, minimum=SMALLEST)
+        again = self.recompute and torch.is_grad_enabled()
+        for stage in self.stages:
+            x = checkpoint(stage, x, condition, use_reentrant=False) if again else stage(x, condition)
+        return x[..., :height, :width]
+
+    @property
+    def stages(self) -> list[Callable[[Tensor, Tensor | None], Tensor]]:
+        """The pass in parts, none of which sees further than 16 pixels of the picture (inference/tiles.py).
+
+        The first makes sides DOWNSAMPLING times as short, the last makes them whole again.
+        """
+        return [self._encode, *self.blocks, self._decode]
+
+    def _encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        for layer in self.encoder:
+            x = layer(x, condition)
+        return x
+
+    def _decode(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        *upsampling, to_colours = self.decoder
+        for layer in upsampling:
+            x = layer(x, condition)
+        return torch.tanh(to_colours(x))
+
+
+class ResnetGenerator(ResidualCoder):
+    """The generator of one style, with instance normalisation (Ulyanov et al. 2016).
 
     width: channels at full resolution (twice as many at a half, four times at a quarter); blocks: residual blocks.
     """
 
     def __init__(self, *, width: int = 32, blocks: int = 5) -> None:
-        super().__init__()
-        if width < 1 or blocks < 0:
-            raise ValueError(f"generator.width={width}, generator.blocks={blocks}: width from 1, blocks from 0")
-        self.arguments = {"width": width, "blocks": blocks}
-        self.encoder = nn.Sequential(
-            ConvNormRelu(3, width, 9),
-            ConvNormRelu(width, 2 * width, 3, stride=2),
-            ConvNormRelu(2 * width, 4 * width, 3, stride=2),
-        )
-        self.blocks = nn.Sequential(*(ResidualBlock(4 * width) for _ in range(blocks)))
-        self.decoder = nn.Sequential(
-            Upsample(4 * width, 2 * width),
-            Upsample(2 * width, width),
-            nn.Conv2d(width, 3, 9, padding=4, padding_mode="reflect"),
-        )
+        super().__init__(width, blocks, InstanceNorm)
 
     def forward(self, images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        x = pad_to_multiple(images, _DOWNSAMPLING, minimum=_SMALLEST)
-        x = self.decoder(self.blocks(self.encoder(x)))
-        return torch.tanh(x)[..., :height, :width]
+        return self.paint(images, None)

@@ -6,8 +6,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from gan_style.models.generator import ResnetGenerator
+from gan_style.models.library import LibraryGenerator
+from gan_style.models.reference import ReferenceGenerator
 
-GENERATORS: dict[str, type[nn.Module]] = {"ResnetGenerator": ResnetGenerator}
+GENERATORS: dict[str, type[nn.Module]] = {
+    kind.__name__: kind for kind in (ResnetGenerator, LibraryGenerator, ReferenceGenerator)
+}
 
 
 def describe(generator: nn.Module) -> dict[str, Any]:

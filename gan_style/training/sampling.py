@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan_style.images import grid
+from gan_style.images import grid, to_uint8
 from gan_style.metrics.evaluation import METRICS, OF_PICTURES, Measured, Ruler, check_names
+from gan_style.models.reference import ReferenceGenerator
 
 PREFIX = "heldout/"
 AUTO = "auto"
@@ -33,11 +34,17 @@ class Sampler:
 
     def sheet(self, results: Sequence[Tensor]) -> Tensor:
         """A grid of content | style | result, (3, H, W)."""
-        rows = [
+        return grid(self._beside(results))
+
+    def rows(self, results: Sequence[Tensor]) -> list[list[Tensor]]:
+        """The same pictures one by one, each uint8 (3, H, W) on the CPU."""
+        return [[to_uint8(picture).cpu() for picture in row] for row in self._beside(results)]
+
+    def _beside(self, results: Sequence[Tensor]) -> list[list[Tensor]]:
+        return [
             [content[0], self.styles[number % len(self.styles)][0], result[0]]
             for number, (content, result) in enumerate(zip(self.contents, results, strict=True))
         ]
-        return grid(rows)
 
     @torch.no_grad()
     def measure(self, results: Sequence[Tensor]) -> dict[str, float]:
@@ -55,6 +62,86 @@ class Sampler:
             values["style_photo"] = self.photo_style
             values["style_ratio"] = values["style"] / max(self.photo_style, 1e-12)
         return {PREFIX + name: value for name, value in values.items()}
+
+
+@dataclass
+class LibrarySampler:
+    """The same for a library of styles, in the order of the condition's columns: every picture in every style."""
+
+    by_style: Mapping[str, Sampler]
+
+    @property
+    def ruler(self) -> Ruler:
+        """The first style's: what it measures, all measure."""
+        return next(iter(self.by_style.values())).ruler
+
+    @property
+    def contents(self) -> Sequence[Tensor]:
+        """Every style's are the same."""
+        return next(iter(self.by_style.values())).contents
+
+    def results(self, generator: nn.Module) -> list[Tensor]:
+        """Every style's, one for each content picture, at full strength."""
+        results = []
+        for number, sampler in enumerate(self.by_style.values()):
+            condition = torch.eye(len(self.by_style), device=sampler.contents[0].device)[number : number + 1]
+            with torch.no_grad():
+                results += [generator(content, condition).float() for content in sampler.contents]
+        return results
+
+    def sheet(self, results: Sequence[Tensor]) -> Tensor:
+        """A grid (3, H, W): the styles above, and for each content its results under them."""
+        samplers, contents = list(self.by_style.values()), self.contents
+        blank = torch.ones_like(contents[0][0])
+        rows = [[blank, *(sampler.styles[0][0] for sampler in samplers)]]
+        rows += [
+            [content[0], *(result[0] for result in results[n :: len(contents)])] for n, content in enumerate(contents)
+        ]
+        width = contents[0].shape[-1]
+        return grid([[_fitted(picture, contents[0].shape[-2], width) for picture in row] for row in rows])
+
+    def rows(self, results: Sequence[Tensor]) -> list[list[Tensor]]:
+        """content | style | result of every style, each uint8 (3, H, W) on the CPU."""
+        count = len(self.contents)
+        each = enumerate(self.by_style.values())
+        return [row for n, sampler in each for row in sampler.rows(results[n * count : (n + 1) * count])]
+
+    def measure(self, results: Sequence[Tensor]) -> dict[str, float]:
+        """Each style's numbers under its name, {"heldout/monet/content": ...}, and their means over the styles."""
+        count = len(self.contents)
+        each = {}
+        for number, (name, sampler) in enumerate(self.by_style.items()):
+            each[name] = sampler.measure(results[number * count : (number + 1) * count])
+        keys = next(iter(each.values()))
+        means = {key: sum(values[key] for values in each.values()) / len(each) for key in keys}
+        named = {
+            f"{PREFIX}{name}/{key.removeprefix(PREFIX)}": value
+            for name, values in each.items()
+            for key, value in values.items()
+            if key.count("/") == 1
+        }
+        return means | named
+
+
+@dataclass
+class ReferenceSampler(LibrarySampler):
+    """The same in the styles of references, which the generator is shown."""
+
+    def results(self, generator: nn.Module) -> list[Tensor]:
+        """Every reference's, one for each content picture, at full strength."""
+        assert isinstance(generator, ReferenceGenerator)
+        with torch.no_grad():
+            codes = {name: generator.encode(sampler.styles[0]) for name, sampler in self.by_style.items()}
+        return super().results(generator.library(codes))
+
+
+def _fitted(picture: Tensor, height: int, width: int) -> Tensor:
+    """(3, H, W) cut in its middle to the shape of height and width, for a grid whose columns are aligned."""
+    scale = max(height / picture.shape[-2], width / picture.shape[-1])
+    size = [max(side, round(length * scale)) for side, length in zip((height, width), picture.shape[-2:], strict=True)]
+    scaled = torch.nn.functional.interpolate(picture[None].float(), size, mode="bilinear", antialias=True)[0]
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    return scaled[:, top : top + height, left : left + width]
 
 
 def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:

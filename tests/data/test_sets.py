@@ -58,7 +58,7 @@ def test_style_pictures_bear_the_numbers_that_the_stream_tells(
     tones = {number: tone(picture) for number, picture in pictures.style_pictures(CPU)}
     assert sorted(tones.values()) == [number for number in range(6) if number not in broken]
     crop = Crop(16, (16, 16))
-    stream = PairStream(pictures.content, pictures.style, content_crop=crop, style_crop=crop, seed=0)
+    stream = PairStream(pictures.content, list(pictures.styles.values()), content_crop=crop, style_crop=crop, seed=0)
     drawn = {index: tone(to_float(style)) for _, style, index, *_ in (stream[position] for position in range(12))}
     assert drawn == tones
 
@@ -67,13 +67,13 @@ def test_style_pictures_are_whole_and_in_the_middle_of_the_range_of_crops(opened
     pictures = opened()
     for number, (place, picture) in enumerate(pictures.style_pictures(CPU)):
         assert place == number
-        assert torch.equal(picture[0], to_float(decode(pictures.style.paths[number], short_side=20)))
+        assert torch.equal(picture[0], to_float(decode(pictures.style_paths[number], short_side=20)))
     assert [picture.shape[2] for _, picture in pictures.style_pictures(CPU, 18)] == [18] * 6
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_an_unreadable_one_leaves_its_number_out_and_is_reported(opened, tmp_path: Path) -> None:
-    paths = opened(broken=(1, 3), cache_mb=0.0).style.paths
+    paths = opened(broken=(1, 3), cache_mb=0.0).style_paths
     watch = UnreadablePictures("data.style", len(paths), limit=0.5)
     assert [number for number, _ in load(paths, 16, CPU, watch)] == [0, 2, 4, 5]
     assert set(watch.problems) == {str(tmp_path / "style" / "1.png"), str(tmp_path / "style" / "3.png")}

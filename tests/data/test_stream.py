@@ -131,7 +131,7 @@ def make_stream(tmp_path: Path) -> Callable[..., PairStream]:
     def make(seed: int = 0, content: int = 7, style: int = 3, **options: object) -> PairStream:
         sets = colour_set(tmp_path, "content", content, **options), colour_set(tmp_path, "style", style)
         crop = Crop(8, (8, 12))
-        return PairStream(*sets, content_crop=crop, style_crop=crop, seed=seed)
+        return PairStream(sets[0], sets[1:], content_crop=crop, style_crop=crop, seed=seed)
 
     return make
 
@@ -175,7 +175,7 @@ def test_also_where_one_that_cannot_be_read_was_passed_over(tmp_path: Path, cach
     """A cached set leaves it out, so that those after it move up: the numbers are those of the set as it then is."""
     content = colour_set(tmp_path, "content", 2)
     style = colour_set(tmp_path, "style", 5, broken=(2,), cache_bytes=cache_bytes)
-    stream = PairStream(content, style, content_crop=Crop(8, (8, 8)), style_crop=Crop(8, (8, 8)), seed=0)
+    stream = PairStream(content, [style], content_crop=Crop(8, (8, 8)), style_crop=Crop(8, (8, 8)), seed=0)
     seen = set()
     for batch in collected(stream, 0, 5, batch=2):
         for crop, index in zip(batch.style, batch.style_index.tolist(), strict=True):
@@ -291,9 +291,9 @@ def test_collate_keeps_the_problems_and_the_number_of_every_pair() -> None:
     picture = torch.zeros(3, 2, 2, dtype=torch.uint8)
     batch = collate(
         [
-            (picture, picture, 4, 11, [("o", "a", "r")]),
-            (picture, picture, 0, 12, []),
-            (picture, picture, 4, 13, [("o", "b", "r")]),
+            (picture, picture, 4, 11, [("o", "a", "r")], None),
+            (picture, picture, 0, 12, [], None),
+            (picture, picture, 4, 13, [("o", "b", "r")], None),
         ]
     )
     assert batch.unreadable == [("o", "a", "r"), ("o", "b", "r")]
@@ -339,7 +339,7 @@ def test_good_draws_are_the_same_with_and_without_a_broken_picture_in_the_set(ma
 def test_a_set_of_which_nothing_can_be_read_ends_the_stream_naming_the_option(tmp_path: Path) -> None:
     good = colour_set(tmp_path, "content", 2)
     bad = colour_set(tmp_path, "style", 2, broken=(0, 1), cache_bytes=0)
-    stream = PairStream(good, bad, content_crop=Crop(8, (8, 8)), style_crop=Crop(8, (8, 8)), seed=0)
+    stream = PairStream(good, [bad], content_crop=Crop(8, (8, 8)), style_crop=Crop(8, (8, 8)), seed=0)
     with pytest.raises(ValueError, match=r"data\.style: 2 pictures in a row cannot be read.*style[01]\.png"):
         stream[0]
 
@@ -347,7 +347,61 @@ def test_a_set_of_which_nothing_can_be_read_ends_the_stream_naming_the_option(tm
 def test_the_message_counts_only_the_pictures_of_its_own_set(tmp_path: Path) -> None:
     content = colour_set(tmp_path, "content", 2, broken=(0,), cache_bytes=0)
     style = colour_set(tmp_path, "style", 2, broken=(0, 1), cache_bytes=0)
-    stream = PairStream(content, style, content_crop=Crop(8, (8, 8)), style_crop=Crop(8, (8, 8)), seed=0)
+    stream = PairStream(content, [style], content_crop=Crop(8, (8, 8)), style_crop=Crop(8, (8, 8)), seed=0)
     for position in (0, 1):  # one of the two meets the broken content first
         with pytest.raises(ValueError, match=r"data\.style: 2 pictures in a row"):
             stream[position]
+
+
+# Several styles
+
+
+def library_stream(folder: Path, full_strength: float | None, counts: tuple[int, ...] = (4, 1, 2)) -> PairStream:
+    styles = [colour_set(folder, f"style{which}_", count) for which, count in enumerate(counts)]
+    crop = Crop(8, (8, 8))
+    content = colour_set(folder, "content", 3)
+    return PairStream(content, styles, content_crop=crop, style_crop=crop, seed=0, full_strength=full_strength)
+
+
+def test_each_style_comes_up_once_in_as_many_positions_and_its_pictures_equally_often(tmp_path: Path) -> None:
+    stream = library_stream(tmp_path, 1.0)
+    pairs = [stream[position] for position in range(24)]
+    which = [int(condition.argmax()) for *_, condition in pairs if condition is not None]
+    assert all(sorted(which[start : start + 3]) == [0, 1, 2] for start in range(0, 24, 3))
+    assert len({tuple(which[start : start + 3]) for start in range(0, 24, 3)}) > 1
+    assert Counter(index for _, _, index, *_ in pairs) == {0: 2, 1: 2, 2: 2, 3: 2, 4: 8, 5: 4, 6: 4}
+
+
+def test_a_condition_is_the_style_of_the_picture_beside_it(tmp_path: Path) -> None:
+    batch = collate([library_stream(tmp_path, 0.5)[position] for position in range(30)])
+    assert batch.condition is not None and batch.condition.shape == (30, 3)
+    of_picture = torch.bucketize(batch.style_index, torch.tensor([3, 4, 6]))
+    assert torch.equal(batch.condition.argmax(dim=1), of_picture)
+    assert (batch.condition.count_nonzero(dim=1) == 1).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_share_of_samples_at_full_strength(tmp_path: Path, share: float) -> None:
+    """Of 300 the standard error is at most 0.03; the others lie evenly in [0, 1)."""
+    stream = library_stream(tmp_path, share)
+    conditions = [stream._condition(0, position) for position in range(300)]
+    strengths = torch.stack([one for one in conditions if one is not None])[:, 0]
+    assert abs((strengths == 1.0).float().mean() - share) < 0.1
+    others = strengths[strengths < 1.0]
+    assert len(others) == 0 or abs(others.mean() - 0.5) < 0.1
+    assert not len(others) or (others.min() < 0.1 and others.max() > 0.9)
+
+
+def test_one_style_alone_has_no_condition_but_a_library_of_one_has(tmp_path: Path) -> None:
+    alone, library = library_stream(tmp_path, None, (5,)), library_stream(tmp_path, 1.0, (5,))
+    for position in range(7):
+        assert alone[position][-1] is None
+        assert torch.equal(library[position][-1], torch.ones(1))
+        assert torch.equal(alone[position][1], library[position][1])  # and nothing else is drawn otherwise
+
+
+def test_a_condition_is_cut_and_moved_with_its_batch(tmp_path: Path) -> None:
+    batch = collate([library_stream(tmp_path, 0.5)[position] for position in range(4)])
+    first, second = batch.split(2)
+    assert torch.equal(torch.cat([first.condition, second.condition]), batch.condition)
+    assert batch.to(torch.device("meta")).condition.is_meta

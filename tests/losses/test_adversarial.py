@@ -210,3 +210,28 @@ class TestRefusals:
     def test_r1_that_would_reward_steepness_or_is_no_number(self, r1):
         with pytest.raises(ValueError, match=r"loss\.adversarial\.r1="):
             Adversarial(r1=r1)
+
+
+class OfStyles(nn.Module):
+    """A discriminator that says a picture's mean, plus one for the second style."""
+
+    def forward(self, images: Tensor, styles: Tensor) -> list[Tensor]:
+        return [images.mean(dim=(1, 2, 3), keepdim=True) + styles[:, 1, None, None, None]]
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_a_sample_counts_as_much_as_it_is_strong(noise, formula):
+    """By hand: each pair's formula times its strength; D is told the style, whatever its strength."""
+    adversarial = Adversarial(formula=formula)
+    condition = torch.tensor([[1.0, 0.0], [0.0, 0.5], [0.0, 0.0], [0.3, 0.0]])
+    strengths, second = [1.0, 0.5, 0.0, 0.3], [0.0, 1.0, 0.0, 0.0]
+    real, fake = noise(4, 3, 4, 4, seed=1), noise(4, 3, 4, 4, seed=2)
+    random = [torch.Generator()] * 8
+    loss, _ = adversarial.discriminator_loss(OfStyles(), real, fake, random, condition)
+    of_d, of_g = FORMULAS[formula]
+    logits = [(r.mean() + s, f.mean() + s) for r, f, s in zip(real, fake, second, strict=True)]
+    expected = sum(w * of_d(r, f) for w, (r, f) in zip(strengths, logits, strict=True)) / 4
+    torch.testing.assert_close(loss, expected)
+    judged = adversarial.judge(OfStyles(), fake, random[:4], condition)
+    expected = sum(w * of_g(f) for w, (_, f) in zip(strengths, logits, strict=True)) / 4
+    torch.testing.assert_close(adversarial.generator_loss(judged, condition), expected)

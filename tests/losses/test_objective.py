@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan_style.functional import gram_matrix, grey, total_variation_squared
+from gan_style.functional import channel_moments, gram_matrix, grey, total_variation_squared
 from gan_style.losses.adversarial import Adversarial, hinge_generator
 from gan_style.losses.content import Content, content_loss
 from gan_style.losses.objective import Objective, content_layers, mean_gram, mean_of, style_layers
@@ -513,3 +513,44 @@ class TestRefusals:
 
     def test_other_term_under_the_adversarial_name(self):
         self.refused(r"loss\.adversarial: ", adversarial=SquaredVariation(weight=1.0))
+
+
+class TestLibrary:
+    """A condition (N, K) moves each sample's target from the photo's own statistic to the styles'."""
+
+    CONDITION = torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.25, 0.5]])
+
+    @pytest.mark.parametrize(("kind", "statistic"), [(GramStyle, gram_matrix), (MomentStyle, channel_moments)])
+    def test_a_target_lies_between_photo_and_styles(self, make_objective, noise, kind, statistic):
+        objective = make_objective(style=kind(weight=1.0, layers=["relu1_1"]))
+        sets = [[noise(1, 3, 16, 16, seed=50), noise(1, 3, 20, 12, seed=51)], [noise(1, 3, 16, 18, seed=52)]]
+        objective.set_library("mean", (enumerate(pictures) for pictures in sets))
+        content, fake = noise(3, 3, 16, 16, seed=1), noise(3, 3, 16, 16, seed=2)
+        scene = Scene(content, content, fake, condition=self.CONDITION)
+        _, parts = objective.generator_loss(scene, None, warming_up=False)
+
+        def of(pictures: Tensor) -> Tensor:
+            return statistic(objective.perceptual(pictures, ["relu1_1"])["relu1_1"])
+
+        first = (of(sets[0][0]) + of(sets[0][1])) / 2
+        second = of(sets[1][0])
+        targets = [second, of(content[1:2]), 0.25 * first + 0.5 * second + 0.25 * of(content[2:])]
+        distance = kind(weight=1.0, layers=["relu1_1"]).distance
+        torch.testing.assert_close(parts["style"], distance(of(fake), torch.cat(targets)))
+
+    def test_at_strength_nothing_the_photo_itself_is_perfect(self, make_objective, noise):
+        objective = make_objective(style=GramStyle(weight=1.0, layers=["relu1_1"], target="a.jpg"))
+        objective.set_style("a.jpg", [(0, noise(1, 3, 16, 16, seed=50))])
+        content = noise(2, 3, 16, 16)
+        _, parts = objective.generator_loss(
+            Scene(content, content, content, condition=torch.zeros(2, 2)), None, warming_up=False
+        )
+        assert parts["style"] == 0.0 and parts["content"] == 0.0
+
+    def test_each_style_has_its_own_gram_matrices(self, make_objective, noise):
+        objective = make_objective(style=GramStyle(weight=1.0, layers=["relu1_1"]))
+        pictures = [noise(1, 3, 16, 16, seed=50 + n) for n in range(3)]
+        objective.set_library("mean", ([(0, picture)] for picture in pictures))
+        for row, picture in enumerate(pictures):
+            expected = gram_matrix(objective.perceptual(picture, ["relu1_1"])["relu1_1"])
+            torch.testing.assert_close(objective.style_grams("mean", row)["relu1_1"], expected)

@@ -108,3 +108,22 @@ def convolutions(discriminator: PatchDiscriminator) -> list[nn.Conv2d]:
     found = [module for module in discriminator.modules() if isinstance(module, nn.Conv2d)]
     assert all(parametrize.is_parametrized(layer, "weight") for layer in found)
     return found
+
+
+def test_tells_styles_apart_by_projection(noise):
+    """Miyato and Koyama 2018, equation 7: the logit grows by the inner product of features and embedding."""
+    discriminator, pictures = make(receptive_field=16, styles=3, scales=2).eval(), noise(2, 3, 32, 32)
+    styles = torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.0, 0.5]])
+    logits = zip(discriminator(pictures), discriminator(pictures, styles), strict=True)
+    for scale, (plain, projected) in enumerate(logits):
+        features = discriminator.by_scale[scale][:-1](pictures if not scale else nn.functional.avg_pool2d(pictures, 2))
+        agreement = torch.einsum("nchw,ck,nk->nhw", features, discriminator.embeddings[scale].weight, styles)
+        inner = agreement.unfold(1, 4, 1).unfold(2, 4, 1).mean(dim=(3, 4))  # logits that see no border
+        torch.testing.assert_close((projected - plain)[:, 0, 1:-1, 1:-1], inner)
+
+
+def test_a_discriminator_of_one_style_has_no_embeddings(noise):
+    assert not list(make(receptive_field=16).embeddings)
+    discriminator = make(receptive_field=16, styles=2).eval()
+    picture = noise(1, 3, 32, 32)
+    torch.testing.assert_close(discriminator(picture)[0], discriminator(picture, torch.zeros(1, 2))[0])

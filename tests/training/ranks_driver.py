@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_style.data.stream import Batch
@@ -21,9 +21,11 @@ from gan_style.losses.adversarial import FORMULAS, Adversarial
 from gan_style.losses.content import Content, GatysContent
 from gan_style.losses.objective import Objective, content_layers, style_layers
 from gan_style.losses.regular import AbsoluteVariation, Colour, Identity, SquaredVariation
+from gan_style.losses.stable import Stability
 from gan_style.losses.style import EACH, MEAN, CentredGramStyle, GatysStyle, GramStyle, MomentStyle
 from gan_style.models.discriminator import PatchDiscriminator
 from gan_style.models.generator import ResnetGenerator
+from gan_style.models.library import LibraryGenerator
 from gan_style.models.perceptual import compact
 from gan_style.training.ema import Ema
 from gan_style.training.loop import _on_host
@@ -46,6 +48,7 @@ class Variant:
     clip: float | None = None
     optimiser: Any = SGD
     precision: torch.dtype = torch.float32
+    library: bool = False
 
 
 def styled(kind: type, **arguments: Any) -> Variant:
@@ -67,12 +70,15 @@ VARIANTS = {
         }
     ),
     "identity": Variant({"identity": Identity(weight=1.0)}),
+    "stability": Variant({"stability": Stability(weight=1.0)}),
+    "identity, stability": Variant({"identity": Identity(weight=1.0), "stability": Stability(weight=1.0)}),
     "colour": Variant({"colour": Colour(weight=1.0)}),
     "absolute variation": Variant({"tv": AbsoluteVariation(weight=1.0)}),
     **{formula: Variant({"adversarial": Adversarial(formula=formula)}) for formula in FORMULAS},
     "R1": Variant({"adversarial": Adversarial(r1=10.0)}),
     "augmented": Variant({"adversarial": Adversarial(augment=list(AUGMENTATIONS))}),
     "R1, augmented, clipped": Variant({"adversarial": Adversarial(r1=1.0, augment=["translation"])}, clip=0.1),
+    "library": Variant({"adversarial": Adversarial(r1=1.0)}, library=True),
     "warm-up": Variant(warmup_steps=2),
     "balance": Variant({}, {"content": 1, "style": 2, "adversarial": 1}, warmup_steps=2),
 }
@@ -87,14 +93,16 @@ TOGETHER = {
             "tv": AbsoluteVariation(weight=1.0),
         }
     ),
-    "least squares, centred, path, moments, grey, clipped": Variant(
+    "least squares, centred, path, moments, grey, stability, clipped": Variant(
         {
             "adversarial": Adversarial(formula="least_squares"),
             "style": CentredGramStyle(weight=1.0, layers=["relu1_1"], target=PATH),
             "moments": MomentStyle(weight=1.0, layers=["relu2_1"], target=EACH, grey=True),
+            "stability": Stability(weight=1.0),
         },
         clip=0.1,
     ),
+    "library, R1": Variant({"adversarial": Adversarial(r1=1.0)}, library=True),
     "nonsaturating, Gatys, balance": Variant(
         {
             "adversarial": Adversarial(formula="nonsaturating"),
@@ -125,10 +133,17 @@ def make(variant: Variant, group: Ranks, accumulate: int) -> tuple[TrainState, O
     torch.manual_seed(3)
     layers = [*content_layers(terms.values()), *style_layers(terms.values())]
     objective = Objective(terms, compact(layers=layers, weights="random"), variant.balance)
+    styles = [noise(1, 3, 24, 24, seed=5), noise(1, 3, 32, 20, seed=6)]
     for target in objective.targets:
-        objective.set_style(target, enumerate([noise(1, 3, 24, 24, seed=5), noise(1, 3, 32, 20, seed=6)]))
-    generator = ResnetGenerator(width=4, blocks=1)
-    discriminator = PatchDiscriminator(receptive_field=16, width=4) if "adversarial" in terms else None
+        if variant.library:
+            objective.set_library(target, ([(0, picture)] for picture in styles))
+        else:
+            objective.set_style(target, enumerate(styles))
+    generator: nn.Module = ResnetGenerator(width=4, blocks=1)
+    if variant.library:
+        generator = LibraryGenerator(width=4, blocks=1, styles=["one", "two"])
+    count = 2 if variant.library else 0
+    discriminator = PatchDiscriminator(receptive_field=16, width=4, styles=count) if "adversarial" in terms else None
     networks = {"generator": generator} | ({"discriminator": discriminator} if discriminator else {})
     state = TrainState(
         generator=generator,
@@ -147,12 +162,13 @@ def make(variant: Variant, group: Ranks, accumulate: int) -> tuple[TrainState, O
     return state, objective
 
 
-def batch_of(step: int, group: Ranks) -> Batch:
+def batch_of(step: int, group: Ranks, *, library: bool = False) -> Batch:
     """This rank's part of a step's batch; its pictures are smooth, as photos are, and no two are alike."""
     content, style = (F.interpolate(noise(BATCH, 3, 6, 6, seed=2 * step + i), SIZE, mode="bilinear") for i in (0, 1))
     pictures = [((x + 1.0) * 127.5).round().to(torch.uint8) for x in (content, style)]
     positions = list(range(step * BATCH, (step + 1) * BATCH))
-    whole = Batch(pictures[0], pictures[1], torch.arange(BATCH) % 2, positions, [])
+    condition = torch.tensor([[1.0, 0.0], [0.0, 0.6], [0.1, 0.0], [0.0, 1.0]]) if library else None
+    whole = Batch(pictures[0], pictures[1], torch.arange(BATCH) % 2, positions, [], condition)
     return whole.split(group.count)[group.rank]
 
 
@@ -164,7 +180,7 @@ def train(variant: Variant, group: Ranks, accumulate: int = 1, steps: int = STEP
     networks = {name: network for name, network in networks.items() if network is not None}
     precision = Precision(torch.device("cpu"), variant.precision)
     for step in range(steps):
-        scalars = train_step(state, batch_of(step, group), objective, precision, audit=True)
+        scalars = train_step(state, batch_of(step, group, library=variant.library), objective, precision, audit=True)
         ((_, values),) = _on_host([(state.step, scalars)], group)
         found["scalars"].append(values)
         settle(objective, values, last=state.step == variant.warmup_steps)

@@ -9,7 +9,7 @@ from gan_style.metrics.distances import content_distance, style_distance
 from gan_style.metrics.evaluation import OF_PICTURES, Ruler
 from gan_style.metrics.pairs import colour_drift, ssim, structure
 from gan_style.models.perceptual import compact
-from gan_style.training.sampling import PREFIX, Composite, Sampler, composite_weights
+from gan_style.training.sampling import PREFIX, Composite, LibrarySampler, Sampler, composite_weights
 
 CONTENT, STYLE = ["relu2_1", "relu3_1"], ["relu1_1", "relu2_1"]
 
@@ -131,3 +131,34 @@ class TestCompositeWeights:
         assert composite_weights("auto", OF_PICTURES) == {"content": 1.0, "style": 1.0}
         assert composite_weights("auto", ["style", "ssim"]) == {"style": 1.0}
         assert composite_weights("auto", ["ssim"]) == {}
+
+
+class Towards(torch.nn.Module):
+    """A library of two styles: darker by the first, lighter by the second."""
+
+    def forward(self, images: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        return images + (condition[:, 1] - condition[:, 0])[:, None, None, None] * 0.25
+
+
+def test_a_library_is_measured_in_each_of_its_styles(make_sampler):
+    sampler = LibrarySampler({"dark": make_sampler("content", "style"), "light": make_sampler("content", "style")})
+    results = sampler.results(Towards())
+    assert [one.shape for one in results] == [content.shape for content in [*sampler.contents, *sampler.contents]]
+    torch.testing.assert_close(results[3], sampler.contents[1] + 0.25)
+    found, alone = sampler.measure(results), make_sampler("content", "style")
+    for name, made in (("dark", results[:2]), ("light", results[2:])):
+        for metric in ("content", "style", "style_ratio"):
+            assert found[f"heldout/{name}/{metric}"] == alone.measure(made)[f"heldout/{metric}"]
+    mean = (found["heldout/dark/style"] + found["heldout/light/style"]) / 2
+    assert found["heldout/style"] == pytest.approx(mean, rel=1e-9)
+    assert found["heldout/style/relu1_1"] > 0  # layers are told of the whole library only
+    assert "heldout/dark/style/relu1_1" not in found
+
+
+def test_a_librarys_sheet_has_a_row_of_styles_and_one_for_each_photo(make_sampler):
+    sampler = LibrarySampler({"dark": make_sampler("ssim"), "light": make_sampler("ssim")})
+    sheet = sampler.sheet(sampler.results(Towards()))
+    assert sheet.shape == (3, 3 * 32 + 2 * 4, 3 * 40 + 2 * 4)  # all fitted to the first photo's shape
+    first = sampler.contents[0][0]
+    torch.testing.assert_close(sheet[:, 36:68, 0:40], first)
+    torch.testing.assert_close(sheet[:, 36:68, 88:128], first + 0.25)

@@ -1,0 +1,66 @@
+"""``gan-style styles``: which styles there are, and a sheet of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from torch import Tensor
+
+from gan_style.checkpoint import read_generator
+from gan_style.config import command
+from gan_style.demo import PREFIX, demo_pictures
+from gan_style.files import ensure_writable, write_bytes
+from gan_style.images import FORMAT_BY_SUFFIX, decode, encode, labelled_grid, to_float
+from gan_style.inference.controls import Controls
+from gan_style.inference.models import load_model, resolve_model, shipped
+from gan_style.inference.paint import paint
+from gan_style.runtime import choose_device
+from gan_style.schema import at_least
+
+
+@command("styles")
+def main(cfg: DictConfig) -> None:
+    """List the styles that come with gan_style, or a model's own; with sheet=FILE show them on one picture."""
+    at_least(cfg.size, 16, "size")
+    sheet = None if cfg.sheet is None else Path(cfg.sheet).expanduser()
+    if sheet is not None and sheet.suffix.lower() not in FORMAT_BY_SUFFIX:
+        raise ValueError(f"sheet={sheet}: cannot write this kind of picture; known are {', '.join(FORMAT_BY_SUFFIX)}")
+    models = [resolve_model([], Path(cfg.checkpoint).expanduser())] if cfg.checkpoint is not None else list(shipped())
+    if not models:
+        raise ValueError("this installation comes without models of its own; give checkpoint=...")
+    for path in models:
+        print("\n".join(_described(path)), flush=True)
+    if sheet is not None:
+        ensure_writable(sheet.parent, "sheet")
+        device = choose_device(cfg.runtime.device, cfg.runtime.threads)
+        photo = decode(_picture(str(cfg.input)), short_side=cfg.size)
+        cells = [("photo", to_float(photo)), *(cell for path in models for cell in _painted(path, photo, device))]
+        write_bytes(sheet, encode(labelled_grid(cells, columns=min(len(cells), 5)), sheet.suffix))
+        print(f"sheet: {sheet}")
+
+
+def _described(path: Path) -> Iterator[str]:
+    """A line for the model, and one for each of its styles, with what its file says about it."""
+    description = read_generator(path)[1] if path.suffix == ".safetensors" else {}
+    about: dict[str, Any] = description.get("about", {})
+    names = description.get("arguments", {}).get("styles") or [path.stem]
+    yield f"{path.name}  ({len(names)} styles, {path.stat().st_size / 1e6:.1f} MB)"
+    width = max(map(len, names)) + 2
+    yield from (f"  {name:<{width}}{about.get(name, '')}".rstrip() for name in names)
+
+
+def _painted(path: Path, photo: Tensor, device: Any) -> Iterator[tuple[str, Tensor]]:
+    model, _ = load_model(path, device)
+    for name in model.styles:
+        yield name, to_float(paint(model, photo, Controls({name: 1.0})))
+
+
+def _picture(spec: str) -> Path:
+    if spec.startswith(PREFIX):
+        return demo_pictures(spec.removeprefix(PREFIX))[0]
+    return Path(spec).expanduser()
+
+
+if __name__ == "__main__":
+    main()

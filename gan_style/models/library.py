@@ -1,0 +1,54 @@
+"""A library of styles in one generator: (N, 3, H, W) in [-1, 1] and a condition to the same shape and range."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gan_style.models.blocks import ConditionalInstanceNorm
+from gan_style.models.generator import ResidualCoder
+
+_OWN_HAND = 0.2  # from this strength on, the result is the network's alone; below, it fades into the photo
+
+
+class LibraryGenerator(ResidualCoder):
+    """The generator of many styles, with conditional instance normalisation: K styles, their mixtures, at any strength.
+
+    Dumoulin et al. 2017, with one row more than there are styles: the photo's own, of which a condition takes what is
+    missing from 1. styles: their names, in the order of the condition's columns.
+    """
+
+    def __init__(self, *, width: int = 32, blocks: int = 5, styles: Sequence[str] = ()) -> None:
+        if not styles or len(set(styles)) < len(styles):
+            raise ValueError(
+                f"generator=library with the styles {list(styles)}: name each once, with its pictures, as in "
+                "data.style={monet: FOLDER, wave: PICTURE}"
+            )
+        super().__init__(width, blocks, partial(ConditionalInstanceNorm, styles=len(styles) + 1))
+        self.styles = list(styles)
+        self.arguments |= {"styles": self.styles}
+
+    def forward(self, images: Tensor, condition: Tensor) -> Tensor:
+        """condition: how much of each style, (N, K), or (N, K, h, w) of any size where it differs from place to place.
+
+        Each from 0; their sum, the strength, at most 1. Where it is 0 the result equals the photo exactly.
+        """
+        strength = condition.sum(dim=1, keepdim=True)
+        made = self.paint(images, self.shares(condition))
+        if strength.ndim == 4:
+            strength = F.interpolate(strength, images.shape[-2:], mode="bilinear", antialias=True)
+        else:
+            strength = strength[..., None, None]
+        return self.faded(images, made, strength)
+
+    @staticmethod
+    def shares(condition: Tensor) -> Tensor:
+        """What the normalisations are given: the photo's own row takes what the styles leave of 1."""
+        return torch.cat([condition, 1.0 - condition.sum(dim=1, keepdim=True)], dim=1)
+
+    @staticmethod
+    def faded(images: Tensor, made: Tensor, strength: Tensor) -> Tensor:
+        """What the network made, at low strengths (N, 1, H, W) fading into the photo, at 0 the photo exactly."""
+        return torch.lerp(images.to(made.dtype), made, (strength / _OWN_HAND).clamp(max=1.0).to(made.dtype))

@@ -1,0 +1,95 @@
+"""Training many styles in one generator, and beginning with another run's weights."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+from gan_style.checkpoint import read_generator
+from gan_style.inference.load import load_generator
+from gan_style.schema_train import check_library
+
+SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2")
+LIBRARY = (*SMOKE, "generator=library", "data.style={flow: 'demo:styles/flow', tiles: 'demo:styles/mosaic'}")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("library")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as exit_:
+        patch.setattr(sys, "argv", ["gan-style train", *LIBRARY, f"run.root={root}"])
+        import_module("gan_style.commands.train").main()
+    assert not exit_.value.code
+    return root / "smoke"
+
+
+def test_a_library_is_trained_and_measured_style_by_style(run):
+    generator = load_generator(run, torch.device("cpu"))
+    assert generator.styles == ["flow", "tiles"]
+    assert generator(torch.zeros(1, 3, 9, 7), torch.tensor([[0.5, 0.5]])).shape == (1, 3, 9, 7)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    last = {name: value for row in rows for name, value in row.items()}
+    for name in ("content", "style", "style_ratio"):
+        each = [last[f"heldout/{style}/{name}"] for style in ("flow", "tiles")]
+        assert last[f"heldout/{name}"] == pytest.approx(sum(each) / 2)
+    assert last["heldout/flow/style"] != last["heldout/tiles/style"]
+
+
+def test_the_sheet_shows_every_photo_in_every_style_below_the_styles(run):
+    with Image.open(run / "samples" / "step_00000004.jpg") as sheet:
+        assert sheet.height == 3 * 64 + 2 * 4  # the styles, two held-out photos, and the gaps
+        columns = (sheet.width + 4) / 3 - 4  # nothing, or a photo; flow; tiles
+        assert columns == int(columns)
+
+
+def test_a_library_goes_on_where_it_stopped_bit_for_bit(run, gan_style, tmp_path):
+    arguments = (*LIBRARY, "training.decay=constant", f"run.root={tmp_path}")
+    assert gan_style("train", *arguments, "training.steps=2").status == 0
+    assert gan_style("train", *arguments, "training.steps=4").status == 0
+    whole = (*LIBRARY, "training.decay=constant", f"run.root={tmp_path / 'whole'}")
+    assert gan_style("train", *whole).status == 0
+    one, two = (read_generator(root / "smoke" / "generator.safetensors")[0] for root in (tmp_path, tmp_path / "whole"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_run_begins_with_another_runs_weights(run, gan_style, tmp_path):
+    """With a learning rate of 0 they are also what it ends with."""
+    still = ("optimiser.generator.lr=0", f"training.start={run}", f"run.root={tmp_path}")
+    assert gan_style("train", *LIBRARY, *still).status == 0
+    before, after = (read_generator(folder / "generator.safetensors")[0] for folder in (run, tmp_path / "smoke"))
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], rtol=1e-5, atol=1e-6)  # an average of equals
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ("data.style=demo:styles/flow",),
+            "generator=library needs styles with names, got data.style=demo:styles/flow",
+        ),
+        (("generator=slim",), "data.style names styles (flow, tiles), which needs generator=library"),
+        (("data.style={flow: nowhere}",), "data.style.flow=nowhere: there is no such folder or file"),
+        (("data.full_strength=1.5",), "data.full_strength=1.5; allowed are 0 to 1"),
+        (("training.start=nowhere",), "training.start: checkpoint=nowhere: there is no such file or folder"),
+        (("training.start=RUN", "generator.width=5"), "width=4, blocks=1, styles=['flow', 'tiles'], this run's is"),
+    ],
+)
+def test_what_cannot_be_is_said(run, gan_style, tmp_path, arguments, words):
+    arguments = [argument.replace("RUN", str(run)) for argument in arguments]
+    outcome = gan_style("train", *LIBRARY, f"run.root={tmp_path}", *arguments)
+    assert outcome.status == 2
+    assert words in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_styles_name_has_to_fit_where_names_are_written():
+    """An experiment's file can hold names that a command line cannot."""
+    node = {"data": {"style": {"a b": "x"}}, "generator": {"_target_": "gan_style.models.library.LibraryGenerator"}}
+    with pytest.raises(ValueError, match=r"data\.style: 'a b' is no name for a style; allowed are letters"):
+        check_library(OmegaConf.create(node))
