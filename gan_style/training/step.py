@@ -12,7 +12,10 @@ from gan_style.images import to_float
 from gan_style.losses.adversarial import Adversarial
 from gan_style.losses.objective import Objective
 from gan_style.losses.scene import Scene
+from gan_style.losses.stable import Stability
+from gan_style.losses.warp import Warp
 from gan_style.metrics.vital import vital_signs
+from gan_style.models.reference import ReferenceGenerator
 from gan_style.training.state import TrainState
 
 Scalars = dict[str, Tensor]
@@ -33,6 +36,20 @@ class Precision:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
+@dataclass(frozen=True)
+class _Riders:
+    """What rides along with the photos in the generator's one forward pass.
+
+    identity: the style pictures; stability: the photos, moved as this term has it, by draws that follow from ``seed``.
+    references: whether the generator is given the style pictures beside the photos.
+    """
+
+    identity: bool
+    stability: Stability | None
+    seed: int
+    references: bool
+
+
 @dataclass
 class _Part:
     """The batch, or where gradients are accumulated a part of it, on its way through the step."""
@@ -42,13 +59,33 @@ class _Part:
     batch: Batch
     fake: Tensor | None = None
     rebuilt: Tensor | None = None
+    shaken: Tensor | None = None
+    warp: Warp | None = None
 
-    def generate(self, generator: nn.Module, identity: bool) -> None:
-        """The generator's one forward pass; with ``identity`` the style pictures ride along."""
-        if identity:
-            self.fake, self.rebuilt = generator(torch.cat([self.content, self.style])).float().chunk(2)
-        else:
-            self.fake = generator(self.content).float()
+    def generate(self, generator: nn.Module, riders: _Riders) -> None:
+        """The generator's one forward pass, with those who ride along."""
+        pictures = {"fake": self.content}
+        if riders.identity:
+            pictures["rebuilt"] = self.style
+        if riders.stability is not None:
+            draws = _draws(riders.seed, self.batch.positions, ("shaken",))
+            self.warp, pictures["shaken"] = riders.stability.shake(self.content, draws)
+        given = [torch.cat(list(pictures.values()))]
+        if riders.references:
+            given.append(self.style.repeat(len(pictures), 1, 1, 1))
+        if self.batch.condition is not None:
+            given.append(self.batch.condition.repeat(len(pictures), 1))
+        made = generator(*given).float().split(len(self.content))
+        for name, result in zip(pictures, made, strict=True):
+            setattr(self, name, result)
+
+    def outputs(self) -> list[Tensor]:
+        """What the generator has made."""
+        return [made for made in (self.fake, self.rebuilt, self.shaken) if made is not None]
+
+    def release(self) -> None:
+        """Nothing is kept for other parts' sake."""
+        self.fake = self.rebuilt = self.shaken = self.warp = None
 
 
 def train_step(
@@ -63,14 +100,17 @@ def train_step(
     """
     parts = [_Part(_to_float(one.content), _to_float(one.style), one) for one in batch.split(state.accumulate)]
     adversarial = objective.adversarial if not state.warming_up or objective.needs_discriminator_early else None
-    identity, alone = objective.needs_identity and (audit or not state.warming_up), len(parts) == 1
+    alone, everything = len(parts) == 1, audit or not state.warming_up
+    stability = objective.stability if everything else None
+    by_reference = isinstance(state.generator, ReferenceGenerator)
+    riders = _Riders(objective.needs_identity and everything, stability, state.seed, by_reference)
     scalars: Scalars = {}
     state.set_learning_rates()
 
     if alone or adversarial is not None:  # ONE generator forward, shared by both halves
         with precision.autocast(), torch.set_grad_enabled(alone):
             for part in parts:
-                part.generate(state.run("generator"), identity)
+                part.generate(state.run("generator"), riders)
 
     if adversarial is not None:  # discriminator half
         found: list[Scalars] = []
@@ -79,8 +119,8 @@ def train_step(
 
     found = []
     with state.discriminator_frozen() as frozen:  # generator half
-        judge = frozen if adversarial is not None and (audit or not state.warming_up) else None
-        loss = _generator_losses(state, parts, objective, judge, precision, found, identity=identity, audit=audit)
+        judge = frozen if adversarial is not None and everything else None
+        loss = _generator_losses(state, parts, objective, judge, precision, found, riders=riders, audit=audit)
         scalars |= _named("generator", state.update("generator", loss)) | _mean(found)
 
     state.ema.update(state.generator)
@@ -99,7 +139,8 @@ def _discriminator_losses(
         with state.gathering(discriminator, last=number == len(parts) - 1):
             discriminator.train(number == 0)  # spectral normalisation moves once a step
             with precision.autocast():
-                loss, values = adversarial.discriminator_loss(discriminator, part.style, part.fake.detach(), draws)
+                pictures, condition = (part.style, part.fake.detach()), part.batch.condition
+                loss, values = adversarial.discriminator_loss(discriminator, *pictures, draws, condition)
             found.append(_named("discriminator", values))
             yield loss / len(parts)
     discriminator.train()
@@ -113,7 +154,7 @@ def _generator_losses(
     precision: Precision,
     found: list[Scalars],
     *,
-    identity: bool,
+    riders: _Riders,
     audit: bool,
 ) -> Iterator[Tensor]:
     """Likewise; judge: the frozen D, where its opinion is asked."""
@@ -122,22 +163,22 @@ def _generator_losses(
         with state.gathering(generator, last=number == len(parts) - 1):
             with precision.autocast():
                 if len(parts) > 1:
-                    part.generate(generator, identity)
+                    part.generate(generator, riders)
                 assert part.fake is not None
                 logits = None
                 if judge is not None and objective.adversarial is not None:
                     draws = _draws(state.seed, part.batch.positions, ("judged",))
-                    logits = objective.adversarial.judge(judge, part.fake, draws)
+                    logits = objective.adversarial.judge(judge, part.fake, draws, part.batch.condition)
                 scene = Scene(part.content, part.style, part.fake, part.rebuilt, part.batch.style_index)
+                scene.warp, scene.shaken, scene.condition = part.warp, part.shaken, part.batch.condition
                 warming_up = state.warming_up
                 loss, terms = objective.generator_loss(scene, logits, warming_up=warming_up, audit=audit)
             found.append(_named("loss", terms) | {"loss/total": loss.detach()})
             if audit:
                 found[-1] |= _named("health", vital_signs(part.fake.detach(), part.content))
-                outputs = [part.fake] if part.rebuilt is None else [part.fake, part.rebuilt]
-                found[-1] |= _named("gradient", objective.audit(terms, outputs))
+                found[-1] |= _named("gradient", objective.audit(terms, part.outputs()))
             yield loss / len(parts)
-            part.fake = part.rebuilt = None
+            part.release()
 
 
 def _to_float(pictures: Tensor) -> Tensor:

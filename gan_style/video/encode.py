@@ -1,0 +1,186 @@
+"""Writing frames: which encoder with which settings, and the packets that it makes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+
+from gan_style.video.flow import Frame
+from gan_style.video.source import Video
+
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+_USUAL = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "mpeg4", "mjpeg", "prores_ks", "ffv1")  # named in messages
+_GOOD_CRF = {"libx264": 18, "libx265": 20, "libvpx-vp9": 24, "libsvtav1": 24}  # hardly to be told from the original
+_BITS_PER_PIXEL = 0.25  # of a codec without a constant quality: as much as it takes to look good
+_SPECIAL = {"libx265": {"x265-params": "log-level=error"}}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How results are encoded: an encoder's name, its pixel format, its private options, and its bits a second."""
+
+    codec: str
+    pixels: str
+    options: Mapping[str, str]
+    bit_rate: int
+
+
+def container_of(output: Path) -> str:
+    """FFmpeg's name of the kind of file that a suffix stands for."""
+    kind = CONTAINERS.get(output.suffix.lower())
+    if kind is None:
+        raise ValueError(f"output={output}: cannot write {output.suffix or 'this'}; known are {', '.join(CONTAINERS)}")
+    return kind
+
+
+def choose_encoding(
+    video: Video, container: str, *, codec: str, crf: Any, pixels: str | None, options: Mapping[str, Any]
+) -> Encoding:
+    """The encoder's settings, checked. ValueError in the user's words for what this build of FFmpeg cannot do.
+
+    crf: "auto", or a number for codecs that know it; pixels: a pixel format, None for the codec's most usual one.
+    """
+    context = _encoder(codec, container)
+    known = {option.name for option in context.supported_options.private}
+    if unknown := sorted(set(options) - known):
+        raise ValueError(f"options.{unknown[0]}: {codec} has no such option; it has {', '.join(sorted(known))}")
+    chosen = {name: str(value) for name, value in (_SPECIAL.get(codec, {}) | dict(options)).items()}
+    if crf != "auto" and "crf" not in known:
+        raise ValueError(f"crf={crf}: {codec} has no constant quality; leave it out, or choose another codec")
+    if "crf" in known:
+        chosen.setdefault("crf", str(_GOOD_CRF.get(codec, 20) if crf == "auto" else crf))
+    formats = [one.name for one in context.codec.video_formats or []]
+    bit_rate = 0 if "crf" in known else int(_BITS_PER_PIXEL * video.width * video.height * video.rate)
+    made = Encoding(codec, _pixels(video, codec, pixels, formats), chosen, bit_rate)
+    _try(video, made)
+    return made
+
+
+def _encoder(codec: str, container: str) -> Any:
+    usable = [name for name in _USUAL if _made(name) is not None and _fits(name, container)]
+    context = _made(codec)
+    if context is None:
+        raise ValueError(f"codec={codec}: there is no such video encoder here; there are {', '.join(usable)}")
+    if not _fits(codec, container):
+        raise ValueError(f"codec={codec}: a {container} file cannot hold it; it can hold {', '.join(usable)}")
+    return context
+
+
+def _made(codec: str) -> Any:
+    try:
+        context = av.CodecContext.create(codec, "w")
+    except (av.FFmpegError, ValueError):
+        return None
+    return context if context.type == "video" else None
+
+
+def _fits(codec: str, container: str) -> bool:
+    with av.open("/dev/null", "w", format=container) as nothing:
+        return codec in nothing.supported_codecs
+
+
+def _pixels(video: Video, codec: str, wanted: str | None, formats: Sequence[str]) -> str:
+    """4:2:0 where the sides allow it, which plays everywhere; 4:4:4 for odd sides."""
+    if wanted is not None and wanted not in formats:
+        raise ValueError(f"pixels={wanted}: {codec} cannot; it can do {', '.join(formats)}")
+    even = video.width % 2 == video.height % 2 == 0
+    usual = ("yuv420p", "yuvj420p", "yuv422p10le") if even else ("yuv444p", "yuvj444p", "yuv444p10le")
+    name = wanted or next((one for one in formats if one in usual), formats[0])
+    layout = av.VideoFormat(name, video.width, video.height)
+    halved = (layout.chroma_width() < video.width, layout.chroma_height() < video.height)
+    if any(half and side % 2 for half, side in zip(halved, (video.width, video.height), strict=True)):
+        raise ValueError(
+            f"pixels={name} of {codec} needs even sides, and the video has {video.width} x {video.height} pixels; "
+            f"codec=libx264 takes any"
+        )
+    return name
+
+
+def _try(video: Video, encoding: Encoding) -> None:
+    """Whether the encoder takes these settings: it says so when it is opened."""
+    if encoding.codec == "libsvtav1" and min(video.width, video.height) < 64:  # it would crash
+        raise ValueError(f"codec=libsvtav1 needs 64 pixels a side; the video has {video.width} x {video.height}")
+    context = configured(av.CodecContext.create(encoding.codec, "w"), video, encoding)
+    try:
+        context.open()
+    except (av.FFmpegError, ValueError) as error:
+        raise ValueError(
+            f"codec={encoding.codec} with pixels={encoding.pixels} and {dict(encoding.options)} cannot encode "
+            f"{video.width} x {video.height} pixels here ({getattr(error, 'strerror', '') or error})"
+        ) from error
+
+
+def configured(context: Any, video: Video, encoding: Encoding) -> Any:
+    """An encoder's context, given its settings. It counts frames: their times are none of its business."""
+    context.width, context.height, context.pix_fmt = video.width, video.height, encoding.pixels
+    context.framerate = video.rate.limit_denominator(1001)
+    context.time_base = 1 / context.framerate
+    context.sample_aspect_ratio = video.aspect
+    context.bit_rate = encoding.bit_rate
+    context.options = dict(encoding.options)
+    context.colorspace = video.colours.matrix  # swscale's number of a matrix is FFmpeg's tag for it
+    context.color_range = _range(video, encoding)
+    context.color_primaries, context.color_trc = video.colours.primaries, video.colours.transfer
+    context.flags |= av.codec.context.Flags.global_header
+    return context
+
+
+def _range(video: Video, encoding: Encoding) -> int:
+    return 2 if encoding.pixels.startswith("yuvj") else video.colours.range
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A packet as plain values: times in ticks, and its bytes."""
+
+    pts: int
+    duration: int
+    key: bool
+    data: bytes
+
+
+class Encoder:
+    """Encodes frames of one segment; a new one begins with a key frame and needs nothing of what was before."""
+
+    def __init__(self, video: Video, encoding: Encoding) -> None:
+        self.video, self.encoding = video, encoding
+        self._context = configured(av.CodecContext.create(encoding.codec, "w"), video, encoding)
+        self._times: list[tuple[int, int]] = []
+        self._packets: list[Coded] = []
+
+    def add(self, picture: Frame, pts: int, duration: int) -> None:
+        """A result, shown from ``pts`` on."""
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+            format=self.encoding.pixels,
+            src_color_range=2,
+            dst_colorspace=self.video.colours.matrix,
+            dst_color_range=_range(self.video, self.encoding),
+        )
+        frame.pts, frame.time_base = len(self._times), self._context.time_base
+        self._times.append((pts, duration))
+        self._take(self._context.encode(frame))
+
+    def finish(self) -> list[Coded]:
+        """All packets, in the order in which they are decoded."""
+        self._take(self._context.encode(None))
+        return self._packets
+
+    def _take(self, packets: Sequence[Any]) -> None:
+        for packet in packets:
+            pts, duration = self._times[packet.pts]
+            self._packets.append(Coded(pts, duration, packet.is_keyframe, bytes(packet)))
+
+
+def decode_times(shown: Sequence[int]) -> list[int]:
+    """For packets in decoding order, the times at which they are shown (all different): when each is to be decoded.
+
+    Growing, and never later than shown: the sorted times, delayed by as many packets as the order needs. Before the
+    first they have the last ones' distances, so that they span as much time as the frames: files tell their length so.
+    """
+    ordered = sorted(shown)
+    rank = {pts: number for number, pts in enumerate(ordered)}
+    delay = max((number - rank[pts] for number, pts in enumerate(shown)), default=0)
+    early = [ordered[0] - (ordered[-1] - ordered[number - delay - 1]) for number in range(delay)]
+    return early + ordered[: len(ordered) - delay]

@@ -1,0 +1,226 @@
+"""gan-style stylize-video, from the command line to the file that it writes."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from clips import RATE, TICK, av, frame_times, smooth_picture, sound_packets, write_clip
+from PIL import Image
+
+import gan_style
+from gan_style.checkpoint import write_generator
+from gan_style.models.generator import ResnetGenerator
+from gan_style.models.registry import describe
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    generator = ResnetGenerator(width=2, blocks=0)
+    write_generator(tmp_path / "g.safetensors", generator.state_dict(), describe(generator) | {"step": 1})
+    return tmp_path / "g.safetensors"
+
+
+def pictures_of(path: Path) -> np.ndarray:
+    with av.open(str(path)) as file:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]).astype(int)
+
+
+def options(model: Path, source: Path, output: Path, *more: str) -> list[str]:
+    return [f"checkpoint={model}", f"input={source}", f"output={output}", "runtime.threads=1", *more]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_sound_frames_and_times_are_kept(gan_style, model, tmp_path, suffix):
+    source, target = write_clip(tmp_path / "clip.mp4", frames=11), tmp_path / f"o{suffix}"
+    outcome = gan_style("stylize_video", *options(model, source, target, "segment=4", "batch=3"))
+    assert outcome.status == 0, outcome.err
+    assert frame_times(target) == frame_times(source)
+    assert sound_packets(target) == sound_packets(source) != []
+    with av.open(str(target)) as file:
+        video = file.streams.video[0]
+        assert (video.width, video.height, video.average_rate, video.time_base) == (64, 48, RATE, TICK)
+    assert "frames/s" in outcome.out and "0 scene cuts" in outcome.out and "warp error" in outcome.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "g.safetensors", target.name]
+
+
+def test_the_pictures_are_the_generator_s(gan_style, model, tmp_path):
+    from gan_style.inference.stylize import stylize
+
+    source, target = write_clip(tmp_path / "clip.mp4", frames=5), tmp_path / "o.mp4"
+    gan_style("stylize_video", *options(model, source, target, "crf=1", "pixels=yuv444p"))
+    torch.manual_seed(0)
+    generator = ResnetGenerator(width=2, blocks=0)
+    for photo, found in zip(pictures_of(source), pictures_of(target), strict=True):
+        picture = torch.from_numpy(photo.astype(np.uint8)).permute(2, 0, 1)
+        wanted = (stylize(generator, picture, torch.device("cpu")) + 1) * 127.5
+        assert np.abs(found - wanted.permute(1, 2, 0).numpy()).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_variable_frame_rate_is_kept(gan_style, model, tmp_path, suffix):
+    times = [0, 1020, 3000, 3990, 9000, 9990, 30000, 31020, 33000]
+    source, target = write_clip(tmp_path / f"clip{suffix}", frames=9, times=times), tmp_path / f"o{suffix}"
+    outcome = gan_style("stylize_video", *options(model, source, target, "segment=3"))
+    assert outcome.status == 0, outcome.err
+    assert frame_times(target) == frame_times(source) == [time * TICK for time in times]
+
+
+def test_scene_cuts_are_noticed_also_between_segments(gan_style, model, tmp_path):
+    source = write_clip(tmp_path / "clip.mp4", frames=12, pictures=3, sound=False)
+    outcome = gan_style("stylize_video", *options(model, source, tmp_path / "o.mp4", "segment=4", "blend=0.5"))
+    assert "2 scene cuts (at frames 4, 8)" in outcome.out, outcome.err
+
+
+def test_strength_0_is_the_video_itself(gan_style, model, tmp_path):
+    source, target = write_clip(tmp_path / "clip.mp4", frames=4), tmp_path / "o.mp4"
+    outcome = gan_style("stylize_video", *options(model, source, target, "strength=0", "crf=1", "pixels=yuv444p"))
+    assert outcome.status == 0, outcome.err
+    assert np.abs(pictures_of(target) - pictures_of(source)).mean() < 2
+
+
+def test_blending_makes_results_flicker_less(gan_style, model, tmp_path):
+    source, errors = write_clip(tmp_path / "clip.mp4", frames=10, sound=False), []
+    for blend in (0.0, 0.8):
+        target = tmp_path / f"{blend}.mp4"
+        outcome = gan_style("stylize_video", *options(model, source, target, f"blend={blend}", "segment=4"))
+        errors.append(float(outcome.out.split("result ")[1].split()[0]))
+    assert errors[1] < 0.5 * errors[0]
+
+
+def interrupted(arguments: list[str], parts: Path, number: int, sent: int) -> int:
+    """Start the command in a process of its own, send a signal once a segment is there; its status."""
+    paths = {"PYTHONPATH": str(Path(gan_style.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "gan_style.cli", "stylize-video", *arguments]
+    process = subprocess.Popen(command, env=os.environ | paths, stdout=subprocess.DEVNULL)
+    began = time.monotonic()
+    while not (parts / f"{number:06}.json").is_file() and process.poll() is None:
+        assert time.monotonic() - began < 100
+        time.sleep(0.002)
+    process.send_signal(sent)
+    return process.wait(timeout=100)
+
+
+def test_stopped_and_killed_it_goes_on_and_nothing_is_made_twice(gan_style, model, tmp_path, monkeypatch):
+    source, target = write_clip(tmp_path / "clip.mp4", frames=24, pictures=2), tmp_path / "o.mp4"
+    arguments = options(model, source, target, "segment=1", "batch=1", "blend=0.5", "+options.preset=ultrafast")
+    parts = tmp_path / "o.mp4.parts"
+    assert interrupted(arguments, parts, 1, signal.SIGTERM) == 75
+    assert not target.exists() and list(parts.glob("*.json"))
+    there = len(list(parts.glob("0*.json")))
+    assert interrupted(arguments, parts, there + 1, signal.SIGKILL) == -signal.SIGKILL
+    assert not target.exists()
+    (parts / "000001.bin").write_bytes(b"damaged")
+    made = [path.stat().st_mtime_ns for path in sorted(parts.glob("0*.json")) if path.stem != "000001"]
+    run = importlib.import_module("gan_style.video.run")
+    seen, before = [], run.stylized
+    monkeypatch.setattr(run, "stylized", lambda painter, frames: seen.append(len(frames)) or before(painter, frames))
+    refused = gan_style("stylize_video", *arguments, "crf=30")
+    assert refused.status == 2 and "made with other settings" in refused.err and "crf" in refused.err
+    outcome = gan_style("stylize_video", *arguments)
+    assert outcome.status == 0, outcome.err
+    assert sum(seen) == 24 - len(made)
+    assert frame_times(target) == frame_times(source) and not parts.exists()
+    whole = gan_style("stylize_video", *options(model, source, tmp_path / "w.mp4", *arguments[4:]))
+    assert "1 scene cuts (at frames 12)" in whole.out and "1 scene cuts (at frames 12)" in outcome.out
+    assert whole.out.splitlines()[-2] == outcome.out.splitlines()[-2]  # the warp errors
+    apart = np.abs(pictures_of(target) - pictures_of(tmp_path / "w.mp4"))
+    assert apart.mean() < 0.5  # libx264's threads do not always find the same
+
+
+def test_finished_it_does_nothing_and_another_s_file_is_not_replaced(gan_style, model, tmp_path):
+    source, target = write_clip(tmp_path / "clip.mp4", frames=3), tmp_path / "o.mp4"
+    assert gan_style("stylize_video", *options(model, source, target)).status == 0
+    first = target.read_bytes()
+    again = gan_style("stylize_video", *options(model, source, target))
+    assert again.status == 0 and "finished already" in again.out and target.read_bytes() == first
+    other = gan_style("stylize_video", *options(model, source, target, "crf=30"))
+    assert other.status == 2 and "overwrite=true" in other.err and target.read_bytes() == first
+    assert gan_style("stylize_video", *options(model, source, target, "crf=30", "overwrite=true")).status == 0
+    assert target.read_bytes() != first
+    with av.open(str(target)) as file:
+        note = json.loads(file.metadata["comment"])
+    assert note["strength"] == 1.0 and len(note["checkpoint"]) == 64
+
+
+def test_what_cannot_be_kept_is_said(gan_style, model, tmp_path):
+    source, target = write_clip(tmp_path / "clip.mp4", frames=3), tmp_path / "o.webm"
+    outcome = gan_style("stylize_video", *options(model, source, target, "codec=libvpx-vp9"))
+    assert outcome.status == 0, outcome.err
+    assert "warning: stream 1 (audio, aac) cannot be kept in .webm" in outcome.out
+
+
+def test_a_truncated_video_is_done_as_far_as_it_goes_and_the_status_tells(gan_style, model, tmp_path):
+    with av.open(str(tmp_path / "whole.mp4"), "w", options={"movflags": "faststart"}) as file:
+        video = file.add_stream("libx264", rate=25, options={"crf": "1", "bf": "0"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for number in range(20):
+            file.mux(video.encode(av.VideoFrame.from_ndarray(smooth_picture(48, 64, number), format="rgb24")))
+        file.mux(video.encode(None))
+    data = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 6 // 10])
+    outcome = gan_style("stylize_video", *options(model, tmp_path / "cut.mp4", tmp_path / "o.mp4"))
+    assert outcome.status == 3
+    assert "of 20 frames" in outcome.err or "could not be decoded" in outcome.err
+    assert 2 < len(frame_times(tmp_path / "o.mp4")) < 20
+
+
+BAD_INPUT = {
+    "no such file": ("{tmp}/none.mp4", "{tmp}/o.mp4", [], "there is no such file"),
+    "a picture": ("{tmp}/picture.png", "{tmp}/o.mp4", [], "is a picture; gan-style stylize takes pictures"),
+    "no video": ("{tmp}/text.mp4", "{tmp}/o.mp4", [], "cannot read this as a video"),
+    "sound alone": ("{tmp}/sound.m4a", "{tmp}/o.mp4", [], "only sound"),
+    "no frames": ("{tmp}/empty.mp4", "{tmp}/o.mp4", [], "no frame that can be decoded"),
+    "a truncated file": ("{tmp}/cut.mp4", "{tmp}/o.mp4", [], "cannot read this as a video"),
+    "the input itself": ("{clip}", "{clip}", [], "never written over"),
+    "a folder": ("{clip}", "{tmp}", [], "is a folder"),
+    "no output": ("{clip}", "null", [], "output=... is missing"),
+    "an unknown container": ("{clip}", "{tmp}/o.txt", [], "known are .mp4"),
+    "an unknown codec": ("{clip}", "{tmp}/o.mp4", ["codec=h999"], "there are libx264"),
+    "a codec that does not fit": ("{clip}", "{tmp}/o.webm", [], "it can hold"),
+    "an unknown style": ("{clip}", "{tmp}/o.mp4", ["style=monett"], "there is no such style"),
+    "too much blending": ("{clip}", "{tmp}/o.mp4", ["blend=1"], "blend=1"),
+    "no frames in a segment": ("{clip}", "{tmp}/o.mp4", ["segment=0"], "segment=0"),
+    "a quality that is none": ("{clip}", "{tmp}/o.mp4", ["crf=best"], "crf=best"),
+    "a camera that is not there": ("camera:987", "null", [], "there is no camera"),
+    "a camera into a file": ("camera:0", "{tmp}/o.mp4", [], "is shown and not kept"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_named_in_the_users_words(gan_style, model, tmp_path, case):
+    clip = write_clip(tmp_path / "clip.mp4", frames=3)
+    Image.new("RGB", (20, 20)).save(tmp_path / "picture.png")
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "cut.mp4").write_bytes(clip.read_bytes()[:-900])
+    with av.open(str(clip)) as source, av.open(str(tmp_path / "sound.m4a"), "w", format="mp4") as sound:
+        copied = sound.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.size:
+                packet.stream = copied
+                sound.mux(packet)
+    data = clip.read_bytes()
+    start, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    (tmp_path / "empty.mp4").write_bytes(data[:start] + bytes(end - start) + data[end:])
+    before = sorted(tmp_path.iterdir())
+    source, output, more, words = BAD_INPUT[case]
+    places = {"tmp": tmp_path, "clip": clip}
+    outcome = gan_style("stylize_video", *options(model, source.format(**places), output.format(**places), *more))
+    assert outcome.status == 2
+    assert words in outcome.err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_without_the_libraries_it_says_what_to_install(gan_style, model, tmp_path, monkeypatch):
+    command = importlib.import_module("gan_style.commands.stylize_video")
+    monkeypatch.setattr(command, "find_spec", lambda name: None if name == "av" else object())
+    outcome = gan_style("stylize_video", *options(model, tmp_path / "clip.mp4", tmp_path / "o.mp4"))
+    assert outcome.status == 2 and "videos need PyAV: pip install 'gan_style[video]'" in outcome.err

@@ -1,0 +1,98 @@
+"""Optical flow, where it is trusted, the warp error, scene cuts, and blending."""
+
+import numpy as np
+import pytest
+from clips import smooth_picture
+
+from gan_style.video.flow import flow, moved, trusted, warp_error
+from gan_style.video.follow import Follower, Tally
+from gan_style.video.scenes import change
+
+SHIFTS = [(0, 0), (3, 0), (0, -4), (5, 2), (-6, 3)]
+
+
+def pan(shift: tuple[int, int], side: int = 120, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(previous, current): what is at p in the current frame was at p + shift (x, y) in the previous one."""
+    picture, (x, y) = smooth_picture(side + 40, side + 40, seed), shift
+    return picture[20 : 20 + side, 20 : 20 + side], picture[20 + y :, 20 + x :][:side, :side]
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_a_known_shift_is_found(shift):
+    previous, current = pan(shift)
+    found = flow(current, previous)
+    inner = found[15:-15, 15:-15]
+    assert np.abs(inner - np.float32(shift)).mean() < 0.15
+    assert trusted(found, flow(previous, current))[15:-15, 15:-15].mean() > 0.95
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 5), (20, 90)])
+def test_the_smallest_frames_have_a_flow(size):
+    frame = smooth_picture(*size, seed=1)
+    found = flow(frame, frame)
+    assert found.shape == (*size, 2) and np.abs(found).max() < 0.5
+    assert trusted(found, found).shape == size
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_a_picture_moved_by_whole_pixels_has_no_warp_error_where_it_was_seen(shift):
+    previous, current = pan(shift)
+    field = np.broadcast_to(np.float32(shift), (120, 120, 2)).copy()
+    mask = trusted(field, -field)
+    kept = (120 - abs(shift[0])) * (120 - abs(shift[1]))
+    assert mask.sum() == kept  # what was outside of the previous frame is not trusted
+    assert warp_error(current, previous, field, mask) == 0
+    np.testing.assert_array_equal(moved(previous, field)[mask], current[mask])
+
+
+def test_the_warp_error_is_the_mean_square_of_what_differs():
+    black, grey = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 51, np.uint8)
+    field, everywhere = np.zeros((8, 8, 2), np.float32), np.ones((8, 8), bool)
+    assert warp_error(grey, black, field, everywhere) == pytest.approx(0.2**2)
+    assert warp_error(grey, black, field, ~everywhere) is None
+
+
+def test_what_is_covered_and_where_motion_has_an_edge_is_not_trusted():
+    backward = np.zeros((40, 40, 2), np.float32)
+    backward[:, 20:, 0] = 4.0
+    agreeing = trusted(backward, np.where(np.arange(40)[:, None] < 24, 0.0, -4.0).astype(np.float32)[None] * [1, 0])
+    assert agreeing[:, :18].all() and agreeing[:, 22:34].all() and not agreeing[:, 20].any()
+    assert not trusted(backward, np.zeros_like(backward))[:, 22:].any()  # the way back leads elsewhere
+
+
+class TestScenes:
+    def test_another_picture_is_a_change_and_a_movement_is_none(self):
+        for seed in range(5):
+            previous, current = pan((6, 3), seed=seed)
+            other, _ = pan((0, 0), seed=seed + 1)
+            assert change(current, previous) < 0.25 < 0.4 < change(other, previous)
+
+    def test_ranges_from_none_to_all(self):
+        black, white = np.zeros((9, 9, 3), np.uint8), np.full((9, 9, 3), 255, np.uint8)
+        assert change(black, black) == 0 and change(black, white) == 1
+
+
+class TestFollower:
+    def test_sees_cuts_and_measures_nothing_across_them(self):
+        (one, two), (three, four) = pan((2, 0), seed=0), pan((2, 0), seed=1)
+        follower = Follower(0.0, 0.4, True)
+        for number, frame in enumerate((one, two, three, four)):
+            assert follower(number, frame, frame) is frame
+        assert follower.tally.cuts == [2] and follower.tally.pairs == 2
+        assert follower.tally.source == follower.tally.result < 1e-3
+
+    def test_blends_what_flickers_along_the_flow_and_not_across_a_cut(self):
+        (one, two), (three, _) = pan((2, 0), seed=0), pan((2, 0), seed=1)
+        bright, dark = np.full_like(one, 200), np.full_like(one, 100)
+        follower = Follower(0.5, 0.4, True)
+        assert (follower(0, one, bright) == 200).all()
+        blended = follower(1, two, dark)[20:-20, 20:-20]
+        assert np.median(blended) == 150 and blended.min() >= 100
+        assert (follower(2, three, dark) == 100).all()
+        assert follower.tally.result == pytest.approx((50 / 255) ** 2, rel=0.1)
+
+    def test_sums_add_up_over_parts(self):
+        whole = Tally(1, 0.1, 0.4, [3]) + Tally(3, 0.3, 1.2, [9])
+        assert (whole.pairs, whole.cuts) == (4, [3, 9])
+        assert whole.means() == pytest.approx(((0.4 / 4) ** 0.5, (1.6 / 4) ** 0.5))
+        assert Tally().means() is None

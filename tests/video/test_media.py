@@ -1,0 +1,183 @@
+"""Reading, encoding and joining videos."""
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from clips import TICK, av, frame_times, smooth_picture, write_clip
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gan_style.video.encode import Encoder, choose_encoding, decode_times
+from gan_style.video.join import comment_of, join, what_fits
+from gan_style.video.segments import Segments
+from gan_style.video.source import Seen, UnreadableVideoError, probe, rgb, ticks
+
+
+def pictures_of(path):
+    video = probe(path)
+    return [rgb(video, tick) for tick in ticks(video, Seen())]
+
+
+class TestReading:
+    def test_tells_what_is_there(self, tmp_path):
+        video = probe(write_clip(tmp_path / "clip.mp4", frames=9, size=(64, 48)))
+        assert (video.width, video.height, video.frames, video.rate) == (64, 48, 9, Fraction(30000, 1001))
+        assert video.time_base == TICK and video.aspect == 1 and video.turn == 0
+
+    def test_frames_are_the_pictures(self, tmp_path):
+        shown = smooth_picture(48 + 8, 64 + 8)
+        found = pictures_of(write_clip(tmp_path / "clip.mp4"))
+        assert len(found) == 8
+        for number, picture in enumerate(found):
+            wanted = shown[number : number + 48, number : number + 64]
+            assert np.abs(picture.astype(int) - wanted).mean() < 6
+
+    @pytest.mark.parametrize(("turn", "quarters"), [(-90, 3), (90, 1), (180, 2)])
+    def test_are_upright(self, tmp_path, turn, quarters):
+        """A telephone held upright stores lying pictures and asks for -90 degrees: clockwise."""
+        straight = pictures_of(write_clip(tmp_path / "straight.mp4"))
+        turned = pictures_of(write_clip(tmp_path / "turned.mp4", turn=turn))
+        apart = turned[0].astype(int) - np.rot90(straight[0], quarters)
+        assert np.abs(apart).mean() < 2  # libx264's threads do not always find the same
+        video = probe(tmp_path / "turned.mp4")
+        assert (video.height, video.width) == turned[0].shape[:2]
+
+    def test_have_times_that_grow_even_where_the_file_has_none(self, tmp_path):
+        with av.open(str(write_clip(tmp_path / "clip.mp4", frames=6))) as source:
+            raw = b"".join(bytes(av.BitStreamFilterContext("h264_mp4toannexb", source.streams.video[0]).filter(p)[0])
+                           for p in source.demux(video=0) if p.size)  # fmt: skip
+        (tmp_path / "raw.h264").write_bytes(raw)
+        found = list(ticks(probe(tmp_path / "raw.h264"), Seen()))
+        times = [tick.pts for tick in found]
+        assert len(times) == 6 and times == sorted(set(times))
+
+
+COLOURS = [(matrix, limits) for matrix in (1, 5, 9) for limits in (1, 2)]
+
+
+@pytest.mark.parametrize(("matrix", "limits"), COLOURS)
+def test_colours_come_back_as_they_went_in(tmp_path, matrix, limits):
+    """BT.709, BT.601 and BT.2020, limited and full range: read right, written the same way, and labelled so."""
+    video = probe(write_clip(tmp_path / "clip.mp4", sound=False))
+    video = replace(video, colours=replace(video.colours, matrix=matrix, range=limits))
+    encoding = choose_encoding(video, "mp4", codec="libx264", crf=1, pixels="yuv444p", options={})
+    encoder = Encoder(video, encoding)
+    sent = np.zeros((48, 64, 3), np.uint8)
+    for place, colour in enumerate([(200, 30, 60), (10, 220, 40), (20, 40, 250), (255, 255, 255)]):
+        sent[:, 16 * place : 16 * place + 16] = colour
+    encoder.add(sent, 0, 1001)
+    join(tmp_path / "o.mp4", "mp4", video, encoding, encoder.finish(), times=[0], kept=[], note="{}")
+    (found,) = pictures_of(tmp_path / "o.mp4")
+    assert (probe(tmp_path / "o.mp4").colours.matrix, probe(tmp_path / "o.mp4").colours.range) == (matrix, limits)
+    assert np.abs(found.astype(int) - sent)[:, [4, 20, 36, 52]].max() <= 5
+
+
+class TestDecodeTimes:
+    def test_of_packets_in_the_order_of_showing_are_their_own(self):
+        assert decode_times([0, 5, 7]) == [0, 5, 7]
+
+    def test_lag_by_as_many_as_the_order_needs(self):
+        """I P B B, as libx264 sends: the second B is decoded last but shown third."""
+        assert decode_times([0, 30, 10, 20]) == [-10, 0, 10, 20]
+
+    @given(st.lists(st.integers(0, 10**6), unique=True, max_size=30), st.randoms())
+    def test_grow_are_never_late_and_span_as_much(self, times, random):
+        random.shuffle(times)
+        found = decode_times(times)
+        assert all(when <= shown for when, shown in zip(found, times, strict=True))
+        assert found == sorted(set(found))
+        assert not times or found[-1] - found[0] == max(times) - min(times)
+
+
+class TestEncoding:
+    @pytest.fixture
+    def video(self, tmp_path):
+        return probe(write_clip(tmp_path / "clip.mp4", sound=False))
+
+    def choose(self, video, container="mp4", **changed):
+        return choose_encoding(
+            video, container, **({"codec": "libx264", "crf": "auto", "pixels": None, "options": {}} | changed)
+        )
+
+    @pytest.mark.parametrize("codec", ["libx264", "libx265", "libvpx-vp9", "mpeg4", "ffv1", "mjpeg"])
+    def test_keeps_number_and_times_of_frames_whatever_the_codec(self, video, tmp_path, codec):
+        if codec not in av.codecs_available:
+            pytest.skip(f"this build of FFmpeg has no {codec}")
+        encoding = self.choose(video, "matroska", codec=codec)
+        packets = []
+        for segment in range(2):
+            encoder = Encoder(video, encoding)
+            for number in range(5):
+                pts = 3003 * (5 * segment + number)  # whole milliseconds, which is all that Matroska knows
+                encoder.add(smooth_picture(48, 64, number), pts - pts % 30, 3000)
+            packets += encoder.finish()
+            assert packets[5 * segment].key
+        target, times = tmp_path / "o.mkv", [one.pts for one in packets]
+        join(target, "matroska", video, encoding, packets, times=times, kept=[], note="{}")
+        assert frame_times(target) == [time * TICK for time in sorted(times)]
+
+    def test_takes_odd_sides_where_the_codec_can(self, tmp_path):
+        video = probe(write_clip(tmp_path / "odd.mp4", size=(63, 47), pixels="yuv444p", sound=False))
+        assert self.choose(video).pixels == "yuv444p"
+        for changed in ({"codec": "mpeg4"}, {"pixels": "yuv420p"}):
+            with pytest.raises(ValueError, match=r"even sides.*63 x 47"):
+                self.choose(video, **changed)
+
+    @pytest.mark.parametrize(
+        ("changed", "words"),
+        [
+            ({"codec": "nonsense"}, r"codec=nonsense: there is no such video encoder here; there are libx264, "),
+            ({"codec": "aac"}, "no such video encoder"),
+            ({"container": "webm"}, r"codec=libx264: a webm file cannot hold it; it can hold .*libvpx-vp9"),
+            ({"codec": "mpeg4", "crf": 20}, "crf=20: mpeg4 has no constant quality"),
+            ({"pixels": "rgb24"}, r"pixels=rgb24: libx264 cannot; it can do yuv420p"),
+            ({"options": {"speed": 1}}, r"options.speed: libx264 has no such option; it has .*preset"),
+            ({"options": {"preset": "sluggish"}}, "cannot encode 64 x 48 pixels here"),
+        ],
+    )
+    def test_says_what_cannot_be_and_what_can(self, video, changed, words):
+        with pytest.raises(ValueError, match=words):
+            self.choose(video, **changed)
+
+
+class TestSegments:
+    def test_are_there_only_whole(self, tmp_path):
+        from gan_style.video.encode import Coded
+        from gan_style.video.follow import Tally
+        from gan_style.video.segments import Segment
+
+        segments = Segments(tmp_path / "o.mp4.parts")
+        segments.begin({"crf": 18})
+        segment = Segment(2, [Coded(5, 1, True, b"abc"), Coded(6, 1, False, b"de")], Tally(1, 0.5, 0.25, [1]))
+        last = smooth_picture(9, 7)
+        segments.save(0, segment, last)
+        assert segments.frames(0) == 2 and segments.frames(1) is None
+        assert segments.load(0) == segment and segments.times(0) == [5, 6]
+        np.testing.assert_array_equal(segments.last(0), last)
+        (tmp_path / "o.mp4.parts" / "000000.bin").write_bytes(b"abcdX")
+        assert segments.frames(0) is None
+
+    def test_belong_to_one_set_of_settings(self, tmp_path):
+        segments = Segments(tmp_path / "parts")
+        segments.begin({"crf": 18, "blend": 0.5})
+        segments.begin({"blend": 0.5, "crf": 18})
+        with pytest.raises(ValueError, match=r"other settings[\s\S]*crf: 18 there, 20 here$"):
+            segments.begin({"crf": 20, "blend": 0.5})
+        segments.remove(0)
+        assert not (tmp_path / "parts").exists()
+
+
+def test_what_a_container_cannot_hold_is_named_and_the_comment_is_kept(tmp_path):
+    video = probe(write_clip(tmp_path / "clip.mp4"))
+    assert what_fits(video, "mp4") == ([1], [])
+    assert what_fits(video, "webm") == ([], ["stream 1 (audio, aac)"])
+    encoding = choose_encoding(video, "mp4", codec="libx264", crf="auto", pixels=None, options={})
+    encoder = Encoder(video, encoding)
+    encoder.add(smooth_picture(48, 64), 0, 1001)
+    join(tmp_path / "o.mp4", "mp4", video, encoding, encoder.finish(), times=[0], kept=[1], note=json.dumps({"a": 1}))
+    assert comment_of(tmp_path / "o.mp4") == {"a": 1} and comment_of(tmp_path / "clip.mp4") == {}
+    with pytest.raises(UnreadableVideoError, match="no such file"):
+        probe(tmp_path / "none.mp4")
