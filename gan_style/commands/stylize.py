@@ -1,17 +1,25 @@
 """``gan-style stylize``: give pictures the style that a generator has learned."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
+from torch import Tensor
 
-from gan_style.config import command
+from gan_style.config import command, plain
 from gan_style.demo import PREFIX, demo_pictures
 from gan_style.files import ensure_writable
 from gan_style.images import WITHOUT_NOTE, list_others
-from gan_style.inference.load import find_generator, load_generator, note_of
-from gan_style.inference.stylize import Job, plan_file, plan_folder, run
+from gan_style.inference.controls import Controls, mixture
+from gan_style.inference.masks import check_names
+from gan_style.inference.models import load_model, resolve_model
+from gan_style.inference.paint import Model
+from gan_style.inference.references import equal_parts, find_references, read_references
+from gan_style.inference.stylize import Job, Run, plan_file, plan_folder, with_masks
 from gan_style.runtime import choose_device
+from gan_style.schema_stylize import check_stylize
 
 UNREADABLE = 3  # exit status: some pictures could not be read
 
@@ -19,21 +27,84 @@ UNREADABLE = 3  # exit status: some pictures could not be read
 @command("stylize")
 def main(cfg: DictConfig) -> int:
     """Stylize a picture or a folder of pictures; status 3 where some could not be read."""
-    checkpoint, source, output = Path(cfg.checkpoint).expanduser(), str(cfg.input), Path(cfg.output).expanduser()
+    check_stylize(cfg)
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
-    jobs = _plan(source, output)
-    generator = load_generator(checkpoint, device)
+    masks = _masks(plain(cfg.mask))
+    jobs = with_masks(_plan(str(cfg.input), Path(cfg.output).expanduser()), _root(str(cfg.input)), masks)
+    checkpoint = None if cfg.checkpoint is None else Path(cfg.checkpoint).expanduser()
+    references = _references(cfg)
+    model, note = load_model(resolve_model(_named(plain(cfg.style), masks), checkpoint), device, references)
+    controls = _controls(cfg, model, masks)
     ensure_writable(jobs[0].target.parent, "output")
-    failures = 0
     if without := [job.target for job in jobs if job.target.suffix.lower() in WITHOUT_NOTE]:
         print(f"warning: {without[0]} cannot say what made it: its kind of file holds nothing but pixels")
-    note = note_of(find_generator(checkpoint))
-    for number, (job, problem) in enumerate(run(generator, jobs, device, note=note), start=1):
-        failures += problem is not None
-        print(f"[{number}/{len(jobs)}] {job.target if problem is None else problem}", flush=True)
+    run = Run(model, controls, _note(note, model, controls, masks), cfg.max_megapixels, cfg.sheet)
+    failures = _report(run, jobs)
     if failures:
         print(f"gan-style stylize: {failures} of {len(jobs)} pictures could not be read", file=sys.stderr)
     return UNREADABLE if failures else 0
+
+
+def _report(run: Run, jobs: list[Job]) -> int:
+    """Do the work and tell of it; returns how many pictures could not be read."""
+    failures = 0
+    for number, (job, problem, lost) in enumerate(run(jobs), start=1):
+        failures += problem is not None
+        print(f"[{number}/{len(jobs)}] {job.target if problem is None else problem}", flush=True)
+        for what in lost:
+            print(f"warning: {job.target} cannot hold {what}", flush=True)
+    return failures
+
+
+def _controls(cfg: DictConfig, model: Model, masks: Mapping[str, Path]) -> Controls:
+    if masks:
+        check_names(list(masks), model.styles)
+    style, masked = plain(cfg.style), bool(masks) and "" not in masks
+    if style is None and cfg.reference is not None and not masked:
+        style = equal_parts(model.styles)
+    mix = mixture(style, model.styles, masked=masked)
+    return Controls(mix, cfg.strength, cfg.colours, cfg.tile)
+
+
+def _references(cfg: DictConfig) -> dict[str, Tensor]:
+    if cfg.reference is None:
+        return {}
+    if cfg.checkpoint is None:
+        raise ValueError(
+            f"reference={cfg.reference}: checkpoint=... is missing, of a model that was trained with generator=reference"
+        )
+    return read_references(find_references(plain(cfg.reference)), max_megapixels=cfg.max_megapixels)
+
+
+def _named(style: Any, masks: Mapping[str, Path]) -> list[str]:
+    """The styles that a command names."""
+    names = [style] if isinstance(style, str) else list(style or [])
+    return [*names, *(name for name in masks if name)]
+
+
+def _masks(mask: Any) -> dict[str, Path]:
+    if mask is None:
+        return {}
+    if not isinstance(mask, Mapping):
+        return {"": Path(str(mask)).expanduser()}
+    check_names(list(mask), list(mask))
+    return {str(name): Path(str(place)).expanduser() for name, place in mask.items()}
+
+
+def _note(note: Mapping[str, Any], model: Model, controls: Controls, masks: Mapping[str, Path]) -> dict[str, Any]:
+    """What the pictures say of what made them; of a generator of one style, the name it was trained under, if any."""
+    named: Any = list(masks) if not controls.mix else dict(controls.mix)
+    style = note.get("style") if len(model.styles) == 1 else next(iter(named)) if len(named) == 1 else named
+    more = {"colours": controls.colours} if controls.colours != "style" else {}
+    return {**note, "style": style, "strength": controls.strength, **more}
+
+
+def _root(source: str) -> Path:
+    """The folder that the pictures' names are below of."""
+    if source.startswith(PREFIX):
+        return demo_pictures(source.removeprefix(PREFIX))[0].parent
+    path = Path(source).expanduser()
+    return path if path.is_dir() else path.parent
 
 
 def _plan(source: str, output: Path) -> list[Job]:

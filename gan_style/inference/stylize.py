@@ -1,31 +1,44 @@
 """Stylizing files: which goes where, and one after the other."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gan_style.files import write_bytes
+from gan_style.files import write_bytes, write_durably
 from gan_style.images import (
     FORMAT_BY_SUFFIX,
     OTHER_PICTURE_SUFFIXES,
     UnreadablePictureError,
-    decode,
     encode,
+    grid,
     list_pictures,
     to_float,
 )
+from gan_style.inference.controls import Controls
+from gan_style.inference.masks import mask_file, option_of, read_mask, regions_of
+from gan_style.inference.paint import Model, paint
+from gan_style.originals import ALPHA_SUFFIXES, Original, on_white, preview, read_original, write_original
+from gan_style.sixteen import DEEP_SUFFIXES
+
+_SHEET_HEIGHT = 1024  # pixels, at most
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to read and where its result goes."""
+    """One picture to read and where its result goes; masks: {style, or "" for all: a mask's file}."""
 
     source: Path
     target: Path
+    masks: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def sheet(self) -> Path:
+        """Where before and after lie side by side."""
+        return self.target.with_name(f"{self.target.stem}.before_after.jpg")
 
 
 def plan_file(source: Path, output: Path) -> list[Job]:
@@ -59,28 +72,90 @@ def plan_folder(source: Path, output: Path) -> list[Job]:
     return jobs
 
 
+def with_masks(jobs: Sequence[Job], root: Path, masks: Mapping[str, Path]) -> list[Job]:
+    """The jobs with their masks: a file is that of every picture; a folder has one for each, of the same name.
+
+    root: the folder that the pictures are below of. ValueError for a mask that is not there, or that would be written
+    over.
+    """
+    planned = [
+        replace(job, masks={name: mask_file(place, job.source, root, option_of(name)) for name, place in masks.items()})
+        for job in jobs
+    ]
+    read = {path.resolve() for job in planned for path in job.masks.values()}
+    for job in planned:
+        if job.target.resolve() in read:
+            raise ValueError(f"output: {job.target} is a mask; nothing is written over it")
+    return planned
+
+
 @torch.inference_mode()
 def stylize(generator: nn.Module, picture: Tensor, device: torch.device) -> Tensor:
-    """uint8 (3, H, W) to the result, float (3, H, W) in [-1, 1], on the CPU; any size, kept exactly."""
+    """uint8 (3, H, W) to a one-style generator's result, float (3, H, W) in [-1, 1], on the CPU; any size, kept."""
     content = to_float(picture[None].to(device)).contiguous(memory_format=torch.channels_last)
     return generator(content)[0].float().cpu()
 
 
-def run(
-    generator: nn.Module, jobs: Sequence[Job], device: torch.device, *, note: Mapping[str, Any] | None = None
-) -> Iterator[tuple[Job, str | None]]:
-    """Stylize one after the other; yields each job with None, or with why its picture could not be read.
+@dataclass(frozen=True)
+class Run:
+    """What all pictures of a run have in common; note: what made the results, for their metadata (images.encode)."""
 
-    note: what the results are made by, for their metadata (images.encode).
-    Each result appears whole or not at all. OSError for a target that cannot be written passes through.
-    """
-    for job in jobs:
-        try:
-            picture = decode(job.source)
-        except UnreadablePictureError as error:
-            yield job, str(error)
-            continue
-        result = stylize(generator, picture, device)
+    model: Model
+    controls: Controls
+    note: Mapping[str, Any] | None = None
+    max_megapixels: float = 200.0
+    sheet: bool = False
+
+    def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, str | None, list[str]]]:
+        """One after the other: each job with None, or with why its picture could not be read, and what is lost of it.
+
+        Each result appears whole or not at all. OSError for a target that cannot be written passes through, as does
+        the ValueError for a mask that does not fit.
+        """
+        for job in jobs:
+            try:
+                lost = self._made(job)
+            except UnreadablePictureError as error:
+                yield job, str(error), []
+            else:
+                yield job, None, lost
+
+    def _made(self, job: Job) -> list[str]:
+        original, suffix = read_original(job.source, max_megapixels=self.max_megapixels), job.target.suffix.lower()
+        lost = lost_in(original, suffix)
+        if suffix not in ALPHA_SUFFIXES:
+            original = on_white(original)  # so that the network sees what will be seen
+        result = self._painted(job, original)
+        before = preview(original, _SHEET_HEIGHT) if self.sheet else None
+        del original  # 100 megapixels are not held twice while they are encoded
         job.target.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(job.target, encode(result, job.target.suffix, note=note))
-        yield job, None
+        write_durably(job.target, lambda file: write_original(file, suffix, result, note=self.note))
+        if before is not None:
+            pair = [to_float(picture) for picture in (before, preview(result, _SHEET_HEIGHT))]
+            write_bytes(job.sheet, encode(grid([pair]), ".jpg", note=self.note))
+        return lost
+
+    def _painted(self, job: Job, original: Original) -> Original:
+        masks = {
+            name: read_mask(path, option_of(name), max_megapixels=self.max_megapixels)
+            for name, path in job.masks.items()
+        }
+        try:
+            regions = regions_of(masks, self.controls.mix)
+            if regions is not None:
+                regions.check_size(*original.pixels.shape[1:])
+        except ValueError as error:
+            files = ", ".join(str(path) for path in job.masks.values())
+            raise ValueError(f"{error} ({job.source} with {files})") from error
+        pixels = paint(self.model, original.pixels, self.controls, alpha=original.alpha, regions=regions)
+        return replace(original, pixels=pixels)
+
+
+def lost_in(original: Original, suffix: str) -> list[str]:
+    """What a kind of file cannot hold of a picture, in words."""
+    lost = []
+    if original.alpha is not None and suffix not in ALPHA_SUFFIXES:
+        lost.append(f"its transparency (it is laid on white); {', '.join(ALPHA_SUFFIXES)} keep it")
+    if original.pixels.dtype == torch.uint16 and suffix not in DEEP_SUFFIXES:
+        lost.append(f"its 16 bits (they are rounded to 8); {', '.join(DEEP_SUFFIXES)} keep them")
+    return lost

@@ -1,6 +1,7 @@
 """gan_style/inference/stylize.py: which result goes where, and what happens to the pictures."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from gan_style.images import decode, to_float, to_uint8
-from gan_style.inference.stylize import Job, plan_file, plan_folder, run, stylize
+from gan_style.inference.controls import Controls
+from gan_style.inference.paint import Model
+from gan_style.inference.stylize import Job, Run, plan_file, plan_folder, stylize, with_masks
 from gan_style.models.generator import ResnetGenerator
 
 CPU = torch.device("cpu")
@@ -23,6 +26,12 @@ class Negative(nn.Module):
         assert images.dtype == torch.float32
         assert images.abs().max() <= 1
         return -images
+
+
+def run(generator: nn.Module, jobs: list[Job], device: torch.device) -> Iterator[tuple[Job, str | None]]:
+    """In one style, in full."""
+    work = Run(Model(generator, ("negative",), device), Controls({"negative": 1.0}))
+    return ((job, problem) for job, problem, _ in work(jobs))
 
 
 def noise(height: int, width: int) -> Tensor:
@@ -237,3 +246,32 @@ def test_the_work_is_done_as_it_is_asked_for(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     next(work)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+# Masks
+
+
+def test_a_folder_of_masks_has_one_for_each_picture_whatever_its_kind(tmp_path: Path) -> None:
+    for name in ("in/a.jpg", "in/deep/b.png", "masks/a.png", "masks/deep/b.png", "masks/deep/b.jpg"):
+        saved(tmp_path / name)
+    jobs = with_masks(plan_folder(tmp_path / "in", tmp_path / "out"), tmp_path / "in", {"wave": tmp_path / "masks"})
+    assert [dict(job.masks) for job in jobs] == [
+        {"wave": tmp_path / "masks" / "a.png"},
+        {"wave": tmp_path / "masks" / "deep" / "b.png"},
+    ]
+
+
+def test_a_missing_mask_is_named_before_anything_is_done(tmp_path: Path) -> None:
+    saved(tmp_path / "in" / "a.jpg")
+    (tmp_path / "masks").mkdir()
+    jobs = plan_folder(tmp_path / "in", tmp_path / "out")
+    with pytest.raises(ValueError, match=r"mask\.wave=.*no mask for .*a\.jpg"):
+        with_masks(jobs, tmp_path / "in", {"wave": tmp_path / "masks"})
+    with pytest.raises(ValueError, match=r"mask=.*no such file or folder"):
+        with_masks(jobs, tmp_path / "in", {"": tmp_path / "nothing.png"})
+
+
+def test_a_result_over_a_mask_is_refused(tmp_path: Path) -> None:
+    jobs = plan_file(saved(tmp_path / "a.png"), saved(tmp_path / "mask.png"))
+    with pytest.raises(ValueError, match="mask; nothing is written over it"):
+        with_masks(jobs, tmp_path, {"": tmp_path / "mask.png"})

@@ -1,0 +1,129 @@
+"""The Python interface: gan_style.load("monet") gives an object that is called on pictures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_style.images import to_float
+from gan_style.inference.controls import Controls, Style, Tile, mixture
+from gan_style.inference.masks import check_names, mask_of, option_of, read_mask, regions_of
+from gan_style.inference.models import open_model, resolve_model, shipped
+from gan_style.inference.paint import Model, paint
+from gan_style.inference.references import equal_parts, shown, with_references
+from gan_style.originals import Original, from_pil, read_original, to_pil
+from gan_style.runtime import choose_device
+
+
+class Stylizer:
+    """A model, ready to be called, also by many threads at once: a call changes nothing, and the same call gives the
+    same result. ``styles`` are its names; ``style`` is what it does when a call names none. A model that takes its style
+    from a picture has neither: every call gives it the ``reference``.
+    """
+
+    def __init__(self, model: Model, style: Style = None) -> None:
+        self._model = model
+        self.style = style if style is not None or len(model.styles) != 1 else model.styles[0]
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        return self._model.styles
+
+    def __call__(
+        self,
+        picture: Any,
+        *,
+        style: Style = None,
+        reference: Any = None,
+        strength: float = 1.0,
+        mask: Any = None,
+        colours: str = "style",
+        tile: Tile = "auto",
+        max_megapixels: float = 200.0,
+    ) -> Any:
+        """The stylized picture, of the kind that was given and of the same size.
+
+        picture: a Pillow picture; the path of one, for which a Pillow picture is returned, upright and of 8 bits; or a
+        tensor (N, 3, H, W), float in [-1, 1] or uint8, whose device, type and range the result shares.
+        style: a name, or {name: weight} with weights that sum to 1. reference: for a model that takes its style from a
+        picture, a picture of any of these kinds, or {name: picture}, mixed evenly or as style has it. strength: 0, the picture itself, to 1. mask: where;
+        a grey picture (white: there) of any of these kinds, or a tensor (H, W) in [0, 1] or of uint8, or {style: mask}.
+        colours: "style", "luminance" or "lab"; tile: "auto", "off", or a side in pixels. ValueError for bad input.
+        """
+        by_style = isinstance(mask, Mapping)
+        model = with_references(self._model, _references(reference, max_megapixels))
+        default = self.style if reference is None else equal_parts(model.styles)
+        chosen = style if style is not None or by_style else default
+        controls = Controls(mixture(chosen, model.styles, masked=by_style), strength, colours, tile)
+        given = {} if mask is None else dict(mask) if by_style else {"": mask}
+        if mask is not None:
+            check_names(list(given), model.styles)
+        masks = {name: _as_mask(one, option_of(name), max_megapixels) for name, one in given.items()}
+        regions = regions_of(masks, controls.mix)
+        if isinstance(picture, Tensor):
+            _check(picture)
+            made = [paint(model, one, controls, regions=regions) for one in picture]
+            return torch.stack(made).to(picture.device) if made else picture.clone()
+        original = _opened(picture, max_megapixels)
+        pixels = paint(model, original.pixels, controls, alpha=original.alpha, regions=regions)
+        return to_pil(Original(pixels, original.alpha, original.profile))
+
+
+def load(model: str | Path, *, device: str = "auto") -> Stylizer:
+    """A style that comes with gan_style, by its name ("monet"), or a run's folder, generator file or checkpoint.
+
+    device: auto, cpu, cuda, cuda:1 ... ValueError for what is not there, with the nearest names.
+    """
+    place = Path(model).expanduser()
+    is_place = isinstance(model, Path) or place.exists() or len(place.parts) > 1 or place.suffix != ""
+    path = resolve_model([] if is_place else [str(model)], place if is_place else None)
+    loaded, _ = open_model(path, choose_device(device, None))
+    return Stylizer(loaded, None if is_place else str(model))
+
+
+def styles() -> list[str]:
+    """The names of the styles that come with gan_style."""
+    return sorted({name for names in shipped().values() for name in names})
+
+
+def _opened(picture: Any, max_megapixels: float) -> Original:
+    if isinstance(picture, str | Path):
+        return read_original(Path(picture).expanduser(), max_megapixels=max_megapixels)
+    return from_pil(picture)
+
+
+def _references(given: Any, max_megapixels: float) -> dict[str, Tensor]:
+    """{name: (1, 3, H, W) in [-1, 1]}; an only picture needs no name."""
+    if given is None:
+        return {}
+    named = given if isinstance(given, Mapping) else {"reference": given}
+    return {str(name): _as_reference(one, max_megapixels) for name, one in named.items()}
+
+
+def _as_reference(picture: Any, max_megapixels: float) -> Tensor:
+    if not isinstance(picture, Tensor):
+        return shown(_opened(picture, max_megapixels))
+    _check(picture)
+    if len(picture) != 1:
+        raise ValueError(f"reference: a tensor of shape (1, 3, H, W) expected, got {tuple(picture.shape)}")
+    return to_float(picture) if picture.dtype == torch.uint8 else picture.float()
+
+
+def _check(pictures: Tensor) -> None:
+    if pictures.ndim != 4 or pictures.shape[1] != 3:
+        raise ValueError(f"a tensor of shape (N, 3, H, W) expected, got {tuple(pictures.shape)}")
+    if pictures.dtype != torch.uint8 and not pictures.is_floating_point():
+        raise ValueError(f"a tensor of uint8, or of floats in [-1, 1], expected; got {pictures.dtype}")
+
+
+def _as_mask(mask: Any, option: str, max_megapixels: float) -> Tensor:
+    """uint8 (H, W)."""
+    if isinstance(mask, str | Path):
+        return read_mask(Path(mask).expanduser(), option, max_megapixels=max_megapixels)
+    if not isinstance(mask, Tensor):
+        return mask_of(from_pil(mask), option)
+    if mask.ndim != 2 or not (mask.dtype == torch.uint8 or mask.is_floating_point()):
+        raise ValueError(f"{option}: a tensor (H, W) of uint8 or of floats in [0, 1] expected, got {tuple(mask.shape)}")
+    return (mask if mask.dtype == torch.uint8 else (mask.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)).cpu()

@@ -1,0 +1,168 @@
+"""A picture of any size through a generator, tile by tile, with the result that the whole picture would have.
+
+Instance normalisation needs statistics of the whole picture, and those of each layer depend on the layers before it. So
+the network's stages (ResidualCoder.stages) are gone through one after the other, all tiles each time: for each of a
+stage's normalisations once, to sum up its statistics, with those before it frozen; then once more to keep what the
+stage makes, in a file where it is large. Each tile is taken with a margin wider than its stage can see, and the margin
+of the result is dropped: so neighbours agree to rounding where they meet, and there is nothing to feather.
+
+Where several styles meet, each has its statistics measured as if it had the picture to itself; frozen, a normalisation
+is a scale and a shift for each channel, and these are mixed by the masks. So deep inside its mask a style's result is
+that of the whole picture in this style.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gan_style.inference.boxes import Box, Moments, boxes
+from gan_style.inference.frozen import Reached, Rows, row_of, twin
+from gan_style.models.generator import DOWNSAMPLING, SMALLEST, ResidualCoder
+
+MARGIN = 16  # pixels of the picture; a stage sees at most 11 (its masks', scaled to a quarter, included)
+SMALLEST_TILE = 64
+_IN_MEMORY = 2**28  # bytes of activations; more are kept in a file
+
+
+class _Store:
+    """Activations (C, h, w) of a whole picture, in float32; in a file that vanishes with the store where they are many.
+
+    The file is mapped only while a part is read or written, so that it does not count as resident memory.
+    """
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        self._shape = (height, width, channels)
+        size = 4 * height * width * channels
+        self._array = np.empty(self._shape, np.float32) if size <= _IN_MEMORY else None
+        if self._array is None:
+            self._file = tempfile.TemporaryFile(prefix="gan_style-")  # noqa: SIM115 (lives as long as the store)
+            self._file.truncate(size)
+
+    def _open(self) -> np.ndarray:
+        if self._array is not None:
+            return self._array
+        return np.memmap(self._file, np.float32, "r+", shape=self._shape)
+
+    def write(self, box: Box, x: Tensor) -> None:
+        self._open()[box.place] = x[0].permute(1, 2, 0).float().cpu().numpy()
+
+    def read(self, box: Box) -> Tensor:
+        """(1, C, h, w), in channels_last."""
+        return torch.from_numpy(np.array(self._open()[box.place])).permute(2, 0, 1)[None]
+
+
+Read = Callable[[Box], Tensor]
+
+
+@dataclass
+class Canvas:
+    """What the tiles are made of.
+
+    content: a part of the picture, (1, 3, h, w) in [-1, 1]; height, width: the picture's; conditions: (P, K), what the
+    normalisations are given in each of P regions, None for a generator without; shares: a part of the map (1, P, h, w)
+    that says which region is how much where, summing to 1, None where P is 1; tile: of what side, in pixels.
+    """
+
+    generator: ResidualCoder
+    content: Read
+    height: int
+    width: int
+    device: torch.device
+    tile: int
+    conditions: Tensor | None = None
+    shares: Read | None = None
+
+    def __post_init__(self) -> None:
+        self._height, self._width = (
+            max(SMALLEST, -(-side // DOWNSAMPLING) * DOWNSAMPLING) for side in (self.height, self.width)
+        )  # as pad_to_multiple has it
+        side = max(SMALLEST_TILE, self.tile) // DOWNSAMPLING * DOWNSAMPLING
+        self._boxes = boxes(self._height, self._width, side)
+        self._last = len(self.generator.stages) - 1
+
+    @torch.inference_mode()
+    def prepare(self) -> None:
+        """Measure all statistics; it takes about three times as long as the tiles themselves."""
+        conditions: Sequence[Tensor | None] = [None] if self.conditions is None else list(self.conditions[:, None])
+        found = []
+        for condition in conditions:
+            rows, inner = self._measured(condition)
+            found.append(rows)
+        self._rows = {name: torch.cat([rows[name] for rows in found]) for name in found[0]}
+        self._inner = inner if len(found) == 1 else self._mixed()
+
+    def _measured(self, condition: Tensor | None) -> tuple[Rows, _Store | None]:
+        """The rows of all normalisations under one condition, and what goes into the last stage."""
+        rows: dict[str, Tensor] = {}
+        inner: _Store | None = None
+        for number in range(self._last + 1):
+            while (found := self._statistics(number, inner, rows)) is not None:
+                name, moments = found
+                rows[name] = row_of(self.generator.get_submodule(name), condition, moments, self.device)
+            if number < self._last:
+                inner = self._kept(number, inner, rows, None)
+        return rows, inner
+
+    def _statistics(self, number: int, inner: _Store | None, rows: Rows) -> tuple[str, Moments] | None:
+        """The name and statistics of a stage's first normalisation without rows; None where all have theirs."""
+        moments, name = Moments(), None
+        for box, outer, x in self._inputs(number, inner):
+            try:
+                self._stage(number, rows)(x, None)
+            except Reached as reached:
+                moments.add(box.cut(reached.x, outer))
+                name = reached.name
+            else:
+                break
+        return None if name is None else (name, moments)
+
+    def _kept(self, number: int, inner: _Store | None, rows: Rows, shares: Read | None) -> _Store:
+        stage, kept = self._stage(number, rows), None
+        for box, outer, x in self._inputs(number, inner):
+            y = box.cut(stage(x, self._shares(shares, outer)), outer)
+            if kept is None:
+                kept = _Store(y.shape[1], self._height // DOWNSAMPLING, self._width // DOWNSAMPLING)
+            kept.write(box.divided(DOWNSAMPLING), y)
+        assert kept is not None
+        return kept
+
+    def _mixed(self) -> _Store | None:
+        inner = None
+        for number in range(self._last):
+            inner = self._kept(number, inner, self._rows, self.shares)
+        return inner
+
+    @torch.inference_mode()
+    def tiles(self) -> Iterator[tuple[Box, Tensor]]:
+        """The tiles of the result, (1, 3, h, w) in [-1, 1] on the device, as often as they are asked for."""
+        stage = self._stage(self._last, self._rows)
+        for box, outer, x in self._inputs(self._last, self._inner):
+            made = box.cut(stage(x, self._shares(self.shares, outer)), outer)
+            inside = box.clipped(self.height, self.width)
+            yield inside, made[..., : inside.height, : inside.width]
+
+    def _stage(self, number: int, rows: Rows) -> Callable[[Tensor, Tensor | None], Tensor]:
+        network = twin(self.generator, rows)
+        assert isinstance(network, ResidualCoder)
+        return network.stages[number]
+
+    def _inputs(self, number: int, inner: _Store | None) -> Iterator[tuple[Box, Box, Tensor]]:
+        """For each tile: its box, the one with a margin around it, and what goes into the stage there."""
+        for box in self._boxes:
+            outer = box.grown(MARGIN, self._height, self._width)
+            x = self._padded(self.content, outer) if inner is None else inner.read(outer.divided(DOWNSAMPLING))
+            yield box, outer, x.to(self.device).contiguous(memory_format=torch.channels_last)
+
+    def _shares(self, shares: Read | None, box: Box) -> Tensor | None:
+        return None if shares is None else self._padded(shares, box).to(self.device)
+
+    def _padded(self, read: Read, box: Box) -> Tensor:
+        """A part of the picture as pad_to_multiple continues it."""
+        inside = box.clipped(self.height, self.width)
+        missing = (0, box.width - inside.width, 0, box.height - inside.height)
+        return F.pad(read(inside), missing, mode="replicate") if any(missing) else read(inside)

@@ -1,0 +1,248 @@
+"""Pictures as their files hold them: with alpha, with 16 bits, with a colour profile, and as large as memory allows.
+
+images.py's decode gives what a network learns from; this is for results that are to be as good as their source.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from gan_style.images import (
+    FORMAT_BY_SUFFIX,
+    READABLE_FORMATS,
+    SAVE_OPTIONS,
+    UnreadablePictureError,
+    note_options,
+    reason_of,
+)
+from gan_style.sixteen import DEEP_SUFFIXES, is_deep, is_grey_with_alpha, with_low_bytes, write_deep
+
+ALPHA_SUFFIXES = (".png", ".webp", ".tif", ".tiff")  # kinds of file that can hold transparency
+_WITH_PROFILE = ("JPEG", "PNG", "WEBP", "TIFF")
+_STRIP = 4_000_000  # pixels that are copied at once
+
+
+@dataclass(frozen=True)
+class Original:
+    """pixels: RGB, uint8 or uint16, (3, H, W); alpha: the same type, (1, H, W), None where nothing is transparent;
+    profile: the colours' ICC profile, None where the file has none.
+    """
+
+    pixels: Tensor
+    alpha: Tensor | None = None
+    profile: bytes | None = None
+
+
+def read_original(path: Path | IO[bytes], *, max_megapixels: float) -> Original:
+    """Upright, with everything that ``Original`` can hold. UnreadablePictureError for anything else, or a larger one.
+
+    Alpha that the colours are multiplied with is divided out, to 8 bits; 16-bit grey becomes RGB.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is for that
+            return _read(path, max_megapixels)
+    except (MemoryError, UnreadablePictureError):
+        raise
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
+        raise UnreadablePictureError(f"cannot read the picture {path}: {reason_of(error)}") from error
+
+
+def _read(path: Path | IO[bytes], max_megapixels: float) -> Original:
+    with _opened(path) as picture:
+        if picture.width * picture.height > 1e6 * max_megapixels:
+            raise ValueError(
+                f"it has {picture.width} x {picture.height} pixels; max_megapixels={max_megapixels:g} allows no more "
+                f"than {max_megapixels:g} million"
+            )
+        profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P") else None
+        if not is_deep(picture):
+            return _original(_shallow(picture), profile)
+        if picture.mode.startswith("I;16"):
+            return _original(_grey(picture), None)
+        grey_with_alpha = is_grey_with_alpha(picture)
+        values = _planes(_upright(picture)).astype(np.uint16)
+    with _opened(path) as picture:
+        with_low_bytes(picture)
+        low = _upright(picture)
+        if grey_with_alpha:  # high and low byte of grey, then of alpha
+            values = _planes(low).astype(np.uint16)
+            joined = values[[0, 2]] * 256 + values[[1, 3]]
+            return _original(joined[[0, 0, 0, 1]], None)
+        values *= 256
+        _each_strip(low, lambda rows, strip: np.add(values[:, rows], strip, out=values[:, rows]))
+    return _original(values, profile)
+
+
+def _original(values: np.ndarray, profile: bytes | None) -> Original:
+    """values: (3 or 4, H, W)."""
+    return Original(*_split(values), profile)
+
+
+def _split(values: np.ndarray) -> tuple[Tensor, Tensor | None]:
+    planes = torch.from_numpy(values)
+    return planes[:3], planes[3:] if len(planes) == 4 else None
+
+
+def _opened(path: Path | IO[bytes]) -> Image.Image:
+    """As Image.open does it, but for its limit, of which there is one for the whole process."""
+    Image.init()
+    if hasattr(path, "seek"):
+        path.seek(0)
+    file: Any = path if hasattr(path, "read") else open(path, "rb")  # noqa: SIM115 (the picture closes it)
+    try:
+        start = file.read(16)
+        for name in READABLE_FORMATS:
+            factory, accept = Image.OPEN[name]
+            if accept is None or accept(start) is True:
+                file.seek(0)
+                picture = factory(file, "")
+                picture._exclusive_fp = file is not path
+                return picture
+    except BaseException:
+        if file is not path:
+            file.close()
+        raise
+    if file is not path:
+        file.close()
+    raise ValueError("its content is not a JPEG, PNG, WebP, BMP or TIFF picture")
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    picture.load()
+    ImageOps.exif_transpose(picture, in_place=True)
+    return picture
+
+
+def _shallow(picture: Image.Image) -> np.ndarray:
+    """uint8 (3 or 4, H, W) of a picture of any mode."""
+    picture = _upright(picture)
+    if picture.mode == "F":  # taken to lie in [0, 1]
+        picture = picture.point(lambda v: v * 255.0 + 0.5).convert("L")
+    elif picture.mode.startswith("I"):
+        picture = picture.convert("I").point(lambda v: v * (1 / 257) + 0.5).convert("L")
+    wanted = "RGBA" if picture.has_transparency_data else "RGB"
+    return _planes(picture if picture.mode == wanted else picture.convert(wanted))
+
+
+def _grey(picture: Image.Image) -> np.ndarray:
+    """16-bit grey as uint16 (3, H, W)."""
+    values = np.asarray(_upright(picture)).astype(np.uint16)
+    return np.broadcast_to(values, (3, *values.shape)).copy()
+
+
+def _planes(picture: Image.Image) -> np.ndarray:
+    """(C, H, W), copied strip by strip: np.asarray alone would need the picture three times."""
+    planes = np.empty((len(picture.getbands()), picture.height, picture.width), np.uint8)
+    _each_strip(picture, lambda rows, strip: np.copyto(planes[:, rows], strip))
+    return planes
+
+
+def _each_strip(picture: Image.Image, use: Callable[[slice, np.ndarray], object]) -> None:
+    for rows in _rows(picture.height, picture.width):
+        strip = picture.crop((0, rows.start, picture.width, rows.stop))
+        use(rows, np.asarray(strip).reshape(rows.stop - rows.start, picture.width, -1).transpose(2, 0, 1))
+
+
+def _rows(height: int, width: int) -> Iterator[slice]:
+    step = max(1, _STRIP // width)
+    for top in range(0, height, step):
+        yield slice(top, min(height, top + step))
+
+
+def on_white(original: Original) -> Original:
+    """Without transparency: what shows through is white."""
+    if original.alpha is None:
+        return original
+    most = _most(original.pixels)
+    pixels = torch.empty_like(original.pixels)
+    for rows in _rows(*pixels.shape[1:]):
+        part, share = original.pixels[:, rows].float(), original.alpha[:, rows].float() / most
+        pixels[:, rows] = (part * share + most * (1.0 - share)).round().to(pixels.dtype)
+    return Original(pixels, None, original.profile)
+
+
+def _most(pixels: Tensor) -> float:
+    return 255.0 if pixels.dtype == torch.uint8 else 65535.0
+
+
+def to_eight_bits(original: Original) -> Original:
+    """16-bit values rounded to 8."""
+    if original.pixels.dtype == torch.uint8:
+        return original
+    planes = (original.pixels, original.alpha)
+    pixels, alpha = (None if plane is None else _divided(plane) for plane in planes)
+    assert pixels is not None
+    return Original(pixels, alpha, original.profile)
+
+
+def _divided(plane: Tensor) -> Tensor:
+    divided = torch.empty(plane.shape, dtype=torch.uint8)
+    for rows in _rows(*plane.shape[1:]):
+        divided[:, rows] = (plane[:, rows].float() / 257.0).round().to(torch.uint8)
+    return divided
+
+
+def preview(original: Original, height: int) -> Tensor:
+    """uint8 (3, h, w), laid on white, no higher than ``height`` pixels."""
+    image = _image(on_white(to_eight_bits(original)))
+    image.thumbnail((65500, height), Image.Resampling.LANCZOS)
+    return torch.from_numpy(_planes(image))
+
+
+def from_pil(picture: Any) -> Original:
+    """What is in Pillow's picture, upright, which is left as it is; 16 bits of grey alone. ValueError for another."""
+    if not isinstance(picture, Image.Image):
+        raise ValueError(f"a picture expected, or its path, or a tensor (N, 3, H, W); got {type(picture).__name__}")
+    copied = picture.copy()
+    return Original(*_split(_grey(copied) if picture.mode.startswith("I;16") else _shallow(copied)))
+
+
+def to_pil(original: Original) -> Any:
+    """Pillow's picture, RGB or RGBA, of 8 bits, for want of more."""
+    image = _image(to_eight_bits(original))
+    if original.profile:
+        image.info["icc_profile"] = original.profile
+    return image
+
+
+def write_original(file: IO[bytes], suffix: str, original: Original, *, note: Mapping[str, Any] | None = None) -> None:
+    """Write a picture as the kind of file that the suffix (".png") names, with all that this kind can hold.
+
+    What it cannot hold (ALPHA_SUFFIXES, DEEP_SUFFIXES) is laid on white, or rounded. note: as in images.encode.
+    """
+    kind = FORMAT_BY_SUFFIX.get(suffix.lower())
+    if kind is None:
+        raise ValueError(f"cannot write a picture as {suffix!r}; known are {', '.join(FORMAT_BY_SUFFIX)}")
+    if suffix.lower() not in ALPHA_SUFFIXES:
+        original = on_white(original)
+    if original.pixels.dtype != torch.uint8 and suffix.lower() in DEEP_SUFFIXES:
+        return write_deep(file, suffix, _joined(original), note=note, profile=original.profile)
+    original = to_eight_bits(original)
+    options: dict[str, Any] = {**SAVE_OPTIONS.get(kind, {}), **note_options(kind, note)}
+    if original.profile and kind in _WITH_PROFILE:
+        options["icc_profile"] = original.profile
+    if kind == "WEBP" and original.alpha is not None:
+        options["exact"] = True  # colours that cannot be seen are kept, too
+    _image(original).save(file, format=kind, **options)
+
+
+def _joined(original: Original) -> np.ndarray:
+    return (original.pixels if original.alpha is None else torch.cat([original.pixels, original.alpha])).numpy()
+
+
+def _image(original: Original) -> Image.Image:
+    planes = [original.pixels] if original.alpha is None else [original.pixels, original.alpha]
+    height, width = original.pixels.shape[1:]
+    image = Image.new("RGB" if original.alpha is None else "RGBA", (width, height))
+    for rows in _rows(height, width):
+        strip = torch.cat([plane[:, rows] for plane in planes]).permute(1, 2, 0)
+        image.paste(Image.fromarray(strip.contiguous().numpy()), (0, rows.start))
+    return image

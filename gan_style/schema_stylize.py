@@ -1,0 +1,56 @@
+"""The typed schema of ``gan-style stylize``, and what its types cannot say."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING, ListConfig
+
+
+@dataclass
+class StylizeRuntimeConfig:
+    """device: auto, cpu, cuda, cuda:1 ...; threads: of the CPU, None for torch's own choice."""
+
+    device: str = MISSING
+    threads: int | None = None
+
+
+@dataclass
+class StylizeConfig:
+    """The root of ``gan-style stylize``; see conf/stylize.yaml for what each means."""
+
+    input: str = MISSING
+    output: str = MISSING
+    checkpoint: str | None = None
+    style: Any = None
+    reference: Any = None
+    strength: float = MISSING
+    mask: Any = None
+    colours: str = MISSING
+    tile: Any = MISSING
+    max_megapixels: float = MISSING
+    sheet: bool = MISSING
+    runtime: StylizeRuntimeConfig = field(default_factory=StylizeRuntimeConfig)
+
+
+@dataclass
+class StylesConfig:
+    """The root of ``gan-style styles``; see conf/styles.yaml for what each means."""
+
+    checkpoint: str | None = None
+    sheet: str | None = None
+    input: str = MISSING
+    size: int = MISSING
+    runtime: StylizeRuntimeConfig = field(default_factory=StylizeRuntimeConfig)
+
+
+def check_stylize(cfg: Any) -> None:
+    """What the types cannot say and no other part looks at. ValueError in the user's words."""
+    if not 0 < cfg.max_megapixels < math.inf:
+        raise ValueError(f"max_megapixels={cfg.max_megapixels}; allowed are numbers above 0")
+    for name, kinds in {"style": str | dict, "mask": str | dict}.items():
+        value = cfg[name]
+        if value is not None and not isinstance(value, kinds) and not hasattr(value, "items"):
+            raise ValueError(f"{name}={value}: a name, or names in braces, expected; see gan-style stylize --help")
+    if cfg.reference is not None and not isinstance(cfg.reference, str | list | ListConfig):
+        raise ValueError(f"reference={cfg.reference}: a picture, or several as [a.jpg,b.jpg], expected")

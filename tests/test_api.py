@@ -1,0 +1,151 @@
+"""The Python interface: gan_style.load, and what it gives."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import gan_style
+from gan_style.checkpoint import write_generator
+from gan_style.images import decode, to_float
+from gan_style.models.generator import ResnetGenerator
+from gan_style.models.library import LibraryGenerator
+from gan_style.models.registry import describe
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """library.safetensors (monet, wave), single.safetensors and photo.png."""
+    folder = tmp_path_factory.mktemp("api")
+    torch.manual_seed(0)
+    library = LibraryGenerator(width=4, blocks=1, styles=["monet", "wave"])
+    for parameter in library.parameters():
+        if parameter.ndim == 2:
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    for name, generator in (("library", library), ("single", ResnetGenerator(width=4, blocks=1))):
+        write_generator(folder / f"{name}.safetensors", generator.state_dict(), describe(generator))
+    Image.effect_noise((60, 40), 90).convert("RGB").save(folder / "photo.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def library(folder):
+    return gan_style.load(folder / "library.safetensors", device="cpu")
+
+
+def test_importing_gan_style_is_cheap():
+    program = "import sys, gan_style; print(*{'torch', 'PIL', 'hydra'} & set(sys.modules), gan_style.__version__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == [gan_style.__version__]
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = gan_style.nothing
+
+
+def test_each_kind_of_picture_gives_its_own_kind_and_the_same_result(folder, library):
+    path = folder / "photo.png"
+    from_path = library(path, style="monet")
+    from_text, from_pil = library(str(path), style="monet"), library(Image.open(path), style="monet")
+    from_bytes = library(decode(path)[None], style="monet")
+    assert isinstance(from_path, Image.Image) and from_path.size == (60, 40) and from_path.mode == "RGB"
+    pixels = np.asarray(from_path)
+    assert np.array_equal(pixels, np.asarray(from_text)) and np.array_equal(pixels, np.asarray(from_pil))
+    assert from_bytes.dtype == torch.uint8 and np.array_equal(pixels, from_bytes[0].permute(1, 2, 0).numpy())
+
+
+def test_float_tensors_and_batches(folder, library):
+    pictures = to_float(torch.stack([decode(folder / "photo.png"), decode(folder / "photo.png").flip(1)]))
+    made = library(pictures, style={"monet": 0.5, "wave": 0.5}, strength=0.5)
+    assert made.shape == pictures.shape and made.dtype == torch.float32
+    assert torch.equal(made[1:], library(pictures[1:], style={"wave": 0.5, "monet": 0.5}, strength=0.5))
+    assert torch.equal(library(pictures, style="wave", strength=0.0), pictures)
+    assert library(pictures[:0], style="wave").shape == (0, 3, 40, 60)
+
+
+def test_transparency_is_kept(folder, library):
+    picture = Image.open(folder / "photo.png").convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    made = library(picture, style="monet")
+    assert made.mode == "RGBA" and np.array_equal(np.asarray(made)[..., 3], np.asarray(picture)[..., 3])
+
+
+def test_masks_of_every_kind(folder, library):
+    values = np.zeros((40, 60), np.uint8)
+    values[:, 30:] = 255
+    Image.fromarray(values).save(folder / "mask.png")
+    tensor = torch.from_numpy(values)
+    masks = [folder / "mask.png", str(folder / "mask.png"), Image.fromarray(values), tensor, tensor.float() / 255]
+    results = [np.asarray(library(folder / "photo.png", style="wave", mask=mask)) for mask in masks]
+    assert all(np.array_equal(results[0], other) for other in results[1:])
+    assert np.array_equal(results[0][:, :30], np.asarray(Image.open(folder / "photo.png"))[:, :30])
+    both = library(folder / "photo.png", mask={"monet": 255 - tensor, "wave": folder / "mask.png"})
+    assert not np.array_equal(np.asarray(both)[:, :30], results[0][:, :30])
+
+
+def test_many_threads_get_what_one_gets(folder, library):
+    pictures = [to_float(decode(folder / "photo.png")[None].roll(shift, dims=3)) for shift in range(6)]
+    calls = [{"style": "monet"}, {"style": {"monet": 0.3, "wave": 0.7}}, {"style": "wave", "tile": 64}]
+    jobs = [(picture, call) for picture in pictures for call in calls]
+    alone = [library(picture, **call) for picture, call in jobs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda job: library(job[0], **job[1]), jobs))
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_an_only_style_needs_no_name(folder):
+    single = gan_style.load(folder / "single.safetensors")
+    assert single.styles == ("single",)
+    assert single(folder / "photo.png", colours="luminance", strength=0.5).size == (60, 40)
+
+
+def test_styles_that_come_with_gan_style_are_loaded_by_name(folder, monkeypatch):
+    shipped = {folder / "library.safetensors": ("monet", "wave"), folder / "single.safetensors": ("single",)}
+    monkeypatch.setattr("gan_style.inference.models.shipped", lambda: shipped)
+    monkeypatch.setattr("gan_style.api.shipped", lambda: shipped)
+    assert gan_style.styles() == ["monet", "single", "wave"]
+    wave = gan_style.load("wave", device="cpu")
+    by_file = gan_style.load(folder / "library.safetensors", device="cpu")
+    assert np.array_equal(wave(folder / "photo.png"), by_file(folder / "photo.png", style="wave"))
+    with pytest.raises(ValueError, match=r"style=monett: there is no such style \(did you mean monet\?\)"):
+        gan_style.load("monett")
+
+
+BAD = {
+    "no style": ({}, r"style=\.\.\. is missing; known are monet, wave"),
+    "unknown style": ({"style": "mone"}, r"did you mean monet\?"),
+    "weights": ({"style": {"monet": 0.6, "wave": 0.6}}, "sum to 1.2; they have to sum to 1"),
+    "strength": ({"style": "monet", "strength": 1.5}, r"strength=1\.5"),
+    "colours": ({"style": "monet", "colours": "mine"}, "colours=mine; allowed are style, luminance, lab"),
+    "tile": ({"style": "monet", "tile": 1}, "tile=1"),
+    "mask's size": ({"style": "monet", "mask": torch.ones(3, 4)}, "mask: its size is 4 x 3 pixels"),
+    "mask's shape": ({"style": "monet", "mask": torch.ones(1, 40, 60)}, r"mask: a tensor \(H, W\)"),
+    "mask's style": ({"mask": {"mone": torch.ones(40, 60)}}, r"mask=mone: .*did you mean monet"),
+    "no mask": ({"mask": {}}, "give a mask for each style"),
+    "style twice": ({"style": "monet", "mask": {"monet": torch.ones(40, 60)}}, "leave style out"),
+    "overlap": ({"mask": {"monet": torch.ones(40, 60), "wave": torch.ones(40, 60)}}, "the masks overlap"),
+    "too large": ({"style": "monet", "max_megapixels": 0.001}, r"60 x 40 pixels; max_megapixels=0\.001"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named_in_the_users_words(folder, library, case):
+    arguments, words = BAD[case]
+    with pytest.raises(ValueError, match=words):
+        library(folder / "photo.png", **arguments)
+
+
+def test_what_is_no_picture_or_model_is_refused(folder, library):
+    for picture, words in (
+        (torch.zeros(3, 4, 4), r"\(N, 3, H, W\) expected, got \(3, 4, 4\)"),
+        (torch.zeros(1, 3, 4, 4, dtype=torch.int64), r"got torch\.int64"),
+        (folder / "nothing.png", "there is no such file"),
+        (3, "got int"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            library(picture, style="monet")
+    with pytest.raises(ValueError, match="there is no such file or folder"):
+        gan_style.load("runs/nothing")
