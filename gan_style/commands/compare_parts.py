@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from gan_style.commands.sweep_parts import label_of_job
 from gan_style.comparison.runs import CONFIG_FILE, Run, find_runs, labels, read_run
 from gan_style.comparison.table import ruler_differences, scales_apart
 from gan_style.config import flat, plain
@@ -33,7 +34,17 @@ def read_runs(spec: Any) -> dict[str, Run]:
         raise ValueError(f"runs={spec}: give folders of runs, such as [runs/a,runs/b] or sweeps/x")
     found = {path.resolve(): path for place in places for path in find_runs(Path(str(place)).expanduser())}
     folders = list(found.values())
-    return dict(zip(labels(folders), map(read_run_of, folders), strict=True))
+    return dict(zip(_labels(folders), map(read_run_of, folders), strict=True))
+
+
+def _labels(folders: list[Path]) -> list[str]:
+    """A short name for each; that of a sweep's job is its number and its overrides."""
+    found = [label_of_job(folder) or name for folder, name in zip(folders, labels(folders), strict=True)]
+    taken = Counter(found)
+    return [
+        f"{folder.resolve().parent.name}/{name}" if taken[name] > 1 else name
+        for folder, name in zip(folders, found, strict=True)
+    ]
 
 
 def read_run_of(folder: Path) -> Run:

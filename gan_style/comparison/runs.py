@@ -105,7 +105,7 @@ def _below(folder: Path) -> Iterator[Path]:
 def _is_run(folder: Path) -> bool:
     if (folder / FAILURE_FILE).is_file():
         return True
-    traces = (METRICS_FILE, GENERATOR_FILE, "checkpoints", "samples")
+    traces = (METRICS_FILE, GENERATOR_FILE, "checkpoints", "samples", ".job.lock")
     return (folder / CONFIG_FILE).is_file() and any((folder / name).exists() for name in traces)
 
 

@@ -12,7 +12,8 @@ AXES = tuple(
     (f"{kind}content", f"{kind}style") for kind in (HELD_OUT, EVALUATED, LOSS)
 )  # pairs of metrics to hold against each other, the first choice first
 _CURVES = ("heldout/content", "heldout/style", "heldout/ssim", "heldout/composite", "loss/content", "loss/style")
-_NO_DIFFERENCE = ("run.", "tracking.", "dry_run")  # settings that say nothing of a result
+# settings that say nothing of a result
+_NO_DIFFERENCE = ("run.", "tracking.", "runtime.", "dry_run", "training.max_time")
 # What the held-out numbers are measured with: where it differs they are of different scales.
 _RULER = ("perceptual.", "data.style", "data.holdout", "data.sample_size", "data.content")
 _RULER_PARTS = (".layers", ".layer_weights", "style.target", "style.grey", "style._target_")

@@ -1,0 +1,189 @@
+"""What runs a sweep's jobs: one after the other, several at a time, or on a cluster. See conf/hydra/launcher/.
+
+Not Hydra's plugins of these names: in theirs a job that is killed takes the others along (joblib's processes), or hides
+how they ended (submitit's first error is raised), and one that leaves with status 75 counts as done. The names and the
+options are theirs.
+"""
+
+import fcntl
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, Protocol
+
+from gan_style.provenance import FAILURE_FILE
+from gan_style.signals import PREEMPTED, Stop
+
+LOG_FILE = "job.log"
+_LOOK = 0.05  # seconds between looks at a process
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command line and its folder. here: where it is run; devices: processes that it starts.
+
+    takes_gpus: whether it takes the first GPUs that it sees.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    folder: Path
+    here: Path
+    devices: int = 1
+    takes_gpus: bool = True
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job's end. status: as a shell has it, 128 + its signal for a killed one; problem: the launcher's own."""
+
+    job: Job
+    status: int
+    seconds: float
+    problem: str | None = None
+
+    def words(self) -> str:
+        """Why it failed, where it says nothing itself."""
+        if self.problem is not None:
+            return self.problem
+        if self.status > 128:
+            return f"killed by {signal.Signals(self.status - 128).name} (out of memory?); see {LOG_FILE}"
+        return f"it ended with status {self.status} and left no reason; see {LOG_FILE}"
+
+
+class Launcher(Protocol):
+    def run(self, jobs: Sequence[Job], stop: Stop) -> Iterator[Ended]:
+        """Start all, and yield each when it has ended. Once ``stop`` is asked no more are started, and those that run
+        are to save themselves and end; those that never began are not yielded."""
+
+
+class Basic:
+    """One after the other; what they say goes to the terminal."""
+
+    def run(self, jobs: Sequence[Job], stop: Stop) -> Iterator[Ended]:
+        for job in jobs:
+            if stop.reason is None:
+                yield run_here(job, stop)
+
+
+class Joblib:
+    """Several at a time on this machine, each with its share of the GPUs and of the cores, and a log in its folder.
+
+    n_jobs: at a time; -1: one for each core; None: as many as the GPUs are enough for, or 2 without any. joblib hands
+    them out, to threads: each waits for a process.
+    """
+
+    def __init__(self, *, n_jobs: int | None = None) -> None:
+        check_installed("joblib", "joblib")
+        if n_jobs == 0:
+            raise ValueError("hydra.launcher.n_jobs=0; allowed are 1, 2, ..., -1 for one a core, or null")
+        self.n_jobs = n_jobs
+
+    def run(self, jobs: Sequence[Job], stop: Stop) -> Iterator[Ended]:
+        import joblib
+
+        gpus, devices = visible_gpus(), max(job.devices for job in jobs)
+        count = joblib.effective_n_jobs(self.n_jobs or max(1, len(gpus) // devices) if gpus else self.n_jobs or 2)
+        places: SimpleQueue[int] = SimpleQueue()
+        for place in range(count):
+            places.put(place)
+
+        def one(job: Job) -> Ended | None:
+            place = places.get()
+            try:
+                share = environment_of(place, count, job, gpus)
+                return run_here(job, stop, environment=share, logged=True) if stop.reason is None else None
+            finally:
+                places.put(place)
+
+        pool = joblib.Parallel(n_jobs=count, backend="threading", batch_size=1, return_as="generator_unordered")
+        yield from filter(None, pool(joblib.delayed(one)(job) for job in jobs))
+
+
+def check_installed(library: str, launcher: str) -> None:
+    """ValueError where a launcher's library is not there."""
+    if find_spec(library) is None:
+        raise ValueError(f"hydra/launcher={launcher} needs {library}: pip install 'gan_style[sweep]'")
+
+
+def visible_gpus() -> list[str]:
+    """As CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    found = [str(number) for number in range(torch.cuda.device_count())]
+    return given.split(",")[: len(found)] if given else found
+
+
+def environment_of(place: int, places: int, job: Job, gpus: Sequence[str]) -> dict[str, str]:
+    """What differs for a job in one of so many places: its GPUs, in turn, and its part of the cores."""
+    cores = max(1, (os.cpu_count() or 1) // (places * job.devices))
+    share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(cores)}
+    if job.takes_gpus and len(gpus) > job.devices:
+        own = [gpus[(place * job.devices + number) % len(gpus)] for number in range(job.devices)]
+        share["CUDA_VISIBLE_DEVICES"] = ",".join(own)
+    return share
+
+
+def run_here(job: Job, stop: Stop, *, environment: Mapping[str, str] | None = None, logged: bool = False) -> Ended:
+    """Run a job as a process of this machine, and wait for it. Asked to stop, it is asked to (SIGTERM).
+
+    It begins when nobody else works on it: the process inherits the lock on its folder, and so holds it for as long as
+    it lives, even where we are killed. logged: what it says goes to its folder instead of the terminal.
+    """
+    begun = time.monotonic()
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        lock = stack.enter_context(_only_one(job.folder, stop))
+        if lock is None:
+            return Ended(job, PREEMPTED, time.monotonic() - begun)
+        (job.folder / FAILURE_FILE).unlink(missing_ok=True)
+        log = stack.enter_context(open(job.folder / LOG_FILE, "ab")) if logged else None
+        try:
+            process = subprocess.Popen(
+                job.command,
+                cwd=job.here,
+                env=os.environ | dict(environment or {}),
+                stdout=log,
+                stderr=log,
+                pass_fds=[lock.fileno()],
+            )
+        except OSError as error:
+            return Ended(job, 1, time.monotonic() - begun, f"it cannot be started: {error}")
+        return Ended(job, _await(process, stop), time.monotonic() - begun)
+
+
+@contextmanager
+def _only_one(folder: Path, stop: Stop) -> Iterator[IO[bytes] | None]:
+    """The open lock of a job's folder, once nobody else holds it; None where we are asked to stop before."""
+    with open(folder / ".job.lock", "ab") as file:
+        told = False
+        while stop.reason is None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not told:
+                    print(f"{folder.name}: another process is still at work on it; waiting for its end", flush=True)
+                told = True
+                time.sleep(_LOOK)
+                continue
+            yield file
+            return
+        yield None
+
+
+def _await(process: "subprocess.Popen[bytes]", stop: Stop) -> int:
+    told = False
+    while process.poll() is None:
+        if stop.reason is not None and not told:
+            process.send_signal(signal.SIGTERM)
+            told = True
+        time.sleep(_LOOK)
+    return 128 - process.returncode if process.returncode < 0 else process.returncode

@@ -1,0 +1,143 @@
+"""Sweeps as their users start them: real processes, real training, real kills."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import gan_style
+
+pytestmark = pytest.mark.slow  # each has some ten processes that import torch and train
+
+REPOSITORY = Path(gan_style.__file__).parents[1]
+SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2", "runtime.threads=1")
+GRID = ("loss.style.weight=1,3,10", "training.seed=0,1")
+LIMIT = 1500.0  # seconds; a busy machine takes a minute for a job
+LAUNCHERS = {
+    "basic": ("basic",),
+    "joblib": ("joblib", "hydra.launcher.n_jobs=3"),
+    "submitit_local": ("submitit_local", "hydra.launcher.array_parallelism=3"),
+}
+
+
+def start(root: Path, launcher: str, *options: str) -> "subprocess.Popen[str]":
+    name, *own = LAUNCHERS[launcher]
+    command = [sys.executable, "-m", "gan_style.commands.train", "-m", f"hydra/launcher={name}", *own, *SMOKE, *options]
+    environment = os.environ | {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, f"run.root={root}"],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    said, _ = process.communicate(timeout=LIMIT)
+    return process.returncode, said
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    """What was logged, but for how fast it went."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "images_per_second"} for line in lines]
+
+
+def results(sweep: Path) -> dict[str, list[dict[str, float]]]:
+    return {path.parent.name: rows(path.parent) for path in sorted(sweep.glob("*/metrics.jsonl"))}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict[str, list[dict[str, float]]]:
+    """Six jobs, one after the other."""
+    root = tmp_path_factory.mktemp("basic")
+    status, said = finish(start(root, "basic", *GRID))
+    assert status == 0, said
+    found = results(root / "smoke")
+    assert len(found) == 6 and len({json.dumps(one) for one in found.values()}) == 6
+    return found
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_six_jobs_have_the_same_results_under_every_launcher(undisturbed, tmp_path, launcher):
+    status, said = finish(start(tmp_path, launcher, *GRID))
+    assert status == 0, said
+    assert results(tmp_path / "smoke") == undisturbed
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_killed_half_way_and_started_again_no_job_is_run_twice_to_its_end(undisturbed, tmp_path, launcher):
+    """The sweep is killed, not its jobs: they go on alone, and those that are started again wait for them."""
+    sweep, process = tmp_path / "smoke", start(tmp_path, launcher, *GRID)
+    until = time.monotonic() + LIMIT
+    while len(list(sweep.glob("*/checkpoints/step_00000004.pt"))) < 2 and time.monotonic() < until:
+        assert process.poll() is None, finish(process)[1]
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.stdout.close()
+    process.wait()
+    status, said = finish(start(tmp_path, launcher, *GRID))
+    assert status == 0, said
+    assert results(sweep) == undisturbed  # each step once, and the same
+    assert int(re.search(r"6 jobs, (\d) of them finished before", said)[1]) >= 2
+    assert "6 finished" in said
+    for log in sweep.glob("*/job.log"):
+        assert log.read_text().count("grid (content | style | result)") == 1
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_job_that_is_killed_is_tried_again_and_goes_on(undisturbed, tmp_path, launcher):
+    """With two ranks in each job, of which the first is killed once it has a checkpoint."""
+    options = (
+        *("training.seed=0,1", "runtime.devices=2", "training.steps=200", "training.checkpoint_every=2"),
+        *("training.sample_every=1000", "metrics.every=1000"),
+    )
+    sweep, process = tmp_path / "smoke", start(tmp_path, launcher, *options)
+    first, until = sweep / "000-training.seed_0", time.monotonic() + LIMIT
+    while not list(first.glob("checkpoints/step_*.pt")) and time.monotonic() < until:
+        assert process.poll() is None, finish(process)[1]
+        time.sleep(0.02)
+    os.kill(rank_of(first.name), signal.SIGKILL)
+    status, said = finish(process)
+    assert status not in (0, 75) and "1 finished, 1 failed" in said, said
+    assert [row["step"] for row in rows(sweep / "001-training.seed_1") if "loss/total" in row] == list(range(1, 201))
+    status, said = finish(start(tmp_path, launcher, *options))
+    assert status == 0 and "1 of them finished before" in said, said
+    assert [row["step"] for row in rows(first) if "loss/total" in row] == list(range(1, 201))
+
+
+def rank_of(name: str) -> int:
+    """The process of a job's first rank."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            environment = path.read_bytes().split(b"\0")
+            command = (path.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"RANK=0" in environment and b"WORLD_SIZE=2" in environment and name.encode() in command:
+            return int(path.parent.name)
+    raise AssertionError(f"{name} has no first rank")
+
+
+def test_a_sweep_that_is_asked_to_stop_leaves_with_status_75_and_goes_on(tmp_path):
+    options = ("training.seed=0,1", "training.steps=400", "training.sample_every=1000", "metrics.every=1000")
+    sweep, process = tmp_path / "smoke", start(tmp_path, "basic", *options)
+    metrics, until = sweep / "000-training.seed_0" / "metrics.jsonl", time.monotonic() + LIMIT
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    status, said = finish(process)
+    assert status == 75 and "1 stopped, 1 not started" in said, said
+    summary = json.loads((sweep / "summary.json").read_text())
+    assert [job["status"] for job in summary["jobs"]] == ["stopped", "not started"]
+    assert not (sweep / "001-training.seed_1").exists()
+    assert finish(start(tmp_path, "basic", *options))[0] == 0
+    assert [row["step"] for row in rows(metrics.parent) if "loss/total" in row] == list(range(1, 401))

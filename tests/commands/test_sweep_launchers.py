@@ -1,0 +1,208 @@
+"""What runs a sweep's jobs, with jobs that are over at once and need no torch."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from slurm_standins import install
+
+import gan_style
+from gan_style.commands import launchers
+from gan_style.commands.launchers import Basic, Ended, Job, Joblib, environment_of, run_here
+from gan_style.commands.launchers_submitit import SubmititLocal, SubmititSlurm
+from gan_style.signals import PREEMPTED, Stop
+
+REPOSITORY = Path(gan_style.__file__).parents[1]
+KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+PATIENT = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); time.sleep(20)"
+TWICE = "import os, sys; again = os.path.exists('{0}'); open('{0}', 'a').write('x'); sys.exit(0 if again else 75)"
+
+
+@pytest.fixture
+def job(tmp_path):
+    def make(name: str, program: str, **fields) -> Job:
+        (tmp_path / name).mkdir()
+        return Job(name, (sys.executable, "-c", program), folder=tmp_path / name, here=tmp_path, **fields)
+
+    return make
+
+
+@pytest.fixture(params=["basic", "joblib", "submitit_local"])
+def launcher(request):
+    if request.param == "basic":
+        return Basic()
+    library = pytest.importorskip(request.param.split("_")[0], reason="not installed (the extra sweep)")
+    assert library is not None
+    return Joblib(n_jobs=2) if request.param == "joblib" else SubmititLocal(array_parallelism=3)
+
+
+def ended(launcher, jobs, stop=None) -> dict[str, Ended]:
+    return {one.job.name: one for one in launcher.run(jobs, stop or Stop())}
+
+
+def test_a_job_that_fails_or_is_killed_takes_no_other_along(launcher, job, tmp_path):
+    write = f"open('{tmp_path}/here', 'w').write(__import__('os').getcwd())"
+    jobs = [job("a", write), job("b", "raise SystemExit(2)"), job("c", KILLED), job("d", "pass")]
+    found = ended(launcher, jobs)
+    assert {name: one.status for name, one in found.items()} == {"a": 0, "b": 2, "c": 137, "d": 0}
+    assert (tmp_path / "here").read_text() == str(tmp_path)
+    assert "SIGKILL" in found["c"].words() and "status 2" in found["b"].words()
+
+
+def test_asked_to_stop_all_are_told_and_no_more_begin(launcher, job):
+    """The last never begins; for it and for a job that was stopped there is a next time."""
+    stop = Stop()
+    threading.Timer(1.5, lambda: stop.ask(signal.SIGTERM)).start()
+    jobs = [job(name, PATIENT) for name in "abcd"]
+    begun = time.monotonic()
+    found = ended(launcher, jobs, stop)
+    assert time.monotonic() - begun < 10
+    assert {one.status for one in found.values()} == {PREEMPTED} and "a" in found and "d" not in found
+
+
+def test_what_a_job_says_is_in_its_folder(job):
+    pytest.importorskip("joblib", reason="not installed (the extra sweep)")
+    ended(Joblib(n_jobs=1), [job("a", "import sys; print('out'); print('err', file=sys.stderr)")])
+    # a second try adds to it
+    again = job("b", "print('one')")
+    ended(Joblib(n_jobs=1), [again])
+    ended(Joblib(n_jobs=1), [again])
+    assert sorted((again.folder.parent / "a" / "job.log").read_text().split()) == ["err", "out"]
+    assert (again.folder / "job.log").read_text() == "one\none\n"
+
+
+def test_a_program_that_is_not_there_is_a_failure(tmp_path):
+    (tmp_path / "a").mkdir()
+    one = run_here(Job("a", ("/nowhere/python",), folder=tmp_path / "a", here=tmp_path), Stop())
+    assert one.status == 1 and "cannot be started" in one.words()
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from gan_style.commands.launchers import Basic, Job
+from gan_style.signals import Stop
+folder = Path(sys.argv[1])
+program = "import time; open('begun', 'a').write('x'); time.sleep(2); open('ended', 'a').write('x')"
+list(Basic().run([Job("a", (sys.executable, "-c", program), folder=folder, here=folder)], Stop()))
+"""
+
+
+def test_a_job_whose_sweep_was_killed_goes_on_alone_and_the_next_waits_for_it(tmp_path, capfd):
+    """It holds its folder's lock itself, from its first moment on."""
+    sweep = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], cwd=REPOSITORY)
+    until = time.monotonic() + 20
+    while not (tmp_path / "begun").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    sweep.kill()
+    sweep.wait()
+    said = "print(open('ended').read())"
+    one = run_here(Job("a", (sys.executable, "-c", said), folder=tmp_path, here=tmp_path), Stop())
+    assert one.status == 0
+    assert (tmp_path / "begun").read_text() == (tmp_path / "ended").read_text() == "x"
+    assert "still at work on it" in capfd.readouterr().out
+
+
+def test_waiting_for_another_s_job_can_be_stopped(job, capfd):
+    one, stop = job("a", "pass"), Stop()
+    with launchers._only_one(one.folder, Stop()):
+        threading.Timer(0.3, lambda: stop.ask(signal.SIGINT)).start()
+        assert run_here(one, stop).status == PREEMPTED
+
+
+class TestShares:
+    def test_each_place_has_its_own_gpus_in_turn(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        job = Job("a", (), folder=tmp_path, here=tmp_path, devices=2)
+        found = [environment_of(place, 3, job, ["4", "5", "6", "7"]) for place in range(3)]
+        assert [one["CUDA_VISIBLE_DEVICES"] for one in found] == ["4,5", "6,7", "4,5"]
+        assert all("OMP_NUM_THREADS" not in one for one in found)
+
+    def test_none_is_chosen_where_there_is_no_choice(self, tmp_path, monkeypatch):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        monkeypatch.setattr(os, "cpu_count", lambda: 12)
+        job = Job("a", (), folder=tmp_path, here=tmp_path)
+        assert environment_of(1, 3, job, ["0"]) == {"OMP_NUM_THREADS": "4"}
+        cpu = Job("a", (), folder=tmp_path, here=tmp_path, takes_gpus=False)
+        assert "CUDA_VISIBLE_DEVICES" not in environment_of(1, 3, cpu, ["0", "1"])
+
+    @pytest.mark.parametrize(("gpus", "devices", "wanted"), [(0, 1, 2), (4, 1, 4), (4, 2, 2), (1, 2, 1)])
+    def test_as_many_at_a_time_as_the_gpus_are_enough_for(self, job, monkeypatch, gpus, devices, wanted):
+        joblib = pytest.importorskip("joblib", reason="not installed (the extra sweep)")
+        seen, whole = [], joblib.Parallel
+        monkeypatch.setattr(launchers, "visible_gpus", lambda: [str(number) for number in range(gpus)])
+        monkeypatch.setattr(joblib, "Parallel", lambda **given: seen.append(given["n_jobs"]) or whole(**given))
+        assert ended(Joblib(), [job("a", "pass", devices=devices)])["a"].status == 0
+        assert seen == [wanted]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"), [(Joblib, "hydra/launcher=joblib"), (SubmititSlurm, "hydra/launcher=submitit_slurm")]
+)
+def test_without_its_library_a_launcher_says_what_to_install(monkeypatch, make, words):
+    monkeypatch.setattr(launchers, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=rf"{words} needs .*gan_style\[sweep\]"):
+        make()
+
+
+class TestSubmitit:
+    @pytest.fixture(autouse=True)
+    def submitit(self):
+        return pytest.importorskip("submitit", reason="not installed (the extra sweep)")
+
+    def test_a_job_that_leaves_with_status_75_is_started_again(self, job, tmp_path):
+        found = ended(SubmititLocal(), [job("a", TWICE.format(tmp_path / "twice")), job("b", "pass")])
+        assert {name: one.status for name, one in found.items()} == {"a": 0, "b": 0}
+        assert (tmp_path / "twice").read_text() == "xx"
+        assert "Requeued job" in "".join(path.read_text() for path in (tmp_path / ".submitit").glob("*_log.*"))
+
+    def test_a_task_that_is_killed_is_named(self, job, tmp_path):
+        """The whole task, as by SLURM, rather than the job's process alone."""
+        found = ended(SubmititLocal(), [job("a", "import os, signal; os.kill(os.getppid(), signal.SIGKILL)")])
+        assert found["a"].status == 1 and "its task was killed" in found["a"].words()
+
+    def test_at_most_so_many_at_a_time(self, job, tmp_path):
+        program = f"""
+import os, time
+mine = '{tmp_path}/at_work_' + str(os.getpid())
+open(mine, 'w').close()
+time.sleep(0.3)
+count = len([name for name in os.listdir('{tmp_path}') if name.startswith('at_work_')])
+open('{tmp_path}/counts', 'a').write(str(count))
+os.remove(mine)
+"""
+        ended(SubmititLocal(array_parallelism=1), [job(name, program) for name in "ab"])
+        assert (tmp_path / "counts").read_text() == "11"
+
+    def test_under_slurm_as_an_array_in_which_one_is_pre_empted(self, job, tmp_path, monkeypatch):
+        slurm = install(tmp_path / "slurm", monkeypatch)
+        launcher = SubmititSlurm(
+            array_parallelism=3,
+            timeout_min=30,
+            partition="dev",
+            gpus_per_node=2,
+            cpus_per_task=4,
+            mem_gb=1.5,
+            account="me",
+            setup=["echo ready"],
+            additional_parameters={"requeue": True},
+        )
+        found = ended(launcher, [job("a", TWICE.format(tmp_path / "twice")), job("b", "raise SystemExit(4)")])
+        assert {name: one.status for name, one in found.items()} == {"a": 0, "b": 4}
+        assert (tmp_path / "twice").read_text() == "xx"
+        script = (slurm / "script").read_text()
+        options = dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", script, re.MULTILINE))
+        wanted = {"partition": "dev", "time": "30", "array": "0-1%2", "gpus-per-node": "2", "cpus-per-task": "4"}
+        wanted |= {"mem": "1536MB", "account": "me", "requeue": "", "signal": "USR2@120", "job-name": "gan_style"}
+        assert wanted.items() <= options.items() and "echo ready" in script
+
+    def test_without_slurm_it_is_said_so(self, job, monkeypatch):
+        monkeypatch.setenv("PATH", "/nowhere")
+        with pytest.raises(ValueError, match=r"hydra/launcher=submitit_slurm: .*srun"):
+            ended(SubmititSlurm(), [job("a", "pass")])
