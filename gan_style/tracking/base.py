@@ -1,8 +1,27 @@
 """What a tracker can do, and several as one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run has come to.
+
+    generator: its file, of the last step. best: the checkpoint with the lowest composite, where one is kept, of
+    ``best_step``, with that composite in ``best_values``. rows: makes the final pictures, each uint8 (3, H, W), a row
+    of them for each held-out photo.
+    """
+
+    step: int
+    generator: Path
+    best: Path | None = None
+    best_step: int | None = None
+    best_values: Mapping[str, float] = field(default_factory=dict)
+    columns: Sequence[str] = ()
+    rows: Callable[[], Sequence[Sequence[Any]]] = tuple
 
 
 class Tracker(Protocol):
@@ -19,6 +38,9 @@ class Tracker(Protocol):
 
     def preempted(self) -> None:
         """The run is about to end before its last step and will go on later."""
+
+    def completed(self, result: Result) -> None:
+        """The run has done its last step, and its files are there."""
 
     def finish(self, *, failed: bool) -> None:
         """The run ends; called in every exit."""
@@ -46,6 +68,45 @@ class Several:
         for tracker in self.trackers:
             tracker.preempted()
 
+    def completed(self, result: Result) -> None:
+        for tracker in self.trackers:
+            tracker.completed(result)
+
     def finish(self, *, failed: bool) -> None:
         for tracker in self.trackers:
             tracker.finish(failed=failed)
+
+
+class Dispensable:
+    """A tracker that a run can do without: at its first error that is said, and it is told nothing more."""
+
+    def __init__(self, tracker: Tracker, name: str, warn: Callable[[str], object]) -> None:
+        self._tracker: Tracker | None = tracker
+        self._name, self._warn = name, warn
+
+    def _tell(self, tell: Callable[[Tracker], object]) -> None:
+        if self._tracker is None:
+            return
+        try:
+            tell(self._tracker)
+        except Exception as error:  # whatever a library and its processes come up with
+            self._tracker = None
+            self._warn(f"{self._name} has failed and is left alone: {str(error) or type(error).__name__}")
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self._tell(lambda tracker: tracker.scalars(step, values))
+
+    def picture(self, step: int, name: str, path: Path) -> None:
+        self._tell(lambda tracker: tracker.picture(step, name, path))
+
+    def rewind(self, step: int) -> None:
+        self._tell(lambda tracker: tracker.rewind(step))
+
+    def preempted(self) -> None:
+        self._tell(lambda tracker: tracker.preempted())
+
+    def completed(self, result: Result) -> None:
+        self._tell(lambda tracker: tracker.completed(result))
+
+    def finish(self, *, failed: bool) -> None:
+        self._tell(lambda tracker: tracker.finish(failed=failed))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gan_style.files import write_bytes
+from gan_style.tracking.base import Result
 
 
 class JsonlTracker:
@@ -36,6 +37,9 @@ class JsonlTracker:
 
     def preempted(self) -> None:
         """The last line says how far the run has come."""
+
+    def completed(self, result: Result) -> None:
+        """Its files are those of the run already."""
 
     def finish(self, *, failed: bool) -> None:
         self._file.flush()

@@ -3,15 +3,24 @@
 import netrc
 import os
 import secrets
-from collections.abc import Mapping
+import shutil
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from gan_style.files import write_bytes
+from gan_style.tracking.base import Result
 
 MODES = ("auto", "online", "offline", "disabled")
-_INIT_TIMEOUT = 30.0  # seconds until a server counts as out of reach
+# Seconds. Together with the start of an offline run they stay below half a minute.
+_PROBE_TIMEOUT = 6.0  # until a server that does not answer counts as out of reach
+_INIT_TIMEOUT = 15.0  # and one that answers, but not as W&B does
+_FINISH_TIMEOUT = 120.0  # for what is still to be uploaded; it stays on disk, for wandb sync
 
 
 def resolve_mode(mode: str) -> str:
@@ -29,58 +38,164 @@ def resolve_mode(mode: str) -> str:
     return "online" if _key_is_configured() else "offline"
 
 
+def _server() -> str:
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+
+
 def _key_is_configured() -> bool:
     """In the environment, or for W&B's host in the netrc file (where ``wandb login`` puts it)."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(urlsplit(_server()).hostname or "") is not None
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+def _check_reachable() -> None:
+    """ConnectionError unless the server answers anything at all, within seconds; wandb itself would try for longer."""
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(_answer()), daemon=True)  # looking up a name has no timeout
+    thread.start()
+    thread.join(_PROBE_TIMEOUT)
+    reason = found[0] if found else f"no answer within {_PROBE_TIMEOUT:g} s"
+    if reason:
+        raise ConnectionError(f"{_server()} is out of reach ({reason})")
+
+
+def _answer() -> str:
+    """What is wrong, or ""."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(_server(), method="HEAD"), timeout=_PROBE_TIMEOUT):
+            return ""
+    except urllib.error.HTTPError:
+        return ""  # an answer
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", error))
 
 
 class WandbTracker:
     """One W&B run. Its id is kept in the run's folder, so that a resumed run goes on in the same one.
 
     mode: "online" (ConnectionError where that fails) or "offline". Numbers have their own axis, ``step``, so that a
-    resumed run draws one line.
+    resumed run draws one line. artifacts: whether a finished run's generator is kept as one. The run is nobody else's:
+    wandb.run and the environment stay as they are.
     """
 
-    def __init__(self, *, mode: str, project: str, name: str, config: Mapping[str, Any], folder: Path) -> None:
-        import wandb
-
-        self._wandb = wandb
+    def __init__(
+        self,
+        *,
+        mode: str,
+        project: str,
+        name: str,
+        config: Mapping[str, Any],
+        folder: Path,
+        group: str | None = None,
+        tags: Sequence[str] = (),
+        notes: str | None = None,
+        artifacts: bool = True,
+    ) -> None:
+        self._folder, self._artifacts, self._ahead, self._last = folder, artifacts, 0, 0
         id_file = folder / "wandb_id"
-        run_id = id_file.read_text().strip() if id_file.exists() else secrets.token_hex(4)
+        new = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)  # a W&B agent has chosen it
+        run_id = id_file.read_text().strip() if id_file.exists() else new
+        described = {"project": project, "name": name[:128], "group": group, "tags": list(tags) or None, "notes": notes}
         try:
-            self._run = wandb.init(
-                mode=mode,  # type: ignore[arg-type]
-                project=project,
-                name=name,
-                id=run_id,
-                resume="allow",
-                config=dict(config),
-                dir=str(folder),
-                settings=wandb.Settings(silent=True, console="off", init_timeout=_INIT_TIMEOUT),
-            )
-        except wandb.errors.Error as error:
-            reason = str(error).splitlines()[0]
-            raise ConnectionError(f"tracking.wandb={mode}: {reason}; offline needs no server") from error
+            if mode == "online":
+                _check_reachable()
+            with self._surroundings():
+                import wandb
+
+                self._wandb = wandb
+                self._run = self._begin(mode, run_id, dict(config), described)
+        except ConnectionError as error:
+            raise ConnectionError(f"tracking.wandb={mode}: {error}; offline needs no server") from error
         write_bytes(id_file, run_id.encode())
         self._run.define_metric("*", step_metric="step")
 
+    def _begin(self, mode: str, run_id: str, config: dict[str, Any], described: Mapping[str, Any]) -> Any:
+        settings = self._wandb.Settings(
+            silent=True,
+            console="off",
+            init_timeout=_INIT_TIMEOUT,
+            login_timeout=_INIT_TIMEOUT,
+            finish_timeout=_FINISH_TIMEOUT,
+            reinit="create_new",
+        )
+        try:
+            return self._wandb.init(
+                mode=mode,  # type: ignore[arg-type]
+                id=run_id,
+                resume="allow",
+                config=config,
+                dir=str(self._folder),
+                settings=settings,
+                **described,
+            )
+        except self._wandb.errors.Error as error:
+            raise ConnectionError(str(error).splitlines()[0]) from error
+
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self._run.log({"step": step, **values})
+        self._log(step, values)
 
     def picture(self, step: int, name: str, path: Path) -> None:
-        self._run.log({"step": step, name: self._wandb.Image(str(path))})
+        self._log(step, {name: self._wandb.Image(str(path))})
+
+    def _log(self, step: int, values: Mapping[str, Any]) -> None:
+        """W&B's own count is the step, too: it may only grow, also from an offline run to the one that goes on."""
+        self._last = step + self._ahead
+        self._run.log({"step": step, **values}, step=self._last)
 
     def rewind(self, step: int) -> None:
         """Lines are drawn over the axis ``step``, where later values replace earlier ones."""
+        self._ahead = self._last + 1 - step
 
     def preempted(self) -> None:
         self._run.mark_preempting()
 
+    def completed(self, result: Result) -> None:
+        """The final pictures as a table, what was best into the summary, and the artifact."""
+        with self._surroundings():
+            rows = [[self._picture(picture) for picture in row] for row in result.rows()]
+            if rows:
+                self._log(result.step, {"results": self._wandb.Table(columns=list(result.columns), data=rows)})
+            best = {f"best/{name}": value for name, value in result.best_values.items()}
+            self._run.summary.update({"final/step": result.step, "best/step": result.best_step} | best)
+            if self._artifacts:
+                self._keep_artifacts(result)
+
+    def _picture(self, picture: Any) -> Any:
+        return self._wandb.Image(picture.permute(1, 2, 0).numpy())
+
+    def _keep_artifacts(self, result: Result) -> None:
+        """Where the last step is the best, one version has both aliases."""
+        if result.best is not None and result.best_step != result.step:
+            self._keep(result.best, result.best_step, ["best"])
+            self._keep(result.generator, result.step, ["last"])
+        else:
+            self._keep(result.generator, result.step, ["last"] + ["best"] * (result.best is not None))
+
+    def _keep(self, path: Path, step: int | None, aliases: list[str]) -> None:
+        """From a copy in the run's wandb folder: a run that goes on replaces its files, maybe before they are sent."""
+        place = self._folder / "wandb" / "artifacts" / f"{step}-{path.name}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+        artifact = self._wandb.Artifact(f"generator-{self._run.id}", type="model", metadata={"step": step})
+        artifact.add_file(str(place), name=path.name, policy="immutable", skip_cache=True)
+        self._run.log_artifact(artifact, aliases=aliases)
+
     def finish(self, *, failed: bool) -> None:
-        self._run.finish(exit_code=1 if failed else 0)
+        with self._surroundings():
+            self._run.finish(exit_code=1 if failed else 0)
+
+    @contextmanager
+    def _surroundings(self) -> Iterator[None]:
+        """While the block runs wandb keeps its files in the run's folder; afterwards the environment is as before."""
+        before = dict(os.environ)
+        os.environ.setdefault("WANDB_DATA_DIR", str((self._folder / "wandb" / "data").absolute()))
+        try:
+            yield
+        finally:
+            for name in os.environ.keys() - before.keys():
+                del os.environ[name]
+            os.environ.update(before)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gan_style.tracking import wandb as tracking
 from gan_style.tracking.wandb import WandbTracker, resolve_mode
 
 
@@ -45,6 +46,7 @@ def test_a_server_out_of_reach_is_a_connection_error_that_names_the_way_out(tmp_
     def unreachable(**_: object) -> None:
         raise wandb.errors.CommError("no route to the server")
 
+    monkeypatch.setattr(tracking, "_check_reachable", lambda: None)
     monkeypatch.setattr(wandb, "init", unreachable)
     with pytest.raises(ConnectionError, match="no route to the server; offline needs no server"):
         WandbTracker(mode="online", project="p", name="n", config={}, folder=tmp_path)

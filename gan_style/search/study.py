@@ -1,0 +1,224 @@
+"""Optuna, kept in one file and imported only when a search runs: which trial comes next, and what is known of each.
+
+A trial's values follow from the search's seed, the trial's number and the results before it, so a search that is
+interrupted tries what it would have tried.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from gan_style.search.space import Choice, Dimension, grid, rounded, written
+
+SAMPLERS = ("tpe", "random", "grid")
+PRUNERS = ("none", "median", "halving")
+STUDY_FILE = "study.db"
+_PLAN, _REASON, _SECONDS = "plan", "reason", "seconds"
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Which trials end before their time: kind is none, median or halving. None before ``warmup`` steps.
+
+    median: those worse, at the same step, than the median of at least ``startup`` complete ones. halving: those not
+    among the best quarter of all that came as far, at ``warmup`` steps, at four times as many, and so on (Li et al.
+    2020, asynchronous successive halving).
+    """
+
+    kind: str = "none"
+    startup: int = 4
+    warmup: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search is. metrics: {name: "minimise" or "maximise"}; settings: of the training, flat and plain."""
+
+    space: Mapping[str, Dimension]
+    metrics: Mapping[str, str]
+    sampler: str = "tpe"
+    startup: int = 10
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    pruning: Pruning = Pruning()
+
+    def described(self) -> dict[str, str]:
+        """What must stay the same while a search goes on, by the options' names."""
+        of_space = {f"space.{name}": str(dimension) for name, dimension in self.space.items()}
+        own = {"search.metric": str(dict(self.metrics)), "search.sampler": self.sampler, "search.seed": str(self.seed)}
+        return own | of_space | {name: json.dumps(value) for name, value in self.settings.items()}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial as it stands. state: running, complete, pruned or failed; values: of the metrics, in their order."""
+
+    number: int
+    state: str
+    parameters: Mapping[str, Any]
+    values: Sequence[float] = ()
+    reason: str = ""
+    seconds: float = 0.0
+
+
+class Study:
+    """A search's trials, kept in study.db of its folder.
+
+    ValueError where Optuna is not installed, or where the folder holds a search with another plan.
+    """
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self._optuna = _optuna()
+        self.plan = plan
+        self._grid = grid(plan.space) if plan.sampler == "grid" else None
+        self._study = self._opened(folder.absolute() / STUDY_FILE)
+        self._check(folder)
+
+    def _opened(self, path: Path) -> Any:
+        from sqlalchemy.exc import DatabaseError
+
+        try:
+            return self._optuna.create_study(
+                storage=f"sqlite:///{quote(str(path))}",
+                study_name="search",
+                directions=[direction.replace("ise", "ize") for direction in self.plan.metrics.values()],
+                load_if_exists=True,
+                pruner=self._pruner(),
+            )
+        except DatabaseError as error:
+            raise ValueError(f"{path} cannot be read ({error.orig}); choose another search.name") from error
+
+    def _check(self, folder: Path) -> None:
+        new = self.plan.described()
+        old = self._study.user_attrs.setdefault(_PLAN, new)
+        keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        if keys:
+            listed = "\n  ".join(f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys)
+            raise ValueError(f"{folder} holds another search; choose another search.name.\n  {listed}")
+        self._study.set_user_attr(_PLAN, new)
+
+    def trials(self) -> list[Trial]:
+        """All that were begun, by number."""
+        return [self._seen(trial) for trial in self._study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
+
+    def finished(self) -> int:
+        return sum(trial.state != "running" for trial in self.trials())
+
+    def limit(self, wanted: int | None) -> int:
+        """How many trials there will be: all points of the grid, or as many as wanted."""
+        if self._grid is None:
+            assert wanted is not None
+            return wanted
+        return min(wanted or len(self._grid), len(self._grid))
+
+    def next(self) -> "Running":
+        """The trial that was running when a search before this one ended, or else a new one."""
+        states = self._optuna.trial.TrialState
+        left = self._study.get_trials(deepcopy=False, states=(states.RUNNING,))
+        number = left[0].number if left else sum(t.state != states.WAITING for t in self._study.get_trials())
+        self._study.sampler = self._sampler(number)
+        if left:
+            trial = self._optuna.trial.Trial(self._study, left[0]._trial_id)
+        else:
+            if self._grid and not self._study.get_trials(deepcopy=False, states=(states.WAITING,)):
+                self._study.enqueue_trial({name: _kept(self, name, x) for name, x in self._grid[number].items()})
+            trial = self._study.ask()
+        return Running(self._study, trial, {name: self._suggest(trial, name) for name in self.plan.space})
+
+    def best(self) -> list[Trial]:
+        """The best complete trial, or for several metrics the Pareto front by the first of them; empty without any."""
+        complete = [trial for trial in self.trials() if trial.state == "complete"]
+        if not complete:
+            return []
+        if len(self.plan.metrics) == 1:
+            return [self._seen(self._study.best_trial)]
+        return sorted(map(self._seen, self._study.best_trials), key=lambda trial: tuple(trial.values))
+
+    def _suggest(self, trial: Any, name: str) -> Any:
+        """The trial's value of an option: kept where it was chosen before."""
+        dimension = self.plan.space[name]
+        if isinstance(dimension, Choice):
+            return self._value(name, trial.suggest_categorical(name, [written(value) for value in dimension.values]))
+        suggest = trial.suggest_int if dimension.whole else trial.suggest_float
+        step = {} if dimension.step is None else {"step": dimension.step}
+        return self._value(name, suggest(name, dimension.low, dimension.high, log=dimension.log, **step))
+
+    def _value(self, name: str, stored: Any) -> Any:
+        """What Optuna keeps, as it is used.
+
+        Of choices it is told the written form, in which 1, 1.0 and true differ and lists are allowed.
+        """
+        dimension = self.plan.space[name]
+        if not isinstance(dimension, Choice):
+            return min(max(rounded(stored), dimension.low), dimension.high)
+        return {written(value): value for value in dimension.values}[stored]
+
+    def _seen(self, trial: Any) -> Trial:
+        state = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}.get(trial.state.name, "running")
+        return Trial(
+            number=trial.number,
+            state=state,
+            parameters={name: self._value(name, stored) for name, stored in trial.params.items()},
+            values=tuple(trial.values or ()) if state == "complete" else (),
+            reason=trial.user_attrs.get(_REASON, ""),
+            seconds=trial.user_attrs.get(_SECONDS, 0.0),
+        )
+
+    def _sampler(self, number: int) -> Any:
+        seed = int.from_bytes(hashlib.blake2b(f"{self.plan.seed}/{number}".encode(), digest_size=4).digest(), "big")
+        if self.plan.sampler == "tpe":
+            return self._optuna.samplers.TPESampler(seed=seed, n_startup_trials=self.plan.startup)
+        return self._optuna.samplers.RandomSampler(seed=seed)
+
+    def _pruner(self) -> Any:
+        pruners, pruning = self._optuna.pruners, self.plan.pruning
+        if pruning.kind == "median":
+            return pruners.MedianPruner(n_startup_trials=pruning.startup, n_warmup_steps=pruning.warmup)
+        if pruning.kind == "halving":
+            return pruners.SuccessiveHalvingPruner(min_resource=max(1, pruning.warmup))
+        return pruners.NopPruner()
+
+
+class Running:
+    """A trial that is being tried."""
+
+    def __init__(self, study: Any, trial: Any, parameters: Mapping[str, Any]) -> None:
+        self._study, self._trial = study, trial
+        self.number: int = trial.number
+        self.parameters = parameters
+        self._reported = max(study.get_trials(deepcopy=False)[self.number].intermediate_values, default=-1)
+
+    def report(self, step: int, value: float) -> bool:
+        """Tell what a metric is after a step; whether the trial is to end here. A step told before is passed over."""
+        if step <= self._reported:
+            return False
+        self._reported = step
+        self._trial.report(value, step)
+        return bool(self._trial.should_prune())
+
+    def end(self, state: str, *, values: Sequence[float] = (), reason: str = "", seconds: float = 0.0) -> None:
+        """state: complete, which has values; pruned or failed, which have a reason."""
+        from optuna.trial import TrialState
+
+        self._trial.set_user_attr(_SECONDS, seconds)
+        if reason:
+            self._trial.set_user_attr(_REASON, reason)
+        names = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+        self._study.tell(self._trial, list(values) or None, state=names[state])
+
+
+def _kept(study: Study, name: str, value: Any) -> Any:
+    return written(value) if isinstance(study.plan.space[name], Choice) else value
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise ValueError("gan-style search needs Optuna: pip install 'gan_style[search]'") from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it would say is said by the search
+    return optuna

@@ -1,0 +1,238 @@
+"""gan-style search: what is refused, what it prints and leaves, and that interrupting it changes neither."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gan_style.commands import search_parts
+from gan_style.search.process import await_folder
+from gan_style.search.space import read_space
+from gan_style.search.study import Plan, Study
+
+HERE = Path(__file__).parent
+GIVEN = ("experiment=smoke", "perceptual.weights=random")
+SPACE = "space={loss.style.weight: {low: 0.1, high: 10, log: true}, training.seed: [0, 1]}"
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    monkeypatch.setattr(search_parts, "_TRAIN", (sys.executable, str(HERE / "stub_training.py")))
+
+
+def starts(folder: Path) -> dict[str, list[str]]:
+    return {path.parent.name: path.read_text().splitlines() for path in sorted(folder.glob("trials/*/starts.txt"))}
+
+
+def begin(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(HERE / "search_driver.py"), *GIVEN, SPACE, f"search.root={tmp_path}", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def await_step(folder: Path, trial: int, patience: float = 60.0) -> None:
+    deadline = time.monotonic() + patience
+    while not (folder / "trials" / f"{trial:04}" / "saved").exists():
+        assert time.monotonic() < deadline, "the trial does not begin"
+        time.sleep(0.02)
+
+
+def test_a_search_prints_its_best_and_leaves_a_summary(gan_style, stub, tmp_path):
+    outcome = gan_style("search", *GIVEN, SPACE, "search.trials=3", f"search.root={tmp_path}", "search.name=s")
+    assert outcome.status == 0, outcome.err
+    assert "3 trials: 3 complete, 0 pruned, 0 failed" in outcome.out
+    summary = json.loads((tmp_path / "s" / "summary.json").read_text())
+    weights = [row["parameters"]["loss.style.weight"] for row in summary["trials"]]
+    expected = [(weight - 1) ** 2 + 1 / 4 for weight in weights]
+    assert [row["values"]["heldout/composite"] for row in summary["trials"]] == pytest.approx(expected)
+    best = expected.index(min(expected))
+    assert summary["best"] == [best]
+    said = f"best: trial {best}, heldout/composite {min(expected):.4g}: loss.style.weight={weights[best]}"
+    assert said in outcome.out
+    again = gan_style("search", *GIVEN, SPACE, "search.trials=3", f"search.root={tmp_path}", "search.name=s")
+    assert again.status == 0 and "3 of 3 trials done" in again.out and f"best: trial {best}," in again.out
+    assert starts(tmp_path / "s") == {f"{n:04}": ["start 0", "end"] for n in range(3)}
+
+
+@pytest.mark.parametrize(("number", "status", "count"), [(signal.SIGKILL, -9, 8), (signal.SIGTERM, 75, 3)])
+def test_an_interrupted_search_ends_with_as_many_trials(tmp_path, number, status, count):
+    """Ended in its third trial: that one goes on where it was, and none is run again."""
+    folder = tmp_path / "default"
+    trials = f"search.trials={count}"
+    process = begin(tmp_path, trials, "training.steps=5")
+    await_step(folder, 2)
+    process.send_signal(number)
+    assert process.wait(60) == status
+    said = process.stdout.read()
+    assert ("the same command again goes on" in said) == (status == 75), said
+    await_folder(folder / "trials" / "0002", patience=20.0)  # the training saved itself, though the search was killed
+    assert starts(folder)["0002"][-1].startswith("stopped")
+    process = begin(tmp_path, trials, "training.steps=5")
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, said
+    assert f"2 of {count} trials done" in said and f"{count} trials: {count} complete" in said and "best: trial" in said
+    found = starts(folder)
+    assert len(found) == count
+    step = int(found["0002"][1].split()[1])
+    assert 1 <= step < 5 and found.pop("0002") == ["start 0", f"stopped {step}", f"start {step}", "end"]
+    assert set(map(tuple, found.values())) == {("start 0", "end")}
+    assert [row["state"] for row in json.loads((folder / "summary.json").read_text())["trials"]] == ["complete"] * count
+
+
+def test_two_metrics_print_a_front(gan_style, stub, tmp_path):
+    metric = "search.metric=[heldout/content,heldout/style]"
+    outcome = gan_style("search", *GIVEN, SPACE, metric, "search.trials=3", f"search.root={tmp_path}")
+    assert outcome.status == 0, outcome.err
+    assert "Pareto front of heldout/content and heldout/style, 3 of 3 trials:" in outcome.out  # style is 1 / content
+
+
+def test_a_crash_ends_one_trial_and_not_the_search(gan_style, stub, tmp_path):
+    space = "space={loss.style.weight: [1.0, 2.0], loss.tv.weight: [12, 13]}"
+    options = ("search.sampler=grid", "search.trials=null", f"search.root={tmp_path}")
+    outcome = gan_style("search", *GIVEN, space, *options)
+    assert outcome.status == 0
+    assert "4 trials: 2 complete, 0 pruned, 2 failed" in outcome.out
+    assert "trial 1 failed: an unlucky number" in outcome.out
+    assert "best: trial 0, heldout/composite 0.25: loss.style.weight=1.0 loss.tv.weight=12" in outcome.out
+    only = gan_style("search", *GIVEN, space.replace("[12, 13]", "[13]"), *options, "search.name=failing")
+    assert only.status == 3 and "no trial was completed" in only.out
+
+
+def test_a_bad_trial_is_ended_early_by_the_pruner(gan_style, stub, tmp_path):
+    space = "space={loss.style.weight: [1.0, 1.5, 5.0]}"
+    options = ("search.sampler=grid", "search.pruner=median", "search.pruner_startup=2", "training.steps=23")
+    outcome = gan_style("search", *GIVEN, space, *options, "metrics.every=2", f"search.root={tmp_path}")
+    assert outcome.status == 0
+    assert "3 trials: 2 complete, 1 pruned, 0 failed" in outcome.out
+    last = starts(tmp_path / "default")["0002"][-1]
+    assert last.startswith("stopped") and int(last.split()[1]) < 23
+
+
+def test_every_trial_has_its_name_group_and_folder(gan_style, stub, tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(search_parts, "train", lambda command, *_, **__: commands.append(command) or sys.exit(9))
+    assert gan_style("search", *GIVEN, SPACE, f"search.root={tmp_path}", "search.name=a b").status == 9
+    (command,) = commands
+    assert command[2:4] == list(GIVEN)
+    assert command[-4:-1] == [f"run.root='{tmp_path}/a b/trials'", "run.name='0000'", "tracking.group='a b'"]
+    assert command[-1].startswith("tracking.name='0 loss.style.weight=")
+
+
+def test_a_dry_run_shows_the_space_and_writes_nothing(gan_style, tmp_path):
+    outcome = gan_style("search", *GIVEN, "space=weights", f"search.root={tmp_path / 's'}", "dry_run=true")
+    assert outcome.status == 0 and "nothing was written" in outcome.out
+    assert "loss.style.weight: numbers from 0.05 to 3, logarithmic" in outcome.out
+    assert not (tmp_path / "s").exists()
+
+
+def test_the_space_may_be_a_file(gan_style, tmp_path):
+    place = tmp_path / "my space.yaml"
+    place.write_text("loss.style.weight: {low: 1, high: 100, log: true}\ntraining:\n  batch: {low: 2, high: 4}\n")
+    outcome = gan_style("search", *GIVEN, f"space={place}", "dry_run=true")
+    assert outcome.status == 0, outcome.err
+    assert "training.batch: whole numbers from 2 to 4" in outcome.out
+    assert "loss.style.weight: numbers from 1 to 100, logarithmic" in outcome.out
+
+
+BAD = [
+    (("space={loss.stile.weight: [1, 2]}",), r"there is no option loss.stile.weight; did you mean loss.style.weight\?"),
+    (("space={training.sed: [1, 2]}",), r"did you mean training.seed\?"),
+    (("space=weights", "loss.stile.weight=2"), r"no option loss.stile.weight; did you mean loss.style.weight\?"),
+    (("space=weights", "search.trails=2"), r"there is no option search.trails; did you mean search.trials\?"),
+    (("space={}",), "options with their values or ranges expected"),
+    ((), r"space=... is missing"),
+    (("space=wieghts",), r"space=wieghts: there is no such file, and conf/spaces has weights"),
+    (("space={loss.style.weight: {low: 3, high: 1}}",), "low=3 is above high=1"),
+    (("space={loss.style.weight: {low: 0, high: 1, log: true}}",), "log=true needs a low above 0"),
+    (("space={training.seed: [0, 1.5]}",), "1.5"),
+    (("space={training.batch: [2, 0]}",), r"training.batch=0; allowed are numbers from 1"),
+    (("space={training.precision: [float32, float8]}",), "training.precision=float8; allowed are"),
+    (("space={generator: [slim, slimm]}",), "slimm"),
+    (("space={run.name: [a, b]}",), "the search sets this for every trial itself"),
+    (("space={training.seed: [0, 1]}", "training.seed=3"), "training.seed is in the space and on the command line"),
+    (("space=weights", "run.name=x"), "run.name=x: the search names its trials' runs itself"),
+    (("space=weights", "training.max_time=9"), "training.max_time belongs to a single run"),
+    (("space=weights", "search.sampler=grid"), "grid needs values that can be counted"),
+    (("space=weights", "search.sampler=tpa"), "search.sampler=tpa; allowed are tpe, random, grid"),
+    (("space=weights", "search.trials=0"), "search.trials=0; allowed are numbers from 1"),
+    (("space=weights", "search.trials=null"), "search.trials=null needs search.sampler=grid"),
+    (("space=weights", "search.pruner=hyper"), "search.pruner=hyper; allowed are none, median, halving"),
+    (
+        ("space=weights", "search.pruner=median", "search.metric=[heldout/content,heldout/style]"),
+        r"ends trials by one number, and search.metric has 2, for a Pareto front; use search.pruner=none",
+    ),
+    (("space=weights", "search.metric=heldout/stile"), r"is not measured; did you mean heldout/style\?"),
+    (("space=weights", "search.metric=heldout/composite", "metrics.best=null"), "heldout/composite is not measured"),
+    (("space=weights", "search.metric=loss/warp"), "search.metric=loss/warp is not measured"),
+    (("space=weights", "search.metric=heldout/colour/mean"), "say search.direction=minimise or maximise"),
+    (("space=weights", "search.metric=[heldout/ssim,heldout/ssim]"), "a metric is given twice"),
+    (("space=weights", "search.direction=up"), "search.direction=up; allowed are auto, minimise, maximise"),
+    (("space=weights", "search.name="), "give a name"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), BAD, ids=[" ".join(options) or "nothing" for options, _ in BAD])
+def test_bad_input_is_refused_before_anything_starts(gan_style, tmp_path, options, words):
+    outcome = gan_style("search", *GIVEN, f"search.root={tmp_path / 's'}", *options)
+    assert outcome.status == 2
+    assert re.search(words, outcome.err), outcome.err
+    assert not (tmp_path / "s").exists()
+
+
+def test_another_space_in_the_same_folder_is_refused(gan_style, tmp_path):
+    (tmp_path / "default").mkdir()
+    space = read_space({"loss.style.weight": [1.0, 2.0]}, lambda _: False)
+    Study(tmp_path / "default", Plan(space, {"heldout/composite": "minimise"}))
+    outcome = gan_style("search", *GIVEN, "space={loss.style.weight: [1.0, 3.0]}", f"search.root={tmp_path}")
+    assert outcome.status == 2
+    assert "default holds another search; choose another search.name" in outcome.err
+    assert "space.loss.style.weight: Choice(values=(1.0, 2.0)) there, Choice(values=(1.0, 3.0)) here" in outcome.err
+
+
+def test_without_optuna_the_message_says_what_to_install(gan_style, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    outcome = gan_style("search", *GIVEN, "space=weights", f"search.root={tmp_path}")
+    assert outcome.status == 2 and "pip install 'gan_style[search]'" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction"),
+    [
+        *(("heldout/composite", "minimise"), ("heldout/ssim", "maximise"), ("heldout/style/relu1_1", "minimise")),
+        *(("heldout/style_ratio", "minimise"), ("loss/total", "minimise"), ("heldout/structure", "maximise")),
+    ],
+)
+def test_auto_knows_which_end_of_a_metric_is_good(metric, direction):
+    assert search_parts._direction(metric) == direction
+
+
+def test_options_of_train_are_told_from_those_of_the_search():
+    given = ["space=weights", "search.trials=3", "--cfg", "job", "data.content=my photos/a=b.jpg", "~loss.tv", "+x=1"]
+    assert search_parts.gathered(given) == [
+        *("space=weights", "search.trials=3", "--cfg", "job"),
+        "train=['data.content=my photos/a=b.jpg','~loss.tv','+x=1']",
+    ]
+    assert search_parts.gathered(["space=weights"]) == ["space=weights"]
+
+
+@pytest.mark.slow  # ten trainings of four steps: two minutes on one core
+def test_real_trainings_interrupted_end_with_eight(tmp_path):
+    command = [sys.executable, "-m", "gan_style.commands.search", *GIVEN, SPACE, f"search.root={tmp_path}"]
+    command += ["search.trials=8", "training.checkpoint_every=1"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment)
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "default" / "trials" / "0003" / "metrics.jsonl").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    assert "8 trials: 8 complete, 0 pruned, 0 failed" in done.stdout and "best: trial" in done.stdout
+    assert len(list((tmp_path / "default" / "trials").iterdir())) == 8

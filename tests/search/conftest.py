@@ -1,0 +1,75 @@
+"""A search over trainings that are a formula instead."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from gan_style.search.loop import Search
+from gan_style.search.process import Ended
+from gan_style.search.space import Choice, Range
+from gan_style.search.study import Plan, Study
+
+SPACE = {"x": Range(-1.0, 1.0), "n": Range(1, 5, whole=True), "kind": Choice(("a", None, True, 1))}
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk():
+    """What SQLite promises of power cuts is not tested here."""
+
+    def set_(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", set_)
+    yield
+    event.remove(Engine, "connect", set_)
+
+
+@pytest.fixture
+def make_plan() -> Callable[..., Plan]:
+    def make(**fields: Any) -> Plan:
+        return Plan(**({"space": SPACE, "metrics": {"heldout/composite": "minimise"}, "startup": 3} | fields))
+
+    return make
+
+
+@pytest.fixture
+def make_search(tmp_path: Path) -> Callable[..., Search]:
+    """A search whose trainings measure formula(number, parameters) -> {step: {metric: value}}, or raise OSError.
+
+    asked: number -> why the training is asked to end before it ends.
+    """
+
+    def make(
+        plan: Plan,
+        formula: Callable[[int, Mapping[str, Any]], Mapping[int, Mapping[str, float]]],
+        trials: int = 8,
+        asked: Callable[[int], str] = lambda number: "",
+        folder: Path = tmp_path,
+    ) -> Search:
+        study = Study(folder, plan)
+        search: Search
+
+        def train(number: int, overrides: Sequence[str], reached: Callable[[int, Mapping[str, float]], bool]) -> Ended:
+            parameters = next(trial.parameters for trial in study.trials() if trial.number == number)
+            if reason := asked(number):
+                return Ended(reason, 75, {})
+            try:
+                rows = formula(number, parameters)
+            except OSError:
+                return Ended("", 1, {})
+            seen: dict[str, float] = {}
+            for step, values in rows.items():
+                seen |= values
+                if reached(step, values):
+                    return Ended("pruned", 75, seen)
+            return Ended("", 0, seen)
+
+        search = Search(study, study.limit(trials), folder, train, lambda number: f"why {number}", say=said.append)
+        search.said = said
+        return search
+
+    said: list[str] = []
+    return make

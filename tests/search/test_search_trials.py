@@ -1,0 +1,209 @@
+"""Trial after trial, with formulas in place of trainings: what is tried, pruned, counted, kept and found to be best."""
+
+import itertools
+import json
+import sys
+import warnings
+
+import pytest
+
+from gan_style.comparison.pareto import front
+from gan_style.search.loop import closing_words
+from gan_style.search.space import Choice, Range
+from gan_style.search.study import Pruning, Study
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def bowl(number, values):
+    return {1: {"heldout/composite": (values["x"] - 0.3) ** 2 + values["n"]}}
+
+
+def tried(study: Study) -> list[tuple]:
+    return [(trial.number, trial.state, dict(trial.parameters), trial.values) for trial in study.trials()]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_an_interrupted_search_tries_what_one_in_a_piece_does(make_plan, make_search, tmp_path, sampler):
+    plan = make_plan(sampler=sampler)
+    (tmp_path / "whole").mkdir()
+    whole = make_search(plan, bowl, folder=tmp_path / "whole")
+    assert whole.run() is None
+    for stop_at in (2, 5, 6):
+        parts = make_search(plan, bowl, asked=lambda number, at=stop_at: "SIGTERM" if number == at else "")
+        assert parts.run() == "SIGTERM"
+        assert [trial.state for trial in parts.study.trials()] == ["complete"] * stop_at + ["running"]
+    parts = make_search(plan, bowl)
+    assert parts.run() is None
+    assert tried(parts.study) == tried(whole.study)
+    assert len({str(trial.parameters) for trial in parts.study.trials()}) == 8
+    assert len(parts.study.trials()) == parts.study.finished() == 8
+    assert parts.run() is None and parts.study.finished() == 8  # complete: nothing more
+
+
+def test_other_seeds_try_other_values(make_plan, make_search, tmp_path):
+    found = []
+    for seed in (0, 1):
+        (folder := tmp_path / str(seed)).mkdir()
+        search = make_search(make_plan(seed=seed), bowl, 3, folder=folder)
+        search.run()
+        found.append([trial.parameters["x"] for trial in search.study.trials()])
+    assert not set(found[0]) & set(found[1])
+
+
+def test_values_lie_in_their_ranges_with_their_types(make_plan, make_search):
+    space = {
+        "log": Range(1e-4, 1e2, log=True),
+        "step": Range(0.0, 1.0, step=0.25),
+        "n": Range(2, 9, whole=True),
+        "kind": Choice((1, True, 1.0, "1", None, ["relu1_1", "relu2_1"])),
+    }
+    search = make_search(make_plan(space=space, sampler="random"), lambda *_: {1: {"heldout/composite": 0.0}}, 24)
+    search.run()
+    values = [trial.parameters for trial in search.study.trials()]
+    assert all(1e-4 <= one["log"] <= 1e2 and one["step"] * 4 % 1 == 0 for one in values)
+    assert 5 < sum(one["log"] < 0.1 for one in values) < 19  # half of them: even in the logarithm
+    assert {one["n"] for one in values} == set(range(2, 10)) and all(type(one["n"]) is int for one in values)
+    kinds = {(type(one["kind"]).__name__, str(one["kind"])) for one in values}
+    assert kinds == {(type(x).__name__, str(x)) for x in space["kind"].values}
+
+
+def test_a_grid_is_tried_point_by_point_and_only_once(make_plan, make_search):
+    space = {"n": Range(1, 3, whole=True), "kind": Choice(("a", None)), "s": Range(0.0, 0.3, step=0.1)}
+    plan = make_plan(space=space, sampler="grid")
+    ask = lambda number: "SIGTERM" if number == 7 else ""  # noqa: E731
+    assert make_search(plan, lambda n, v: {1: {"heldout/composite": n}}, 100, asked=ask).run() == "SIGTERM"
+    search = make_search(plan, lambda n, v: {1: {"heldout/composite": n}}, 100)
+    assert search.run() is None
+    points = [tuple(trial.parameters.values()) for trial in search.study.trials()]
+    assert points == list(itertools.product([1, 2, 3], ["a", None], [0.0, 0.1, 0.2, 0.3]))
+    assert make_search(plan, bowl, None).trials == 24
+    assert make_search(plan, bowl, 5).trials == 5
+
+
+@pytest.mark.parametrize(("direction", "best"), [("minimise", 3), ("maximise", 5)])
+def test_the_best_is_the_best(make_plan, make_search, direction, best):
+    values = [4.0, 2.0, 3.0, 1.0, 5.0, 9.0, 2.5, 8.0]
+    search = make_search(
+        make_plan(metrics={"heldout/composite": direction}), lambda n, _: {1: {"heldout/composite": values[n]}}
+    )
+    search.run()
+    assert [trial.number for trial in search.study.best()] == [best]
+    words = "\n".join(closing_words(search.study, lambda number: f"trials/{number}"))
+    assert "8 trials: 8 complete, 0 pruned, 0 failed" in words
+    assert f"best: trial {best}, heldout/composite {values[best]:g}: x=" in words and f"(trials/{best})" in words
+    kept = json.loads((search.folder / "summary.json").read_text())
+    assert kept["best"] == [best]
+    assert [row["values"]["heldout/composite"] for row in kept["trials"]] == values
+
+
+def test_several_metrics_have_a_front(make_plan, make_search):
+    points = [(3.0, 1.0), (1.0, 3.0), (2.0, 2.0), (2.0, 2.5), (4.0, 4.0), (0.5, 9.0), (3.5, 0.9), (1.0, 3.5)]
+    metrics = {"heldout/content": "minimise", "heldout/style": "minimise"}
+    search = make_search(make_plan(metrics=metrics), lambda n, _: {1: dict(zip(metrics, points[n], strict=True))})
+    search.run()
+    assert [trial.number for trial in search.study.best()] == front(points) == [5, 1, 2, 0, 6]
+    words = list(closing_words(search.study, lambda number: f"trials/{number}"))
+    assert words[1] == "Pareto front of heldout/content and heldout/style, 5 of 8 trials:"
+    assert words[2].startswith("  trial 5, heldout/content 0.5  heldout/style 9: x=")
+
+
+def test_a_trial_that_fails_is_counted_and_ends_nothing(make_plan, make_search):
+    def formula(number, values):
+        if number == 1:
+            raise OSError
+        return {1: {"heldout/composite": float("nan") if number == 2 else 1.0}}
+
+    search = make_search(make_plan(), formula, 4)
+    assert search.run() is None
+    trials = search.study.trials()
+    assert [trial.state for trial in trials] == ["complete", "failed", "failed", "complete"]
+    assert trials[1].reason == "why 1" and "not a finite number" in trials[2].reason
+    assert "  trial 1 failed: why 1" in list(closing_words(search.study, str))
+
+
+def test_a_metric_that_is_not_measured_ends_the_search_in_words(make_plan, make_search):
+    search = make_search(make_plan(), lambda *_: {1: {"loss/total": 1.0, "loss/tv": 1.0}})
+    with pytest.raises(
+        ValueError, match="heldout/composite: trial 0 measured no such thing; it measured loss/total, l"
+    ):
+        search.run()
+
+
+def test_median_ends_what_is_worse_than_half_of_the_others_at_the_same_step(make_plan, make_search):
+    """Values at step 10: 1, 2, 3 (median 2 of complete trials); 2.5 is worse, 1.5 is not."""
+    level = [1.0, 2.0, 3.0, 2.5, 1.5, 9.0]
+    rows = lambda n, _: {step: {"heldout/composite": level[n], "other": 0.0} for step in (5, 10, 15)}  # noqa: E731
+    pruning = Pruning("median", startup=3, warmup=10)
+    search = make_search(make_plan(pruning=pruning), rows, 6)
+    search.run()
+    assert [trial.state for trial in search.study.trials()] == [*["complete"] * 3, "pruned", "complete", "pruned"]
+    assert search.study.trials()[3].reason == "stopped at step 10, heldout/composite 2.5"
+
+
+def test_halving_keeps_the_best_quarter(make_plan, make_search):
+    """After ``warmup`` steps each trial ends but those among the best quarter (one, of up to seven) so far."""
+    level = [1.0, 2.0, 3.0, 4.0, 0.5, 5.0]
+    rows = lambda n, _: {step: {"heldout/composite": level[n]} for step in (1, 4, 16, 64, 100)}  # noqa: E731
+    search = make_search(make_plan(pruning=Pruning("halving", warmup=4)), rows, 6)
+    search.run()
+    states = [trial.state for trial in search.study.trials()]
+    assert states == ["complete", "pruned", "pruned", "pruned", "complete", "pruned"]
+    assert search.study.trials()[1].reason == "stopped at step 4, heldout/composite 2"
+
+
+def test_a_resumed_trial_reports_no_step_twice(make_plan, make_search):
+    plan = make_plan(pruning=Pruning("median", startup=1))
+    running = make_search(plan, bowl).study.next()
+    assert running.report(5, 1.0) is False
+    again = Study(running_folder := make_search(plan, bowl).folder, plan).next()
+    assert running_folder.is_dir() and again.number == running.number and again.parameters == running.parameters
+    assert again.report(5, 1.0) is False and again.report(6, 1.0) is False  # Optuna would warn
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"space": {"x": Range(-2.0, 1.0)}}, r"space.x: .*low=-1.0.* there, .*low=-2.0.* here"),
+        ({"metrics": {"heldout/style": "minimise"}}, "search.metric: .*composite.* there, .*style.* here"),
+        ({"metrics": {"a": "minimise", "b": "minimise"}}, "search.metric"),
+        ({"sampler": "random"}, "search.sampler: tpe there, random here"),
+        ({"settings": {"training.steps": 5}}, "training.steps: 4 there, 5 here"),
+    ],
+)
+def test_a_folder_belongs_to_one_search(make_plan, tmp_path, changed, words):
+    plan = {"settings": {"training.steps": 4}}
+    Study(tmp_path, make_plan(**plan))
+    with pytest.raises(ValueError, match=rf"holds another search; choose another search.name.\n(.*\n)*  {words}"):
+        Study(tmp_path, make_plan(**(plan | changed)))
+
+
+def test_more_trials_or_another_pruner_go_on(make_plan, make_search):
+    make_search(make_plan(), bowl, 3).run()
+    search = make_search(make_plan(pruning=Pruning("median")), bowl, 5)
+    search.run()
+    assert search.study.finished() == 5
+
+
+def test_without_optuna_the_message_says_what_to_install(make_plan, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ValueError, match=r"needs Optuna: pip install 'gan_style\[search\]'"):
+        Study(tmp_path, make_plan())
+
+
+def test_a_damaged_file_is_named(make_plan, tmp_path):
+    (tmp_path / "study.db").write_bytes(b"no database " * 500)
+    with pytest.raises(ValueError, match=r"study.db cannot be read .*choose another search.name"):
+        Study(tmp_path, make_plan())
+
+
+def test_a_folder_may_have_any_name(make_plan, tmp_path):
+    folder = tmp_path / "what? 100% #1 ü"
+    folder.mkdir()
+    Study(folder, make_plan()).next()
+    assert (folder / "study.db").is_file() and len(Study(folder, make_plan()).trials()) == 1

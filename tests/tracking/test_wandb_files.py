@@ -1,0 +1,271 @@
+"""What an offline run's file holds, read back; and what tracking leaves behind in its process: nothing."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import offline_file
+import pytest
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from gan_style.images import decode
+from gan_style.tracking import wandb as tracking
+from gan_style.tracking.base import Dispensable, Result
+from gan_style.tracking.wandb import WandbTracker
+
+CONFIG = {
+    "training": {"steps": 4, "seed": 0},
+    "data": {"resize": [48, 64]},
+    "loss": {"style": {"weight": 0.1}},
+    "x": None,
+}
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+def tracker(folder: Path, **options: Any) -> WandbTracker:
+    folder.mkdir(exist_ok=True)
+    given = {"mode": "offline", "project": "p", "name": "3 loss.style.weight=0.1", "config": CONFIG, "folder": folder}
+    return WandbTracker(**(given | options))
+
+
+def files(folder: Path) -> list[list[Any]]:
+    """The records of each start, in their order; the library's process may write the last ones after finish."""
+    deadline = time.monotonic() + 20.0
+    while time.monotonic() < deadline:
+        found = [offline_file.records(path) for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"))]
+        if all(of_kind(records, "exit") for records in found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{folder} holds a file without an end")
+
+
+def of_kind(records: list[Any], kind: str) -> list[Any]:
+    return [getattr(record, kind) for record in records if record.WhichOneof("record_type") == kind]
+
+
+def result(folder: Path, *, best_step: int | None) -> Result:
+    (folder / "generator.safetensors").write_bytes(b"generator")
+    (folder / "best.pt").write_bytes(b"best")
+    pictures = [[torch.full((3, 4, 6), 40 * row + 10 * column).byte() for column in range(3)] for row in range(2)]
+    return Result(
+        step=4,
+        generator=folder / "generator.safetensors",
+        best=None if best_step is None else folder / "best.pt",
+        best_step=best_step,
+        best_values={} if best_step is None else {"heldout/composite": 0.4},
+        columns=("content", "style", "result"),
+        rows=lambda: pictures,
+    )
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped after step 2 and has gone on to step 4."""
+    folder = tmp_path_factory.mktemp("run")
+    grid = folder / "grid.jpg"
+    grid.write_bytes((Path(__file__).parents[2] / "gan_style/assets/styles/flow.jpg").read_bytes())
+    for first in (1, 3):
+        one = tracker(folder, group="weights", tags=["a", "b"], notes="why")
+        for step in (first, first + 1):
+            one.scalars(step, {"loss/style": 1.0 / step})
+            one.picture(step, "samples", grid)
+            one.scalars(step, {"heldout/content": step / 8})
+        one.preempted() if first == 1 else one.completed(result(folder, best_step=2))
+        one.finish(failed=first == 1)
+        time.sleep(1.1)  # the folder's name has seconds
+    return folder
+
+
+def test_history_is_one_line_over_the_step_axis(resumed):
+    first, second = files(resumed)
+    rows = offline_file.history(first) + offline_file.history(second)
+    assert [row["step"] for row in rows] == [row["_step"] for row in rows] == [1, 2, 3, 4]
+    assert [row["loss/style"] for row in rows] == [1.0, 0.5, 1 / 3, 0.25]
+    assert [row["heldout/content"] for row in rows] == [0.125, 0.25, 0.375, 0.5]
+    for records in (first, second):
+        (metric,) = of_kind(records, "metric")
+        assert (metric.glob_name, metric.step_metric) == ("*", "step")
+
+
+def test_a_resume_keeps_id_group_name_and_tags(resumed):
+    runs = [of_kind(records, "run")[0] for records in files(resumed)]
+    assert {run.run_id for run in runs} == {(resumed / "wandb_id").read_text()}
+    for run in runs:
+        assert (run.project, run.run_group, run.notes) == ("p", "weights", "why")
+        assert (run.display_name, list(run.tags)) == ("3 loss.style.weight=0.1", ["a", "b"])
+    assert of_kind(files(resumed)[0], "preempting") and not of_kind(files(resumed)[1], "preempting")
+    assert [of_kind(records, "exit")[0].exit_code for records in files(resumed)] == [1, 0]
+
+
+def test_the_config_is_plain_nested_values(resumed):
+    assert [offline_file.config(records) for records in files(resumed)] == [CONFIG, CONFIG]
+
+
+def test_grids_are_pictures_of_their_step(resumed):
+    rows = offline_file.history(files(resumed)[1])
+    assert [row["samples/_type"] for row in rows] == ["image-file"] * 2
+    kept = [path.name for path in resumed.glob("wandb/offline-run-*/files/media/images/samples_*")]
+    assert sorted(name.split("_")[1] for name in kept) == ["1", "2", "3", "4"]
+
+
+def test_the_final_pictures_are_a_table(resumed):
+    row = offline_file.history(files(resumed)[1])[-1]
+    assert (row["results/_type"], row["results/nrows"], row["results/ncols"]) == ("table-file", 2, 3)
+    (table,) = [one for one in of_kind(files(resumed)[1], "artifact") if one.type == "run_table"]
+    kept = {entry.path: Path(entry.local_path) for entry in table.manifest.contents}
+    content = json.loads(kept["results.table.json"].read_text())
+    assert content["columns"] == ["content", "style", "result"]
+    shades = [[int(decode(kept[cell["path"]]).unique()) for cell in row] for row in content["data"]]
+    assert shades == [[0, 10, 20], [40, 50, 60]]
+
+
+def test_the_summary_has_the_last_and_the_best(resumed):
+    found = offline_file.summary(files(resumed)[1])
+    expected = {"final/step": 4, "best/step": 2, "best/heldout/composite": 0.4, "loss/style": 0.25, "step": 4}
+    assert {name: found[name] for name in expected} == expected
+
+
+def artifacts(folder: Path) -> dict[str, tuple[str, bytes]]:
+    """{aliases: (the file's name, what it holds)} of the models."""
+    models = [one for one in of_kind(files(folder)[-1], "artifact") if one.type == "model"]
+    kept = {" ".join(sorted(set(one.aliases) - {"latest"})): one.manifest.contents[0] for one in models}
+    return {aliases: (entry.path, Path(entry.local_path).read_bytes()) for aliases, entry in kept.items()}
+
+
+def test_the_best_and_the_last_are_artifacts_that_outlive_their_files(resumed):
+    (resumed / "generator.safetensors").write_bytes(b"of a longer run")
+    assert artifacts(resumed) == {"best": ("best.pt", b"best"), "last": ("generator.safetensors", b"generator")}
+    assert resumed in Path(of_kind(files(resumed)[-1], "artifact")[-1].manifest.contents[0].local_path).parents
+
+
+@pytest.mark.parametrize(("best_step", "expected"), [(4, "best last"), (None, "last")])
+def test_a_last_step_that_is_the_best_has_both_aliases(tmp_path, best_step, expected):
+    one = tracker(tmp_path)
+    one.completed(result(tmp_path, best_step=best_step))
+    one.finish(failed=False)
+    assert artifacts(tmp_path) == {expected: ("generator.safetensors", b"generator")}
+
+
+def test_two_runs_in_one_process_leave_nothing_in_each_other(tmp_path):
+    import wandb
+
+    before = dict(os.environ)
+    one, two = tracker(tmp_path / "one", name="one"), tracker(tmp_path / "two", name="two", group="other")
+    assert wandb.run is None and dict(os.environ) == before
+    for step in (1, 2):
+        one.scalars(step, {"of/one": 1.0})
+        two.scalars(step, {"of/two": 2.0})
+    one.finish(failed=False)
+    two.scalars(3, {"of/two": 2.0})
+    two.finish(failed=False)
+    assert wandb.run is None and dict(os.environ) == before
+    for name, steps in (("one", [1, 2]), ("two", [1, 2, 3])):
+        (records,) = files(tmp_path / name)
+        rows = offline_file.history(records)
+        assert [row["step"] for row in rows] == steps
+        assert {key for row in rows for key in row if key.startswith("of/")} == {f"of/{name}"}
+        assert of_kind(records, "run")[0].display_name == name
+    assert len({(tmp_path / name / "wandb_id").read_text() for name in ("one", "two")}) == 2
+
+
+def test_after_going_back_the_steps_are_told_again(tmp_path):
+    one = tracker(tmp_path)
+    for step in (1, 2, 3):
+        one.scalars(step, {"loss/style": 9.0})
+    one.rewind(1)
+    for step in (2, 3):
+        one.scalars(step, {"loss/style": 1.0})
+    one.finish(failed=False)
+    rows = [row for row in offline_file.history(files(tmp_path)[0]) if "loss/style" in row]
+    assert [(row["step"], row["loss/style"]) for row in rows] == [(1, 9.0), (2, 9.0), (3, 9.0), (2, 1.0), (3, 1.0)]
+
+
+@pytest.mark.parametrize("kind", ["closed", "silent"])
+def test_a_server_out_of_reach_is_said_within_seconds(tmp_path, monkeypatch, kind):
+    """A port that nobody listens on; and one where somebody does, but never answers."""
+    import socket
+
+    monkeypatch.setattr(tracking, "_PROBE_TIMEOUT", 1.0)
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if kind == "silent":
+            listener.listen()
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        started = time.monotonic()
+        with pytest.raises(ConnectionError, match=r"is out of reach .*; offline needs no server"):
+            tracker(tmp_path, mode="online")
+    assert time.monotonic() - started < 5.0
+    assert not (tmp_path / "wandb_id").exists()
+
+
+def test_a_tracker_that_fails_is_left_alone_and_said_so_once(tmp_path):
+    class Failing:
+        told = 0
+
+        def scalars(self, step: int, values: Any) -> None:
+            self.told += 1
+            raise BrokenPipeError("its process has gone")
+
+    said: list[str] = []
+    one = Dispensable(Failing(), "W&B", said.append)  # type: ignore[arg-type]
+    for step in range(3):
+        one.scalars(step, {})
+    one.completed(Result(1, tmp_path))
+    one.finish(failed=False)
+    assert said == ["W&B has failed and is left alone: its process has gone"]
+
+
+def test_a_sweep_s_agent_chooses_the_id(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_ID", "chosen")
+    one = tracker(tmp_path)
+    one.finish(failed=False)
+    assert (tmp_path / "wandb_id").read_text() == "chosen"
+
+
+SWEEP = Path(__file__).parents[2] / "tools" / "wandb_sweep.yaml"
+
+
+def agent_command(**values: Any) -> list[str]:
+    """What an agent would run for these values, put together by the library itself."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+    content = OmegaConf.to_container(OmegaConf.load(SWEEP), resolve=False)
+    assert isinstance(content, dict)
+    filled = create_sweep_command_args({"args": {name: {"value": value} for name, value in values.items()}})
+    words = create_sweep_command(content["command"])
+    return [part for word in words for part in (filled["args_no_hyphens"] if word == "${args_no_hyphens}" else [word])]
+
+
+def test_the_sweep_file_s_command_trains(monkeypatch, capsys, tmp_path):
+    """Its own parameters, at their lowest, through gan-style train as far as dry_run goes."""
+    import sys
+
+    from gan_style.commands import train
+
+    content = OmegaConf.to_container(OmegaConf.load(SWEEP), resolve=False)
+    assert isinstance(content, dict) and content["metric"]["name"] == "heldout/composite"
+    values = {name: one.get("min", one.get("values", [None])[0]) for name, one in content["parameters"].items()}
+    assert None not in values.values()
+    command = agent_command(**values)
+    assert command[:4] == ["${env}", "python", "-m", "gan_style.commands.train"]
+    assert all(OverridesParser.create().parse_override(word) for word in command[4:])
+    monkeypatch.setenv("WANDB_RUN_ID", "abc123")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    options = ["dry_run=true", "perceptual.weights=random", "training.calibration_pictures=1", f"run.root={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["train", *command[4:], *options])
+    with pytest.raises(SystemExit) as exit_:
+        train.main()
+    out = capsys.readouterr().out
+    assert exit_.value.code == 0, out
+    assert f"{tmp_path}/abc123" in out and "weight: 0.05" in out and "dry_run=true: stopping before step 1" in out
