@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ CONFIG_PATH = _CHECKOUT if (_CHECKOUT / "train.yaml").is_file() else _PACKAGE / 
 _ALLOWED_TARGETS = ("gan_style.", "torch.optim.")
 USER_ERROR, TOO_MANY_FAILURES, NON_FINITE, INTERRUPTED = 2, 3, 4, 130
 _FULL = "HYDRA_FULL_ERROR"
+_SWEEP = {"-m", "--multirun"}
 
 
 for _name, _schema in ROOTS.items():
@@ -114,6 +115,14 @@ def to_yaml(content: Mapping[str, Any]) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(dict(content)))
 
 
+def composed(name: str, overrides: Sequence[str]) -> DictConfig:
+    """What a command line of another command amounts to, from within a command. ValueError in the user's words."""
+    try:
+        return hydra.compose(name, overrides=[_quoted(argument) for argument in overrides])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(_composition_words(name, error)) from error
+
+
 def flat(content: Any, prefix: str = "") -> dict[str, Any]:
     """{"training.steps": 4, ...} from nested plain containers."""
     if not isinstance(content, Mapping) or not content:
@@ -122,8 +131,12 @@ def flat(content: Any, prefix: str = "") -> dict[str, Any]:
     return {name: value for found in pairs for name, value in found.items()}
 
 
-def command(name: str) -> Callable[[Callable[[DictConfig], int | None]], Callable[[], None]]:
+def command(
+    name: str, *, sweep: Callable[[list[str]], int] | None = None
+) -> Callable[[Callable[[DictConfig], int | None]], Callable[[], None]]:
     """Make a function of its config the main program of ``gan-style NAME``, configured by conf/NAME.yaml.
+
+    sweep: what -m does with the other arguments, in place of Hydra's own; it gives the status.
 
     The process ends with the function's status (None: 0), or with a message in the user's words and status 2 (bad
     input), 4 (numbers no longer finite) or 130 (stopped by Ctrl-C). HYDRA_FULL_ERROR=1 shows the whole trace instead.
@@ -140,9 +153,13 @@ def command(name: str) -> Callable[[Callable[[DictConfig], int | None]], Callabl
                 if statuses[-1] == INTERRUPTED:
                     sys.exit(INTERRUPTED)  # ends a sweep too
 
+            def many(arguments: list[str]) -> None:
+                with _full_errors(in_full):
+                    statuses.append(sweep(arguments) if sweep else 0)
+
             # otherwise Hydra prints its own words and exits before we are asked
             with _errors_in_words(name, statuses, in_full), _terminated_as_an_exit(), _full_errors(True):
-                _main(name, function.__doc__ or "", job)
+                _main(name, function.__doc__ or "", job, sweep and many)
             sys.exit(max(statuses, default=0))
 
         main.__doc__ = function.__doc__
@@ -156,12 +173,15 @@ def _shown(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _main(name: str, purpose: str, job: Callable[[DictConfig], None]) -> None:
+def _main(name: str, purpose: str, job: Callable[[DictConfig], None], many: Callable[[list[str]], None] | None) -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(_help(name, purpose), flush=True)
         return
-    sweeping = {"-m", "--multirun"} & set(sys.argv)
+    sweeping = _SWEEP & set(sys.argv)
     sys.argv[1:] = [_quoted(argument, sweeping=bool(sweeping)) for argument in sys.argv[1:]]
+    if sweeping and many is not None:
+        many([argument for argument in sys.argv[1:] if argument not in _SWEEP])
+        return
     hydra.main(config_path=str(CONFIG_PATH), config_name=name, version_base="1.3")(job)()
 
 
@@ -246,8 +266,13 @@ def _quoted(argument: str, *, sweeping: bool = False) -> str:
     except HydraException:
         pass
     key, value = argument.split("=", 1)
+    return f"{key}={quoted(value)}"
+
+
+def quoted(value: str) -> str:
+    """In single quotes as Hydra's grammar has them: backslashes are doubled before a quote and at the end."""
     escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
-    return f"{key}='{escaped}'"
+    return f"'{escaped}'"
 
 
 def _words(name: str, error: BaseException) -> tuple[str, int] | None:

@@ -118,13 +118,16 @@ def remove_leftovers(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Have a folder to ourselves; ValueError where another living process has it. A dead process holds nothing."""
+def locked(folder: Path, option: str = "run.name") -> Iterator[None]:
+    """Have a folder to ourselves; ValueError where another living process has it. A dead process holds nothing.
+
+    option: what another folder is chosen by.
+    """
     with open(folder / ".lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"another process works in {folder}; wait for it or choose another run.name") from None
+            raise ValueError(f"another process works in {folder}; wait for it or choose another {option}") from None
         yield
 
 

@@ -1,6 +1,10 @@
-"""The device and the threads a command runs on."""
+"""The device and the threads a command runs on, and what could make it faster."""
 
-from typing import TypeVar
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -33,3 +37,57 @@ def placed(network: Network, device: torch.device) -> Network:
     network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
+
+
+def compiled(network: Network, *, option: str) -> Network:
+    """The network, which torch compiles when it is first called, and again for other kinds of input; in place.
+
+    Where that fails (no C++ compiler, say) a warning names the option and the reason, and the network goes on as it
+    was. Its state_dict stays what it is.
+    """
+    plain, fast = network._call_impl, torch.compile(network._call_impl)
+    failed = False
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        nonlocal failed
+        if not failed:
+            try:
+                return fast(*arguments, **named)
+            except Exception as error:  # of many kinds, and torch's own have no common base
+                failed = True
+                reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+                warnings.warn(f"{option}: torch cannot compile here ({reason}); going on without", stacklevel=2)
+        return plain(*arguments, **named)
+
+    network._compiled_call_impl = call  # what nn.Module.compile sets, and calls in place of _call_impl
+    return network
+
+
+def advice(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[str]:
+    """What about this machine makes the work slower than it has to be; for a user to read, nothing is changed."""
+    if device.type != "cpu":
+        return
+    if dtype in (torch.bfloat16, torch.float16) and not _in_hardware(dtype):
+        name = str(dtype).removeprefix("torch.")
+        yield f"this CPU emulates {name}, which is several times slower than float32"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = torch.get_num_threads()
+    if threads > cores:
+        yield f"{threads} threads for {cores} cores get into each other's way; runtime.threads={cores} is faster"
+    elif threads < cores and os.environ.get("OMP_NUM_THREADS") == str(threads):
+        yield f"OMP_NUM_THREADS={threads} lets {cores - threads} of {cores} cores idle; try runtime.threads={cores}"
+
+
+def _in_hardware(dtype: torch.dtype) -> bool:
+    known: Mapping[str, Any] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    names = {torch.bfloat16: ("avx512_bf16", "amx_bf16", "bf16"), torch.float16: ("avx512_fp16", "amx_fp16", "fp16")}
+    return any(known.get(name) for name in names[dtype])
+
+
+def allocator() -> str:
+    """Which library hands out the CPU's memory: jemalloc, tcmalloc, mimalloc, or "of the system"."""
+    try:
+        mapped = Path("/proc/self/maps").read_text()
+    except OSError:
+        return "of the system"
+    return next((name for name in ("jemalloc", "tcmalloc", "mimalloc") if f"lib{name}" in mapped), "of the system")

@@ -6,8 +6,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from gan_style import schema_compare
+from gan_style import schema_compare, schema_search, schema_video
 from gan_style.schema_dataset import MakeDatasetConfig, VerifyDatasetConfig
+from gan_style.schema_stylize import StylesConfig, StylizeConfig
 from gan_style.schema_train import TrainConfig, at_least
 
 STARTS = ("content", "noise", "style")
@@ -19,16 +20,6 @@ class RuntimeConfig:
 
     device: str = MISSING
     threads: int | None = None
-
-
-@dataclass
-class StylizeConfig:
-    """The root of ``gan-style stylize``."""
-
-    checkpoint: str = MISSING
-    input: str = MISSING
-    output: str = MISSING
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
 @dataclass
@@ -112,12 +103,15 @@ class OptimiseConfig:
 ROOTS: dict[str, type] = {
     "train": TrainConfig,
     "stylize": StylizeConfig,
+    "styles": StylesConfig,
     "optimise": OptimiseConfig,
     "evaluate": EvaluateConfig,
     "study": StudyConfig,
     "make_dataset": MakeDatasetConfig,
     "verify_dataset": VerifyDatasetConfig,
     **schema_compare.ROOTS,
+    **schema_video.ROOTS,
+    **schema_search.ROOTS,
 }
 
 

@@ -1,6 +1,8 @@
 """The typed schema of ``gan-style train``, and what its types cannot say."""
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +13,11 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 
 @dataclass
 class RunConfig:
-    """Where a run keeps its files: ``root/name``."""
+    """Where a run keeps its files: ``root/name``; a sweep's jobs theirs: ``root/sweep/JOB``."""
 
     name: str = MISSING
     root: str = "runs"
+    sweep: str | None = None
 
 
 @dataclass
@@ -25,6 +28,7 @@ class TrainingConfig:
     batch: int = MISSING
     warmup_steps: int = MISSING
     seed: int = MISSING
+    start: str | None = None
     precision: str = MISSING
     decay: str = MISSING
     hold: float = MISSING
@@ -37,6 +41,7 @@ class TrainingConfig:
     calibration_pictures: int = MISSING
     audit_every: int = MISSING
     accumulate: int = MISSING
+    recompute: bool = False
     keep_every: int | None = None
     max_time: float | None = None
     skip_patience: int = MISSING
@@ -60,11 +65,13 @@ class DataConfig:
     style: Any = MISSING
     holdout: Any = None
     holdout_count: int = MISSING
+    style_holdout_count: int | None = None
     sample_size: int = MISSING
     size: int = MISSING
     resize: tuple[int, int] = MISSING
     style_resize: tuple[int, int] | None = None
     flip: bool = MISSING
+    full_strength: float = MISSING
     cache_mb: float = MISSING
     workers: int | None = None
     max_unreadable: float = MISSING
@@ -80,10 +87,15 @@ class OptimiserConfig:
 
 @dataclass
 class TrackingConfig:
-    """Weights & Biases: mode (auto, online, offline, disabled) and project. metrics.jsonl is always written."""
+    """Weights & Biases; see conf/train.yaml for what each means. metrics.jsonl is always written."""
 
     wandb: str = MISSING
     project: str = MISSING
+    name: str = MISSING
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    notes: str | None = None
+    artifacts: bool = MISSING
 
 
 @dataclass
@@ -93,6 +105,7 @@ class TrainRuntimeConfig:
     device: str = MISSING
     threads: int | None = None
     devices: int = MISSING
+    compile: bool = False
 
 
 @dataclass
@@ -124,7 +137,7 @@ def check_train(cfg: Any) -> None:
     at_least(cfg.runtime.devices, 1, "runtime.devices")
     if training.max_time is not None and not 0 < training.max_time < math.inf:
         raise ValueError(f"training.max_time={training.max_time}; allowed are seconds above 0, or null for no limit")
-    for name in ("workers", "holdout_count", "cache_mb"):
+    for name in ("workers", "holdout_count", "style_holdout_count", "cache_mb"):
         at_least(data[name], 0, f"data.{name}")
     at_least(cfg.metrics.every, 1, "metrics.every")
     if training.precision not in PRECISIONS:
@@ -148,8 +161,50 @@ def check_train(cfg: Any) -> None:
         )
     if training.warmup_steps and "content" not in cfg.loss:
         raise ValueError(f"training.warmup_steps={training.warmup_steps} needs loss.content; set it to 0")
+    check_library(cfg)
+    check_reference(cfg)
+    if not 0 <= data.full_strength <= 1:
+        raise ValueError(f"data.full_strength={data.full_strength}; allowed are 0 to 1")
     if not 0 <= data.max_unreadable <= 1:
         raise ValueError(f"data.max_unreadable={data.max_unreadable}; allowed are 0 to 1")
+
+
+def check_library(cfg: Any) -> None:
+    """Several styles by name need a generator that can tell them apart, and it needs them."""
+    named, target = cfg.data.style if isinstance(cfg.data.style, Mapping) else {}, cfg.generator.get("_target_", "")
+    library = str(target).endswith(".LibraryGenerator")
+    if named and not library:
+        raise ValueError(f"data.style names styles ({', '.join(map(str, named))}), which needs generator=library")
+    if library and not named:
+        raise ValueError(
+            f"generator=library needs styles with names, got data.style={cfg.data.style}; "
+            "write data.style={monet: FOLDER, wave: PICTURE}"
+        )
+    for name in named:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
+            raise ValueError(f"data.style: {name!r} is no name for a style; allowed are letters, digits, - and _")
+
+
+def check_reference(cfg: Any) -> None:
+    """A generator that is shown a picture of the style has to be asked for that picture's style."""
+    reference = by_reference(cfg)
+    if cfg.data.style_holdout_count is not None and not reference:
+        raise ValueError(
+            f"data.style_holdout_count={cfg.data.style_holdout_count} is for generator=reference, whose samples have "
+            "references that it has not seen; leave it null"
+        )
+    for name, node in cfg.loss.items() if reference else ():
+        target = node.get("target") if isinstance(node, Mapping) else None
+        if target not in (None, "crop", "each"):
+            raise ValueError(
+                f"loss.{name}.target={target} asks generator=reference for one style, whatever it is shown; allowed "
+                "are crop (of what it is shown) and each (of the whole picture that this is cut from)"
+            )
+
+
+def by_reference(cfg: Any) -> bool:
+    """Whether the generator is shown a picture of the style that is wanted."""
+    return str(cfg.generator.get("_target_", "")).endswith(".ReferenceGenerator")
 
 
 def check_ranks(cfg: Any, ranks: int, pictures: int) -> None:

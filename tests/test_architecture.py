@@ -14,11 +14,14 @@ PACKAGE = REPOSITORY / "gan_style"
 
 # Room (a file or a folder directly below gan_style) -> floor. A new room has to be given one.
 FLOORS = {
-    **dict.fromkeys(("images", "functional", "demo"), 0),
+    **dict.fromkeys(("images", "functional", "demo", "sixteen", "originals"), 0),
     **dict.fromkeys(("models", "data"), 1),
     **dict.fromkeys(("losses", "metrics"), 2),
-    **dict.fromkeys(("training", "inference", "nst", "datasetgen", "pages", "comparison"), 3),
+    **dict.fromkeys(("training", "inference", "nst", "datasetgen", "pages", "comparison", "search", "video"), 3),
     **dict.fromkeys(("schema", "schema_dataset", "schema_compare", "schema_train", "config", "commands", "cli"), 4),
+    "schema_search": 4,
+    **dict.fromkeys(("schema_stylize", "api"), 4),
+    "schema_video": 4,
 }
 SERVICES = {"files", "checkpoint", "runtime", "tracking", "distributed", "provenance", "signals"}
 # What may be imported from a room on the same floor, or by one service from another: ARCHITECTURE.md says so.
@@ -26,6 +29,10 @@ ALLOWED_BESIDE = {("metrics", "losses"), ("config", "schema"), ("commands", "con
 ALLOWED_BESIDE |= {("schema", "schema_dataset"), ("commands", "schema_dataset")}
 ALLOWED_BESIDE |= {("schema", "schema_train"), ("commands", "schema_train")}
 ALLOWED_BESIDE |= {("schema", "schema_compare"), ("commands", "schema_compare"), ("pages", "comparison")}
+ALLOWED_BESIDE |= {("schema", "schema_video"), ("commands", "schema_video"), ("schema_video", "schema_train")}
+ALLOWED_BESIDE |= {("schema", "schema_search"), ("commands", "schema_search")}
+ALLOWED_BESIDE |= {("schema", "schema_stylize"), ("commands", "schema_stylize")}
+ALLOWED_BESIDE |= {("originals", "images"), ("originals", "sixteen")}
 ALLOWED_BESIDE |= {("provenance", "files")}
 ALLOWED_BESIDE |= {("cli", "commands"), ("checkpoint", "files"), ("tracking", "files")}
 HYDRA = {"hydra", "omegaconf"}
@@ -140,7 +147,18 @@ def test_package_and_room_files_import_nothing():
 
 def test_only_the_configuration_and_the_commands_know_hydra():
     knowing = {found.room for found in IMPORTS if outside(found) in HYDRA}
-    assert knowing <= {"schema", "schema_dataset", "schema_compare", "schema_train", "config", "commands", "cli"}
+    assert knowing <= {
+        "schema",
+        "schema_dataset",
+        "schema_compare",
+        "schema_search",
+        "schema_stylize",
+        "schema_train",
+        "schema_video",
+        "config",
+        "commands",
+        "cli",
+    }
 
 
 def test_services_know_the_standard_library_and_torch_alone():
@@ -174,9 +192,10 @@ def test_the_package_imports_neither_tests_nor_tools():
     assert told([f for f in IMPORTS if outside(f) in ("tests", "tools", "conftest", "pytest")]) == []
 
 
-def test_only_images_and_the_dataset_s_headers_know_pillow():
+def test_only_images_originals_and_the_dataset_s_headers_know_pillow():
     """verify-dataset looks at headers, and does without torch, which images needs."""
-    assert {f.module for f in IMPORTS if outside(f) == "PIL"} == {"gan_style.images", "gan_style.datasetgen.headers"}
+    knowing = {"gan_style.images", "gan_style.originals", "gan_style.sixteen", "gan_style.datasetgen.headers"}
+    assert {f.module for f in IMPORTS if outside(f) == "PIL"} == knowing
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gan_style.functional import (
     AUGMENTATIONS,
+    _Gram,
     centred_gram_matrix,
     channel_moments,
     diff_augment,
@@ -55,6 +56,22 @@ class TestGramMatrix:
     def test_equals_a_loop_in_float64(self, noise):
         features = noise(3, 4, 5, 7)
         torch.testing.assert_close(gram_matrix(features).double(), gram_in_loops(features), rtol=1e-6, atol=1e-7)
+
+    def test_has_the_gradient_that_differences_give(self, noise):
+        """And that gradient has one of its own, as R1 or a Hessian would ask for."""
+        rows = noise(2, 7, 3).double().requires_grad_()
+        assert torch.autograd.gradcheck(_Gram.apply, (rows,))
+        assert torch.autograd.gradgradcheck(_Gram.apply, (rows,))
+
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    def test_has_autograd_s_own_gradient_in_every_layout(self, noise, layout):
+        features = noise(2, 5, 6, 4).to(memory_format=layout).requires_grad_()
+        weights = noise(2, 5, 5, seed=1)  # not symmetric
+        flat = features.flatten(2)
+        (expected,) = torch.autograd.grad((torch.bmm(flat, flat.mT) / 24 * weights).sum(), features)
+        (made,) = torch.autograd.grad((gram_matrix(features) * weights).sum(), features)
+        torch.testing.assert_close(made, expected)
+        assert made.is_contiguous(memory_format=layout) or layout == torch.contiguous_format
 
     def test_is_per_sample(self, noise):
         features = noise(3, 4, 6, 6)

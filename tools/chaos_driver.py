@@ -22,7 +22,7 @@ from typing import IO, Any
 from hydra.core.global_hydra import GlobalHydra
 
 from gan_style import checkpoint, distributed
-from gan_style.commands import train, train_parts
+from gan_style.commands import train
 from gan_style.losses.adversarial import Adversarial
 from gan_style.losses.objective import Objective
 from gan_style.training import loop
@@ -195,12 +195,13 @@ def tracker(*, step: int, method: str, error: str) -> None:
                 "the tracker's server sulks"
             )
 
-    make = train_parts.make_tracker
+    make = train.make_tracker
     raising: Any = SimpleNamespace(
         scalars=lambda now, _: tell("scalars", now),
         picture=lambda now, *_: tell("picture", now),
         rewind=lambda _: None,
         preempted=lambda: None,
+        completed=lambda _: None,
         finish=lambda *, failed: tell("finish"),
     )
 
@@ -210,7 +211,7 @@ def tracker(*, step: int, method: str, error: str) -> None:
             several.trackers.insert(0, raising)
         return several
 
-    train_parts.make_tracker = with_one_more  # type: ignore[assignment]
+    train.make_tracker = with_one_more  # type: ignore[assignment]
 
 
 def nan(*, where: str, first: int, last: int | None) -> None:

@@ -132,6 +132,7 @@ def _make_pipeline(job: Job, scheme: Scheme, number: int) -> Any:
     from gan_style.datasetgen.pipeline import Batching, Gate, Pipeline
     from gan_style.datasetgen.stylizers import Blend
     from gan_style.inference.load import load_generator
+    from gan_style.inference.paint import in_tiles
     from gan_style.runtime import choose_device
 
     cfg = job.cfg
@@ -145,7 +146,7 @@ def _make_pipeline(job: Job, scheme: Scheme, number: int) -> Any:
             cfg["seed"], [weight for _, weight in checkpoints], strength_range(cfg["strength"]), cfg["keep_fraction"]
         ),
         stylizers=[
-            Blend(_style_name(path), file_hash(path), load_generator(path, device), precision)
+            Blend(_style_name(path), file_hash(path), load_generator(path, device), precision, in_tiles)
             for path, _ in checkpoints
         ],
         scheme=scheme,

@@ -15,6 +15,7 @@ from gan_style.images import decode, to_float
 from gan_style.losses.adversarial import Adversarial
 from gan_style.losses.objective import Objective, check_mean_weights, check_terms, content_layers, style_layers
 from gan_style.losses.regular import Identity
+from gan_style.losses.stable import Stability
 from gan_style.losses.style import MEAN, Style
 from gan_style.nst.colours import canvas_channels, seen_by_the_transfer
 from gan_style.nst.optimise import Optimisation, Problem
@@ -49,7 +50,7 @@ def make_objective(cfg: DictConfig, device: torch.device) -> Objective:
     terms = {name: build(node, f"loss.{name}") for name, node in nodes.items()}
     check_terms(terms)
     for name, term in terms.items():
-        if isinstance(term, Adversarial | Identity):
+        if isinstance(term, Adversarial | Identity | Stability):
             raise ValueError(f"loss.{name} needs networks that are trained; leave it out with ~loss.{name}")
         if isinstance(term, Style) and term.target != MEAN:
             raise ValueError(f"loss.{name}.target={term.target}; here the only one is {MEAN}, of style=...")

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from gan_style.checkpoint import GENERATOR_FILE
 from gan_style.commands import train_parts as parts
+from gan_style.commands.sweep import sweep
 from gan_style.commands.train_parts import Setup
+from gan_style.commands.train_sampling import make_composite, make_sampler
+from gan_style.commands.train_tracking import make_tracker, outcome
 from gan_style.config import command, flat, plain, to_yaml
 from gan_style.data.sets import Pictures
 from gan_style.distributed import Ranks, launch, local_device, ranks
@@ -23,8 +25,8 @@ from gan_style.files import check_place, ensure_writable, locked, remove_leftove
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import EACH
 from gan_style.models.blocks import count_parameters
-from gan_style.provenance import failure_noted, record
-from gan_style.runtime import choose_device
+from gan_style.provenance import failure_noted, read_failure, record
+from gan_style.runtime import advice, allocator, choose_device
 from gan_style.schema_train import check_ranks, check_train
 from gan_style.signals import PREEMPTED, Stop, stop_on_signals
 from gan_style.tracking.wandb import resolve_mode
@@ -36,31 +38,60 @@ from gan_style.training.state import TrainState
 _MAY_CHANGE = (
     *("run.", "metrics.", "training.steps", "training.log_every", "training.sample_every", "training.checkpoint_every"),
     *("training.keep_checkpoints", "training.keep_every", "training.max_time", "training.accumulate"),
+    "training.recompute",
     *("training.skip_patience", "training.rollbacks"),
     *("data.workers", "data.cache_mb", "data.max_unreadable", "data.sample_size"),
     *("tracking.", "runtime.", "dry_run"),
 )
 
 
-@command("train")
+def _sweep(arguments: list[str]) -> int:
+    return sweep(arguments, command="train", free=_MAY_CHANGE, finished=_finished)
+
+
+@command("train", sweep=_sweep)
 def main(cfg: DictConfig) -> int:
     """Train a generator on photos and a style; the same command again resumes, and once finished does nothing.
 
     On several devices: runtime.devices=N, or under torchrun, python -m gan_style.commands.train with the same options.
+    -m makes a sweep of several values: -m loss.style.weight=1,3 training.seed=0,1 are four jobs, in sweeps/; one after
+    the other, or with hydra/launcher=joblib, submitit_local or submitit_slurm (their options: hydra.launcher.NAME).
     """
     if cfg.runtime.devices > 1 and "RANK" not in os.environ:
-        return launch(cfg.runtime.devices, [sys.executable, "-m", "gan_style.commands.train", *_arguments()])
-    with ranks() as group, warnings.catch_warnings():
+        return launch(cfg.runtime.devices, [sys.executable, "-m", "gan_style.commands.train", *sys.argv[1:]])
+    with _of_sweep(cfg), ranks() as group, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", flush=True)
         # a filter with one output is laid out alike either way
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         return _train(cfg, group)
 
 
-def _arguments() -> list[str]:
-    """This job's own, where a sweep has several."""
-    hydra = HydraConfig.get()
-    return list(hydra.overrides.task) if hydra.mode == RunMode.MULTIRUN else sys.argv[1:]
+@contextmanager
+def _of_sweep(cfg: DictConfig) -> Iterator[None]:
+    """A sweep's job has its settings in its folder from the start, and the reason where it fails before it begins."""
+    if cfg.run.sweep is None or os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    folder = _folder(cfg)
+    ensure_writable(folder, "run.root, run.name")
+    with failure_noted(folder):
+        if not (folder / "config.yaml").exists():
+            write_bytes(folder / "config.yaml", to_yaml(plain(cfg)).encode())
+        yield
+
+
+def _folder(cfg: DictConfig) -> Path:
+    return Path(cfg.run.root).expanduser() / cfg.run.name
+
+
+def _finished(cfg: DictConfig) -> bool:
+    """Whether the run's folder holds a whole run of these settings, so that there is nothing to start."""
+    folder = _folder(cfg)
+    try:
+        saved = _saved(Setup(cfg, plain(cfg), torch.device("cpu"), folder))
+    except (ValueError, OmegaConfBaseException):
+        return False  # the job itself says what is wrong
+    return saved is not None and saved["state"]["step"] >= cfg.training.steps and read_failure(folder) is None
 
 
 def _train(cfg: DictConfig, group: Ranks) -> int:
@@ -83,6 +114,8 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
     parts.share(setup, state)
     if group.first:
         _show(setup.settings, _sizes(setup, state, objective, pictures))
+        for hint in advice(setup.device, setup.precision) if group.count == 1 else ():
+            print(f"hint: {hint}", flush=True)
     if cfg.dry_run:
         if group.first:
             print("dry_run=true: stopping before step 1; nothing was written")
@@ -97,7 +130,7 @@ def _setup(cfg: DictConfig, group: Ranks) -> Setup:
     _chosen_by(settings)
     resolve_mode(cfg.tracking.wandb)  # says now what is wrong with it, not after minutes of preparation
     device = choose_device(local_device(cfg.runtime.device), cfg.runtime.threads)
-    folder = Path(cfg.run.root).expanduser() / cfg.run.name
+    folder = _folder(cfg)
     check_place(folder, "run.root, run.name")
     return Setup(cfg, settings, device, folder, group)
 
@@ -112,7 +145,8 @@ def _saved(setup: Setup) -> dict[str, Any] | None:
     differing = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys if old.get(key) != new.get(key)]
     if differing:
         listed = "\n  ".join(differing)
-        raise ValueError(f"{setup.folder} holds a run with other settings; choose another run.name.\n  {listed}")
+        other = "run.name" if setup.cfg.run.sweep is None else "run.sweep"
+        raise ValueError(f"{setup.folder} holds a run with other settings; choose another {other}.\n  {listed}")
     return found[1]
 
 
@@ -144,9 +178,9 @@ def _run(
 ) -> int:
     """Train, with the run's folder to ourselves and every tracker told how it ended; the exit status."""
     with _place(setup):
-        sampler = parts.make_sampler(setup, objective, pictures) if setup.ranks.first else None
-        composite = parts.make_composite(setup, sampler, lowest) if sampler else None
-        tracker = parts.make_tracker(setup, state.step)
+        sampler = make_sampler(setup, objective, pictures) if setup.ranks.first else None
+        composite = make_composite(setup, sampler, lowest) if sampler else None
+        tracker = make_tracker(setup, state.step)
         finished = False
         try:
             loop = parts.make_loop(setup, state, objective, pictures, sampler, stop, composite, tracker)
@@ -157,6 +191,8 @@ def _run(
             finished = reason is None
             if reason is not None:
                 tracker.preempted()
+            elif setup.ranks.first:
+                tracker.completed(outcome(setup, loop))
         finally:
             tracker.finish(failed=not finished)
     if setup.ranks.first:
@@ -184,16 +220,17 @@ def _place(setup: Setup) -> Iterator[None]:
 
 def _sizes(setup: Setup, state: TrainState, objective: Objective, pictures: Pictures) -> dict[str, str]:
     """What follows from the settings, for the user to see before the first step."""
-    training, content, style = setup.cfg.training, pictures.content, pictures.style
+    training, content = setup.cfg.training, pictures.content
     d = f"{count_parameters(state.discriminator):,} parameters" if state.discriminator else "none (no adversarial term)"
     scales = ", ".join(f"{layer} {scale:.3g}" for layer, scale in objective.perceptual.scales.items())
     held_out = f"{len(pictures.held_out)}" + (" (trained on)" if pictures.held_out_is_trained_on else "")
     total = training.steps * training.batch
     return {
         "run": str(setup.folder),
-        "device": f"{setup.device}, {training.precision}, {torch.get_num_threads()} CPU threads",
+        "device": f"{setup.device}, {training.precision}, {torch.get_num_threads()} CPU threads, "
+        f"allocator {allocator()}",
         "content pictures": f"{len(content)}, {'in memory' if content.cached else 'decoded as they come'}",
-        "style pictures": f"{len(style)}, {'in memory' if style.cached else 'decoded as they come'}",
+        "style pictures": _style_pictures(pictures),
         "held-out pictures": held_out,
         "data workers": str(parts.workers(setup, pictures)),
         "generator": f"{count_parameters(state.generator):,} parameters",
@@ -203,6 +240,12 @@ def _sizes(setup: Setup, state: TrainState, objective: Objective, pictures: Pict
         "steps": f"{state.step} done of {training.steps}, {training.warmup_steps} of them warm-up",
         "pictures in all": f"{total:,}, {total / len(content):,.1f} epochs",
     }
+
+
+def _style_pictures(pictures: Pictures) -> str:
+    counts = " + ".join(f"{len(one)}{f' {name}' if name else ''}" for name, one in pictures.styles.items())
+    cached = all(one.cached for one in pictures.styles.values())
+    return f"{counts}, {'in memory' if cached else 'decoded as they come'}"
 
 
 def _cut(setup: Setup) -> str:

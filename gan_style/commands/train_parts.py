@@ -3,10 +3,8 @@
 import math
 import os
 import time
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +19,26 @@ from gan_style.data.pictures import UnreadablePictures, find_pictures
 from gan_style.data.sets import Pictures, load, open_pictures
 from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches
 from gan_style.distributed import Ranks
-from gan_style.losses.objective import Objective, check_terms, content_layers, mean_gram, style_layers
+from gan_style.inference.load import load_generator
+from gan_style.losses.objective import Objective, check_terms, content_layers, style_layers
 from gan_style.losses.style import EACH, MEAN
-from gan_style.metrics.evaluation import Ruler
 from gan_style.models.registry import describe
 from gan_style.provenance import fingerprint, provenance, style_name
-from gan_style.runtime import placed
+from gan_style.runtime import compiled, placed
+from gan_style.schema_train import by_reference
 from gan_style.signals import Stop
-from gan_style.tracking.base import Several, Tracker
-from gan_style.tracking.jsonl import JsonlTracker
-from gan_style.tracking.wandb import WandbTracker, resolve_mode
+from gan_style.tracking.base import Tracker
 from gan_style.training.ema import Ema
 from gan_style.training.health import Health
 from gan_style.training.loop import Every, Loop
 from gan_style.training.progress import Progress
-from gan_style.training.sampling import Composite, Sampler, composite_weights
+from gan_style.training.sampling import Composite, LibrarySampler, Sampler
 from gan_style.training.schedule import Schedule
 from gan_style.training.state import TrainState
 from gan_style.training.step import Precision
 
 _OF_NO_BEARING = ("run", "tracking", "runtime", "dry_run")  # settings that do not change a result
+_HELD_OUT_STYLES = 4  # style pictures, of which a generator is shown some that it has not seen
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,22 @@ class Setup:
     def checkpoints(self) -> CheckpointFolder:
         training = self.cfg.training
         return CheckpointFolder(self.folder / "checkpoints", training.keep_checkpoints, training.keep_every)
+
+    @property
+    def styles(self) -> list[str]:
+        """The names of a library's styles; [] for one style alone."""
+        style = self.settings["data"]["style"]
+        return [str(name) for name in style] if isinstance(style, dict) else []
+
+    @property
+    def by_reference(self) -> bool:
+        """Whether the generator is shown a picture of the style that is wanted."""
+        return by_reference(self.cfg)
+
+    @property
+    def precision(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.cfg.training.precision)
+        return dtype
 
     @property
     def samples(self) -> Path:
@@ -82,7 +96,9 @@ def make_state(setup: Setup, objective: Objective) -> TrainState:
     """Networks, optimisers and all that training changes, at step 0."""
     cfg, training = setup.cfg, setup.cfg.training
     torch.manual_seed(training.seed)
-    generator = placed(build(cfg.generator, "generator"), setup.device)
+    generator = placed(build(cfg.generator, "generator", **_given(setup)), setup.device)
+    if training.start is not None:
+        _start_from(Path(training.start).expanduser(), generator)
     discriminator = _discriminator(setup) if objective.adversarial is not None else None
     return TrainState(
         generator=generator,
@@ -99,6 +115,32 @@ def make_state(setup: Setup, objective: Objective) -> TrainState:
     )
 
 
+def _start_from(path: Path, generator: nn.Module) -> None:
+    """Give the generator the weights of another run's."""
+    try:
+        source = load_generator(path, torch.device("cpu"))
+    except ValueError as error:
+        raise ValueError(f"training.start: {error}") from error
+    there, here = describe(source), describe(generator)
+    if there != here:
+        raise ValueError(f"training.start={path}: its generator is {_words(there)}, this run's is {_words(here)}")
+    generator.load_state_dict(source.state_dict())
+
+
+def _words(description: dict[str, Any]) -> str:
+    return f"{description['class']} with " + ", ".join(f"{k}={v}" for k, v in description["arguments"].items())
+
+
+def _given(setup: Setup) -> dict[str, Any]:
+    """What the generator is told of the style pictures."""
+    return {"side": _style_side(setup)} if setup.by_reference else _many(setup, setup.styles)
+
+
+def _many(setup: Setup, styles: Any) -> dict[str, Any]:
+    """What networks are told of a library's styles; nothing where there is one style alone."""
+    return {"styles": styles} if setup.styles else {}
+
+
 def _scalers(setup: Setup, adversarial: bool) -> dict[str, torch.amp.GradScaler]:
     """float16 alone needs its gradients scaled; each optimiser by its own."""
     names = (["generator"] + ["discriminator"] * adversarial) if setup.cfg.training.precision == "float16" else []
@@ -106,14 +148,21 @@ def _scalers(setup: Setup, adversarial: bool) -> dict[str, torch.amp.GradScaler]
 
 
 def share(setup: Setup, state: TrainState) -> None:
-    """Let ranks train the networks together; after a checkpoint has been loaded into them."""
+    """Let ranks train the networks together; after a checkpoint has been loaded into them.
+
+    The generator that is trained is compiled, or saves memory, where that is asked for; its average never is.
+    """
+    state.generator.recompute = setup.cfg.training.recompute
+    if setup.cfg.runtime.compile:
+        compiled(state.generator, option="runtime.compile=true")
     if setup.ranks.count > 1:
         networks = {"generator": state.generator, "discriminator": state.discriminator}
         state.parallel = {name: setup.ranks.shared(one) for name, one in networks.items() if one is not None}
 
 
 def _discriminator(setup: Setup) -> nn.Module:
-    network: nn.Module = placed(build(setup.cfg.discriminator, "discriminator"), setup.device)
+    given = _many(setup, len(setup.styles))
+    network: nn.Module = placed(build(setup.cfg.discriminator, "discriminator", **given), setup.device)
     if setup.cfg.data.size < network.smallest:
         raise ValueError(
             f"data.size={setup.cfg.data.size} is smaller than what the discriminator looks at, {network.smallest} "
@@ -136,7 +185,14 @@ def open_sets(setup: Setup) -> Pictures:
     data = plain(setup.cfg.data)
     data["style_resize"] = data["style_resize"] or data["resize"]
     names = ("content", "style", "holdout", "holdout_count", "resize", "style_resize", "cache_mb", "max_unreadable")
-    return open_pictures(**{name: data[name] for name in names})
+    count = data["style_holdout_count"]
+    held_out = (_HELD_OUT_STYLES if count is None else count) if setup.by_reference else None
+    return open_pictures(**{name: data[name] for name in names}, style_holdout_count=held_out)
+
+
+def _style_side(setup: Setup) -> int:
+    """About the short side that style crops are cut from."""
+    return round(sum(setup.cfg.data.style_resize or setup.cfg.data.resize) / 2)
 
 
 def calibrate(setup: Setup, objective: Objective, pictures: Pictures) -> None:
@@ -151,11 +207,14 @@ def calibrate(setup: Setup, objective: Objective, pictures: Pictures) -> None:
 def set_targets(setup: Setup, objective: Objective, pictures: Pictures, targets: Iterable[str]) -> None:
     """Compute the style's statistics for these targets."""
     if EACH in targets:
-        _check_memory(objective.bytes_of_each() * len(pictures.style), setup.cfg.data.cache_mb)
+        _check_memory(objective.bytes_of_each() * len(pictures.style_paths), setup.cfg.data.cache_mb)
     for target in targets:
         if setup.ranks.first:
             print(f"computing the style's statistics ({target}) ...", flush=True)
-        objective.set_style(target, _target_pictures(setup, target, pictures))
+        if setup.styles and target == MEAN:
+            objective.set_library(target, (pictures.style_pictures(setup.device, name=n) for n in setup.styles))
+        else:
+            objective.set_style(target, target_pictures(setup, target, pictures))
 
 
 def _check_memory(needed: int, cache_mb: float) -> None:
@@ -166,42 +225,15 @@ def _check_memory(needed: int, cache_mb: float) -> None:
         )
 
 
-def _target_pictures(setup: Setup, target: str, pictures: Pictures) -> Iterable[tuple[int, torch.Tensor]]:
+def target_pictures(
+    setup: Setup, target: str, pictures: Pictures, name: str | None = None
+) -> Iterable[tuple[int, torch.Tensor]]:
     if target in (MEAN, EACH):
-        return pictures.style_pictures(setup.device)
+        return pictures.style_pictures(setup.device, name=name)
     option = f"style target ({MEAN}, {EACH}, or a picture)"
     paths = find_pictures(target, option)
     watch = UnreadablePictures(option, len(paths), limit=setup.cfg.data.max_unreadable)
     return load(paths, pictures.style_short_side, setup.device, watch)
-
-
-def make_sampler(setup: Setup, objective: Objective, pictures: Pictures) -> Sampler:
-    """The held-out pictures, and what their results are measured by."""
-    terms = list(objective.terms.values())
-    layers, target = style_layers(terms), objective.targets[0] if objective.targets else MEAN
-    grams = objective.style_grams(target)
-    if layers and not grams:  # other statistics than colour Gram matrices, or from other layers
-        whole = (picture for _, picture in _target_pictures(setup, target, pictures))
-        grams = mean_gram(objective.perceptual, whole, layers)
-    size = setup.cfg.data.sample_size
-    contents = pictures.held_out_pictures(setup.device, size)
-    styles = [picture for _, picture in islice(pictures.style_pictures(setup.device, size), len(contents))]
-    of_content = content_layers(terms)
-    possible = {"content": of_content, "style": grams}
-    names = [name for name in setup.cfg.metrics.names if possible.get(name, True)]
-    ruler = Ruler(objective.perceptual, names, of_content, list(grams), [], grams)
-    return Sampler(contents, styles, ruler)
-
-
-def make_composite(setup: Setup, sampler: Sampler, lowest: float | None) -> Composite | None:
-    """What chooses the best checkpoint. lowest: of the run so far."""
-    weights = composite_weights(setup.settings["metrics"]["best"], setup.settings["metrics"]["names"])
-    if weights is None:
-        return None
-    if missing := [name for name in weights if name not in sampler.ruler.names]:
-        warnings.warn(f"metrics.best.{missing[0]}: there is no such loss term; it is not counted", stacklevel=2)
-    known = {name: weight for name, weight in weights.items() if name not in missing}
-    return Composite(known, lowest) if known else None
 
 
 def workers(setup: Setup, pictures: Pictures) -> int:
@@ -216,10 +248,11 @@ def make_batches(setup: Setup, pictures: Pictures, first_step: int) -> Iterable[
     data, training = setup.cfg.data, setup.cfg.training
     stream = PairStream(
         pictures.content,
-        pictures.style,
+        list(pictures.styles.values()),
         content_crop=Crop(data.size, tuple(data.resize), data.flip),
         style_crop=Crop(data.size, tuple(data.style_resize or data.resize), data.flip),
         seed=training.seed,
+        full_strength=data.full_strength if setup.styles or setup.by_reference else None,
     )
     positions = Positions(
         first_step=first_step,
@@ -232,35 +265,10 @@ def make_batches(setup: Setup, pictures: Pictures, first_step: int) -> Iterable[
     return batches(stream, positions, workers=workers(setup, pictures), pin_memory=pinned)  # type: ignore[return-value]
 
 
-def make_tracker(setup: Setup, step: int) -> Several:
-    """metrics.jsonl always, and W&B by its mode; a server that auto cannot reach is not worth a run.
-
-    Only the first rank tracks.
-    """
-    if not setup.ranks.first:
-        return Several([])
-    tracking, folder = setup.cfg.tracking, setup.folder
-    mode = resolve_mode(tracking.wandb)
-    trackers: list[Tracker] = []
-    if mode != "disabled":
-        arguments: dict[str, Any] = {"project": tracking.project, "name": setup.cfg.run.name, "folder": folder}
-        try:
-            trackers.append(WandbTracker(mode=mode, config=setup.settings, **arguments))
-        except ConnectionError as error:
-            if tracking.wandb != "auto":
-                raise
-            warnings.warn(f"{error}; tracking offline", stacklevel=2)
-            mode = "offline"
-            trackers.append(WandbTracker(mode=mode, config=setup.settings, **arguments))
-    trackers.append(JsonlTracker(folder / "metrics.jsonl", last_step=step))
-    print(f"{'tracking:':<22}metrics.jsonl, W&B {mode}", flush=True)
-    return Several(trackers)
-
-
 def origin(setup: Setup, pictures: Pictures) -> dict[str, Any]:
     """Where the run's result comes from: versions, code, data, seed, and the settings that bear on it."""
     settings = {name: value for name, value in setup.settings.items() if name not in _OF_NO_BEARING}
-    sets = {"content": pictures.content.paths, "style": pictures.style.paths, "holdout": pictures.held_out}
+    sets = {"content": pictures.content.paths, "style": pictures.style_paths, "holdout": pictures.held_out}
     return provenance(
         settings=settings,
         seed=setup.cfg.training.seed,
@@ -274,7 +282,7 @@ def make_loop(
     state: TrainState,
     objective: Objective,
     pictures: Pictures,
-    sampler: Sampler | None,
+    sampler: Sampler | LibrarySampler | None,
     stop: Stop,
     composite: Composite | None,
     tracker: Tracker,
@@ -287,7 +295,7 @@ def make_loop(
     return Loop(
         state=state,
         objective=objective,
-        precision=Precision(setup.device, getattr(torch, training.precision)),
+        precision=Precision(setup.device, setup.precision),
         every=Every(
             log=training.log_every,
             sample=training.sample_every,

@@ -137,27 +137,31 @@ class Pipeline:
             yield self._encoder(item, result)
 
     def _results_of(self, batch: Sequence[Item]) -> list[Result]:
-        """Where memory does not suffice, the halves of the batch; a single picture fails then.
-
-        There are no tiles: instance normalisation needs the whole picture's statistics.
-        """
-        try:
-            return self._network(batch)
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                raise
-            reason = str(error).splitlines()[0] if str(error) else "no memory"
+        """Where memory does not suffice, the halves of the batch; then a picture's tiles; only then it fails."""
+        made = self._if_it_fits(batch)
+        if isinstance(made, list):
+            return made
         self.clock.halved += 1
         if len(batch) == 1:
-            return [Result(_failed("out of memory", reason))]
+            made = self._if_it_fits(batch, tiled=True)
+            return made if isinstance(made, list) else [Result(_failed("out of memory", made))]
         half = len(batch) // 2
         return [*self._results_of(batch[:half]), *self._results_of(batch[half:])]
 
+    def _if_it_fits(self, batch: Sequence[Item], *, tiled: bool = False) -> list[Result] | str:
+        """The results, or what was said when memory did not suffice."""
+        try:
+            return self._network(batch, tiled=tiled)
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            return str(error).splitlines()[0] if str(error) else "no memory"
+
     @torch.inference_mode()
-    def _network(self, batch: Sequence[Item]) -> list[Result]:
+    def _network(self, batch: Sequence[Item], *, tiled: bool) -> list[Result]:
         stylizer = self.stylizers[batch[0].choice.style]
         content = to_float(torch.stack([item.picture for item in batch]).to(self.device))
-        at = stylizer(content)
+        at = stylizer(content, tiled=tiled)
         strengths = torch.tensor([item.choice.strength for item in batch], device=self.device)
         made = at(strengths)
         scores, tries = self._scores(made, content), [1] * len(batch)

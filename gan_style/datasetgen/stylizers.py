@@ -17,22 +17,32 @@ class Stylizer(Protocol):
     @property
     def sha256(self) -> str: ...
 
-    def __call__(self, content: Tensor) -> Callable[[Tensor], Tensor]:
-        """(N, 3, H, W) in [-1, 1] to a function of strengths (N,) in [0, 1] that gives results of the same shape."""
+    def __call__(self, content: Tensor, *, tiled: bool = False) -> Callable[[Tensor], Tensor]:
+        """(N, 3, H, W) in [-1, 1] to a function of strengths (N,) in [0, 1] that gives results of the same shape.
+
+        tiled: with less memory, in more time, the same but for rounding.
+        """
 
 
 @dataclass(frozen=True)
 class Blend:
-    """A generator of one style; what it makes is blended with its content, as choices.BLEND says."""
+    """A generator of one style; what it makes is blended with its content, as choices.BLEND says.
+
+    in_tiles: what runs the generator tile by tile.
+    """
 
     name: str
     sha256: str
     generator: nn.Module
     precision: torch.dtype
+    in_tiles: Callable[[nn.Module, Tensor], Tensor]
 
-    def __call__(self, content: Tensor) -> Callable[[Tensor], Tensor]:
+    def __call__(self, content: Tensor, *, tiled: bool = False) -> Callable[[Tensor], Tensor]:
         with torch.autocast(content.device.type, self.precision, enabled=self.precision != torch.float32):
-            made = self.generator(content.contiguous(memory_format=torch.channels_last)).float()
+            if tiled:
+                made = self.in_tiles(self.generator, content)
+            else:
+                made = self.generator(content.contiguous(memory_format=torch.channels_last)).float()
 
         def at(strengths: Tensor) -> Tensor:
             share = strengths.to(content).view(-1, 1, 1, 1)

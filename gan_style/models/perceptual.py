@@ -1,30 +1,29 @@
 """Perceptual networks: frozen VGG (Simonyan and Zisserman 2015) and ``compact``; features by name.
 
-The door: RGB, (N, 3, H, W) float in [-1, 1]. ImageNet normalisation happens inside and nowhere else. ReLU and
-normalisation are out of place, so that a feature once returned is never overwritten.
+The door: RGB, (N, 3, H, W) float in [-1, 1]. ImageNet normalisation happens inside and nowhere else, never in place; a
+ReLU is in place where nobody asked for what it overwrites, so that a feature once returned is never overwritten.
 """
 
 import difflib
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from gan_style.models.weights import imagenet_file, read_weights
 
 _MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in [0, 1]
 _STD = (0.229, 0.224, 0.225)
 
 
 Scales = Mapping[str, float] | None
+_Convolution = tuple[Tensor, Tensor | None]  # weight, bias
 
 
 @dataclass(frozen=True)
@@ -57,10 +56,6 @@ class Architecture:
 VGG19 = Architecture("vgg19", ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512)))
 VGG16 = Architecture("vgg16", ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)))
 COMPACT = Architecture("compact", ((2, 16), (2, 32), (4, 80)), heads=True)
-
-# torchvision's own files, in the hub cache's folder "checkpoints".
-_TORCHVISION_FILES = {"vgg19": "vgg19-dcbb9e9d.pth", "vgg16": "vgg16-397923af.pth"}
-_TORCHVISION_URL = "https://download.pytorch.org/models/"
 
 
 class Perceptual(nn.Module):
@@ -97,6 +92,7 @@ class Perceptual(nn.Module):
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
         if architecture.heads:
             self.register_buffer("form_factors", torch.ones(len(architecture.layers())))
+        self._scaled: tuple[object, dict[str, _Convolution]] | None = None
         self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
@@ -106,22 +102,65 @@ class Perceptual(nn.Module):
             raise ValueError(f"layers {sorted(unknown)} were not asked for when the network was built: {self.layers}")
         missing, found = set(layers), {}
         x = (images * 0.5 + 0.5 - self.mean) / self.std
-        for name, key in self._path:
+        convolutions = self._convolutions(x)
+        for name, _ in self._path:
             if not missing:
                 break
             if name.endswith("_1") and name != "1_1":
                 x = F.max_pool2d(x, 2)
-            before = self.features[key](x)
-            x = F.relu(before)
-            for layer in missing & {f"conv{name}", f"relu{name}"}:
-                found[layer] = self._read(layer, name, x if layer.startswith("relu") else before)
+            before = F.conv2d(x, *convolutions[name], padding=1)
+            if f"conv{name}" in missing:
+                found[f"conv{name}"] = self._read(f"conv{name}", name, before, convolutions)
+                x = F.relu(before)
+            else:
+                x = before.relu_()
+            if f"relu{name}" in missing:
+                found[f"relu{name}"] = self._read(f"relu{name}", name, x, convolutions)
             missing -= found.keys()
         return found
 
-    def _read(self, layer: str, name: str, features: Tensor) -> Tensor:
+    def _read(self, layer: str, name: str, features: Tensor, convolutions: dict[str, _Convolution]) -> Tensor:
         if self.architecture.heads:
-            features = self.heads[name](features)
-        return features if self.scales[layer] == 1.0 else features / self.scales[layer]
+            return F.conv2d(features, *convolutions[layer])
+        left = self.scales[layer] / self._factor(name)
+        return features if left == 1.0 else features / left
+
+    def _factor(self, name: str) -> float:
+        """What a convolution's output is divided by in its own weights: the scale of its ReLU, or else of itself."""
+        if self.architecture.heads:
+            return 1.0
+        return self.scales.get(f"relu{name}", self.scales.get(f"conv{name}", 1.0))
+
+    def _convolutions(self, x: Tensor) -> dict[str, _Convolution]:
+        """Weights and bias by name, with the scales inside, in the type of ``x``, or of autocast: made once for each.
+
+        Since ReLU and pooling keep positive factors, features come out divided by their scales at no cost, as in the
+        normalised network of Gatys et al. 2015, section 2. A network that is being trained has none to keep.
+        """
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        if any(parameter.requires_grad for parameter in self.parameters()):
+            return dict(self._scale(dtype))
+        versions = [parameter._version for parameter in self.parameters()]
+        made_for = (dtype, x.device, tuple(self.scales.items()), versions)
+        if self._scaled is None or self._scaled[0] != made_for:
+            with torch.inference_mode(False), torch.no_grad():  # what is kept may be wanted in a backward pass
+                self._scaled = (made_for, dict(self._scale(dtype)))
+        return self._scaled[1]
+
+    def _scale(self, dtype: torch.dtype) -> Iterator[tuple[str, _Convolution]]:
+        before = 1.0
+        for name, key in self._path:
+            convolution, after = self.features[key], self._factor(name)
+            assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
+            weight, bias = convolution.weight * (before / after), convolution.bias / after
+            yield name, (weight.to(dtype), bias.to(dtype))
+            before = after
+            layer = f"relu{name}"
+            if self.architecture.heads and layer in self.scales:
+                head = self.heads[name].weight
+                assert isinstance(head, Tensor)
+                yield layer, ((head / self.scales[layer]).to(dtype), None)
 
     @torch.no_grad()
     def calibrate(self, images: Sequence[Tensor]) -> None:
@@ -199,52 +238,15 @@ def compact(*, layers: Sequence[str], weights: str = "packaged", scales: Scales 
         return _filled(network, load_safetensors(packaged.read_bytes()), str(packaged))
     if weights == "random":
         return network
-    return _filled(network, _read_weights(Path(weights).expanduser()), weights)
+    return _filled(network, read_weights(Path(weights).expanduser()), weights)
 
 
 def _vgg(architecture: Architecture, layers: Sequence[str], weights: str, scales: Scales) -> Perceptual:
     network = Perceptual(architecture, layers, scales)
     if weights == "random":
         return network
-    path = _torchvision_file(architecture) if weights == "imagenet" else Path(weights).expanduser()
-    return _filled(network, _read_weights(path), str(path))
-
-
-def torchvision_file(architecture: str) -> Path:
-    """Where in the hub cache torchvision's weights of "vgg19" or "vgg16" are, or would be."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / _TORCHVISION_FILES[architecture]
-
-
-def _torchvision_file(architecture: Architecture) -> Path:
-    """torchvision's weight file in the hub cache, downloaded if it is not there yet."""
-    path = torchvision_file(architecture.name)
-    name = path.name
-    if path.exists():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(_TORCHVISION_URL + name, str(path), hash_prefix=path.stem.split("-")[1])
-    except (OSError, RuntimeError) as error:
-        raise ValueError(
-            f"the weights perceptual.weights=imagenet are not on this machine and could not be downloaded ({error}). "
-            f"Put torchvision's file {name} at {path}, or name a weights file with perceptual.weights=<path>, "
-            f"or use perceptual=compact, which ships with gan_style and needs no download"
-        ) from error
-    return path
-
-
-def _read_weights(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise ValueError(
-            f"perceptual.weights={path}: there is no such file. Allowed are imagenet, random, or the path of a "
-            f".safetensors or .pth file with torchvision's names; perceptual=compact needs no file"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(os.fspath(path))
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, UnpicklingError) as error:
-        raise ValueError(f"perceptual.weights={path}: not a readable weights file ({error})") from error
+    path = imagenet_file(architecture.name) if weights == "imagenet" else Path(weights).expanduser()
+    return _filled(network, read_weights(path), str(path))
 
 
 def _filled(network: Perceptual, weights: Mapping[str, Tensor], source: str) -> Perceptual:

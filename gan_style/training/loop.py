@@ -22,7 +22,7 @@ from gan_style.signals import Stop
 from gan_style.tracking.base import Tracker
 from gan_style.training.health import Health, NonFiniteError, Signs, culprits
 from gan_style.training.progress import Progress
-from gan_style.training.sampling import Composite, Sampler
+from gan_style.training.sampling import Composite, LibrarySampler, Sampler
 from gan_style.training.state import TrainState
 from gan_style.training.step import Precision, train_step
 
@@ -64,7 +64,7 @@ class Loop:
     every: Every
     folder: Path
     checkpoints: CheckpointFolder
-    sampler: Sampler | None
+    sampler: Sampler | LibrarySampler | None
     tracker: Tracker
     progress: Progress
     watches: Mapping[str, UnreadablePictures]

@@ -406,7 +406,9 @@ class TestOutOfMemory:
         assert outcome.status == 0 and [r["status"] for r in outcome.rows] == ["ok"] * 12
         assert tree(outcome.data).keys() == tree(wanted.data).keys()
 
-    def test_a_single_picture_that_does_not_fit_is_a_failure_and_the_others_are_made(self, make, monkeypatch):
+    @pytest.fixture
+    def too_large(self, monkeypatch):
+        """Pictures of 24 x 17 are too large for the network in one piece."""
         plain = ResnetGenerator.forward
 
         def forward(self, images):
@@ -415,6 +417,22 @@ class TestOutOfMemory:
             return plain(self, images)
 
         monkeypatch.setattr(ResnetGenerator, "forward", forward)
+
+    def test_a_single_picture_that_does_not_fit_is_made_in_tiles(self, make, request):
+        wanted = make("wanted", "format=png")
+        request.getfixturevalue("too_large")
+        outcome = make("out", "format=png")
+        assert outcome.status == 0 and {row["status"] for row in outcome.rows} == {"ok"}
+        for name in tree(wanted.data):
+            if name.endswith(".png"):
+                made, whole = (decode(folder / name).int() for folder in (outcome.data, wanted.data))
+                assert (made - whole).abs().max() <= 1
+
+    def test_if_tiles_do_not_fit_either_it_is_a_failure_and_the_others_are_made(self, make, too_large, monkeypatch):
+        def in_tiles(*_):
+            raise torch.OutOfMemoryError("CUDA out of memory, once more.")
+
+        monkeypatch.setattr("gan_style.inference.paint.in_tiles", in_tiles)
         outcome = make("out")
         assert outcome.status == 3
         assert {row["status"] for row in outcome.rows if row["kind"] == "out of memory"} == {"failed"}

@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from gan_style.checkpoint import write_generator
+from gan_style.images import read_note
 from gan_style.models.generator import ResnetGenerator
+from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
+from gan_style.originals import Original, read_original, write_original
 
 
 @pytest.fixture
@@ -108,3 +112,151 @@ def test_weights_of_another_architecture_are_refused(gan_style, photos, tmp_path
     )
     assert outcome.status == 2
     assert "do not fit the ResnetGenerator" in outcome.err
+
+
+# Controls
+
+
+@pytest.fixture
+def library_file(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    generator = LibraryGenerator(width=4, blocks=1, styles=["monet", "wave"])
+    for parameter in generator.parameters():
+        if parameter.ndim == 2:
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    write_generator(tmp_path / "library.safetensors", generator.state_dict(), describe(generator) | {"step": 1})
+    return tmp_path / "library.safetensors"
+
+
+def masks_of(tmp_path: Path, width: int, height: int) -> tuple[Path, Path]:
+    """A left and a right half."""
+    left = np.zeros((height, width), np.uint8)
+    left[:, : width // 2] = 255
+    Image.fromarray(left).save(tmp_path / "left.png")
+    Image.fromarray(255 - left).save(tmp_path / "right.png")
+    return tmp_path / "left.png", tmp_path / "right.png"
+
+
+def test_several_styles_in_several_places_with_a_sheet_and_a_note(gan_style, library_file, photos, tmp_path):
+    left, _ = masks_of(tmp_path, 33, 47)
+    outcome = gan_style(
+        "stylize",
+        f"checkpoint={library_file}",
+        f"input={photos / 'one.png'}",
+        f"output={tmp_path / 'o.png'}",
+        f"mask={{wave: {left}}}",
+        "strength=0.8",
+        "colours=luminance",
+        "sheet=true",
+    )
+    assert outcome.status == 0, outcome.err
+    before, after = (np.asarray(Image.open(path)) for path in (photos / "one.png", tmp_path / "o.png"))
+    assert np.array_equal(before[:, 16:], after[:, 16:]) and not np.array_equal(before[:, :8], after[:, :8])
+    assert Image.open(tmp_path / "o.before_after.jpg").size == (33 + 4 + 33, 47)
+    note = read_note(tmp_path / "o.png")
+    assert (note["style"], note["strength"], note["colours"]) == ("wave", 0.8, "luminance")
+
+
+def test_a_mixture_on_a_folder_with_a_folder_of_masks_and_tiles(gan_style, library_file, photos, tmp_path):
+    for picture in ("one.png", "cats/two (2).jpg"):
+        with Image.open(photos / picture) as opened:
+            mask = tmp_path / "masks" / Path(picture).with_suffix(".png")
+            mask.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", opened.size, 0 if picture == "one.png" else 255).save(mask)
+    outcome = gan_style(
+        "stylize",
+        f"checkpoint={library_file}",
+        f"input={photos}",
+        f"output={tmp_path / 'out'}",
+        "style={monet: 0.4, wave: 0.6}",
+        f"mask={tmp_path / 'masks'}",
+        "tile=64",
+    )
+    assert outcome.status == 0, outcome.err
+    assert np.array_equal(*(np.asarray(Image.open(folder / "one.png")) for folder in (photos, tmp_path / "out")))
+    assert read_note(tmp_path / "out" / "cats" / "two (2).jpg")["style"] == {"monet": 0.4, "wave": 0.6}
+
+
+def test_alpha_and_16_bits_are_kept_or_named(gan_style, generator_file, tmp_path):
+    planes = torch.randint(0, 65536, (4, 20, 30)).to(torch.uint16)
+    with open(tmp_path / "a.png", "wb") as file:
+        write_original(file, ".png", Original(planes[:3], planes[3:]))
+    for suffix in (".tif", ".jpg"):
+        outcome = gan_style(
+            "stylize",
+            f"checkpoint={generator_file}",
+            f"input={tmp_path / 'a.png'}",
+            f"output={tmp_path / f'o{suffix}'}",
+        )
+        assert outcome.status == 0, outcome.err
+        kept = suffix == ".tif"
+        assert ("its transparency (it is laid on white)" in outcome.out) is not kept
+        assert ("its 16 bits (they are rounded to 8)" in outcome.out) is not kept
+    found = read_original(tmp_path / "o.tif", max_megapixels=1)
+    assert found.pixels.dtype == torch.uint16 and torch.equal(found.alpha.int(), planes[3:].int())
+
+
+def test_a_picture_over_the_limit_is_named_and_passed_over(gan_style, generator_file, photos, tmp_path):
+    outcome = gan_style(
+        "stylize",
+        f"checkpoint={generator_file}",
+        f"input={photos}",
+        f"output={tmp_path / 'out'}",
+        "max_megapixels=0.0012",
+    )
+    assert outcome.status == 3
+    assert "33 x 47 pixels; max_megapixels=0.0012 allows no more" in outcome.out
+    assert (tmp_path / "out" / "cats" / "two (2).jpg").is_file()
+
+
+REFUSED = {
+    "no style": ([], "style=... is missing; known are monet, wave"),
+    "unknown style": (["style=mone"], "did you mean monet?"),
+    "weights": (["style={monet: 0.6, wave: 0.6}"], "the weights sum to 1.2; they have to sum to 1"),
+    "strength": (["style=monet", "strength=1.5"], "strength=1.5; allowed are 0"),
+    "no strength": (["style=monet", "strength=much"], "strength"),
+    "colours": (["style=monet", "colours=mine"], "colours=mine; allowed are style, luminance, lab"),
+    "tile": (["style=monet", "tile=7"], "tile=7; allowed are auto, off"),
+    "limit": (["style=monet", "max_megapixels=0"], "max_megapixels=0.0; allowed are numbers above 0"),
+    "a list": (["style=[monet,wave]"], "style=['monet', 'wave']: a name, or names in braces"),
+    "mask's size": (["style=monet", "mask={small}"], "its size is 10 x 12 pixels, but the picture's is 33 x 47"),
+    "mask is gone": (["style=monet", "mask={tmp}/nothing.png"], "mask={tmp}/nothing.png: there is no such file"),
+    "mask in colours": (["style=monet", "mask={photos}/colours.png"], "a mask is a grey picture"),
+    "mask's style": (["mask={{mone: {left}}}"], "mask=mone: there is no such style (did you mean monet?)"),
+    "overlap": (["mask={{monet: {left}, wave: {left}}}"], "mask={monet, wave}: the masks overlap"),
+    "style twice": (["style=monet", "mask={{monet: {left}}}"], "leave style out"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_controls_that_cannot_be_are_refused(gan_style, library_file, photos, tmp_path, case):
+    left, _ = masks_of(tmp_path, 33, 47)
+    Image.new("L", (10, 12)).save(tmp_path / "small.png")
+    Image.new("RGB", (33, 47), "red").save(photos / "colours.png")
+    places = {"tmp": tmp_path, "photos": photos, "left": left, "small": tmp_path / "small.png"}
+    arguments, words = REFUSED[case]
+    filled = [text.format(**places) if "mask" in text else text for text in arguments]
+    outcome = gan_style(
+        "stylize",
+        f"checkpoint={library_file}",
+        f"input={photos / 'one.png'}",
+        f"output={tmp_path / 'o.png'}",
+        *filled,
+    )
+    assert outcome.status == 2
+    assert words.replace("{tmp}", str(tmp_path)) in outcome.err
+    assert not (tmp_path / "o.png").exists()
+
+
+def test_without_a_checkpoint_the_style_names_a_model_that_comes_with_gan_style(
+    gan_style, library_file, photos, tmp_path, monkeypatch
+):
+    where = [f"input={photos / 'one.png'}", f"output={tmp_path / 'o.png'}"]
+    monkeypatch.setattr("gan_style.inference.models.shipped", dict)
+    assert "checkpoint=... is missing" in gan_style("stylize", *where, "style=monet").err
+    monkeypatch.setattr("gan_style.inference.models.shipped", lambda: {library_file: ("monet", "wave")})
+    assert "style=... or checkpoint=... is missing" in gan_style("stylize", *where).err
+    assert "did you mean wave?" in gan_style("stylize", *where, "style=waves").err
+    outcome = gan_style("stylize", *where, "style=wave")
+    assert outcome.status == 0, outcome.err
+    assert read_note(tmp_path / "o.png")["style"] == "wave"

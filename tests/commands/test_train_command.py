@@ -561,15 +561,6 @@ def test_a_second_process_on_the_same_run_is_refused_and_a_dead_one_holds_nothin
     assert gan_style("train", *SMOKE, f"run.root={tmp_path}").status == 0
 
 
-def test_a_sweep_goes_on_after_a_job_that_fails_and_tells_so(gan_style, tmp_path):
-    names = ("run.name=s${training.seed}", "training.seed=0,1", "loss.tv.weight=-1,0")
-    outcome = gan_style(
-        "train", "-m", *SMOKE, f"run.root={tmp_path}", *names, "run.name=s${training.seed}w${loss.tv.weight}"
-    )
-    assert outcome.status == 2
-    assert sorted(path.name for path in tmp_path.glob("s*")) == ["s0w0", "s1w0"]
-
-
 def test_pictures_held_out_are_not_trained_on(gan_style, tmp_path):
     outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "data.content=[demo:photos,demo:heldout]")
     assert outcome.status == 0

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
 from gan_style.models.blocks import (
     ConvNormRelu,
@@ -14,6 +15,7 @@ from gan_style.models.blocks import (
     ResidualBlock,
     Upsample,
     count_parameters,
+    doubled_convolution,
     pad_to_multiple,
 )
 from gan_style.models.generator import ResnetGenerator
@@ -156,3 +158,36 @@ class TestBlocks:
         rows = torch.arange(expected[0]).clamp(max=height - 1)
         columns = torch.arange(expected[1]).clamp(max=width - 1)
         assert torch.equal(padded, picture[:, :, rows][..., columns])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4)])
+def test_doubled_convolution_is_doubling_padding_and_convolution(noise, size):
+    x, weight = noise(2, 3, *size).double(), noise(4, 3, 3, 3, seed=1).double()
+    doubled = F.pad(F.interpolate(x, scale_factor=2, mode="nearest"), (1, 1, 1, 1), mode="reflect")
+    torch.testing.assert_close(doubled_convolution(x, weight), F.conv2d(doubled, weight))
+
+
+def test_doubled_convolution_has_the_gradients_that_differences_give(noise):
+    x, weight = noise(1, 2, 3, 2).double().requires_grad_(), noise(2, 2, 3, 3, seed=1).double().requires_grad_()
+    assert torch.autograd.gradcheck(doubled_convolution, (x, weight))
+
+
+def test_upsample_is_still_read_from_files_of_two_modules():
+    """A doubling without weights, then the convolution: generators of earlier versions have these names."""
+    assert list(Upsample(4, 2).state_dict()) == ["1.0.weight", "1.1.weight", "1.1.bias"]
+
+
+def test_recomputing_changes_no_gradient_and_keeps_less(noise):
+    torch.manual_seed(0)
+    generator, kept = ResnetGenerator(width=4, blocks=2), {}
+    gradients = {}
+    for recompute in (False, True):
+        generator.recompute, sizes = recompute, []
+        generator.zero_grad()
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
+            made = generator(noise(2, 3, 32, 32))
+        kept[recompute] = sum(sizes)
+        made.square().sum().backward()
+        gradients[recompute] = [parameter.grad.clone() for parameter in generator.parameters()]
+    assert all(torch.equal(one, two) for one, two in zip(*gradients.values(), strict=True))
+    assert kept[True] < 0.2 * kept[False]

@@ -14,6 +14,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms.v2 import functional as transforms
 
 from gan_style.demo import demo_pictures
@@ -100,13 +101,12 @@ class TestFeatures:
         assert all(torch.equal(some[layer], everything[layer]) for layer in layers)
 
     def test_run_no_deeper_than_they_have_to(self, noise):
-        network, ran = vgg19(layers=["relu3_1"], weights="random"), []
-        for key, layer in network.features.items():
-            layer.register_forward_hook(lambda *_, key=key: ran.append(key))
-        network(noise(1, 3, 16, 16), [])
-        assert ran == []
-        network(noise(1, 3, 16, 16), ["relu3_1"])
-        assert ran == ["0", "2", "5", "7", "10"]
+        network = vgg19(layers=["relu3_1", "relu3_2"], weights="random")
+        whole = 16 * 16 * (3 * 64 + 64 * 64) + 8 * 8 * (64 * 128 + 128 * 128) + 4 * 4 * 128 * 256
+        for layers, products in (([], 0), (["relu3_1"], 9 * whole)):
+            with FlopCounterMode(display=False) as counter:
+                network(noise(1, 3, 16, 16), layers)
+            assert counter.get_total_flops() == 2 * products
 
     def test_are_not_overwritten_by_later_layers(self, noise):
         torch.manual_seed(0)
@@ -139,6 +139,48 @@ class TestFeatures:
         x = network.features["5"](nn.functional.max_pool2d(x, 2)).clamp(min=0)
         expected = network.heads["2_1"](x)
         torch.testing.assert_close(network(noise(1, 3, 16, 16), ["relu2_1"])["relu2_1"], expected)
+
+    @pytest.mark.parametrize("make", [vgg19, compact])
+    def test_scales_inside_the_weights_divide_every_feature(self, noise, make):
+        layers = [
+            layer
+            for layer in ("conv1_1", "relu1_1", "relu2_1", "relu2_2", "conv3_1")
+            if make is vgg19 or layer[0] == "r"
+        ]
+        torch.manual_seed(0)
+        network = make(layers=layers, weights="random")
+        plain = {layer: features.clone() for layer, features in network(noise(1, 3, 24, 24), layers).items()}
+        network.scales = {layer: 0.01 * 7**number for number, layer in enumerate(layers)}
+        for layer, features in network(noise(1, 3, 24, 24), layers).items():
+            torch.testing.assert_close(features * network.scales[layer], plain[layer], rtol=1e-5, atol=1e-6)
+
+    def test_follow_weights_that_are_loaded_later(self, noise):
+        first, second = (vgg19(layers=["relu1_1"], weights="random") for _ in range(2))
+        before = first(noise(1, 3, 8, 8), ["relu1_1"])["relu1_1"]
+        first.load_state_dict(second.state_dict())
+        after = first(noise(1, 3, 8, 8), ["relu1_1"])["relu1_1"]
+        assert torch.equal(after, second(noise(1, 3, 8, 8), ["relu1_1"])["relu1_1"]) and not torch.equal(after, before)
+
+    def test_looked_at_without_gradients_have_them_afterwards(self, noise):
+        network = vgg19(layers=["relu2_1"], weights="random")
+        with torch.inference_mode():
+            network(noise(1, 3, 16, 16), ["relu2_1"])
+        images = noise(1, 3, 16, 16).requires_grad_()
+        network(images, ["relu2_1"])["relu2_1"].sum().backward()
+        assert images.grad is not None and images.grad.count_nonzero() > 0
+
+    def test_of_a_network_that_learns_reach_its_weights(self, noise):
+        network = compact(layers=["relu1_2"], weights="random").requires_grad_(True)
+        network(noise(1, 3, 8, 8), ["relu1_2"])["relu1_2"].square().sum().backward()
+        assert all(p.grad is not None and p.grad.count_nonzero() > 0 for p in network.features.parameters())
+
+    def test_under_autocast_are_those_of_weights_in_that_type(self, noise):
+        network = vgg19(layers=["relu1_2"], weights="random")
+        exact = network(noise(1, 3, 16, 16), ["relu1_2"])["relu1_2"]
+        with torch.autocast("cpu", torch.bfloat16):
+            half = network(noise(1, 3, 16, 16), ["relu1_2"])["relu1_2"]
+        assert half.dtype == torch.bfloat16 and exact.dtype == torch.float32
+        torch.testing.assert_close(half.float(), exact, rtol=0.05, atol=0.02 * exact.max().item())
 
     def test_layer_that_was_not_asked_for_at_first_is_refused_by_name(self, noise):
         """relu1_1 lies on the way to relu2_1, relu3_1 beyond it."""

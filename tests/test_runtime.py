@@ -1,0 +1,101 @@
+"""Compilation with its fallback, and what a machine is told about itself."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gan_style.runtime import advice, allocator, compiled
+
+CPU = torch.device("cpu")
+
+
+def small_network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3))
+
+
+def by_nothing(function):
+    """A compiler that calls the function itself."""
+    return lambda *arguments, **named: function(*arguments, **named)
+
+
+def by_failing(function):
+    def call(*_, **__):
+        raise RuntimeError("\nno C++ compiler found\nand more lines")
+
+    return call
+
+
+class TestCompiled:
+    def test_network_answers_through_the_compiler_and_keeps_its_names(self, monkeypatch, noise):
+        calls = []
+
+        def counting(function):
+            return lambda *arguments: calls.append(1) or function(*arguments)
+
+        monkeypatch.setattr(torch, "compile", counting)
+        network = small_network()
+        before, expected = list(network.state_dict()), network(noise(1, 3, 8, 8))
+        assert compiled(network, option="x") is network
+        assert torch.equal(network(noise(1, 3, 8, 8)), expected)
+        assert calls == [1] and list(network.state_dict()) == before
+
+    def test_one_that_cannot_be_compiled_says_so_once_and_goes_on(self, monkeypatch, noise):
+        monkeypatch.setattr(torch, "compile", by_failing)
+        network = small_network()
+        expected = network(noise(1, 3, 8, 8))
+        compiled(network, option="runtime.compile=true")
+        with pytest.warns(UserWarning, match=r"runtime.compile=true: .*\(no C\+\+ compiler found\); going on without"):
+            first = network(noise(1, 3, 8, 8))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again = network(noise(1, 3, 8, 8))
+        assert torch.equal(first, expected) and torch.equal(again, expected)
+
+    def test_one_s_copy_is_a_network_of_its_own(self, monkeypatch, noise):
+        monkeypatch.setattr(torch, "compile", by_nothing)
+        network = compiled(small_network(), option="x")
+        twin = copy.deepcopy(network)
+        with torch.no_grad():
+            next(twin.parameters()).zero_()
+        assert not torch.equal(twin(noise(1, 3, 8, 8)), network(noise(1, 3, 8, 8)))
+
+    @pytest.mark.slow  # a compilation takes half a minute on a CPU
+    def test_generator_paints_the_same(self, noise):
+        from gan_style.models.generator import ResnetGenerator
+
+        torch.manual_seed(0)
+        generator = ResnetGenerator(width=8, blocks=1)
+        expected: Tensor = generator(noise(1, 3, 32, 32))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            made = compiled(generator, option="x")(noise(1, 3, 32, 32))
+        torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
+
+
+class TestAdvice:
+    def test_names_a_type_that_the_cpu_emulates(self, monkeypatch):
+        for flag, count in ((False, 1), (True, 0)):
+            monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flag=flag: {"avx512_bf16": flag}, raising=False)
+            told = [one for one in advice(CPU, torch.bfloat16) if "emulates bfloat16" in one]
+            assert len(told) == count
+        assert not any("emulates" in one for one in advice(CPU, torch.float32))
+
+    def test_counts_threads_and_cores(self, monkeypatch):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)), raising=False)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+        assert "runtime.threads=4 is faster" in next(advice(CPU))
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        assert "OMP_NUM_THREADS=1 lets 3 of 4 cores idle" in next(advice(CPU))
+        monkeypatch.delenv("OMP_NUM_THREADS")
+        assert list(advice(CPU)) == []
+
+    def test_has_none_for_other_devices(self):
+        assert list(advice(torch.device("cuda"), torch.float16)) == []
+
+    def test_allocator_is_one_of_those_known(self):
+        assert allocator() in ("jemalloc", "tcmalloc", "mimalloc", "of the system")
