@@ -63,7 +63,8 @@ class RayConfig:
 class MakeDatasetConfig:
     """The root of ``gan-style make-dataset``; see conf/make_dataset.yaml for what each means."""
 
-    checkpoint: Any = MISSING
+    checkpoint: Any = None
+    style: Any = None
     weights: list[float] | None = None
     input: str = MISSING
     input_layout: str = MISSING

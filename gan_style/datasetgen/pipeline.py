@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from gan_style.datasetgen.names import Scheme
 from gan_style.datasetgen.stylizers import Stylizer
 from gan_style.datasetgen.worker import SKIPPED, Made, copies_of
 from gan_style.images import encode_uint8, to_float, to_uint8
+from gan_style.provenance import picture_note
 
 Score = Callable[[Tensor, Tensor], Mapping[str, Sequence[float]]]  # (results, content) to {column: one for each}
 _WRITTEN_AHEAD = 32  # results that may wait to be encoded
@@ -207,7 +209,8 @@ class Pipeline:
             if suffix in item.loaded.beside:
                 return Made(item.number, item.copy, row | _failed("name", f"a {suffix} lies beside it already"))
             try:
-                data = encode_uint8(result.picture, suffix, note=None, **self.encoding.get(suffix, {}))
+                note = self._note(item, result)
+                data = encode_uint8(result.picture, suffix, note=note, **self.encoding.get(suffix, {}))
             except (OSError, ValueError, MemoryError) as error:  # WebP, say, ends at 16,383 pixels
                 return Made(item.number, item.copy, row | _failed("not encoded", str(error) or type(error).__name__))
             height, width = result.picture.shape[1:]
@@ -215,6 +218,14 @@ class Pipeline:
             return Made(item.number, item.copy, row | {"width": width, "height": height}, files)
 
         return encode
+
+    def _note(self, item: Item, result: Result) -> dict[str, object] | None:
+        """What the picture's metadata say of what made it; nothing where it was kept as it is."""
+        row = result.row
+        if "checkpoint" not in row:
+            return None
+        made: dict[str, Any] = {name: row[name] for name in ("checkpoint", "style", "strength")}
+        return picture_note(**made, seed=self.choices.seed, copy=item.copy)
 
 
 def _carried(number: int, loaded: Loaded) -> Callable[[], Made]:

@@ -1,4 +1,4 @@
-"""What turns content into results. A generator without a strength of its own gets one by blending pixels."""
+"""What turns content into results: a library by its own strength, a generator of one style by blending pixels."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,5 +47,33 @@ class Blend:
         def at(strengths: Tensor) -> Tensor:
             share = strengths.to(content).view(-1, 1, 1, 1)
             return made * share + content * (1.0 - share)
+
+        return at
+
+
+@dataclass(frozen=True)
+class OfLibrary:
+    """One style of a library, at the strength that it was trained for; number: the style's.
+
+    in_tiles: what runs the generator tile by tile, (generator, pictures, condition).
+    """
+
+    name: str
+    sha256: str
+    generator: nn.Module
+    number: int
+    count: int
+    precision: torch.dtype
+    in_tiles: Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+    def __call__(self, content: Tensor, *, tiled: bool = False) -> Callable[[Tensor], Tensor]:
+        def at(strengths: Tensor) -> Tensor:
+            condition = content.new_zeros(len(content), self.count)
+            condition[:, self.number] = strengths
+            with torch.autocast(content.device.type, self.precision, enabled=self.precision != torch.float32):
+                if tiled:
+                    return self.in_tiles(self.generator, content, condition)
+                made: Tensor = self.generator(content.contiguous(memory_format=torch.channels_last), condition)
+                return made.float()
 
         return at

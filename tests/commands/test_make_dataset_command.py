@@ -22,9 +22,10 @@ from gan_style.commands.make_dataset_parts import Job, device_of, elsewhere
 from gan_style.config import CONFIG_PATH, plain
 from gan_style.datasetgen.manifest import read_manifest
 from gan_style.datasetgen.plan import Plan
-from gan_style.images import decode, to_float
+from gan_style.images import decode, read_note, to_float
 from gan_style.inference.load import load_generator
 from gan_style.models.generator import ResnetGenerator
+from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
 from gan_style.schema_dataset import check_make_dataset
 
@@ -39,6 +40,19 @@ def generators(tmp_path_factory) -> list[Path]:
         generator = ResnetGenerator(width=2, blocks=1)
         write_generator(path, generator.state_dict(), describe(generator) | {"step": 1})
     return [folder / f"style{seed}.safetensors" for seed in range(2)]
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory) -> Path:
+    """Three random styles in one generator."""
+    torch.manual_seed(5)
+    generator = LibraryGenerator(width=2, blocks=1, styles=["monet", "wave", "scream"])
+    for name, weight in generator.named_parameters():
+        if "norm" in name or name.endswith(".1.weight"):
+            weight.data += 0.3 * torch.randn_like(weight)
+    path = tmp_path_factory.mktemp("library") / "library.safetensors"
+    write_generator(path, generator.state_dict(), describe(generator) | {"step": 1})
+    return path
 
 
 @dataclass
@@ -583,3 +597,60 @@ def test_from_the_command_line(gan_style, generators, photos, tmp_path):
     assert "did you mean copies?" in gan_style("make_dataset", *options, "copys=2").err
     shown = gan_style("make_dataset", *options, "slurm.more={account: me, setup: [module load x]}", "--cfg", "job").out
     assert "account: me" in shown and "- module load x" in shown
+
+
+# Libraries of styles
+
+
+def test_a_librarys_styles_are_drawn_each_at_its_own_strength(make, library, photos):
+    """A result is what the library makes under the row's style and strength; it says so itself, too."""
+    outcome = make("out", "strength=[0.3,0.9]", checkpoint=str(library), style=["wave", "monet"], weights=[2.0, 1.0])
+    assert outcome.status == 0, outcome.err
+    assert {row["style"] for row in outcome.rows if row["status"] == "ok"} == {"wave", "monet"}
+    generator = load_generator(library, torch.device("cpu"))
+    for row in [one for one in outcome.rows if one["status"] == "ok"][:4]:
+        condition = torch.tensor([[row["strength"] * (name == row["style"]) for name in generator.styles]])
+        with torch.inference_mode():
+            wanted = generator(to_float(decode(photos / row["source"])[None]), condition)
+        difference = to_float(decode(outcome.data / row["output"])[None]) - wanted.clamp(-1, 1)
+        assert difference.abs().max() < 1.6 / 127.5
+        note = read_note(outcome.data / row["output"])
+        assert note is not None
+        assert {name: note[name] for name in ("checkpoint", "style", "strength")} == {
+            name: row[name] for name in ("checkpoint", "style", "strength")
+        }
+        assert note["seed"] == 0 and note["copy"] == 0
+
+
+def test_without_names_all_styles_of_a_library_are_drawn(make, library):
+    outcome = make("out", "copies=4", checkpoint=str(library))
+    assert {row["style"] for row in outcome.rows if row["status"] == "ok"} == {"monet", "wave", "scream"}
+
+
+def test_a_kept_picture_says_nothing_of_a_generator(make, photos):
+    outcome = make("out", "keep_fraction=1")
+    assert read_note(outcome.data / "train/class 1/01.png") is None
+
+
+def test_other_styles_of_the_same_library_are_another_dataset(make, library):
+    assert make("out", checkpoint=str(library), style="wave").status == 0
+    outcome = make("out", checkpoint=str(library), style="monet")
+    assert outcome.status == 2 and "checkpoint=" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"style": "wawe"}, "style=wawe: there is no such style (did you mean wave?); known are monet, wave, scream"),
+        ({"style": ["wave"], "weights": [1.0, 2.0]}, "one for each of 1 styles (wave)"),
+        ({"style": {"wave": 1}}, "a name or a list of names expected"),
+    ],
+)
+def test_what_a_library_cannot_do_is_said(make, library, changed, words):
+    outcome = make("out", checkpoint=str(library), **changed)
+    assert outcome.status == 2 and words in outcome.err
+
+
+def test_a_generator_of_one_style_has_no_names(make):
+    outcome = make("out", style="wave")
+    assert outcome.status == 2 and "style=wave: there is no such style" in outcome.err
