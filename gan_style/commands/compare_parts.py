@@ -17,7 +17,7 @@ from gan_style.config import flat, plain
 from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import split
 from gan_style.images import UnreadablePictureError, decode, encode_uint8, list_pictures, to_float, to_uint8
-from gan_style.inference.load import load_generator
+from gan_style.inference.load import load_painter
 from gan_style.pages.compare import Sheet
 from gan_style.pages.html import data_uri
 from gan_style.runtime import choose_device
@@ -156,7 +156,7 @@ def _results(run: Run, contents: Mapping[Path, Tensor], device: torch.device) ->
     if run.generator is None:
         return {}
     try:
-        generator = load_generator(run.folder, device)
+        generator = load_painter(str(run.folder), device)
     except ValueError as error:
         warnings.warn(f"{error}; it is not on the sheet", stacklevel=2)
         return {}

@@ -19,6 +19,7 @@ from gan_style.data.sets import split
 from gan_style.distributed import Ranks
 from gan_style.images import UnreadablePictureError, decode, to_float
 from gan_style.inference.evaluate import Judge, worst
+from gan_style.inference.load import of_style
 from gan_style.inference.results import Found, Results, labels, open_results
 from gan_style.metrics.evaluation import DEFAULT, PHOTOS, STYLES, Measured, Ruler, check_names, why_not
 from gan_style.metrics.external import inception, lpips
@@ -51,7 +52,7 @@ def make_setup(cfg: DictConfig) -> Setup:
         raise ValueError("checkpoint=[]: give at least one run, file or folder of results")
     if missing := [spec for spec in specs if not Path(spec).expanduser().exists()]:
         raise ValueError(f"checkpoint={missing[0]}: there is no such file or folder")
-    runs = {spec: _settings_of(Path(spec).expanduser()) for spec in specs}
+    runs = {spec: _settings_of(of_style(spec)[0]) for spec in specs}
     contents, left_out = _contents(cfg, runs)
     styles = _styles(cfg, runs)
     names, reasons = _names(cfg, len(contents), len(styles))
@@ -104,10 +105,13 @@ def _split_of(run: DictConfig | None) -> tuple[set[Path], list[Path]]:
 
 
 def _styles(cfg: DictConfig, runs: Mapping[str, DictConfig | None]) -> list[Path]:
-    first = next((run for run in runs.values() if run is not None), None)
-    if cfg.style is None and first is None:
+    if cfg.style is not None:
+        return find_pictures(plain(cfg.style), "style")
+    spec, first = next(((spec, run) for spec, run in runs.items() if run is not None), ("", None))
+    if first is None:
         raise ValueError("style=... is missing, and there is no run whose style pictures could be taken")
-    return find_pictures(plain(cfg.style if first is None or cfg.style is not None else first.data.style), "style")
+    style = plain(first.data.style)
+    return find_pictures(style[of_style(spec)[1]] if isinstance(style, dict) else style, "style")
 
 
 def _names(cfg: DictConfig, photos: int, styles: int) -> tuple[list[str], list[str]]:
@@ -126,7 +130,7 @@ def _names(cfg: DictConfig, photos: int, styles: int) -> tuple[list[str], list[s
 def _output(cfg: DictConfig, specs: Sequence[str]) -> Path:
     if cfg.output is not None:
         return Path(cfg.output).expanduser()
-    first = Path(specs[0]).expanduser()
+    first = of_style(specs[0])[0]
     if not (first / "config.yaml").is_file():
         raise ValueError("output=... is missing: give a folder for metrics.json and report.html")
     return first / "evaluation"

@@ -12,7 +12,7 @@ from torch import Tensor
 from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder
 from gan_style.data.pictures import find_pictures
 from gan_style.images import decode, list_pictures, to_float
-from gan_style.inference.load import load_generator
+from gan_style.inference.load import load_painter, of_style
 from gan_style.inference.stylize import stylize
 from gan_style.pages.html import data_uri
 from gan_style.pages.study import Pictures
@@ -51,7 +51,7 @@ def labelled(checkpoints: Any) -> dict[str, Path]:
     if not isinstance(checkpoints, list) or len(checkpoints) < 2 or not all(isinstance(c, str) for c in checkpoints):
         raise ValueError(f"checkpoints={checkpoints}: a list of two models or more expected, such as [runs/a,runs/b]")
     paths = [Path(given).expanduser() for given in checkpoints]
-    if missing := [path for path in paths if not path.exists()]:
+    if missing := [path for path in paths if not of_style(str(path))[0].exists()]:
         raise ValueError(f"checkpoints={missing[0]}: there is no such file or folder")
     names = [path.parent.name if path.name == GENERATOR_FILE else path.name for path in map(Path.absolute, paths)]
     labels = [given if names.count(name) > 1 else name for name, given in zip(names, checkpoints, strict=True)]
@@ -108,7 +108,7 @@ def _another_shape(result: Tensor, photo: Tensor) -> bool:
 
 
 def _stylized(checkpoint: Path, photos: Sequence[Tensor], device: torch.device) -> list[str]:
-    generator = load_generator(checkpoint, device)
+    generator = load_painter(str(checkpoint), device)
     return [data_uri(stylize(generator, photo, device)) for photo in photos]
 
 

@@ -8,6 +8,8 @@ from torch import nn
 
 from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_generator
 from gan_style.files import file_hash
+from gan_style.models.generator import ResnetGenerator
+from gan_style.models.library import LibraryGenerator, OneStyle
 from gan_style.models.registry import rebuild
 from gan_style.provenance import picture_note
 from gan_style.runtime import placed
@@ -26,6 +28,34 @@ def load_generator(checkpoint: Path, device: torch.device) -> nn.Module:
         weights, description = read_generator(path)
     generator = rebuild(description, weights, str(path))
     return placed(generator, device).requires_grad_(False).eval()
+
+
+def load_painter(spec: str, device: torch.device) -> nn.Module:
+    """Likewise, as a network that is called on pictures alone; of a library the style that ``FILE#STYLE`` names.
+
+    Raises ValueError too for a library without a style, or for one that it does not have.
+    """
+    place, style = of_style(spec)
+    generator = load_generator(place, device)
+    styles = getattr(generator, "styles", None)
+    if not isinstance(generator, LibraryGenerator):
+        if style is not None:
+            raise ValueError(f"checkpoint={spec}: {place} has no styles with names")
+        if not isinstance(generator, ResnetGenerator):
+            raise ValueError(f"checkpoint={spec}: a {type(generator).__name__} paints nothing from a photo alone")
+        return generator
+    if style not in generator.styles:
+        raise ValueError(f"checkpoint={spec}: choose one of its styles, {place}#NAME: {', '.join(styles or [])}")
+    condition = torch.zeros(1, len(generator.styles), device=device)
+    condition[0, generator.styles.index(style)] = 1.0
+    return OneStyle(generator, condition)
+
+
+def of_style(spec: str) -> tuple[Path, str | None]:
+    """(file or folder, style) of ``FILE#STYLE``; a path that exists as it is written is one."""
+    whole = Path(spec).expanduser()
+    place, mark, style = spec.rpartition("#")
+    return (Path(place).expanduser(), style) if mark and place and not whole.exists() else (whole, None)
 
 
 def note_of(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gan_style.checkpoint import GENERATOR_FILE
 from gan_style.images import decode, list_pictures, to_float
-from gan_style.inference.load import load_generator
+from gan_style.inference.load import load_painter, of_style
 from gan_style.metrics.evaluation import PHOTOS, STYLES
 
 
@@ -56,7 +56,10 @@ class Found:
 
 
 def open_results(spec: str, device: torch.device) -> Results:
-    """A run's folder, a generator's file, a checkpoint, or a folder of pictures that are results already."""
+    """A run's folder, a generator's file, a checkpoint, or a folder of pictures that are results already.
+
+    Of a library of styles ``FILE#STYLE``.
+    """
     path = Path(spec).expanduser()
     if path.is_dir() and not (path / GENERATOR_FILE).is_file() and not (path / "checkpoints").is_dir():
         files = list_pictures(path)
@@ -65,7 +68,7 @@ def open_results(spec: str, device: torch.device) -> Results:
             raise ValueError(f"checkpoint={spec}: several pictures in this folder of results have the same name")
         if files:
             return Found(path, stems)
-    return Made(load_generator(path, device))
+    return Made(load_painter(spec, device))
 
 
 def labels(specs: Sequence[str]) -> list[str]:
@@ -77,17 +80,18 @@ def labels(specs: Sequence[str]) -> list[str]:
     for number, path in enumerate(paths):
         if path.resolve() in (other.resolve() for other in paths[:number]):
             raise ValueError(f"checkpoint={path} is given twice")
-    short = [_run_name(path) for path in paths]
+    short = [_run_name(spec) for spec in specs]
     longer = [f"{name}/{path.stem}" if path.suffix else str(path) for name, path in zip(short, paths, strict=True)]
     named = [name if short.count(name) == 1 else long for name, long in zip(short, longer, strict=True)]
     taken = [*named, PHOTOS, STYLES]
     return [name if taken.count(name) == 1 else str(path.resolve()) for name, path in zip(named, paths, strict=True)]
 
 
-def _run_name(path: Path) -> str:
-    path = path.resolve()
+def _run_name(spec: str) -> str:
+    place, style = of_style(spec)
+    path, of_library = place.resolve(), "" if style is None else f"#{style}"
     if path.parent.name == "checkpoints":
-        return path.parent.parent.name
+        return path.parent.parent.name + of_library
     if path.name == GENERATOR_FILE:
-        return path.parent.name
-    return path.stem if path.is_file() else path.name
+        return path.parent.name + of_library
+    return (path.stem if path.is_file() else path.name) + of_library

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_style.models.blocks import ConditionalInstanceNorm
@@ -52,3 +52,15 @@ class LibraryGenerator(ResidualCoder):
     def faded(images: Tensor, made: Tensor, strength: Tensor) -> Tensor:
         """What the network made, at low strengths (N, 1, H, W) fading into the photo, at 0 the photo exactly."""
         return torch.lerp(images.to(made.dtype), made, (strength / _OWN_HAND).clamp(max=1.0).to(made.dtype))
+
+
+class OneStyle(nn.Module):
+    """A library under one condition (1, K), which every picture is given: (N, 3, H, W) to the same."""
+
+    def __init__(self, library: LibraryGenerator, condition: Tensor) -> None:
+        super().__init__()
+        self.library, self.condition = library, condition
+
+    def forward(self, images: Tensor) -> Tensor:
+        made: Tensor = self.library(images, self.condition.expand(len(images), -1))
+        return made

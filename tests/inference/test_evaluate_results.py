@@ -11,9 +11,11 @@ from gan_style.data.pictures import UnreadablePictures
 from gan_style.distributed import Ranks
 from gan_style.images import decode, to_float
 from gan_style.inference.evaluate import Judge, worst
+from gan_style.inference.load import load_generator
 from gan_style.inference.results import Found, Made, labels, open_results
 from gan_style.metrics.evaluation import PHOTOS, STYLES, Measured, Ruler
 from gan_style.models.generator import ResnetGenerator
+from gan_style.models.library import LibraryGenerator
 from gan_style.models.perceptual import compact
 from gan_style.models.registry import describe
 
@@ -234,3 +236,43 @@ class TestJudge:
             pytest.warns(UserWarning),
         ):
             judge.contents(paths[:1], {}, UnreadablePictures("content", 2, 0.1, "max_unreadable"))
+
+
+class TestLibrary:
+    """FILE#STYLE: one style of many."""
+
+    @pytest.fixture
+    def library(self, tmp_path):
+        torch.manual_seed(1)
+        generator = LibraryGenerator(width=4, blocks=1, styles=["monet", "wave"])
+        for weight in generator.parameters():
+            if weight.ndim == 2:
+                weight.data += 0.3 * torch.randn_like(weight)
+        folder = tmp_path / "runs" / "many"
+        folder.mkdir(parents=True)
+        write_generator(folder / "generator.safetensors", generator.state_dict(), describe(generator) | {"step": 3})
+        return folder
+
+    @pytest.mark.parametrize(("style", "condition"), [("monet", [1.0, 0.0]), ("wave", [0.0, 1.0])])
+    def test_one_style_is_named_after_the_file(self, library, tmp_path, style, condition):
+        content = content_of(picture(tmp_path / "photo.png"))
+        made = open_results(f"{library}#{style}", CPU)(tmp_path / "photo.png", content)
+        generator = load_generator(library, CPU)
+        assert torch.equal(made, generator(content, torch.tensor([condition])))
+
+    def test_each_style_has_a_label_of_its_own(self, library):
+        specs = [f"{library}#monet", f"{library / 'generator.safetensors'}#wave"]
+        assert labels(specs) == ["many#monet", "many#wave"]
+
+    @pytest.mark.parametrize("end", ["", "#", "#wawe"])
+    def test_a_library_without_one_of_its_styles_is_refused(self, library, end):
+        with pytest.raises(ValueError, match=r"choose one of its styles, .*many#NAME: monet, wave"):
+            open_results(f"{library}{end}", CPU)
+
+    def test_a_generator_of_one_style_has_none_with_a_name(self, run):
+        with pytest.raises(ValueError, match="has no styles with names"):
+            open_results(f"{run}#monet", CPU)
+
+    def test_a_file_that_is_called_so_is_meant_itself(self, run, tmp_path):
+        odd = run.rename(tmp_path / "mine#2")
+        assert isinstance(open_results(str(odd), CPU), Made)
