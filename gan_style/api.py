@@ -19,8 +19,8 @@ from gan_style.runtime import choose_device
 
 class Stylizer:
     """A model, ready to be called, also by many threads at once: a call changes nothing, and the same call gives the
-    same result. ``styles`` are its names; ``style`` is what it does when a call names none. A model that takes its style
-    from a picture has neither: every call gives it the ``reference``.
+    same result. ``styles`` are its names; ``style`` is what it does when a call names none. A model that takes its
+    style from a picture has neither: every call gives it the ``reference``.
     """
 
     def __init__(self, model: Model, style: Style = None) -> None:
@@ -48,8 +48,9 @@ class Stylizer:
         picture: a Pillow picture; the path of one, for which a Pillow picture is returned, upright and of 8 bits; or a
         tensor (N, 3, H, W), float in [-1, 1] or uint8, whose device, type and range the result shares.
         style: a name, or {name: weight} with weights that sum to 1. reference: for a model that takes its style from a
-        picture, a picture of any of these kinds, or {name: picture}, mixed evenly or as style has it. strength: 0, the picture itself, to 1. mask: where;
-        a grey picture (white: there) of any of these kinds, or a tensor (H, W) in [0, 1] or of uint8, or {style: mask}.
+        picture, a picture of any of these kinds, or {name: picture}, mixed evenly or as style has it. strength: 0, the
+        picture itself, to 1. mask: where; a grey picture (white: there) of any of these kinds, or a tensor (H, W) in
+        [0, 1] or of uint8, or {style: mask}.
         colours: "style", "luminance" or "lab"; tile: "auto", "off", or a side in pixels. ValueError for bad input.
         """
         by_style = isinstance(mask, Mapping)

@@ -69,8 +69,11 @@ def all_terms(objective: Objective) -> dict[str, Any]:
 
 def build_everything(cfg: DictConfig) -> None:
     """Build what train builds, with random perceptual weights."""
-    generator = build(cfg.generator, "generator")
-    discriminator = build(cfg.discriminator, "discriminator")
+    library = cfg.generator._target_.endswith(".LibraryGenerator")
+    if library:
+        cfg.data.style = {"one": "x"}
+    generator = build(cfg.generator, "generator", **({"styles": ["one"]} if library else {}))
+    discriminator = build(cfg.discriminator, "discriminator", **({"styles": 1} if library else {}))
     objective_of(cfg)
     for name, network in (("generator", generator), ("discriminator", discriminator)):
         optimiser = build(cfg.optimiser[name], f"optimiser.{name}")(network.parameters())
@@ -104,7 +107,8 @@ class TestComposition:
 
     @pytest.mark.parametrize("choice", group_choices())
     def test_every_choice_of_every_group_builds(self, choice):
-        build_everything(compose("train", *PICTURES, choice))
+        needed = ["loss.style.target=crop"] if choice == "generator=reference" else []
+        build_everything(compose("train", *PICTURES, choice, *needed))
 
     @pytest.mark.parametrize("choice", [c for c in group_choices() if c.startswith("loss=")])
     def test_every_term_of_every_loss_is_what_its_file_says(self, choice):
@@ -137,7 +141,8 @@ class TestComposition:
     @pytest.mark.parametrize("choice", [c for c in group_choices() if c.startswith(("generator", "discriminator"))])
     def test_every_network_is_free_of_checkerboards_and_batch_statistics(self, choice):
         group = choice.split("=")[0]
-        network = build(compose("train", *PICTURES, choice)[group], group)
+        given = {"styles": ["one"]} if choice == "generator=library" else {}
+        network = build(compose("train", *PICTURES, choice)[group], group, **given)
         forbidden = (nn.modules.batchnorm._BatchNorm, nn.modules.conv._ConvTransposeNd)
         assert not [module for module in network.modules() if isinstance(module, forbidden)]
 

@@ -72,11 +72,11 @@ def in_onnx(generator: nn.Module, device: torch.device, threads: int, folder: st
 def ways(given: Namespace, device: torch.device, folder: str) -> dict[str, Paint]:
     """Every setting by name; one that this machine cannot do is left out, and said so."""
     found: dict[str, Paint] = {PLAIN: copied(our_generator(given, device)).requires_grad_(False).eval()}
-    found["ours: channels_last, float32"] = in_type(our_generator(given, device), torch.float32)
-    found["ours: channels_last, bfloat16"] = in_type(our_generator(given, device), torch.bfloat16)
-    for dtype in (torch.float32, torch.bfloat16) if given.compile else ():
-        paint = in_type(compiled(our_generator(given, device), option="--compile"), dtype)
-        found[f"ours, compiled, {str(dtype).removeprefix('torch.')}"] = paint
+    for name in given.precision:
+        found[f"ours: channels_last, {name}"] = in_type(our_generator(given, device), getattr(torch, name))
+    for name in given.precision if given.compile else ():
+        network = compiled(our_generator(given, device), option="--compile")
+        found[f"ours, compiled, {name}"] = in_type(network, getattr(torch, name))
     missing = [name for name in ("onnxruntime", "onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         print(f"ONNX Runtime is left out: {', '.join(missing)} not installed", flush=True)
@@ -117,8 +117,7 @@ def run_alone(given: Namespace, name: str, size: int) -> None:
     """One batch in one setting, for its memory."""
     device = choose_device(given.device, None)
     generator = our_generator(given, device)
-    dtype = torch.bfloat16 if name.endswith("bfloat16") else torch.float32
-    paint = copied(generator).eval() if name == PLAIN else in_type(generator, dtype)
+    paint = copied(generator).eval() if name == PLAIN else in_type(generator, getattr(torch, name.split(", ")[-1]))
     paint(make_pictures(given, size, device))
 
 
@@ -132,6 +131,7 @@ def main() -> None:
         found = ways(given, device, folder)
         for size in given.sizes:
             rows += measure(given, size, found, device)
+            print(f"{size} px: done", flush=True)
     title = f"{machine(device)}; batch {given.batch}"
     with torch.inference_mode():
         pictures = make_pictures(given, 256, device)
@@ -154,6 +154,7 @@ def arguments() -> Namespace:
     parser.add_argument("--blocks", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of the CPU; 0 for torch's choice")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"], choices=("float32", "bfloat16"))
     parser.add_argument("--compile", action="store_true", help="measure torch.compile, too")
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True, help="measure peaks, too")
     parser.add_argument("--json", type=Path, help="where the numbers go, too")

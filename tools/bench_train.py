@@ -333,6 +333,7 @@ def main() -> None:
     else:
         batch = make_batch(given, given.size, device)
         for what in given.what:
+            print(f"measuring {what} ...", flush=True)
             told += _SECTIONS[what](given, batch, found)
     print("\n\n".join(told))
     if given.markdown:

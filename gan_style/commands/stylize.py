@@ -71,7 +71,7 @@ def _references(cfg: DictConfig) -> dict[str, Tensor]:
         return {}
     if cfg.checkpoint is None:
         raise ValueError(
-            f"reference={cfg.reference}: checkpoint=... is missing, of a model that was trained with generator=reference"
+            f"reference={cfg.reference}: checkpoint=... is missing, a model that was trained with generator=reference"
         )
     return read_references(find_references(plain(cfg.reference)), max_megapixels=cfg.max_megapixels)
 

@@ -1,4 +1,4 @@
-"""Models that take a style from a picture, a reference: with some of them, such a model is a library of their styles."""
+"""Models that take their style from a picture, a reference: with some, such a model is a library of their styles."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

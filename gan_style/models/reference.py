@@ -32,6 +32,10 @@ class StyleEncoder(nn.Module):
             nn.Conv2d(incoming, outgoing, 3, 2, 1, padding_mode="circular") for incoming, outgoing in pairwise(widths)
         )
         self.head = nn.Sequential(nn.Linear(2 * sum(widths), 2 * code), nn.ReLU(), nn.Linear(2 * code, code))
+        for layer in (*self.convolutions, self.head[0], self.head[2]):
+            assert isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # with torch's own, codes hardly differ at first
+            nn.init.zeros_(layer.bias)
 
     def forward(self, references: Tensor) -> Tensor:
         """(N, 3, h, w) in [-1, 1], of any size from 1, to (N, D)."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from gan_style.models.reference import ReferenceGenerator
 from gan_style.training.ema import Ema
 
 
@@ -44,6 +45,11 @@ class TrainState:
     def warming_up(self) -> bool:
         """Whether the next step belongs to the content-only warm-up."""
         return self.step < self.warmup_steps
+
+    @property
+    def by_reference(self) -> bool:
+        """Whether the generator is shown the style pictures, each beside the photo that is to get its style."""
+        return isinstance(self.generator, ReferenceGenerator)
 
     def run(self, name: str) -> nn.Module:
         """The network to call for a forward pass that is trained on: shared with the other ranks, where there are."""

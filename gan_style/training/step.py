@@ -15,7 +15,6 @@ from gan_style.losses.scene import Scene
 from gan_style.losses.stable import Stability
 from gan_style.losses.warp import Warp
 from gan_style.metrics.vital import vital_signs
-from gan_style.models.reference import ReferenceGenerator
 from gan_style.training.state import TrainState
 
 Scalars = dict[str, Tensor]
@@ -102,8 +101,7 @@ def train_step(
     adversarial = objective.adversarial if not state.warming_up or objective.needs_discriminator_early else None
     alone, everything = len(parts) == 1, audit or not state.warming_up
     stability = objective.stability if everything else None
-    by_reference = isinstance(state.generator, ReferenceGenerator)
-    riders = _Riders(objective.needs_identity and everything, stability, state.seed, by_reference)
+    riders = _Riders(objective.needs_identity and everything, stability, state.seed, state.by_reference)
     scalars: Scalars = {}
     state.set_learning_rates()
 

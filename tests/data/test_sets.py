@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 def opened(tmp_path: Path) -> Callable[..., Pictures]:
     """Six styles, each of one tone, 40 times its place in the folder; those in ``broken`` cannot be read."""
 
-    def make(*, broken: tuple[int, ...] = (), cache_mb: float = 100.0) -> Pictures:
+    def make(*, broken: tuple[int, ...] = (), cache_mb: float = 100.0, held_out: int | None = None) -> Pictures:
         for number in range(6):
             path = tmp_path / "style" / f"{number}.png"
             path.parent.mkdir(exist_ok=True)
@@ -38,6 +38,7 @@ def opened(tmp_path: Path) -> Callable[..., Pictures]:
             style_resize=(16, 24),
             cache_mb=cache_mb,
             max_unreadable=0.5,
+            style_holdout_count=held_out,
         )
 
     return make
@@ -77,3 +78,19 @@ def test_an_unreadable_one_leaves_its_number_out_and_is_reported(opened, tmp_pat
     watch = UnreadablePictures("data.style", len(paths), limit=0.5)
     assert [number for number, _ in load(paths, 16, CPU, watch)] == [0, 2, 4, 5]
     assert set(watch.problems) == {str(tmp_path / "style" / "1.png"), str(tmp_path / "style" / "3.png")}
+
+
+def test_style_pictures_are_held_out_where_that_is_asked_for(opened) -> None:
+    whole, cut = opened(), opened(held_out=3)  # never more than a fifth of them
+    assert whole.held_out_styles == [] and len(whole.style_paths) == 6
+    assert len(cut.held_out_styles) == 1
+    assert sorted([*cut.style_paths, *cut.held_out_styles]) == whole.style_paths
+
+
+def test_where_style_pictures_are_too_few_some_are_both(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16)).save(tmp_path / "one.png")
+    arguments = {"content": str(tmp_path), "style": str(tmp_path), "holdout": None, "holdout_count": 0}
+    sizes = {"resize": (16, 16), "style_resize": (16, 16), "cache_mb": 1.0, "max_unreadable": 0.5}
+    with pytest.warns(UserWarning, match="1 style pictures are too few to hold any out"):
+        pictures = open_pictures(**arguments, **sizes, style_holdout_count=4)
+    assert pictures.held_out_styles == pictures.style_paths == [tmp_path / "one.png"]

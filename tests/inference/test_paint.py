@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_style.functional import rgb_to_lab, rgb_to_yuv
+from gan_style.functional import lab_to_rgb, rgb_to_lab, rgb_to_yuv
 from gan_style.images import to_float
 from gan_style.inference.controls import Controls, Regions, mixture
 from gan_style.inference.masks import mask_of, regions_of
@@ -264,3 +264,8 @@ def test_a_mask_is_grey_and_what_is_transparent_in_it_is_black():
     assert torch.equal(mask_of(Original(white, grey[None]), "mask"), grey)
     with pytest.raises(ValueError, match="mask: it has colours"):
         mask_of(Original(picture(20, 30)), "mask")
+
+
+def test_lab_and_back(noise):
+    images = noise(1, 3, 20, 20)
+    torch.testing.assert_close(lab_to_rgb(rgb_to_lab(images)), images, rtol=0, atol=2e-3)

@@ -148,6 +148,22 @@ class TestStyleTargets:
         assert losses[0] == losses[1]  # the crops themselves are never looked at
         assert (losses[0] != losses[2]).item() is matters
 
+    @pytest.mark.parametrize("kind", Style.__subclasses__())
+    @pytest.mark.parametrize("without_colours", [False, True])
+    def test_of_crops_are_each_samples_own(self, make_objective, scene, noise, kind, without_colours):
+        """As if each crop were the only style picture; nothing has to be computed before step 1."""
+        term = kind(weight=1.0, layers=["relu1_1", "relu2_1"], target="crop", grey=without_colours)
+        objective, alone = make_objective(style=term), make_objective(style=replace(term, target="mean"))
+        assert objective.targets == []
+        _, parts = objective.generator_loss(scene, None, warming_up=False)
+        expected = []
+        for number in range(2):
+            of_one = [x[number : number + 1] for x in (scene.content, scene.style, scene.fake)]
+            alone.set_style("mean", [(0, of_one[1])])
+            expected.append(alone.generator_loss(Scene(*of_one), None, warming_up=False)[1]["style"])
+        torch.testing.assert_close(parts["style"], torch.stack(expected).mean())
+        assert objective.style_targets == {} and objective.state_dict()["style_targets"] == {}
+
     def test_terms_with_different_targets_live_side_by_side(self, make_objective, scene, noise):
         layers = {"layers": ["relu1_1"], "weight": 1.0}
         objective = make_objective(

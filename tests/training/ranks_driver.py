@@ -22,11 +22,12 @@ from gan_style.losses.content import Content, GatysContent
 from gan_style.losses.objective import Objective, content_layers, style_layers
 from gan_style.losses.regular import AbsoluteVariation, Colour, Identity, SquaredVariation
 from gan_style.losses.stable import Stability
-from gan_style.losses.style import EACH, MEAN, CentredGramStyle, GatysStyle, GramStyle, MomentStyle
+from gan_style.losses.style import CROP, EACH, MEAN, CentredGramStyle, GatysStyle, GramStyle, MomentStyle
 from gan_style.models.discriminator import PatchDiscriminator
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.perceptual import compact
+from gan_style.models.reference import ReferenceGenerator
 from gan_style.training.ema import Ema
 from gan_style.training.loop import _on_host
 from gan_style.training.state import TrainState
@@ -49,6 +50,7 @@ class Variant:
     optimiser: Any = SGD
     precision: torch.dtype = torch.float32
     library: bool = False
+    reference: bool = False
 
 
 def styled(kind: type, **arguments: Any) -> Variant:
@@ -59,6 +61,7 @@ VARIANTS = {
     "content": Variant({"adversarial": None, "style": None, "tv": None}),
     "Gram, mean": styled(GramStyle, target=MEAN),
     "Gram, each": styled(GramStyle, target=EACH),
+    "Gram, crop": styled(GramStyle, target=CROP),
     "Gram, path": styled(GramStyle, target=PATH),
     "Gram, grey": styled(GramStyle, grey=True),
     "mean-removed Gram": styled(CentredGramStyle),
@@ -79,6 +82,14 @@ VARIANTS = {
     "augmented": Variant({"adversarial": Adversarial(augment=list(AUGMENTATIONS))}),
     "R1, augmented, clipped": Variant({"adversarial": Adversarial(r1=1.0, augment=["translation"])}, clip=0.1),
     "library": Variant({"adversarial": Adversarial(r1=1.0)}, library=True),
+    "reference": Variant(
+        {
+            "style": GramStyle(weight=1.0, layers=["relu1_1"], target=CROP),
+            "moments": MomentStyle(weight=1.0, layers=["relu2_1"], target=CROP, grey=True),
+            "identity": Identity(weight=1.0),
+        },
+        reference=True,
+    ),
     "warm-up": Variant(warmup_steps=2),
     "balance": Variant({}, {"content": 1, "style": 2, "adversarial": 1}, warmup_steps=2),
 }
@@ -103,6 +114,14 @@ TOGETHER = {
         clip=0.1,
     ),
     "library, R1": Variant({"adversarial": Adversarial(r1=1.0)}, library=True),
+    "reference, crop, identity": Variant(
+        {
+            "style": GramStyle(weight=1.0, layers=["relu1_1"], target=CROP),
+            "moments": MomentStyle(weight=1.0, layers=["relu2_1"], target=CROP, grey=True),
+            "identity": Identity(weight=1.0),
+        },
+        reference=True,
+    ),
     "nonsaturating, Gatys, balance": Variant(
         {
             "adversarial": Adversarial(formula="nonsaturating"),
@@ -142,6 +161,8 @@ def make(variant: Variant, group: Ranks, accumulate: int) -> tuple[TrainState, O
     generator: nn.Module = ResnetGenerator(width=4, blocks=1)
     if variant.library:
         generator = LibraryGenerator(width=4, blocks=1, styles=["one", "two"])
+    if variant.reference:
+        generator = ReferenceGenerator(width=4, blocks=1, code=3)
     count = 2 if variant.library else 0
     discriminator = PatchDiscriminator(receptive_field=16, width=4, styles=count) if "adversarial" in terms else None
     networks = {"generator": generator} | ({"discriminator": discriminator} if discriminator else {})
@@ -162,12 +183,13 @@ def make(variant: Variant, group: Ranks, accumulate: int) -> tuple[TrainState, O
     return state, objective
 
 
-def batch_of(step: int, group: Ranks, *, library: bool = False) -> Batch:
+def batch_of(step: int, group: Ranks, *, library: bool = False, reference: bool = False) -> Batch:
     """This rank's part of a step's batch; its pictures are smooth, as photos are, and no two are alike."""
     content, style = (F.interpolate(noise(BATCH, 3, 6, 6, seed=2 * step + i), SIZE, mode="bilinear") for i in (0, 1))
     pictures = [((x + 1.0) * 127.5).round().to(torch.uint8) for x in (content, style)]
     positions = list(range(step * BATCH, (step + 1) * BATCH))
     condition = torch.tensor([[1.0, 0.0], [0.0, 0.6], [0.1, 0.0], [0.0, 1.0]]) if library else None
+    condition = torch.tensor([[1.0], [0.6], [0.1], [1.0]]) if reference else condition
     whole = Batch(pictures[0], pictures[1], torch.arange(BATCH) % 2, positions, [], condition)
     return whole.split(group.count)[group.rank]
 
@@ -180,7 +202,8 @@ def train(variant: Variant, group: Ranks, accumulate: int = 1, steps: int = STEP
     networks = {name: network for name, network in networks.items() if network is not None}
     precision = Precision(torch.device("cpu"), variant.precision)
     for step in range(steps):
-        scalars = train_step(state, batch_of(step, group, library=variant.library), objective, precision, audit=True)
+        batch = batch_of(step, group, library=variant.library, reference=variant.reference)
+        scalars = train_step(state, batch, objective, precision, audit=True)
         ((_, values),) = _on_host([(state.step, scalars)], group)
         found["scalars"].append(values)
         settle(objective, values, last=state.step == variant.warmup_steps)

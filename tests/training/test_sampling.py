@@ -9,7 +9,15 @@ from gan_style.metrics.distances import content_distance, style_distance
 from gan_style.metrics.evaluation import OF_PICTURES, Ruler
 from gan_style.metrics.pairs import colour_drift, ssim, structure
 from gan_style.models.perceptual import compact
-from gan_style.training.sampling import PREFIX, Composite, LibrarySampler, Sampler, composite_weights
+from gan_style.models.reference import ReferenceGenerator
+from gan_style.training.sampling import (
+    PREFIX,
+    Composite,
+    LibrarySampler,
+    ReferenceSampler,
+    Sampler,
+    composite_weights,
+)
 
 CONTENT, STYLE = ["relu2_1", "relu3_1"], ["relu1_1", "relu2_1"]
 
@@ -153,6 +161,19 @@ def test_a_library_is_measured_in_each_of_its_styles(make_sampler):
     assert found["heldout/style"] == pytest.approx(mean, rel=1e-9)
     assert found["heldout/style/relu1_1"] > 0  # layers are told of the whole library only
     assert "heldout/dark/style/relu1_1" not in found
+
+
+def test_references_are_shown_to_the_generator_that_takes_its_style_from_them(make_sampler):
+    torch.manual_seed(0)
+    generator = ReferenceGenerator(width=4, blocks=1, code=3)
+    one, two = make_sampler("ssim"), make_sampler("ssim")
+    two.styles = [-one.styles[0]]
+    results = ReferenceSampler({"one": one, "two": two}).results(generator)
+    for made, content, reference in (
+        (results[1], one.contents[1], one.styles[0]),
+        (results[2], one.contents[0], two.styles[0]),
+    ):
+        torch.testing.assert_close(made, generator(content, reference), rtol=1e-4, atol=1e-5)
 
 
 def test_a_librarys_sheet_has_a_row_of_styles_and_one_for_each_photo(make_sampler):

@@ -1,0 +1,116 @@
+"""The generator of any style: the encoder, strength, mixtures, and the library that it becomes."""
+
+import pytest
+import torch
+
+from gan_style.models.blocks import ConditionalInstanceNorm
+from gan_style.models.reference import ReferenceGenerator, StyleEncoder
+from gan_style.models.registry import describe, rebuild
+
+
+@pytest.fixture
+def generator() -> ReferenceGenerator:
+    """With rows that differ by far, as training makes them."""
+    torch.manual_seed(0)
+    made = ReferenceGenerator(width=4, blocks=2, code=6, side=32)
+    for module in made.modules():
+        if isinstance(module, ConditionalInstanceNorm):
+            module.weight.data += 0.3 * torch.randn_like(module.weight)
+            module.bias.data += 0.3 * torch.randn_like(module.bias)
+    return made.eval()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (17, 16), (64, 48)])
+def test_a_picture_of_any_size_has_a_code_of_one_length(noise, size):
+    code = StyleEncoder(4, 6)(noise(2, 3, *size))
+    assert code.shape == (2, 6) and code.isfinite().all()
+
+
+def test_a_code_says_neither_where_nor_how_often(noise):
+    """A picture, tiled, and moved round by as much as the convolutions step, has the same code."""
+    torch.manual_seed(0)
+    encoder, picture = StyleEncoder(4, 6), noise(1, 3, 32, 48)
+    code = encoder(picture)
+    torch.testing.assert_close(encoder(picture.repeat(1, 1, 2, 2)), code, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(encoder(picture.repeat(1, 1, 1, 3)), code, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(encoder(picture.roll((16, -32), (2, 3))), code, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(encoder(noise(1, 3, 32, 48, seed=1)), code, rtol=1e-3)
+
+
+def test_its_colours_are_in_a_code(noise):
+    torch.manual_seed(0)
+    encoder, grey = StyleEncoder(4, 6), torch.zeros(1, 3, 8, 8)
+    red = grey + torch.tensor([0.5, 0.0, 0.0])[:, None, None]
+    assert (encoder(red) - encoder(grey)).abs().max() > 0.01
+
+
+def test_without_strength_the_photo_comes_back_exactly(generator, noise):
+    pictures, references = noise(2, 3, 21, 18), noise(2, 3, 30, 20, seed=1)
+    assert torch.equal(generator(pictures, references, torch.zeros(2, 1)), pictures)
+
+
+def test_full_strength_is_the_default_and_less_is_less(generator, noise):
+    picture, reference = noise(1, 3, 24, 24), noise(1, 3, 30, 20, seed=1)
+    full = generator(picture, reference)
+    assert torch.equal(generator(picture, reference, torch.ones(1, 1)), full)
+    far = [
+        (generator(picture, reference, torch.tensor([[s]])) - full).abs().mean().item() for s in (0.9, 0.5, 0.2, 0.05)
+    ]
+    assert far == sorted(far) and far[0] > 0
+
+
+def test_the_reference_counts_and_each_sample_has_its_own(generator, noise):
+    pictures, references = noise(3, 3, 20, 24), noise(3, 3, 16, 32, seed=1)
+    strengths = torch.tensor([[1.0], [0.6], [0.1]])
+    made = generator(pictures, references, strengths)
+    alone = [generator(p[None], r[None], s[None]) for p, r, s in zip(pictures, references, strengths, strict=True)]
+    torch.testing.assert_close(made, torch.cat(alone), rtol=1e-4, atol=1e-5)
+    same = generator(pictures[:1].expand(2, -1, -1, -1), references[:2])
+    assert (same[0] - same[1]).abs().mean() > 1e-3
+
+
+def test_mixtures_lead_from_one_style_to_the_other(generator, noise):
+    picture, (one, other) = noise(1, 3, 24, 24), noise(2, 3, 16, 16, seed=1).split(1)
+    codes = [generator.encode(reference) for reference in (one, other)]
+    made = [generator.in_style(picture, torch.lerp(*codes, share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    assert torch.equal(made[0], generator(picture, one)) and torch.equal(made[-1], generator(picture, other))
+    far = [(mixed - made[0]).abs().mean().item() for mixed in made]
+    assert far == sorted(far) and far[1] > 0
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5, 0.1, 0.0])
+def test_with_its_references_it_is_a_library_of_their_styles(generator, noise, strength):
+    picture, (one, other) = noise(1, 3, 20, 24), noise(2, 3, 16, 16, seed=1).split(1)
+    codes = [generator.encode(reference) for reference in (one, other)]
+    library = generator.library({"one": codes[0], "other": codes[1]})
+    assert library.styles == ["one", "other"]
+    mixed = generator.in_style(picture, 0.25 * codes[0] + 0.75 * codes[1], torch.tensor([[strength]]))
+    torch.testing.assert_close(library(picture, strength * torch.tensor([[0.25, 0.75]])), mixed, rtol=1e-4, atol=1e-5)
+    first = generator.encoder[0][0].weight
+    assert library.encoder[0][0].weight.data_ptr() == first.data_ptr()  # shared, not copied
+
+
+def test_codes_begin_small_so_that_training_begins_with_one_style_for_all(noise):
+    torch.manual_seed(0)
+    fresh = ReferenceGenerator(width=4, blocks=1, code=6)
+    picture, references = noise(1, 3, 24, 24), noise(2, 3, 16, 16, seed=1)
+    one, other = fresh(picture.expand(2, -1, -1, -1), references)
+    assert 0 < (one - other).abs().mean() < 0.2 * one.std()
+
+
+def test_the_encoder_is_trained_along(generator, noise):
+    generator(noise(2, 3, 24, 24), noise(2, 3, 16, 16, seed=1)).square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in generator.style_encoder.parameters())
+
+
+def test_is_rebuilt_from_its_description(generator, noise):
+    again = rebuild(describe(generator), generator.state_dict(), "a file").eval()
+    picture, reference = noise(1, 3, 16, 16), noise(1, 3, 16, 16, seed=1)
+    assert again.side == 32
+    assert torch.equal(again(picture, reference), generator(picture, reference))
+
+
+@pytest.mark.parametrize("wrong", [{"code": 0}, {"side": 0}])
+def test_sizes_are_from_one(wrong):
+    with pytest.raises(ValueError, match=r"generator\.code=.*generator\.side=.*both from 1"):
+        ReferenceGenerator(**wrong)
