@@ -1,0 +1,98 @@
+"""The styles that come with gan_style: listed, shown, and at work right after installation."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import gan_style as package
+from gan_style.checkpoint import read_generator
+from gan_style.images import decode, read_note
+from gan_style.inference.models import resolve_model, shipped
+
+STYLES = ["monet", "wave", "starry_night", "scream", "composition", "blue_horse", "metzinger", "shipwreck"]
+
+
+def photo(path: Path, size: tuple[int, int] = (40, 32)) -> Path:
+    pixels = torch.randint(0, 256, (size[1] // 4, size[0] // 4, 3), generator=torch.Generator().manual_seed(0))
+    Image.fromarray(pixels.to(torch.uint8).numpy()).resize(size).save(path)
+    return path
+
+
+def test_every_shipped_style_is_listed_with_what_it_comes_from(gan_style):
+    outcome = gan_style("styles")
+    assert outcome.status == 0
+    lines = {line.split()[0]: line for line in outcome.out.splitlines()[1:]}
+    assert list(lines) == STYLES
+    assert "Hokusai" in lines["wave"]
+
+
+def test_the_shipped_models_take_at_most_eight_megabytes_and_name_no_path():
+    files = list(shipped())
+    assert sum(path.stat().st_size for path in files) <= 8_000_000
+    for path in files:
+        description = read_generator(path)[1]
+        assert "/" not in json.dumps(description["provenance"]["style"])
+        assert set(description["about"]) == set(description["arguments"]["styles"])
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_shipped_style_changes_a_photo_and_strength_nothing_does_not(gan_style, tmp_path, style):
+    source = photo(tmp_path / "photo.png")
+    assert gan_style("stylize", f"style={style}", f"input={source}", f"output={tmp_path / 'full.png'}").status == 0
+    nothing = ("strength=0", f"input={source}", f"output={tmp_path / 'nothing.png'}")
+    assert gan_style("stylize", f"style={style}", *nothing).status == 0
+    full, none, before = (decode(tmp_path / f"{name}.png").float() for name in ("full", "nothing", "photo"))
+    assert torch.equal(none, before)
+    assert (full - before).abs().mean() > 5
+    note = read_note(tmp_path / "full.png")
+    assert note is not None and note["style"] == style
+
+
+def test_the_sheet_shows_the_photo_and_every_style(gan_style, tmp_path):
+    source = photo(tmp_path / "photo.png")
+    outcome = gan_style("styles", f"input={source}", "size=32", f"sheet={tmp_path / 'sheet.png'}")
+    assert outcome.status == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (5 * 40 + 4 * 4, 2 * (32 + 24) + 4)  # nine pictures, five to a row, each with its name
+
+
+def test_a_library_of_ones_own_is_listed_too(gan_style):
+    (path,) = shipped()
+    outcome = gan_style("styles", f"checkpoint={path}")
+    assert all(style in outcome.out for style in STYLES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("sheet=styles.gif",), "sheet=styles.gif: cannot write this kind of picture; known are .jpg"),
+        (("checkpoint=nowhere",), "checkpoint=nowhere: there is no such file or folder"),
+        (("size=3",), "size=3; allowed are numbers from 16"),
+    ],
+)
+def test_what_cannot_be_listed_or_shown_is_said(gan_style, arguments, words):
+    outcome = gan_style("styles", *arguments)
+    assert outcome.status == 2 and words in outcome.err
+
+
+def test_a_style_that_does_not_exist_is_answered_with_the_nearest_names(gan_style, tmp_path):
+    arguments = ("style=starry_nigth", f"input={photo(tmp_path / 'photo.png')}", f"output={tmp_path / 'out.png'}")
+    outcome = gan_style("stylize", *arguments)
+    assert outcome.status == 2
+    assert "style=starry_nigth: there is no such style (did you mean starry_night" in outcome.err
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_python_has_the_same_styles(tmp_path):
+    assert package.styles() == sorted(STYLES)
+    paint = package.load("wave")
+    images = torch.rand(1, 3, 20, 24) * 2 - 1
+    assert torch.equal(paint(images), paint(images, style="wave"))
+    assert not torch.equal(paint(images), paint(images, style="scream"))
+
+
+def test_only_the_model_of_the_styles_is_taken():
+    assert resolve_model(["wave", "monet"], None) in shipped()
