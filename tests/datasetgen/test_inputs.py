@@ -27,7 +27,7 @@ class Negative:
 
     name, sha256 = "negative", "0"
 
-    def __call__(self, content: torch.Tensor):
+    def __call__(self, content: torch.Tensor, *, tiled: bool = False):
         return lambda strengths: -content
 
 
