@@ -10,8 +10,6 @@ from torch.nn import functional as F
 from gan_style.models.blocks import ConditionalInstanceNorm
 from gan_style.models.generator import ResidualCoder
 
-_OWN_HAND = 0.2  # from this strength on, the result is the network's alone; below, it fades into the photo
-
 
 class LibraryGenerator(ResidualCoder):
     """The generator of many styles, with conditional instance normalisation: K styles, their mixtures, at any strength.
@@ -50,8 +48,11 @@ class LibraryGenerator(ResidualCoder):
 
     @staticmethod
     def faded(images: Tensor, made: Tensor, strength: Tensor) -> Tensor:
-        """What the network made, at low strengths (N, 1, H, W) fading into the photo, at 0 the photo exactly."""
-        return torch.lerp(images.to(made.dtype), made, (strength / _OWN_HAND).clamp(max=1.0).to(made.dtype))
+        """What the network made, by its strength (N, 1, H, W): at 0 the photo exactly.
+
+        What no network can do, draw a photo again pixel by pixel, it need not do then.
+        """
+        return torch.lerp(images.to(made.dtype), made, strength.to(made.dtype))
 
 
 class OneStyle(nn.Module):

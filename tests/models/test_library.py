@@ -40,9 +40,11 @@ def single(library: LibraryGenerator, row: Tensor) -> ResnetGenerator:
 @pytest.mark.parametrize("condition", [[1, 0, 0], [0, 0, 1], [0.25, 0.75, 0], [0.3, 0.2, 0.1], [0, 0.2, 0]])
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_condition_mixes_rows_of_scale_and_shift(library, noise, condition, count):
-    """From a strength of 0.2 on; what is missing from 1 is the photo's own row, the last."""
+    """What is missing from 1 is the photo's own row, the last; and so much of the photo's pixels is left."""
     pictures, row = noise(count, 3, 20, 24), torch.tensor(condition, dtype=torch.float32)
-    expected = single(library, torch.cat([row, 1.0 - row.sum(dim=0, keepdim=True)]))(pictures)
+    strength = row.sum(dim=0, keepdim=True)
+    made = single(library, torch.cat([row, 1.0 - strength]))(pictures)
+    expected = strength * made + (1.0 - strength) * pictures
     torch.testing.assert_close(library(pictures, row.expand(count, 3)), expected, rtol=1e-4, atol=1e-5)
 
 
