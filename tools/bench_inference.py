@@ -25,7 +25,7 @@ from bench_reference import copied
 from torch import Tensor, nn
 
 from gan_style.files import write_bytes
-from gan_style.inference.load import load_generator
+from gan_style.inference.load import load_painter
 from gan_style.models.generator import ResnetGenerator
 from gan_style.runtime import choose_device, compiled, placed
 
@@ -36,7 +36,7 @@ Paint = Callable[[Tensor], Tensor]
 def our_generator(given: Namespace, device: torch.device) -> nn.Module:
     """From a checkpoint, or one with random weights, whose speed is a trained one's."""
     if given.checkpoint:
-        return load_generator(given.checkpoint, device)
+        return load_painter(given.checkpoint, device)
     torch.manual_seed(0)
     return placed(ResnetGenerator(width=given.width, blocks=given.blocks), device).requires_grad_(False).eval()
 
@@ -149,7 +149,7 @@ def arguments() -> Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024], help="pixels")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5, help="of each setting, after one to warm up")
-    parser.add_argument("--checkpoint", type=Path, help="a run's folder or a generator file; random weights without it")
+    parser.add_argument("--checkpoint", help="a run or generator file (of a library FILE#STYLE); else random weights")
     parser.add_argument("--width", type=int, default=32, help="of a generator with random weights")
     parser.add_argument("--blocks", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of the CPU; 0 for torch's choice")
