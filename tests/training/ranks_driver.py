@@ -114,10 +114,11 @@ TOGETHER = {
         clip=0.1,
     ),
     "library, R1": Variant({"adversarial": Adversarial(r1=1.0)}, library=True),
+    # moments of relu1_1: in step 2 a unit of relu2_1 stands at its threshold, where rounding decides over its gradient
     "reference, crop, identity": Variant(
         {
             "style": GramStyle(weight=1.0, layers=["relu1_1"], target=CROP),
-            "moments": MomentStyle(weight=1.0, layers=["relu2_1"], target=CROP, grey=True),
+            "moments": MomentStyle(weight=1.0, layers=["relu1_1"], target=CROP, grey=True),
             "identity": Identity(weight=1.0),
         },
         reference=True,
