@@ -27,16 +27,27 @@ from torch import Tensor, nn
 from gan_style.files import write_bytes
 from gan_style.inference.load import load_painter
 from gan_style.models.generator import ResnetGenerator
+from gan_style.models.library import LibraryGenerator, OneStyle
 from gan_style.runtime import choose_device, compiled, placed
 
 PLAIN = "plain: NCHW, float32"
 Paint = Callable[[Tensor], Tensor]
 
 
+def alone(one: OneStyle) -> ResnetGenerator:
+    """One style of a library as a generator of that style alone: the same operations, one row of scales and shifts."""
+    generator = ResnetGenerator(**{name: one.library.arguments[name] for name in ("width", "blocks")})
+    row = LibraryGenerator.shares(one.condition)[0]
+    weights = one.library.state_dict()
+    generator.load_state_dict({name: row @ x if x.ndim == 2 else x for name, x in weights.items()})
+    return generator.requires_grad_(False).eval()
+
+
 def our_generator(given: Namespace, device: torch.device) -> nn.Module:
     """From a checkpoint, or one with random weights, whose speed is a trained one's."""
     if given.checkpoint:
-        return load_painter(given.checkpoint, device)
+        painter = load_painter(given.checkpoint, device)
+        return alone(painter).to(device) if isinstance(painter, OneStyle) else painter
     torch.manual_seed(0)
     return placed(ResnetGenerator(width=given.width, blocks=given.blocks), device).requires_grad_(False).eval()
 
