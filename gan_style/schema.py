@@ -8,18 +8,11 @@ from omegaconf import MISSING
 
 from gan_style import schema_compare, schema_search, schema_video
 from gan_style.schema_dataset import MakeDatasetConfig, VerifyDatasetConfig
+from gan_style.schema_runtime import RuntimeConfig
 from gan_style.schema_stylize import StylesConfig, StylizeConfig
 from gan_style.schema_train import TrainConfig, at_least
 
 STARTS = ("content", "noise", "style")
-
-
-@dataclass
-class RuntimeConfig:
-    """device: auto, cpu, cuda, cuda:1 ...; threads: of the CPU, None for torch's own choice."""
-
-    device: str = MISSING
-    threads: int | None = None
 
 
 @dataclass

@@ -5,13 +5,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-
-@dataclass
-class DeviceConfig:
-    """device: auto, cpu, cuda, cuda:1 ...; threads: of the CPU, None for torch's own choice."""
-
-    device: str = MISSING
-    threads: int | None = None
+from gan_style.schema_runtime import RuntimeConfig
 
 
 @dataclass
@@ -24,7 +18,7 @@ class CompareConfig:
     content: Any = None
     pictures: int = MISSING
     size: int = MISSING
-    runtime: DeviceConfig = field(default_factory=DeviceConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
 @dataclass

@@ -6,13 +6,7 @@ from typing import Any
 
 from omegaconf import MISSING, ListConfig
 
-
-@dataclass
-class StylizeRuntimeConfig:
-    """device: auto, cpu, cuda, cuda:1 ...; threads: of the CPU, None for torch's own choice."""
-
-    device: str = MISSING
-    threads: int | None = None
+from gan_style.schema_runtime import RuntimeConfig
 
 
 @dataclass
@@ -30,7 +24,7 @@ class StylizeConfig:
     tile: Any = MISSING
     max_megapixels: float = MISSING
     sheet: bool = MISSING
-    runtime: StylizeRuntimeConfig = field(default_factory=StylizeRuntimeConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
 @dataclass
@@ -41,7 +35,7 @@ class StylesConfig:
     sheet: str | None = None
     input: str = MISSING
     size: int = MISSING
-    runtime: StylizeRuntimeConfig = field(default_factory=StylizeRuntimeConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
 def check_stylize(cfg: Any) -> None:

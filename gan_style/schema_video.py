@@ -5,15 +5,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from gan_style.schema_runtime import RuntimeConfig
 from gan_style.schema_train import at_least
-
-
-@dataclass
-class VideoRuntimeConfig:
-    """As for every command."""
-
-    device: str = MISSING
-    threads: int | None = None
 
 
 @dataclass
@@ -38,7 +31,7 @@ class StylizeVideoConfig:
     overwrite: bool = MISSING
     port: int = MISSING
     size: int | None = None
-    runtime: VideoRuntimeConfig = field(default_factory=VideoRuntimeConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
 ROOTS: dict[str, type] = {"stylize_video": StylizeVideoConfig}

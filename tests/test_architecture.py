@@ -22,6 +22,7 @@ FLOORS = {
     "schema_search": 4,
     **dict.fromkeys(("schema_stylize", "api"), 4),
     "schema_video": 4,
+    "schema_runtime": 4,
 }
 SERVICES = {"files", "checkpoint", "runtime", "tracking", "distributed", "provenance", "signals"}
 # What may be imported from a room on the same floor, or by one service from another: ARCHITECTURE.md says so.
@@ -30,6 +31,7 @@ ALLOWED_BESIDE |= {("schema", "schema_dataset"), ("commands", "schema_dataset")}
 ALLOWED_BESIDE |= {("schema", "schema_train"), ("commands", "schema_train")}
 ALLOWED_BESIDE |= {("schema", "schema_compare"), ("commands", "schema_compare"), ("pages", "comparison")}
 ALLOWED_BESIDE |= {("schema", "schema_video"), ("commands", "schema_video"), ("schema_video", "schema_train")}
+ALLOWED_BESIDE |= {(f"schema{which}", "schema_runtime") for which in ("", "_stylize", "_video", "_compare")}
 ALLOWED_BESIDE |= {("schema", "schema_search"), ("commands", "schema_search")}
 ALLOWED_BESIDE |= {("schema", "schema_stylize"), ("commands", "schema_stylize")}
 ALLOWED_BESIDE |= {("originals", "images"), ("originals", "sixteen")}
@@ -155,6 +157,7 @@ def test_only_the_configuration_and_the_commands_know_hydra():
         "schema_stylize",
         "schema_train",
         "schema_video",
+        "schema_runtime",
         "config",
         "commands",
         "cli",

@@ -34,7 +34,7 @@ from gan_style.losses.objective import Objective, mean_gram
 from gan_style.metrics.deception import StyleClassifier
 from gan_style.metrics.distances import content_distance, style_distance
 from gan_style.metrics.sets import embedding
-from gan_style.models.library import LibraryGenerator
+from gan_style.models.library import LibraryGenerator, condition_of
 from gan_style.nst.optimise import Optimisation, Problem
 from gan_style.nst.pyramid import plan_levels
 
@@ -75,9 +75,7 @@ class Check:
 
     @torch.no_grad()
     def made(self, name: str, photo: Tensor, strength: float = 1.0) -> Tensor:
-        condition = torch.zeros(1, len(self.generator.styles))
-        condition[0, self.generator.styles.index(name)] = strength
-        return self.generator(photo, condition).clamp(-1, 1)
+        return self.generator(photo, condition_of(self.generator.styles, {name: strength})).clamp(-1, 1)
 
     def distances(self, results: Sequence[Tensor], grams: dict[str, Tensor]) -> Row:
         """Means over the photos; style as a share of the photos' own."""

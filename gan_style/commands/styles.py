@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gan_style.checkpoint import read_generator
 from gan_style.config import command
-from gan_style.demo import PREFIX, demo_pictures
+from gan_style.data.pictures import find_pictures
 from gan_style.files import ensure_writable, write_bytes
 from gan_style.images import FORMAT_BY_SUFFIX, decode, encode, labelled_grid, to_float
 from gan_style.inference.controls import Controls
@@ -34,7 +34,7 @@ def main(cfg: DictConfig) -> None:
     if sheet is not None:
         ensure_writable(sheet.parent, "sheet")
         device = choose_device(cfg.runtime.device, cfg.runtime.threads)
-        photo = decode(_picture(str(cfg.input)), short_side=cfg.size)
+        photo = decode(find_pictures(cfg.input, "input")[0], short_side=cfg.size)
         cells = [("photo", to_float(photo)), *(cell for path in models for cell in _painted(path, photo, device))]
         write_bytes(sheet, encode(labelled_grid(cells, columns=min(len(cells), 5)), sheet.suffix))
         print(f"sheet: {sheet}")
@@ -54,12 +54,6 @@ def _painted(path: Path, photo: Tensor, device: Any) -> Iterator[tuple[str, Tens
     model, _ = load_model(path, device)
     for name in model.styles:
         yield name, to_float(paint(model, photo, Controls({name: 1.0})))
-
-
-def _picture(spec: str) -> Path:
-    if spec.startswith(PREFIX):
-        return demo_pictures(spec.removeprefix(PREFIX))[0]
-    return Path(spec).expanduser()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from torch import nn
 from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_generator
 from gan_style.files import file_hash
 from gan_style.models.generator import ResnetGenerator
-from gan_style.models.library import LibraryGenerator, OneStyle
+from gan_style.models.library import LibraryGenerator, OneStyle, condition_of
 from gan_style.models.registry import rebuild
 from gan_style.provenance import picture_note
 from gan_style.runtime import placed
@@ -37,18 +37,15 @@ def load_painter(spec: str, device: torch.device) -> nn.Module:
     """
     place, style = of_style(spec)
     generator = load_generator(place, device)
-    styles = getattr(generator, "styles", None)
     if not isinstance(generator, LibraryGenerator):
         if style is not None:
             raise ValueError(f"checkpoint={spec}: {place} has no styles with names")
         if not isinstance(generator, ResnetGenerator):
             raise ValueError(f"checkpoint={spec}: a {type(generator).__name__} paints nothing from a photo alone")
         return generator
-    if style not in generator.styles:
-        raise ValueError(f"checkpoint={spec}: choose one of its styles, {place}#NAME: {', '.join(styles or [])}")
-    condition = torch.zeros(1, len(generator.styles), device=device)
-    condition[0, generator.styles.index(style)] = 1.0
-    return OneStyle(generator, condition)
+    if style is None or style not in generator.styles:
+        raise ValueError(f"checkpoint={spec}: choose one of its styles, {place}#NAME: {', '.join(generator.styles)}")
+    return OneStyle(generator, condition_of(generator.styles, {style: 1.0}, device))
 
 
 def of_style(spec: str) -> tuple[Path, str | None]:

@@ -12,7 +12,7 @@ from gan_style.inference.colours import LAB, LUMINANCE, LabMatch, with_luma_of
 from gan_style.inference.controls import AUTO, OFF, Controls, Regions
 from gan_style.inference.tiles import Canvas
 from gan_style.models.generator import ResidualCoder
-from gan_style.models.library import LibraryGenerator
+from gan_style.models.library import LibraryGenerator, condition_of
 
 LARGEST_WHOLE = 4_000_000  # pixels; tile=auto cuts what is larger
 _SIDE = 512  # of tile=auto's tiles
@@ -31,8 +31,7 @@ class Model:
 
     def condition(self, mix: dict[str, float] | None, strength: float) -> Tensor:
         """(1, K): how much of each style; None for nothing."""
-        values = [strength * (mix or {}).get(name, 0.0) for name in self.styles]
-        return torch.tensor([values], device=self.device)
+        return condition_of(self.styles, {name: strength * w for name, w in (mix or {}).items()}, self.device)
 
 
 @torch.inference_mode()

@@ -1,6 +1,6 @@
 """A library of styles in one generator: (N, 3, H, W) in [-1, 1] and a condition to the same shape and range."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -53,6 +53,11 @@ class LibraryGenerator(ResidualCoder):
         What no network can do, draw a photo again pixel by pixel, it need not do then.
         """
         return torch.lerp(images.to(made.dtype), made, strength.to(made.dtype))
+
+
+def condition_of(styles: Sequence[str], mix: Mapping[str, float], device: torch.device | None = None) -> Tensor:
+    """(1, K): how much of each of a library's styles; those that ``mix`` does not name get nothing."""
+    return torch.tensor([[mix.get(name, 0.0) for name in styles]], device=device)
 
 
 class OneStyle(nn.Module):

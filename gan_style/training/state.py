@@ -99,9 +99,8 @@ class TrainState:
         norm = nn.utils.get_total_norm(gradients)
         if self.clip is not None:
             factor = (self.clip / (norm + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_(
-                gradients, torch.where(norm.isfinite(), factor, 1.0)
-            )  # NaN stays where it is, to be found
+            finite = torch.where(norm.isfinite(), factor, 1.0)  # NaN stays where it is, to be found
+            torch._foreach_mul_(gradients, finite)
         skipped = ~norm.isfinite()
         _step(optimiser, skipped)
         if scaler:

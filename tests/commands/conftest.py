@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -25,5 +26,19 @@ def gan_style(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
             import_module(f"gan_style.commands.{command}").main()
         captured = capsys.readouterr()
         return Outcome(int(exit_.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def trained() -> Callable[..., Path]:
+    """trained(root, "name=value", ...): the folder of a smoke run, for tests that share it."""
+
+    def call(root: Path, *arguments: str) -> Path:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as exit_:
+            patch.setattr(sys, "argv", ["gan-style train", *arguments, f"run.root={root}"])
+            import_module("gan_style.commands.train").main()
+        assert not exit_.value.code
+        return root / "smoke"
 
     return call

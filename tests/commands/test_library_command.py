@@ -1,8 +1,6 @@
 """Training many styles in one generator, and beginning with another run's weights."""
 
 import json
-import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -19,13 +17,8 @@ LIBRARY = (*SMOKE, "generator=library", "data.style={flow: 'demo:styles/flow', t
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("library")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as exit_:
-        patch.setattr(sys, "argv", ["gan-style train", *LIBRARY, f"run.root={root}"])
-        import_module("gan_style.commands.train").main()
-    assert not exit_.value.code
-    return root / "smoke"
+def run(trained, tmp_path_factory) -> Path:
+    return trained(tmp_path_factory.mktemp("library"), *LIBRARY)
 
 
 def test_a_library_is_trained_and_measured_style_by_style(run):

@@ -1,8 +1,6 @@
 """Training a generator that takes its style from a picture, and stylizing with pictures of the user's own."""
 
 import json
-import sys
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +23,8 @@ REFERENCE = (
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("reference")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as exit_:
-        patch.setattr(sys, "argv", ["gan-style train", *REFERENCE, f"run.root={root}"])
-        import_module("gan_style.commands.train").main()
-    assert not exit_.value.code
-    return root / "smoke"
+def run(trained, tmp_path_factory) -> Path:
+    return trained(tmp_path_factory.mktemp("reference"), *REFERENCE)
 
 
 @pytest.fixture(scope="module")
