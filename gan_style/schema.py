@@ -79,6 +79,7 @@ class OptimiseConfig:
     steps: int = MISSING
     init: str = MISSING
     seed: int = MISSING
+    views: int | None = None
     colours: str = MISSING
     calibrate: bool = MISSING
     perceptual: Any = MISSING
@@ -145,7 +146,7 @@ def check_study(cfg: Any) -> None:
 
 def check_optimise(cfg: Any) -> None:
     """What the types cannot say: ranges. ValueError in the user's words."""
-    smallest = {"size": 16, "levels": 1, "steps": 1, "save_every": 0, "log_every": 1, "checkpoint_every": 1}
+    smallest = {"size": 16, "levels": 1, "steps": 1, "views": 0, "save_every": 0, "log_every": 1, "checkpoint_every": 1}
     for name, least in smallest.items():
         at_least(cfg[name], least, name)
     if cfg.init not in STARTS:

@@ -1,6 +1,7 @@
 """The parts of an optimisation, each built from its settings; ``optimise.py`` says in which order."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gan_style.losses.style import MEAN, Style
 from gan_style.nst.colours import canvas_channels, seen_by_the_transfer
 from gan_style.nst.optimise import Optimisation, Problem
 from gan_style.nst.pyramid import SMALLEST, Level, covering, plan_levels, resized
+from gan_style.nst.views import draw_view
 from gan_style.runtime import placed
 
 _NOISE = 0.3  # standard deviation of the noise to start from, for values in [-1, 1]: about a photo's
@@ -103,7 +105,8 @@ def make_optimisation(
         styles=styles,
         style_weights=plain(cfg.style_weights),
         levels=levels,
-        make_optimiser=_optimiser_maker(cfg.method),
+        make_optimiser=_optimiser_maker(cfg.method, cfg.views),
+        view=None if cfg.views is None else partial(draw_view, cfg.seed, reach=cfg.views),
     )
     return Optimisation(problem, _start(cfg, content, styles[0], levels[0])[:, : canvas_channels(cfg.colours)])
 
@@ -117,7 +120,7 @@ def _start(cfg: DictConfig, content: Tensor, style: Tensor, level: Level) -> Ten
     return fit(content if cfg.init == "content" else style, level.height, level.width)
 
 
-def _optimiser_maker(node: DictConfig) -> Callable[[list[Tensor]], Optimizer]:
+def _optimiser_maker(node: DictConfig, views: int | None) -> Callable[[list[Tensor]], Optimizer]:
     make = build(node, "method")
 
     def made(parameters: list[Tensor]) -> Optimizer:
@@ -125,6 +128,11 @@ def _optimiser_maker(node: DictConfig) -> Callable[[list[Tensor]], Optimizer]:
             optimiser: Optimizer = make(parameters)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"method: {error}") from error
+        if views is not None and "max_eval" in optimiser.param_groups[0]:
+            raise ValueError(
+                f"views={views} shows each evaluation another view, and L-BFGS compares evaluations; give method=adam, "
+                f"or views=null"
+            )
         for name in ("history_size", "max_iter"):  # which L-BFGS does not check
             if optimiser.param_groups[0].get(name, 1) < 1:
                 raise ValueError(f"method.{name}={optimiser.param_groups[0][name]}; allowed are numbers from 1")

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gan_style.losses.objective import Objective
-from gan_style.losses.scene import Scene
+from gan_style.losses.scene import Features, Scene
 from gan_style.losses.style import MEAN
 from gan_style.nst.pyramid import Level, resized
+from gan_style.nst.views import ORIENTATIONS, View, turned
 
 _FIRST_STEP = 0.01  # mean change of a value in [-1, 1], about one grey level, that L-BFGS tries first
 
@@ -26,7 +27,8 @@ class Problem:
     """What is optimised, and how.
 
     content, styles: (1, 3, H, W) in [-1, 1] on the device, at full size; style_weights: of the mean of the styles'
-    statistics, None: equal; make_optimiser: given the parameters, a torch optimiser.
+    statistics, None: equal; make_optimiser: given the parameters, a torch optimiser; view: given an evaluation's
+    number, how it looks at the picture; None: always as it is, which a line search needs.
     """
 
     objective: Objective
@@ -35,13 +37,25 @@ class Problem:
     style_weights: Sequence[float] | None
     levels: Sequence[Level]
     make_optimiser: Callable[[list[Tensor]], Optimizer]
+    view: Callable[[int], View] | None = None
 
     def scene(self, level: Level) -> Scene:
-        """Content and style at a level's size; the style's statistics become the objective's targets."""
+        """Content and style at a level's size."""
         content = _laid_out(resized(self.content, level.height, level.width))
-        styles = [_laid_out(resized(style, *_scaled(style, level.factor))) for style in self.styles]
-        self.objective.set_style(MEAN, enumerate(styles), self.style_weights)
-        return Scene(content, styles[0], content)
+        return Scene(content, self._styles(level)[0], content)
+
+    def targets(self, level: Level) -> list[Features]:
+        """The statistics of the styles at a level's size, in each orientation that a view may have."""
+        styles, objective = self._styles(level), self.objective
+        found = []
+        for orientation in range(1 if self.view is None else ORIENTATIONS):
+            looked_at = (_laid_out(turned(style, orientation)) for style in styles)
+            objective.set_style(MEAN, enumerate(looked_at), self.style_weights)
+            found.append(dict(objective.style_targets))
+        return found
+
+    def _styles(self, level: Level) -> list[Tensor]:
+        return [_laid_out(resized(style, *_scaled(style, level.factor))) for style in self.styles]
 
 
 def _scaled(style: Tensor, factor: float) -> list[int]:
@@ -76,6 +90,7 @@ class Optimisation:
         self.optimiser = self.problem.make_optimiser([self.canvas])
         self._given = dict(self.optimiser.param_groups[0])
         self._scene = self.problem.scene(self.problem.levels[number])
+        self._targets = self.problem.targets(self.problem.levels[number])
 
     @property
     def steps(self) -> int:
@@ -132,15 +147,25 @@ class Optimisation:
         value's gradient shrinks as the picture grows, and what optimisers compare with constants (L-BFGS its curvature
         with 1e-10, Adam a gradient with eps) would drown; as a sum it is alike at all sizes.
         """
-        self._scene.fake = _laid_out(self.canvas.expand(-1, 3, -1, -1))
-        loss, parts = self.problem.objective.generator_loss(self._scene, None, warming_up=False)
+        scene = self._seen()
+        loss, parts = self.problem.objective.generator_loss(scene, None, warming_up=False)
         self.evaluation += 1
         self.terms = self._checked(parts | {"total": loss})
         self.last_good = self.canvas.detach().clone()
         scaled = loss * self.canvas.numel()
         (gradient,) = torch.autograd.grad(scaled, self.canvas)
-        self._scene.fake_features = {}  # frees what the graph held
+        scene.fake_features = {}  # frees what the graph held
         return scaled.detach(), gradient.contiguous()
+
+    def _seen(self) -> Scene:
+        """What this evaluation looks at: the same scene every time, or a view of it, with targets to match."""
+        picture = self.canvas.expand(-1, 3, -1, -1)
+        if self.problem.view is None:
+            self._scene.fake = _laid_out(picture)
+            return self._scene
+        view = self.problem.view(self.evaluation)
+        self.problem.objective.style_targets = self._targets[view.orientation]
+        return Scene(_laid_out(view.of(self._scene.content)), self._scene.style, _laid_out(view.of(picture)))
 
     def _checked(self, parts: Mapping[str, Tensor]) -> dict[str, float]:
         values = dict(zip(parts, torch.stack([part.detach().float() for part in parts.values()]).tolist(), strict=True))

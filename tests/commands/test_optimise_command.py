@@ -59,6 +59,7 @@ def test_a_picture_from_nothing_but_two_pictures_and_a_name(optimise, tmp_path):
     "options",
     [
         ("method=adam",),
+        ("method=adam", "views=4", "loss=optimise_compact"),
         ("method=lbfgs", "method.line_search_fn=null"),
         ("init=noise",),
         ("init=style",),
@@ -156,7 +157,9 @@ def test_other_settings_are_refused_with_the_keys_that_differ(optimise, pictures
     assert "content (sha256" not in outcome.err
 
 
-@pytest.mark.parametrize("options", [("method=adam",), ("method=lbfgs",), ("colours=luminance", "init=noise")])
+@pytest.mark.parametrize(
+    "options", [("method=adam", "views=3"), ("method=lbfgs",), ("colours=luminance", "init=noise")]
+)
 def test_killed_and_called_again_it_gives_the_same_bytes(optimise, tmp_path, monkeypatch, options):
     settings = ("size=64", "levels=2", "steps=24", "save_every=6", "checkpoint_every=5", "gif=true", *options)
     assert optimise(*settings, f"output={tmp_path}/whole.png").status == 0
@@ -276,6 +279,8 @@ BAD_INPUT = {
     "gif of another kind": (["gif=a.mp4", "save_every=1"], "gif=a.mp4", ".gif"),
     "learning rate": (["method=adam", "method.lr=-1"], "method", "learning rate"),
     "line search": (["method.line_search_fn=golden"], "method.line_search_fn=golden", "strong_wolfe"),
+    "views of a line search": (["views=4"], "views=4", "method=adam"),
+    "views below 0": (["views=-1", "method=adam"], "views=-1", "from 0"),
     "history": (["method.history_size=0"], "method.history_size=0", "from 1"),
     "mistyped": (["stile_weights=[1]"], "stile_weights", "style_weights"),
     "mistyped method": (["method.history=3"], "method.history", "history_size"),
