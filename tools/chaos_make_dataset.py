@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Harms small runs of make-dataset on a seeded plan, starts them again, and compares the end with an undisturbed run.
 
-    python tools/chaos_make_dataset.py --cases 8 --write docs/reliability.md
+    python tools/chaos_make_dataset.py --cases 8
     python tools/chaos_make_dataset.py --kinds "SIGKILL at random times" --cases 500
+    python tools/chaos_make_dataset.py --whole --write docs/reliability.md
 
 A run stylizes sixteen tiny pictures twice, in six shards, beside captions, a mask and a file that is no picture.
 Cases of a kind go through folder and webdataset as the output, and 1 and 2 processes. One passes when nothing is lost,
@@ -28,21 +29,21 @@ from chaos_dataset_runs import Draw, Run, Tree, WrongEndError, make_given, tree
 from chaos_document import write_section
 
 Case = Callable[[Run, Draw, Tree], None]
-KINDS: dict[str, Case] = {
-    "SIGKILL at one of 15 named points": harm.kill_at_point,
-    "SIGKILL at random times, three times": harm.kill_at_random,
-    "SIGKILL at random times, ten times": harm.kill_storm,
-    "SIGKILL of one of two processes, which does not come back": harm.kill_one_worker,
-    "processes, threads and jobs changed across kills": harm.change_counts,
-    "two jobs at once, one of them killed in every other case": harm.two_at_once,
-    "weights, strength, seed, copies, format, batch, shards or input changed": harm.change_fingerprint,
-    "no space, I/O error or read-only at a write, fsync or rename": harm.disk_error,
-    "SIGTERM, SIGINT to the process or to all of its group": harm.stop_by_signal,
-    "a file, its rows or its record flipped, cut or removed; verify-dataset repair=true": harm.damage,
-    "twenty mutilated pictures among good ones": inputs.fuzz_pictures,
-    "thirty pictures with hostile names": inputs.hostile_names,
-    "an archive with hostile members, cut in every other case": inputs.hostile_archives,
-    "pictures of 1 to 257 px, classes and captions, to each layout": inputs.sizes_and_labels,
+KINDS: dict[str, tuple[Case, int]] = {  # and the cases of the suite's whole column
+    "SIGKILL at one of 15 named points": (harm.kill_at_point, 60),
+    "SIGKILL at random times, three times": (harm.kill_at_random, 300),
+    "SIGKILL at random times, ten times": (harm.kill_storm, 200),
+    "SIGKILL of one of two processes, which does not come back": (harm.kill_one_worker, 24),
+    "processes, threads and jobs changed across kills": (harm.change_counts, 24),
+    "two jobs at once, one of them killed in every other case": (harm.two_at_once, 24),
+    "weights, strength, seed, copies, format, batch, shards or input changed": (harm.change_fingerprint, 16),
+    "no space, I/O error or read-only at a write, fsync or rename": (harm.disk_error, 36),
+    "SIGTERM, SIGINT to the process or to all of its group": (harm.stop_by_signal, 40),
+    "a file, its rows or its record flipped, cut or removed; verify-dataset repair=true": (harm.damage, 200),
+    "twenty mutilated pictures among good ones": (inputs.fuzz_pictures, 100),
+    "thirty pictures with hostile names": (inputs.hostile_names, 8),
+    "an archive with hostile members, cut in every other case": (inputs.hostile_archives, 26),
+    "pictures of 1 to 257 px, classes and captions, to each layout": (inputs.sizes_and_labels, 12),
 }
 
 LEAST = {"SIGKILL at one of 15 named points": 60}  # each point with both layouts, and 1 and 2 processes
@@ -62,7 +63,7 @@ def attempt(name: str, number: int, plan: argparse.Namespace, work: Path, usual:
     run = Run(place, work / "given", layout, workers, plan.limit)
     begun, failure = time.monotonic(), None
     try:
-        KINDS[name](run, Draw(f"{plan.seed}/{name}/{number}", number), usual[layout])
+        KINDS[name][0](run, Draw(f"{plan.seed}/{name}/{number}", number), usual[layout])
     except Exception as error:  # one of our own making must not end the plan
         if not isinstance(error, WrongEndError):
             traceback.print_exc()
@@ -103,6 +104,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=4, help="of each kind (60 at least at named points)")
     parser.add_argument("--kinds", nargs="*", default=[""], help="those whose names contain one of these")
     parser.add_argument("--limit", type=float, default=120.0, help="seconds that a start may take")
+    parser.add_argument("--whole", action="store_true", help="as many cases of each kind as the suite's whole has")
     parser.add_argument("--work", type=Path, help="folder for the runs, which are kept there")
     parser.add_argument("--write", type=Path, help="document whose table is to be replaced")
     plan = parser.parse_args()
@@ -115,7 +117,7 @@ def main() -> None:
             attempt(name, number, plan, work, usual)
             for name in KINDS
             if any(part in name for part in plan.kinds)
-            for number in range(max(plan.cases, LEAST.get(name, 0)))
+            for number in range(KINDS[name][1] if plan.whole else max(plan.cases, LEAST.get(name, 0)))
         ]
     text = table(results, plan)
     print(f"\n{text}")

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Harms short training runs on a seeded plan, starts them again, and compares the end with an undisturbed run.
 
-    python tools/chaos_train.py --cases 4 --jobs 2 --write docs/reliability.md
+    python tools/chaos_train.py --cases 4 --jobs 2
     python tools/chaos_train.py --kinds "SIGKILL at random times" --cases 200
+    python tools/chaos_train.py --whole --jobs 2 --write docs/reliability.md
 
 A run is 36 tiny steps with a checkpoint after every third. Cases of a kind go through 1 and 2 ranks, and 0 and 2 data
 workers. One passes when every start ended as documented, within the limit of time, and the last one with what the
@@ -27,6 +28,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import chaos_harm as harm
+import torch
 from chaos_document import write_section
 from chaos_driver import SIGNALS
 from chaos_runs import Draw, Run, WrongEndError, check_equal, check_whole, make_pictures
@@ -86,6 +88,24 @@ def kinds() -> dict[str, Kind]:
         "NaN in G's weights": Kind(harm.nan_in_weights, equal=False),
         "NaN from a step on": Kind(harm.nan_for_good, equal=False),
     }
+
+
+# The whole column of the suite: cases by what a kind's name begins with. All others have their kind's "".
+WHOLE = {
+    "SIGKILL at random times": 160,
+    "SIGKILL at a point of a save": 40,
+    "SIGKILL in a loop of saves": 4,  # of fifty kills each
+    "SIGTERM, SIGINT, SIGUSR1, SIGUSR2": 32,  # to each of five
+    "newest checkpoint": 9,  # of each of seven damages
+    "NaN": 4,  # of each of four
+    "": 6,
+}
+
+
+def count(name: str, plan: argparse.Namespace) -> int:
+    """How many cases there are to be of a kind."""
+    whole = next(number for begin, number in WHOLE.items() if name.startswith(begin))
+    return whole if plan.whole else int(plan.cases)
 
 
 def attempt(name: str, number: int, plan: argparse.Namespace, work: Path, usual: dict[int, float]) -> Result:
@@ -148,7 +168,9 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="start each process anew (5 s each) instead of forking")
     parser.add_argument("--work", type=Path, help="folder for the runs, which are kept there")
     parser.add_argument("--write", type=Path, help="document whose table is to be replaced")
+    parser.add_argument("--whole", action="store_true", help="as many cases of each kind as WHOLE says")
     plan = parser.parse_args()
+    torch.set_num_threads(1)  # a fork takes no threads along
     chosen = [name for name in kinds() if any(part in name for part in plan.kinds)]
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     with tempfile.TemporaryDirectory(prefix="chaos_") as temporary:
@@ -156,7 +178,7 @@ def main() -> None:
         make_pictures(work / "pictures")
         usual = undisturbed(plan, work)
         print("undisturbed: " + ", ".join(f"{n} ranks {s:.1f} s" for n, s in usual.items()), flush=True)
-        cases = [(name, number) for name in chosen for number in range(plan.cases)]
+        cases = [(name, number) for name in chosen for number in range(count(name, plan))]
         with ProcessPoolExecutor(plan.jobs, mp_context=get_context("fork"), initializer=_by_default) as pool:
             started = [pool.submit(attempt, *case, plan, work, usual) for case in cases]
             results = [one.result() for one in started]
