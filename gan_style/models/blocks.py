@@ -127,6 +127,32 @@ def _halves(weight: Tensor, dim: int) -> Tensor:
     return torch.stack([even, odd])
 
 
+class FewChannels(nn.Conv2d):
+    """A square convolution with reflection padding and few output channels, (N, in, H, W) to (N, out, H, W)."""
+
+    def __init__(self, incoming: int, outgoing: int, kernel: int) -> None:
+        super().__init__(incoming, outgoing, kernel, padding=kernel // 2, padding_mode="reflect")
+
+    def forward(self, x: Tensor) -> Tensor:
+        sides = self._reversed_padding_repeated_twice
+        return convolution_by_rows(F.pad(x, sides, mode="reflect"), self.weight, self.bias)
+
+
+def convolution_by_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A convolution without padding, as sums over rows of the kernel: (N, C, H, W) to (N, O, H - k + 1, W - k + 1).
+
+    weight: (O, C, k, k). With three output channels most of a CPU's vector lies idle. So the kernel's k rows become k
+    times as many channels of a convolution that is one row high, and a second, whose weights are zeros and ones, takes
+    each row from where it belongs and adds them: the same sums in less than half the time.
+    """
+    count, _, kernel, _ = weight.shape
+    rows = weight.permute(2, 0, 1, 3).reshape(kernel * count, -1, 1, kernel)
+    channel, row = (torch.eye(side, dtype=weight.dtype, device=weight.device) for side in (count, kernel))
+    places = torch.einsum("ij,kl->ikjl", channel, row).reshape(count, -1, kernel, 1)  # from channel (k, j), row l
+    rows, places = (one.contiguous(memory_format=torch.channels_last) for one in (rows, places))
+    return F.conv2d(F.conv2d(x, rows), places, bias)
+
+
 def pad_to_multiple(images: Tensor, multiple: int, *, minimum: int) -> Tensor:
     """Repeat the last row and column until both sides are multiples and no less than the minimum."""
     height, width = images.shape[-2:]

@@ -7,7 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gan_style.models.blocks import ConvNormRelu, InstanceNorm, Norm, ResidualBlock, Upsample, pad_to_multiple
+from gan_style.models.blocks import (
+    ConvNormRelu,
+    FewChannels,
+    InstanceNorm,
+    Norm,
+    ResidualBlock,
+    Upsample,
+    pad_to_multiple,
+)
 
 DOWNSAMPLING = 4
 SMALLEST = 16  # below this the reflection padding of the innermost layers has nothing to reflect
@@ -34,7 +42,7 @@ class ResidualCoder(nn.Module):
         self.decoder = nn.Sequential(
             Upsample(4 * width, 2 * width, norm=norm),
             Upsample(2 * width, width, norm=norm),
-            nn.Conv2d(width, 3, 9, padding=4, padding_mode="reflect"),
+            FewChannels(width, 3, 9),
         )
 
     def paint(self, images: Tensor, condition: Tensor | None) -> Tensor:

@@ -11,9 +11,11 @@ from torch.nn import functional as F
 
 from gan_style.models.blocks import (
     ConvNormRelu,
+    FewChannels,
     InstanceNorm,
     ResidualBlock,
     Upsample,
+    convolution_by_rows,
     count_parameters,
     doubled_convolution,
     pad_to_multiple,
@@ -170,6 +172,36 @@ def test_doubled_convolution_is_doubling_padding_and_convolution(noise, size):
 def test_doubled_convolution_has_the_gradients_that_differences_give(noise):
     x, weight = noise(1, 2, 3, 2).double().requires_grad_(), noise(2, 2, 3, 3, seed=1).double().requires_grad_()
     assert torch.autograd.gradcheck(doubled_convolution, (x, weight))
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "count"), [((9, 9), 9, 3), ((12, 17), 9, 3), ((7, 5), 3, 2), ((4, 4), 1, 1)]
+)
+def test_convolution_by_rows_is_the_convolution(noise, size, kernel, count):
+    x, weight = noise(2, 5, *size).double(), noise(count, 5, kernel, kernel, seed=1).double()
+    bias = noise(count, seed=2).double()
+    torch.testing.assert_close(convolution_by_rows(x, weight, bias), F.conv2d(x, weight, bias))
+    torch.testing.assert_close(convolution_by_rows(x, weight, None), F.conv2d(x, weight))
+
+
+def test_convolution_by_rows_has_the_gradients_that_differences_give(noise):
+    x, weight = noise(1, 2, 5, 4).double().requires_grad_(), noise(2, 2, 3, 3, seed=1).double().requires_grad_()
+    bias = noise(2, seed=2).double().requires_grad_()
+    assert torch.autograd.gradcheck(convolution_by_rows, (x, weight, bias))
+
+
+def test_the_last_layer_is_a_convolution_by_other_means(noise):
+    """The same names, the same random start, the same result, in any memory format: files of earlier versions fit."""
+    torch.manual_seed(0)
+    ours = FewChannels(4, 3, 9)
+    torch.manual_seed(0)
+    stock = nn.Conv2d(4, 3, 9, padding=4, padding_mode="reflect")
+    assert all(torch.equal(value, stock.state_dict()[name]) for name, value in ours.state_dict().items())
+    x = noise(2, 4, 11, 14)
+    torch.testing.assert_close(ours(x), stock(x), rtol=1e-5, atol=1e-5)
+    laid_out = ours(x.contiguous(memory_format=torch.channels_last))
+    assert laid_out.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(laid_out, stock(x), rtol=1e-5, atol=1e-5)
 
 
 def test_upsample_is_still_read_from_files_of_two_modules():
