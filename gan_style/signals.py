@@ -2,8 +2,9 @@
 
 import os
 import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -35,9 +36,31 @@ class Stop:
 def stop_on_signals() -> Iterator[Stop]:
     """While the block runs SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 set the Stop that it is given."""
     stop = Stop()
-    before = {number: signal.signal(number, stop.ask) for number in NUMBERS}
-    try:
+    with _handled_by(stop.ask):
         yield stop
+
+
+@contextmanager
+def leave_on_signals() -> Iterator[None]:
+    """While the block runs, in which there is nothing to save yet, the same signals end it with the same status."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        print(
+            f"{signal.Signals(number).name} while nothing is being trained: nothing to save; run again",
+            file=sys.stderr,
+            flush=True,
+        )
+        raise SystemExit(PREEMPTED)
+
+    with _handled_by(leave):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in NUMBERS}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

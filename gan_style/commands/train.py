@@ -28,7 +28,7 @@ from gan_style.models.blocks import count_parameters
 from gan_style.provenance import failure_noted, read_failure, record
 from gan_style.runtime import advice, allocator, choose_device
 from gan_style.schema_train import check_ranks, check_train
-from gan_style.signals import PREEMPTED, Stop, stop_on_signals
+from gan_style.signals import PREEMPTED, Stop, leave_on_signals, stop_on_signals
 from gan_style.tracking.wandb import resolve_mode
 from gan_style.training.loop import Loop
 from gan_style.training.sampling import composite_weights
@@ -59,7 +59,7 @@ def main(cfg: DictConfig) -> int:
     """
     if cfg.runtime.devices > 1 and "RANK" not in os.environ:
         return launch(cfg.runtime.devices, [sys.executable, "-m", "gan_style.commands.train", *sys.argv[1:]])
-    with _of_sweep(cfg), ranks() as group, warnings.catch_warnings():
+    with leave_on_signals(), _of_sweep(cfg), ranks() as group, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", flush=True)
         # a filter with one output is laid out alike either way
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")

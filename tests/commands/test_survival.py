@@ -245,6 +245,20 @@ def test_a_signal_ends_the_step_it_comes_in_with_a_checkpoint_of_it(gan_style, t
     assert f"stopped by {number.name} after step 4, saved" in outcome.out
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_before_the_first_step_has_nothing_to_save_and_the_same_status(
+    gan_style, tmp_path, monkeypatch, number
+):
+    """A scheduler that queues on 75 again has to do so for a run that was still measuring its photos."""
+    with monkeypatch.context() as patched:
+        patched.setattr("gan_style.commands.train_parts.calibrate", lambda *_: os.kill(os.getpid(), number))
+        outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
+    assert outcome.status == 75
+    assert f"{number.name} while nothing is being trained: nothing to save; run again" in outcome.err
+    assert list(tmp_path.rglob("*.pt")) == []
+    assert gan_style("train", *SMOKE, f"run.root={tmp_path}").status == 0
+
+
 def test_a_signal_in_the_last_step_ends_nothing_early(gan_style, tmp_path, monkeypatch):
     def signalled(self, step: int, values: dict[str, float]) -> None:
         if step == 4:
