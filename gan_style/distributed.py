@@ -12,12 +12,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from gan_style.signals import die_with
 
 Item = TypeVar("Item")
 _PATIENCE = timedelta(minutes=30)  # of a collective: the others may be writing samples or a checkpoint
@@ -138,7 +141,8 @@ def launch(count: int, command: Sequence[str], *, grace: float = 30.0) -> int:
     try:
         for rank in range(count):
             place = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            processes.append(subprocess.Popen(command, env=os.environ | common | place))
+            ends = partial(die_with, os.getpid(), signal.SIGTERM)  # where the launcher is killed its ranks save and end
+            processes.append(subprocess.Popen(command, env=os.environ | common | place, preexec_fn=ends))
         return _await(processes, grace)
     finally:
         for number, handler in before.items():

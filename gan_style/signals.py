@@ -1,11 +1,12 @@
 """Signals that ask a run to save itself and end."""
 
+import ctypes
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 PREEMPTED = 75  # exit status: saved; run again to go on
@@ -64,3 +65,14 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[No
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+def die_with(parent: int, number: int = signal.SIGKILL) -> None:
+    """Called by a child: be sent this signal when the parent dies (where the system can: Linux), now if it is dead.
+
+    An orphan would go on unseen, and hold the locks that it has inherited.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, number)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)

@@ -36,7 +36,7 @@ ALLOWED_BESIDE |= {("schema", "schema_search"), ("commands", "schema_search")}
 ALLOWED_BESIDE |= {("schema", "schema_stylize"), ("commands", "schema_stylize")}
 ALLOWED_BESIDE |= {("originals", "images"), ("originals", "sixteen")}
 ALLOWED_BESIDE |= {("provenance", "files")}
-ALLOWED_BESIDE |= {("cli", "commands"), ("checkpoint", "files"), ("tracking", "files")}
+ALLOWED_BESIDE |= {("cli", "commands"), ("checkpoint", "files"), ("tracking", "files"), ("distributed", "signals")}
 HYDRA = {"hydra", "omegaconf"}
 
 

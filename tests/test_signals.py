@@ -144,6 +144,46 @@ time.sleep(30)"""
         assert signal.getsignal(number) == before
 
 
+PARENT = """
+import os, signal, sys, time
+from gan_style.distributed import launch
+from gan_style.signals import die_with
+child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+if sys.argv[1] == "launcher":
+    launch(2, [sys.executable, "-c", child])
+parent, late = os.getpid(), sys.argv[1] == "late"
+pid = os.fork()
+if pid == 0:
+    while late and os.getppid() == parent:  # as a data worker whose parent is killed before it has begun
+        time.sleep(0.01)
+    die_with(parent)
+if bool(pid) == late:
+    print(pid or os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+class TestOrphans:
+    @pytest.mark.parametrize(("when", "children"), [("early", 1), ("late", 1), ("launcher", 2)])
+    def test_a_child_ends_with_a_parent_that_is_killed(self, when, children):
+        parent = subprocess.Popen(
+            [sys.executable, "-c", PARENT, when], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+        )
+        assert parent.stdout is not None
+        assert all(int(parent.stdout.readline()) for _ in range(children))
+        parent.kill()
+        parent.wait()
+        assert parent.stdout.read() == ""  # which ends once no child holds the pipe
+
+    def test_nothing_happens_while_the_parent_lives(self):
+        program = f"from gan_style.signals import die_with; die_with({os.getpid()}); print('well')"
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "well\n"
+
+
 class TestAlone:
     """One process without torchrun's environment."""
 

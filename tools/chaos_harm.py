@@ -75,7 +75,7 @@ def kill_in_save(run: Run, rng: Draw) -> None:
 def kill_under_torchrun(run: Run, rng: Draw) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=2"]
     run.command = [*command, "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "-m", "gan_style.commands.train"]
-    started = at_some_step(run, rng)
+    started = at_some_step(run, rng, least=8)  # there is a checkpoint to resume from
     started.send(rng.choice(("rank 0", "rank 1")), signal.SIGKILL)
     expect(started, (0,), "resuming")
 

@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--content", nargs="+", default=["demo:heldout"])
     parser.add_argument("--style", nargs="+", required=True, metavar="NAME=PICTURES")
     parser.add_argument("--single", nargs="*", default=[], metavar="NAME=RUN")
-    parser.add_argument("--parts", nargs="+", default=["strengths", "deception", "optimise"])
+    parser.add_argument("--parts", nargs="*", default=["strengths", "deception", "optimise"])
     parser.add_argument("--photos", type=int, default=8)
     parser.add_argument("--size", type=int, default=256, help="short side, pixels")
     parser.add_argument("--optimise-steps", type=int, default=100, help="evaluations")

@@ -1,10 +1,12 @@
 """The parts of a training run, each built from its settings; ``train.py`` says in which order."""
 
 import math
+import multiprocessing
 import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from gan_style.models.registry import describe
 from gan_style.provenance import fingerprint, provenance, style_name
 from gan_style.runtime import compiled, placed
 from gan_style.schema_train import by_reference
-from gan_style.signals import Stop
+from gan_style.signals import Stop, die_with
 from gan_style.tracking.base import Tracker
 from gan_style.training.ema import Ema
 from gan_style.training.health import Health
@@ -262,7 +264,10 @@ def make_batches(setup: Setup, pictures: Pictures, first_step: int) -> Iterable[
         ranks=setup.ranks.count,
     )
     pinned = setup.device.type == "cuda"
-    return batches(stream, positions, workers=workers(setup, pictures), pin_memory=pinned)  # type: ignore[return-value]
+    # where a server starts the workers it is their parent, and torch watches alone
+    begin = partial(die_with, os.getpid()) if multiprocessing.get_start_method() == "fork" else None
+    count = workers(setup, pictures)
+    return batches(stream, positions, workers=count, pin_memory=pinned, begin=begin)  # type: ignore[return-value]
 
 
 def origin(setup: Setup, pictures: Pictures) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -186,20 +186,26 @@ def collate(pairs: Sequence[Pair]) -> Batch:
     return Batch(*pictures, list(positions), unreadable, None if conditions[0] is None else torch.stack(conditions))
 
 
-def _leave_signals_to_the_main_process(_: int) -> None:
+def _begin(then: Callable[[], None] | None, _: int) -> None:
     """A launcher's signal reaches the whole group; a worker that it ended would be missed before the run is saved."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+    if then is not None:
+        then()
 
 
-def batches(stream: PairStream, positions: Positions, *, workers: int, pin_memory: bool) -> DataLoader[Pair]:
-    """A loader of Batch. Its own random generator keeps it from drawing on the global one."""
+def batches(
+    stream: PairStream, positions: Positions, *, workers: int, pin_memory: bool, begin: Callable[[], None] | None = None
+) -> DataLoader[Pair]:
+    """A loader of Batch; ``begin`` is called in each worker first. Its own random generator keeps it from drawing on
+    the global one.
+    """
     return DataLoader(
         stream,
         batch_sampler=positions,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        worker_init_fn=_leave_signals_to_the_main_process,
+        worker_init_fn=partial(_begin, begin),
         generator=torch.Generator().manual_seed(0),
     )

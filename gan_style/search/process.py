@@ -5,7 +5,6 @@ ranks start from it as from the command line; and the signal that a search ends 
 saves itself on, so that an interrupted trial goes on where it was.
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -14,11 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from gan_style.files import locked
-from gan_style.signals import PREEMPTED
+from gan_style.signals import PREEMPTED, die_with
 
 _LOOK_EVERY = 0.2  # seconds
 _PATIENCE = 120.0  # seconds that a run which an earlier search left is waited for
@@ -107,7 +107,7 @@ def _started(command: Sequence[str], out: IO[bytes]) -> Iterator[subprocess.Pope
         stdout=out,
         stderr=subprocess.STDOUT,
         start_new_session=True,  # Ctrl-C is for the search, which passes on what it makes of it
-        preexec_fn=_asked_when_the_search_dies,
+        preexec_fn=partial(die_with, os.getpid(), signal.SIGTERM),  # it saves itself, and the next search goes on
     )
     try:
         yield process
@@ -115,12 +115,6 @@ def _started(command: Sequence[str], out: IO[bytes]) -> Iterator[subprocess.Pope
         if process.poll() is None:
             process.terminate()
         process.wait()
-
-
-def _asked_when_the_search_dies() -> None:
-    """Where the system can (Linux): the training saves itself and ends, and the next search goes on with it."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
 def await_folder(folder: Path, patience: float = _PATIENCE) -> None:

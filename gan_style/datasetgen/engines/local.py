@@ -1,6 +1,5 @@
 """Processes on this machine, each over the same shards; leases keep them apart, and one that dies harms nobody."""
 
-import ctypes
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -15,6 +14,7 @@ from typing import Any, Protocol
 
 from gan_style.datasetgen.plan import Shard
 from gan_style.datasetgen.worker import Done, ShardWorker
+from gan_style.signals import die_with
 
 _PATIENCE = 0.3  # seconds between looks at shards that others have
 
@@ -172,7 +172,7 @@ def _child(
 ) -> None:
     for group in (signal.SIGINT, signal.SIGTERM):
         signal.signal(group, signal.SIG_IGN)  # sent to the whole group; our parent tells us when to stop
-    _die_with_parent()
+    die_with(parent)
 
     def stopped() -> bool:
         return pipe.poll() or os.getppid() != parent
@@ -192,9 +192,3 @@ def _child(
 def _tell(pipe: Connection, message: Any) -> None:
     with suppress(OSError):
         pipe.send(message)
-
-
-def _die_with_parent() -> None:
-    """Where the system can (Linux): an orphan would go on working unseen."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
