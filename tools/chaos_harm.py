@@ -217,8 +217,10 @@ def change_ranks(run: Run, rng: Draw) -> None:
 
 def two_at_once(run: Run, rng: Draw) -> None:
     first = at_some_step(run, rng, 1, 4)
+    first.send("the group", signal.SIGSTOP)  # it holds the folder, however long the second takes to get there
     second = run.start()
     status = second.wait()
+    first.send("the group", signal.SIGCONT)
     if REFUSED not in second.words() and "is finished" not in second.words():
         raise WrongEndError(f"the second run was not refused (status {status}): {second.tail()}")
     expect(first, (0,))

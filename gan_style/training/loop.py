@@ -167,11 +167,14 @@ class Loop:
         return steps[-1][1], False
 
     def _weights_are_ill(self) -> bool:
-        """A finite loss can be followed by an update that is not: then nothing may be made of the weights."""
-        if found := _ill_networks(self.state):
-            self.health.last = f"step {self.state.step}: not a finite number: {', '.join(found)}"
-            self._say(f"warning: {self.health.last}")
-        return bool(found)
+        """A finite loss can be followed by an update that is not, on any rank: then nothing is made of the weights."""
+        found = _ill_networks(self.state)
+        if not self.ranks.any(bool(found)):
+            return False
+        named = ", ".join(found) or "weights of another rank"
+        self.health.last = f"step {self.state.step}: not a finite number: {named}"
+        self._say(f"warning: {self.health.last}")
+        return True
 
     def _go_back(self) -> None:
         """To the last good checkpoint, with a lower learning rate; NonFiniteError where that is no use."""

@@ -1,10 +1,13 @@
 """What calls for going back, what ends a run, and what is worth a warning."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
+from torch import nn
 
 from gan_style.training.health import Health, NonFiniteError, Signs, culprits
+from gan_style.training.loop import Loop
 
 GOOD = {"loss/total": 1.0, "generator/gradient": 2.0, "generator/skipped": 0.0, "discriminator/skipped": 0.0}
 NAN = {"loss/tv": math.nan, "loss/total": math.inf, "generator/skipped": 1.0, "discriminator/skipped": 0.0}
@@ -15,6 +18,27 @@ def test_culprits_are_the_names_of_what_is_not_finite_in_order():
     assert culprits(GOOD) == []
     assert culprits(NAN) == ["loss/tv", "loss/total"]
     assert culprits({"a": -math.inf, "b": 0.0, "c": 1e308}) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("here", "elsewhere", "told"),
+    [(True, False, "weights/generator"), (False, True, "weights of another rank"), (False, False, "")],
+)
+def test_ranks_agree_on_weights_that_are_not_finite(here, elsewhere, told):
+    """One that went back alone would wait for ever for the others, who train on (seen by tools/chaos_train.py)."""
+    generator = nn.Linear(2, 2)
+    if here:
+        nn.init.constant_(generator.weight, math.nan)
+    said, health = [], Health()
+    loop = SimpleNamespace(
+        state=SimpleNamespace(step=7, generator=generator, discriminator=None),
+        ranks=SimpleNamespace(any=lambda mine: mine or elsewhere),
+        health=health,
+        _say=said.append,
+    )
+    assert Loop._weights_are_ill(loop) is bool(told)
+    assert health.last == (f"step 7: not a finite number: {told}" if told else "")
+    assert said == ([f"warning: {health.last}"] if told else [])
 
 
 class TestHealth:
