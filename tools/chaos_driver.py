@@ -39,12 +39,18 @@ class Forked:
     """
 
     def __init__(
-        self, command: Sequence[str], env: Mapping[str, str], log: IO[bytes] | None = None, leader: bool = False
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        log: IO[bytes] | None = None,
+        leader: bool = False,
+        preexec_fn: Callable[[], None] = lambda: None,
     ) -> None:
         self.returncode: int | None = None
         sys.stdout.flush()
         self.pid = os.fork()
         if self.pid == 0:
+            preexec_fn()
             _become(command, env, log, leader)
 
     def poll(self) -> int | None:
