@@ -94,6 +94,10 @@ VARIANTS = {
     "balance": Variant({}, {"content": 1, "style": 2, "adversarial": 1}, warmup_steps=2),
 }
 # Several at once, for the fast set: between them every term, formula and setting of VARIANTS.
+# From some starts a unit comes to stand at its threshold, where rounding decides over its gradient (3: step 4 of the
+# library's; 5); from this one none does in the few steps of these tests.
+START = 6
+
 TOGETHER = {
     "each, identity, colour, absolute variation, R1, augmented": Variant(
         {
@@ -150,7 +154,7 @@ def make(variant: Variant, group: Ranks, accumulate: int) -> tuple[TrainState, O
         "tv": SquaredVariation(weight=0.1),
     }
     terms = {name: term for name, term in (default | variant.terms).items() if term is not None}
-    torch.manual_seed(3)
+    torch.manual_seed(START)
     layers = [*content_layers(terms.values()), *style_layers(terms.values())]
     objective = Objective(terms, compact(layers=layers, weights="random"), variant.balance)
     styles = [noise(1, 3, 24, 24, seed=5), noise(1, 3, 32, 20, seed=6)]
