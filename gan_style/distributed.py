@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gan_style.signals import die_with
+from gan_style.signals import die_with, handled_by
 
 Item = TypeVar("Item")
 _PATIENCE = timedelta(minutes=30)  # of a collective: the others may be writing samples or a checkpoint
@@ -136,17 +136,12 @@ def launch(count: int, command: Sequence[str], *, grace: float = 30.0) -> int:
         "OMP_NUM_THREADS": threads,
     }
     processes: list[subprocess.Popen[bytes]] = []
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-    before = {number: signal.signal(number, lambda n, _: _tell(processes, n)) for number in numbers}
-    try:
+    with handled_by(lambda number, _: _tell(processes, number)):
         for rank in range(count):
             place = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             ends = partial(die_with, os.getpid(), signal.SIGTERM)  # where the launcher is killed its ranks save and end
             processes.append(subprocess.Popen(command, env=os.environ | common | place, preexec_fn=ends))
         return _await(processes, grace)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _tell(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:

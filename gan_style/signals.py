@@ -37,7 +37,7 @@ class Stop:
 def stop_on_signals() -> Iterator[Stop]:
     """While the block runs SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 set the Stop that it is given."""
     stop = Stop()
-    with _handled_by(stop.ask):
+    with handled_by(stop.ask):
         yield stop
 
 
@@ -53,12 +53,13 @@ def leave_on_signals() -> Iterator[None]:
         )
         raise SystemExit(PREEMPTED)
 
-    with _handled_by(leave):
+    with handled_by(leave):
         yield
 
 
 @contextmanager
-def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """While the block runs the same signals go to this handler; then to whom they went before."""
     before = {number: signal.signal(number, handler) for number in NUMBERS}
     try:
         yield

@@ -41,12 +41,14 @@ Case = Callable[[Run, Draw], None]
 class Kind:
     """A kind of harm. case: harms a run, and starts it until it is done; raises WrongEndError where something is amiss.
 
-    equal: whether the run has to end with the undisturbed run's weights; ranks: None for 1 and 2 in turn.
+    equal: whether the run has to end with the undisturbed run's weights; ranks: None for 1 and 2 in turn; whole: cases
+    of the suite's whole column.
     """
 
     case: Case
     equal: bool = True
     ranks: int | None = None
+    whole: int = 6
 
 
 @dataclass
@@ -59,19 +61,21 @@ class Result:
 def kinds() -> dict[str, Kind]:
     """By name, in the order of the table."""
     found = {
-        "SIGKILL at random times, up to three times": Kind(harm.kill_at_random),
-        "SIGKILL at a point of a save": Kind(harm.kill_in_save),
+        "SIGKILL at random times, up to three times": Kind(harm.kill_at_random, whole=160),
+        "SIGKILL at a point of a save": Kind(harm.kill_in_save, whole=40),
         "SIGKILL of a rank, torchrun --max-restarts=2": Kind(harm.kill_under_torchrun, ranks=2),
         "SIGKILL of a data worker": Kind(harm.kill_worker),
-        "SIGKILL in a loop of saves, TMPDIR on another file system": Kind(harm.kill_save_loop, equal=False, ranks=1),
+        "SIGKILL in a loop of saves, TMPDIR on another file system": Kind(
+            harm.kill_save_loop, equal=False, ranks=1, whole=4
+        ),  # of fifty kills
     }
     targets = {"the process": 1, "the launcher": 2, "rank 0": 2, "rank 1": 2, "the group": 2}
     for whom, ranks in targets.items():
         found[f"{', '.join(one.name for one in SIGNALS)} to {whom}"] = Kind(
-            partial(harm.signal_to, whom=whom), ranks=ranks
+            partial(harm.signal_to, whom=whom), ranks=ranks, whole=32
         )
     for damage in DAMAGES:
-        found[f"newest checkpoint {damage}"] = Kind(partial(harm.damage_newest, damage=damage))
+        found[f"newest checkpoint {damage}"] = Kind(partial(harm.damage_newest, damage=damage), whole=9)
     return found | {
         "every checkpoint cut short": Kind(harm.damage_all),
         "data workers changed across the resume": Kind(harm.change_workers),
@@ -83,29 +87,11 @@ def kinds() -> dict[str, Kind]:
         "a picture disappears, is cut or replaced, more than allowed": Kind(harm.lose_pictures),
         "a picture disappears, is cut or replaced, as many as allowed": Kind(harm.lose_allowed, equal=False),
         "a tracker raises": Kind(harm.raising_tracker),
-        "NaN or inf for three steps": Kind(harm.nan_for_a_while, equal=False),
-        "NaN or inf for three steps, on one of two ranks": Kind(harm.nan_on_one, equal=False, ranks=2),
-        "NaN in G's weights": Kind(harm.nan_in_weights, equal=False),
-        "NaN from a step on": Kind(harm.nan_for_good, equal=False),
+        "NaN or inf for three steps": Kind(harm.nan_for_a_while, equal=False, whole=4),
+        "NaN or inf for three steps, on one of two ranks": Kind(harm.nan_on_one, equal=False, ranks=2, whole=4),
+        "NaN in G's weights": Kind(harm.nan_in_weights, equal=False, whole=4),
+        "NaN from a step on": Kind(harm.nan_for_good, equal=False, whole=4),
     }
-
-
-# The whole column of the suite: cases by what a kind's name begins with. All others have their kind's "".
-WHOLE = {
-    "SIGKILL at random times": 160,
-    "SIGKILL at a point of a save": 40,
-    "SIGKILL in a loop of saves": 4,  # of fifty kills each
-    "SIGTERM, SIGINT, SIGUSR1, SIGUSR2": 32,  # to each of five
-    "newest checkpoint": 9,  # of each of seven damages
-    "NaN": 4,  # of each of four
-    "": 6,
-}
-
-
-def count(name: str, plan: argparse.Namespace) -> int:
-    """How many cases there are to be of a kind."""
-    whole = next(number for begin, number in WHOLE.items() if name.startswith(begin))
-    return whole if plan.whole else int(plan.cases)
 
 
 def attempt(name: str, number: int, plan: argparse.Namespace, work: Path, usual: dict[int, float]) -> Result:
@@ -168,7 +154,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="start each process anew (5 s each) instead of forking")
     parser.add_argument("--work", type=Path, help="folder for the runs, which are kept there")
     parser.add_argument("--write", type=Path, help="document whose table is to be replaced")
-    parser.add_argument("--whole", action="store_true", help="as many cases of each kind as WHOLE says")
+    parser.add_argument("--whole", action="store_true", help="as many cases of each kind as the suite's whole has")
     plan = parser.parse_args()
     torch.set_num_threads(1)  # a fork takes no threads along
     chosen = [name for name in kinds() if any(part in name for part in plan.kinds)]
@@ -178,7 +164,9 @@ def main() -> None:
         make_pictures(work / "pictures")
         usual = undisturbed(plan, work)
         print("undisturbed: " + ", ".join(f"{n} ranks {s:.1f} s" for n, s in usual.items()), flush=True)
-        cases = [(name, number) for name in chosen for number in range(count(name, plan))]
+        cases = [
+            (name, number) for name in chosen for number in range(kinds()[name].whole if plan.whole else plan.cases)
+        ]
         with ProcessPoolExecutor(plan.jobs, mp_context=get_context("fork"), initializer=_by_default) as pool:
             started = [pool.submit(attempt, *case, plan, work, usual) for case in cases]
             results = [one.result() for one in started]

@@ -112,8 +112,7 @@ class Pairing:
     def measures(self, result: Tensor) -> dict[str, float]:
         """Loss, style and content distance of a picture (1, 3, H, W), as it is shown: clamped."""
         problem = self.problem(1, torch.optim.Adam)
-        (self.objective.style_targets,) = problem.targets(problem.levels[0])
-        scene = problem.scene(problem.levels[0])
+        scene, _ = problem.at(problem.levels[0])
         scene.fake = result
         network = self.objective.perceptual
         return {

@@ -30,13 +30,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
+from check_optimise import configuration
 from torch import Tensor
 
 import gan_style
 from gan_style.checkpoint import CheckpointFolder
-from gan_style.config import CONFIG_PATH, build
+from gan_style.config import build
 from gan_style.data.pictures import find_pictures
 from gan_style.files import write_bytes
 from gan_style.images import decode, encode, grid, list_pictures, to_float
@@ -61,9 +61,7 @@ def held_out(paths: Sequence[Path]) -> list[Path]:
 def optimise_config(network: str) -> Any:
     """What ``gan-style optimise`` is to be given for a network."""
     options = {"vgg19": ["loss=optimise"], "compact": ["loss=optimise_compact", "views=16"]}[network]
-    given = ["content=content", "style=style", "output=output", f"perceptual={network}", "method=adam", *options]
-    with hydra.initialize_config_dir(str(CONFIG_PATH), version_base="1.3"):
-        return hydra.compose("optimise", given)
+    return configuration("adam", [f"perceptual={network}", *options])
 
 
 def terms_of(loss: Any) -> dict[str, Any]:

@@ -39,23 +39,19 @@ class Problem:
     make_optimiser: Callable[[list[Tensor]], Optimizer]
     view: Callable[[int], View] | None = None
 
-    def scene(self, level: Level) -> Scene:
-        """Content and style at a level's size."""
+    def at(self, level: Level) -> tuple[Scene, list[Features]]:
+        """Content and style at a level's size, and the style's targets in each orientation that a view may have.
+
+        The last of them are left in force: the only ones, where there are no views.
+        """
         content = _laid_out(resized(self.content, level.height, level.width))
-        return Scene(content, self._styles(level)[0], content)
-
-    def targets(self, level: Level) -> list[Features]:
-        """The statistics of the styles at a level's size, in each orientation that a view may have."""
-        styles, objective = self._styles(level), self.objective
-        found = []
+        styles = [_laid_out(resized(style, *_scaled(style, level.factor))) for style in self.styles]
+        targets = []
         for orientation in range(1 if self.view is None else ORIENTATIONS):
-            looked_at = (_laid_out(turned(style, orientation)) for style in styles)
-            objective.set_style(MEAN, enumerate(looked_at), self.style_weights)
-            found.append(dict(objective.style_targets))
-        return found
-
-    def _styles(self, level: Level) -> list[Tensor]:
-        return [_laid_out(resized(style, *_scaled(style, level.factor))) for style in self.styles]
+            seen = (_laid_out(turned(style, orientation)) for style in styles)
+            self.objective.set_style(MEAN, enumerate(seen), self.style_weights)
+            targets.append(dict(self.objective.style_targets))
+        return Scene(content, styles[0], content), targets
 
 
 def _scaled(style: Tensor, factor: float) -> list[int]:
@@ -89,8 +85,7 @@ class Optimisation:
         self._known: tuple[Tensor, Tensor] | None = None  # loss and gradient at last_good
         self.optimiser = self.problem.make_optimiser([self.canvas])
         self._given = dict(self.optimiser.param_groups[0])
-        self._scene = self.problem.scene(self.problem.levels[number])
-        self._targets = self.problem.targets(self.problem.levels[number])
+        self._scene, self._targets = self.problem.at(self.problem.levels[number])
 
     @property
     def steps(self) -> int:
