@@ -65,6 +65,7 @@ class MakeDatasetConfig:
 
     checkpoint: Any = None
     style: Any = None
+    reference: Any = None
     weights: list[float] | None = None
     input: str = MISSING
     input_layout: str = MISSING

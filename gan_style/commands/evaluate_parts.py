@@ -50,7 +50,7 @@ def make_setup(cfg: DictConfig) -> Setup:
     specs = [str(spec) for spec in cfg.checkpoint] if isinstance(cfg.checkpoint, ListConfig) else [str(cfg.checkpoint)]
     if not specs:
         raise ValueError("checkpoint=[]: give at least one run, file or folder of results")
-    if missing := [spec for spec in specs if not Path(spec).expanduser().exists()]:
+    if missing := [spec for spec in specs if not of_style(spec)[0].exists()]:
         raise ValueError(f"checkpoint={missing[0]}: there is no such file or folder")
     runs = {spec: _settings_of(of_style(spec)[0]) for spec in specs}
     contents, left_out = _contents(cfg, runs)
@@ -110,8 +110,14 @@ def _styles(cfg: DictConfig, runs: Mapping[str, DictConfig | None]) -> list[Path
     spec, first = next(((spec, run) for spec, run in runs.items() if run is not None), ("", None))
     if first is None:
         raise ValueError("style=... is missing, and there is no run whose style pictures could be taken")
-    style = plain(first.data.style)
-    return find_pictures(style[of_style(spec)[1]] if isinstance(style, dict) else style, "style")
+    style, asked = plain(first.data.style), of_style(spec)[1]
+    if isinstance(style, dict):
+        if asked not in style:
+            raise ValueError(
+                f"checkpoint={spec}: choose one of its styles, {of_style(spec)[0]}#NAME: {', '.join(style)}"
+            )
+        return find_pictures(style[asked], "style")
+    return find_pictures(style if asked is None else asked, "style")  # a picture that the style is taken from
 
 
 def _names(cfg: DictConfig, photos: int, styles: int) -> tuple[list[str], list[str]]:

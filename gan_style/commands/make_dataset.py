@@ -18,6 +18,7 @@ from gan_style.commands.make_dataset_parts import (
     settings_of,
     versions,
 )
+from gan_style.commands.make_dataset_styles import check_references, find_styles, listed_references
 from gan_style.config import TOO_MANY_FAILURES, command, plain
 from gan_style.datasetgen.annotations import from_classes, from_tables
 from gan_style.datasetgen.engines.local import Stop, run_here, run_processes
@@ -44,6 +45,7 @@ def main(cfg: DictConfig) -> int:
 def make(cfg: Mapping[str, Any]) -> int:
     """The same from checked settings as plain containers."""
     manifest_kind(cfg["manifest"])
+    cfg = {**cfg, "reference": listed_references(cfg)}
     stop, progress = Stop(PREEMPTED), Progress()
     with stop.watching():
         source, kind = _open(cfg)
@@ -94,6 +96,7 @@ def _plan(cfg: Mapping[str, Any], source: Source, kind: str, settings: Mapping[s
     plan, names = read_plan(folder), make_names(cfg, source, kind)
     make = functools.partial(write_plan, folder, settings=settings, names=names, facts=source.facts())
     if plan is None:
+        check_references(find_styles(cfg), cfg["max_pixels"])
         print(f"looking through {cfg['input']} ...", flush=True)
         plan = make(entries=source.entries(), shard_size=cfg["shard_size"])
         if not plan.inputs:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_style import __version__
+from gan_style.commands.make_dataset_styles import absolute, find_styles, fingerprint, make_stylizers
 from gan_style.datasetgen.choices import BLEND, Choices
 from gan_style.datasetgen.names import Names, Scheme, among_images, in_folders
 from gan_style.datasetgen.plan import Plan
@@ -16,7 +17,6 @@ from gan_style.datasetgen.sources.choose import Source
 from gan_style.datasetgen.sources.coco import CocoSource
 from gan_style.datasetgen.sources.tars import TarSource
 from gan_style.datasetgen.worker import ShardWorker
-from gan_style.files import file_hash
 from gan_style.schema_dataset import strength_range
 
 _PLANNED = (
@@ -46,10 +46,7 @@ class Job:
 
 def elsewhere(job: Job) -> Job:
     """The same job for a process with another working folder."""
-    given = job.cfg["checkpoint"]
-    paths = [given] if isinstance(given, str) else given
-    checkpoints = [str(Path(path).expanduser().absolute()) for path in paths]
-    cfg = {**job.cfg, "output": str(job.output.absolute()), "checkpoint": checkpoints}
+    cfg = {**job.cfg, "output": str(job.output.absolute()), **absolute(job.cfg)}
     return replace(job, cfg=cfg, root=job.root.absolute(), plan=Plan(job.plan.folder.absolute(), job.plan.content))
 
 
@@ -84,76 +81,10 @@ def make_names(cfg: Mapping[str, Any], source: Source, kind: str) -> Names:
     return Names(scheme, among_images) if kind == "coco" and given != "coco" else Names(scheme)
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A style to draw: a generator's file, and of a library which of its styles ("" for one of one style)."""
-
-    path: Path
-    style: str
-    weight: float = 1.0
-
-
-def find_styles(cfg: Mapping[str, Any]) -> list[Drawn]:
-    """The styles to draw from, with their weights."""
-    wanted = _listed(cfg["style"], "style", "a name or a list of names")
-    found = [Drawn(path, name) for path in _files(cfg, wanted) for name in _styles_of(path)]
-    if wanted:
-        _check_known(wanted, [one.style for one in found if one.style])
-        found = [one for name in wanted for one in found if one.style == name]
-    weights = cfg["weights"] or [1.0] * len(found)
-    if len(weights) != len(found) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
-        named = ", ".join(one.style or str(one.path) for one in found)
-        raise ValueError(
-            f"weights={weights}: one for each of {len(found)} styles ({named}), from 0, not all 0, expected"
-        )
-    return [replace(one, weight=weight) for one, weight in zip(found, weights, strict=True)]
-
-
-def _check_known(wanted: list[str], known: list[str]) -> None:
-    from gan_style.inference.controls import unknown_style
-
-    for name in wanted:
-        if name not in known:
-            raise unknown_style(name, known or ["none, since the checkpoints are of one style each"])
-
-
-def _files(cfg: Mapping[str, Any], wanted: list[str]) -> list[Path]:
-    from gan_style.inference.load import find_generator
-    from gan_style.inference.models import resolve_model, shipped
-
-    given = _listed(cfg["checkpoint"], "checkpoint", "a path or a list of paths")
-    if given:
-        return [find_generator(Path(path).expanduser()) for path in given]
-    return (
-        list(dict.fromkeys(resolve_model([name], None) for name in wanted))
-        or list(shipped())
-        or [
-            resolve_model([], None)  # says that there is none
-        ]
-    )
-
-
-def _listed(value: Any, option: str, expected: str) -> list[str]:
-    given = [value] if isinstance(value, str) else [] if value is None else value
-    if not isinstance(given, list) or not all(isinstance(item, str) for item in given):
-        raise ValueError(f"{option}={value}: {expected} expected")
-    return given
-
-
-def _styles_of(path: Path) -> list[str]:
-    """Of a library its styles; "" for a generator of one style, which needs no name."""
-    from gan_style.checkpoint import read_checkpoint, read_generator
-
-    content = read_checkpoint(path)["generator"] if path.suffix == ".pt" else read_generator(path)[1]
-    names = content.get("arguments", {}).get("styles")
-    return list(names) if names else [""]
-
-
 def settings_of(cfg: Mapping[str, Any], source: Source, kind: str, device: str) -> dict[str, Any]:
     """All that results follow from, by the names of the options: what a plan is bound to."""
-    checkpoints = [[file_hash(one.path), one.weight, *([one.style] * bool(one.style))] for one in find_styles(cfg)]
     return {
-        "checkpoint": checkpoints,
+        "checkpoint": [fingerprint(one) for one in find_styles(cfg)],
         "input_layout": kind_of(source),
         "output_layout": kind,
         "strength": list(strength_range(cfg["strength"])),
@@ -193,7 +124,7 @@ def _make_pipeline(job: Job, scheme: Scheme, number: int) -> Any:
         choices=Choices(
             cfg["seed"], [one.weight for one in styles], strength_range(cfg["strength"]), cfg["keep_fraction"]
         ),
-        stylizers=_make_stylizers(styles, device, getattr(torch, cfg["precision"])),
+        stylizers=make_stylizers(styles, device, getattr(torch, cfg["precision"]), cfg["max_pixels"]),
         scheme=scheme,
         batching=Batching(cfg["batch"], cfg["batch_pixels"]),
         gate=Gate(cfg["gate"]["structure_min"], cfg["gate"]["tries"]),
@@ -202,24 +133,6 @@ def _make_pipeline(job: Job, scheme: Scheme, number: int) -> Any:
         encoding=make_encoding(cfg),
         threads=cfg["runtime"]["io_threads"],
     )
-
-
-def _make_stylizers(styles: list[Drawn], device: Any, precision: Any) -> list[Any]:
-    """Each file is loaded once."""
-    from gan_style.datasetgen.stylizers import Blend, OfLibrary
-    from gan_style.inference.load import load_generator
-    from gan_style.inference.paint import in_tiles
-
-    files = {one.path: (file_hash(one.path), load_generator(one.path, device)) for one in styles}
-
-    def make(one: Drawn) -> Any:
-        sha256, generator = files[one.path]
-        if not one.style:
-            return Blend(_style_name(one.path), sha256, generator, precision, in_tiles)
-        names: list[str] = generator.styles  # type: ignore[assignment]
-        return OfLibrary(one.style, sha256, generator, names.index(one.style), len(names), precision, in_tiles)
-
-    return [make(one) for one in styles]
 
 
 def make_encoding(cfg: Mapping[str, Any]) -> dict[str, dict[str, int]]:
@@ -245,7 +158,3 @@ def make_score(kind: str, device: Any) -> Any:
     from gan_style.runtime import placed
 
     return ContentScore(placed(compact(layers=list(ContentScore.LAYERS)), device))
-
-
-def _style_name(path: Path) -> str:
-    return path.parent.name if path.name == "generator.safetensors" else path.stem

@@ -77,3 +77,18 @@ class OfLibrary:
                 return made.float()
 
         return at
+
+
+@dataclass(frozen=True)
+class OfReference:
+    """The style of a picture; library: gives a library of that style alone, when it is wanted."""
+
+    name: str
+    sha256: str
+    library: Callable[[], nn.Module]
+    precision: torch.dtype
+    in_tiles: Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+    def __call__(self, content: Tensor, *, tiled: bool = False) -> Callable[[Tensor], Tensor]:
+        alone = OfLibrary(self.name, self.sha256, self.library(), 0, 1, self.precision, self.in_tiles)
+        return alone(content, tiled=tiled)

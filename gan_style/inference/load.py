@@ -8,11 +8,16 @@ from torch import nn
 
 from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_generator
 from gan_style.files import file_hash
+from gan_style.inference.paint import Model
+from gan_style.inference.references import read_references, with_references
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator, OneStyle, condition_of
+from gan_style.models.reference import ReferenceGenerator
 from gan_style.models.registry import rebuild
 from gan_style.provenance import picture_note
 from gan_style.runtime import placed
+
+_LARGEST_REFERENCE = 100.0  # megapixels
 
 
 def load_generator(checkpoint: Path, device: torch.device) -> nn.Module:
@@ -31,12 +36,19 @@ def load_generator(checkpoint: Path, device: torch.device) -> nn.Module:
 
 
 def load_painter(spec: str, device: torch.device) -> nn.Module:
-    """Likewise, as a network that is called on pictures alone; of a library the style that ``FILE#STYLE`` names.
+    """Likewise, as a network that is called on pictures alone; of a library the style that ``FILE#STYLE`` names, and of
+    a generator that takes its style from a picture that of ``FILE#PICTURE``.
 
     Raises ValueError too for a library without a style, or for one that it does not have.
     """
     place, style = of_style(spec)
     generator = load_generator(place, device)
+    if isinstance(generator, ReferenceGenerator):
+        if style is None:
+            raise ValueError(f"checkpoint={spec}: it takes its style from a picture; name one, {place}#PICTURE")
+        picture = read_references({style: Path(style).expanduser()}, max_megapixels=_LARGEST_REFERENCE)
+        model = with_references(Model(generator, (), device), picture)
+        return OneStyle(model.generator, model.condition({style: 1.0}, 1.0))  # type: ignore[arg-type]
     if not isinstance(generator, LibraryGenerator):
         if style is not None:
             raise ValueError(f"checkpoint={spec}: {place} has no styles with names")
@@ -49,7 +61,7 @@ def load_painter(spec: str, device: torch.device) -> nn.Module:
 
 
 def of_style(spec: str) -> tuple[Path, str | None]:
-    """(file or folder, style) of ``FILE#STYLE``; a path that exists as it is written is one."""
+    """(file or folder, style or picture) of ``FILE#STYLE``; a path that exists as it is written is one."""
     whole = Path(spec).expanduser()
     place, mark, style = spec.rpartition("#")
     return (Path(place).expanduser(), style) if mark and place and not whole.exists() else (whole, None)

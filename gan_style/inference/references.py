@@ -8,14 +8,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_style.demo import PREFIX, demo_pictures
-from gan_style.images import UnreadablePictureError, to_float
+from gan_style.images import UnreadablePictureError, list_pictures, to_float
 from gan_style.inference.paint import Model
 from gan_style.models.reference import ReferenceGenerator
 from gan_style.originals import Original, on_white, read_original, to_eight_bits
 
 
 def find_references(given: str | Sequence[str]) -> dict[str, Path]:
-    """{its name without the suffix: its file} of one picture or several; "demo:..." works, too.
+    """{its name without the suffix: its file} of one picture or several, or of folders; "demo:..." works, too.
 
     ValueError where there is none, or two have one name.
     """
@@ -31,7 +31,10 @@ def find_references(given: str | Sequence[str]) -> dict[str, Path]:
 
 
 def _files(spec: str) -> list[Path]:
-    return demo_pictures(spec.removeprefix(PREFIX)) if spec.startswith(PREFIX) else [Path(spec).expanduser()]
+    if spec.startswith(PREFIX):
+        return demo_pictures(spec.removeprefix(PREFIX))
+    path = Path(spec).expanduser()
+    return list_pictures(path) if path.is_dir() else [path]
 
 
 def read_references(files: Mapping[str, Path], *, max_megapixels: float) -> dict[str, Tensor]:

@@ -58,7 +58,7 @@ class Found:
 def open_results(spec: str, device: torch.device) -> Results:
     """A run's folder, a generator's file, a checkpoint, or a folder of pictures that are results already.
 
-    Of a library of styles ``FILE#STYLE``.
+    Of a library of styles ``FILE#STYLE``, of a generator that takes its style from a picture ``FILE#PICTURE``.
     """
     path = Path(spec).expanduser()
     if path.is_dir() and not (path / GENERATOR_FILE).is_file() and not (path / "checkpoints").is_dir():

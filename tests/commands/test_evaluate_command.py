@@ -15,11 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
+from gan_style.checkpoint import write_generator
 from gan_style.data.sets import split
 from gan_style.images import decode, to_float
 from gan_style.inference.load import load_generator
 from gan_style.metrics.evaluation import DEFAULT, OF_PICTURES, PHOTOS, STYLES
 from gan_style.metrics.pairs import ssim
+from gan_style.models.library import LibraryGenerator
+from gan_style.models.registry import describe
 
 FAST = ("perceptual=compact", "size=32", "calibration_pictures=4")
 
@@ -414,3 +417,16 @@ def test_two_ranks_agree_with_one(evaluate, place, tmp_path):
         assert list(pictures) == list(two["pictures"][label])
     for text in ("content pictures, 20 style", "report:", "03.png", "structure"):
         assert together.stdout.count(text) == 1, text
+
+
+def test_a_style_of_a_library_is_measured_by_its_name(gan_style, place, tmp_path):
+    generator = LibraryGenerator(width=4, blocks=1, styles=["monet", "wave"])
+    write_generator(tmp_path / "library.safetensors", generator.state_dict(), describe(generator))
+    asked = (*FAST, f"content={place}/photos", "max_pictures=2", f"style={place}/styles", f"output={tmp_path / 'out'}")
+    outcome = gan_style("evaluate", *asked, f"checkpoint={tmp_path}/library.safetensors#wave", "metrics=[style]")
+    assert outcome.status == 0, outcome.err
+    assert "library#wave" in json.loads((tmp_path / "out" / "metrics.json").read_text())["metrics"]
+    outcome = gan_style("evaluate", *asked, f"checkpoint={tmp_path}/library.safetensors")
+    assert outcome.status == 2 and "choose one of its styles" in outcome.err and "monet, wave" in outcome.err
+    outcome = gan_style("evaluate", *asked, f"checkpoint={tmp_path}/nowhere.safetensors#wave")
+    assert outcome.status == 2 and "there is no such file or folder" in outcome.err

@@ -10,6 +10,8 @@ from PIL import Image
 
 import gan_style
 from gan_style.checkpoint import read_generator, write_generator
+from gan_style.commands.make_dataset_styles import Drawn, make_stylizers
+from gan_style.datasetgen.manifest import read_manifest
 from gan_style.images import read_note
 from gan_style.inference.load import load_generator
 from gan_style.models.generator import ResnetGenerator
@@ -168,3 +170,98 @@ def test_what_cannot_be_trained_is_said(gan_style, tmp_path, arguments, words):
     assert outcome.status == 2
     assert words in outcome.err
     assert not list(tmp_path.iterdir())
+
+
+# Datasets and evaluations
+
+
+@pytest.fixture
+def dataset(far, gan_style, tmp_path):
+    """dataset("out", ...): make-dataset of three pictures in the styles of a folder; (the outcome, manifest rows)."""
+    for number in range(3):
+        (tmp_path / "in" / "class").mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((60, 40), 90 + number).convert("RGB").save(tmp_path / "in" / "class" / f"{number}.png")
+    (tmp_path / "paintings" / "old").mkdir(parents=True)
+    for name in ("sea.png", "rust.png"):
+        (tmp_path / "paintings" / "old" / name).write_bytes((far / name).read_bytes())
+
+    def call(output: str, *arguments: str):
+        asked = (f"checkpoint={far}", f"input={tmp_path / 'in'}", f"output={tmp_path / output}", *arguments)
+        outcome = gan_style("make_dataset", *asked, "manifest=jsonl", "copies=4", "runtime.device=cpu")
+        return outcome, list(read_manifest(tmp_path / output)) if outcome.status == 0 else []
+
+    return call
+
+
+def test_a_dataset_is_painted_in_the_styles_of_a_folder_as_stylize_would(dataset, far, gan_style, tmp_path):
+    outcome, rows = dataset("out", f"reference={tmp_path / 'paintings'}")
+    assert outcome.status == 0, outcome.err
+    assert {row["style"] for row in rows} == {"sea", "rust"}
+    for row in rows[:5]:
+        target, photo = tmp_path / "one.png", tmp_path / "in" / row["source"]
+        asked = (f"checkpoint={far}", f"reference={far / row['style']}.png", f"input={photo}", f"output={target}")
+        assert gan_style("stylize", *asked).status == 0
+        assert abs(pixels(target) - pixels(tmp_path / "out" / "data" / row["output"])).max() <= 1  # batches round
+        assert read_note(tmp_path / "out" / "data" / row["output"])["style"] == row["style"]
+
+
+def test_weights_and_names_choose_among_references(dataset, tmp_path):
+    given = f"reference=[{tmp_path / 'paintings/old/rust.png'},{tmp_path / 'paintings/old/sea.png'}]"
+    assert {row["style"] for row in dataset("one", given, "style=sea")[1]} == {"sea"}
+    assert {row["style"] for row in dataset("other", given, "weights=[1,0]")[1]} == {"rust"}
+
+
+def test_a_dataset_goes_on_with_the_same_references_alone(dataset, tmp_path):
+    assert dataset("out", f"reference={tmp_path / 'paintings'}")[0].status == 0
+    assert dataset("out", f"reference={tmp_path / 'paintings'}")[0].status == 0
+    Image.new("RGB", (60, 60), (0, 90, 0)).save(tmp_path / "paintings" / "old" / "sea.png")
+    outcome, _ = dataset("out", f"reference={tmp_path / 'paintings'}")
+    assert outcome.status == 2 and "checkpoint=" in outcome.err
+
+
+def test_pictures_that_do_not_fit_in_memory_are_painted_in_tiles(far):
+    style = Drawn(far / "generator.safetensors", "sea", far / "sea.png")
+    [stylizer] = make_stylizers([style], torch.device("cpu"), torch.float32, 16_000_000)
+    content = torch.rand(1, 3, 90, 70, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.inference_mode():
+        whole, tiled = (stylizer(content, tiled=tiled)(torch.tensor([0.7])) for tiled in (False, True))
+    assert (whole - tiled).abs().max() < 2 / 127.5
+    assert (whole - content).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "takes its style from pictures; give one, several, or their folder"),
+        (("reference=nowhere.jpg",), "cannot read the picture nowhere.jpg: there is no such file"),
+        (("reference=HERE/broken.png",), "cannot read the picture"),
+        (("reference={a: b}",), "a picture, a folder of pictures, or a list of them expected"),
+        (("reference=HERE/paintings", "style=see"), "style=see: there is no such style (did you mean sea?)"),
+        (("reference=HERE/paintings", "weights=[1]"), "one for each of 2 styles (rust, sea)"),
+        (("reference=HERE/paintings", "checkpoint=null"), "give a checkpoint of generator=reference"),
+    ],
+)
+def test_what_references_cannot_do_for_a_dataset_is_said_before_anything_is_written(
+    dataset, tmp_path, arguments, words
+):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    outcome, _ = dataset("out", *(argument.replace("HERE", str(tmp_path)) for argument in arguments))
+    assert outcome.status == 2
+    assert words in outcome.err
+    assert not (tmp_path / "out" / "data").exists()
+
+
+def test_a_style_is_evaluated_that_a_picture_gives(far, gan_style, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        Image.effect_noise((60, 40), 90 + number).convert("RGB").save(tmp_path / "photos" / f"{number}.png")
+    models = f"checkpoint=['{far}#{far / 'sea.png'}','{far}#{far / 'rust.png'}']"
+    common = ("evaluate", f"content={tmp_path / 'photos'}", "perceptual=compact", "size=40", "metrics=[style]")
+    asked = (*common, f"style={far / 'sea.png'}", f"output={tmp_path / 'out'}")
+    outcome = gan_style(*asked, models)
+    assert outcome.status == 0, outcome.err
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    sea, rust = (found["metrics"][f"{far.name}#{far / name}.png"] for name in ("sea", "rust"))
+    assert sea["style"]["value"] != rust["style"]["value"]
+    outcome = gan_style(*asked, f"checkpoint={far}")
+    assert outcome.status == 2 and f"it takes its style from a picture; name one, {far}#PICTURE" in outcome.err

@@ -1,0 +1,179 @@
+"""The styles that make-dataset draws from: of which files, and of which pictures; networks are only loaded to paint."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from gan_style.files import file_hash
+
+_KEPT = 64  # references whose codes are kept; any other is looked at again
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A style to draw: a generator's file, and of a library which of its styles ("" for one of one style).
+
+    reference: the picture that a generator takes this style from.
+    """
+
+    path: Path
+    style: str
+    reference: Path | None = None
+    weight: float = 1.0
+
+
+def find_styles(cfg: Mapping[str, Any]) -> list[Drawn]:
+    """The styles to draw from, with their weights."""
+    from gan_style.inference.references import find_references
+
+    wanted = _listed(cfg["style"], "style", "a name or a list of names")
+    references = {} if cfg["reference"] is None else find_references(_given_references(cfg))
+    files = _files(cfg, wanted)
+    found = [one for path in files for one in _styles_of(path, references)]
+    if references and not any(one.reference for one in found):
+        raise ValueError(
+            f"reference={next(iter(references.values()))}: what {', '.join(map(str, files))} can paint was learned in "
+            "training; give a checkpoint of generator=reference"
+        )
+    if wanted:
+        _check_known(wanted, [one.style for one in found if one.style])
+        found = [one for name in wanted for one in found if one.style == name]
+    weights = cfg["weights"] or [1.0] * len(found)
+    if len(weights) != len(found) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+        named = ", ".join(one.style or str(one.path) for one in found)
+        raise ValueError(
+            f"weights={weights}: one for each of {len(found)} styles ({named}), from 0, not all 0, expected"
+        )
+    return [replace(one, weight=weight) for one, weight in zip(found, weights, strict=True)]
+
+
+def listed_references(cfg: Mapping[str, Any]) -> list[str] | None:
+    """The pictures that ``reference`` names, once for all who work on a dataset: a folder may change meanwhile.
+
+    ValueError where there is none.
+    """
+    from gan_style.inference.references import find_references
+
+    if cfg["reference"] is None:
+        return None
+    found = list(find_references(_given_references(cfg)).values())
+    if missing := [path for path in found if not path.is_file()]:
+        raise ValueError(f"reference: cannot read the picture {missing[0]}: there is no such file")
+    return [str(path) for path in found]
+
+
+def fingerprint(one: Drawn) -> list[Any]:
+    """What a plan is bound to: the files' contents, the weight, the style's name."""
+    reference = [] if one.reference is None else [file_hash(one.reference)]
+    return [file_hash(one.path), one.weight, *([one.style] * bool(one.style)), *reference]
+
+
+def check_references(styles: list[Drawn], max_pixels: int) -> None:
+    """ValueError for one that cannot be read: it would be found out when it is first drawn, with half the work done."""
+    from gan_style.inference.references import read_references
+
+    for one in styles:
+        if one.reference is not None:
+            read_references({one.style: one.reference}, max_megapixels=max_pixels / 1e6)
+
+
+def absolute(cfg: Mapping[str, Any]) -> dict[str, list[str] | None]:
+    """The options that name the styles' files, for a process with another working folder."""
+    given = {"checkpoint": _given_checkpoints(cfg), "reference": _given_references(cfg)}
+    return {
+        option: [str(Path(path).expanduser().absolute()) for path in paths] or None for option, paths in given.items()
+    }
+
+
+def make_stylizers(styles: list[Drawn], device: Any, precision: Any, max_pixels: int) -> list[Any]:
+    """Each generator's file is loaded once."""
+    from gan_style.datasetgen.stylizers import Blend, OfLibrary, OfReference
+    from gan_style.inference.load import load_generator
+    from gan_style.inference.paint import in_tiles
+
+    files = {one.path: (file_hash(one.path), load_generator(one.path, device)) for one in styles}
+
+    @lru_cache(_KEPT)
+    def look(one: Drawn) -> Any:
+        return _library_of(one, files[one.path][1], device, max_pixels)
+
+    def make(one: Drawn) -> Any:
+        sha256, generator = files[one.path]
+        if one.reference is not None:
+            return OfReference(one.style, sha256, partial(look, one), precision, in_tiles)
+        if not one.style:
+            return Blend(_style_name(one.path), sha256, generator, precision, in_tiles)
+        names: list[str] = generator.styles  # type: ignore[assignment]
+        return OfLibrary(one.style, sha256, generator, names.index(one.style), len(names), precision, in_tiles)
+
+    return [make(one) for one in styles]
+
+
+def _library_of(one: Drawn, generator: Any, device: Any, max_pixels: int) -> Any:
+    """What becomes of a generator that is shown a reference: a library of that style alone."""
+    from gan_style.inference.paint import Model
+    from gan_style.inference.references import read_references, with_references
+
+    assert one.reference is not None
+    shown = read_references({one.style: one.reference}, max_megapixels=max_pixels / 1e6)
+    return with_references(Model(generator, (), device), shown).generator
+
+
+def _check_known(wanted: list[str], known: list[str]) -> None:
+    from gan_style.inference.controls import unknown_style
+
+    for name in wanted:
+        if name not in known:
+            raise unknown_style(name, known or ["none, since the checkpoints are of one style each"])
+
+
+def _files(cfg: Mapping[str, Any], wanted: list[str]) -> list[Path]:
+    from gan_style.inference.load import find_generator
+    from gan_style.inference.models import resolve_model, shipped
+
+    given = _given_checkpoints(cfg)
+    if given:
+        return [find_generator(Path(path).expanduser()) for path in given]
+    return (
+        list(dict.fromkeys(resolve_model([name], None) for name in wanted))
+        or list(shipped())
+        or [
+            resolve_model([], None)  # says that there is none
+        ]
+    )
+
+
+def _given_checkpoints(cfg: Mapping[str, Any]) -> list[str]:
+    return _listed(cfg["checkpoint"], "checkpoint", "a path or a list of paths")
+
+
+def _given_references(cfg: Mapping[str, Any]) -> list[str]:
+    return _listed(cfg["reference"], "reference", "a picture, a folder of pictures, or a list of them")
+
+
+def _listed(value: Any, option: str, expected: str) -> list[str]:
+    given = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(given, list) or not all(isinstance(item, str) for item in given):
+        raise ValueError(f"{option}={value}: {expected} expected")
+    return given
+
+
+def _styles_of(path: Path, references: Mapping[str, Path]) -> list[Drawn]:
+    """Of a library its styles; of a generator that takes its style from pictures theirs; "" for one of one style."""
+    from gan_style.checkpoint import read_checkpoint, read_generator
+
+    content = read_checkpoint(path)["generator"] if path.suffix == ".pt" else read_generator(path)[1]
+    if content.get("class") == "ReferenceGenerator":
+        if not references:
+            raise ValueError(
+                f"reference=... is missing: {path} takes its style from pictures; give one, several, or their folder"
+            )
+        return [Drawn(path, name, reference) for name, reference in references.items()]
+    names = content.get("arguments", {}).get("styles")
+    return [Drawn(path, name) for name in names] if names else [Drawn(path, "")]
+
+
+def _style_name(path: Path) -> str:
+    return path.parent.name if path.name == "generator.safetensors" else path.stem
