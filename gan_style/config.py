@@ -1,7 +1,5 @@
 """Hydra, kept in one place: where conf/ is, ``build`` for what can be swapped, and errors in the user's words."""
 
-import difflib
-import inspect
 import os
 import re
 import signal
@@ -20,6 +18,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from gan_style.arguments import check_arguments, nearest
 from gan_style.schema import ROOTS
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -50,7 +49,7 @@ def build(node: DictConfig, option: str, **given: Any) -> Any:
         if key.endswith("._target_"):
             raise ValueError(f"{option}.{key}={value}: targets inside arguments are not built")
     arguments = {str(key): value for key, value in node.items() if not str(key).startswith("_")}
-    _check_arguments(function, arguments, given, option)
+    check_arguments(function, arguments, given, option)
     try:
         return instantiate(node, **given, _convert_="all", _recursive_=False)
     except HydraException as error:
@@ -71,36 +70,6 @@ def _allowed(target: str, said: str) -> Any:
     if not f"{function.__module__}.".startswith(_ALLOWED_TARGETS):
         raise refusal
     return function
-
-
-def _check_arguments(function: Any, arguments: Mapping[str, Any], given: Mapping[str, Any], option: str) -> None:
-    """Names against the signature, and plain types against its annotations or, lacking those, its defaults."""
-    parameters = inspect.signature(function).parameters
-    for name, value in arguments.items():
-        if name not in parameters:
-            known = [other for other in parameters if other not in given]
-            raise ValueError(f"there is no {option}.{name}{_nearest(name, known)}; allowed are {', '.join(known)}")
-        expected = parameters[name].annotation
-        if expected not in (bool, int, float, str):
-            expected = type(parameters[name].default)
-            expected = float if expected is int else expected
-        if expected in (bool, int, float, str) and not _fits(value, expected):
-            raise ValueError(f"{option}.{name}={value}: {expected.__name__} expected, got {type(value).__name__}")
-    for name, parameter in parameters.items():
-        needed = parameter.default is inspect.Parameter.empty and parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        if needed and name not in arguments and name not in given:
-            raise ValueError(f"{option}.{name} is missing")
-
-
-def _fits(value: Any, expected: type) -> bool:
-    if expected is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, expected) and (expected is bool or not isinstance(value, bool))
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def plain(node: Any) -> Any:
@@ -298,7 +267,7 @@ def _composition_words(name: str, error: BaseException) -> str:
         return " ".join(filter(None, [text.strip(), cause]))
     key = unknown[1]
     return (
-        f"there is no option {key}{_nearest(key, list(_known_keys(name)))} (gan-style {_shown(name)} --help lists all)"
+        f"there is no option {key}{nearest(key, list(_known_keys(name)))} (gan-style {_shown(name)} --help lists all)"
     )
 
 

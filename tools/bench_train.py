@@ -29,7 +29,7 @@ from bench_reference import Reference
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from gan_style.commands import train_parts
+from gan_style.commands import train_data, train_parts
 from gan_style.commands.train_parts import Setup
 from gan_style.config import CONFIG_PATH, plain
 from gan_style.data.stream import Batch
@@ -248,8 +248,8 @@ def waiting(given: Namespace) -> list[dict[str, Any]]:
         for perceptual in given.perceptual:
             for precision in given.precision:
                 ours = Ours(given, perceptual, precision, given.size, folder)
-                pictures = train_parts.open_sets(ours.setup)
-                batches = iter(train_parts.make_batches(ours.setup, pictures, 0))
+                pictures = train_data.open_sets(ours.setup)
+                batches = iter(train_data.make_batches(ours.setup, pictures, 0))
                 ours.prepare(next(batches).to(ours.device))
                 waits, steps = [], []
                 for _ in range(given.steps + 1):

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_style.checkpoint import GENERATOR_FILE
+from gan_style.commands import train_data as data
 from gan_style.commands import train_parts as parts
 from gan_style.commands.sweep import sweep
 from gan_style.commands.train_parts import Setup
@@ -103,7 +104,7 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
         return 0
     objective = parts.make_objective(setup)
     state = parts.make_state(setup, objective)
-    pictures = parts.open_sets(setup)
+    pictures = data.open_sets(setup)
     check_ranks(cfg, group.count, len(pictures.content))
     if saved is None:
         parts.calibrate(setup, objective, pictures)
@@ -187,7 +188,7 @@ def _run(
             if setup.ranks.first:
                 record(setup.folder, loop.extra["provenance"], step=state.step)
             warnings.showwarning = lambda message, *_: loop.progress.say(f"warning: {message}")
-            reason = loop.run(lambda first_step: parts.make_batches(setup, pictures, first_step))
+            reason = loop.run(lambda first_step: data.make_batches(setup, pictures, first_step))
             finished = reason is None
             if reason is not None:
                 tracker.preempted()
@@ -232,7 +233,7 @@ def _sizes(setup: Setup, state: TrainState, objective: Objective, pictures: Pict
         "content pictures": f"{len(content)}, {'in memory' if content.cached else 'decoded as they come'}",
         "style pictures": _style_pictures(pictures),
         "held-out pictures": held_out,
-        "data workers": str(parts.workers(setup, pictures)),
+        "data workers": str(data.workers(setup, pictures)),
         "generator": f"{count_parameters(state.generator):,} parameters",
         "discriminator": d,
         "perceptual network": f"{objective.perceptual.architecture.name}; feature scales {scales}",

@@ -1,12 +1,9 @@
 """The parts of a training run, each built from its settings; ``train.py`` says in which order."""
 
 import math
-import multiprocessing
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +15,8 @@ from torch.optim import Optimizer
 from gan_style.checkpoint import CheckpointFolder
 from gan_style.config import build, plain
 from gan_style.data.pictures import UnreadablePictures, find_pictures
-from gan_style.data.sets import Pictures, load, open_pictures
-from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches
+from gan_style.data.sets import Pictures, load
+from gan_style.data.stream import Crop
 from gan_style.distributed import Ranks
 from gan_style.inference.load import load_generator
 from gan_style.losses.objective import Objective, check_terms, content_layers, style_layers
@@ -28,7 +25,7 @@ from gan_style.models.registry import describe
 from gan_style.provenance import fingerprint, provenance, style_name
 from gan_style.runtime import compiled, placed
 from gan_style.schema_train import by_reference
-from gan_style.signals import Stop, die_with
+from gan_style.signals import Stop
 from gan_style.tracking.base import Tracker
 from gan_style.training.ema import Ema
 from gan_style.training.health import Health
@@ -40,7 +37,6 @@ from gan_style.training.state import TrainState
 from gan_style.training.step import Precision
 
 _OF_NO_BEARING = ("run", "tracking", "runtime", "dry_run")  # settings that do not change a result
-_HELD_OUT_STYLES = 4  # style pictures, of which a generator is shown some that it has not seen
 
 
 @dataclass(frozen=True)
@@ -182,16 +178,6 @@ def _optimiser(cfg: DictConfig, name: str, network: nn.Module) -> Optimizer:
     return optimiser
 
 
-def open_sets(setup: Setup) -> Pictures:
-    """Find, split and (where they fit the cache) decode the pictures."""
-    data = plain(setup.cfg.data)
-    data["style_resize"] = data["style_resize"] or data["resize"]
-    names = ("content", "style", "holdout", "holdout_count", "resize", "style_resize", "cache_mb", "max_unreadable")
-    count = data["style_holdout_count"]
-    held_out = (_HELD_OUT_STYLES if count is None else count) if setup.by_reference else None
-    return open_pictures(**{name: data[name] for name in names}, style_holdout_count=held_out)
-
-
 def _style_side(setup: Setup) -> int:
     """About the short side that style crops are cut from."""
     return round(sum(setup.cfg.data.style_resize or setup.cfg.data.resize) / 2)
@@ -236,38 +222,6 @@ def target_pictures(
     paths = find_pictures(target, option)
     watch = UnreadablePictures(option, len(paths), limit=setup.cfg.data.max_unreadable)
     return load(paths, pictures.style_short_side, setup.device, watch)
-
-
-def workers(setup: Setup, pictures: Pictures) -> int:
-    """How many processes decode and crop."""
-    if setup.cfg.data.workers is not None:
-        return int(setup.cfg.data.workers)
-    return 0 if pictures.in_memory else min(8, os.cpu_count() or 1)
-
-
-def make_batches(setup: Setup, pictures: Pictures, first_step: int) -> Iterable[Batch]:
-    """The batches from ``first_step`` to the last."""
-    data, training = setup.cfg.data, setup.cfg.training
-    stream = PairStream(
-        pictures.content,
-        list(pictures.styles.values()),
-        content_crop=Crop(data.size, tuple(data.resize), data.flip),
-        style_crop=Crop(data.size, tuple(data.style_resize or data.resize), data.flip),
-        seed=training.seed,
-        full_strength=data.full_strength if setup.styles or setup.by_reference else None,
-    )
-    positions = Positions(
-        first_step=first_step,
-        last_step=training.steps,
-        batch=training.batch,
-        rank=setup.ranks.rank,
-        ranks=setup.ranks.count,
-    )
-    pinned = setup.device.type == "cuda"
-    # where a server starts the workers it is their parent, and torch watches alone
-    begin = partial(die_with, os.getpid()) if multiprocessing.get_start_method() == "fork" else None
-    count = workers(setup, pictures)
-    return batches(stream, positions, workers=count, pin_memory=pinned, begin=begin)  # type: ignore[return-value]
 
 
 def origin(setup: Setup, pictures: Pictures) -> dict[str, Any]:

@@ -168,7 +168,7 @@ class Loop:
 
     def _weights_are_ill(self) -> bool:
         """A finite loss can be followed by an update that is not, on any rank: then nothing is made of the weights."""
-        found = _ill_networks(self.state)
+        found = self.state.ill_networks()
         if not self.ranks.any(bool(found)):
             return False
         named = ", ".join(found) or "weights of another rank"
@@ -281,16 +281,6 @@ class Loop:
 
 def _drop(_: object) -> None:
     return None
-
-
-def _ill_networks(state: TrainState) -> list[str]:
-    """Those whose weights are not finite."""
-    found = []
-    for name, network in (("generator", state.generator), ("discriminator", state.discriminator)):
-        norms = list(torch._foreach_norm(list(network.parameters()))) if network is not None else []
-        if norms and not torch.stack(norms).isfinite().all():
-            found.append(f"weights/{name}")
-    return found
 
 
 def _on_host(steps: Sequence[tuple[int, dict[str, Tensor]]], ranks: Ranks) -> list[tuple[int, dict[str, float]]]:

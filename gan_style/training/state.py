@@ -117,6 +117,15 @@ class TrainState:
             if parameter.grad is not None and not parameter.grad.isfinite().all()
         ]
 
+    def ill_networks(self) -> list[str]:
+        """Those whose weights are not finite, as "weights/generator"."""
+        found = []
+        for name, network in self._networks().items():
+            norms = [] if name == "ema" else list(torch._foreach_norm(list(network.parameters())))
+            if norms and not torch.stack(norms).isfinite().all():
+                found.append(f"weights/{name}")
+        return found
+
     def state_dict(self) -> dict[str, Any]:
         """Plain containers and tensors: all that it takes to go on as if nothing had happened.
 

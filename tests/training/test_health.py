@@ -8,6 +8,7 @@ from torch import nn
 
 from gan_style.training.health import Health, NonFiniteError, Signs, culprits
 from gan_style.training.loop import Loop
+from gan_style.training.state import TrainState
 
 GOOD = {"loss/total": 1.0, "generator/gradient": 2.0, "generator/skipped": 0.0, "discriminator/skipped": 0.0}
 NAN = {"loss/tv": math.nan, "loss/total": math.inf, "generator/skipped": 1.0, "discriminator/skipped": 0.0}
@@ -26,12 +27,9 @@ def test_culprits_are_the_names_of_what_is_not_finite_in_order():
 )
 def test_ranks_agree_on_weights_that_are_not_finite(here, elsewhere, told):
     """One that went back alone would wait for ever for the others, who train on (seen by tools/chaos_train.py)."""
-    generator = nn.Linear(2, 2)
-    if here:
-        nn.init.constant_(generator.weight, math.nan)
     said, health = [], Health()
     loop = SimpleNamespace(
-        state=SimpleNamespace(step=7, generator=generator, discriminator=None),
+        state=SimpleNamespace(step=7, ill_networks=lambda: ["weights/generator"] * here),
         ranks=SimpleNamespace(any=lambda mine: mine or elsewhere),
         health=health,
         _say=said.append,
@@ -39,6 +37,15 @@ def test_ranks_agree_on_weights_that_are_not_finite(here, elsewhere, told):
     assert Loop._weights_are_ill(loop) is bool(told)
     assert health.last == (f"step 7: not a finite number: {told}" if told else "")
     assert said == ([f"warning: {health.last}"] if told else [])
+
+
+def test_networks_whose_weights_are_not_finite_are_named_and_the_average_is_none_of_them():
+    networks = {name: nn.Linear(2, 2) for name in ("generator", "discriminator", "ema")}
+    state = SimpleNamespace(_networks=lambda: networks)
+    assert TrainState.ill_networks(state) == []
+    for name in ("ema", "discriminator"):
+        nn.init.constant_(networks[name].bias, math.inf)
+    assert TrainState.ill_networks(state) == ["weights/discriminator"]
 
 
 class TestHealth:
