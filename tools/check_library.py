@@ -4,6 +4,7 @@
 strengths  style and content distance of its results at strength 0, 0.25 ... 1: each has to move one way only
 deception  the share of its results that a classifier takes for the style's own pictures, and of photos as they are
 optimise   the same pairs by gan-style optimise (L-BFGS, one level, from the photo): how near the library comes
+scales     how far each style is best gone: what tools/ship_library.py --scale takes, from photos of the training
 single     (with --single NAME=RUN) a generator of that style alone, for as many pictures: content and style distance
 
 Whoever trained the library on some of the photos should give others here. Parts that are done are kept in --work.
@@ -39,6 +40,7 @@ from gan_style.nst.optimise import Optimisation, Problem
 from gan_style.nst.pyramid import plan_levels
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+SCALES = (0.8, 0.85, 0.9, 0.95, 1.0, 1.15, 1.3)
 CONTENT_LAYERS, STYLE_LAYERS = ["relu3_2"], ["relu1_1", "relu2_1", "relu3_1", "relu3_3"]
 EMBEDDING_LAYERS = ["relu1_1", "relu2_1", "relu3_1"]
 CROPS, CROP = 40, 160  # of photos and of style pictures, for the classifier
@@ -90,6 +92,16 @@ class Check:
     def strengths(self, name: str) -> list[Row]:
         grams = self.grams(name)
         return [self.distances([self.made(name, photo, s) for photo in self.photos], grams) for s in STRENGTHS]
+
+    @torch.no_grad()
+    def scales(self, name: str) -> list[Row]:
+        """With the style's rows less far, or farther, from the photo's own."""
+        grams, full = self.grams(name), condition_of(self.generator.styles, {name: 1.0})
+        made = [
+            [self.generator.paint(photo, self.generator.shares(scale * full)).clamp(-1, 1) for photo in self.photos]
+            for scale in SCALES
+        ]
+        return [self.distances(results, grams) for results in made]
 
     @torch.no_grad()
     def deception(self, name: str) -> Row:
@@ -173,6 +185,16 @@ def strength_rows(found: dict[str, list[Row]]) -> list[list[str]]:
     return rows
 
 
+def scale_rows(found: dict[str, list[Row]]) -> list[list[str]]:
+    """The least style distance up to 1: beyond, there is more of the style and less of the photo."""
+    upto = sum(scale <= 1 for scale in SCALES)
+    rows = []
+    for name, by_scale in found.items():
+        best = min(range(upto), key=lambda number: by_scale[number]["style"])
+        rows.append([name, *(f"{one['style']:.1%} / {one['content']:.2f}" for one in by_scale), f"{SCALES[best]:g}"])
+    return rows
+
+
 def pair_rows(found: dict[str, Row]) -> list[list[str]]:
     return [
         [name, *(f"{one[f'{who} style']:.1%}" for who in MAKERS), *(f"{one[f'{who} content']:.2f}" for who in MAKERS)]
@@ -199,6 +221,10 @@ def main() -> None:
         found = {name: kept(work / f"strengths_{name}.json", check.strengths, name) for name in check.styles}
         head = " | ".join(["style", "distance", *(f"strength {s:g}" for s in STRENGTHS), "one way"])
         blocks.append(table(head, strength_rows(found)))
+    if "scales" in arguments.parts:
+        found = {name: kept(work / f"scales_{name}.json", check.scales, name) for name in check.styles}
+        head = " | ".join(["style / content", *(f"{s:g}" for s in SCALES), "best up to 1"])
+        blocks.append(table(head, scale_rows(found)))
     if "deception" in arguments.parts:
         found = {name: kept(work / f"deception_{name}.json", check.deception, name) for name in check.styles}
         rows = [[name, f"{one['photos']:.2f}", f"{one['results']:.2f}"] for name, one in found.items()]

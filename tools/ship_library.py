@@ -1,20 +1,36 @@
 #!/usr/bin/env python3
 """Make a trained generator part of the package: half the size (float16), with a line about each style.
 
-python tools/ship_library.py runs/style_library library --about tools/styles.json
+A style whose strength 1 goes too far (tools/check_library.py --parts scales, on photos of the training) can be set
+back: with --scale its rows of scales and shifts move towards the photo's own.
+
+    python tools/ship_library.py runs/style_library library --about tools/styles.json --scale starry_night=0.9
 """
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 
 import torch
 
 from gan_style.checkpoint import read_generator, write_generator
 from gan_style.inference.load import find_generator, load_generator
+from gan_style.models.blocks import ConditionalInstanceNorm
+from gan_style.models.library import LibraryGenerator
+from gan_style.models.registry import rebuild
 
 MODELS = Path(__file__).parents[1] / "gan_style" / "assets" / "models"
 LIMIT = 8_000_000  # bytes, of all shipped models together
+
+
+def set_back(generator: LibraryGenerator, scales: dict[str, float]) -> None:
+    """What strength 1 was at these parts of the way from the photo's own rows to each style's is strength 1 now."""
+    for norm in generator.modules():
+        if isinstance(norm, ConditionalInstanceNorm):
+            for table, (name, scale) in product((norm.weight, norm.bias), scales.items()):
+                row = generator.styles.index(name)
+                table.data[row] = torch.lerp(table.data[-1], table.data[row], scale)
 
 
 def main() -> None:
@@ -22,9 +38,17 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a run's folder, or its generator.safetensors")
     parser.add_argument("name", help="of the model: its file is called so")
     parser.add_argument("--about", type=Path, required=True, help="JSON: a line about each style")
+    parser.add_argument("--scale", nargs="*", default=[], metavar="STYLE=NUMBER", help="how far styles are to go")
     arguments = parser.parse_args()
 
     weights, description = read_generator(find_generator(arguments.run))
+    scales = {name: float(scale) for name, scale in (one.split("=") for one in arguments.scale)}
+    if scales:
+        generator = rebuild(description, weights, str(arguments.run))
+        if not isinstance(generator, LibraryGenerator) or set(scales) - set(generator.styles):
+            parser.error(f"--scale {' '.join(arguments.scale)}: {arguments.run} has no such style")
+        set_back(generator, scales)
+        weights, description["scales"] = generator.state_dict(), scales
     about = json.loads(arguments.about.read_text())
     styles = description["arguments"].get("styles", [arguments.name])
     if missing := sorted(set(styles) - set(about)):
