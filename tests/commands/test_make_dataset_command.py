@@ -5,7 +5,7 @@ import os
 import random
 import shutil
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -221,6 +221,9 @@ def test_a_job_for_elsewhere_depends_on_no_working_folder(settings, generators, 
     assert job.output == tmp_path / "out" and job.root == tmp_path / "in"
     assert job.plan.folder == job.records.state == tmp_path / "out" / ".gan_style"
     assert job.cfg["checkpoint"] == [str(tmp_path / "style.safetensors")]
+    shipped = replace(job, cfg=cfg | {"checkpoint": None, "reference": ["a.jpg"]})
+    assert elsewhere(shipped).cfg["checkpoint"] is None
+    assert elsewhere(shipped).cfg["reference"] == [str(tmp_path / "a.jpg")]
 
 
 def test_choices_follow_weights_bounds_and_shares(make, generators, photos):
