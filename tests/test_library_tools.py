@@ -1,8 +1,13 @@
 """What the tools do to a library before it ships."""
 
+import sys
+from pathlib import Path
+
 import pytest
-import ship_library
 import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
+import ship_library
 
 from gan_style.models.library import LibraryGenerator
 
