@@ -35,6 +35,6 @@ def _fits(value: Any, expected: type) -> bool:
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """ "; did you mean ...?", or nothing."""
+    """The known word that is meant, as a question to end a message with; nothing where none is near."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""

@@ -19,7 +19,7 @@ from gan_style.data.sets import split
 from gan_style.distributed import Ranks
 from gan_style.images import UnreadablePictureError, decode, to_float
 from gan_style.inference.evaluate import Judge, worst
-from gan_style.inference.load import of_style
+from gan_style.inference.load import no_style, of_style
 from gan_style.inference.results import Found, Results, labels, open_results
 from gan_style.metrics.evaluation import DEFAULT, PHOTOS, STYLES, Measured, Ruler, check_names, why_not
 from gan_style.metrics.external import inception, lpips
@@ -113,9 +113,7 @@ def _styles(cfg: DictConfig, runs: Mapping[str, DictConfig | None]) -> list[Path
     style, asked = plain(first.data.style), of_style(spec)[1]
     if isinstance(style, dict):
         if asked not in style:
-            raise ValueError(
-                f"checkpoint={spec}: choose one of its styles, {of_style(spec)[0]}#NAME: {', '.join(style)}"
-            )
+            raise no_style(spec, style)
         return find_pictures(style[asked], "style")
     return find_pictures(style if asked is None else asked, "style")  # a picture that the style is taken from
 

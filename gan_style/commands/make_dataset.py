@@ -18,7 +18,7 @@ from gan_style.commands.make_dataset_parts import (
     settings_of,
     versions,
 )
-from gan_style.commands.make_dataset_styles import check_references, find_styles, listed_references
+from gan_style.commands.make_dataset_styles import Drawn, check_references, find_styles, listed_references
 from gan_style.config import TOO_MANY_FAILURES, command, plain
 from gan_style.datasetgen.annotations import from_classes, from_tables
 from gan_style.datasetgen.engines.local import Stop, run_here, run_processes
@@ -81,22 +81,30 @@ def _open(cfg: Mapping[str, Any]) -> tuple[Source, str]:
 def _planned(cfg: Mapping[str, Any], source: Source, kind: str) -> Job:
     """The job, with the plan that is there, or else a new one; ValueError where another was begun here."""
     output, device = Path(cfg["output"]).expanduser(), device_of(cfg)
-    settings = settings_of(cfg, source, kind, device)
+    styles = find_styles(cfg)
+    settings = settings_of(cfg, styles, source, kind, device)
     if output.is_dir() and not (output / STATE).exists() and any(output.iterdir()):
         raise ValueError(f"output={output} holds files that are not make-dataset's; choose another folder")
     ensure_writable(output, "output")
     with only_one(output / STATE / "plan.lock"):
-        plan = _plan(cfg, source, kind, settings, output / STATE)
+        plan = _plan(cfg, styles, source, kind, settings, output / STATE)
     job = Job(cfg, source.root, plan, kind, device)
     job.records.prepare()
     return job
 
 
-def _plan(cfg: Mapping[str, Any], source: Source, kind: str, settings: Mapping[str, Any], folder: Path) -> Plan:
+def _plan(
+    cfg: Mapping[str, Any],
+    styles: Sequence[Drawn],
+    source: Source,
+    kind: str,
+    settings: Mapping[str, Any],
+    folder: Path,
+) -> Plan:
     plan, names = read_plan(folder), make_names(cfg, source, kind)
     make = functools.partial(write_plan, folder, settings=settings, names=names, facts=source.facts())
     if plan is None:
-        check_references(find_styles(cfg), cfg["max_pixels"])
+        check_references(styles, cfg["max_pixels"])
         print(f"looking through {cfg['input']} ...", flush=True)
         plan = make(entries=source.entries(), shard_size=cfg["shard_size"])
         if not plan.inputs:

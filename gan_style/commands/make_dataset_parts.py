@@ -1,13 +1,13 @@
 """The parts of make-dataset, each from its settings; a worker's are made in the process that it works in."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from gan_style import __version__
-from gan_style.commands.make_dataset_styles import absolute, find_styles, fingerprint, make_stylizers
+from gan_style.commands.make_dataset_styles import Drawn, absolute, find_styles, fingerprint, make_stylizers
 from gan_style.datasetgen.choices import BLEND, Choices
 from gan_style.datasetgen.names import Names, Scheme, among_images, in_folders
 from gan_style.datasetgen.plan import Plan
@@ -81,10 +81,12 @@ def make_names(cfg: Mapping[str, Any], source: Source, kind: str) -> Names:
     return Names(scheme, among_images) if kind == "coco" and given != "coco" else Names(scheme)
 
 
-def settings_of(cfg: Mapping[str, Any], source: Source, kind: str, device: str) -> dict[str, Any]:
+def settings_of(
+    cfg: Mapping[str, Any], styles: Sequence[Drawn], source: Source, kind: str, device: str
+) -> dict[str, Any]:
     """All that results follow from, by the names of the options: what a plan is bound to."""
     return {
-        "checkpoint": [fingerprint(one) for one in find_styles(cfg)],
+        "checkpoint": [fingerprint(one) for one in styles],
         "input_layout": kind_of(source),
         "output_layout": kind,
         "strength": list(strength_range(cfg["strength"])),

@@ -1,6 +1,6 @@
 """The styles that make-dataset draws from: of which files, and of which pictures; networks are only loaded to paint."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -70,7 +70,7 @@ def fingerprint(one: Drawn) -> list[Any]:
     return [file_hash(one.path), one.weight, *([one.style] * bool(one.style)), *reference]
 
 
-def check_references(styles: list[Drawn], max_pixels: int) -> None:
+def check_references(styles: Sequence[Drawn], max_pixels: int) -> None:
     """ValueError for one that cannot be read: it would be found out when it is first drawn, with half the work done."""
     from gan_style.inference.references import read_references
 
@@ -92,33 +92,27 @@ def make_stylizers(styles: list[Drawn], device: Any, precision: Any, max_pixels:
     from gan_style.datasetgen.stylizers import Blend, OfLibrary, OfReference
     from gan_style.inference.load import load_generator
     from gan_style.inference.paint import in_tiles
+    from gan_style.inference.references import library_of
 
     files = {one.path: (file_hash(one.path), load_generator(one.path, device)) for one in styles}
 
     @lru_cache(_KEPT)
-    def look(one: Drawn) -> Any:
-        return _library_of(one, files[one.path][1], device, max_pixels)
+    def look(path: Path, name: str, reference: Path) -> Any:
+        generator: Any = files[path][1]
+        return library_of(generator, {name: reference}, device, max_megapixels=max_pixels / 1e6)
 
     def make(one: Drawn) -> Any:
         sha256, generator = files[one.path]
         if one.reference is not None:
-            return OfReference(one.style, sha256, partial(look, one), precision, in_tiles)
+            return OfReference(
+                one.style, sha256, partial(look, one.path, one.style, one.reference), precision, in_tiles
+            )
         if not one.style:
             return Blend(_style_name(one.path), sha256, generator, precision, in_tiles)
         names: list[str] = generator.styles  # type: ignore[assignment]
         return OfLibrary(one.style, sha256, generator, names.index(one.style), len(names), precision, in_tiles)
 
     return [make(one) for one in styles]
-
-
-def _library_of(one: Drawn, generator: Any, device: Any, max_pixels: int) -> Any:
-    """What becomes of a generator that is shown a reference: a library of that style alone."""
-    from gan_style.inference.paint import Model
-    from gan_style.inference.references import read_references, with_references
-
-    assert one.reference is not None
-    shown = read_references({one.style: one.reference}, max_megapixels=max_pixels / 1e6)
-    return with_references(Model(generator, (), device), shown).generator
 
 
 def _check_known(wanted: list[str], known: list[str]) -> None:

@@ -1,5 +1,6 @@
 """Loading a trained generator, from what a run left behind."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,7 @@ from torch import nn
 
 from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_generator
 from gan_style.files import file_hash
-from gan_style.inference.paint import Model
-from gan_style.inference.references import read_references, with_references
+from gan_style.inference.references import library_of
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator, OneStyle, condition_of
 from gan_style.models.reference import ReferenceGenerator
@@ -46,9 +46,8 @@ def load_painter(spec: str, device: torch.device) -> nn.Module:
     if isinstance(generator, ReferenceGenerator):
         if style is None:
             raise ValueError(f"checkpoint={spec}: it takes its style from a picture; name one, {place}#PICTURE")
-        picture = read_references({style: Path(style).expanduser()}, max_megapixels=_LARGEST_REFERENCE)
-        model = with_references(Model(generator, (), device), picture)
-        return OneStyle(model.generator, model.condition({style: 1.0}, 1.0))  # type: ignore[arg-type]
+        picture = {style: Path(style).expanduser()}
+        generator = library_of(generator, picture, device, max_megapixels=_LARGEST_REFERENCE)
     if not isinstance(generator, LibraryGenerator):
         if style is not None:
             raise ValueError(f"checkpoint={spec}: {place} has no styles with names")
@@ -56,8 +55,13 @@ def load_painter(spec: str, device: torch.device) -> nn.Module:
             raise ValueError(f"checkpoint={spec}: a {type(generator).__name__} paints nothing from a photo alone")
         return generator
     if style is None or style not in generator.styles:
-        raise ValueError(f"checkpoint={spec}: choose one of its styles, {place}#NAME: {', '.join(generator.styles)}")
+        raise no_style(spec, generator.styles)
     return OneStyle(generator, condition_of(generator.styles, {style: 1.0}, device))
+
+
+def no_style(spec: str, styles: Iterable[str]) -> ValueError:
+    """That a ``FILE#STYLE`` names none of these styles."""
+    return ValueError(f"checkpoint={spec}: choose one of its styles, {of_style(spec)[0]}#NAME: {', '.join(styles)}")
 
 
 def of_style(spec: str) -> tuple[Path, str | None]:

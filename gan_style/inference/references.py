@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from gan_style.demo import PREFIX, demo_pictures
 from gan_style.images import UnreadablePictureError, list_pictures, to_float
 from gan_style.inference.paint import Model
+from gan_style.models.library import LibraryGenerator
 from gan_style.models.reference import ReferenceGenerator
 from gan_style.originals import Original, on_white, read_original, to_eight_bits
 
@@ -68,6 +69,16 @@ def with_references(model: Model, references: Mapping[str, Tensor]) -> Model:
             "looks at no others; give a checkpoint of generator=reference"
         )
     return model
+
+
+def library_of(
+    generator: ReferenceGenerator, references: Mapping[str, Path], device: torch.device, *, max_megapixels: float
+) -> LibraryGenerator:
+    """The generator as a library of the styles of these files, by name. ValueError for what cannot be read."""
+    shown = read_references(references, max_megapixels=max_megapixels)
+    library = with_references(Model(generator, (), device), shown).generator
+    assert isinstance(library, LibraryGenerator)
+    return library
 
 
 def equal_parts(names: Sequence[str]) -> dict[str, float]:
