@@ -6,17 +6,15 @@ leading directions, g = P^T f with orthonormal columns P. Distances between feat
 (nearly) kept by such a projection; and a student that predicts g gives nearly the teacher's losses and, what counts,
 nearly their gradients. The student is a VGG of about a quarter of the width with a linear 1x1 head at each layer.
 
-It learns by feature matching and Gram matching on crops and disturbed crops; and, since a picture that follows the
-student's gradients soon looks like nothing that was learned from, on pictures that are being optimised under the
-student's own losses while it learns. There its features' change from photo to result, and the size of that change,
-must be the teacher's, too.
+It learns in rounds. Each adds to a bank of crops (distill_bank.py): disturbed crops at first, then pictures and results
+of generators on their way to a style under the losses of the student as it is now, and of the teacher
+(distill_pursuits.py). From the bank it learns by feature matching and Gram matching, and how features change from crop
+to result: in which direction, how far at each position, and how far in all, which is what a content loss says.
 
 Every sixth picture of each folder is held out; tools/check_perceptual.py measures on those. At the end the gradients'
 cosine similarity with VGG-19's is printed, and the weights are written as safetensors.
 
-The file that ships was made in stages, each from the weights of the one before (--start): 3000 steps without the
-distances, 900 with them (400 of these also with a matching of gradients, which did not help), and 1000 at --rate 8e-4
-with this loop.
+HISTORY
 
     python tools/distill_perceptual.py --teacher vgg19_relu3_4.safetensors --pictures FOLDER [FOLDER ...]
 """
@@ -24,25 +22,23 @@ with this loop.
 import argparse
 import json
 import random
+import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from distill_bank import Bank, Goal, seen
+from distill_pursuits import LAYERS, STYLE_LAYERS, Features, Task, pursue, pursue_generator, pursue_pictures
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_style.functional import gram_matrix
-from gan_style.functional import total_variation_squared as smoothness
 from gan_style.images import decode, list_pictures, to_float
 from gan_style.models.perceptual import COMPACT, Perceptual, compact, vgg19
 
-LAYERS = COMPACT.layers()
-CONTENT_LAYERS = ["relu3_1", "relu3_2", "relu3_2", "relu3_2", "relu3_4"]
-STYLE_LAYERS = ["relu1_1", "relu2_1", "relu3_1", "relu3_3"]
-Features = dict[str, Tensor]
+# How much each layer counts: deep ones, which content is read from, are the harder ones.
+SHARES = {layer: {"relu1": 0.5, "relu2": 0.7}.get(layer[:5], 1.0) for layer in LAYERS} | {"relu3_2": 2.0}
 
 
 def load_pictures(folders: list[Path], short_side: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -84,109 +80,6 @@ def disturbed(batch: Tensor, rng: random.Random) -> Tensor:
     return batch.clamp(-1, 1)
 
 
-class Goal:
-    """The teacher's features, and what the student is to make of them.
-
-    sizes: the mean square of the student's features that the projection leaves, where the teacher's is 1.
-    """
-
-    def __init__(self, teacher: Perceptual, project: Features, sizes: dict[str, float]) -> None:
-        self.teacher, self.project, self.sizes = teacher, project, sizes
-
-    @torch.no_grad()
-    def features(self, pictures: Tensor) -> Features:
-        """Of pictures (N, 3, S, S): all of the teacher's."""
-        return self.teacher(pictures, LAYERS)
-
-    def projected(self, features: Features) -> Features:
-        """Along the leading directions."""
-        return {layer: F.conv2d(features[layer], self.project[layer]) for layer in LAYERS}
-
-    def scaled(self, features: Features) -> Features:
-        """The student's features with the mean square of the teacher's."""
-        return {layer: f * self.sizes[layer] ** -0.5 for layer, f in features.items()}
-
-
-@dataclass
-class Run:
-    """A picture (1, 3, S, S) on its way from a content to a style, and how much longer it goes on."""
-
-    content: Tensor
-    style: Tensor
-    picture: Tensor
-    weight: float
-    left: int
-    optimiser: torch.optim.Optimizer
-    content_layer: str
-    of_content: Features  # of the teacher
-
-
-class Pursuit:
-    """Pictures on their way to a style under the student's own losses, as in style transfer by optimisation.
-
-    What a student gets wrong is found by whoever optimises against it: on these pictures, and not on photos, its
-    losses are used. So it learns from the teacher on them, at all stages between a photo and a finished result.
-    """
-
-    def __init__(self, draw: Callable[[], Tensor], goal: Goal, count: int, rng: random.Random) -> None:
-        self.draw, self.goal, self.rng = draw, goal, rng
-        self.runs = [self._begin() for _ in range(count)]
-
-    def visit(self, student: Perceptual, count: int, moves: int) -> list[Run]:
-        """``count`` of the runs, after some more moves."""
-        for number, run in enumerate(self.runs):
-            if run.left <= 0:
-                self.runs[number] = self._begin()
-        chosen = self.rng.sample(self.runs, count)
-        student.requires_grad_(False)
-        with torch.no_grad():
-            of_content = self.goal.scaled(student(joined(run.content for run in chosen), CONTENT_LAYERS))
-            of_style = grams_of(self.goal.scaled(student(joined(run.style for run in chosen), STYLE_LAYERS)))
-        for _ in range(moves):
-            pictures = joined(run.picture for run in chosen)
-            made = self.goal.scaled(student(pictures, [*CONTENT_LAYERS, *STYLE_LAYERS]))
-            (transfer_loss(made, of_content, of_style, chosen) + 0.1 * count * smoothness(pictures)).backward()
-            for run in chosen:
-                run.left -= 1
-                run.optimiser.step()
-                run.optimiser.zero_grad()
-                run.picture.data.clamp_(-1, 1)
-        student.requires_grad_(True)
-        return chosen
-
-    @torch.no_grad()
-    def _begin(self) -> Run:
-        content, style = self.draw()[None], self.draw()[None]
-        picture = torch.rand_like(content) * 2 - 1 if self.rng.random() < 0.1 else content.clone()
-        picture.requires_grad_()
-        return Run(
-            content=content,
-            style=style,
-            picture=picture,
-            weight=10 ** self.rng.uniform(0, 1.3),
-            left=self.rng.randint(20, 200),
-            optimiser=torch.optim.Adam([picture], lr=0.03),
-            content_layer=self.rng.choice(CONTENT_LAYERS),
-            of_content=self.goal.features(content),
-        )
-
-
-def joined(pictures: Iterable[Tensor]) -> Tensor:
-    return torch.cat(list(pictures)).contiguous(memory_format=torch.channels_last)
-
-
-def grams_of(features: Features) -> Features:
-    return {layer: gram_matrix(one) for layer, one in features.items()}
-
-
-def transfer_loss(made: Features, of_content: Features, of_style: Features, runs: list[Run]) -> Tensor:
-    """The sum over runs of content at the run's layer and its weight times Gram style."""
-    layers = enumerate(run.content_layer for run in runs)
-    content = torch.stack([(made[layer][i] - of_content[layer][i]).square().mean() for i, layer in layers])
-    style = torch.stack([(gram_matrix(made[k]) - gram).square().mean((1, 2)) for k, gram in of_style.items()]).mean(0)
-    return (content + torch.tensor([run.weight for run in runs], device=content.device) * style).sum()
-
-
 def leading_directions(
     teacher: Perceptual, pictures: list[Tensor], channels: dict[str, int], rng: random.Random
 ) -> tuple[Features, dict[str, float]]:
@@ -219,38 +112,36 @@ def leading_directions(
 
 
 def matching_loss(student: Features, target: Features) -> Tensor:
-    """Feature matching and Gram matching, each relative to the target's own size, summed over layers."""
+    """Feature matching and Gram matching, each relative to the target's own size, over layers."""
     total = torch.zeros((), device=target[LAYERS[0]].device)
     for layer, goal in target.items():
-        total = total + F.mse_loss(student[layer], goal) / goal.square().mean()
         made, wanted = gram_matrix(student[layer]), gram_matrix(goal)
-        error = torch.linalg.matrix_norm(made - wanted) / torch.linalg.matrix_norm(wanted)
-        total = total + 0.5 * error.mean()
+        grams = (torch.linalg.matrix_norm(made - wanted) / torch.linalg.matrix_norm(wanted)).mean()
+        total = total + SHARES[layer] * (F.mse_loss(student[layer], goal) / goal.square().mean() + 0.5 * grams)
     return total
 
 
 def change_loss(made: Features, wanted: Features) -> Tensor:
-    """How features change from content to result, against how the teacher's do; relative, summed over layers."""
+    """How features change from content to result, against how the teacher's do; relative, over layers."""
     total = torch.zeros((), device=wanted[LAYERS[0]].device)
     for layer, goal in wanted.items():
         error = (made[layer] - goal).square().mean((1, 2, 3))
-        total = total + (error / (goal.square().mean((1, 2, 3)) + 0.02)).mean()
+        total = total + SHARES[layer] * (error / (goal.square().mean((1, 2, 3)) + 0.02)).mean()
     return total
 
 
-def distance_loss(made: Features, wanted: Features, sizes: dict[str, float]) -> Tensor:
+def distance_loss(made: Features, changes: Features, sizes: dict[str, float]) -> Tensor:
     """How much features change, against how much all of the teacher's do: at each position, and in all.
 
     A student that cannot tell in which direction a feature changes should still say how far, and regression makes it
     say too little: then the content loss is blind to what it should forbid. sizes: the student's mean squares.
     """
-    total = torch.zeros((), device=wanted[LAYERS[0]].device)
-    for layer, goal in wanted.items():
-        mine, theirs = made[layer].square().mean(1) / sizes[layer], goal.square().mean(1)
+    total = torch.zeros((), device=changes[LAYERS[0]].device)
+    for layer, theirs in changes.items():
+        mine = made[layer].square().mean(1) / sizes[layer]
         error = ((mine + 1e-4).sqrt() - (theirs + 1e-4).sqrt()).square().mean((1, 2))
-        total = total + (error / (theirs.mean((1, 2)) + 0.02)).mean()
-        ratio = (mine.mean((1, 2)) + 0.005) / (theirs.mean((1, 2)) + 0.005)
-        total = total + 0.5 * ratio.log().square().mean()
+        amount = ((mine.mean((1, 2)) + 0.005) / (theirs.mean((1, 2)) + 0.005)).log()
+        total = total + SHARES[layer] * (2 * (error / (theirs.mean((1, 2)) + 0.02)).mean() + 5 * amount.square().mean())
     return total
 
 
@@ -284,51 +175,56 @@ def gradient_cosines(teacher: Perceptual, student: Perceptual, pictures: list[Te
     return {f"{kind} gradient cosine": sum(found) / len(found) for kind, found in cosines.items()}
 
 
-def train(
-    student: Perceptual,
-    goal: Goal,
-    training: list[Tensor],
-    rng: random.Random,
-    arguments: argparse.Namespace,
-) -> None:
-    """Adam on crops, and after a tenth of the steps on pursued pictures too; the learning rate falls to 0."""
-    optimiser = torch.optim.Adam(student.parameters(), betas=(0.9, 0.99))
-    pursuit = Pursuit(
-        lambda: random_crop(rng.choice(training), arguments.size, rng).to(arguments.device), goal, 24, rng
-    )
-    begin, shown = time.monotonic(), dict.fromkeys(("matching", "change", "distance"), 0.0)
-    for step in range(1, arguments.steps + 1):
-        for group in optimiser.param_groups:
-            group["lr"] = arguments.rate * min(1.0, step / 100) * (1 - (step - 1) / arguments.steps)
-        crops = torch.stack([random_crop(p, arguments.size, rng) for p in rng.choices(training, k=arguments.batch)])
-        beginner = arguments.start is None and step <= arguments.steps // 10
-        crops = disturbed(crops, rng).to(arguments.device, memory_format=torch.channels_last)
-        losses = losses_of(student, goal, crops, None if beginner else pursuit)
-        optimiser.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
-        optimiser.step()
-        shown |= {name: 0.98 * shown[name] + 0.02 * loss.item() for name, loss in losses.items()}
-        if step % 50 == 0:
-            words = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
-            print(f"step {step}  {words}  {time.monotonic() - begin:.0f} s", flush=True)
-
-
-def losses_of(student: Perceptual, goal: Goal, crops: Tensor, pursuit: Pursuit | None) -> Features:
-    """One step's losses by name, on crops and as many pursued pictures, in one pass of each network."""
-    runs = pursuit.visit(student, len(crops), moves=16) if pursuit else []
-    pictures = joined([crops, *(run.picture.detach() for run in runs)])
-    wanted = goal.features(pictures)
-    made = student(joined([pictures, *(run.content for run in runs)]), LAYERS)
-    matching = matching_loss({k: f[: len(pictures)] for k, f in made.items()}, goal.projected(wanted))
-    if not runs:
-        return {"matching": matching}
-    change = {k: f[len(crops) : len(pictures)] - f[len(pictures) :] for k, f in made.items()}
-    wanted_change = {k: f[len(crops) :] - torch.cat([run.of_content[k] for run in runs]) for k, f in wanted.items()}
+def losses_of(student: Perceptual, bank: Bank, count: int, rng: random.Random) -> Features:
+    """One step's losses by name, on some of the bank's results and their crops, in one pass."""
+    lesson = bank.lesson(count, rng)
+    made = seen(student(lesson.pictures, LAYERS))
+    change, wanted_change = ({k: f[:count] - f[count:] for k, f in one.items()} for one in (made, lesson.wanted))
     return {
-        "matching": matching,
-        "change": 0.5 * change_loss(change, goal.projected(wanted_change)),
-        "distance": 2.0 * distance_loss(change, wanted_change, goal.sizes),
+        "matching": matching_loss(made, lesson.wanted),
+        "change": 0.5 * change_loss(change, wanted_change),
+        "distance": distance_loss(change, lesson.changes, bank.goal.sizes),
     }
+
+
+class Distillation:
+    """Adam on the bank; the learning rate rises over 200 steps and falls to 0 with the last of all rounds."""
+
+    def __init__(self, student: Perceptual, bank: Bank, arguments: argparse.Namespace) -> None:
+        self.student, self.bank, self.arguments = student, bank, arguments
+        self.optimiser = torch.optim.Adam(student.parameters(), betas=(0.9, 0.99))
+        self.rng, self.step, self.begin = random.Random(2), 0, time.monotonic()
+        self.shown = dict.fromkeys(("matching", "change", "distance"), 0.0)
+
+    def go_on(self, steps: int) -> None:
+        self.student.requires_grad_(True)
+        for _ in range(steps):
+            rate = self.arguments.rate * min(1.0, (self.step + 1) / 200) * (1 - self.step / self.arguments.steps)
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+            losses = losses_of(self.student, self.bank, self.arguments.batch, self.rng)
+            self.optimiser.zero_grad()
+            torch.stack(list(losses.values())).sum().backward()
+            self.optimiser.step()
+            self.step += 1
+            self.shown |= {name: 0.98 * self.shown[name] + 0.02 * loss.item() for name, loss in losses.items()}
+            if self.step % 100 == 0:
+                words = "  ".join(f"{name} {value:.4f}" for name, value in self.shown.items())
+                print(f"step {self.step}  {words}  {time.monotonic() - self.begin:.0f} s", flush=True)
+        self.student.requires_grad_(False)
+
+
+def tasks_of(number: int, arguments: argparse.Namespace) -> list[Task]:
+    """The pursuits of a round; the teacher's once, since they do not change with the student."""
+    kinds = [("compact", kind) for kind in (pursue_generator, pursue_pictures) for _ in range(2 * arguments.pursuits)]
+    if number == (0 if arguments.start else 1):
+        kinds += [("vgg19", pursue_generator)] * arguments.pursuits
+    return [Task(network, kind, 1000 * number + seed) for seed, (network, kind) in enumerate(reversed(kinds))]
+
+
+def save(student: Perceptual, path: Path, metadata: dict[str, str] | None = None) -> None:
+    weights = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in student.state_dict().items()}
+    save_file(weights, path, metadata=metadata)
 
 
 def main() -> None:
@@ -337,11 +233,16 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="folders of photos and paintings")
     parser.add_argument("--output", type=Path, default=Path("gan_style/assets/perceptual/compact.safetensors"))
     parser.add_argument("--start", type=Path, help="weights to begin with, instead of random ones")
-    parser.add_argument("--steps", type=int, default=4500, help="about 1 s each on 2 cores")
+    parser.add_argument("--steps", type=int, default=9000, help="of all rounds; a third of a second each on 2 cores")
+    parser.add_argument("--rounds", type=int, default=3, help="the bank grows at the beginning of each")
+    parser.add_argument("--crops", type=int, default=3000, help="of the bank, of which half is disturbed, too")
+    pursuits = "generators under VGG-19; in each round twice as many, and sets of eight pictures, under compact"
+    parser.add_argument("--pursuits", type=int, default=5, help=pursuits)
     parser.add_argument("--rate", type=float, default=2e-3, help="Adam's, at the beginning")
-    parser.add_argument("--batch", type=int, default=6, help="crops, and as many pursued pictures")
+    parser.add_argument("--batch", type=int, default=12, help="results, and as many crops")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--processes", type=int, default=2, help="for the pursuits")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     rng = random.Random(0)
@@ -359,18 +260,30 @@ def main() -> None:
         nn.init.kaiming_normal_(convolution.weight)
     project, sizes_kept = leading_directions(teacher, sample, channels, rng)
     student.form_factors = torch.tensor([square / mean for square, mean in of_teacher.values()])
-    student.to(arguments.device).requires_grad_(True)
+    student.to(arguments.device)
     teacher.to(arguments.device)
     project = {layer: p.to(arguments.device) for layer, p in project.items()}
 
-    train(student, Goal(teacher, project, sizes_kept), training, rng, arguments)
+    crops = torch.stack([random_crop(p, arguments.size, rng) for p in rng.choices(training, k=arguments.crops)])
+    bank = Bank(crops, Goal(teacher, project, sizes_kept), arguments.device)
+    half = list(range(0, len(crops), 2))
+    bank.add([*disturbed(crops[half], rng)], half)
+    distillation = Distillation(student, bank, arguments)
+    for number in range(arguments.rounds):
+        if number or arguments.start:
+            with tempfile.TemporaryDirectory() as folder:
+                files = Path(folder) / "crops.pt", arguments.teacher, Path(folder) / "student.safetensors"
+                torch.save(bank.crops, files[0])
+                save(student, files[2])
+                found = pursue(tasks_of(number, arguments), *files, arguments.device, arguments.processes)
+            bank.add(found.results, found.parents)
+        print(f"round {number + 1}: {len(bank.results)} results of {len(bank.crops)} crops", flush=True)
+        distillation.go_on(arguments.steps // arguments.rounds)
 
-    student.to("cpu").requires_grad_(False)
-    report = gradient_cosines(teacher.to("cpu"), student, held_out, pairs=40)
+    report = gradient_cosines(teacher.to("cpu"), student.to("cpu"), held_out, pairs=40)
     print(json.dumps(report, indent=2))
-    metadata = {"source": "distilled from VGG-19 (Simonyan and Zisserman, CC BY 4.0)", "measures": json.dumps(report)}
-    weights = {key: tensor.contiguous() for key, tensor in student.state_dict().items()}
-    save_file(weights, arguments.output, metadata=metadata)
+    source = "distilled from VGG-19 (Simonyan and Zisserman, CC BY 4.0)"
+    save(student, arguments.output, {"source": source, "measures": json.dumps(report)})
     print(f"wrote {arguments.output} ({arguments.output.stat().st_size / 1e3:.0f} kB)")
 
 

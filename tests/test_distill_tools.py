@@ -1,0 +1,92 @@
+"""tools/distill_*.py: the bank gives back what the teacher says, and the losses are zero where it is matched."""
+
+import random
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from gan_style.models.perceptual import COMPACT, compact, vgg19
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+from distill_bank import Bank, Goal, seen
+from distill_perceptual import change_loss, distance_loss, matching_loss, tasks_of
+from distill_pursuits import LAYERS, pursue_pictures, stages
+
+
+@pytest.fixture(scope="module")
+def goal() -> Goal:
+    torch.manual_seed(3)
+    teacher = vgg19(layers=LAYERS, weights="random")
+    wide = {f"relu{name}": channels for name, _, channels in teacher.architecture.convolutions()}
+    kept = {f"relu{name}": channels for name, _, channels in COMPACT.convolutions()}
+    project = {
+        layer: torch.linalg.qr(torch.randn(wide[layer], kept[layer]))[0].T[:, :, None, None].contiguous()
+        for layer in LAYERS
+    }
+    return Goal(teacher, project, dict.fromkeys(LAYERS, 1.0))
+
+
+def test_a_lesson_is_what_the_teacher_makes_of_results_and_their_crops(goal: Goal) -> None:
+    crops, results = torch.rand(5, 3, 32, 32) * 2 - 1, torch.rand(9, 3, 32, 32) * 2 - 1
+    parents = [0, 0, 4, 1, 2, 2, 3, 4, 1]
+    bank = Bank(crops, goal, "cpu")
+    bank.add([*results[:4]], parents[:4])
+    bank.add([*results[4:]], parents[4:])
+    lesson = bank.lesson(7, random.Random(0))
+    count = len(lesson.pictures) // 2
+    assert count == 7
+    for made, crop in zip(lesson.pictures[:count], lesson.pictures[count:], strict=True):
+        number = int((results.half().float() - made).abs().amax((1, 2, 3)).argmin())
+        torch.testing.assert_close(crop, crops[parents[number]].half().float(), rtol=0, atol=0)
+    features = seen(goal.teacher(lesson.pictures, LAYERS))
+    for layer in LAYERS:
+        projected = F.conv2d(features[layer], goal.project[layer])
+        torch.testing.assert_close(lesson.wanted[layer], projected, rtol=2e-3, atol=1e-5)
+        change = (features[layer][:count] - features[layer][count:]).square().mean(1)
+        torch.testing.assert_close(lesson.changes[layer], change, rtol=2e-3, atol=1e-6)
+    assert features["relu1_1"].shape[-1] == 16 and features["relu2_1"].shape[-1] == 16
+
+
+def test_losses_are_zero_where_the_teacher_is_matched_and_not_elsewhere() -> None:
+    torch.manual_seed(0)
+    wanted = {layer: torch.randn(2, 4, 5, 5) for layer in LAYERS}
+    changes = {layer: one.square().mean(1) for layer, one in wanted.items()}
+    sizes = dict.fromkeys(LAYERS, 1.0)
+    for loss in (matching_loss(wanted, wanted), change_loss(wanted, wanted), distance_loss(wanted, changes, sizes)):
+        assert loss.item() == pytest.approx(0, abs=1e-6)
+    half = {layer: one / 2 for layer, one in wanted.items()}
+    assert matching_loss(half, wanted).item() > 1 and change_loss(half, wanted).item() > 1
+    # a quarter of the amount at each layer: the logarithm's square is known, the local part is at most 2 * 1/4
+    shares = 4 * 0.5 / 2 + 2 * 0.7 + 3 + 2
+    amount = torch.tensor(0.25).log().square().item() * 5 * shares
+    assert amount * 0.97 < distance_loss(half, changes, sizes).item() < amount + 0.5 * shares
+
+
+def test_stages_of_a_way_lie_one_in_each_part_of_it() -> None:
+    assert [(move - 1) // 20 for move in sorted(stages(8, 160, random.Random(1)))] == list(range(8))
+
+
+def test_the_teacher_is_pursued_once() -> None:
+    for start, first in ((None, 1), (Path("x"), 0)):
+        asked = Namespace(start=start, pursuits=2)
+        found = [[task.network for task in tasks_of(number, asked)].count("vgg19") for number in range(3)]
+        assert found == [2 * (number == first) for number in range(3)]
+    seeds = [task.seed for number in range(3) for task in tasks_of(number, Namespace(start=None, pursuits=2))]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_eight_stages_of_each_pursued_picture_are_kept() -> None:
+    torch.manual_seed(0)
+    crops = torch.rand(9, 3, 16, 16) * 2 - 1
+    pursued = pursue_pictures(compact(layers=LAYERS, weights="random"), crops, random.Random(0))
+    assert len(pursued.results) == 64 and pursued.parents == pursued.parents[:8] * 8
+    assert all(result.dtype == torch.float16 and result.abs().max() <= 1 for result in pursued.results)
+    changes = [
+        (result.float() - crops[parent]).square().mean()
+        for result, parent in zip(pursued.results, pursued.parents, strict=True)
+    ]
+    assert sum(changes[-8:]) > sum(changes[:8]) > 0

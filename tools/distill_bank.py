@@ -1,0 +1,107 @@
+"""The pictures that compact learns from, each with what VGG-19 makes of it: seen by VGG-19 once, learned from often.
+
+A crop and what became of it (disturbed, or on the way to a style: distill_pursuits.py) belong together, since a content
+loss looks at the change between the two.
+"""
+
+import random
+from dataclasses import dataclass
+
+import torch
+from distill_pursuits import LAYERS, Features
+from torch import Tensor
+from torch.nn import functional as F
+
+from gan_style.models.perceptual import Perceptual
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The teacher, its leading directions as 1x1 convolutions (kept, C, 1, 1), and what these leave.
+
+    sizes: the mean square of the student's features that the projection leaves, where the teacher's is 1.
+    """
+
+    teacher: Perceptual
+    project: Features
+    sizes: dict[str, float]
+
+    def projected(self, features: Features) -> Features:
+        return {layer: F.conv2d(features[layer], self.project[layer]) for layer in LAYERS}
+
+
+@dataclass
+class Lesson:
+    """Results and then their crops (2N, 3, S, S); the features wanted of all; and how much the teacher's change.
+
+    wanted: (2N, kept, h, w) by layer; changes: (N, h, w) by layer, the mean square over all of its channels.
+    """
+
+    pictures: Tensor
+    wanted: Features
+    changes: Features
+
+
+def seen(features: Features) -> Features:
+    """What is compared: of the full-size layers every second position in each direction, which saves memory."""
+    return {layer: one[:, :, ::2, ::2] if layer.startswith("relu1") else one for layer, one in features.items()}
+
+
+class Parts:
+    """Features of one batch after the other, kept in float16, and joined layer by layer."""
+
+    def __init__(self, before: Features | None = None) -> None:
+        self._parts = {layer: [one] for layer, one in (before or {}).items()}
+
+    def add(self, features: Features) -> None:
+        for layer, one in features.items():
+            self._parts.setdefault(layer, []).append(one.to("cpu", torch.float16))
+
+    def joined(self) -> Features:
+        return {layer: torch.cat(self._parts.pop(layer)) for layer in list(self._parts)}
+
+
+class Bank:
+    """Crops, results made of them, and the teacher's features: 0.8 MB for each picture of 96 pixels."""
+
+    def __init__(self, crops: Tensor, goal: Goal, device: str) -> None:
+        self.goal, self.device = goal, device
+        self.crops = crops.to(torch.float16)
+        self.results, self.parents = self.crops[:0], torch.zeros(0, dtype=torch.long)
+        of_crops = Parts()
+        for chunk in self.crops.split(16):
+            of_crops.add(goal.projected(self._features(chunk)))
+        self.of_crops = of_crops.joined()
+        self.of_results: Features = {}
+        self.changes: Features = {}
+
+    def add(self, results: list[Tensor], parents: list[int]) -> None:
+        """Results (3, S, S), of the crops of these numbers."""
+        projected, changes = Parts(self.of_results), Parts(self.changes)
+        for start in range(0, len(results), 8):
+            chunk = torch.stack(results[start : start + 8]).to(torch.float16)
+            features = self._features(torch.cat([chunk, self.crops[parents[start : start + 8]]]))
+            made = {layer: both[: len(chunk)] for layer, both in features.items()}
+            projected.add(self.goal.projected(made))
+            changes.add({k: (both[: len(chunk)] - both[len(chunk) :]).square().mean(1) for k, both in features.items()})
+        self.of_results, self.changes = projected.joined(), changes.joined()
+        self.results = torch.cat([self.results, torch.stack(results).to(torch.float16)])
+        self.parents = torch.cat([self.parents, torch.tensor(parents)])
+
+    def lesson(self, count: int, rng: random.Random) -> Lesson:
+        """Some results by chance, with their crops."""
+        chosen = torch.tensor(rng.choices(range(len(self.results)), k=count))
+        parents = self.parents[chosen]
+        wanted = {k: torch.cat([self.of_results[k][chosen], self.of_crops[k][parents]]) for k in LAYERS}
+        return Lesson(
+            pictures=self._given(torch.cat([self.results[chosen], self.crops[parents]])),
+            wanted={layer: self._given(one) for layer, one in wanted.items()},
+            changes={layer: self.changes[layer][chosen].to(self.device, torch.float32) for layer in LAYERS},
+        )
+
+    @torch.no_grad()
+    def _features(self, pictures: Tensor) -> Features:
+        return seen(self.goal.teacher(self._given(pictures), LAYERS))
+
+    def _given(self, kept: Tensor) -> Tensor:
+        return kept.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)

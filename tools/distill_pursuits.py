@@ -1,0 +1,166 @@
+"""What compact is taught on besides pictures as they are: pictures and generators on their way to a style.
+
+What a student gets wrong is found by whoever optimises against it: there, and not on photos, its losses are used. So it
+learns from the teacher on pictures that were optimised, and on results of generators that were trained with a
+discriminator, at all stages between a photo and a finished result. Most follow the student's own losses, some the
+teacher's: the student has to see the same change in both, although the first kind was found by what it does not see.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gan_style.functional import gram_matrix
+from gan_style.functional import total_variation_squared as smoothness
+from gan_style.models.discriminator import PatchDiscriminator
+from gan_style.models.generator import ResnetGenerator
+from gan_style.models.perceptual import COMPACT, Perceptual, compact, vgg19
+
+LAYERS = COMPACT.layers()
+CONTENT_LAYERS = ["relu3_1", "relu3_2", "relu3_2", "relu3_2", "relu3_4"]
+STYLE_LAYERS = ["relu1_1", "relu2_1", "relu3_1", "relu3_3"]
+BATCH = 4  # of a generator's training
+Features = dict[str, Tensor]
+
+
+@dataclass
+class Pursued:
+    """Results, each (3, S, S) float16 in [-1, 1], and of which crop each was made."""
+
+    results: list[Tensor] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+
+    def add(self, results: Tensor, parents: list[int]) -> None:
+        self.results += [*results.detach().to("cpu", torch.float16)]
+        self.parents += parents
+
+
+@dataclass(frozen=True)
+class Task:
+    """One pursuit: under which network's losses, of eight pictures or of a generator."""
+
+    network: str  # "vgg19" or "compact"
+    kind: Callable[[Perceptual, Tensor, random.Random], Pursued]
+    seed: int
+
+
+def pursue(tasks: list[Task], crops: Path, teacher: Path, student: Path, device: str, processes: int) -> Pursued:
+    """All of them; crops: a file of the pictures (N, 3, S, S) that they start from and that are their styles."""
+    found = Pursued()
+    jobs = [(task, crops, teacher, student, device) for task in tasks]
+    with get_context("spawn").Pool(processes) as pool:
+        for one in pool.imap_unordered(_work, jobs):
+            found.results += [torch.from_numpy(results) for results in one[0]]
+            found.parents += one[1]
+    return found
+
+
+def _work(job: tuple[Task, Path, Path, Path, str]) -> tuple[list[object], list[int]]:
+    task, crops_path, teacher, student, device = job
+    torch.set_num_threads(1)
+    torch.manual_seed(task.seed)
+    rng = random.Random(task.seed)
+    build, weights = (vgg19, teacher) if task.network == "vgg19" else (compact, student)
+    crops = torch.load(crops_path).float().to(device)
+    network = build(layers=LAYERS, weights=str(weights)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.no_grad():
+        found = network(crops[:48], LAYERS)
+    network.scales = {layer: features.square().mean().item() ** 0.5 for layer, features in found.items()}
+    pursued = task.kind(network, crops, rng)
+    return [result.numpy() for result in pursued.results], pursued.parents
+
+
+def pursue_pictures(network: Perceptual, crops: Tensor, rng: random.Random) -> Pursued:
+    """Eight crops on their way to a style by Adam; eight stages of each way are kept."""
+    pursued = Pursued()
+    parents = rng.sample(range(len(crops)), 8)
+    contents, styles = (
+        crops[chosen].contiguous(memory_format=torch.channels_last)
+        for chosen in (parents, rng.sample(range(len(crops)), 8))
+    )
+    layers, weights = rng.choices(CONTENT_LAYERS, k=8), [10 ** rng.uniform(0, 1.3) for _ in parents]
+    pictures = (torch.rand_like(contents) * 2 - 1 if rng.random() < 0.1 else contents.clone()).requires_grad_()
+    optimiser = torch.optim.Adam([pictures], lr=10 ** rng.uniform(-2, -1.4))
+    with torch.no_grad():
+        of_content, of_style = network(contents, CONTENT_LAYERS), grams_of(network(styles, STYLE_LAYERS))
+    kept = stages(8, 160, rng)
+    for move in range(1, max(kept) + 1):
+        made = network(pictures, [*CONTENT_LAYERS, *STYLE_LAYERS])
+        loss = transfer_loss(made, of_content, of_style, layers, weights)
+        optimiser.zero_grad()
+        (loss + 0.1 * len(parents) * smoothness(pictures)).backward()
+        optimiser.step()
+        pictures.data.clamp_(-1, 1)
+        if move in kept:
+            pursued.add(pictures, parents)
+    return pursued
+
+
+def pursue_generator(network: Perceptual, crops: Tensor, rng: random.Random) -> Pursued:
+    """A generator on its way to the style of one crop, with a discriminator; ten stages are kept, of 16 crops each."""
+    pursued = Pursued()
+    generator = ResnetGenerator(width=16).to(crops.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    discriminator = PatchDiscriminator(receptive_field=34, width=16).to(crops.device)
+    generator_step = torch.optim.Adam(generator.parameters(), lr=1e-3, betas=(0.5, 0.99))
+    discriminator_step = torch.optim.Adam(discriminator.parameters(), lr=4e-4, betas=(0.5, 0.99))
+    style = rng.choice(list(crops))
+    layer, weight, adversarial = rng.choice(CONTENT_LAYERS), 10 ** rng.uniform(0, 1.3), rng.uniform(0, 0.4)
+    with torch.no_grad():
+        grams = grams_of(network(style[None], STYLE_LAYERS))
+        of_style = {name: gram.expand(BATCH, -1, -1) for name, gram in grams.items()}
+    kept = stages(10, rng.choice([150, 250, 400]), rng)
+    for move in range(1, max(kept) + 1):
+        contents = crops[rng.sample(range(len(crops)), BATCH)].contiguous(memory_format=torch.channels_last)
+        results = generator(contents)
+        real = torch.stack([rolled(style, rng) for _ in range(BATCH)])
+        (on_real,), (on_fake,) = discriminator(real), discriminator(results.detach())
+        descend(discriminator_step, F.relu(1 - on_real).mean() + F.relu(1 + on_fake).mean())
+        discriminator.requires_grad_(False)
+        with torch.no_grad():
+            of_content = network(contents, [layer])
+        made = network(results, [layer, *STYLE_LAYERS])
+        loss = transfer_loss(made, of_content, of_style, [layer] * BATCH, [weight] * BATCH) / BATCH
+        descend(generator_step, loss + 0.1 * smoothness(results) - adversarial * discriminator(results)[0].mean())
+        discriminator.requires_grad_(True)
+        if move in kept:
+            parents = rng.sample(range(len(crops)), 16)
+            with torch.no_grad():
+                pursued.add(generator(crops[parents]), parents)
+    return pursued
+
+
+def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+
+
+def stages(count: int, moves: int, rng: random.Random) -> set[int]:
+    """Moves after which results are kept: by chance, one in each ``count``-th of all."""
+    part = moves // count
+    return {rng.randint(part * number + 1, part * (number + 1)) for number in range(count)}
+
+
+def rolled(picture: Tensor, rng: random.Random) -> Tensor:
+    """A picture (3, S, S), rolled and flipped by chance."""
+    moved = picture.roll((rng.randrange(picture.shape[1]), rng.randrange(picture.shape[2])), (1, 2))
+    return moved.flip(-1) if rng.random() < 0.5 else moved
+
+
+def grams_of(features: Features) -> Features:
+    return {layer: gram_matrix(one) for layer, one in features.items()}
+
+
+def transfer_loss(
+    made: Features, of_content: Features, of_style: Features, layers: list[str], weights: list[float]
+) -> Tensor:
+    """The sum over pictures of content, each at its layer, and its weight times Gram style."""
+    content = torch.stack([(made[name][i] - of_content[name][i]).square().mean() for i, name in enumerate(layers)])
+    style = torch.stack([(gram_matrix(made[k]) - gram).square().mean((1, 2)) for k, gram in of_style.items()]).mean(0)
+    return (content + torch.tensor(weights, device=content.device) * style).sum()
