@@ -70,13 +70,14 @@ def test_stages_of_a_way_lie_one_in_each_part_of_it() -> None:
     assert [(move - 1) // 20 for move in sorted(stages(8, 160, random.Random(1)))] == list(range(8))
 
 
-def test_the_teacher_is_pursued_once() -> None:
+def test_the_teacher_is_pursued_once_and_nothing_twice() -> None:
     for start, first in ((None, 1), (Path("x"), 0)):
-        asked = Namespace(start=start, pursuits=2)
+        asked = Namespace(start=start, pursuits=2, seed=0)
         found = [[task.network for task in tasks_of(number, asked)].count("vgg19") for number in range(3)]
         assert found == [2 * (number == first) for number in range(3)]
-    seeds = [task.seed for number in range(3) for task in tasks_of(number, Namespace(start=None, pursuits=2))]
-    assert len(set(seeds)) == len(seeds)
+    runs = [Namespace(start=None, pursuits=2, seed=seed) for seed in (0, 1)]
+    seeds = [task.seed for run in runs for number in range(3) for task in tasks_of(number, run)]
+    assert len(set(seeds)) == len(seeds) == 2 * (3 * 8 + 2)
 
 
 def test_eight_stages_of_each_pursued_picture_are_kept() -> None:

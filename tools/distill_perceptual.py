@@ -196,7 +196,7 @@ class Distillation:
     def __init__(self, student: Perceptual, bank: Bank, arguments: argparse.Namespace) -> None:
         self.student, self.bank, self.arguments = student, bank, arguments
         self.optimiser = torch.optim.Adam(student.parameters(), betas=(0.9, 0.99))
-        self.rng, self.step, self.begin = random.Random(2), 0, time.monotonic()
+        self.rng, self.step, self.begin = random.Random(arguments.seed), 0, time.monotonic()
         self.shown = dict.fromkeys(("matching", "change", "distance"), 0.0)
 
     def go_on(self, steps: int) -> None:
@@ -222,7 +222,8 @@ def tasks_of(number: int, arguments: argparse.Namespace) -> list[Task]:
     kinds = [("compact", kind) for kind in (pursue_generator, pursue_pictures) for _ in range(2 * arguments.pursuits)]
     if number == (0 if arguments.start else 1):
         kinds += [("vgg19", pursue_generator)] * arguments.pursuits
-    return [Task(network, kind, 1000 * number + seed) for seed, (network, kind) in enumerate(reversed(kinds))]
+    first = 1000 * (100 * arguments.seed + number)
+    return [Task(network, kind, seed) for seed, (network, kind) in enumerate(reversed(kinds), start=first)]
 
 
 def save(student: Perceptual, path: Path, metadata: dict[str, str] | None = None) -> None:
@@ -244,6 +245,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-3, help="Adam's, at the beginning")
     parser.add_argument("--batch", type=int, default=12, help="results, and as many crops")
     parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--seed", type=int, default=0, help="of crops and pursuits: another for each --start")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2, help="for the pursuits")
     arguments = parser.parse_args()
@@ -267,6 +269,8 @@ def main() -> None:
     teacher.to(arguments.device)
     project = {layer: p.to(arguments.device) for layer, p in project.items()}
 
+    torch.manual_seed(arguments.seed)
+    rng = random.Random(arguments.seed)
     crops = torch.stack([random_crop(p, arguments.size, rng) for p in rng.choices(training, k=arguments.crops)])
     bank = Bank(crops, Goal(teacher, project, sizes_kept), arguments.device)
     half = list(range(0, len(crops), 2))
