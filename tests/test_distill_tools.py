@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from gan_style.models.perceptual import COMPACT, compact, vgg19
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+sys.path.append(str(Path(__file__).parents[1] / "tools"))
 from distill_bank import Bank, Goal, seen
 from distill_perceptual import change_loss, distance_loss, matching_loss, tasks_of
 from distill_pursuits import LAYERS, pursue_pictures, stages

@@ -1,4 +1,4 @@
-"""The pictures that compact learns from, each with what VGG-19 makes of it: seen by VGG-19 once, learned from often.
+"""The pictures that compact learns from, each with what VGG-19 makes of it: computed beforehand, learned from often.
 
 A crop and what became of it (disturbed, or on the way to a style: distill_pursuits.py) belong together, since a content
 loss looks at the change between the two.

@@ -31,7 +31,7 @@ from pathlib import Path
 
 import torch
 from distill_bank import Bank, Goal, seen
-from distill_pursuits import LAYERS, STYLE_LAYERS, Features, Task, pursue, pursue_generator, pursue_pictures
+from distill_pursuits import LAYERS, STYLE_LAYERS, Features, Task, descend, pursue, pursue_generator, pursue_pictures
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -206,9 +206,7 @@ class Distillation:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             losses = losses_of(self.student, self.bank, self.arguments.batch, self.rng)
-            self.optimiser.zero_grad()
-            torch.stack(list(losses.values())).sum().backward()
-            self.optimiser.step()
+            descend(self.optimiser, torch.stack(list(losses.values())).sum())
             self.step += 1
             self.shown |= {name: 0.98 * self.shown[name] + 0.02 * loss.item() for name, loss in losses.items()}
             if self.step % 100 == 0:

@@ -93,9 +93,7 @@ def pursue_pictures(network: Perceptual, crops: Tensor, rng: random.Random) -> P
     for move in range(1, max(kept) + 1):
         made = network(pictures, [*CONTENT_LAYERS, *STYLE_LAYERS])
         loss = transfer_loss(made, of_content, of_style, layers, weights)
-        optimiser.zero_grad()
-        (loss + 0.1 * len(parents) * smoothness(pictures)).backward()
-        optimiser.step()
+        descend(optimiser, loss + 0.1 * len(parents) * smoothness(pictures))
         pictures.data.clamp_(-1, 1)
         if move in kept:
             pursued.add(pictures, parents)
