@@ -13,7 +13,7 @@ from gan_style.models.perceptual import COMPACT, compact, vgg19
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 from distill_bank import Bank, Goal, seen
-from distill_perceptual import change_loss, distance_loss, matching_loss, tasks_of
+from distill_perceptual import change_loss, distance_loss, matching_loss, random_crop, side_around, tasks_of
 from distill_pursuits import LAYERS, pursue_pictures, stages
 
 
@@ -64,6 +64,18 @@ def test_losses_are_zero_where_the_teacher_is_matched_and_not_elsewhere() -> Non
     shares = 4 * 0.5 / 2 + 2 * 0.7 + 3 + 2
     amount = torch.tensor(0.25).log().square().item() * 5 * shares
     assert amount * 0.97 < distance_loss(half, changes, sizes).item() < amount + 0.5 * shares
+
+
+def test_crops_are_as_often_enlarged_as_each_doubling_of_the_side_asks_for() -> None:
+    picture, rng = torch.zeros(3, 256, 300, dtype=torch.uint8), random.Random(0)
+    picture[:, :, 150:] = 255
+    sides = [side_around(picture, 96, rng) for _ in range(4000)]
+    assert min(sides) == 64 and max(sides) == 256  # 96 / 1.5 and the short side: two doublings
+    assert sum(side < 128 for side in sides) / len(sides) == pytest.approx(0.5, abs=0.03)
+    for side in (64, 96, 256):
+        crop = random_crop(picture, side, 96, rng)
+        assert crop.shape == (3, 96, 96)
+        torch.testing.assert_close(crop[:, :, [0, -1]].abs(), torch.ones(3, 96, 2))
 
 
 def test_stages_of_a_way_lie_one_in_each_part_of_it() -> None:

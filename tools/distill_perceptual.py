@@ -54,13 +54,25 @@ def load_pictures(folders: list[Path], short_side: int) -> tuple[list[Tensor], l
     return training, held_out
 
 
-def random_crop(picture: Tensor, size: int, rng: random.Random) -> Tensor:
-    """A crop of side ``size`` at a random scale, float in [-1, 1], (3, size, size)."""
-    side = rng.randint(size, min(picture.shape[1:]))
+def random_crop(picture: Tensor, side: int, size: int, rng: random.Random) -> Tensor:
+    """A square of that side out of a picture, scaled to ``size``: float in [-1, 1], (3, size, size)."""
     top, left = (rng.randint(0, length - side) for length in picture.shape[1:])
     crop = to_float(picture[None, :, top : top + side, left : left + side])
     crop = F.interpolate(crop, (size, size), mode="bilinear", antialias=True)[0]
     return crop.flip(-1) if rng.random() < 0.5 else crop
+
+
+def side_at_most(picture: Tensor, size: int, rng: random.Random) -> int:
+    """From ``size``, the picture as it is, to its short side, all of it: mostly scaled down."""
+    return rng.randint(size, min(picture.shape[1:]))
+
+
+def side_around(picture: Tensor, size: int, rng: random.Random) -> int:
+    """From enlarged 1.5 times to the whole short side, each doubling as likely as the next.
+
+    Pictures are optimised, and generators trained, as large as they are: there the student has to be as good.
+    """
+    return round(size / 1.5 * (1.5 * min(picture.shape[1:]) / size) ** rng.random())
 
 
 def disturbed(batch: Tensor, rng: random.Random) -> Tensor:
@@ -162,7 +174,7 @@ def sizes(network: Perceptual, pictures: list[Tensor]) -> dict[str, tuple[float,
 def gradient_cosines(teacher: Perceptual, student: Perceptual, pictures: list[Tensor], pairs: int) -> dict[str, float]:
     """Mean cosine of the two networks' gradients to the input, of content and of Gram style, on pairs of crops."""
     rng = random.Random(1)
-    crops = [random_crop(picture, 128, rng)[None] for picture in pictures]
+    crops = [random_crop(picture, side_at_most(picture, 128, rng), 128, rng)[None] for picture in pictures]
     cosines: dict[str, list[float]] = {"content": [], "style": []}
     for _ in range(pairs):
         a, b = (crop.clone().requires_grad_() for crop in rng.sample(crops, 2))
@@ -247,13 +259,18 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2, help="for the pursuits")
     arguments = parser.parse_args()
+    if arguments.pursuits < 1:
+        parser.error(f"--pursuits is {arguments.pursuits}; at least 1")
     torch.manual_seed(0)
     rng = random.Random(0)
 
     training, held_out = load_pictures(arguments.pictures, 256)
     print(f"{len(training)} pictures to train on, {len(held_out)} held out")
     teacher = vgg19(layers=LAYERS, weights=str(arguments.teacher)).to(memory_format=torch.channels_last)
-    sample = [random_crop(picture, 192, rng) for picture in rng.sample(training, min(48, len(training)))]
+    sample = [
+        random_crop(picture, side_at_most(picture, 192, rng), 192, rng)
+        for picture in rng.sample(training, min(48, len(training)))
+    ]
     of_teacher = sizes(teacher, sample)
     teacher.scales = {layer: square for layer, (square, _) in of_teacher.items()}
     channels = {f"relu{name}": count for name, _, count in COMPACT.convolutions()}
@@ -269,7 +286,8 @@ def main() -> None:
 
     torch.manual_seed(arguments.seed)
     rng = random.Random(arguments.seed)
-    crops = torch.stack([random_crop(p, arguments.size, rng) for p in rng.choices(training, k=arguments.crops)])
+    chosen, size = rng.choices(training, k=arguments.crops), arguments.size
+    crops = torch.stack([random_crop(p, side_around(p, size, rng), size, rng) for p in chosen])
     bank = Bank(crops, Goal(teacher, project, sizes_kept), arguments.device)
     half = list(range(0, len(crops), 2))
     bank.add([*disturbed(crops[half], rng)], half)
@@ -284,6 +302,7 @@ def main() -> None:
             bank.add(found.results, found.parents)
         print(f"round {number + 1}: {len(bank.results)} results of {len(bank.crops)} crops", flush=True)
         distillation.go_on(arguments.steps // arguments.rounds)
+        save(student, arguments.output)
 
     report = gradient_cosines(teacher.to("cpu"), student.to("cpu"), held_out, pairs=40)
     print(json.dumps(report, indent=2))
