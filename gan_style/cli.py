@@ -12,7 +12,7 @@ COMMANDS = {
     "search": "train with settings that are searched for, and say which are the best",
     "stylize": "give pictures the style that a generator has learned",
     "styles": "which styles there are, and a sheet of them",
-    "stylize-video": "the same for a video, or for what a camera sees",
+    "stylize-video": "give a video, or what a camera sees, such a style",
     "make-dataset": "stylize a whole labelled dataset, restartable, in many processes",
     "verify-dataset": "read such a dataset again and say what differs from its manifest",
     "evaluate": "numbers and a report that say which model is better",

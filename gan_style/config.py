@@ -6,8 +6,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -19,6 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gan_style.arguments import check_arguments, nearest
+from gan_style.memory import is_shortage
 from gan_style.schema import ROOTS
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -87,7 +89,7 @@ def to_yaml(content: Mapping[str, Any]) -> str:
 def composed(name: str, overrides: Sequence[str]) -> DictConfig:
     """What a command line of another command amounts to, from within a command. ValueError in the user's words."""
     try:
-        return hydra.compose(name, overrides=[_quoted(argument) for argument in overrides])
+        return hydra.compose(name, overrides=[_quoted(name, argument) for argument in overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_composition_words(name, error)) from error
 
@@ -147,7 +149,7 @@ def _main(name: str, purpose: str, job: Callable[[DictConfig], None], many: Call
         print(_help(name, purpose), flush=True)
         return
     sweeping = _SWEEP & set(sys.argv)
-    sys.argv[1:] = [_quoted(argument, sweeping=bool(sweeping)) for argument in sys.argv[1:]]
+    sys.argv[1:] = [_quoted(name, argument, sweeping=bool(sweeping)) for argument in sys.argv[1:]]
     if sweeping and many is not None:
         many([argument for argument in sys.argv[1:] if argument not in _SWEEP])
         return
@@ -222,20 +224,35 @@ def _errors_in_words(name: str, statuses: list[int], in_full: bool) -> Iterator[
         statuses.append(words[1])
 
 
-def _quoted(argument: str, *, sweeping: bool = False) -> str:
+def _quoted(name: str, argument: str, *, sweeping: bool = False) -> str:
     """key=value as Hydra can read it: a value that its grammar refuses, such as "my photo (1).jpg", gets quotes.
 
-    So does, outside of a sweep, a value with commas, which Hydra would take for several values.
+    So does, outside of a sweep, a value with commas, which Hydra would take for several values; and a name that it
+    would take for a number and write otherwise, such as a folder 2024_01_05. In a list of FILE#STYLE each gets them.
     """
     if argument.startswith("-") or "=" not in argument:
         return argument
+    key, value = argument.split("=", 1)
+    if re.fullmatch(r"\[[^][{}'\"]*,[^][{}'\"]*\]", value) and "#" in value:
+        return f"{key}=[{','.join(quoted(one.strip()) for one in value[1:-1].split(','))}]"
     try:
-        if sweeping or not OverridesParser.create().parse_override(argument).is_sweep_override():
+        found = OverridesParser.create().parse_override(argument)
+        several = found.is_sweep_override()
+        if (sweeping or not several) and (several or not _is_name(name, key, value, found.value())):
             return argument
     except HydraException:
         pass
-    key, value = argument.split("=", 1)
     return f"{key}={quoted(value)}"
+
+
+def _is_name(name: str, key: str, value: str, found: Any) -> bool:
+    """Whether a value that reads as a number, or as true or false, is meant as text, and would be changed."""
+    if not isinstance(found, int | float) or str(found) == value:
+        return False
+    kind: Any = ROOTS.get(name)
+    for part in key.lstrip("+").split("."):
+        kind = get_type_hints(kind).get(part) if is_dataclass(kind) else None
+    return kind in (str, str | None) or (kind is Any and isinstance(found, int) and value.count("_") > 0)
 
 
 def quoted(value: str) -> str:
@@ -251,7 +268,9 @@ def _words(name: str, error: BaseException) -> tuple[str, int] | None:
         return f"{error.full_key}=... is missing; see gan-style {_shown(name)} --help", USER_ERROR
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _composition_words(name, error), USER_ERROR
-    if isinstance(error, ArithmeticError):
+    if is_shortage(error):
+        return f"not enough memory ({str(error).partition(chr(10))[0] or 'MemoryError'}); give it less", USER_ERROR
+    if isinstance(error, ArithmeticError) and not isinstance(error, ZeroDivisionError | OverflowError):
         return str(error), NON_FINITE
     if isinstance(error, ValueError | OSError):
         return str(error), USER_ERROR

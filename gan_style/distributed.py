@@ -91,8 +91,16 @@ class Ranks:
 def local_device(name: str) -> str:
     """This rank's own device where "auto" or "cuda" leave it open: cuda:0, cuda:1, ... by its number on the node."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or name not in ("auto", "cuda") or not torch.cuda.is_available():
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not torch.cuda.is_available():
         return name
+    if name.startswith("cuda:"):
+        raise ValueError(
+            f"runtime.device={name}: ranks cannot share one GPU; give cuda, and choose with CUDA_VISIBLE_DEVICES"
+        )
+    if name not in ("auto", "cuda"):
+        return name
+    if torch.cuda.device_count() == 1 and "LOCAL_WORLD_SIZE" not in os.environ:
+        return "cuda:0"  # a scheduler shows each task its own (srun --gpus-per-task=1)
     if local >= torch.cuda.device_count():
         raise ValueError(f"rank {local} of this node has no device: there are {torch.cuda.device_count()}")
     return f"cuda:{local}"
@@ -131,6 +139,7 @@ def launch(count: int, command: Sequence[str], *, grace: float = 30.0) -> int:
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // count))
     common = {
         "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": threads,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
+from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
@@ -35,6 +35,15 @@ SAVE_OPTIONS: dict[str, dict[str, int]] = {
 NOTED = "gan_style"  # a key that every note has: it tells a note of ours from another program's description
 WITHOUT_NOTE = (".bmp",)  # kinds of file that hold nothing but pixels
 _DESCRIPTION = ("Description", 0x010E)  # keyword of PNG's tEXt (its section 11.3.3.2), tag of EXIF's ImageDescription
+_TURNED_BACK = {  # TIFF 6.0, Orientation: the transformations that undo those to upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 _LONGEST_NOTE = 32_000  # characters; what EXIF can hold in a JPEG ends at 64 KiB
 
 
@@ -54,12 +63,20 @@ def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bo
             ratio = max(picture.size) / min(picture.size)
             if short_side is not None and picture.mode in ("RGB", "L"):
                 picture.draft(None, (short_side, short_side))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
-            turned = ImageOps.exif_transpose(picture) if upright else picture
+            turned = ImageOps.exif_transpose(picture) if upright else _turned_back(picture)
             return pil_to_tensor(_scaled(_to_rgb(turned), short_side, ratio))
     except MemoryError:
         raise  # the machine's trouble, not the picture's
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
         raise UnreadablePictureError(f"cannot read the picture {path}: {reason_of(error)}") from error
+
+
+def _turned_back(picture: Image.Image) -> Image.Image:
+    """As it is stored: Pillow turns a TIFF upright when it is loaded, whether that is wanted or not."""
+    stored: int = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    picture.load()
+    turned = picture.format == "TIFF" and picture.getexif().get(ExifTags.Base.Orientation, 1) != stored
+    return picture.transpose(_TURNED_BACK[stored]) if turned and stored in _TURNED_BACK else picture
 
 
 def reason_of(error: Exception) -> str:

@@ -5,7 +5,7 @@ images.py's decode gives what a network learns from; this is for results that ar
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,19 +25,21 @@ from gan_style.images import (
 from gan_style.sixteen import DEEP_SUFFIXES, is_deep, is_grey_with_alpha, with_low_bytes, write_deep
 
 ALPHA_SUFFIXES = (".png", ".webp", ".tif", ".tiff")  # kinds of file that can hold transparency
-_WITH_PROFILE = ("JPEG", "PNG", "WEBP", "TIFF")
+PROFILE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")  # a colour profile
 _STRIP = 4_000_000  # pixels that are copied at once
 
 
 @dataclass(frozen=True)
 class Original:
     """pixels: RGB, uint8 or uint16, (3, H, W); alpha: the same type, (1, H, W), None where nothing is transparent;
-    profile: the colours' ICC profile, None where the file has none.
+    profile: the colours' ICC profile, None where the file has none; stripped: whether it had one for colours that are
+    not RGB (grey, CMYK), which these pixels have no use for.
     """
 
     pixels: Tensor
     alpha: Tensor | None = None
     profile: bytes | None = None
+    stripped: bool = False
 
 
 def read_original(path: Path | IO[bytes], *, max_megapixels: float) -> Original:
@@ -62,11 +64,11 @@ def _read(path: Path | IO[bytes], max_megapixels: float) -> Original:
                 f"it has {picture.width} x {picture.height} pixels; max_megapixels={max_megapixels:g} allows no more "
                 f"than {max_megapixels:g} million"
             )
-        profile = picture.info.get("icc_profile") if picture.mode in ("RGB", "RGBA", "P") else None
+        profile = picture.info.get("icc_profile") or None
         if not is_deep(picture):
-            return _original(_shallow(picture), profile)
+            return _original(_shallow(picture), profile, of_rgb=picture.mode in ("RGB", "RGBA", "P"))
         if picture.mode.startswith("I;16"):
-            return _original(_grey(picture), None)
+            return _original(_grey(picture), profile, of_rgb=False)
         grey_with_alpha = is_grey_with_alpha(picture)
         values = _planes(_upright(picture)).astype(np.uint16)
     with _opened(path) as picture:
@@ -75,15 +77,15 @@ def _read(path: Path | IO[bytes], max_megapixels: float) -> Original:
         if grey_with_alpha:  # high and low byte of grey, then of alpha
             values = _planes(low).astype(np.uint16)
             joined = values[[0, 2]] * 256 + values[[1, 3]]
-            return _original(joined[[0, 0, 0, 1]], None)
+            return _original(joined[[0, 0, 0, 1]], profile, of_rgb=False)
         values *= 256
         _each_strip(low, lambda rows, strip: np.add(values[:, rows], strip, out=values[:, rows]))
-    return _original(values, profile)
+    return _original(values, profile, of_rgb=True)
 
 
-def _original(values: np.ndarray, profile: bytes | None) -> Original:
+def _original(values: np.ndarray, profile: bytes | None, *, of_rgb: bool) -> Original:
     """values: (3 or 4, H, W)."""
-    return Original(*_split(values), profile)
+    return Original(*_split(values), profile if of_rgb else None, stripped=profile is not None and not of_rgb)
 
 
 def _split(values: np.ndarray) -> tuple[Tensor, Tensor | None]:
@@ -166,7 +168,7 @@ def on_white(original: Original) -> Original:
     for rows in _rows(*pixels.shape[1:]):
         part, share = original.pixels[:, rows].float(), original.alpha[:, rows].float() / most
         pixels[:, rows] = (part * share + most * (1.0 - share)).round().to(pixels.dtype)
-    return Original(pixels, None, original.profile)
+    return replace(original, pixels=pixels, alpha=None)
 
 
 def _most(pixels: Tensor) -> float:
@@ -180,7 +182,7 @@ def to_eight_bits(original: Original) -> Original:
     planes = (original.pixels, original.alpha)
     pixels, alpha = (None if plane is None else _divided(plane) for plane in planes)
     assert pixels is not None
-    return Original(pixels, alpha, original.profile)
+    return replace(original, pixels=pixels, alpha=alpha)
 
 
 def _divided(plane: Tensor) -> Tensor:
@@ -227,7 +229,7 @@ def write_original(file: IO[bytes], suffix: str, original: Original, *, note: Ma
         return write_deep(file, suffix, _joined(original), note=note, profile=original.profile)
     original = to_eight_bits(original)
     options: dict[str, Any] = {**SAVE_OPTIONS.get(kind, {}), **note_options(kind, note)}
-    if original.profile and kind in _WITH_PROFILE:
+    if original.profile and suffix.lower() in PROFILE_SUFFIXES:
         options["icc_profile"] = original.profile
     if kind == "WEBP" and original.alpha is not None:
         options["exact"] = True  # colours that cannot be seen are kept, too

@@ -25,6 +25,7 @@ FAILURE_FILE = "failure.txt"  # there too, where a run has ended with an error
 _CHECKOUT = Path(__file__).resolve().parents[1]
 _CODE = ("gan_style", "conf", "pyproject.toml")  # what in a checkout decides about results
 _SECONDS_FOR_GIT = 20
+_LONGEST_SETTINGS = 20_000  # characters, in a picture's metadata
 
 
 def provenance(
@@ -79,6 +80,17 @@ def picture_note(
     """
     known = {"checkpoint": checkpoint, "style": style, "strength": strength, "seed": seed}
     return {"gan_style": __version__, **known, **more}
+
+
+def optimisation_note(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a picture that was optimised: its settings by dotted name, or their hash where they are very long.
+
+    Of a path its last part.
+    """
+    note = {"gan_style": __version__, "command": "optimise"}
+    plain = {name: value for name, value in settings.items() if value is not None}
+    told = {name: os.path.basename(value) if isinstance(value, str) else value for name, value in plain.items()}
+    return note | (told if len(json.dumps(told)) < _LONGEST_SETTINGS else {"settings": config_hash(told)})
 
 
 def config_hash(settings: Mapping[str, Any]) -> str:

@@ -149,8 +149,9 @@ def check_train(cfg: Any) -> None:
     if training.clip is not None and not 0 < training.clip < math.inf:
         raise ValueError(f"training.clip={training.clip}; allowed are numbers above 0, or null for no clipping")
     for name in ("resize", "style_resize"):
-        if data[name] is not None and not data.size <= data[name][0] <= data[name][1]:
-            raise ValueError(f"data.{name}={list(data[name])}; two lengths, from data.size={data.size} upward")
+        bounds = None if data[name] is None else list(data[name])
+        if bounds is not None and not (len(bounds) == 2 and data.size <= bounds[0] <= bounds[1]):
+            raise ValueError(f"data.{name}={bounds}; two lengths, from data.size={data.size} upward")
     if data.size < 16 or data.sample_size < 16:
         raise ValueError(f"data.size={data.size}, data.sample_size={data.sample_size}; allowed are numbers from 16")
     if cfg.loss.get("balance") is not None and not 0 < training.audit_every <= training.warmup_steps:
@@ -172,6 +173,8 @@ def check_train(cfg: Any) -> None:
 def check_library(cfg: Any) -> None:
     """Several styles by name need a generator that can tell them apart, and it needs them."""
     named, target = cfg.data.style if isinstance(cfg.data.style, Mapping) else {}, cfg.generator.get("_target_", "")
+    if isinstance(cfg.data.style, Mapping) and not named:
+        raise ValueError("data.style={} names no style; write data.style={monet: FOLDER, wave: PICTURE}")
     library = str(target).endswith(".LibraryGenerator")
     if named and not library:
         raise ValueError(f"data.style names styles ({', '.join(map(str, named))}), which needs generator=library")
@@ -186,20 +189,18 @@ def check_library(cfg: Any) -> None:
 
 
 def check_reference(cfg: Any) -> None:
-    """A generator that is shown a picture of the style has to be asked for that picture's style."""
+    """What a generator that is shown pictures of styles needs, and no other has a use for."""
     reference = by_reference(cfg)
     if cfg.data.style_holdout_count is not None and not reference:
         raise ValueError(
             f"data.style_holdout_count={cfg.data.style_holdout_count} is for generator=reference, whose samples have "
             "references that it has not seen; leave it null"
         )
-    for name, node in cfg.loss.items() if reference else ():
-        target = node.get("target") if isinstance(node, Mapping) else None
-        if target not in (None, "crop", "each"):
-            raise ValueError(
-                f"loss.{name}.target={target} asks generator=reference for one style, whatever it is shown; allowed "
-                "are crop (of what it is shown) and each (of the whole picture that this is cut from)"
-            )
+    if reference and cfg.data.style_holdout_count == 0:
+        raise ValueError(
+            "data.style_holdout_count=0 leaves generator=reference's samples without a reference; allowed "
+            "are numbers from 1, or null"
+        )
 
 
 def by_reference(cfg: Any) -> bool:

@@ -25,7 +25,7 @@ FLOORS = {
     "schema_runtime": 4,
     "arguments": 4,
 }
-SERVICES = {"files", "checkpoint", "runtime", "tracking", "distributed", "provenance", "signals"}
+SERVICES = {"files", "memory", "checkpoint", "runtime", "tracking", "distributed", "provenance", "signals"}
 # What may be imported from a room on the same floor, or by one service from another: ARCHITECTURE.md says so.
 ALLOWED_BESIDE = {("metrics", "losses"), ("config", "schema"), ("commands", "config"), ("commands", "schema")}
 ALLOWED_BESIDE |= {("schema", "schema_dataset"), ("commands", "schema_dataset")}

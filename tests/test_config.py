@@ -295,13 +295,13 @@ class TestQuoted:
 
     @pytest.mark.parametrize("path", PATHS)
     def test_paths_reach_the_config_as_they_are(self, path):
-        assert compose("train", _quoted(f"data.content={path}")).data.content == path
+        assert compose("train", _quoted("train", f"data.content={path}")).data.content == path
 
     @given(st.text("ab1 ()[]{},'\":=+%@#&!?*~|;<>`^-_./é", max_size=12).map(lambda text: f"/p{text}".rstrip()))
     @example("/p,")
     @example("/p'")
     def test_whatever_the_path(self, path):
-        override = OverridesParser.create().parse_override(_quoted(f"data.content={path}"))
+        override = OverridesParser.create().parse_override(_quoted("train", f"data.content={path}"))
         assert override.key_or_group == "data.content"
         assert not override.is_sweep_override()
         assert override.value() == path
@@ -310,6 +310,10 @@ class TestQuoted:
         "argument",
         [
             "training.steps=3",
+            "training.steps=10_000",
+            "optimiser.generator.lr=1e-3",
+            "generator.width=1_6",
+            "dry_run=true",
             "data.resize=[1,2]",
             "loss.style.layers=[relu1_1, relu2_1]",
             "data.holdout=null",
@@ -322,7 +326,23 @@ class TestQuoted:
         ],
     )
     def test_what_hydra_understands_stays_as_it_is(self, argument):
-        assert _quoted(argument) == argument
+        assert _quoted("train", argument) == argument
+
+    def test_a_list_of_styles_of_libraries_is_a_list(self):
+        argument = "checkpoint=[runs/my library#monet, runs/library#wave]"
+        assert compose("evaluate", _quoted("evaluate", argument)).checkpoint == [
+            "runs/my library#monet",
+            "runs/library#wave",
+        ]
+
+    @pytest.mark.parametrize("name", ["2024_01_05", "1_000"])
+    def test_a_folder_of_digits_is_none_of_numbers(self, name):
+        assert compose("train", _quoted("train", f"data.content={name}")).data.content == name
+
+    @pytest.mark.parametrize("name", ["1_0", "20240105", "1e3", "1.50", "007", "true", "0x10", "1_5.0", "-0.0", "inf"])
+    def test_whatever_is_to_be_text_stays_as_it_was_written(self, name):
+        assert compose("stylize", _quoted("stylize", f"input={name}")).input == name
+        assert compose("train", _quoted("train", f"run.name={name}")).run.name == name
 
 
 class TestFlat:

@@ -218,6 +218,25 @@ class TestAlone:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         assert local_device(name) == expected
 
+    @pytest.mark.parametrize("local", [0, 3])
+    def test_a_scheduler_that_shows_each_task_one_device_means_that(self, monkeypatch, local):
+        monkeypatch.setenv("WORLD_SIZE", "4")
+        monkeypatch.setenv("LOCAL_RANK", str(local))
+        monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        assert local_device("auto") == "cuda:0"
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # torchrun's and ours: all see the same one
+        if local:
+            with pytest.raises(ValueError, match="rank 3 of this node has no device: there are 1"):
+                local_device("auto")
+
+    def test_ranks_cannot_share_a_device_by_its_number(self, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        with pytest.raises(ValueError, match=r"runtime\.device=cuda:1: ranks cannot share one GPU"):
+            local_device("cuda:1")
+
     def test_a_rank_without_a_device_is_told_so(self, monkeypatch):
         monkeypatch.setenv("WORLD_SIZE", "4")
         monkeypatch.setenv("LOCAL_RANK", "3")

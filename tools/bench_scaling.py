@@ -2,7 +2,7 @@
 """What more GPUs bring: measured here on gloo ranks of one machine, and extended by a model to clusters.
 
     python tools/bench_scaling.py --json runs/scaling.json             # measure, then the model
-    python tools/bench_scaling.py --model-only --compute 0.11 --batch 16 --size 256 --gradient-mb 45.6
+    python tools/bench_scaling.py --model-only --compute 0.11 --gpu-batch 16 --fixed 0.01 --overlap 0
 
 Measured, alternately, as medians: a training step of 1 rank and of 2 (the same batch for each, "weak"; the same batch
 together, "strong"), the same without any exchange, and a bare all-reduce of as many bytes. What backward hides of the

@@ -57,7 +57,7 @@ class Ours:
             cfg = compose("train", options)
         self.setup = Setup(cfg, plain(cfg), self.device, Path("."))
         self.objective = train_parts.make_objective(self.setup)
-        self.state = train_parts.make_state(self.setup, self.objective)
+        self.state = train_parts.make_state(self.setup, self.objective, fresh=True)
         train_parts.share(self.setup, self.state)
         self.precision = Precision(self.device, getattr(torch, precision))
         self.seen: dict[str, Any] = {}

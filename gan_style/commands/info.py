@@ -65,7 +65,7 @@ def _picture(path: Path) -> Lines:
         ) from error
     if note is None:
         hint = "; files of this kind hold none" if path.suffix.lower() in WITHOUT_NOTE else ""
-        raise ValueError(f"file={path}: this picture does not say what made it; not one of gan_style's results{hint}")
+        raise ValueError(f"file={path}: this picture does not say what made it{hint}")
     yield "kind", "a picture made by gan_style"
     yield from _items(note)
 

@@ -23,7 +23,16 @@ from gan_style.config import TOO_MANY_FAILURES, command, plain
 from gan_style.datasetgen.annotations import from_classes, from_tables
 from gan_style.datasetgen.engines.local import Stop, run_here, run_processes
 from gan_style.datasetgen.manifest import Merge, Stopped, manifest_kind
-from gan_style.datasetgen.plan import Plan, Shard, check_listing, check_settings, new_entries, read_plan, write_plan
+from gan_style.datasetgen.plan import (
+    Plan,
+    Shard,
+    check_facts,
+    check_listing,
+    check_settings,
+    new_entries,
+    read_plan,
+    write_plan,
+)
 from gan_style.datasetgen.progress import Progress, total
 from gan_style.datasetgen.records import STATE, Records, only_one
 from gan_style.datasetgen.sources.choose import Source, open_source
@@ -87,7 +96,10 @@ def _planned(cfg: Mapping[str, Any], source: Source, kind: str) -> Job:
         raise ValueError(f"output={output} holds files that are not make-dataset's; choose another folder")
     ensure_writable(output, "output")
     with only_one(output / STATE / "plan.lock"):
-        plan = _plan(cfg, styles, source, kind, settings, output / STATE)
+        known = read_plan(output / STATE)
+        plan = _plan(cfg, styles, source, kind, settings, output / STATE, known)
+    if known is not None and not cfg["extend"] and cfg["shard_index"] == 0:  # long for millions: one job does it
+        check_listing(known, source.entries)
     job = Job(cfg, source.root, plan, kind, device)
     job.records.prepare()
     return job
@@ -100,9 +112,12 @@ def _plan(
     kind: str,
     settings: Mapping[str, Any],
     folder: Path,
+    plan: Plan | None,
 ) -> Plan:
-    plan, names = read_plan(folder), make_names(cfg, source, kind)
-    make = functools.partial(write_plan, folder, settings=settings, names=names, facts=source.facts())
+    """The plan that is there, extended if that is wanted, or a new one."""
+    names = make_names(cfg, source, kind)
+    classes = source.classes() if kind == "webdataset" else None
+    make = functools.partial(write_plan, folder, settings=settings, names=names, facts=source.facts(), classes=classes)
     if plan is None:
         check_references(styles, cfg["max_pixels"])
         print(f"looking through {cfg['input']} ...", flush=True)
@@ -113,7 +128,7 @@ def _plan(
         return plan
     check_settings(plan, settings)
     if not cfg["extend"]:
-        check_listing(plan, source.facts(), source.entries)
+        check_facts(plan, source.facts())
         return plan
     new = new_entries(plan, source.entries())
     print(f"{len(new)} new inputs beside {plan.inputs}")

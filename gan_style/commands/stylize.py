@@ -1,12 +1,13 @@
 """``gan-style stylize``: give pictures the style that a generator has learned."""
 
+import hashlib
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from torch import Tensor
 
 from gan_style.config import command, plain
 from gan_style.demo import PREFIX, demo_pictures
@@ -17,36 +18,39 @@ from gan_style.inference.masks import check_names
 from gan_style.inference.models import load_model, resolve_model
 from gan_style.inference.paint import Model
 from gan_style.inference.references import equal_parts, find_references, read_references
-from gan_style.inference.stylize import Job, Run, plan_file, plan_folder, with_masks
+from gan_style.inference.stylize import Job, Run, check_outputs, plan_file, plan_folder, with_masks, with_sheets
 from gan_style.runtime import choose_device
 from gan_style.schema_stylize import check_stylize
 
-UNREADABLE = 3  # exit status: some pictures could not be read
+_MOST_NAMED = 100  # styles, in a picture's note
+UNREADABLE = 3  # exit status: some pictures have no result
 
 
 @command("stylize")
 def main(cfg: DictConfig) -> int:
-    """Stylize a picture or a folder of pictures; status 3 where some could not be read."""
+    """Stylize a picture or a folder of pictures; status 3 where some could not be read, or were too large."""
     check_stylize(cfg)
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     masks = _masks(plain(cfg.mask))
     jobs = with_masks(_plan(str(cfg.input), Path(cfg.output).expanduser()), _root(str(cfg.input)), masks)
+    jobs = with_sheets(jobs) if cfg.sheet else jobs
+    check_outputs(jobs, _reference_files(cfg).values())
     checkpoint = None if cfg.checkpoint is None else Path(cfg.checkpoint).expanduser()
-    references = _references(cfg)
+    references = read_references(_reference_files(cfg), max_megapixels=cfg.max_megapixels)
     model, note = load_model(resolve_model(_named(plain(cfg.style), masks), checkpoint), device, references)
     controls = _controls(cfg, model, masks)
     ensure_writable(jobs[0].target.parent, "output")
     if without := [job.target for job in jobs if job.target.suffix.lower() in WITHOUT_NOTE]:
         print(f"warning: {without[0]} cannot say what made it: its kind of file holds nothing but pixels")
-    run = Run(model, controls, _note(note, model, controls, masks), cfg.max_megapixels, cfg.sheet)
+    run = Run(model, controls, _note(note, model, controls, masks), cfg.max_megapixels)
     failures = _report(run, jobs)
     if failures:
-        print(f"gan-style stylize: {failures} of {len(jobs)} pictures could not be read", file=sys.stderr)
+        print(f"gan-style stylize: {failures} of {len(jobs)} pictures have no result", file=sys.stderr)
     return UNREADABLE if failures else 0
 
 
 def _report(run: Run, jobs: list[Job]) -> int:
-    """Do the work and tell of it; returns how many pictures could not be read."""
+    """Do the work and tell of it; returns how many pictures have no result."""
     failures = 0
     for number, (job, problem, lost) in enumerate(run(jobs), start=1):
         failures += problem is not None
@@ -66,14 +70,14 @@ def _controls(cfg: DictConfig, model: Model, masks: Mapping[str, Path]) -> Contr
     return Controls(mix, cfg.strength, cfg.colours, cfg.tile)
 
 
-def _references(cfg: DictConfig) -> dict[str, Tensor]:
+def _reference_files(cfg: DictConfig) -> dict[str, Path]:
     if cfg.reference is None:
         return {}
     if cfg.checkpoint is None:
         raise ValueError(
             f"reference={cfg.reference}: checkpoint=... is missing, a model that was trained with generator=reference"
         )
-    return read_references(find_references(plain(cfg.reference)), max_megapixels=cfg.max_megapixels)
+    return find_references(plain(cfg.reference))
 
 
 def _named(style: Any, masks: Mapping[str, Path]) -> list[str]:
@@ -93,10 +97,17 @@ def _masks(mask: Any) -> dict[str, Path]:
 
 def _note(note: Mapping[str, Any], model: Model, controls: Controls, masks: Mapping[str, Path]) -> dict[str, Any]:
     """What the pictures say of what made them; of a generator of one style, the name it was trained under, if any."""
-    named: Any = list(masks) if not controls.mix else dict(controls.mix)
+    named: Any = list(masks) if not controls.mix else _mixed(controls.mix)
     style = note.get("style") if len(model.styles) == 1 else next(iter(named)) if len(named) == 1 else named
     more = {"colours": controls.colours} if controls.colours != "style" else {}
     return {**note, "style": style, "strength": controls.strength, **more}
+
+
+def _mixed(mix: Mapping[str, float]) -> dict[str, Any]:
+    """A mixture as a note can hold it: of very many styles their number and a hash."""
+    if len(mix) <= _MOST_NAMED:
+        return dict(mix)
+    return {"styles": len(mix), "sha256": hashlib.sha256(json.dumps(dict(mix)).encode()).hexdigest()}
 
 
 def _root(source: str) -> Path:

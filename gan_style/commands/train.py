@@ -103,7 +103,7 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
             print(f"{setup.folder} is finished: {saved['state']['step']} steps; a larger training.steps goes on")
         return 0
     objective = parts.make_objective(setup)
-    state = parts.make_state(setup, objective)
+    state = parts.make_state(setup, objective, fresh=saved is None)
     pictures = data.open_sets(setup)
     check_ranks(cfg, group.count, len(pictures.content))
     if saved is None:

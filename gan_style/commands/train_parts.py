@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from gan_style.data.sets import Pictures, load
 from gan_style.data.stream import Crop
 from gan_style.distributed import Ranks
 from gan_style.inference.load import load_generator
-from gan_style.losses.objective import Objective, check_terms, content_layers, style_layers
-from gan_style.losses.style import EACH, MEAN
+from gan_style.losses.objective import Objective, Term, check_terms, content_layers, style_layers
+from gan_style.losses.style import CROP, EACH, MEAN, Style
 from gan_style.models.registry import describe
 from gan_style.provenance import fingerprint, provenance, style_name
 from gan_style.runtime import compiled, placed
@@ -85,17 +85,29 @@ def make_objective(setup: Setup) -> Objective:
         raise ValueError(f"loss.balance={balance}: shares by term, such as {{content: 1, style: 2}}, or null, expected")
     terms = {name: build(node, f"loss.{name}") for name, node in nodes.items()}
     check_terms(terms)
+    if setup.by_reference:
+        _check_shown(terms)
     layers = [*content_layers(terms.values()), *style_layers(terms.values())]
     perceptual = placed(build(setup.cfg.perceptual, "perceptual", layers=layers), setup.device)
     return Objective(terms, perceptual, plain(balance))
 
 
-def make_state(setup: Setup, objective: Objective) -> TrainState:
-    """Networks, optimisers and all that training changes, at step 0."""
+def _check_shown(terms: Mapping[str, Term]) -> None:
+    """A generator that is shown a picture of the style has to be asked for that picture's style."""
+    for name, term in terms.items():
+        if isinstance(term, Style) and term.target not in (CROP, EACH):
+            raise ValueError(
+                f"loss.{name}.target={term.target} asks generator=reference for one style, whatever it is shown; "
+                "allowed are crop (of what it is shown) and each (of the whole picture that this is cut from)"
+            )
+
+
+def make_state(setup: Setup, objective: Objective, *, fresh: bool) -> TrainState:
+    """Networks, optimisers and all that training changes, at step 0; fresh: no checkpoint will be loaded into them."""
     cfg, training = setup.cfg, setup.cfg.training
     torch.manual_seed(training.seed)
     generator = placed(build(cfg.generator, "generator", **_given(setup)), setup.device)
-    if training.start is not None:
+    if training.start is not None and fresh:
         _start_from(Path(training.start).expanduser(), generator)
     discriminator = _discriminator(setup) if objective.adversarial is not None else None
     return TrainState(

@@ -1,6 +1,7 @@
 """What a training run shows and measures while it goes on, built from its settings."""
 
 import warnings
+from collections.abc import Sequence
 from itertools import islice
 
 import torch
@@ -8,9 +9,9 @@ import torch
 from gan_style.commands.train_parts import Setup, target_pictures
 from gan_style.data.pictures import UnreadablePictures
 from gan_style.data.sets import Pictures, load
-from gan_style.losses.objective import Objective, content_layers, mean_gram, style_layers
+from gan_style.losses.objective import Objective, Term, content_layers, mean_gram, style_layers
 from gan_style.losses.scene import Features
-from gan_style.losses.style import MEAN
+from gan_style.losses.style import CROP, EACH, MEAN, Style
 from gan_style.metrics.evaluation import Ruler
 from gan_style.training.sampling import Composite, LibrarySampler, ReferenceSampler, Sampler, composite_weights
 
@@ -44,15 +45,22 @@ def _sampler(
 ) -> Sampler:
     """row: which of a library's styles."""
     terms = list(objective.terms.values())
-    layers, target = style_layers(terms), objective.targets[0] if objective.targets else MEAN
+    layers, target = style_layers(terms), _yardstick(terms)
     name = None if row is None else setup.styles[row]
-    grams = objective.style_grams(target, row if target == MEAN else None)
+    grams = objective.style_grams(target, row if target == MEAN else None) if name is None or target != EACH else {}
     if layers and not grams:  # other statistics than colour Gram matrices, or from other layers
         whole = (picture for _, picture in target_pictures(setup, target, pictures, name))
         grams = mean_gram(objective.perceptual, whole, layers)
     of_style = pictures.style_pictures(setup.device, setup.cfg.data.sample_size, name)
     styles = [picture for _, picture in islice(of_style, len(contents))]
     return Sampler(contents, styles, _ruler(setup, objective, grams))
+
+
+def _yardstick(terms: Sequence[Term]) -> str:
+    """The style target that held-out results are measured by: of what is trained on, the whole set before a picture."""
+    styles = [term for term in terms if isinstance(term, Style) and term.target != CROP]
+    trained = [term.target for term in styles if term.weight] or [term.target for term in styles]
+    return next((target for target in (MEAN, EACH, *trained) if target in trained), MEAN)
 
 
 def _ruler(setup: Setup, objective: Objective, grams: Features) -> Ruler:

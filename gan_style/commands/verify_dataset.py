@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from gan_style.config import command
-from gan_style.datasetgen.plan import check_listing, read_plan
+from gan_style.datasetgen.plan import check_facts, check_listing, read_plan
 from gan_style.datasetgen.records import STATE, Records
 from gan_style.datasetgen.sources.choose import open_source
 from gan_style.datasetgen.verify import Verify, count_rows, repair
@@ -29,7 +29,8 @@ def verify(folder: str, given: str | None, *, repairing: bool) -> int:
     records, settings, root = Records(output, plan), plan.settings, None
     if given is not None:
         source = open_source(given, settings["input_layout"], made=settings["output_layout"], carry=settings["carry"])
-        check_listing(plan, source.facts(), source.entries)
+        check_facts(plan, source.facts())
+        check_listing(plan, source.entries)
         root = source.root
     findings = []
     for finding in Verify(records, root)():

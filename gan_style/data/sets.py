@@ -4,6 +4,7 @@ import random
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -45,13 +46,20 @@ class Pictures:
         return {one.watch.option: one.watch for one in (self.content, *self.styles.values())}
 
     def content_crops(self, count: int, crop: Crop, seed: int, device: torch.device) -> Iterator[Tensor]:
-        """Crops (1, 3, S, S) in [-1, 1] of up to ``count`` readable content pictures, drawn with ``seed``."""
+        """Crops (1, 3, S, S) in [-1, 1] of up to ``count`` readable content pictures, drawn with ``seed``.
+
+        For one that cannot be read another is taken.
+        """
         rng = random.Random(seed)
-        for number in rng.sample(range(len(self.content)), min(count, len(self.content))):
+        chosen = rng.sample(range(len(self.content)), min(count, len(self.content)))
+        others = (number for number in range(len(self.content)) if number not in chosen)
+        while chosen:
+            number = chosen.pop(0)
             try:
                 yield to_float(crop(self.content[number], rng)[None].to(device))
             except UnreadablePictureError as error:
                 self.content.watch.report((str(self.content.paths[number]), str(error)))
+                chosen += islice(others, 1)
 
     def style_pictures(
         self, device: torch.device, short_side: int | None = None, name: str | None = None

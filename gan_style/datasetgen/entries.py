@@ -59,7 +59,8 @@ class Entry:
     name: the path of its results below the output, without suffix; unique too, whatever the case of its letters.
     picture: None where there is none to be had; ``problem`` (kind, message) then says why, or it is only ``carried``.
     sidecars: what lies beside it, by extension ("txt", "mask.png"); inline: the same, made by the source itself.
-    labelled: (width, height) that its labels were made for, where they say so.
+    labelled: (width, height) that its labels were made for, where they say so; as_stored: they say nothing, and were
+    made for the pixels as they are stored.
     """
 
     key: str
@@ -70,6 +71,7 @@ class Entry:
     sidecars: Mapping[str, Place] = field(default_factory=dict)
     inline: Mapping[str, str] = field(default_factory=dict)
     labelled: tuple[int, int] | None = None
+    as_stored: bool = False
     carried: bool = False
     problem: tuple[str, str] | None = None
 
@@ -84,6 +86,7 @@ class Entry:
             "sidecars": {extension: place.packed() for extension, place in self.sidecars.items()},
             "inline": dict(self.inline),
             "labelled": self.labelled,
+            "as_stored": self.as_stored,
             "carried": self.carried,
             "problem": self.problem,
         }

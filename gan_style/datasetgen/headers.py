@@ -4,7 +4,7 @@ import io
 import warnings
 from dataclasses import dataclass
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from gan_style.datasetgen.entries import Trouble
 
@@ -42,11 +42,18 @@ def read_header(data: bytes, max_pixels: int = MOST_PIXELS) -> Header:
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 if picture.width * picture.height > max_pixels:
                     raise Trouble("too large", f"{picture.width} x {picture.height} pixels; max_pixels={max_pixels}")
-                return Header(*picture.size, _orientation(picture, data))
+                return Header(*_stored_size(picture), _orientation(picture, data))
     except (MemoryError, Trouble):
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
         raise trouble(error) from error
+
+
+def _stored_size(picture: Image.Image) -> tuple[int, int]:
+    """Of a TIFF Pillow tells the size that it will have upright."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return picture.tag_v2[256], picture.tag_v2[257]  # ImageWidth, ImageLength
+    return picture.size
 
 
 def _orientation(picture: Image.Image, data: bytes) -> int:

@@ -7,7 +7,7 @@ looking at any input.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -47,7 +47,7 @@ class Plan:
 
     @property
     def classes(self) -> list[str]:
-        """Their numbers in a .cls are their places here."""
+        """What numbers in a .cls mean: places here; a class that its .cls itself names need not be among them."""
         return list(self.content["classes"])
 
     @property
@@ -106,10 +106,12 @@ def write_plan(
     shard_size: int,
     facts: Mapping[str, Any],
     before: Plan | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Plan:
     """Name the entries, cut them into shards of one split each, and write all that down; ``before`` is extended.
 
-    facts: what is said of the inputs besides, by name. The caller has the folder to itself.
+    facts: what is said of the inputs besides, by name; classes: names for the numbers in the inputs' own .cls files,
+    None to number the entries' labels. The caller has the folder to itself.
     """
     parts = list(before.content["parts"]) if before else []
     file, listing = f"plan-{len(parts):03d}.jsonl", Listing()
@@ -127,13 +129,13 @@ def write_plan(
 
     remove_leftovers(folder)
     write_durably(folder / file, write)
-    classes = list(before.classes) if before else []
+    known = list(before.classes) if before else []
     content = {
         "format": FORMAT,
         "settings": dict(settings),
         "listing": listing.digest(),
         "facts": dict(facts),
-        "classes": classes + sorted(labels - set(classes)),
+        "classes": known + sorted(labels - set(known)) if classes is None else list(classes),
         "parts": [*parts, {"file": file, "inputs": sum(shard[1] for shard in shards), "shards": shards}],
     }
     content["sum"] = _sum(content)
@@ -186,11 +188,15 @@ def check_settings(plan: Plan, settings: Mapping[str, Any]) -> None:
             )
 
 
-def check_listing(plan: Plan, facts: Mapping[str, Any], entries: Callable[[], Iterable[Entry]]) -> None:
-    """ValueError, saying what differs, unless the inputs, and what is said of them, are those that were planned."""
+def check_facts(plan: Plan, facts: Mapping[str, Any]) -> None:
+    """ValueError, naming it, for anything that is said of the inputs otherwise than when they were planned."""
     for name, old in plan.content["facts"].items():
         if facts.get(name) != old:
             raise ValueError(f"input: its {name} changed since {plan.folder.parent} was planned; choose another output")
+
+
+def check_listing(plan: Plan, entries: Callable[[], Iterable[Entry]]) -> None:
+    """ValueError, saying what differs, unless the inputs are those that were planned. Looks at all of them."""
     listing = Listing()
     for entry in entries():
         listing.add(entry)

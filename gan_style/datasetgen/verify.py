@@ -99,15 +99,15 @@ class Verify:
                 size = read_header(content).size
                 if size != (row["width"], row["height"]):
                     yield f"has {size[0]} x {size[1]} pixels, not {row['width']} x {row['height']}"
-            elif name.endswith(".cls") and self._class_differs(content, row):
+            elif name.endswith(".cls") and "cls" not in entry.sidecars and self._class_differs(content, row):
                 yield f"{name} does not hold the class {row['label']}"
         if row["label"] != entry.label or row["split"] != entry.split:
             yield f"its label or split is not {entry.label}, {entry.split}"
 
     def _class_differs(self, content: bytes, row: Row) -> bool:
-        """Where the .cls is ours, a number of classes.txt."""
-        text, classes = content.decode("utf-8", "replace").strip(), self.records.plan.classes
-        return row["label"] is not None and text != row["label"] and text != str(classes.index(row["label"]))
+        """Whether a .cls of ours is not the class's number in classes.txt."""
+        classes = self.records.plan.classes
+        return row["label"] not in classes or content != str(classes.index(row["label"])).encode()
 
     def _source(self, shard: Shard, entry: Entry, row: Row) -> Iterator[Finding]:
         """Its source, and that what lies beside it was carried over to the byte."""

@@ -119,8 +119,8 @@ class ShardWorker:
     def _finished(self, shard: Shard, entry: Entry, made: Made) -> tuple[Row, dict[str, bytes]]:
         """The row in full, and the files with the class's number among them."""
         files = dict(made.files)
-        if files and self.layout.scheme.keyed and entry.label is not None:
-            files.setdefault(".cls", str(self.records.plan.classes.index(entry.label)).encode())
+        if files and self.layout.scheme.keyed and entry.label is not None and ".cls" not in files:
+            files[".cls"] = str(self.records.plan.classes.index(entry.label)).encode()
         row = dict.fromkeys(COLUMNS) | {
             "key": printable(entry.key),
             "copy": made.copy,
@@ -138,7 +138,8 @@ class ShardWorker:
                 {extension: hashlib.sha256(content).hexdigest() for extension, content in beside}
             )
         assert made.row.keys() <= row.keys(), made.row.keys() - row.keys()
-        return row | made.row, files
+        said = {name: printable(value) if isinstance(value, str) else value for name, value in made.row.items()}
+        return row | said, files
 
     def _kept(self, shard: Shard, entries: Sequence[Entry]) -> Ready:
         """What a done shard has besides failures, with its files, as long as they are what they were."""

@@ -1,6 +1,7 @@
 """Stylizing files: which goes where, and one after the other."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,16 @@ from gan_style.images import (
 from gan_style.inference.controls import Controls
 from gan_style.inference.masks import mask_file, option_of, read_mask, regions_of
 from gan_style.inference.paint import Model, paint
-from gan_style.originals import ALPHA_SUFFIXES, Original, on_white, preview, read_original, write_original
+from gan_style.memory import is_shortage
+from gan_style.originals import (
+    ALPHA_SUFFIXES,
+    PROFILE_SUFFIXES,
+    Original,
+    on_white,
+    preview,
+    read_original,
+    write_original,
+)
 from gan_style.sixteen import DEEP_SUFFIXES
 
 _SHEET_HEIGHT = 1024  # pixels, at most
@@ -29,16 +39,14 @@ _SHEET_HEIGHT = 1024  # pixels, at most
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to read and where its result goes; masks: {style, or "" for all: a mask's file}."""
+    """One picture to read and where its result goes; masks: {style, or "" for all: a mask's file}; sheet: where before
+    and after are put side by side, if at all.
+    """
 
     source: Path
     target: Path
     masks: Mapping[str, Path] = field(default_factory=dict)
-
-    @property
-    def sheet(self) -> Path:
-        """Where before and after lie side by side."""
-        return self.target.with_name(f"{self.target.stem}.before_after.jpg")
+    sheet: Path | None = None
 
 
 def plan_file(source: Path, output: Path) -> list[Job]:
@@ -75,18 +83,36 @@ def plan_folder(source: Path, output: Path) -> list[Job]:
 def with_masks(jobs: Sequence[Job], root: Path, masks: Mapping[str, Path]) -> list[Job]:
     """The jobs with their masks: a file is that of every picture; a folder has one for each, of the same name.
 
-    root: the folder that the pictures are below of. ValueError for a mask that is not there, or that would be written
-    over.
+    root: the folder that the pictures are below of. ValueError for a mask that is not there.
     """
-    planned = [
+    return [
         replace(job, masks={name: mask_file(place, job.source, root, option_of(name)) for name, place in masks.items()})
         for job in jobs
     ]
-    read = {path.resolve() for job in planned for path in job.masks.values()}
-    for job in planned:
-        if job.target.resolve() in read:
-            raise ValueError(f"output: {job.target} is a mask; nothing is written over it")
-    return planned
+
+
+def with_sheets(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs with sheets: of a.jpg a.before_after.jpg, or, where a.png is beside it, a.jpg.before_after.jpg."""
+    stems = Counter(job.target.with_suffix("") for job in jobs)
+    names = [job.target.stem if stems[job.target.with_suffix("")] == 1 else job.target.name for job in jobs]
+    return [
+        replace(job, sheet=job.target.with_name(f"{name}.before_after.jpg"))
+        for job, name in zip(jobs, names, strict=True)
+    ]
+
+
+def check_outputs(jobs: Sequence[Job], references: Iterable[Path] = ()) -> None:
+    """ValueError where something would be written over what is read, or over another result."""
+    read = {path.resolve(): "a style's picture" for path in references}
+    read |= {job.source.resolve(): "an input" for job in jobs}
+    read |= {path.resolve(): "a mask" for job in jobs for path in job.masks.values()}
+    written: set[Path] = set()
+    for path in (path for job in jobs for path in (job.target, job.sheet) if path is not None):
+        if path.resolve() in read:
+            raise ValueError(f"output: {path} is {read[path.resolve()]}; nothing is written over it")
+        if path.resolve() in written:
+            raise ValueError(f"output: {path} would be written twice; rename one of the pictures")
+        written.add(path.resolve())
 
 
 @torch.inference_mode()
@@ -104,10 +130,9 @@ class Run:
     controls: Controls
     note: Mapping[str, Any] | None = None
     max_megapixels: float = 200.0
-    sheet: bool = False
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, str | None, list[str]]]:
-        """One after the other: each job with None, or with why its picture could not be read, and what is lost of it.
+        """One after the other: each job with None, or with why there is no result of it, and what is lost of it.
 
         Each result appears whole or not at all. OSError for a target that cannot be written passes through, as does
         the ValueError for a mask that does not fit.
@@ -117,6 +142,10 @@ class Run:
                 lost = self._made(job)
             except UnreadablePictureError as error:
                 yield job, str(error), []
+            except (MemoryError, RuntimeError) as error:
+                if not is_shortage(error):
+                    raise
+                yield job, f"not enough memory for {job.source}; give tile=512, or runtime.device=cpu", []
             else:
                 yield job, None, lost
 
@@ -126,11 +155,11 @@ class Run:
         if suffix not in ALPHA_SUFFIXES:
             original = on_white(original)  # so that the network sees what will be seen
         result = self._painted(job, original)
-        before = preview(original, _SHEET_HEIGHT) if self.sheet else None
+        before = preview(original, _SHEET_HEIGHT) if job.sheet else None
         del original  # 100 megapixels are not held twice while they are encoded
         job.target.parent.mkdir(parents=True, exist_ok=True)
         write_durably(job.target, lambda file: write_original(file, suffix, result, note=self.note))
-        if before is not None:
+        if before is not None and job.sheet is not None:
             pair = [to_float(picture) for picture in (before, preview(result, _SHEET_HEIGHT))]
             write_bytes(job.sheet, encode(grid([pair]), ".jpg", note=self.note))
         return lost
@@ -158,4 +187,8 @@ def lost_in(original: Original, suffix: str) -> list[str]:
         lost.append(f"its transparency (it is laid on white); {', '.join(ALPHA_SUFFIXES)} keep it")
     if original.pixels.dtype == torch.uint16 and suffix not in DEEP_SUFFIXES:
         lost.append(f"its 16 bits (they are rounded to 8); {', '.join(DEEP_SUFFIXES)} keep them")
+    if original.profile is not None and suffix not in PROFILE_SUFFIXES:
+        lost.append(f"its colour profile; {', '.join(PROFILE_SUFFIXES)} keep it")
+    if original.stripped:
+        lost.append("its colour profile, which is not one of RGB")
     return lost

@@ -11,9 +11,11 @@ is a scale and a shift for each channel, and these are mixed by the masks. So de
 that of the whole picture in this style.
 """
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 import torch
@@ -41,7 +43,7 @@ class _Store:
         self._array = np.empty(self._shape, np.float32) if size <= _IN_MEMORY else None
         if self._array is None:
             self._file = tempfile.TemporaryFile(prefix="gan_style-")  # noqa: SIM115 (lives as long as the store)
-            self._file.truncate(size)
+            _reserve(self._file, size)
 
     def _open(self) -> np.ndarray:
         if self._array is not None:
@@ -54,6 +56,20 @@ class _Store:
     def read(self, box: Box) -> Tensor:
         """(1, C, h, w), in channels_last."""
         return torch.from_numpy(np.array(self._open()[box.place])).permute(2, 0, 1)[None]
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    """Take the room on the disk now: where it is missing, a write to mapped memory would kill the process."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+    except OSError as error:
+        raise OSError(
+            f"a picture this large needs {size / 1e9:.1f} GB of room at a time in the folder for temporary files, "
+            f"{tempfile.gettempdir()} ({error.strerror}); set TMPDIR to another folder"
+        ) from error
 
 
 Read = Callable[[Box], Tensor]

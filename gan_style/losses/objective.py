@@ -169,13 +169,16 @@ class Objective:
         trained = [self.weights[name] * parts[name] for name in names if self.weights[name]]
         return torch.stack(trained).sum() if trained else scene.fake.sum() * 0.0, parts
 
-    def audit(self, parts: Mapping[str, Tensor], outputs: Sequence[Tensor]) -> dict[str, Tensor]:
-        """How hard each term pulls: {NAME: the norm (L2) of the unweighted term's gradient over all outputs}."""
-        norms = {}
-        for name, part in parts.items():
-            found = torch.autograd.grad(part, outputs, retain_graph=True, allow_unused=True)
-            lengths = [gradient.float().norm() for gradient in found if gradient is not None]
-            norms[name] = torch.stack(lengths).norm() if lengths else part.detach() * 0.0
+    def audit(
+        self, parts: Mapping[str, Tensor], outputs: Sequence[Tensor], scale: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """How hard each term pulls: {NAME: the norm (L2) of the unweighted term's gradient over all outputs}.
+
+        scale: what float16's losses are multiplied with, so that small gradients are not lost on their way.
+        """
+        norms = {name: _pull(part, outputs, scale) for name, part in parts.items()}
+        if scale is not None:  # which was found for the weighted sum: some term alone may be too large for it
+            norms |= {name: _pull(parts[name], outputs, None) for name, norm in norms.items() if not norm.isfinite()}
         return norms
 
     def shares(self, norms: Mapping[str, float]) -> dict[str, float]:
@@ -201,6 +204,14 @@ class Objective:
         if not scene.content_features.keys() >= set(of_content):
             with torch.no_grad():
                 scene.content_features = self.perceptual(scene.content, of_content)
+
+
+def _pull(part: Tensor, outputs: Sequence[Tensor], scale: Tensor | None) -> Tensor:
+    scaled = part if scale is None else part * scale
+    found = torch.autograd.grad(scaled, outputs, retain_graph=True, allow_unused=True)
+    lengths = [gradient.float().norm() for gradient in found if gradient is not None]
+    norm = torch.stack(lengths).norm() if lengths else part.detach() * 0.0
+    return norm if scale is None else norm / scale
 
 
 def content_layers(terms: Iterable[Any]) -> list[str]:

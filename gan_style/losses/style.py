@@ -70,12 +70,13 @@ class Style(ABC):
 
         wanted: one (1, ...), one for each sample (N, ...), or, where the target is the mean, one for each style.
         """
-        strength = condition.sum(dim=1)
-        if self.target == MEAN:
-            towards = torch.einsum("nk,kij->nij", condition, wanted)
-        else:
-            towards = strength[:, None, None] * wanted
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(wanted.device.type, enabled=False):
+            condition = condition.float()
+            strength = condition.sum(dim=1)
+            if self.target == MEAN:
+                towards = torch.einsum("nk,kij->nij", condition, wanted)
+            else:
+                towards = strength[:, None, None] * wanted
             return towards + (1.0 - strength)[:, None, None] * self.statistic(photo)
 
     def key(self, layer: str) -> str:

@@ -38,18 +38,19 @@ def small_warp(images: Tensor, random: Generators, *, shift: float, turn: float,
     Uniform draws: shift, up to so large a share of the shorter side, along each axis; turn, up to so many degrees;
     scale, up to so large a share more or less; bend, on a mesh of 4 x 4, up to so large a share of the shorter side.
     """
-    height, width = images.shape[-2:]
-    short = min(height, width)
-    drawn = torch.stack([torch.rand(4, generator=one) for one in random]) * 2.0 - 1.0
-    mesh = torch.stack([torch.rand(2, 4, 4, generator=one) for one in random]) * 2.0 - 1.0
-    angle, factor = drawn[:, 0] * math.radians(turn), 1.0 + drawn[:, 1] * scale
-    turned = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2)
-    y, x = torch.meshgrid(_centred(height), _centred(width), indexing="ij")
-    places = torch.einsum("nij,hwj->nhwi", turned * factor[:, None, None], torch.stack([x, y], dim=-1))
-    bent = F.interpolate(mesh, (height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
-    places = places + (drawn[:, None, None, 2:] * shift + bent * bend) * short
-    grid = (places * (2.0 / torch.tensor([width, height]))).to(images.device, non_blocking=True)
-    return Warp(grid, (grid.abs() <= 1.0).all(dim=-1)[:, None].float())
+    with torch.autocast("cpu", enabled=False):  # in bfloat16 positions would be off by most of a pixel
+        height, width = images.shape[-2:]
+        short = min(height, width)
+        drawn = torch.stack([torch.rand(4, generator=one) for one in random]) * 2.0 - 1.0
+        mesh = torch.stack([torch.rand(2, 4, 4, generator=one) for one in random]) * 2.0 - 1.0
+        angle, factor = drawn[:, 0] * math.radians(turn), 1.0 + drawn[:, 1] * scale
+        turned = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2)
+        y, x = torch.meshgrid(_centred(height), _centred(width), indexing="ij")
+        places = torch.einsum("nij,hwj->nhwi", turned * factor[:, None, None], torch.stack([x, y], dim=-1))
+        bent = F.interpolate(mesh, (height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+        places = places + (drawn[:, None, None, 2:] * shift + bent * bend) * short
+        grid = (places * (2.0 / torch.tensor([width, height]))).to(images.device, non_blocking=True)
+        return Warp(grid, (grid.abs() <= 1.0).all(dim=-1)[:, None].float())
 
 
 def _centred(length: int) -> Tensor:

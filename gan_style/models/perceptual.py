@@ -172,6 +172,8 @@ class Perceptual(nn.Module):
         keep the root mean square but not the mean: there the root mean square is set to VGG-19's form factor (root
         mean square by mean activation, measured when compact was distilled), which amounts to the same.
         """
+        if not images:
+            raise ValueError("there is no picture to measure the perceptual features on")
         power = 2 if self.architecture.heads else 1
         self.scales = dict.fromkeys(self.layers, 1.0)
         totals = dict.fromkeys(self.layers, 0.0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from gan_style.nst.optimise import NonFiniteError, Optimisation
-from gan_style.nst.record import Record, write_picture
+from gan_style.nst.record import Record
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Loop:
         try:
             self._iterate()
         except NonFiniteError as error:
-            write_picture(self.record.last_good_path, self.shown(self.optimisation.last_good))
+            self.record.write(self.record.last_good_path, self.shown(self.optimisation.last_good))
             raise NonFiniteError(
                 f"{error}; the last picture before that is {self.record.last_good_path}. "
                 f"A smaller method.lr or method=adam may help"
@@ -69,7 +69,7 @@ class Loop:
         self.frames.append(evaluation)
 
     def _finish(self) -> None:
-        write_picture(self.record.output, self.shown(self.optimisation.canvas.detach()))
+        self.record.write(self.record.output, self.shown(self.optimisation.canvas.detach()))
         if self.record.animation is not None:
             self.record.write_animation(self.frames)
         small = {"optimiser": None, "known": None}

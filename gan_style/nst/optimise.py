@@ -120,7 +120,9 @@ class Optimisation:
                 return
             group["max_eval"] = min(given["max_eval"], left if spared else left - 1)
             # torch's first step moves all values together by lr: so little that the search takes long to get away
-            group["lr"] = given["lr"] * (1.0 if self.optimiser.state else _FIRST_STEP * self.canvas.numel())
+            first = not self.optimiser.state
+            group["lr"] = given["lr"] * (_FIRST_STEP * self.canvas.numel() if first else 1.0)
+            group["max_iter"] = 1 if first else given["max_iter"]  # that rate is for the first iteration alone
         self.optimiser.step(self._look)  # type: ignore[arg-type]
 
     def _end(self) -> int:

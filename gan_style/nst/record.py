@@ -12,6 +12,7 @@ from gan_style.checkpoint import FORMAT, read_checkpoint
 from gan_style.files import write_bytes, write_durably
 from gan_style.images import decode, encode, encode_animation, to_float
 from gan_style.nst.pyramid import resized
+from gan_style.provenance import optimisation_note
 
 _SECONDS_A_FRAME, _SECONDS_OF_THE_LAST = 0.12, 2.0
 
@@ -87,7 +88,11 @@ class Record:
     def write_frame(self, evaluation: int, picture: Tensor) -> None:
         """A picture on the way, (1, 3, h, w) in [-1, 1]."""
         self.steps_folder.mkdir(exist_ok=True)
-        write_picture(self.frame_path(evaluation), picture)
+        self.write(self.frame_path(evaluation), picture)
+
+    def write(self, path: Path, picture: Tensor) -> None:
+        """Write (1, 3, h, w) in [-1, 1], whole or not at all, with a note of what made it."""
+        write_bytes(path, encode(picture[0], path.suffix, note=optimisation_note(self.settings)))
 
     def write_animation(self, frames: Sequence[int]) -> None:
         """The pictures on the way one after the other, all as large as the last."""
@@ -96,8 +101,3 @@ class Record:
         size = pictures[-1].shape[-2:]
         seconds = [_SECONDS_A_FRAME] * (len(pictures) - 1) + [_SECONDS_OF_THE_LAST]
         write_bytes(self.animation, encode_animation([resized(one, *size)[0] for one in pictures], seconds))
-
-
-def write_picture(path: Path, picture: Tensor) -> None:
-    """Write (1, 3, h, w) in [-1, 1], whole or not at all."""
-    write_bytes(path, encode(picture[0], path.suffix))

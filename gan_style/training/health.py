@@ -31,9 +31,14 @@ class Health:
     last: str = ""
 
     def observe(self, step: int, values: Mapping[str, float]) -> bool:
-        """Take in a step's numbers; whether it is time to go back."""
-        found = culprits(values)
-        if not any(values.get(f"{half}/skipped", 0.0) for half in ("generator", "discriminator")) and not found:
+        """Take in a step's numbers; whether it is time to go back.
+
+        A step that float16's scale was too large for (on all ranks: a mean of 1) is no sign of illness.
+        """
+        halves = [half for half in ("generator", "discriminator") if values.get(f"{half}/searching", 0.0) < 1.0]
+        searching = {f"{half}/gradient" for half in ("generator", "discriminator") if half not in halves}
+        found = [name for name in culprits(values) if name not in searching]
+        if not any(values.get(f"{half}/skipped", 0.0) for half in halves) and not found:
             self.in_a_row = 0
             return False
         self.in_a_row += 1

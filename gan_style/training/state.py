@@ -86,11 +86,14 @@ class TrainState:
         """Add up the gradients of losses, clip, step; an update that is not finite is skipped.
 
         name: of the network. Returns scalars on the device: "gradient", the norm before clipping, and "skipped" (0, 1).
-        A loss that is not finite makes its gradients so: with them all ranks learn of it, and all skip.
+        A loss that is not finite makes its gradients so: with them all ranks learn of it, and all skip. For float16
+        also "searching" (0, 1): skipped with finite losses and a scale that can be lowered, which is how it is found.
         """
-        optimiser, scaler = self.optimisers()[name], self.scalers.get(name)
+        optimiser, scaler, scale = self.optimisers()[name], self.scalers.get(name), self.loss_scale(name)
         optimiser.zero_grad(set_to_none=True)
+        finite_losses = []
         for loss in losses:
+            finite_losses.append(loss.detach().isfinite())
             seed = torch.where(loss.detach().isfinite(), 1.0, math.nan)
             (scaler.scale(loss) if scaler else loss).backward(seed)
         if scaler:
@@ -103,9 +106,16 @@ class TrainState:
             torch._foreach_mul_(gradients, finite)
         skipped = ~norm.isfinite()
         _step(optimiser, skipped)
-        if scaler:
+        found = {"gradient": norm, "skipped": skipped.float()}
+        if scaler and scale is not None:
             scaler.update()
-        return {"gradient": norm, "skipped": skipped.float()}
+            found["searching"] = (skipped & torch.stack(finite_losses).all() & (scale > 1.0)).float()
+        return found
+
+    def loss_scale(self, name: str) -> Tensor | None:
+        """What a network's losses are multiplied with for float16's sake, on the device; None where they are not."""
+        scaler, network = self.scalers.get(name), getattr(self, name)
+        return scaler.scale(torch.ones((), device=next(network.parameters()).device)) if scaler else None
 
     def ill_layers(self) -> list[str]:
         """Parameters whose gradient in the last step is not finite, as "generator.encoder.0.0.weight"."""

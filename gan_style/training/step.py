@@ -174,7 +174,7 @@ def _generator_losses(
             found.append(_named("loss", terms) | {"loss/total": loss.detach()})
             if audit:
                 found[-1] |= _named("health", vital_signs(part.fake.detach(), part.content))
-                found[-1] |= _named("gradient", objective.audit(terms, part.outputs()))
+                found[-1] |= _named("gradient", objective.audit(terms, part.outputs(), state.loss_scale("generator")))
             yield loss / len(parts)
             part.release()
 

@@ -14,6 +14,8 @@ from gan_style.files import write_durably
 from gan_style.video.encode import Coded, Encoding, configured, decode_times
 from gan_style.video.source import Video, open_video, video_stream
 
+_TIMED = ("mp4", "mov")  # with timecode tracks, which cannot be copied
+
 
 def what_fits(video: Video, container: str) -> tuple[list[int], list[str]]:
     """The numbers of the source's other streams that such a file can hold; and what it cannot, in words."""
@@ -21,13 +23,18 @@ def what_fits(video: Video, container: str) -> tuple[list[int], list[str]]:
     with open_video(video.path) as source:
         own = video_stream(source, video.path)
         for stream in source.streams:
-            if stream.index == own.index:
+            if stream.index == own.index or (container in _TIMED and _is_timecode(stream)):
                 continue
             if _fits(stream, container):
                 kept.append(stream.index)
             else:
                 left.append(f"stream {stream.index} ({_called(stream)})")
     return kept, left
+
+
+def _is_timecode(stream: Any) -> bool:
+    """A track of the time at which a camera began; such files get theirs anew, from the metadata that we pass on."""
+    return stream.type == "data" and "timecode" in stream.metadata
 
 
 def _called(stream: Any) -> str:
@@ -75,8 +82,11 @@ def _write(
     kept: Iterable[int],
     note: str,
 ) -> None:
-    options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
-    with open_video(video.path) as source, av.open(str(path), "w", format=container, options=options) as target:
+    options = {"movflags": "+faststart"} if container in _TIMED else {}
+    with (
+        open_video(video.path) as source,
+        av.open(str(path.absolute()), "w", format=container, options=options) as target,
+    ):
         own, others = video_stream(source, video.path), set(kept)
         streams: dict[int, Any] = {}
         for stream in source.streams:
@@ -142,7 +152,7 @@ def _copied(source: Any, streams: Mapping[int, Any]) -> Iterator[tuple[float, An
 def comment_of(path: Path) -> dict[str, Any]:
     """The note that ``join`` has put into a file, from JSON; {} where there is none."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path.absolute())) as container:
             texts = [text for key, text in container.metadata.items() if key.lower() == "comment"]
             found = json.loads(texts[0]) if texts else {}
     except (av.FFmpegError, ValueError):

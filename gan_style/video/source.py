@@ -75,7 +75,7 @@ def open_video(path: Path) -> Any:
     if not path.is_file():
         raise UnreadableVideoError(f"input={path}: there is no such file")
     try:
-        container = av.open(str(path))
+        container = av.open(str(path.absolute()))  # "12:30.mp4" alone would be a protocol
     except (av.FFmpegError, ValueError) as error:
         raise UnreadableVideoError(f"input={path}: cannot read this as a video ({_reason(error)})") from error
     if container.format.name == "image2" or container.format.name.endswith("_pipe"):

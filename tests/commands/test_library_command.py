@@ -1,6 +1,7 @@
 """Training many styles in one generator, and beginning with another run's weights."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,15 @@ def test_a_run_begins_with_another_runs_weights(run, gan_style, tmp_path):
     before, after = (read_generator(folder / "generator.safetensors")[0] for folder in (run, tmp_path / "smoke"))
     for name in before:
         torch.testing.assert_close(after[name], before[name], rtol=1e-5, atol=1e-6)  # an average of equals
+
+
+def test_it_goes_on_without_those_once_it_has_its_own(run, gan_style, tmp_path):
+    shutil.copytree(run, tmp_path / "source")
+    begun = (*LIBRARY, f"training.start={tmp_path / 'source'}", f"run.root={tmp_path}", "training.decay=constant")
+    assert gan_style("train", *begun, "training.steps=1").status == 0
+    shutil.rmtree(tmp_path / "source")
+    outcome = gan_style("train", *begun, "training.steps=2")
+    assert outcome.status == 0, outcome.err
 
 
 @pytest.mark.parametrize(

@@ -331,6 +331,14 @@ class TestWhatWasBegun:
         outcome = make("out")
         assert outcome.status == 2 and f"1 {how} (val/class 0/" in outcome.err
 
+    def test_one_job_of_many_looks_through_the_inputs_again(self, make, photos):
+        """Millions take long; what was planned is checked file by file when it is read."""
+        make("out")
+        picture(photos / "val" / "class 0" / "another.png", (9, 9))
+        assert make("out", "shard_count=2", "shard_index=1").status == 0
+        outcome = make("out", "shard_count=2", "shard_index=0")
+        assert outcome.status == 2 and "1 new (val/class 0/another.png)" in outcome.err
+
     def test_new_inputs_can_be_appended(self, make, verify, photos, tmp_path):
         before = tree(make("out").data)
         picture(photos / "train" / "new class" / "a.png", (9, 12))

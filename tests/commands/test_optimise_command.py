@@ -1,5 +1,6 @@
 """gan-style optimise, from the command line to the files that it writes."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from gan_style.functional import rgb_to_yuv
-from gan_style.images import decode, to_float
-from gan_style.models.perceptual import vgg19
+from gan_style.images import decode, read_note, to_float
+from gan_style.models.perceptual import compact, vgg19
 from gan_style.nst.loop import Loop
 from gan_style.nst.record import Record
+from gan_style.provenance import optimisation_note
 
 SMALL = ("perceptual=compact", "size=32", "steps=6", "levels=1", "log_every=1")
 
@@ -53,6 +55,18 @@ def test_a_picture_from_nothing_but_two_pictures_and_a_name(optimise, tmp_path):
     lines = [line for line in outcome.out.splitlines() if line.startswith("step ")]
     assert all(word in lines[-1] for word in ("step 6/6", "total", "content", "style", "tv"))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["r.png", "r.png.optimise"]
+
+
+def test_a_result_says_what_made_it_and_nothing_of_the_machine(optimise, pictures, tmp_path):
+    weights = tmp_path / "weights.safetensors"
+    save_file(compact(layers=["relu3_4"], weights="random").state_dict(), weights)
+    assert optimise(f"perceptual.weights={weights}", "save_every=3").status == 0
+    for path in ("r.png", "r_steps/000003.png"):
+        note = read_note(tmp_path / "out" / path)
+        assert note["command"] == "optimise" and note["steps"] == 6 and note["perceptual.weights"] == weights.name
+        assert note["content (sha256 of the file)"] and str(tmp_path) not in json.dumps(note)
+    many = {"style (sha256 of the files)": ["0123456789abcdef"] * 5000}
+    assert len(optimisation_note(many)["settings"]) == 64
 
 
 @pytest.mark.parametrize(
@@ -107,7 +121,7 @@ def test_two_styles_by_weight(optimise, pictures, tmp_path):
     for name, options in {"both": ["style_weights=[1,1]"], "equal": [], "first": ["style_weights=[3,0]"]}.items():
         outcome = optimise(styles, *options, f"output={tmp_path / name}.png")
         assert outcome.status == 0, outcome.err
-        results[name] = (tmp_path / f"{name}.png").read_bytes()
+        results[name] = decode(tmp_path / f"{name}.png").tolist()
     assert results["both"] == results["equal"] != results["first"]
 
 

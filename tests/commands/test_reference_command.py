@@ -163,6 +163,11 @@ def test_what_cannot_be_is_said(far, gan_style, tmp_path, arguments, words):
         (("loss.style.target=mean",), "loss.style.target=mean asks generator=reference for one style, whatever"),
         (("generator=slim", "data.style_holdout_count=2"), "data.style_holdout_count=2 is for gen"),
         (("generator.code=0",), "generator.code=0"),
+        (("data.style_holdout_count=0",), "data.style_holdout_count=0 leaves generator=reference's samples without"),
+        (
+            ("+loss.more={_target_: gan_style.losses.style.GramStyle, weight: 1.0, layers: [relu1_1]}",),
+            "loss.more.target=mean asks generator=reference for one style, whatever it is shown",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_said(gan_style, tmp_path, arguments, words):

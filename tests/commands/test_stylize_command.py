@@ -1,13 +1,15 @@
 """gan-style stylize, from the command line to the files that it writes."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from gan_style.checkpoint import write_generator
+from gan_style.commands.stylize import _mixed
 from gan_style.images import read_note
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
@@ -260,3 +262,32 @@ def test_without_a_checkpoint_the_style_names_a_model_that_comes_with_gan_style(
     outcome = gan_style("stylize", *where, "style=wave")
     assert outcome.status == 0, outcome.err
     assert read_note(tmp_path / "o.png")["style"] == "wave"
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "words"),
+    [
+        ("RGB", ".bmp", "its colour profile; .jpg"),
+        ("RGB", ".png", None),
+        ("L", ".png", "its colour profile, which is not one of RGB"),
+        ("CMYK", ".jpg", "its colour profile, which is not one of RGB"),
+    ],
+)
+def test_a_colour_profile_is_kept_or_named(gan_style, generator_file, tmp_path, mode, suffix, words):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new(mode, (30, 20)).save(tmp_path / "a.jpg", icc_profile=profile)
+    outcome = gan_style(
+        "stylize", f"checkpoint={generator_file}", f"input={tmp_path / 'a.jpg'}", f"output={tmp_path / f'o{suffix}'}"
+    )
+    assert outcome.status == 0, outcome.err
+    assert ("colour profile" in outcome.out) is (words is not None) and (words or "") in outcome.out
+    with Image.open(tmp_path / f"o{suffix}") as made:
+        assert made.info.get("icc_profile") == (profile if words is None else None)
+
+
+def test_a_mixture_of_very_many_is_told_by_number_and_hash():
+    few, many = ({f"painting {n}": 1 / count for n in range(count)} for count in (100, 1500))
+    assert _mixed(few) == few
+    told = _mixed(many)
+    assert told["styles"] == 1500 and len(told["sha256"]) == 64
+    assert told != _mixed(many | {"painting 0": 0.0}) and len(json.dumps(told)) < 200

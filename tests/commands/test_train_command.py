@@ -403,6 +403,9 @@ BAD_INPUT = {
     "negative weight": (["loss.tv.weight=-1"], ["loss.tv.weight=-1"]),
     "foreign target": (["generator._target_=os.system"], ["generator._target_=os.system", "gan_style."]),
     "crop larger than picture": (["data.size=100"], ["data.resize=[48, 64]", "data.size=100"]),
+    "three lengths": (["data.resize=[48,64,80]"], ["data.resize=[48, 64, 80]; two lengths"]),
+    "one length": (["data.style_resize=[48]"], ["data.style_resize=[48]; two lengths"]),
+    "no style": (["data.style={}"], ["data.style={} names no style"]),
     "crop smaller than patch": (["data.size=32", "data.resize=[32,32]"], ["34 pixels", "discriminator"]),
     "missing weights file": (["perceptual.weights={tmp}/none.pth"], ["perceptual.weights=", "no such file"]),
     "weights that are text": (

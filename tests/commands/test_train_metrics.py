@@ -208,3 +208,26 @@ def test_bad_input_is_named_in_the_users_words_and_leaves_nothing(train, case):
     assert "Traceback" not in outcome.err
     assert all(word in outcome.err for word in words), outcome.err
     assert not run.exists()
+
+
+TWO = "data.style={flow: 'demo:styles/flow', tiles: 'demo:styles/mosaic'}"
+
+
+def test_each_style_of_a_library_is_measured_by_its_own_pictures_whatever_the_target(train):
+    found = [
+        measured(train(target, "generator=library", TWO, f"loss.style.target={target}", "training.steps=1")[1])[1]
+        for target in ("mean", "each")
+    ]
+    for style in ("flow", "tiles"):
+        of_mean, of_each = (one[f"heldout/{style}/style_photo"] for one in found)
+        assert of_each == pytest.approx(of_mean, rel=1e-4)
+    assert found[0]["heldout/flow/style_photo"] != pytest.approx(found[0]["heldout/tiles/style_photo"], rel=0.01)
+
+
+def test_a_term_that_only_watches_another_picture_is_no_yardstick(train):
+    watch = "+loss.watch={_target_: gan_style.losses.style.GramStyle, weight: 0.0, layers: [relu1_1], target: TARGET}"
+    found = [
+        measured(train(str(number), "training.steps=1", *more)[1])[1]["heldout/style_photo"]
+        for number, more in enumerate(([], [watch.replace("TARGET", "'demo:styles/mosaic'")]))
+    ]
+    assert found[0] == pytest.approx(found[1], rel=1e-4)

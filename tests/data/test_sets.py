@@ -80,6 +80,39 @@ def test_an_unreadable_one_leaves_its_number_out_and_is_reported(opened, tmp_pat
     assert set(watch.problems) == {str(tmp_path / "style" / "1.png"), str(tmp_path / "style" / "3.png")}
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_for_a_photo_that_cannot_be_read_another_is_measured(tmp_path: Path) -> None:
+    for number in range(8):
+        Image.new("RGB", (16, 16), (30 * number,) * 3).save(tmp_path / f"{number}.png")
+    style = tmp_path / "style"
+    style.mkdir()
+    Image.new("RGB", (16, 16)).save(style / "s.png")
+
+    def tones(count: int) -> list[int]:
+        pictures = open_pictures(
+            content=str(tmp_path / "*.png"),
+            style=str(style),
+            holdout=None,
+            holdout_count=0,
+            resize=(16, 16),
+            style_resize=(16, 16),
+            cache_mb=0.0,
+            max_unreadable=1.0,
+        )
+        crops = pictures.content_crops(count, Crop(16, (16, 16), flip=False), 3, CPU)
+        return [round((crop.mean().item() + 1) * 127.5 / 30) for crop in crops]
+
+    (first,) = tones(1)
+    (tmp_path / f"{first}.png").write_bytes(b"this is not a picture")
+    (second,) = tones(1)
+    assert second != first
+    assert sorted(tones(7)) == [number for number in range(8) if number != first]
+    for number in range(8):
+        (tmp_path / f"{number}.png").write_bytes(b"this is not a picture")
+    with pytest.raises(ValueError, match=r"data\.content: none of its 8 pictures can be read"):
+        tones(3)
+
+
 def test_style_pictures_are_held_out_where_that_is_asked_for(opened) -> None:
     whole, cut = opened(), opened(held_out=3)  # never more than a fifth of them
     assert whole.held_out_styles == [] and len(whole.style_paths) == 6

@@ -5,6 +5,7 @@ import json
 import os
 import struct
 import tarfile
+import time
 import unicodedata
 from pathlib import Path, PurePosixPath
 
@@ -254,6 +255,27 @@ def test_hostile_archives(tmp_path, case, layout):
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
 
 
+def test_a_reason_that_holds_no_text_can_be_written_as_text(tmp_path):
+    """Parquet refuses half surrogates, and so would keep the whole dataset from being finished."""
+    archive(tmp_path / "in" / "a.tar", [member("b.t\udce9xt", b"1"), *GOOD])
+    torchless.make(str(tmp_path / "in" / "a.tar"), tmp_path / "out")
+    rows = list(read_manifest(tmp_path / "out"))
+    (failed,) = [row for row in rows if row["kind"] == "no picture"]
+    assert "t\\xe9xt" in failed["error"]
+    for row in rows:
+        json.dumps(row, ensure_ascii=False).encode()
+
+
+def test_a_folder_of_many_files_is_listed_in_a_time_that_grows_with_their_number(tmp_path):
+    for number in range(3000):
+        (tmp_path / f"{number}.jpg").touch()
+        (tmp_path / f"{number}.txt").touch()
+    begin = time.process_time()
+    entries = list(open_source(str(tmp_path), "folder", made="folder", carry=[]).entries())
+    assert len(entries) == 3000 and all(entry.sidecars for entry in entries)
+    assert time.process_time() - begin < 1.0  # 0.1 s; with the square of their number it was 2
+
+
 class TestDamagedArchives:
     @pytest.mark.parametrize("at", [100, 600, 1500, 2500])
     def test_cut(self, tmp_path, at):
@@ -339,6 +361,27 @@ class TestOrientation:
     def test_so_does_a_coco_annotation(self, tmp_path, monkeypatch, size, orientation):
         row = self.made(tmp_path, monkeypatch, {}, {"width": size[0], "height": size[1]})
         assert (row["width"], row["height"]) == size and row["orientation"] == orientation
+
+    def test_a_coco_annotation_that_tells_no_size_is_for_the_pixels_as_they_are_stored(self, tmp_path, monkeypatch):
+        row = self.made(tmp_path, monkeypatch, {}, {})
+        assert (row["width"], row["height"], row["orientation"]) == (20, 30, "stored")
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("stated", [False, True])
+    def test_a_tiff_stays_as_it_is_stored_where_labels_ask_for_it(self, tmp_path, orientation, stated):
+        """Pillow turns TIFFs on its own; boxes of COCO are for what is stored."""
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        stored = malformed.pixels(6, 4)
+        Image.fromarray(stored).save(tmp_path / "a.tif", exif=exif)
+        size = {"width": 4, "height": 6} if stated else {}
+        content = {"images": [{"id": 7, "file_name": "a.tif", **size}], "annotations": [], "categories": []}
+        (tmp_path / "annotations.json").write_text(json.dumps(content))
+        source = open_source(str(tmp_path), "coco", made="coco", carry=[])
+        (entry,) = [entry for entry in source.entries() if entry.key == "a.tif"]
+        loaded = Loader(tmp_path, max_pixels=1000, short_side=None)(entry)
+        assert torch.equal(loaded.picture.permute(1, 2, 0), torch.from_numpy(stored))
+        assert loaded.orientation == (None if orientation == 1 else "stored")
 
     def test_a_coco_annotation_of_another_size_is_a_failure(self, tmp_path, monkeypatch):
         row = self.made(tmp_path, monkeypatch, {}, {"width": 21, "height": 30})

@@ -151,6 +151,63 @@ def test_archives_with_numbers_for_classes_become_class_folders(tmp_path):
     assert pictures == {"train/0/0000.jpg", "train/1/0001.jpg", "train/0/0002.jpg", "train/1/0003.jpg"}
 
 
+NUMBERED = {
+    "names in another order than the alphabet's": (["dog", "cat"], ["0", "1", "1"], ["dog", "cat", "cat"]),
+    "bare numbers, more than ten": (None, [str(n) for n in range(12)], [str(n) for n in range(12)]),
+    "names that no sample has": (["a", "b", "c"], ["2"], ["c"]),
+    "a number beyond the names": (["a"], ["0", "57"], ["a", "57"]),
+    "words": (None, ["cat", "10", "cat"], ["cat", "10", "cat"]),
+    "a strange digit": (["a", "b", "c"], ["\u00b2", "1"], ["\u00b2", "b"]),
+    "a name with a line separator in it": (["a\u2028b", "c"], ["0", "1"], ["a\u2028b", "c"]),
+}
+
+
+@pytest.mark.parametrize("case", NUMBERED)
+def test_numbers_mean_the_same_in_the_archives_that_are_made(tmp_path, case):
+    names, given, labels = NUMBERED[case]
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in" / "000.tar", "w") as tar:
+        for number, text in enumerate(given):
+            for name, content in ((f"{number:04d}.jpg", b"picture"), (f"{number:04d}.cls", text.encode())):
+                (tmp_path / "part").write_bytes(content)
+                tar.add(tmp_path / "part", name)
+    if names is not None:
+        (tmp_path / "in" / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    source = tmp_path / "in"
+    for output in ("once", "twice"):
+        assert [row["label"] for row in made(source, tmp_path / output, "webdataset")] == labels
+        source = tmp_path / output / "data"
+        kept = [data.decode() for name, data in members(source).items() if name.endswith(".cls")]
+        assert kept == given
+        there = source / "classes.txt"
+        assert (there.read_text(encoding="utf-8").split("\n")[:-1] if there.exists() else None) == names
+    rows = made(source, tmp_path / "folders", "folder")
+    assert [row["label"] for row in rows] == labels
+
+
+def test_a_stale_cls_in_a_class_folder_does_not_contradict_the_folder(tmp_path):
+    for label in ("cats", "dogs", "a\nb"):
+        (tmp_path / "in" / label).mkdir(parents=True)
+        (tmp_path / "in" / label / f"{len(label)}{label[0]}.jpg").write_bytes(b"picture")
+    (tmp_path / "in" / "cats" / "4c.cls").write_text("1")
+    (tmp_path / "in" / "cats" / "4c.txt").write_text("a caption")
+    rows = made(tmp_path / "in", tmp_path / "out", "webdataset")
+    numbers = {row["label"]: members(tmp_path / "out" / "data")[row["output"].partition("#")[2].replace(".jpg", ".cls")]
+               for row in rows if row["status"] == "ok"}  # fmt: skip
+    names = (tmp_path / "out" / "data" / "classes.txt").read_text().split("\n")
+    assert {label: names[int(number)] for label, number in numbers.items()} == {
+        n: n for n in ("cats", "dogs", "a\\x0ab")
+    }
+    (skipped,) = [row for row in rows if row["status"] != "ok"]
+    assert (skipped["key"], skipped["kind"], skipped["error"]) == (
+        "cats/4c.cls",
+        "no home",
+        "the folder says the class",
+    )
+    made(tmp_path / "in", tmp_path / "plain", "folder")
+    assert (tmp_path / "plain" / "data" / "cats" / "4c.cls").read_text() == "1"
+
+
 def test_a_cls_that_is_no_class_is_carried_over_and_verifies(tmp_path):
     """Found by tools/chaos_make_dataset.py: the label was cut, and verify-dataset took it for another one."""
     (tmp_path / "in").mkdir()

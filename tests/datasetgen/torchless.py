@@ -70,10 +70,12 @@ def make_plan(
         plan = read_plan(output / STATE)
         if plan is None:
             names = Names(scheme, wanted) if wanted else Names(scheme)
-            plan = write_plan(output / STATE, source.entries(), settings, names, shard_size, source.facts())
+            classes = source.classes() if layout == "webdataset" else None
+            facts = source.facts()
+            plan = write_plan(output / STATE, source.entries(), settings, names, shard_size, facts, classes=classes)
         else:
             check_settings(plan, settings)
-            check_listing(plan, source.facts(), source.entries)
+            check_listing(plan, source.entries)
     return plan, source.root
 
 

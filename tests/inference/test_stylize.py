@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from gan_style.images import decode, to_float, to_uint8
 from gan_style.inference.controls import Controls
 from gan_style.inference.paint import Model
-from gan_style.inference.stylize import Job, Run, plan_file, plan_folder, stylize, with_masks
+from gan_style.inference.stylize import (
+    Job,
+    Run,
+    check_outputs,
+    plan_file,
+    plan_folder,
+    stylize,
+    with_masks,
+    with_sheets,
+)
 from gan_style.models.generator import ResnetGenerator
 
 CPU = torch.device("cpu")
@@ -271,7 +280,65 @@ def test_a_missing_mask_is_named_before_anything_is_done(tmp_path: Path) -> None
         with_masks(jobs, tmp_path / "in", {"": tmp_path / "nothing.png"})
 
 
-def test_a_result_over_a_mask_is_refused(tmp_path: Path) -> None:
-    jobs = plan_file(saved(tmp_path / "a.png"), saved(tmp_path / "mask.png"))
-    with pytest.raises(ValueError, match="mask; nothing is written over it"):
-        with_masks(jobs, tmp_path, {"": tmp_path / "mask.png"})
+# What is written
+
+
+def test_sheets_of_pictures_that_differ_in_kind_alone_have_names_of_their_own(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png", "b.png", "deep/a.png"):
+        saved(tmp_path / "in" / name)
+    jobs = with_sheets(plan_folder(tmp_path / "in", tmp_path / "out"))
+    assert {job.sheet.relative_to(tmp_path / "out").as_posix() for job in jobs if job.sheet} == {
+        *("a.jpg.before_after.jpg", "a.png.before_after.jpg", "b.before_after.jpg", "deep/a.before_after.jpg")
+    }
+    check_outputs(jobs)
+
+
+@pytest.mark.parametrize("what", ["a mask", "an input", "a style's picture", "a sheet over an input", "twice"])
+def test_nothing_is_written_over_what_is_read_or_written_before(tmp_path: Path, what: str) -> None:
+    source, other = saved(tmp_path / "x.before_after.jpg"), saved(tmp_path / "o.png")
+    jobs, references = [Job(source, tmp_path / "o.png")], []
+    if what == "a mask":
+        jobs = [Job(source, tmp_path / "o.png", {"": other})]
+    elif what == "an input":
+        jobs = [Job(source, tmp_path / "p.png"), Job(other, tmp_path / "q" / ".." / "o.png")]
+    elif what == "a style's picture":
+        references = [other]
+    elif what == "a sheet over an input":
+        jobs, what = with_sheets([Job(source, tmp_path / "x.jpg")]), "an input"
+    else:
+        folder = [Job(saved(tmp_path / name), tmp_path / "out" / name) for name in ("a.jpg", "a.before_after.jpg")]
+        jobs, what = with_sheets(folder), "would be written twice"
+    with pytest.raises(ValueError, match=what):
+        check_outputs(jobs, references)
+
+
+SHORTAGES = [
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: 99 bytes"),
+]
+
+
+@pytest.mark.parametrize("shortage", SHORTAGES, ids=lambda error: type(error).__name__)
+def test_a_picture_that_does_not_fit_in_memory_is_named_and_the_others_are_done(tmp_path: Path, shortage) -> None:
+    class Small(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            if images.shape[-1] > 16:
+                raise shortage
+            return -images
+
+    for name, width in (("a.png", 12), ("b.png", 40), ("c.png", 12)):
+        saved(tmp_path / "in" / name, 12, width)
+    outcome = [problem for _, problem in run(Small(), plan_folder(tmp_path / "in", tmp_path / "out"), CPU)]
+    assert outcome[0] is outcome[2] is None
+    assert "not enough memory" in outcome[1] and "b.png" in outcome[1] and "tile=512" in outcome[1]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+
+
+def test_other_troubles_of_a_network_are_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None:
+    class Broken(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        list(run(Broken(), [Job(saved(tmp_path / "a.png"), tmp_path / "o.png")], CPU))

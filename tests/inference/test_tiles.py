@@ -1,6 +1,8 @@
 """gan_style/inference/tiles.py: tiles make what the whole picture would."""
 
 import copy
+import errno
+import os
 import subprocess
 import sys
 
@@ -182,3 +184,15 @@ def test_a_picture_of_100_megapixels_takes_at_most_2_gb(tmp_path):
     done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) < 2_000_000  # kB
+
+
+def test_a_temporary_folder_without_room_is_named_before_anything_is_written(single, noise, monkeypatch):
+    """Written through mapped memory, a full disk would end the process with a signal."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("gan_style.inference.tiles._IN_MEMORY", 0)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match=r"needs 0\.0 GB of room .* \(No space left on device\); set TMPDIR"):
+        in_tiles(single, noise(1, 3, 130, 70), tile=64)

@@ -183,3 +183,19 @@ def test_a_step_into_nothing_is_seen_before_anyone_gets_the_picture(noise):
     optimisation.optimiser.param_groups[0]["lr"] = float("inf")
     with pytest.raises(NonFiniteError, match=r"evaluation 1: .*the picture after it"):
         finish(optimisation)
+
+
+@pytest.mark.parametrize("search", ["strong_wolfe", None])
+@pytest.mark.parametrize("max_iter", [2, 20])
+def test_the_first_steps_rate_is_for_one_iteration_whatever_max_iter(noise, search, max_iter):
+    """torch reads lr once for all iterations of a step: the second one, at the first one's rate, threw the picture out
+    by some hundred times the range.
+    """
+    METHODS["here"] = partial(torch.optim.LBFGS, max_iter=max_iter, max_eval=25, line_search_fn=search)
+    optimisation, furthest = painted(noise, method="here", levels=1, steps=40), 0.0
+    del METHODS["here"]
+    start = None
+    for canvas in optimisation.iterates():
+        furthest = max(furthest, canvas.abs().max().item())
+        start = start or optimisation.terms["total"]
+    assert furthest < 10 and optimisation.terms["total"] < 0.5 * start

@@ -55,6 +55,16 @@ class TestHealth:
         health = Health(patience=patience)
         assert [health.observe(step, bad) for step in range(patience)] == [False] * (patience - 1) + [True]
 
+    def test_a_search_for_float16s_scale_is_no_illness(self):
+        searching = GOOD | {"generator/gradient": math.inf, "generator/skipped": 1.0, "generator/searching": 1.0}
+        health = Health(patience=2)
+        assert not any(health.observe(step, searching) for step in range(9)) and health.skipped == 0
+        # on one of two ranks a loss is not finite: the mean says so
+        assert [health.observe(9, searching | {"generator/searching": 0.5}) for _ in range(2)] == [False, True]
+        health = Health(patience=1)
+        assert health.observe(1, searching | {"loss/tv": math.nan})
+        assert health.observe(2, searching | {"discriminator/skipped": 1.0})
+
     def test_a_good_step_starts_the_count_anew(self):
         health = Health(patience=3)
         assert not any(health.observe(step, GOOD if step % 3 == 2 else NAN) for step in range(30))

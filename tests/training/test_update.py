@@ -148,7 +148,7 @@ class TestFloat16:
             train_step(state, make_batch(), objective, precision)
             for state, precision in ((make_state(), FLOAT32), (half(), FLOAT16))
         ]
-        assert found[0].keys() == found[1].keys()
+        assert found[1].keys() - found[0].keys() == {"generator/searching", "discriminator/searching"}
         for name, value in found[0].items():
             assert found[1][name].item() == pytest.approx(value.item(), rel=0.03, abs=0.01), name
         assert found[1]["generator/skipped"] == found[1]["discriminator/skipped"] == 0
@@ -170,6 +170,37 @@ class TestFloat16:
         assert same(dict(state.generator.state_dict()), dict(before))
         scales = {name: scaler.get_scale() for name, scaler in state.scalers.items()}
         assert scales == {"generator": 2.0**126, "discriminator": 2.0**12}
+
+    @pytest.mark.parametrize("loss", [1.0, math.nan, math.inf])
+    @pytest.mark.parametrize("scale", [2.0**127, 1.0])
+    def test_searching_is_a_scale_that_is_too_large_for_finite_losses(self, half, loss, scale):
+        state = half(scale=scale)
+        out = state.generator(torch.zeros(1, 3, 8, 8)).sum()
+        steep = (out - out.detach() + 1e-45).sqrt() * 1e38  # finite, but for its gradient
+        told = state.update("generator", [steep if loss == 1.0 else out * 0.0 + loss])
+        assert told["skipped"] == 1.0
+        assert told["searching"] == float(loss == 1.0 and scale > 1.0)
+
+    def test_an_audit_sees_gradients_that_float16_alone_would_lose(self, make_objective):
+        """Divided by 1e6 a term's gradient lies below float16's smallest number; scaled as in training it does not."""
+        objective = make_objective(adversarial=None)
+        picture = torch.rand(1, 3, 24, 24, requires_grad=True)
+        with torch.autocast("cpu", torch.float16):
+            part = nn.Conv2d(3, 4, 3)(picture).float().mean() * 1e-6
+        plain = objective.audit({"x": part}, [picture])["x"].item()
+        scaled = objective.audit({"x": part}, [picture], torch.tensor(2.0**14))["x"].item()
+        larger = objective.audit({"x": part}, [picture], torch.tensor(2.0**17))["x"].item()
+        assert plain < 0.5 * scaled
+        assert scaled == pytest.approx(larger, rel=0.02) and scaled > 0
+
+    def test_an_audit_of_a_term_that_the_scale_is_too_large_for_is_measured_without(self, make_objective):
+        objective = make_objective(adversarial=None)
+        picture = torch.rand(1, 3, 24, 24, requires_grad=True)
+        part = (picture * 1e15).sum()
+        wanted = 1e15 * math.sqrt(picture.numel())
+        assert objective.audit({"x": part}, [picture], torch.tensor(2.0**100))["x"].item() == pytest.approx(
+            wanted, rel=1e-4
+        )
 
     def test_scales_come_back_with_the_state(self, half, make_objective, make_batch):
         state, objective = half(scale=2.0**127), make_objective()

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,3 +182,33 @@ def test_what_a_container_cannot_hold_is_named_and_the_comment_is_kept(tmp_path)
     assert comment_of(tmp_path / "o.mp4") == {"a": 1} and comment_of(tmp_path / "clip.mp4") == {}
     with pytest.raises(UnreadableVideoError, match="no such file"):
         probe(tmp_path / "none.mp4")
+
+
+def test_a_cameras_timecode_is_made_anew_and_does_not_keep_the_file_from_being_written(tmp_path):
+    """Copied, its track ends the writing of mov and mp4 once all frames are done."""
+    with av.open(str(tmp_path / "t.mov"), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        file.metadata["timecode"] = "10:20:30:05"
+        for number in range(3):
+            frame = av.VideoFrame.from_ndarray(smooth_picture(48, 64, number), format="rgb24")
+            frame.pts = number
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    video = probe(tmp_path / "t.mov")
+    assert what_fits(video, "mov") == what_fits(video, "mp4") == ([], [])
+    encoding = choose_encoding(video, "mov", codec="libx264", crf="auto", pixels=None, options={})
+    encoder = Encoder(video, encoding)
+    for tick in ticks(video, Seen()):
+        encoder.add(rgb(video, tick), tick.pts, tick.duration)
+    packets = encoder.finish()
+    join(tmp_path / "o.mov", "mov", video, encoding, packets, times=[p.pts for p in packets], kept=[], note="{}")
+    with av.open(str(tmp_path / "o.mov")) as made:
+        assert [stream.type for stream in made.streams] == ["video", "data"]
+        assert made.streams[1].metadata["timecode"] == "10:20:30:05"
+
+
+def test_a_name_with_a_colon_is_a_file(tmp_path, monkeypatch):
+    write_clip(tmp_path / "clip.mp4").rename(tmp_path / "12:30.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert probe(Path("12:30.mp4")).frames == 8 and comment_of(Path("12:30.mp4")) == {}

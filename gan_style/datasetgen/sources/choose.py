@@ -17,12 +17,17 @@ _MOST_ARCHIVES = 10_000_000
 
 
 class Source(Protocol):
-    """root: where places are; facts: what else the listing depends on; entries: all inputs, always in one order."""
+    """root: where places are; facts: what else the listing depends on; entries: all inputs, always in one order.
+
+    classes: the names behind the numbers in its .cls files, in their order; None where it has none, and we number them.
+    """
 
     @property
     def root(self) -> Path: ...
 
     def facts(self) -> Mapping[str, Any]: ...
+
+    def classes(self) -> list[str] | None: ...
 
     def entries(self) -> Iterator[Entry]: ...
 
@@ -37,7 +42,7 @@ def open_source(spec: str, layout: str, *, made: str, carry: Sequence[str]) -> S
         raise ValueError(f"input={spec}: there is no such folder")
     strays = made != "webdataset"
     if layout == "folder":
-        return FolderSource(path, carry, strays)
+        return FolderSource(path, carry, strays, numbered=not strays)
     tables = find_tables(path)
     if not tables:
         raise ValueError(f"input={spec}: a COCO folder has annotations/*.json or annotations.json; here is neither")

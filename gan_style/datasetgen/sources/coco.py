@@ -66,6 +66,9 @@ class CocoSource:
     strays: bool = True
     paths: Sequence[str] = field(default_factory=list)
 
+    def classes(self) -> None:
+        """Ours to number."""
+
     @cached_property
     def tables(self) -> list[Table]:
         return [read_table(self.root, path) for path in self.paths]
@@ -111,7 +114,8 @@ class CocoSource:
             inline[extension] = json.dumps(self._alone(table, image))
         begun = re.match(r"[A-Za-z]+", PurePosixPath(entry.key).parent.name)
         split = split_of(begun[0]) if begun else None
-        return replace(entry, label=None, split=split, inline=inline, labelled=next(iter(sizes), None))
+        labelled = next(iter(sizes), None)
+        return replace(entry, label=None, split=split, inline=inline, labelled=labelled, as_stored=labelled is None)
 
     def _alone(self, table: Table, image: Mapping[str, Any]) -> dict[str, Any]:
         """What an annotation file says of one picture, with the categories that this needs."""

@@ -1,6 +1,7 @@
 """A folder tree of pictures, of any depth: the class is the folder that a picture lies in, below its split if any."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,8 @@ _LONGEST_EXTENSION = 50  # letters
 @dataclass(frozen=True)
 class FolderSource:
     """root: the folder; carry: patterns of pictures, such as masks, that are copied and never stylized; strays:
-    whether files that belong to no picture have a place in the output.
+    whether files that belong to no picture have a place in the output; numbered: whether each result gets a .cls with
+    its class's number, so that one in the folder of a class, which may say something else, has no place beside it.
 
     Hidden files and folders are passed over. Files that are no pictures belong to the picture beside them whose name
     they share up to a dot (1.jpg: 1.txt, 1.mask.png); all others are carried over as they are.
@@ -26,10 +28,14 @@ class FolderSource:
     root: Path
     carry: Sequence[str] = ()
     strays: bool = True
+    numbered: bool = False
 
     def facts(self) -> Mapping[str, Any]:
         """What else the listing depends on."""
         return {}
+
+    def classes(self) -> None:
+        """Ours to number."""
 
     def entries(self) -> Iterator[Entry]:
         """All inputs, sorted by the parts of their paths."""
@@ -44,22 +50,25 @@ class FolderSource:
             items = sorted((item for item in found if not item.name.startswith(".")), key=lambda item: item.name)
         files = {item.name: item for item in items if not item.is_dir()}
         beside = self._sidecars(path, list(files))
+        taken = {name for names in beside.values() for name in names.values()}
         for item in items:
             full = f"{path}/{item.name}" if path else item.name
             if item.name not in files:
                 yield from self._folder(full, above | {(here.st_dev, here.st_ino)})
-            elif item.name not in {name for names in beside.values() for name in names.values()}:
+            elif item.name not in taken:
                 yield self._file(full, item, {ext: files[name] for ext, name in beside.get(item.name, {}).items()})
 
     def _sidecars(self, path: str, names: Sequence[str]) -> dict[str, dict[str, str]]:
         """{picture: {extension: file}} of one folder; a file belongs to the picture of the longest fitting stem."""
+        numbered = self.numbered and split_and_label(PurePosixPath(path).parts)[1] is not None
         pictures: dict[str, str] = {}
         for name in names:
             if self._is_picture(f"{path}/{name}"):
                 pictures.setdefault(PurePosixPath(name).stem, name)
         found: dict[str, dict[str, str]] = {}
         for name in names:
-            if self._is_picture(f"{path}/{name}") or PurePosixPath(name).suffix.lower() in OTHER_SUFFIXES:
+            suffix = PurePosixPath(name).suffix.lower()
+            if self._is_picture(f"{path}/{name}") or suffix in OTHER_SUFFIXES or (numbered and suffix == ".cls"):
                 continue
             stems = [name[:at] for at, letter in enumerate(name) if letter == "." and name[:at] in pictures]
             if stems and len(name) - len(stems[-1]) <= _LONGEST_EXTENSION:
@@ -80,7 +89,8 @@ class FolderSource:
         if problem is None and suffix.lower() in OTHER_SUFFIXES and not self._is_carried(path):
             problem = ("unsupported kind", f"{suffix} pictures are not read")
         if problem is None and carried and not self.strays:
-            problem = ("no home", "it belongs to no picture")
+            numbered = self.numbered and suffix.lower() == ".cls" and label is not None
+            problem = ("no home", "the folder says the class" if numbered else "it belongs to no picture")
         places = {}
         for extension, other in beside.items():
             size_beside, trouble = _size(other)
@@ -98,7 +108,8 @@ def split_and_label(parts: Sequence[str]) -> tuple[str | None, str | None]:
     """("train", "cats") of ("train", "cats"); deeper folders below a class are a part of its name: "cats/black"."""
     split = split_of(parts[0]) if parts else None
     rest = parts[1:] if split is not None else parts
-    return split, printable("/".join(rest)) or None
+    label = re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", printable("/".join(rest)))
+    return split, label or None  # a class is a line of classes.txt
 
 
 def _size(item: "os.DirEntry[str]") -> tuple[int, tuple[str, str] | None]:

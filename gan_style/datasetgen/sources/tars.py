@@ -31,8 +31,11 @@ class TarSource:
     def facts(self) -> Mapping[str, Any]:
         return {CLASSES: _sha256(self.root / CLASSES)}
 
+    def classes(self) -> list[str]:
+        return read_classes(self.root / CLASSES)
+
     def entries(self) -> Iterator[Entry]:
-        names = read_classes(self.root / CLASSES)
+        names = self.classes()
         seen: set[bytes] = set()
         for archive in self.archives:
             for entry in self._archive(archive, names):
@@ -138,7 +141,7 @@ def _label(place: Place, root: Path, names: Sequence[str]) -> str | None:
         text = place.read(root).decode("utf-8", "replace").strip()
     except ValueError:
         return None
-    if text.isdigit() and len(text) < 10 and int(text) < len(names):
+    if re.fullmatch("[0-9]{1,9}", text) and int(text) < len(names):
         return names[int(text)]
     return text or None
 
@@ -158,7 +161,8 @@ def read_classes(path: Path) -> list[str]:
     """The names of the classes, in order; none where there is no such file."""
     if not path.is_file():
         return []
-    return [printable(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+    text = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n")
+    return [printable(line) for line in text.split("\n")] if text else []  # a name may hold U+2028: no splitlines
 
 
 def _sha256(path: Path) -> str | None:
