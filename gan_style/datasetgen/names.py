@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from gan_style.datasetgen.entries import PICTURE_SUFFIXES, Entry, printable
+from gan_style.datasetgen.marks import Marks
 
 _LONGEST = 255  # bytes of one name, on nearly all file systems
 _ROOM = 8  # for the copy's number
@@ -71,13 +72,13 @@ class Names:
     def __init__(self, scheme: Scheme, wanted: Callable[[Entry], str] = lambda entry: entry.name) -> None:
         """wanted: the name that an entry gets if it is safe and free."""
         self.scheme, self.wanted = scheme, wanted
-        self._taken: set[bytes] = set()
+        self._taken = Marks()
         self._folders: dict[str, str] = {}
 
     def take(self, entries: Iterable[Entry]) -> None:
         """Remember entries that were given their names before."""
         for entry in entries:
-            self._taken.update(map(_same, self.scheme.taken_by(entry)))
+            self._take(map(_folded, self.scheme.taken_by(entry)))
             parts = entry.name.split("/")[:-1]
             for count in range(1, len(parts) + 1):
                 folder = "/".join(parts[:count])
@@ -90,11 +91,18 @@ class Names:
         room = _LONGEST - _ROOM - max(len(extension.encode()) for extension in (suffix, *self.scheme.extensions(entry)))
         folder, safe = self._folder(folders), _safe(base, room, dots=not self.scheme.keyed)
         named, digits = replace(entry, name="/".join([*folder, safe + suffix])), 8
-        while not self._taken.isdisjoint(wanted := set(map(_same, self.scheme.taken_by(named)))):
+        while self._are_taken(wanted := [_folded(one) for one in self.scheme.taken_by(named)]):
             named = replace(entry, name="/".join([*folder, marked(safe, entry.key, digits, room) + suffix]))
             digits += 8
-        self._taken |= wanted
+        self._take(wanted)
         return named
+
+    def _are_taken(self, names: Iterable[str]) -> bool:
+        return any(name in self._taken for name in names)
+
+    def _take(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._taken.add(name)
 
     def _folder(self, folders: list[str]) -> list[str]:
         """Each part made safe, and marked where it differs from another folder's name in case or form alone."""
@@ -128,9 +136,5 @@ def marked(name: str, key: str, digits: int, room: int) -> str:
 
 
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
-def _same(name: str) -> bytes:
     """Equal for names that some file system takes for one."""
-    return hashlib.blake2b(_folded(name).encode("utf-8", "surrogatepass"), digest_size=12).digest()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -12,6 +12,7 @@ from typing import Any
 from gan_style.datasetgen.entries import Entry, Place
 from gan_style.datasetgen.headers import read_header
 from gan_style.datasetgen.manifest import CLASSES, read_manifest
+from gan_style.datasetgen.marks import Marks
 from gan_style.datasetgen.names import Scheme
 from gan_style.datasetgen.plan import Plan, Shard
 from gan_style.datasetgen.records import DATA, Records, Row
@@ -49,14 +50,14 @@ class Verify:
 
     def __call__(self) -> Iterator[Finding]:
         """All that differs, shard by shard; then files that belong to none, and the manifest."""
-        known: set[str] = set()
+        known = Marks()
         layout = layout_of(self.records.output, self.records.plan)
         for shard in self.records.plan.shards:
             yield from self._shard(shard, layout, known)
         yield from self._strangers(known, _OWN[layout.kind])
         yield from self._manifest()
 
-    def _shard(self, shard: Shard, layout: Layout, known: set[str]) -> Iterator[Finding]:
+    def _shard(self, shard: Shard, layout: Layout, known: Marks) -> Iterator[Finding]:
         record = self.records.record(shard)
         if record is None:
             yield Finding(shard.number, f"shard {shard.number}", "is not done, or its record is damaged")
@@ -86,7 +87,8 @@ class Verify:
         for name in stored.members.keys() - named:
             yield Finding(shard.number, f"{stored.archive}#{name}", "is not in the manifest")
         if stored.archive is None:
-            known |= named
+            for name in named:
+                known.add(name)
 
     def _row(self, read: Any, entry: Entry, row: Row, expected: Mapping[str, str]) -> Iterator[str]:
         for number, (name, sha256) in enumerate(expected.items()):
@@ -122,7 +124,7 @@ class Verify:
             if row["output"] is not None and _hash(place, self.root) != sums.get(f".{extension}"):
                 yield Finding(shard.number, str(place), "differs from what lies beside the result", False)
 
-    def _strangers(self, known: set[str], own: tuple[str, ...]) -> Iterator[Finding]:
+    def _strangers(self, known: Marks, own: tuple[str, ...]) -> Iterator[Finding]:
         data = self.records.output / DATA
         for folder, _, names in os.walk(data):
             for name in names:

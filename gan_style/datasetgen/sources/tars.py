@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_style.datasetgen.entries import PICTURE_SUFFIXES, Entry, Place, printable, split_of
+from gan_style.datasetgen.marks import Marks
 
 _LONGEST_NAME, _LONGEST_EXTENSION = 1024, 200  # bytes of a member's path, and of what follows its key
 _LONGEST_CLASS = 1_000  # bytes of a .cls; a longer one is carried over and taken for no class
@@ -36,13 +37,12 @@ class TarSource:
 
     def entries(self) -> Iterator[Entry]:
         names = self.classes()
-        seen: set[bytes] = set()
+        seen = Marks()
         for archive in self.archives:
             for entry in self._archive(archive, names):
-                mark = hashlib.blake2b(entry.key.encode("utf-8", "surrogatepass"), digest_size=12).digest()
-                if mark in seen:
-                    entry = replace(entry, key=f"{entry.key} ({archive}, {_first_offset(entry)})")
-                seen.add(mark)
+                if (key := entry.key) in seen:
+                    entry = replace(entry, key=f"{key} ({archive}, {_first_offset(entry)})")
+                seen.add(key)
                 yield entry
 
     def _archive(self, archive: str, names: Sequence[str]) -> Iterator[Entry]:
