@@ -67,7 +67,7 @@ def _reserve(file: IO[bytes], size: int) -> None:
             file.truncate(size)
     except OSError as error:
         raise OSError(
-            f"a picture this large needs {size / 1e9:.1f} GB of room at a time in the folder for temporary files, "
+            f"a picture this large needs {2 * size / 1e9:.1f} GB of room in the folder for temporary files, "
             f"{tempfile.gettempdir()} ({error.strerror}); set TMPDIR to another folder"
         ) from error
 
@@ -105,12 +105,16 @@ class Canvas:
     def prepare(self) -> None:
         """Measure all statistics; it takes about three times as long as the tiles themselves."""
         conditions: Sequence[Tensor | None] = [None] if self.conditions is None else list(self.conditions[:, None])
-        found = []
+        found, inner = [], None
         for condition in conditions:
+            inner = None  # its room is given back before the next one takes some
             rows, inner = self._measured(condition)
             found.append(rows)
         self._rows = {name: torch.cat([rows[name] for rows in found]) for name in found[0]}
-        self._inner = inner if len(found) == 1 else self._mixed()
+        if len(found) > 1:
+            inner = None
+            inner = self._mixed()
+        self._inner = inner
 
     def _measured(self, condition: Tensor | None) -> tuple[Rows, _Store | None]:
         """The rows of all normalisations under one condition, and what goes into the last stage."""

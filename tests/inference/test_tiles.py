@@ -17,7 +17,7 @@ from gan_style.checkpoint import write_generator
 from gan_style.inference.boxes import Box, Moments, boxes
 from gan_style.inference.frozen import twin
 from gan_style.inference.paint import in_tiles
-from gan_style.inference.tiles import Canvas
+from gan_style.inference.tiles import Canvas, _Store
 from gan_style.models.generator import ResidualCoder, ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
@@ -196,3 +196,24 @@ def test_a_temporary_folder_without_room_is_named_before_anything_is_written(sin
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match=r"needs 0\.0 GB of room .* \(No space left on device\); set TMPDIR"):
         in_tiles(single, noise(1, 3, 130, 70), tile=64)
+
+
+def test_no_more_than_two_stores_take_room_at_a_time(library, noise, monkeypatch):
+    """Also where several styles are measured one after the other, and then mixed."""
+    alive: set[int] = set()
+    most = 0
+
+    class Counted(_Store):
+        def __init__(self, *arguments: int) -> None:
+            nonlocal most
+            super().__init__(*arguments)
+            alive.add(id(self))
+            most = max(most, len(alive))
+
+        def __del__(self) -> None:
+            alive.discard(id(self))
+
+    monkeypatch.setattr("gan_style.inference.tiles._Store", Counted)
+    shares = torch.full((1, 2, 70, 130), 0.5)
+    canvas_of(library, noise(1, 3, 70, 130), shares, torch.eye(3)[:2], 64)
+    assert most == 2
