@@ -75,10 +75,12 @@ class Stylizer:
 def load(model: str | Path, *, device: str = "auto") -> Stylizer:
     """A style that comes with gan_style, by its name ("monet"), or a run's folder, generator file or checkpoint.
 
+    A folder that has a style's name is given as a Path, or as "./monet".
     device: auto, cpu, cuda, cuda:1 ... ValueError for what is not there, with the nearest names.
     """
     place = Path(model).expanduser()
-    is_place = isinstance(model, Path) or place.exists() or len(place.parts) > 1 or place.suffix != ""
+    is_place = isinstance(model, Path) or len(place.parts) > 1 or place.suffix != ""
+    is_place |= place.exists() and str(model) not in styles()  # a folder of a style's paintings may have its name
     path = resolve_model([] if is_place else [str(model)], place if is_place else None)
     loaded, _ = open_model(path, choose_device(device, None))
     return Stylizer(loaded, None if is_place else str(model))

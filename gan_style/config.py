@@ -1,19 +1,18 @@
 """Hydra, kept in one place: where conf/ is, ``build`` for what can be swapped, and errors in the user's words."""
 
+import io
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -21,6 +20,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gan_style.arguments import check_arguments, nearest
 from gan_style.memory import is_shortage
+from gan_style.overrides import readable
 from gan_style.schema import ROOTS
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -89,7 +89,7 @@ def to_yaml(content: Mapping[str, Any]) -> str:
 def composed(name: str, overrides: Sequence[str]) -> DictConfig:
     """What a command line of another command amounts to, from within a command. ValueError in the user's words."""
     try:
-        return hydra.compose(name, overrides=[_quoted(name, argument) for argument in overrides])
+        return hydra.compose(name, overrides=[readable(name, argument) for argument in overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_composition_words(name, error)) from error
 
@@ -117,6 +117,9 @@ def command(
         def main() -> None:
             statuses: list[int] = []  # one for each job of a sweep, else a single one
             in_full = os.environ.get(_FULL) == "1"
+            for stream in (sys.stdout, sys.stderr):  # a file's name may hold bytes that are no text
+                if isinstance(stream, io.TextIOWrapper):
+                    stream.reconfigure(errors="backslashreplace")
 
             def job(cfg: DictConfig) -> None:
                 with _errors_in_words(name, statuses, in_full), _full_errors(in_full):  # as ranks are to find it
@@ -149,7 +152,7 @@ def _main(name: str, purpose: str, job: Callable[[DictConfig], None], many: Call
         print(_help(name, purpose), flush=True)
         return
     sweeping = _SWEEP & set(sys.argv)
-    sys.argv[1:] = [_quoted(name, argument, sweeping=bool(sweeping)) for argument in sys.argv[1:]]
+    sys.argv[1:] = [readable(name, argument, sweeping=bool(sweeping)) for argument in sys.argv[1:]]
     if sweeping and many is not None:
         many([argument for argument in sys.argv[1:] if argument not in _SWEEP])
         return
@@ -222,43 +225,6 @@ def _errors_in_words(name: str, statuses: list[int], in_full: bool) -> Iterator[
         speaker = f"gan-style {_shown(name)}" + (f" [rank {rank}]" if rank != "0" else "")
         print(f"{speaker}: {words[0]}", file=sys.stderr)
         statuses.append(words[1])
-
-
-def _quoted(name: str, argument: str, *, sweeping: bool = False) -> str:
-    """key=value as Hydra can read it: a value that its grammar refuses, such as "my photo (1).jpg", gets quotes.
-
-    So does, outside of a sweep, a value with commas, which Hydra would take for several values; and a name that it
-    would take for a number and write otherwise, such as a folder 2024_01_05. In a list of FILE#STYLE each gets them.
-    """
-    if argument.startswith("-") or "=" not in argument:
-        return argument
-    key, value = argument.split("=", 1)
-    if re.fullmatch(r"\[[^][{}'\"]*,[^][{}'\"]*\]", value) and "#" in value:
-        return f"{key}=[{','.join(quoted(one.strip()) for one in value[1:-1].split(','))}]"
-    try:
-        found = OverridesParser.create().parse_override(argument)
-        several = found.is_sweep_override()
-        if (sweeping or not several) and (several or not _is_name(name, key, value, found.value())):
-            return argument
-    except HydraException:
-        pass
-    return f"{key}={quoted(value)}"
-
-
-def _is_name(name: str, key: str, value: str, found: Any) -> bool:
-    """Whether a value that reads as a number, or as true or false, is meant as text, and would be changed."""
-    if not isinstance(found, int | float) or str(found) == value:
-        return False
-    kind: Any = ROOTS.get(name)
-    for part in key.lstrip("+").split("."):
-        kind = get_type_hints(kind).get(part) if is_dataclass(kind) else None
-    return kind in (str, str | None) or (kind is Any and isinstance(found, int) and value.count("_") > 0)
-
-
-def quoted(value: str) -> str:
-    """In single quotes as Hydra's grammar has them: backslashes are doubled before a quote and at the end."""
-    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
-    return f"'{escaped}'"
 
 
 def _words(name: str, error: BaseException) -> tuple[str, int] | None:

@@ -3,7 +3,6 @@
 images.py's decode gives what a network learns from; this is for results that are to be as good as their source.
 """
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from gan_style.sixteen import DEEP_SUFFIXES, is_deep, is_grey_with_alpha, with_l
 
 ALPHA_SUFFIXES = (".png", ".webp", ".tif", ".tiff")  # kinds of file that can hold transparency
 PROFILE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")  # a colour profile
+_RGB_MODES = ("RGB", "RGBA", "P")
 _STRIP = 4_000_000  # pixels that are copied at once
 
 
@@ -48,9 +48,7 @@ def read_original(path: Path | IO[bytes], *, max_megapixels: float) -> Original:
     Alpha that the colours are multiplied with is divided out, to 8 bits; 16-bit grey becomes RGB.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is for that
-            return _read(path, max_megapixels)
+        return _read(path, max_megapixels)
     except (MemoryError, UnreadablePictureError):
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
@@ -66,7 +64,7 @@ def _read(path: Path | IO[bytes], max_megapixels: float) -> Original:
             )
         profile = picture.info.get("icc_profile") or None
         if not is_deep(picture):
-            return _original(_shallow(picture), profile, of_rgb=picture.mode in ("RGB", "RGBA", "P"))
+            return _original(_shallow(picture), profile, of_rgb=picture.mode in _RGB_MODES)
         if picture.mode.startswith("I;16"):
             return _original(_grey(picture), profile, of_rgb=False)
         grey_with_alpha = is_grey_with_alpha(picture)
@@ -204,7 +202,10 @@ def from_pil(picture: Any) -> Original:
     if not isinstance(picture, Image.Image):
         raise ValueError(f"a picture expected, or its path, or a tensor (N, 3, H, W); got {type(picture).__name__}")
     copied = picture.copy()
-    return Original(*_split(_grey(copied) if picture.mode.startswith("I;16") else _shallow(copied)))
+    profile = picture.info.get("icc_profile") or None
+    if picture.mode.startswith("I;16"):
+        return _original(_grey(copied), profile, of_rgb=False)
+    return _original(_shallow(copied), profile, of_rgb=picture.mode in _RGB_MODES)
 
 
 def to_pil(original: Original) -> Any:

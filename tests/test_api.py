@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 import gan_style
 from gan_style.checkpoint import write_generator
@@ -57,6 +58,23 @@ def test_each_kind_of_picture_gives_its_own_kind_and_the_same_result(folder, lib
     assert from_bytes.dtype == torch.uint8 and np.array_equal(pixels, from_bytes[0].permute(1, 2, 0).numpy())
 
 
+def test_a_colour_profile_stays_with_its_picture_and_one_of_grey_does_not(folder, library, tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    with Image.open(folder / "photo.png") as photo:
+        photo.save(tmp_path / "p.png", icc_profile=profile)
+        photo.convert("L").save(tmp_path / "grey.png", icc_profile=profile)
+    for given in (tmp_path / "p.png", Image.open(tmp_path / "p.png")):
+        assert library(given, style="monet").info["icc_profile"] == profile
+    assert "icc_profile" not in library(Image.open(tmp_path / "grey.png"), style="monet").info
+
+
+def test_reading_leaves_the_programs_warnings_alone(folder, library):
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: library(folder / "photo.png", style="monet", strength=0.0), range(64)))
+    assert warnings.filters == before
+
+
 def test_float_tensors_and_batches(folder, library):
     pictures = to_float(torch.stack([decode(folder / "photo.png"), decode(folder / "photo.png").flip(1)]))
     made = library(pictures, style={"monet": 0.5, "wave": 0.5}, strength=0.5)
@@ -102,7 +120,7 @@ def test_an_only_style_needs_no_name(folder):
     assert single(folder / "photo.png", colours="luminance", strength=0.5).size == (60, 40)
 
 
-def test_styles_that_come_with_gan_style_are_loaded_by_name(folder, monkeypatch):
+def test_styles_that_come_with_gan_style_are_loaded_by_name(folder, monkeypatch, tmp_path):
     shipped = {folder / "library.safetensors": ("monet", "wave"), folder / "single.safetensors": ("single",)}
     monkeypatch.setattr("gan_style.inference.models.shipped", lambda: shipped)
     monkeypatch.setattr("gan_style.api.shipped", lambda: shipped)
@@ -110,6 +128,11 @@ def test_styles_that_come_with_gan_style_are_loaded_by_name(folder, monkeypatch)
     wave = gan_style.load("wave", device="cpu")
     by_file = gan_style.load(folder / "library.safetensors", device="cpu")
     assert np.array_equal(wave(folder / "photo.png"), by_file(folder / "photo.png", style="wave"))
+    (tmp_path / "wave").mkdir()  # of the style's paintings, say
+    monkeypatch.chdir(tmp_path)
+    assert gan_style.load("wave", device="cpu").styles == ("monet", "wave")
+    with pytest.raises(ValueError, match="is it a run's folder"):
+        gan_style.load("./wave/", device="cpu")
     with pytest.raises(ValueError, match=r"style=monett: there is no such style \(did you mean monet\?\)"):
         gan_style.load("monett")
 

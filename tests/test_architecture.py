@@ -24,6 +24,7 @@ FLOORS = {
     "schema_video": 4,
     "schema_runtime": 4,
     "arguments": 4,
+    "overrides": 4,
 }
 SERVICES = {"files", "memory", "checkpoint", "runtime", "tracking", "distributed", "provenance", "signals"}
 # What may be imported from a room on the same floor, or by one service from another: ARCHITECTURE.md says so.
@@ -37,6 +38,7 @@ ALLOWED_BESIDE |= {("schema", "schema_search"), ("commands", "schema_search")}
 ALLOWED_BESIDE |= {("schema", "schema_stylize"), ("commands", "schema_stylize")}
 ALLOWED_BESIDE |= {("originals", "images"), ("originals", "sixteen")}
 ALLOWED_BESIDE |= {("provenance", "files"), ("config", "arguments")}
+ALLOWED_BESIDE |= {("config", "overrides"), ("commands", "overrides"), ("overrides", "schema")}
 ALLOWED_BESIDE |= {("cli", "commands"), ("checkpoint", "files"), ("tracking", "files"), ("distributed", "signals")}
 HYDRA = {"hydra", "omegaconf"}
 
@@ -160,6 +162,7 @@ def test_only_the_configuration_and_the_commands_know_hydra():
         "schema_video",
         "schema_runtime",
         "config",
+        "overrides",
         "commands",
         "cli",
     }

@@ -20,11 +20,12 @@ from torch import nn
 
 from gan_style.cli import COMMANDS
 from gan_style.commands.train_parts import Setup, make_objective
-from gan_style.config import CONFIG_PATH, _quoted, build, flat, plain, to_yaml
+from gan_style.config import CONFIG_PATH, build, flat, plain, to_yaml
 from gan_style.losses.content import Content
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import Style
 from gan_style.models.blocks import count_parameters
+from gan_style.overrides import readable
 from gan_style.schema import ROOTS
 from gan_style.schema_train import check_train
 
@@ -295,13 +296,13 @@ class TestQuoted:
 
     @pytest.mark.parametrize("path", PATHS)
     def test_paths_reach_the_config_as_they_are(self, path):
-        assert compose("train", _quoted("train", f"data.content={path}")).data.content == path
+        assert compose("train", readable("train", f"data.content={path}")).data.content == path
 
     @given(st.text("ab1 ()[]{},'\":=+%@#&!?*~|;<>`^-_./é", max_size=12).map(lambda text: f"/p{text}".rstrip()))
     @example("/p,")
     @example("/p'")
     def test_whatever_the_path(self, path):
-        override = OverridesParser.create().parse_override(_quoted("train", f"data.content={path}"))
+        override = OverridesParser.create().parse_override(readable("train", f"data.content={path}"))
         assert override.key_or_group == "data.content"
         assert not override.is_sweep_override()
         assert override.value() == path
@@ -326,23 +327,23 @@ class TestQuoted:
         ],
     )
     def test_what_hydra_understands_stays_as_it_is(self, argument):
-        assert _quoted("train", argument) == argument
+        assert readable("train", argument) == argument
 
     def test_a_list_of_styles_of_libraries_is_a_list(self):
         argument = "checkpoint=[runs/my library#monet, runs/library#wave]"
-        assert compose("evaluate", _quoted("evaluate", argument)).checkpoint == [
+        assert compose("evaluate", readable("evaluate", argument)).checkpoint == [
             "runs/my library#monet",
             "runs/library#wave",
         ]
 
     @pytest.mark.parametrize("name", ["2024_01_05", "1_000"])
     def test_a_folder_of_digits_is_none_of_numbers(self, name):
-        assert compose("train", _quoted("train", f"data.content={name}")).data.content == name
+        assert compose("train", readable("train", f"data.content={name}")).data.content == name
 
     @pytest.mark.parametrize("name", ["1_0", "20240105", "1e3", "1.50", "007", "true", "0x10", "1_5.0", "-0.0", "inf"])
     def test_whatever_is_to_be_text_stays_as_it_was_written(self, name):
-        assert compose("stylize", _quoted("stylize", f"input={name}")).input == name
-        assert compose("train", _quoted("train", f"run.name={name}")).run.name == name
+        assert compose("stylize", readable("stylize", f"input={name}")).input == name
+        assert compose("train", readable("train", f"run.name={name}")).run.name == name
 
 
 class TestFlat:

@@ -44,8 +44,8 @@ def main(cfg: DictConfig) -> None:
             sheet=sheet,
         )
         ensure_writable(output, "output")
-        write_bytes(output / "summary.csv", as_csv(table).encode())
-        write_bytes(output / "report.html", page.encode())
+        write_bytes(output / "summary.csv", as_csv(table).encode(errors="backslashreplace"))
+        write_bytes(output / "report.html", page.encode(errors="backslashreplace"))
         print(f"table:  {output / 'summary.csv'}\nreport: {output / 'report.html'}")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gan_style.commands.sweep_parts import label_of_job
 from gan_style.comparison.runs import CONFIG_FILE, Run, find_runs, labels, read_run
-from gan_style.comparison.table import ruler_differences, scales_apart
+from gan_style.comparison.table import ruler_differences, rulers_apart, scales_apart
 from gan_style.config import flat, plain
 from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import split
@@ -39,12 +39,11 @@ def read_runs(spec: Any) -> dict[str, Run]:
 
 def _labels(folders: list[Path]) -> list[str]:
     """A short name for each; that of a sweep's job is its number and its overrides."""
-    found = [label_of_job(folder) or name for folder, name in zip(folders, labels(folders), strict=True)]
-    taken = Counter(found)
-    return [
-        f"{folder.resolve().parent.name}/{name}" if taken[name] > 1 else name
-        for folder, name in zip(folders, found, strict=True)
-    ]
+    unique = labels(folders)
+    short = [label_of_job(folder) or name for folder, name in zip(folders, unique, strict=True)]
+    longer = [f"{folder.resolve().parent.name}/{name}" for folder, name in zip(folders, short, strict=True)]
+    found = [b if short.count(a) > 1 else a for a, b in zip(short, longer, strict=True)]
+    return [c if found.count(b) > 1 or b in unique else b for b, c in zip(found, unique, strict=True)]
 
 
 def read_run_of(folder: Path) -> Run:
@@ -66,6 +65,7 @@ def warn_of(runs: Mapping[str, Run]) -> None:
     for run in runs.values():
         for problem in run.problems:
             warnings.warn(problem, stacklevel=2)
+    _warn_of_evaluations(runs)
     if keys := ruler_differences(runs):
         warnings.warn(
             f"the runs differ in {', '.join(keys)}, with which held-out numbers and losses are measured: those are "
@@ -78,6 +78,15 @@ def warn_of(runs: Mapping[str, Run]) -> None:
             f"do too; more training.calibration_pictures, or perceptual.scales, bring them together, and gan-style "
             f"evaluate measures all models alike",
             stacklevel=2,
+        )
+
+
+def _warn_of_evaluations(runs: Mapping[str, Run]) -> None:
+    if rulers_apart(runs):
+        warnings.warn(
+            "evaluate/ was measured in several evaluations that differ in their settings or pictures, so those numbers "
+            "are of different scales here; gan-style evaluate checkpoint=[...] with all runs measures them alike",
+            stacklevel=3,
         )
 
 

@@ -146,7 +146,7 @@ def place(folder: Path) -> Iterator[Finding]:
 
 def data(specs: Mapping[str, Any]) -> Iterator[Finding]:
     """How many pictures the options name."""
-    for name, spec in specs.items():
+    for name, spec in _each(specs):
         if spec is None:
             continue
         try:
@@ -159,6 +159,15 @@ def data(specs: Mapping[str, Any]) -> Iterator[Finding]:
         more = f", and {others} of kinds that are not read" if others else ""
         size = sum(path.stat().st_size for path in paths)
         yield Finding(f"data.{name}", f"{len(paths):,} pictures, {size / 1e6:,.1f} MB{more}")
+
+
+def _each(specs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Of a library's styles each by itself."""
+    for name, spec in specs.items():
+        if isinstance(spec, Mapping):
+            yield from ((f"{name}.{style}", one) for style, one in spec.items())
+        else:
+            yield name, spec
 
 
 def without_home(text: str) -> str:

@@ -64,7 +64,8 @@ def _write(setup: Setup, judge: Judge, models: dict[str, Any], table: dict[str, 
     write_bytes(setup.output / "metrics.json", parts.as_json(setup, table, sets).encode())
     page: Path = setup.output / "report.html"
     results = {name: measured for name, measured in sets.items() if name not in (PHOTOS, STYLES)}
-    write_bytes(page, parts.make_report(setup, judge, models, table, results).encode())
+    report = parts.make_report(setup, judge, models, table, results)
+    write_bytes(page, report.encode(errors="backslashreplace"))
     print(f"numbers: {setup.output / 'metrics.json'}\nreport:  {page}")
 
 

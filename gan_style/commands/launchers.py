@@ -53,7 +53,7 @@ class Ended:
         """Why it failed, where it says nothing itself."""
         if self.problem is not None:
             return self.problem
-        if self.status > 128:
+        if self.status - 128 in set(signal.Signals):
             return f"killed by {signal.Signals(self.status - 128).name} (out of memory?); see {LOG_FILE}"
         return f"it ended with status {self.status} and left no reason; see {LOG_FILE}"
 
@@ -90,7 +90,8 @@ class Joblib:
         import joblib
 
         gpus, devices = visible_gpus(), max(job.devices for job in jobs)
-        count = joblib.effective_n_jobs(self.n_jobs or max(1, len(gpus) // devices) if gpus else self.n_jobs or 2)
+        wanted = joblib.effective_n_jobs(self.n_jobs or max(1, len(gpus) // devices) if gpus else self.n_jobs or 2)
+        count = min(wanted, len(jobs))
         places: SimpleQueue[int] = SimpleQueue()
         for place in range(count):
             places.put(place)
@@ -124,7 +125,7 @@ def visible_gpus() -> list[str]:
 
 def environment_of(place: int, places: int, job: Job, gpus: Sequence[str]) -> dict[str, str]:
     """What differs for a job in one of so many places: its GPUs, in turn, and its part of the cores."""
-    cores = max(1, (os.cpu_count() or 1) // (places * job.devices))
+    cores = max(1, len(os.sched_getaffinity(0)) // (places * job.devices))
     share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(cores)}
     if job.takes_gpus and len(gpus) > job.devices:
         own = [gpus[(place * job.devices + number) % len(gpus)] for number in range(job.devices)]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from gan_style.data.pictures import find_pictures
 from gan_style.files import ensure_writable, write_bytes
 from gan_style.images import FORMAT_BY_SUFFIX, decode, encode, labelled_grid, to_float
 from gan_style.inference.controls import Controls
-from gan_style.inference.models import load_model, resolve_model, shipped
+from gan_style.inference.models import load_model, open_model, resolve_model, shipped
 from gan_style.inference.paint import paint
 from gan_style.runtime import choose_device
 from gan_style.schema import at_least
@@ -44,9 +45,10 @@ def _described(path: Path) -> Iterator[str]:
     """A line for the model, and one for each of its styles, with what its file says about it."""
     description = read_generator(path)[1] if path.suffix == ".safetensors" else {}
     about: dict[str, Any] = description.get("about", {})
-    names = description.get("arguments", {}).get("styles") or [path.stem]
-    yield f"{path.name}  ({len(names)} styles, {path.stat().st_size / 1e6:.1f} MB)"
-    width = max(map(len, names)) + 2
+    names = open_model(path, torch.device("cpu"))[0].styles
+    told = f"{len(names)} style{'s' * (len(names) != 1)}" if names else "the style is that of a picture, reference=..."
+    yield f"{path.name}  ({told}, {path.stat().st_size / 1e6:.1f} MB)"
+    width = max(map(len, names), default=0) + 2
     yield from (f"  {name:<{width}}{about.get(name, '')}".rstrip() for name in names)
 
 

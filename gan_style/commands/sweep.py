@@ -18,8 +18,9 @@ from omegaconf import DictConfig, open_dict
 
 from gan_style.commands.launchers import Basic, Ended, Job, Launcher
 from gan_style.commands.sweep_parts import Known, Point, Summary, allocated, grid, read_index, write_index
-from gan_style.config import CONFIG_PATH, build, quoted
+from gan_style.config import CONFIG_PATH, build
 from gan_style.files import check_place, ensure_writable, locked, write_bytes
+from gan_style.overrides import quoted
 from gan_style.provenance import FAILURE_FILE, read_failure
 from gan_style.signals import PREEMPTED, Stop, stop_on_signals
 
@@ -78,8 +79,7 @@ def _composed(command: str, arguments: Sequence[str]) -> list[Composed]:
         _forget_plugins()
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         given = parser.parse_overrides(list(arguments))
-        fixed = [one.input_line or "" for one in given if not one.is_sweep_override()]
-        sweeper = hydra.compose(command, fixed, return_hydra_config=True).hydra.sweeper
+        sweeper = _compose(command, grid(given)[0]).hydra.sweeper
         if not str(sweeper.get("_target_")).endswith("BasicSweeper"):
             raise ValueError("hydra/sweeper: a sweep of gan-style is a grid (basic)")
         params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]  # as an experiment may have them

@@ -38,7 +38,7 @@ class Generator:
 class Run:
     """A run's folder. settings: {dotted name: value}; reason: why it failed; problems: what cannot be read, in words.
 
-    evaluated: {label: {metric: number}} from ``gan-style evaluate``.
+    evaluated: {label: {metric: number}} from ``gan-style evaluate``; ruler: what that measured with, and on what.
     """
 
     folder: Path
@@ -48,6 +48,7 @@ class Run:
     reason: str | None = None
     problems: list[str] = field(default_factory=list)
     evaluated: dict[str, dict[str, float]] = field(default_factory=dict)
+    ruler: str = ""
 
     @property
     def steps(self) -> int | None:
@@ -127,7 +128,7 @@ def read_run(folder: Path, settings: Mapping[str, Any], problems: Sequence[str] 
             run.problems.append(str(error))
     evaluation = folder / "evaluation" / "metrics.json"
     if evaluation.is_file():
-        run.evaluated, wrong = _read_evaluation(evaluation)
+        run.evaluated, run.ruler, wrong = _read_evaluation(evaluation)
         run.problems += wrong
     return run
 
@@ -183,14 +184,20 @@ def read_header(path: Path) -> Generator:
         raise ValueError(f"{path} does not say what generator it is (its description is damaged)") from error
 
 
-def _read_evaluation(path: Path) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """({label: {metric: number}}, what is wrong with it)."""
+_OF_A_RULER = ("size", "layers", "perceptual", "inception_weights", "calibration_pictures")  # settings of evaluate
+
+
+def _read_evaluation(path: Path) -> tuple[dict[str, dict[str, float]], str, list[str]]:
+    """({label: {metric: number}}, what they were measured with, what is wrong with it)."""
     try:
-        table = json.loads(path.read_bytes())["metrics"]
+        content = json.loads(path.read_bytes())
+        table, settings = content["metrics"], content.get("settings", {})
+        pictures = {kind: sorted(content.get("pictures", {}).get(kind, {})) for kind in ("photos", "style pictures")}
+        ruler = json.dumps([{name: settings.get(name) for name in _OF_A_RULER}, pictures], sort_keys=True)
         found = {str(label): {k: one["value"] for k, one in numbers.items()} for label, numbers in table.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return {}, [f"{path} is not what gan-style evaluate writes, and passed over ({type(error).__name__})"]
-    return {label: {k: v for k, v in numbers.items() if _is_number(v)} for label, numbers in found.items()}, []
+        return {}, "", [f"{path} is not what gan-style evaluate writes, and passed over ({type(error).__name__})"]
+    return {label: {k: v for k, v in numbers.items() if _is_number(v)} for label, numbers in found.items()}, ruler, []
 
 
 def labels(folders: Sequence[Path]) -> list[str]:

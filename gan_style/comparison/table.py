@@ -1,5 +1,6 @@
 """Several runs as one table: what their settings differ in, and what came of it."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,7 +109,7 @@ def _settings(runs: Mapping[str, Run]) -> list[Column]:
 
 
 def _setting(value: Any) -> Value:
-    number = float(value) if type(value) in (int, float) else None
+    number = float(value) if type(value) in (int, float) and math.isfinite(value) else None
     return Value("null" if value is None else str(value).lower() if isinstance(value, bool) else str(value), number)
 
 
@@ -159,23 +160,43 @@ def _is_shown(name: str) -> bool:
     return name.startswith(LOSS) or (bare != name and (bare in METRICS or bare in ("composite", "style_ratio")))
 
 
-def _evaluated(runs: Mapping[str, Run]) -> list[Column]:
-    """What gan-style evaluate has left for these runs: found in a run's own folder, or in that of another one."""
-    tables = [run.evaluated for run in runs.values()]
-    found: dict[str, dict[str, float]] = {}
+def evaluations(runs: Mapping[str, Run]) -> dict[str, Run]:
+    """Of each run that was evaluated the run whose folder has its numbers: together with most of the others, if it can
+    be, since what was measured apart may have been measured otherwise; else its own.
+    """
+    covers = {label: sum(bool(_numbers(one, run, runs)) for run in runs.values()) for label, one in runs.items()}
+    found = {}
     for label, run in runs.items():
-        models = [name for name in run.evaluated if name not in ("photos", "style pictures")]
-        own = run.evaluated.get(models[0]) if len(models) == 1 else None
-        name = run.folder.resolve().name
-        unique = sum(other.folder.resolve().name == name for other in runs.values()) == 1
-        others = [table[name] for table in [run.evaluated, *tables] if name in table] if unique else []
-        found[label] = own or next(iter(others), {})
+        there = [other for other, one in runs.items() if _numbers(one, run, runs)]
+        if there:
+            found[label] = runs[max(there, key=lambda other: (covers[other], other == label))]
+    return found
+
+
+def _numbers(place: Run, run: Run, runs: Mapping[str, Run]) -> dict[str, float]:
+    """What an evaluation in one run's folder says of a run: by its name, if no other has it; or it is of it alone."""
+    models = [name for name in place.evaluated if name not in ("photos", "style pictures")]
+    if place is run and len(models) == 1:
+        return place.evaluated[models[0]]
+    name = run.folder.resolve().name
+    unique = sum(other.folder.resolve().name == name for other in runs.values()) == 1
+    return place.evaluated.get(name, {}) if unique else {}
+
+
+def rulers_apart(runs: Mapping[str, Run]) -> bool:
+    """Whether the runs' evaluations were not all measured with the same, on the same pictures."""
+    return len({place.ruler for place in evaluations(runs).values()}) > 1
+
+
+def _evaluated(runs: Mapping[str, Run]) -> list[Column]:
+    """What gan-style evaluate has left for these runs; no end is the better one where it is not of one scale."""
+    found = {label: _numbers(place, runs[label], runs) for label, place in evaluations(runs).items()}
     names = sorted({name for one in found.values() for name in one}, key=lambda name: [*METRICS, name].index(name))
     return [
         _column(
             f"{EVALUATED}{name}",
             {label: _number(one[name]) for label, one in found.items() if name in one},
-            better=better_end(f"{EVALUATED}{name}"),
+            better="" if rulers_apart(runs) else better_end(f"{EVALUATED}{name}"),
             shown=name in METRICS,
         )
         for name in names

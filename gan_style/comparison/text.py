@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from gan_style.comparison.table import EVALUATED, HELD_OUT, LOSS, Column, Table, Value
+from gan_style.comparison.table import EVALUATED, HELD_OUT, LOSS, NOTHING, Column, Table, Value
 
 _WIDEST_CELL = 32  # characters
 _FIRST = ("status", "steps", "heldout/content", "heldout/style")  # of all columns; then come settings, then:
@@ -31,7 +31,7 @@ def _cells(cell: Value | None, best: bool) -> list[str]:
     if cell is None:
         return [""] * (3 if best else 1)
     return [
-        _exact(cell.number) if cell.number is not None else cell.text,
+        _exact(cell.number) if cell.number is not None else cell.text.removeprefix(NOTHING) and cell.text,
         *([_exact(cell.best), _exact(cell.at)] * best),
     ]
 

@@ -113,8 +113,7 @@ class _Work:
         stored = self.stored(box)
         if self.alpha is None:
             return stored
-        visible = self.alpha[(slice(None), *box.place)][None].to(self.model.device).float() > 0
-        return torch.where(visible, stored, 1.0)
+        return torch.where(self._visible(box), stored, 1.0)
 
     def cover(self, box: Box) -> Tensor | None:
         return None if self.regions is None else self.regions.cover(box).to(self.model.device)
@@ -206,5 +205,17 @@ class _Work:
     def lab_match(self, parts: Parts) -> LabMatch:
         match = LabMatch()
         for box, made in parts():
-            match.see(made, self.stored(box), self.cover(box))
+            match.see(made, self.stored(box), self._shown(box))
         return match
+
+    def _shown(self, box: Box) -> Tensor | None:
+        """Where a result counts for its colours: in the regions, and where something can be seen."""
+        cover = self.cover(box)
+        if self.alpha is None:
+            return cover
+        visible = self._visible(box).float()
+        return visible if cover is None else cover * visible
+
+    def _visible(self, box: Box) -> Tensor:
+        assert self.alpha is not None
+        return self.alpha[(slice(None), *box.place)][None].to(self.model.device).float() > 0

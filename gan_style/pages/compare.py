@@ -17,14 +17,15 @@ _ARROWS = {"lower": " ↓", "higher": " ↑", "": ""}
 
 @dataclass(frozen=True)
 class Sheet:
-    """The contact sheet. rows: (name of the picture, {run: picture as a data URI}); the photo's label is ``photo``.
+    """The contact sheet. rows: (name of the picture, {run: picture as a data URI}); the photo's label is ``photo``,
+    which no run can have.
 
     note: where the pictures come from, in words.
     """
 
     note: str
     rows: Sequence[tuple[str, Mapping[str, str]]]
-    photo: str = "photo"
+    photo: str = ""
 
 
 def report(
@@ -207,7 +208,7 @@ def _sheet(table: Table, sheet: Sheet) -> str:
         first = f"<th scope=row>{_picture(found.get(sheet.photo), name)}<small>{escape(name)}</small></th>"
         cells = "".join(f"<td>{_picture(found.get(label), f'{label}: {name}')}</td>" for label in labels)
         rows.append(f"<tr>{first}{cells}</tr>")
-    head = f"<thead><tr><th>{escape(sheet.photo) if photos else ''}</th>{heads}</tr></thead>"
+    head = f"<thead><tr><th>{'photo' if photos else ''}</th>{heads}</tr></thead>"
     return f"<div class=wide><table class=sheet>{head}<tbody>{''.join(rows)}</tbody></table></div>"
 
 

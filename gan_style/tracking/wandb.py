@@ -111,6 +111,7 @@ class WandbTracker:
         except ConnectionError as error:
             raise ConnectionError(f"tracking.wandb={mode}: {error}; offline needs no server") from error
         write_bytes(id_file, run_id.encode())
+        self._last = int(getattr(self._run, "starting_step", 0) or 0)  # where a resumed run's own count stands
         self._run.define_metric("*", step_metric="step")
 
     def _begin(self, mode: str, run_id: str, config: dict[str, Any], described: Mapping[str, Any]) -> Any:
@@ -143,6 +144,7 @@ class WandbTracker:
 
     def _log(self, step: int, values: Mapping[str, Any]) -> None:
         """W&B's own count is the step, too: it may only grow, also from an offline run to the one that goes on."""
+        self._ahead = max(self._ahead, self._last - step)
         self._last = step + self._ahead
         self._run.log({"step": step, **values}, step=self._last)
 

@@ -59,6 +59,8 @@ def test_configured_data_are_counted(doctor, tmp_path):
     outcome = doctor("data.content=photos", "data.style=[photos/a.png]")
     assert outcome.status == 0
     assert "2 pictures" in outcome.out and "1 of kinds that are not read" in outcome.out and "1 pictures" in outcome.out
+    outcome = doctor("data.style={monet: photos, wave: photos/a.png}")
+    assert outcome.status == 0 and "data.style.monet" in outcome.out and "data.style.wave" in outcome.out
     outcome = doctor("data.content=nowhere")
     assert outcome.status == 1 and "1 broken: data.content" in outcome.out
 

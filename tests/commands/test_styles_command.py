@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 
 import gan_style as package
-from gan_style.checkpoint import read_generator
+from gan_style.checkpoint import read_generator, write_generator
 from gan_style.images import decode, read_note
 from gan_style.inference.models import resolve_model, shipped
+from gan_style.models.generator import ResnetGenerator
+from gan_style.models.registry import describe
 
 STYLES = ["monet", "wave", "starry_night", "scream", "composition", "blue_horse", "metzinger", "shipwreck"]
 
@@ -96,3 +98,12 @@ def test_python_has_the_same_styles(tmp_path):
 
 def test_only_the_model_of_the_styles_is_taken():
     assert resolve_model(["wave", "monet"], None) in shipped()
+
+
+def test_a_model_of_one_style_is_listed_under_the_name_that_it_is_asked_for_by(gan_style, tmp_path):
+    torch.manual_seed(0)
+    generator = ResnetGenerator(width=2, blocks=1)
+    origin = {"provenance": {"style": "paintings"}}
+    write_generator(tmp_path / "g.safetensors", generator.state_dict(), describe(generator) | origin)
+    outcome = gan_style("styles", f"checkpoint={tmp_path / 'g.safetensors'}")
+    assert outcome.out.splitlines() == ["g.safetensors  (1 style, 0.0 MB)", "  paintings"]

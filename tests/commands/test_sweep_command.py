@@ -122,6 +122,11 @@ class TestGrid:
         assert outcome.status == 0, outcome.err
         assert folders(tmp_path / "mine") == ["000-training.seed_0", "001-training.seed_1"]
 
+    def test_an_option_that_only_a_swept_choice_has(self, sweep, tmp_path):
+        outcome = sweep("loss=choice(full)", "loss.identity.weight=0.5", "training.seed=0,1", "run.sweep=mine")
+        assert outcome.status == 0, outcome.err
+        assert len(folders(tmp_path / "mine")) == 2
+
     def test_a_dry_run_lists_the_jobs_and_writes_nothing(self, sweep, tmp_path):
         outcome = sweep(*GRID, "dry_run=true")
         assert outcome.status == 0 and sweep.started == [] and list(tmp_path.iterdir()) == []

@@ -126,7 +126,7 @@ class TestShares:
 
     def test_none_is_chosen_where_there_is_no_choice(self, tmp_path, monkeypatch):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-        monkeypatch.setattr(os, "cpu_count", lambda: 12)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)))  # of 64, say
         job = Job("a", (), folder=tmp_path, here=tmp_path)
         assert environment_of(1, 3, job, ["0"]) == {"OMP_NUM_THREADS": "4"}
         cpu = Job("a", (), folder=tmp_path, here=tmp_path, takes_gpus=False)
@@ -138,8 +138,10 @@ class TestShares:
         seen, whole = [], joblib.Parallel
         monkeypatch.setattr(launchers, "visible_gpus", lambda: [str(number) for number in range(gpus)])
         monkeypatch.setattr(joblib, "Parallel", lambda **given: seen.append(given["n_jobs"]) or whole(**given))
-        assert ended(Joblib(), [job("a", "pass", devices=devices)])["a"].status == 0
-        assert seen == [wanted]
+        jobs = [job(name, "pass", devices=devices) for name in "abcde"]
+        assert {one.status for one in ended(Joblib(), jobs).values()} == {0}
+        assert ended(Joblib(), jobs[:1])["a"].status == 0
+        assert seen == [wanted, 1]
 
 
 @pytest.mark.parametrize(
@@ -206,3 +208,11 @@ os.remove(mine)
         monkeypatch.setenv("PATH", "/nowhere")
         with pytest.raises(ValueError, match=r"hydra/launcher=submitit_slurm: .*srun"):
             ended(SubmititSlurm(), [job("a", "pass")])
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(137, "killed by SIGKILL"), (255, "ended with status 255"), (128, "ended with status 128"), (1, "status 1")],
+)
+def test_every_status_has_words(job, status, words):
+    assert words in Ended(job(str(status), "pass"), status, 1.0).words()

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from gan_style.comparison.table import (
     differing,
     make_table,
     ruler_differences,
+    rulers_apart,
     scales_apart,
 )
 from gan_style.comparison.text import as_csv, as_text
@@ -94,6 +96,34 @@ class TestMetrics:
             *("0.5", "0.25"),
             *("", "0.01"),
         )
+
+    def test_what_was_measured_together_counts_more_than_what_was_measured_alone(self):
+        together = {"photos": {"content": 0.0}, "a": {"style": 0.2}, "b": {"style": 0.3}}
+        a, b = run("a", evaluated=together, heldout__style=(1.0, 1.0)), run("b", evaluated={"b": {"style": 0.05}})
+        a.ruler, b.ruler = "vgg19", "compact"
+        b.series = a.series
+        table = make_table({"a": a, "b": b})
+        found = rows(table)
+        assert [row["evaluate/style"] for row in found] == ["0.2", "0.3"]
+        assert next(c for c in table.columns if c.name == "evaluate/style").winner() == "a"
+        assert not rulers_apart({"a": a, "b": b})
+
+    def test_numbers_of_different_rulers_have_no_winner(self):
+        a, b = run("a", evaluated={"a": {"style": 0.2}}), run("b", evaluated={"b": {"style": 0.05}})
+        a.ruler, b.ruler = "vgg19", "compact"
+        runs = {"a": a, "b": b}
+        assert rulers_apart(runs)
+        assert next(c for c in make_table(runs).columns if c.name == "evaluate/style").winner() is None
+        b.ruler = "vgg19"
+        assert next(c for c in make_table(runs).columns if c.name == "evaluate/style").winner() == "b"
+
+    def test_infinite_settings_and_missing_times(self):
+        one, two = (
+            with_settings(run(n, heldout__style=(1.0, 1.0)), data__cache_mb=v) for n, v in (("a", math.inf), ("b", 5.0))
+        )
+        (a, b) = rows(make_table({"a": one, "b": two}))
+        assert (a["data.cache_mb"], b["data.cache_mb"]) == ("inf", "5")
+        assert a["time"] == "" and a["images/s"] == ""
 
 
 class TestCsv:

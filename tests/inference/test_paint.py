@@ -152,6 +152,21 @@ def test_lab_gives_the_result_the_photos_mean_and_deviation(tile):
     assert (before.mean(dim=2) - photo.mean(dim=2)).abs().max() > 5  # there was something to do
 
 
+@pytest.mark.parametrize("hidden", [0, 255])
+def test_lab_looks_at_what_can_be_seen_alone(hidden):
+    torch.manual_seed(0)
+    model = Model(ResnetGenerator(width=4, blocks=1).eval(), ("one",), CPU)
+    given = (picture(64, 90) // 4 + torch.tensor([120, 60, 90])[:, None, None]).to(torch.uint8)
+    alpha = torch.full((1, 64, 90), 255, dtype=torch.uint8)
+    alpha[..., 40:] = 0
+    given[..., 40:] = torch.tensor([hidden, 255, hidden], dtype=torch.uint8)[:, None, None]
+    made = paint(model, given, Controls({"one": 1.0}, colours="lab"), alpha=alpha)
+    found, photo = (rgb_to_lab(to_float(one[None, ..., :40])).flatten(2) for one in (made, given))
+    torch.testing.assert_close(found.mean(dim=2), photo.mean(dim=2), rtol=0, atol=0.7)
+    nothing = paint(model, given, Controls({"one": 1.0}, colours="lab"), alpha=torch.zeros_like(alpha))
+    assert nothing.shape == given.shape
+
+
 # Kinds of picture
 
 

@@ -26,7 +26,7 @@ def made(points=POINTS, sheet=None, warnings=(), facts=("a fact",), title="t", c
     table = Table(list(points), [status, *pair])
     if curves is None:
         curves = {"heldout/content": {label: [(10, p[0] * 2), (20, p[0])] for label, p in points.items()}}
-    sheet = sheet or Sheet("a note", [("p.png", {"photo": URI, **dict.fromkeys(points, URI)})])
+    sheet = sheet or Sheet("a note", [("p.png", {Sheet.photo: URI, **dict.fromkeys(points, URI)})])
     axes = pair if points else None
     return report(title=title, facts=facts, warnings=warnings, table=table, axes_=axes, curves=curves, sheet=sheet)
 
@@ -69,7 +69,7 @@ def test_nothing_is_loaded_from_anywhere_and_nothing_runs_but_its_script():
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_stay_texts(name):
     points = {name: POINTS["a"], "b": POINTS["b"]}
-    sheet = Sheet(name, [(name, {"photo": URI, name: URI, "b": URI})])
+    sheet = Sheet(name, [(name, {Sheet.photo: URI, name: URI, "b": URI})])
     page = Page(made(points, sheet, warnings=[name], facts=[name], title=name))
     tame = Page(made({"x": POINTS["a"], "b": POINTS["b"]}, warnings=["w"]))
     for tag in ("script", "img", "style", "svg", "td", "b"):
@@ -132,7 +132,7 @@ def test_numbers_to_sort_by_and_the_best_are_in_the_table():
 
 
 def test_a_run_without_pictures_leaves_a_gap_and_no_pictures_no_sheet():
-    sheet = Sheet("n", [("p", {"photo": URI, "a": URI}), ("q", {"photo": URI, "a": URI, "d": URI})])
+    sheet = Sheet("n", [("p", {Sheet.photo: URI, "a": URI}), ("q", {Sheet.photo: URI, "a": URI, "d": URI})])
     text = made(sheet=sheet)
     assert Page(text).count("img") == 5
     assert "<table class=sheet>" not in made(sheet=Sheet("none", []))

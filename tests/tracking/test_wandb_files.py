@@ -190,6 +190,24 @@ def test_after_going_back_the_steps_are_told_again(tmp_path):
     assert [(row["step"], row["loss/style"]) for row in rows] == [(1, 9.0), (2, 9.0), (3, 9.0), (2, 1.0), (3, 1.0)]
 
 
+def test_a_resumed_run_goes_on_behind_wandbs_own_count(tmp_path, monkeypatch):
+    """After going back that is ahead of the step, and W&B drops what comes before it without a word."""
+    one = tracker(tmp_path)
+    one.finish(failed=False)
+    seen = []
+    monkeypatch.setattr(type(one._run), "starting_step", 1401)
+    again = tracker(tmp_path)
+    monkeypatch.setattr(again._run, "log", lambda values, step: seen.append((values["step"], step)))
+    for step in (901, 902, 1200):
+        again.scalars(step, {"loss/style": 1.0})
+    again.rewind(1000)
+    again.scalars(1001, {"loss/style": 1.0})
+    again.finish(failed=False)
+    assert [step for step, _ in seen] == [901, 902, 1200, 1001]
+    own = [count for _, count in seen]
+    assert own[0] >= 1401 and own == sorted(set(own))
+
+
 @pytest.mark.parametrize("kind", ["closed", "silent"])
 def test_a_server_out_of_reach_is_said_within_seconds(tmp_path, monkeypatch, kind):
     """A port that nobody listens on; and one where somebody does, but never answers."""
