@@ -14,10 +14,12 @@ to result: in which direction, how far at each position, and how far in all, whi
 Every sixth picture of each folder is held out; tools/check_perceptual.py measures on those. At the end the gradients'
 cosine similarity with VGG-19's is printed, and the weights are written as safetensors.
 
-The file that ships went through 4900 steps of an earlier form of this loop, which looked at less (commit e24503e), and
-then two rounds with --start: 2000 steps at --rate 2e-3 on a bank of 3000 crops, 3000 results of disturbance and 3024 of
-pursuits (9 generators and 10 sets of pictures under compact, 6 generators under VGG-19), and 6000 at 1.6e-3 with 2400
-more (11 generators and 10 sets, under what the first had made of compact): an hour and a quarter on 2 cores.
+The file that ships went through 4900 steps of an earlier form of this loop, which looked at less (commit e24503e); then
+through 8000 of a script with the losses of this one, on crops that were mostly scaled down: 2000 at a rate of 2e-3 on
+3000 crops, 3000 results of disturbance and 3024 of pursuits (9 generators and 10 sets of pictures under compact, 6
+generators under VGG-19), and 6000 at 1.6e-3 with 2400 more (11 generators and 10 sets, under what the first had made of
+compact), an hour and a quarter on 2 cores; then through --start ... --seed 1 --rounds 2 --steps 9600 --crops 2600
+--pursuits 7 --rate 1.5e-3, an hour and a half beside other work.
 
     python tools/distill_perceptual.py --teacher vgg19_relu3_4.safetensors --pictures FOLDER [FOLDER ...]
 """

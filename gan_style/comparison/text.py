@@ -31,7 +31,7 @@ def _cells(cell: Value | None, best: bool) -> list[str]:
     if cell is None:
         return [""] * (3 if best else 1)
     return [
-        _exact(cell.number) if cell.number is not None else cell.text.removeprefix(NOTHING) and cell.text,
+        _exact(cell.number) if cell.number is not None else "" if cell.text == NOTHING else cell.text,
         *([_exact(cell.best), _exact(cell.at)] * best),
     ]
 
