@@ -93,14 +93,15 @@ def local_device(name: str) -> str:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not torch.cuda.is_available():
         return name
+    shown_one = torch.cuda.device_count() == 1 and "LOCAL_WORLD_SIZE" not in os.environ
+    if shown_one and name in ("auto", "cuda", "cuda:0"):
+        return "cuda:0"  # a scheduler shows each task its own (srun --gpus-per-task=1)
     if name.startswith("cuda:"):
         raise ValueError(
             f"runtime.device={name}: ranks cannot share one GPU; give cuda, and choose with CUDA_VISIBLE_DEVICES"
         )
     if name not in ("auto", "cuda"):
         return name
-    if torch.cuda.device_count() == 1 and "LOCAL_WORLD_SIZE" not in os.environ:
-        return "cuda:0"  # a scheduler shows each task its own (srun --gpus-per-task=1)
     if local >= torch.cuda.device_count():
         raise ValueError(f"rank {local} of this node has no device: there are {torch.cuda.device_count()}")
     return f"cuda:{local}"

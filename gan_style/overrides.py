@@ -9,6 +9,9 @@ from hydra.errors import HydraException
 
 from gan_style.schema import ROOTS
 
+# Options of many types that name files, folders or styles.
+_PLACES = ("content", "style", "holdout", "checkpoint", "checkpoints", "reference", "mask", "runs", "file", "results")
+
 
 def readable(name: str, argument: str, *, sweeping: bool = False) -> str:
     """key=value as Hydra can read it: a value that its grammar refuses, such as "my photo (1).jpg", gets quotes.
@@ -19,7 +22,7 @@ def readable(name: str, argument: str, *, sweeping: bool = False) -> str:
     if argument.startswith("-") or "=" not in argument:
         return argument
     key, value = argument.split("=", 1)
-    if re.fullmatch(r"\[[^][{}'\"]*,[^][{}'\"]*\]", value) and "#" in value:
+    if re.fullmatch(r"\[[^][{}'\"]+\]", value) and "#" in value:
         return f"{key}=[{','.join(quoted(one.strip()) for one in value[1:-1].split(','))}]"
     try:
         found = OverridesParser.create().parse_override(argument)
@@ -38,7 +41,8 @@ def _is_name(name: str, key: str, value: str, found: Any) -> bool:
     kind: Any = ROOTS.get(name)
     for part in key.lstrip("+").split("."):
         kind = get_type_hints(kind).get(part) if is_dataclass(kind) else None
-    return kind in (str, str | None) or (kind is Any and isinstance(found, int) and value.count("_") > 0)
+    place = kind is Any and key.rpartition(".")[2] in _PLACES
+    return kind in (str, str | None) or (place and isinstance(found, int) and "_" in value)
 
 
 def quoted(value: str) -> str:

@@ -89,8 +89,16 @@ def optimisation_note(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     note = {"gan_style": __version__, "command": "optimise"}
     plain = {name: value for name, value in settings.items() if value is not None}
-    told = {name: os.path.basename(value) if isinstance(value, str) else value for name, value in plain.items()}
+    told = {name: _without_folders(value) for name, value in plain.items()}
     return note | (told if len(json.dumps(told)) < _LONGEST_SETTINGS else {"settings": config_hash(told)})
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_folders(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(one) for one in value]
+    return os.path.basename(value) if isinstance(value, str) else value
 
 
 def config_hash(settings: Mapping[str, Any]) -> str:

@@ -314,6 +314,7 @@ class TestQuoted:
             "training.steps=10_000",
             "optimiser.generator.lr=1e-3",
             "generator.width=1_6",
+            "optimiser.discriminator.lr=1_0",
             "dry_run=true",
             "data.resize=[1,2]",
             "loss.style.layers=[relu1_1, relu2_1]",
@@ -335,6 +336,13 @@ class TestQuoted:
             "runs/my library#monet",
             "runs/library#wave",
         ]
+
+    def test_a_list_of_one_is_a_list(self):
+        assert compose("evaluate", readable("evaluate", "checkpoint=[runs/a#monet]")).checkpoint == ["runs/a#monet"]
+
+    @pytest.mark.parametrize(("command", "argument"), [("stylize_video", "crf=2_3"), ("make_dataset", "size=1_024")])
+    def test_a_number_of_an_option_of_many_types_is_a_number(self, command, argument):
+        assert readable(command, argument) == argument
 
     @pytest.mark.parametrize("name", ["2024_01_05", "1_000"])
     def test_a_folder_of_digits_is_none_of_numbers(self, name):

@@ -225,7 +225,7 @@ class TestAlone:
         monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-        assert local_device("auto") == "cuda:0"
+        assert local_device("auto") == local_device("cuda:0") == "cuda:0"
         monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # torchrun's and ours: all see the same one
         if local:
             with pytest.raises(ValueError, match="rank 3 of this node has no device: there are 1"):

@@ -125,7 +125,8 @@ def visible_gpus() -> list[str]:
 
 def environment_of(place: int, places: int, job: Job, gpus: Sequence[str]) -> dict[str, str]:
     """What differs for a job in one of so many places: its GPUs, in turn, and its part of the cores."""
-    cores = max(1, len(os.sched_getaffinity(0)) // (places * job.devices))
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(1, there // (places * job.devices))
     share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(cores)}
     if job.takes_gpus and len(gpus) > job.devices:
         own = [gpus[(place * job.devices + number) % len(gpus)] for number in range(job.devices)]

@@ -1,6 +1,7 @@
 """Several runs as one table: what their settings differ in, and what came of it."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ _NO_DIFFERENCE = ("run.", "tracking.", "runtime.", "dry_run", "training.max_time
 _RULER = ("perceptual.", "data.style", "data.holdout", "data.sample_size", "data.content")
 _RULER_PARTS = (".layers", ".layer_weights", "style.target", "style.grey", "style._target_")
 _NO_METRIC = ("images_per_second", "learning_rate")  # logged beside them; they say nothing of a result
+_NO_MODELS = ("photos", "style pictures")  # what evaluate scores beside them
 NOTHING = "-"
 
 
@@ -160,43 +162,57 @@ def _is_shown(name: str) -> bool:
     return name.startswith(LOSS) or (bare != name and (bare in METRICS or bare in ("composite", "style_ratio")))
 
 
-def evaluations(runs: Mapping[str, Run]) -> dict[str, Run]:
-    """Of each run that was evaluated the run whose folder has its numbers: together with most of the others, if it can
-    be, since what was measured apart may have been measured otherwise; else its own.
+@dataclass(frozen=True)
+class _Evaluation:
+    """What one evaluation says of the compared runs, {label: {metric: number}}, and what it was measured with."""
+
+    numbers: Mapping[str, Mapping[str, float]]
+    ruler: str
+
+
+def _evaluations(runs: Mapping[str, Run]) -> dict[str, _Evaluation]:
+    """Of each run that was evaluated the evaluation that counts.
+
+    Its own, where that is of it alone; but one of several runs together, where that was measured otherwise, since only
+    there are they of one scale. A run is found by its folder's name, if no other has it.
     """
-    covers = {label: sum(bool(_numbers(one, run, runs)) for run in runs.values()) for label, one in runs.items()}
-    found = {}
+    folders = {label: run.folder.resolve().name for label, run in runs.items()}
+    taken = Counter(folders.values())
+    by_name = {name: label for label, name in folders.items() if taken[name] == 1}
+    alone, together = dict[str, _Evaluation](), list[_Evaluation]()
     for label, run in runs.items():
-        there = [other for other, one in runs.items() if _numbers(one, run, runs)]
-        if there:
-            found[label] = runs[max(there, key=lambda other: (covers[other], other == label))]
+        models = {name: numbers for name, numbers in run.evaluated.items() if name not in _NO_MODELS}
+        if len(models) == 1:
+            alone[label] = _Evaluation({label: next(iter(models.values()))}, run.ruler)
+        elif models:
+            named = {by_name[name]: numbers for name, numbers in models.items() if name in by_name}
+            together.append(_Evaluation(named, run.ruler))
+    found = {}
+    for label in runs:
+        joint = max((one for one in together if label in one.numbers), key=lambda one: len(one.numbers), default=None)
+        own = alone.get(label)
+        chosen = own if own and (joint is None or own.ruler == joint.ruler) else joint
+        if chosen is not None:
+            found[label] = chosen
     return found
-
-
-def _numbers(place: Run, run: Run, runs: Mapping[str, Run]) -> dict[str, float]:
-    """What an evaluation in one run's folder says of a run: by its name, if no other has it; or it is of it alone."""
-    models = [name for name in place.evaluated if name not in ("photos", "style pictures")]
-    if place is run and len(models) == 1:
-        return place.evaluated[models[0]]
-    name = run.folder.resolve().name
-    unique = sum(other.folder.resolve().name == name for other in runs.values()) == 1
-    return place.evaluated.get(name, {}) if unique else {}
 
 
 def rulers_apart(runs: Mapping[str, Run]) -> bool:
     """Whether the runs' evaluations were not all measured with the same, on the same pictures."""
-    return len({place.ruler for place in evaluations(runs).values()}) > 1
+    return len({one.ruler for one in _evaluations(runs).values()}) > 1
 
 
 def _evaluated(runs: Mapping[str, Run]) -> list[Column]:
     """What gan-style evaluate has left for these runs; no end is the better one where it is not of one scale."""
-    found = {label: _numbers(place, runs[label], runs) for label, place in evaluations(runs).items()}
+    chosen = _evaluations(runs)
+    found = {label: one.numbers[label] for label, one in chosen.items()}
+    comparable = len({one.ruler for one in chosen.values()}) == 1
     names = sorted({name for one in found.values() for name in one}, key=lambda name: [*METRICS, name].index(name))
     return [
         _column(
             f"{EVALUATED}{name}",
             {label: _number(one[name]) for label, one in found.items() if name in one},
-            better="" if rulers_apart(runs) else better_end(f"{EVALUATED}{name}"),
+            better=better_end(f"{EVALUATED}{name}") if comparable else "",
             shown=name in METRICS,
         )
         for name in names

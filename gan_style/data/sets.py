@@ -52,7 +52,8 @@ class Pictures:
         """
         rng = random.Random(seed)
         chosen = rng.sample(range(len(self.content)), min(count, len(self.content)))
-        others = (number for number in range(len(self.content)) if number not in chosen)
+        taken = set(chosen)
+        others = (number for number in range(len(self.content)) if number not in taken)
         while chosen:
             number = chosen.pop(0)
             try:

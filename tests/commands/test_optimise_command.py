@@ -65,6 +65,8 @@ def test_a_result_says_what_made_it_and_nothing_of_the_machine(optimise, picture
         note = read_note(tmp_path / "out" / path)
         assert note["command"] == "optimise" and note["steps"] == 6 and note["perceptual.weights"] == weights.name
         assert note["content (sha256 of the file)"] and str(tmp_path) not in json.dumps(note)
+    nested = optimisation_note({"a": ["/home/me/b.jpg", {"c": "/home/me/d"}], "e": 3})
+    assert nested["a"] == ["b.jpg", {"c": "d"}] and nested["e"] == 3
     many = {"style (sha256 of the files)": ["0123456789abcdef"] * 5000}
     assert len(optimisation_note(many)["settings"]) == 64
 

@@ -106,7 +106,8 @@ def test_for_a_photo_that_cannot_be_read_another_is_measured(tmp_path: Path) -> 
     (tmp_path / f"{first}.png").write_bytes(b"this is not a picture")
     (second,) = tones(1)
     assert second != first
-    assert sorted(tones(7)) == [number for number in range(8) if number != first]
+    for count in range(1, 9):
+        assert len(set(tones(count))) == len(tones(count)) == min(count, 7)
     for number in range(8):
         (tmp_path / f"{number}.png").write_bytes(b"this is not a picture")
     with pytest.raises(ValueError, match=r"data\.content: none of its 8 pictures can be read"):
