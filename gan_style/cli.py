@@ -1,7 +1,6 @@
 """``gan-style <command> name=value ...``"""
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -66,13 +65,9 @@ def gathered(arguments: Sequence[str], option: str) -> list[str]:
     if any(argument.startswith(f"{option}=") for argument in kept):
         print(f"gan-style: give {words[0]} and the like either as plain words or as {option}=[...]", file=sys.stderr)
         sys.exit(2)
-    return [*kept, f"{option}=[{','.join(map(_quoted, words))}]"]
+    from gan_style.overrides import quoted  # Hydra takes long to import
 
-
-def _quoted(word: str) -> str:
-    """In single quotes as Hydra's grammar has them: backslashes are doubled before a quote and at the end."""
-    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), word)
-    return f"'{escaped}'"
+    return [*kept, f"{option}=[{','.join(map(quoted, words))}]"]
 
 
 def _help() -> str:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gan_style.arguments import check_arguments, nearest
-from gan_style.memory import is_shortage
+from gan_style.machine import is_shortage
 from gan_style.overrides import readable
 from gan_style.schema import ROOTS
 

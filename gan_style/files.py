@@ -35,6 +35,11 @@ def write_bytes(path: Path, data: bytes) -> None:
     write_durably(path, lambda file: file.write(data))
 
 
+def write_text(path: Path, text: str) -> None:
+    """The same for text, as UTF-8; bytes of a file's name that are no text (surrogates) are written as \\udcNN."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
+
+
 def file_hash(path: Path) -> str:
     """The sha256 of a file, as 64 hex digits."""
     with open(path, "rb") as file:

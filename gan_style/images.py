@@ -73,9 +73,11 @@ def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bo
 
 def _turned_back(picture: Image.Image) -> Image.Image:
     """As it is stored: Pillow turns a TIFF upright when it is loaded, whether that is wanted or not."""
+    if picture.format != "TIFF":
+        return picture
     stored: int = picture.getexif().get(ExifTags.Base.Orientation, 1)
     picture.load()
-    turned = picture.format == "TIFF" and picture.getexif().get(ExifTags.Base.Orientation, 1) != stored
+    turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != stored
     return picture.transpose(_TURNED_BACK[stored]) if turned and stored in _TURNED_BACK else picture
 
 

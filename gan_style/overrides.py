@@ -26,8 +26,8 @@ def readable(name: str, argument: str, *, sweeping: bool = False) -> str:
         return f"{key}=[{','.join(quoted(one.strip()) for one in value[1:-1].split(','))}]"
     try:
         found = OverridesParser.create().parse_override(argument)
-        several = found.is_sweep_override()
-        if (sweeping or not several) and (several or not _is_name(name, key, value, found.value())):
+        meant = sweeping if found.is_sweep_override() else not _is_name(name, key, value, found.value())
+        if meant:
             return argument
     except HydraException:
         pass

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_style import __version__
-from gan_style.files import write_bytes
+from gan_style.files import write_bytes, write_text
 
 FORMAT = "gan_style.provenance/1"
 PROVENANCE_FILE = "provenance.json"  # in a run's folder
@@ -103,7 +103,7 @@ def _without_folders(value: Any) -> Any:
 
 def config_hash(settings: Mapping[str, Any]) -> str:
     """The sha256 of plain containers, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode()).hexdigest()
 
 
 def fingerprint(paths: Iterable[Path]) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def failure_noted(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:
         if folder.is_dir():
-            write_bytes(path, f"{str(error) or type(error).__name__}\n".encode(errors="backslashreplace"))
+            write_text(path, f"{str(error) or type(error).__name__}\n")
         raise
 
 

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from gan_style.machine import cores
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -70,12 +72,11 @@ def advice(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator
     if dtype in (torch.bfloat16, torch.float16) and not _in_hardware(dtype):
         name = str(dtype).removeprefix("torch.")
         yield f"this CPU emulates {name}, which is several times slower than float32"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = torch.get_num_threads()
-    if threads > cores:
-        yield f"{threads} threads for {cores} cores get into each other's way; runtime.threads={cores} is faster"
-    elif threads < cores and os.environ.get("OMP_NUM_THREADS") == str(threads):
-        yield f"OMP_NUM_THREADS={threads} lets {cores - threads} of {cores} cores idle; try runtime.threads={cores}"
+    threads, there = torch.get_num_threads(), cores()
+    if threads > there:
+        yield f"{threads} threads for {there} cores get into each other's way; runtime.threads={there} is faster"
+    elif threads < there and os.environ.get("OMP_NUM_THREADS") == str(threads):
+        yield f"OMP_NUM_THREADS={threads} lets {there - threads} of {there} cores idle; try runtime.threads={there}"
 
 
 def _in_hardware(dtype: torch.dtype) -> bool:

@@ -26,7 +26,7 @@ FLOORS = {
     "arguments": 4,
     "overrides": 4,
 }
-SERVICES = {"files", "memory", "checkpoint", "runtime", "tracking", "distributed", "provenance", "signals"}
+SERVICES = {"files", "machine", "checkpoint", "runtime", "tracking", "distributed", "provenance", "signals"}
 # What may be imported from a room on the same floor, or by one service from another: ARCHITECTURE.md says so.
 ALLOWED_BESIDE = {("metrics", "losses"), ("config", "schema"), ("commands", "config"), ("commands", "schema")}
 ALLOWED_BESIDE |= {("schema", "schema_dataset"), ("commands", "schema_dataset")}
@@ -38,8 +38,17 @@ ALLOWED_BESIDE |= {("schema", "schema_search"), ("commands", "schema_search")}
 ALLOWED_BESIDE |= {("schema", "schema_stylize"), ("commands", "schema_stylize")}
 ALLOWED_BESIDE |= {("originals", "images"), ("originals", "sixteen")}
 ALLOWED_BESIDE |= {("provenance", "files"), ("config", "arguments")}
+ALLOWED_BESIDE |= {("runtime", "machine"), ("distributed", "machine"), ("cli", "overrides")}
 ALLOWED_BESIDE |= {("config", "overrides"), ("commands", "overrides"), ("overrides", "schema")}
-ALLOWED_BESIDE |= {("cli", "commands"), ("checkpoint", "files"), ("tracking", "files"), ("distributed", "signals")}
+ALLOWED_BESIDE |= {
+    ("cli", "commands"),
+    ("cli", "overrides"),
+    ("runtime", "machine"),
+    ("distributed", "machine"),
+    ("checkpoint", "files"),
+    ("tracking", "files"),
+    ("distributed", "signals"),
+}
 HYDRA = {"hydra", "omegaconf"}
 
 

@@ -10,7 +10,7 @@ from gan_style.commands import compare_parts as parts
 from gan_style.comparison.table import axes_of, check_common, curve_names, make_table
 from gan_style.comparison.text import as_csv, as_text
 from gan_style.config import command
-from gan_style.files import check_place, ensure_writable, write_bytes
+from gan_style.files import check_place, ensure_writable, write_text
 from gan_style.pages.compare import report
 from gan_style.schema_compare import check_compare
 
@@ -44,8 +44,8 @@ def main(cfg: DictConfig) -> None:
             sheet=sheet,
         )
         ensure_writable(output, "output")
-        write_bytes(output / "summary.csv", as_csv(table).encode(errors="backslashreplace"))
-        write_bytes(output / "report.html", page.encode(errors="backslashreplace"))
+        write_text(output / "summary.csv", as_csv(table))
+        write_text(output / "report.html", page)
         print(f"table:  {output / 'summary.csv'}\nreport: {output / 'report.html'}")
 
 

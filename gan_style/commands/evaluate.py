@@ -11,7 +11,7 @@ from gan_style.commands.evaluate_parts import Setup
 from gan_style.config import command
 from gan_style.data.pictures import UnreadablePictures
 from gan_style.distributed import Ranks, ranks
-from gan_style.files import check_place, ensure_writable, write_bytes
+from gan_style.files import check_place, ensure_writable, write_bytes, write_text
 from gan_style.inference.evaluate import Judge
 from gan_style.metrics.evaluation import PHOTOS, STYLES, summary
 from gan_style.schema import check_evaluate
@@ -64,8 +64,7 @@ def _write(setup: Setup, judge: Judge, models: dict[str, Any], table: dict[str, 
     write_bytes(setup.output / "metrics.json", parts.as_json(setup, table, sets).encode())
     page: Path = setup.output / "report.html"
     results = {name: measured for name, measured in sets.items() if name not in (PHOTOS, STYLES)}
-    report = parts.make_report(setup, judge, models, table, results)
-    write_bytes(page, report.encode(errors="backslashreplace"))
+    write_text(page, parts.make_report(setup, judge, models, table, results))
     print(f"numbers: {setup.output / 'metrics.json'}\nreport:  {page}")
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Protocol
 
+from gan_style.machine import cores
 from gan_style.provenance import FAILURE_FILE
 from gan_style.signals import PREEMPTED, Stop
 
@@ -125,9 +126,8 @@ def visible_gpus() -> list[str]:
 
 def environment_of(place: int, places: int, job: Job, gpus: Sequence[str]) -> dict[str, str]:
     """What differs for a job in one of so many places: its GPUs, in turn, and its part of the cores."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = max(1, there // (places * job.devices))
-    share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(cores)}
+    own_cores = max(1, cores() // (places * job.devices))
+    share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(own_cores)}
     if job.takes_gpus and len(gpus) > job.devices:
         own = [gpus[(place * job.devices + number) % len(gpus)] for number in range(job.devices)]
         share["CUDA_VISIBLE_DEVICES"] = ",".join(own)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from gan_style.commands.study_pictures import study_pictures
 from gan_style.commands.study_report import in_words, kind_report
 from gan_style.config import command, plain
-from gan_style.files import check_place, ensure_writable, write_bytes
+from gan_style.files import check_place, ensure_writable, write_bytes, write_text
 from gan_style.pages.answers import Participant, consistency_of, read_participants
 from gan_style.pages.design import KINDS, most_questions
 from gan_style.pages.study import study_page
@@ -50,7 +50,7 @@ def _write_page(cfg: DictConfig) -> None:
         pictures, title=cfg.title, questions=questions, repeats=repeats, allow_ties=cfg.allow_ties, seed=cfg.seed
     )
     ensure_writable(output.parent, "output")
-    write_bytes(output, html.encode())
+    write_text(output, html)
     _say_what_was_written(output, fingerprint, questions=questions, repeats=repeats, models=count["models"])
 
 

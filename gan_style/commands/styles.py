@@ -1,6 +1,6 @@
 """``gan-style styles``: which styles there are, and a sheet of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,11 @@ def main(cfg: DictConfig) -> None:
     sheet = None if cfg.sheet is None else Path(cfg.sheet).expanduser()
     if sheet is not None and sheet.suffix.lower() not in FORMAT_BY_SUFFIX:
         raise ValueError(f"sheet={sheet}: cannot write this kind of picture; known are {', '.join(FORMAT_BY_SUFFIX)}")
-    models = [resolve_model([], Path(cfg.checkpoint).expanduser())] if cfg.checkpoint is not None else list(shipped())
+    models = shipped() if cfg.checkpoint is None else _own(Path(cfg.checkpoint).expanduser())
     if not models:
         raise ValueError("this installation comes without models of its own; give checkpoint=...")
-    for path in models:
-        print("\n".join(_described(path)), flush=True)
+    for path, names in models.items():
+        print("\n".join(_described(path, names)), flush=True)
     if sheet is not None:
         ensure_writable(sheet.parent, "sheet")
         device = choose_device(cfg.runtime.device, cfg.runtime.threads)
@@ -41,11 +41,15 @@ def main(cfg: DictConfig) -> None:
         print(f"sheet: {sheet}")
 
 
-def _described(path: Path) -> Iterator[str]:
+def _own(checkpoint: Path) -> dict[Path, tuple[str, ...]]:
+    path = resolve_model([], checkpoint)
+    return {path: open_model(path, torch.device("cpu"))[0].styles}
+
+
+def _described(path: Path, names: Sequence[str]) -> Iterator[str]:
     """A line for the model, and one for each of its styles, with what its file says about it."""
     description = read_generator(path)[1] if path.suffix == ".safetensors" else {}
     about: dict[str, Any] = description.get("about", {})
-    names = open_model(path, torch.device("cpu"))[0].styles
     told = f"{len(names)} style{'s' * (len(names) != 1)}" if names else "the style is that of a picture, reference=..."
     yield f"{path.name}  ({told}, {path.stat().st_size / 1e6:.1f} MB)"
     width = max(map(len, names), default=0) + 2

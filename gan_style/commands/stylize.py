@@ -1,7 +1,5 @@
 """``gan-style stylize``: give pictures the style that a generator has learned."""
 
-import hashlib
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +17,7 @@ from gan_style.inference.models import load_model, resolve_model
 from gan_style.inference.paint import Model
 from gan_style.inference.references import equal_parts, find_references, read_references
 from gan_style.inference.stylize import Job, Run, check_outputs, plan_file, plan_folder, with_masks, with_sheets
+from gan_style.provenance import config_hash
 from gan_style.runtime import choose_device
 from gan_style.schema_stylize import check_stylize
 
@@ -34,9 +33,10 @@ def main(cfg: DictConfig) -> int:
     masks = _masks(plain(cfg.mask))
     jobs = with_masks(_plan(str(cfg.input), Path(cfg.output).expanduser()), _root(str(cfg.input)), masks)
     jobs = with_sheets(jobs) if cfg.sheet else jobs
-    check_outputs(jobs, _reference_files(cfg).values())
+    paintings = _reference_files(cfg)
+    check_outputs(jobs, paintings.values())
     checkpoint = None if cfg.checkpoint is None else Path(cfg.checkpoint).expanduser()
-    references = read_references(_reference_files(cfg), max_megapixels=cfg.max_megapixels)
+    references = read_references(paintings, max_megapixels=cfg.max_megapixels)
     model, note = load_model(resolve_model(_named(plain(cfg.style), masks), checkpoint), device, references)
     controls = _controls(cfg, model, masks)
     ensure_writable(jobs[0].target.parent, "output")
@@ -107,7 +107,7 @@ def _mixed(mix: Mapping[str, float]) -> dict[str, Any]:
     """A mixture as a note can hold it: of very many styles their number and a hash."""
     if len(mix) <= _MOST_NAMED:
         return dict(mix)
-    return {"styles": len(mix), "sha256": hashlib.sha256(json.dumps(dict(mix)).encode()).hexdigest()}
+    return {"styles": len(mix), "sha256": config_hash(mix)}
 
 
 def _root(source: str) -> Path:

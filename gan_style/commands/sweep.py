@@ -19,7 +19,7 @@ from omegaconf import DictConfig, open_dict
 from gan_style.commands.launchers import Basic, Ended, Job, Launcher
 from gan_style.commands.sweep_parts import Known, Point, Summary, allocated, grid, read_index, write_index
 from gan_style.config import CONFIG_PATH, build
-from gan_style.files import check_place, ensure_writable, locked, write_bytes
+from gan_style.files import check_place, ensure_writable, locked, write_text
 from gan_style.overrides import quoted
 from gan_style.provenance import FAILURE_FILE, read_failure
 from gan_style.signals import PREEMPTED, Stop, stop_on_signals
@@ -180,5 +180,5 @@ def _reason(ended: Ended, stop: Stop) -> str | None:
     if reason is None and stop.reason is None:
         reason = ended.words()
         ended.job.folder.mkdir(exist_ok=True)
-        write_bytes(ended.job.folder / FAILURE_FILE, f"{reason}\n".encode(errors="backslashreplace"))
+        write_text(ended.job.folder / FAILURE_FILE, f"{reason}\n")
     return reason

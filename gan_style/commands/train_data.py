@@ -9,6 +9,7 @@ from gan_style.commands.train_parts import Setup
 from gan_style.config import plain
 from gan_style.data.sets import Pictures, open_pictures
 from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches
+from gan_style.machine import cores
 from gan_style.signals import die_with
 
 _HELD_OUT_STYLES = 4  # style pictures, of which a generator is shown some that it has not seen
@@ -28,7 +29,7 @@ def workers(setup: Setup, pictures: Pictures) -> int:
     """How many processes decode and crop."""
     if setup.cfg.data.workers is not None:
         return int(setup.cfg.data.workers)
-    return 0 if pictures.in_memory else min(8, os.cpu_count() or 1)
+    return 0 if pictures.in_memory else min(8, cores())
 
 
 def make_batches(setup: Setup, pictures: Pictures, first_step: int) -> Iterable[Batch]:

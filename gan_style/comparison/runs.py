@@ -11,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from gan_style.checkpoint import GENERATOR_FILE, GENERATOR_FORMAT
+from gan_style.metrics.evaluation import PHOTOS, STYLES
 from gan_style.provenance import FAILURE_FILE, read_failure
 
 CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.jsonl"
@@ -192,7 +193,7 @@ def _read_evaluation(path: Path) -> tuple[dict[str, dict[str, float]], str, list
     try:
         content = json.loads(path.read_bytes())
         table, settings = content["metrics"], content.get("settings", {})
-        pictures = {kind: sorted(content.get("pictures", {}).get(kind, {})) for kind in ("photos", "style pictures")}
+        pictures = {kind: sorted(content.get("pictures", {}).get(kind, {})) for kind in (PHOTOS, STYLES)}
         ruler = json.dumps([{name: settings.get(name) for name in _OF_A_RULER}, pictures], sort_keys=True)
         found = {str(label): {k: one["value"] for k, one in numbers.items()} for label, numbers in table.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

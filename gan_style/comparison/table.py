@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gan_style.comparison.runs import Run
-from gan_style.metrics.evaluation import METRICS
+from gan_style.metrics.evaluation import METRICS, PHOTOS, STYLES
 
 HELD_OUT, EVALUATED, LOSS, COMPOSITE = "heldout/", "evaluate/", "loss/", "heldout/composite"
 AXES = tuple(
@@ -20,7 +20,6 @@ _NO_DIFFERENCE = ("run.", "tracking.", "runtime.", "dry_run", "training.max_time
 _RULER = ("perceptual.", "data.style", "data.holdout", "data.sample_size", "data.content")
 _RULER_PARTS = (".layers", ".layer_weights", "style.target", "style.grey", "style._target_")
 _NO_METRIC = ("images_per_second", "learning_rate")  # logged beside them; they say nothing of a result
-_NO_MODELS = ("photos", "style pictures")  # what evaluate scores beside them
 NOTHING = "-"
 
 
@@ -181,7 +180,7 @@ def _evaluations(runs: Mapping[str, Run]) -> dict[str, _Evaluation]:
     by_name = {name: label for label, name in folders.items() if taken[name] == 1}
     alone, together = dict[str, _Evaluation](), list[_Evaluation]()
     for label, run in runs.items():
-        models = {name: numbers for name, numbers in run.evaluated.items() if name not in _NO_MODELS}
+        models = {name: numbers for name, numbers in run.evaluated.items() if name not in (PHOTOS, STYLES)}
         if len(models) == 1:
             alone[label] = _Evaluation({label: next(iter(models.values()))}, run.ruler)
         elif models:
@@ -206,13 +205,13 @@ def _evaluated(runs: Mapping[str, Run]) -> list[Column]:
     """What gan-style evaluate has left for these runs; no end is the better one where it is not of one scale."""
     chosen = _evaluations(runs)
     found = {label: one.numbers[label] for label, one in chosen.items()}
-    comparable = len({one.ruler for one in chosen.values()}) == 1
+    apart = rulers_apart(runs)
     names = sorted({name for one in found.values() for name in one}, key=lambda name: [*METRICS, name].index(name))
     return [
         _column(
             f"{EVALUATED}{name}",
             {label: _number(one[name]) for label, one in found.items() if name in one},
-            better=better_end(f"{EVALUATED}{name}") if comparable else "",
+            better="" if apart else better_end(f"{EVALUATED}{name}"),
             shown=name in METRICS,
         )
         for name in names

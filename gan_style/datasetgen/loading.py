@@ -77,8 +77,10 @@ def fits_upright(entry: Entry, header: Header, beside: Mapping[str, bytes]) -> b
             size, stated = (" x ".join(map(str, pair)) for pair in (header.size, entry.labelled))
             raise Trouble("labels", f"its annotation is for {stated} pixels, but it has {size}")
         return entry.labelled != header.size
-    if header.orientation == 1 or entry.as_stored:
-        return not entry.as_stored
+    if entry.as_stored:
+        return False
+    if header.orientation == 1:
+        return True
     sizes = {mask for extension, content in beside.items() if (mask := _mask_size(extension, content)) is not None}
     return header.size not in sizes
 

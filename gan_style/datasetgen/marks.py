@@ -1,6 +1,7 @@
 """Which of very many names there have been, in eight bytes each, where a set would take more than a hundred."""
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -22,6 +23,10 @@ class Marks:
         self._recent.add(_mark(name))
         if len(self._recent) >= _RECENT:
             self._pack()
+
+    def update(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.add(name)
 
     def __contains__(self, name: str) -> bool:
         mark = _mark(name)

@@ -78,7 +78,7 @@ class Names:
     def take(self, entries: Iterable[Entry]) -> None:
         """Remember entries that were given their names before."""
         for entry in entries:
-            self._take(map(_folded, self.scheme.taken_by(entry)))
+            self._taken.update(map(_folded, self.scheme.taken_by(entry)))
             parts = entry.name.split("/")[:-1]
             for count in range(1, len(parts) + 1):
                 folder = "/".join(parts[:count])
@@ -94,15 +94,11 @@ class Names:
         while self._are_taken(wanted := [_folded(one) for one in self.scheme.taken_by(named)]):
             named = replace(entry, name="/".join([*folder, marked(safe, entry.key, digits, room) + suffix]))
             digits += 8
-        self._take(wanted)
+        self._taken.update(wanted)
         return named
 
     def _are_taken(self, names: Iterable[str]) -> bool:
         return any(name in self._taken for name in names)
-
-    def _take(self, names: Iterable[str]) -> None:
-        for name in names:
-            self._taken.add(name)
 
     def _folder(self, folders: list[str]) -> list[str]:
         """Each part made safe, and marked where it differs from another folder's name in case or form alone."""

@@ -23,6 +23,7 @@ from gan_style.datasetgen.names import Scheme
 from gan_style.datasetgen.stylizers import Stylizer
 from gan_style.datasetgen.worker import SKIPPED, Made, copies_of
 from gan_style.images import encode_uint8, to_float, to_uint8
+from gan_style.machine import is_shortage
 from gan_style.provenance import picture_note
 
 Score = Callable[[Tensor, Tensor], Mapping[str, Sequence[float]]]  # (results, content) to {column: one for each}
@@ -155,7 +156,7 @@ class Pipeline:
         try:
             return self._network(batch, tiled=tiled)
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not is_shortage(error):
                 raise
             return str(error).splitlines()[0] if str(error) else "no memory"
 
@@ -246,10 +247,3 @@ def _failed(kind: str, message: str) -> dict[str, object]:
 def _number(value: float) -> float | None:
     """None for what JSON cannot hold."""
     return round(value, 6) if value == value and abs(value) != float("inf") else None
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    said = str(error).lower()
-    return (
-        isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in said or "out of memory" in said
-    )

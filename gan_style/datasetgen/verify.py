@@ -87,8 +87,7 @@ class Verify:
         for name in stored.members.keys() - named:
             yield Finding(shard.number, f"{stored.archive}#{name}", "is not in the manifest")
         if stored.archive is None:
-            for name in named:
-                known.add(name)
+            known.update(named)
 
     def _row(self, read: Any, entry: Entry, row: Row, expected: Mapping[str, str]) -> Iterator[str]:
         for number, (name, sha256) in enumerate(expected.items()):

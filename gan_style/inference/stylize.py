@@ -22,7 +22,7 @@ from gan_style.images import (
 from gan_style.inference.controls import Controls
 from gan_style.inference.masks import mask_file, option_of, read_mask, regions_of
 from gan_style.inference.paint import Model, paint
-from gan_style.memory import is_shortage
+from gan_style.machine import is_shortage
 from gan_style.originals import (
     ALPHA_SUFFIXES,
     PROFILE_SUFFIXES,

@@ -105,16 +105,15 @@ class Canvas:
     def prepare(self) -> None:
         """Measure all statistics; it takes about three times as long as the tiles themselves."""
         conditions: Sequence[Tensor | None] = [None] if self.conditions is None else list(self.conditions[:, None])
-        found, inner = [], None
+        found = []
         for condition in conditions:
-            inner = None  # its room is given back before the next one takes some
-            rows, inner = self._measured(condition)
+            self._inner: _Store | None = None  # its room is given back before the next one takes some
+            rows, self._inner = self._measured(condition)
             found.append(rows)
         self._rows = {name: torch.cat([rows[name] for rows in found]) for name in found[0]}
         if len(found) > 1:
-            inner = None
-            inner = self._mixed()
-        self._inner = inner
+            self._inner = None
+            self._inner = self._mixed()
 
     def _measured(self, condition: Tensor | None) -> tuple[Rows, _Store | None]:
         """The rows of all normalisations under one condition, and what goes into the last stage."""

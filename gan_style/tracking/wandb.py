@@ -111,7 +111,7 @@ class WandbTracker:
         except ConnectionError as error:
             raise ConnectionError(f"tracking.wandb={mode}: {error}; offline needs no server") from error
         write_bytes(id_file, run_id.encode())
-        self._last = int(getattr(self._run, "starting_step", 0) or 0)  # where a resumed run's own count stands
+        self._last = self._run.starting_step  # where a resumed run's own count stands
         self._run.define_metric("*", step_metric="step")
 
     def _begin(self, mode: str, run_id: str, config: dict[str, Any], described: Mapping[str, Any]) -> Any:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+_HALVES = ("generator", "discriminator")
+
 
 class NonFiniteError(ArithmeticError):
     """A loss, a gradient or a weight is no longer a finite number, and going back did not help."""
@@ -35,10 +37,11 @@ class Health:
 
         A step that float16's scale was too large for (on all ranks: a mean of 1) is no sign of illness.
         """
-        halves = [half for half in ("generator", "discriminator") if values.get(f"{half}/searching", 0.0) < 1.0]
-        searching = {f"{half}/gradient" for half in ("generator", "discriminator") if half not in halves}
-        found = [name for name in culprits(values) if name not in searching]
-        if not any(values.get(f"{half}/skipped", 0.0) for half in halves) and not found:
+        searching = [half for half in _HALVES if values.get(f"{half}/searching") == 1.0]
+        excused = {f"{half}/{name}" for half in searching for name in ("gradient", "skipped")}
+        ours = {name: value for name, value in values.items() if name not in excused}
+        found = culprits(ours)
+        if not any(ours.get(f"{half}/skipped", 0.0) for half in _HALVES) and not found:
             self.in_a_row = 0
             return False
         self.in_a_row += 1

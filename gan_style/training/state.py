@@ -94,7 +94,7 @@ class TrainState:
         finite_losses = []
         for loss in losses:
             finite_losses.append(loss.detach().isfinite())
-            seed = torch.where(loss.detach().isfinite(), 1.0, math.nan)
+            seed = torch.where(finite_losses[-1], 1.0, math.nan)
             (scaler.scale(loss) if scaler else loss).backward(seed)
         if scaler:
             scaler.unscale_(optimiser)

@@ -1,0 +1,16 @@
+"""What a process has of its machine: cores, and memory until there is none. It does not import torch."""
+
+import os
+
+
+def cores() -> int:
+    """How many this process may use, which is not how many there are in a container or beside other jobs."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error says that there was no memory to be had: Python's, torch's on a GPU or on a CPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, a RuntimeError
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and ("allocate memory" in said or "out of memory" in said)
