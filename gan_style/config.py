@@ -1,5 +1,6 @@
 """Hydra, kept in one place: where conf/ is, ``build`` for what can be swapped, and errors in the user's words."""
 
+import inspect
 import io
 import os
 import re
@@ -72,6 +73,16 @@ def _allowed(target: str, said: str) -> Any:
     if not f"{function.__module__}.".startswith(_ALLOWED_TARGETS):
         raise refusal
     return function
+
+
+def is_said_whole(node: DictConfig, option: str, name: str) -> bool | None:
+    """Whether the ``_target_`` of a node takes whole numbers for an argument; None where it does not say."""
+    target = str(node.get("_target_", ""))
+    if not target:
+        return None
+    parameter = inspect.signature(_allowed(target, f"{option}._target_={target}")).parameters.get(name)
+    words = set() if parameter is None else set(re.findall(r"\w+", str(parameter.annotation)))
+    return False if "float" in words else True if "int" in words else None
 
 
 def plain(node: Any) -> Any:

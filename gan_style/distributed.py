@@ -124,8 +124,12 @@ def ranks() -> Iterator[Ranks]:
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
     try:
         yield Ranks(dist.get_rank(), count)
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        # where a rank has failed NCCL's shutdown would wait for what that one will never send
+        if not torch.cuda.is_available():
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 def launch(count: int, command: Sequence[str], *, grace: float = 30.0) -> int:

@@ -94,7 +94,7 @@ _YUV_FROM_RGB = (
 
 def rgb_to_yuv(images: Tensor) -> Tensor:
     """RGB in [-1, 1], (N, 3, H, W), to YUV (BT.601) with Y in [0, 1]; float32."""
-    matrix = torch.tensor(_YUV_FROM_RGB, device=images.device)
+    matrix = torch.tensor(_YUV_FROM_RGB).to(images.device, non_blocking=True)
     with torch.autocast(images.device.type, enabled=False):
         return torch.einsum("yc,nchw->nyhw", matrix, images.float() * 0.5 + 0.5)
 
@@ -111,7 +111,7 @@ def rgb_to_lab(images: Tensor) -> Tensor:
     """sRGB in [-1, 1], (N, 3, H, W), to CIE 1976 L*a*b* under D65: L in [0, 100], a and b about +-100; float32."""
     rgb = (images.float() * 0.5 + 0.5).clamp(0.0, 1.0)
     linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055).pow(2.4), rgb / 12.92)
-    matrix = torch.tensor(_XYZ_FROM_RGB, device=images.device)
+    matrix = torch.tensor(_XYZ_FROM_RGB).to(images.device, non_blocking=True)
     with torch.autocast(images.device.type, enabled=False):
         xyz = torch.einsum("yc,nchw->nyhw", matrix, linear)
     root = torch.where(xyz > 0.008856, xyz.clamp_min(1e-6).pow(1 / 3), 7.787 * xyz + 16 / 116)

@@ -44,6 +44,7 @@ _TURNED_BACK = {  # TIFF 6.0, Orientation: the transformations that undo those t
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
+_QUARTER_TURNS = (5, 6, 7, 8)  # orientations in which width and height change places
 _LONGEST_NOTE = 32_000  # characters; what EXIF can hold in a JPEG ends at 64 KiB
 
 
@@ -60,11 +61,14 @@ def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bo
     """
     try:
         with Image.open(path, formats=READABLE_FORMATS) as picture:
-            ratio = max(picture.size) / min(picture.size)
+            ratio, wide = max(picture.size) / min(picture.size), picture.width > picture.height
+            drafted = None
             if short_side is not None and picture.mode in ("RGB", "L"):
-                picture.draft(None, (short_side, short_side))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
+                drafted = picture.draft(None, (short_side, short_side))  # a large JPEG is decoded at 1/2, 1/4 or 1/8
+            on_its_side = upright and picture.getexif().get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS
             turned = ImageOps.exif_transpose(picture) if upright else _turned_back(picture)
-            return pil_to_tensor(_scaled(_to_rgb(turned), short_side, ratio))
+            wide = turned.width > turned.height if drafted is None else wide != on_its_side
+            return pil_to_tensor(_scaled(_to_rgb(turned), short_side, ratio, wide=wide))
     except MemoryError:
         raise  # the machine's trouble, not the picture's
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
@@ -106,14 +110,14 @@ def _deep_grey_to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("I").point(lambda v: v * (1 / 257) + 0.5).convert("L").convert("RGB")
 
 
-def _scaled(picture: Image.Image, short_side: int | None, ratio: float) -> Image.Image:
-    """ratio: of the file's long side to its short one; a draft's own is rounded."""
+def _scaled(picture: Image.Image, short_side: int | None, ratio: float, *, wide: bool) -> Image.Image:
+    """ratio: of the file's long side to its short one, wide: which of them it is; a draft's own are rounded."""
     if short_side is None:
         return picture
     lengths = (short_side, round(short_side * ratio))
     if lengths[0] * lengths[1] > _MOST_SCALED_PIXELS:
         raise ValueError(f"its sides differ by a factor of {ratio:.0f}; scaled it would be {lengths[1]} pixels long")
-    size = lengths if picture.width <= picture.height else lengths[::-1]
+    size = lengths[::-1] if wide else lengths
     return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
 
 

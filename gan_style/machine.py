@@ -2,6 +2,9 @@
 
 import os
 
+# "alloc_failed" is cuBLAS's and cuDNN's word for it
+_SHORTAGES = ("allocate memory", "out of memory", "alloc_failed")
+
 
 def cores() -> int:
     """How many this process may use, which is not how many there are in a container or beside other jobs."""
@@ -13,4 +16,4 @@ def is_shortage(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, a RuntimeError
         return True
     said = str(error).lower()
-    return isinstance(error, RuntimeError) and ("allocate memory" in said or "out of memory" in said)
+    return isinstance(error, RuntimeError) and any(words in said for words in _SHORTAGES)

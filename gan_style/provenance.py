@@ -129,6 +129,14 @@ def _size(path: str) -> int:
         return -1
 
 
+def changed_since(folder: Path, content: Iterable[Path]) -> bool:
+    """Whether the content pictures are others than those that the run in this folder says it was trained on last."""
+    record = read_record(folder)
+    data = record[-1].get("data") if record else None
+    known = data.get("content") if isinstance(data, dict) else None
+    return known is not None and known != fingerprint(content)
+
+
 def style_name(spec: Any) -> str:
     """A short name for what data.style names: the last part of a path, without suffix; several are joined by "+"."""
     if isinstance(spec, str):

@@ -9,29 +9,45 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from gan_style.machine import cores
+from gan_style.machine import cores, is_shortage
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def choose_device(name: str, threads: int | None) -> torch.device:
-    """ "auto" (cuda where there is one, else cpu) or a torch device by name; sets the CPU's threads where asked.
+    """ "auto" (cuda where one works, else cpu) or a torch device by name; sets the CPU's threads where asked.
 
-    Raises ValueError for a device that is not there.
+    Raises ValueError for a device that is not there, or that this torch was not built for.
     """
     if threads is not None:
         if threads < 1:
             raise ValueError(f"runtime.threads={threads}; allowed are numbers from 1, or null for torch's choice")
         torch.set_num_threads(threads)
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name != "auto":
+        return _tried(name)
+    try:
+        return _tried("cuda" if torch.cuda.is_available() else "cpu")
+    except ValueError as error:
+        warnings.warn(f"runtime.device=auto goes on with cpu: {error}", stacklevel=2)
+        return torch.device("cpu")
+
+
+def _tried(name: str) -> torch.device:
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.ones(1, device=device).add_(1).item()  # torch may have no code for a GPU that is there
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
         raise ValueError(f"runtime.device={name} cannot be used here ({first}); try auto or cpu") from error
     return device
+
+
+def in_full_float32() -> None:
+    """Convolutions of float32 on a GPU as exact as on a CPU; torch's default rounds to 10 bits (TF32), which is faster.
+
+    For measuring, and for line searches, which ask for more than that.
+    """
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
 
 
 def placed(network: Network, device: torch.device) -> Network:
@@ -56,6 +72,8 @@ def compiled(network: Network, *, option: str) -> Network:
             try:
                 return fast(*arguments, **named)
             except Exception as error:  # of many kinds, and torch's own have no common base
+                if is_shortage(error):
+                    raise
                 failed = True
                 reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
                 warnings.warn(f"{option}: torch cannot compile here ({reason}); going on without", stacklevel=2)
@@ -68,6 +86,9 @@ def compiled(network: Network, *, option: str) -> Network:
 def advice(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[str]:
     """What about this machine makes the work slower than it has to be; for a user to read, nothing is changed."""
     if device.type != "cpu":
+        on_cuda = device.type == "cuda"
+        if on_cuda and dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
+            yield "this GPU emulates bfloat16, which is slow; float16 is in its hardware"
         return
     if dtype in (torch.bfloat16, torch.float16) and not _in_hardware(dtype):
         name = str(dtype).removeprefix("torch.")

@@ -9,12 +9,24 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from gan_style.images import encode
 from gan_style.models.perceptual import COMPACT, compact, vgg19
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
+import distill_pursuits
 from distill_bank import Bank, Goal, seen
-from distill_perceptual import change_loss, distance_loss, matching_loss, random_crop, side_around, tasks_of
-from distill_pursuits import LAYERS, pursue_pictures, stages
+from distill_perceptual import (
+    Distillation,
+    change_loss,
+    distance_loss,
+    first_bank,
+    matching_loss,
+    random_crop,
+    side_around,
+    tasks_of,
+    turned,
+)
+from distill_pursuits import LAYERS, Ground, Task, pursue, pursue_pictures, pursue_run, stages
 
 
 @pytest.fixture(scope="module")
@@ -84,18 +96,33 @@ def test_stages_of_a_way_lie_one_in_each_part_of_it() -> None:
 
 def test_the_teacher_is_pursued_once_and_nothing_twice() -> None:
     for start, first in ((None, 1), (Path("x"), 0)):
-        asked = Namespace(start=start, pursuits=2, seed=0)
+        asked = Namespace(start=start, pursuits=2, runs=1, seed=0)
         found = [[task.network for task in tasks_of(number, asked)].count("vgg19") for number in range(3)]
         assert found == [2 * (number == first) for number in range(3)]
-    runs = [Namespace(start=None, pursuits=2, seed=seed) for seed in (0, 1)]
+    runs = [Namespace(start=None, pursuits=2, runs=1, seed=seed) for seed in (0, 1)]
     seeds = [task.seed for run in runs for number in range(3) for task in tasks_of(number, run)]
-    assert len(set(seeds)) == len(seeds) == 2 * (3 * 8 + 2)
+    assert len(set(seeds)) == len(seeds) == 2 * (3 * 9 + 2)
 
 
-def test_eight_stages_of_each_pursued_picture_are_kept() -> None:
+@pytest.fixture
+def ground(tmp_path: Path) -> Ground:
+    """Nine crops, random weights of both networks, two folders of two pictures."""
     torch.manual_seed(0)
-    crops = torch.rand(9, 3, 16, 16) * 2 - 1
-    pursued = pursue_pictures(compact(layers=LAYERS, weights="random"), crops, random.Random(0))
+    torch.save((torch.rand(9, 3, 16, 16) * 2 - 1).half(), tmp_path / "crops.pt")
+    weights = {}
+    for name, network in (("vgg19", vgg19), ("compact", compact)):
+        weights[name] = tmp_path / f"{name}.pth"
+        torch.save(network(layers=LAYERS, weights="random").state_dict(), weights[name])
+    folders = [[], []]  # type: list[list[Path]]
+    for number in range(4):
+        folders[number // 2].append(tmp_path / f"a picture, {number}.png")
+        folders[number // 2][-1].write_bytes(encode(torch.randint(0, 255, (3, 300, 300), dtype=torch.uint8), ".png"))
+    return Ground(tmp_path / "crops.pt", weights, folders, "cpu")
+
+
+def test_eight_stages_of_each_pursued_picture_are_kept(ground: Ground) -> None:
+    crops = torch.load(ground.crops).float()
+    pursued = pursue([Task("compact", pursue_pictures, 0)], ground, processes=1)
     assert len(pursued.results) == 64 and pursued.parents == pursued.parents[:8] * 8
     assert all(result.dtype == torch.float16 and result.abs().max() <= 1 for result in pursued.results)
     changes = [
@@ -103,3 +130,61 @@ def test_eight_stages_of_each_pursued_picture_are_kept() -> None:
         for result, parent in zip(pursued.results, pursued.parents, strict=True)
     ]
     assert sum(changes[-8:]) > sum(changes[:8]) > 0
+
+
+def test_a_run_is_pursued_at_six_stages(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distill_pursuits, "RUN_STEPS", 6)
+    crops = torch.load(ground.crops).float()
+    pursued = pursue_run(Task("compact", pursue_run, 5), ground, crops, random.Random(0))
+    assert len(pursued.results) == 6 * 9 and all(result.shape == (3, 16, 16) for result in pursued.results)
+    assert sorted(pursued.parents[:9]) == list(range(9))
+    stages = [torch.stack(pursued.results[start : start + 9]) for start in range(0, 54, 9)]
+    by_parent = [
+        dict(zip(pursued.parents[9 * number : 9 * number + 9], stage, strict=True))
+        for number, stage in enumerate(stages)
+    ]
+    assert all(not torch.equal(by_parent[0][parent], by_parent[-1][parent]) for parent in range(9))
+
+
+def test_a_bank_of_before_is_learned_from_with_its_own_crops(goal: Goal, tmp_path: Path) -> None:
+    before = Bank(torch.rand(3, 3, 32, 32), goal, "cpu")
+    before.add([*(before.crops[[2, 0]] / 2)], [2, 0])
+    before.save(tmp_path / "bank.pt")
+    asked = Namespace(crops=4, size=32, bank=tmp_path / "bank.pt", device="cpu")
+    pictures = [torch.randint(0, 255, (3, 40, 50), dtype=torch.uint8)]
+    bank = first_bank(pictures, goal, asked, random.Random(0))
+    assert len(bank.crops) == 7 and bank.parents.tolist() == [0, 2, 6, 4]
+    torch.testing.assert_close(bank.results[2:], bank.crops[[6, 4]] / 2)
+    asked.bank = tmp_path / "not yet there.pt"
+    assert len(first_bank(pictures, goal, asked, random.Random(0)).results) == 2
+
+
+def test_a_student_learns_and_its_matrices_are_its_weights(goal: Goal) -> None:
+    torch.manual_seed(1)
+    bank = Bank(torch.rand(4, 3, 32, 32) * 2 - 1, goal, "cpu")
+    bank.add([*(bank.crops / 2)], [0, 1, 2, 3])
+    student = compact(layers=LAYERS, weights="random").to(memory_format=torch.channels_last)
+    before = {name: one.clone() for name, one in student.state_dict().items()}
+    distillation = Distillation(student, bank, Namespace(rate=3e-3, steps=40, batch=4, seed=0))
+    distillation.go_on(20)
+    first = sum(distillation.shown.values()) / (1 - 0.98**20)
+    distillation.shown = dict.fromkeys(distillation.shown, 0.0)
+    distillation.go_on(20)
+    assert sum(distillation.shown.values()) / (1 - 0.98**20) < 0.95 * first
+    changed = {name for name, one in student.state_dict().items() if not torch.equal(one, before[name])}
+    assert changed == {name for name, _ in student.named_parameters()}
+
+
+def test_directions_are_turned_into_the_basis_that_a_student_knows(goal: Goal) -> None:
+    torch.manual_seed(2)
+    pictures = [torch.rand(3, 96, 96) * 2 - 1 for _ in range(3)]
+    turn = {layer: torch.linalg.qr(torch.randn(len(one), len(one)))[0] for layer, one in goal.project.items()}
+    mixed = {layer: torch.einsum("ij,jk...->ik...", turn[layer], one) for layer, one in goal.project.items()}
+
+    def student(batch: torch.Tensor, layers: list[str]) -> dict[str, torch.Tensor]:
+        return goal.projected(goal.teacher(batch, layers))
+
+    found = turned(mixed, goal.teacher, student, pictures)  # type: ignore[arg-type]
+    for layer, wanted in goal.project.items():
+        assert (found[layer] - wanted).square().sum() < 1e-3 * wanted.square().sum()
+        assert (mixed[layer] - wanted).square().sum() > 0.5 * wanted.square().sum()

@@ -268,6 +268,16 @@ def test_a_large_jpeg_read_small_is_the_large_one_scaled(tmp_path: Path, size: t
     assert largest_difference(picture, expected) <= 4
 
 
+@pytest.mark.parametrize(("orientation", "expected"), [(1, (240, 241)), (6, (241, 240))])
+def test_a_large_jpeg_that_is_nearly_square_keeps_its_longer_side(tmp_path: Path, orientation: int, expected) -> None:
+    """2007 x 2001 at 1/8 is 251 x 251."""
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.new("RGB", (2007, 2001)).save(tmp_path / "a.jpg", exif=exif)
+    assert decode(tmp_path / "a.jpg", short_side=240).shape[1:] == expected
+    assert decode(tmp_path / "a.jpg", short_side=240, upright=False).shape[1:] == (240, 241)
+
+
 # Decoding: what is refused
 
 

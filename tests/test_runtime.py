@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_style.runtime import advice, allocator, compiled
+from gan_style import runtime
+from gan_style.runtime import advice, allocator, choose_device, compiled, in_full_float32
 
 CPU = torch.device("cpu")
 
@@ -55,6 +56,20 @@ class TestCompiled:
             again = network(noise(1, 3, 8, 8))
         assert torch.equal(first, expected) and torch.equal(again, expected)
 
+    def test_a_lack_of_memory_is_no_failure_to_compile(self, monkeypatch, noise):
+        def short(_):
+            def call(*_, **__):
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+            return call
+
+        monkeypatch.setattr(torch, "compile", short)
+        network = compiled(small_network(), option="x")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(torch.OutOfMemoryError):
+                network(noise(1, 3, 8, 8))
+
     def test_one_s_copy_is_a_network_of_its_own(self, monkeypatch, noise):
         monkeypatch.setattr(torch, "compile", by_nothing)
         network = compiled(small_network(), option="x")
@@ -76,7 +91,36 @@ class TestCompiled:
         torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
 
 
+class TestDevice:
+    def test_auto_goes_on_with_the_cpu_where_torch_has_no_code_for_the_gpu(self, monkeypatch):
+        def on_gpu(*_, device):
+            if torch.device(device).type == "cuda":
+                raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore")
+            return torch.zeros(1)
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(runtime.torch, "ones", on_gpu)
+        with pytest.warns(UserWarning, match="runtime.device=auto goes on with cpu: .*no kernel image"):
+            assert choose_device("auto", None) == CPU
+        with pytest.raises(ValueError, match=r"runtime.device=cuda cannot be used here \(CUDA error: no kernel"):
+            choose_device("cuda", None)
+
+    def test_full_float32_is_no_tf32(self):
+        before = torch.backends.cudnn.conv.fp32_precision
+        try:
+            torch.backends.cudnn.conv.fp32_precision = "tf32"
+            in_full_float32()
+            assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+        finally:
+            torch.backends.cudnn.conv.fp32_precision = before
+
+
 class TestAdvice:
+    def test_names_a_type_that_the_gpu_emulates(self, monkeypatch):
+        for real, count in ((False, 1), (True, 0)):
+            monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, real=real: real)
+            assert len(list(advice(torch.device("cuda"), torch.bfloat16))) == count
+
     def test_names_a_type_that_the_cpu_emulates(self, monkeypatch):
         for flag, count in ((False, 1), (True, 0)):
             monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flag=flag: {"avx512_bf16": flag}, raising=False)

@@ -110,12 +110,12 @@ def _watched(pipe: Any, work: Callable[..., None], arguments: Sequence[Any]) -> 
     threads = next((one.threads for one in arguments if hasattr(one, "threads")), None)
     torch.set_num_threads(threads or 1)
     torch.ones(8, 8) @ torch.ones(8, 8)  # the libraries' own buffers are not the work's
-    if torch.cuda.is_available():
+    on_cuda = torch.cuda.is_available() and not any(getattr(one, "device", "") == "cpu" for one in arguments)
+    if on_cuda:
         torch.cuda.reset_peak_memory_stats()
     before = resident("VmRSS")
     work(*arguments)
-    used = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else resident("VmHWM") - before
-    pipe.send(used)
+    pipe.send(torch.cuda.max_memory_allocated() / 1e6 if on_cuda else resident("VmHWM") - before)
 
 
 def resident(kind: str) -> float:

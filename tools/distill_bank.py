@@ -6,6 +6,7 @@ loss looks at the change between the two.
 
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from distill_pursuits import LAYERS, Features
@@ -79,14 +80,18 @@ class Bank:
         """Results (3, S, S), of the crops of these numbers."""
         projected, changes = Parts(self.of_results), Parts(self.changes)
         for start in range(0, len(results), 8):
-            chunk = torch.stack(results[start : start + 8]).to(torch.float16)
+            chunk = torch.stack([one.to(torch.float16) for one in results[start : start + 8]])
             features = self._features(torch.cat([chunk, self.crops[parents[start : start + 8]]]))
             made = {layer: both[: len(chunk)] for layer, both in features.items()}
             projected.add(self.goal.projected(made))
             changes.add({k: (both[: len(chunk)] - both[len(chunk) :]).square().mean(1) for k, both in features.items()})
         self.of_results, self.changes = projected.joined(), changes.joined()
-        self.results = torch.cat([self.results, torch.stack(results).to(torch.float16)])
+        self.results = torch.cat([self.results, *(one[None].to(torch.float16) for one in results)])
         self.parents = torch.cat([self.parents, torch.tensor(parents)])
+
+    def save(self, path: Path) -> None:
+        """The pictures, without features: for another distillation."""
+        torch.save({"crops": self.crops, "results": self.results, "parents": self.parents}, path)
 
     def lesson(self, count: int, rng: random.Random) -> Lesson:
         """Some results by chance, with their crops."""

@@ -8,8 +8,9 @@ nearly their gradients. The student is a VGG of about a quarter of the width wit
 
 It learns in rounds. Each adds to a bank of crops (distill_bank.py): disturbed crops at first, then pictures and results
 of generators on their way to a style under the losses of the student as it is now, and of the teacher
-(distill_pursuits.py). From the bank it learns by feature matching and Gram matching, and how features change from crop
-to result: in which direction, how far at each position, and how far in all, which is what a content loss says.
+(distill_pursuits.py), among them whole runs of ``gan-style train``. From the bank it learns by feature matching and
+Gram matching, and how features change from crop to result: in which direction, how far at each position, and how far in
+all, which is what a content loss says.
 
 Every sixth picture of each folder is held out; tools/check_perceptual.py measures on those. At the end the gradients'
 cosine similarity with VGG-19's is printed, and the weights are written as safetensors.
@@ -33,7 +34,17 @@ from pathlib import Path
 
 import torch
 from distill_bank import Bank, Goal, seen
-from distill_pursuits import LAYERS, STYLE_LAYERS, Features, Task, descend, pursue, pursue_generator, pursue_pictures
+from distill_pursuits import (
+    LAYERS,
+    STYLE_LAYERS,
+    Features,
+    Ground,
+    Task,
+    pursue,
+    pursue_generator,
+    pursue_pictures,
+    pursue_run,
+)
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,14 +57,10 @@ from gan_style.models.perceptual import COMPACT, Perceptual, compact, vgg19
 SHARES = {layer: {"relu1": 0.5, "relu2": 0.7}.get(layer[:5], 1.0) for layer in LAYERS} | {"relu3_2": 2.0}
 
 
-def load_pictures(folders: list[Path], short_side: int) -> tuple[list[Tensor], list[Tensor]]:
-    """(training, held out): uint8 pictures; every sixth of each folder, in sorted order, is held out."""
-    training: list[Tensor] = []
-    held_out: list[Tensor] = []
-    for folder in folders:
-        for number, path in enumerate(list_pictures(folder)):
-            (held_out if number % 6 == 5 else training).append(decode(path, short_side=short_side))
-    return training, held_out
+def divided(folder: Path) -> tuple[list[Path], list[Path]]:
+    """(to train on, held out): every sixth of its pictures, in sorted order, is held out."""
+    paths = list_pictures(folder)
+    return [path for number, path in enumerate(paths) if number % 6 != 5], paths[5::6]
 
 
 def random_crop(picture: Tensor, side: int, size: int, rng: random.Random) -> Tensor:
@@ -126,6 +133,26 @@ def leading_directions(
         kept_sizes[layer] = shares[0] * len(kept) / kept.shape[1]
         found[layer] = kept.T.float()[:, :, None, None].contiguous()
     return found, kept_sizes
+
+
+@torch.no_grad()
+def turned(project: Features, teacher: Perceptual, student: Perceptual, pictures: list[Tensor]) -> Features:
+    """The same directions in the basis that a student was taught in before, as nearly as a rotation brings them.
+
+    Eigenvectors come with any sign, and those of nearly the same eigenvalue in any mixture, by machine and version;
+    the losses are the same in every basis, what a student has learned is not (orthogonal Procrustes problem).
+    """
+    products: Features = {}
+    for picture in pictures:
+        theirs, mine = teacher(picture[None], LAYERS), student(picture[None], LAYERS)
+        for layer, kept in project.items():
+            both = mine[layer][0].flatten(1), F.conv2d(theirs[layer], kept)[0].flatten(1)
+            products[layer] = products.get(layer, torch.zeros(())) + both[0] @ both[1].T
+    found = {}
+    for layer, product in products.items():
+        left, _, right = torch.linalg.svd(product.double())
+        found[layer] = torch.einsum("ij,jk...->ik...", (left @ right).float(), project[layer]).contiguous()
+    return found
 
 
 def matching_loss(student: Features, target: Features) -> Tensor:
@@ -204,12 +231,42 @@ def losses_of(student: Perceptual, bank: Bank, count: int, rng: random.Random) -
     }
 
 
+def first_bank(training: list[Tensor], goal: Goal, arguments: argparse.Namespace, rng: random.Random) -> Bank:
+    """Crops, of which half is disturbed, and what ``--bank`` holds."""
+    chosen, size = rng.choices(training, k=arguments.crops), arguments.size
+    crops = torch.stack([random_crop(p, side_around(p, size, rng), size, rng) for p in chosen])
+    half = list(range(0, len(crops), 2))
+    results, parents = [*disturbed(crops[half], rng)], half
+    if arguments.bank is not None and arguments.bank.exists():
+        before = torch.load(arguments.bank, weights_only=True)
+        results += [*before["results"]]
+        parents += (before["parents"] + len(crops)).tolist()
+        crops = torch.cat([crops, before["crops"].float()])
+    bank = Bank(crops, goal, arguments.device)
+    bank.add(results, parents)
+    return bank
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """(out, kh * kw * in) of a convolution's weight (out, in, kh, kw) in channels_last: the same memory."""
+    return weight.permute(0, 2, 3, 1).view(len(weight), -1)
+
+
 class Distillation:
-    """Adam on the bank; the learning rate rises over 200 steps and falls to 0 with the last of all rounds."""
+    """Muon on the bank, Adam for biases; the learning rate rises over 200 steps and falls to 0 with the last one."""
 
     def __init__(self, student: Perceptual, bank: Bank, arguments: argparse.Namespace) -> None:
         self.student, self.bank, self.arguments = student, bank, arguments
-        self.optimiser = torch.optim.Adam(student.parameters(), betas=(0.9, 0.99))
+        self.flat, biases = {}, []
+        for parameter in student.parameters():
+            if parameter.ndim == 4:
+                self.flat[parameter] = nn.Parameter(as_matrix(parameter.data))
+            else:
+                biases.append(parameter)
+        self.optimisers = (
+            torch.optim.Muon(self.flat.values(), weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.Adam(biases, betas=(0.9, 0.99)),
+        )
         self.rng, self.step, self.begin = random.Random(arguments.seed), 0, time.monotonic()
         self.shown = dict.fromkeys(("matching", "change", "distance"), 0.0)
 
@@ -217,10 +274,16 @@ class Distillation:
         self.student.requires_grad_(True)
         for _ in range(steps):
             rate = self.arguments.rate * min(1.0, (self.step + 1) / 200) * (1 - self.step / self.arguments.steps)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
             losses = losses_of(self.student, self.bank, self.arguments.batch, self.rng)
-            descend(self.optimiser, torch.stack(list(losses.values())).sum())
+            self.student.zero_grad()
+            torch.stack(list(losses.values())).sum().backward()
+            for parameter, matrix in self.flat.items():
+                assert parameter.grad is not None
+                matrix.grad = as_matrix(parameter.grad.contiguous(memory_format=torch.channels_last))
+            for optimiser in self.optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
+                optimiser.step()
             self.step += 1
             self.shown |= {name: 0.98 * self.shown[name] + 0.02 * loss.item() for name, loss in losses.items()}
             if self.step % 100 == 0:
@@ -232,6 +295,7 @@ class Distillation:
 def tasks_of(number: int, arguments: argparse.Namespace) -> list[Task]:
     """The pursuits of a round; the teacher's once, since they do not change with the student."""
     kinds = [("compact", kind) for kind in (pursue_generator, pursue_pictures) for _ in range(2 * arguments.pursuits)]
+    kinds += [("compact", pursue_run)] * arguments.runs
     if number == (0 if arguments.start else 1):
         kinds += [("vgg19", pursue_generator)] * arguments.pursuits
     first = 1000 * (100 * arguments.seed + number)
@@ -254,19 +318,24 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=3000, help="of the bank, of which half is disturbed, too")
     pursuits = "generators under VGG-19; in each round twice as many, and sets of eight pictures, under compact"
     parser.add_argument("--pursuits", type=int, default=5, help=pursuits)
-    parser.add_argument("--rate", type=float, default=2e-3, help="Adam's, at the beginning")
+    runs = "runs of gan-style train under compact in each round; four minutes each, on one core"
+    parser.add_argument("--runs", type=int, default=6, help=runs)
+    kept = "a file of crops and results: what is there is learned from, too, and what is found is added"
+    parser.add_argument("--bank", type=Path, help=kept)
+    parser.add_argument("--rate", type=float, default=2e-3, help="at the beginning")
     parser.add_argument("--batch", type=int, default=12, help="results, and as many crops")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--seed", type=int, default=0, help="of crops and pursuits: another for each --start")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2, help="for the pursuits")
     arguments = parser.parse_args()
-    if arguments.pursuits < 1:
-        parser.error(f"--pursuits is {arguments.pursuits}; at least 1")
     torch.manual_seed(0)
     rng = random.Random(0)
 
-    training, held_out = load_pictures(arguments.pictures, 256)
+    folders = [divided(folder) for folder in arguments.pictures]
+    training, held_out = (
+        [decode(path, short_side=256) for found in which for path in found] for which in zip(*folders, strict=True)
+    )
     print(f"{len(training)} pictures to train on, {len(held_out)} held out")
     teacher = vgg19(layers=LAYERS, weights=str(arguments.teacher)).to(memory_format=torch.channels_last)
     sample = [
@@ -281,6 +350,8 @@ def main() -> None:
         assert isinstance(convolution, nn.Conv2d)
         nn.init.kaiming_normal_(convolution.weight)
     project, sizes_kept = leading_directions(teacher, sample, channels, rng)
+    if arguments.start is not None:
+        project = turned(project, teacher, student, sample)
     student.form_factors = torch.tensor([square / mean for square, mean in of_teacher.values()])
     student.to(arguments.device)
     teacher.to(arguments.device)
@@ -288,20 +359,21 @@ def main() -> None:
 
     torch.manual_seed(arguments.seed)
     rng = random.Random(arguments.seed)
-    chosen, size = rng.choices(training, k=arguments.crops), arguments.size
-    crops = torch.stack([random_crop(p, side_around(p, size, rng), size, rng) for p in chosen])
-    bank = Bank(crops, Goal(teacher, project, sizes_kept), arguments.device)
-    half = list(range(0, len(crops), 2))
-    bank.add([*disturbed(crops[half], rng)], half)
+    bank = first_bank(training, Goal(teacher, project, sizes_kept), arguments, rng)
     distillation = Distillation(student, bank, arguments)
     for number in range(arguments.rounds):
-        if number or arguments.start:
+        tasks = tasks_of(number, arguments) if number or arguments.start else []
+        if tasks:
             with tempfile.TemporaryDirectory() as folder:
-                files = Path(folder) / "crops.pt", arguments.teacher, Path(folder) / "student.safetensors"
-                torch.save(bank.crops, files[0])
-                save(student, files[2])
-                found = pursue(tasks_of(number, arguments), *files, arguments.device, arguments.processes)
+                weights = {"vgg19": arguments.teacher, "compact": Path(folder) / "student.safetensors"}
+                save(student, weights["compact"])
+                torch.save(bank.crops, Path(folder) / "crops.pt")
+                of_folders = [paths for paths, _ in folders]
+                ground = Ground(Path(folder) / "crops.pt", weights, of_folders, arguments.device)
+                found = pursue(tasks, ground, arguments.processes)
             bank.add(found.results, found.parents)
+            if arguments.bank is not None:
+                bank.save(arguments.bank)
         print(f"round {number + 1}: {len(bank.results)} results of {len(bank.crops)} crops", flush=True)
         distillation.go_on(arguments.steps // arguments.rounds)
         save(student, arguments.output)

@@ -2,11 +2,16 @@
 
 What a student gets wrong is found by whoever optimises against it: there, and not on photos, its losses are used. So it
 learns from the teacher on pictures that were optimised, and on results of generators that were trained with a
-discriminator, at all stages between a photo and a finished result. Most follow the student's own losses, some the
-teacher's: the student has to see the same change in both, although the first kind was found by what it does not see.
+discriminator, at all stages between a photo and a finished result, and of whole runs of ``gan-style train``. Most
+follow the student's own losses, some the teacher's: the student has to see the same change in both, although the first
+kind was found by what it does not see.
 """
 
+import os
 import random
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -16,8 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gan_style.checkpoint import CheckpointFolder
 from gan_style.functional import gram_matrix
 from gan_style.functional import total_variation_squared as smoothness
+from gan_style.inference.load import load_generator
 from gan_style.models.discriminator import PatchDiscriminator
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.perceptual import COMPACT, Perceptual, compact, vgg19
@@ -26,6 +33,7 @@ LAYERS = COMPACT.layers()
 CONTENT_LAYERS = ["relu3_1", "relu3_2", "relu3_2", "relu3_2", "relu3_4"]
 STYLE_LAYERS = ["relu1_1", "relu2_1", "relu3_1", "relu3_3"]
 BATCH = 4  # of a generator's training
+RUN_STEPS = 600
 Features = dict[str, Tensor]
 
 
@@ -42,43 +50,92 @@ class Pursued:
 
 
 @dataclass(frozen=True)
+class Ground:
+    """What pursuits have in common.
+
+    crops: a file of the pictures (N, 3, S, S) that results are made of; weights: the file of each network; folders: of
+    the pictures that are trained on, which runs take theirs from.
+    """
+
+    crops: Path
+    weights: dict[str, Path]
+    folders: list[list[Path]]
+    device: str
+
+
+@dataclass(frozen=True)
 class Task:
-    """One pursuit: under which network's losses, of eight pictures or of a generator."""
+    """One pursuit: under which network's losses, of what."""
 
     network: str  # "vgg19" or "compact"
-    kind: Callable[[Perceptual, Tensor, random.Random], Pursued]
+    kind: Callable[["Task", Ground, Tensor, random.Random], Pursued]
     seed: int
 
 
-def pursue(tasks: list[Task], crops: Path, teacher: Path, student: Path, device: str, processes: int) -> Pursued:
-    """All of them; crops: a file of the pictures (N, 3, S, S) that they start from and that are their styles."""
+def pursue(tasks: list[Task], ground: Ground, processes: int) -> Pursued:
+    """All of them, so many at a time."""
     found = Pursued()
-    jobs = [(task, crops, teacher, student, device) for task in tasks]
     with get_context("spawn").Pool(processes) as pool:
-        for one in pool.imap_unordered(_work, jobs):
+        for one in pool.imap_unordered(_work, [(task, ground) for task in tasks]):
             found.results += [torch.from_numpy(results) for results in one[0]]
             found.parents += one[1]
     return found
 
 
-def _work(job: tuple[Task, Path, Path, Path, str]) -> tuple[list[object], list[int]]:
-    task, crops_path, teacher, student, device = job
+def _work(job: tuple[Task, Ground]) -> tuple[list[object], list[int]]:
+    task, ground = job
     torch.set_num_threads(1)
     torch.manual_seed(task.seed)
-    rng = random.Random(task.seed)
-    build, weights = (vgg19, teacher) if task.network == "vgg19" else (compact, student)
-    crops = torch.load(crops_path).float().to(device)
-    network = build(layers=LAYERS, weights=str(weights)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with torch.no_grad():
-        found = network(crops[:48], LAYERS)
-    network.scales = {layer: features.square().mean().item() ** 0.5 for layer, features in found.items()}
-    pursued = task.kind(network, crops, rng)
+    crops = torch.load(ground.crops).float().to(ground.device)
+    pursued = task.kind(task, ground, crops, random.Random(task.seed))
     return [result.numpy() for result in pursued.results], pursued.parents
 
 
-def pursue_pictures(network: Perceptual, crops: Tensor, rng: random.Random) -> Pursued:
-    """Eight crops on their way to a style by Adam; eight stages of each way are kept."""
+def network_of(task: Task, ground: Ground, crops: Tensor) -> Perceptual:
+    """The task's network, whose features have a root mean square of 1 on some of the crops."""
+    build = {"vgg19": vgg19, "compact": compact}[task.network]
+    network = build(layers=LAYERS, weights=str(ground.weights[task.network]))
+    network = network.to(ground.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.no_grad():
+        found = network(crops[:48], LAYERS)
+    network.scales = {layer: features.square().mean().item() ** 0.5 for layer, features in found.items()}
+    return network
+
+
+def pursue_run(task: Task, ground: Ground, crops: Tensor, rng: random.Random) -> Pursued:
+    """A run of ``gan-style train`` as the quickstart's, with other weights, on one folder in the style of a picture
+    of another; the results of six checkpoints are kept, of 32 crops each.
+    """
     pursued = Pursued()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        contents, styles = rng.sample(ground.folders, 2) if len(ground.folders) > 1 else ground.folders * 2
+        (folder / "contents").mkdir()
+        for number, path in enumerate(contents):
+            (folder / "contents" / f"{number:05d}{path.suffix}").symlink_to(path.resolve())
+        (folder / f"style{(style := rng.choice(styles)).suffix}").symlink_to(style.resolve())
+        run = {"run.root": folder, "run.name": "run", "perceptual.weights": ground.weights[task.network].resolve()}
+        run |= {"data.content": folder / "contents", "data.style": folder / f"style{style.suffix}"}
+        run |= {"training.steps": RUN_STEPS, "training.checkpoint_every": RUN_STEPS // 6}
+        run |= {"training.keep_checkpoints": 6, "training.sample_every": RUN_STEPS, "metrics.every": RUN_STEPS}
+        run |= {"training.seed": task.seed}
+        run |= {"loss.content.weight": 0.3 * 10 ** rng.uniform(-0.4, 0.3)}
+        run |= {"loss.adversarial.weight": 0.5 * 10 ** rng.uniform(-1, 0.2)}
+        run |= {"optimiser.generator.lr": 5e-4 * 10 ** rng.uniform(0, 0.3)}
+        run |= {"runtime.device": ground.device, "runtime.threads": 1}
+        command = [sys.executable, "-m", "gan_style.cli", "train", "experiment=quickstart"]
+        command += [f"perceptual={task.network}", *(f"{key}={value}" for key, value in run.items())]
+        subprocess.run(command, check=True, stdout=sys.stderr, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        for checkpoint in CheckpointFolder(folder / "run" / "checkpoints").paths():
+            parents = rng.sample(range(len(crops)), min(32, len(crops)))
+            with torch.no_grad():
+                pursued.add(load_generator(checkpoint, crops.device)(crops[parents]), parents)
+    return pursued
+
+
+def pursue_pictures(task: Task, ground: Ground, crops: Tensor, rng: random.Random) -> Pursued:
+    """Eight crops on their way to a style by Adam; eight stages of each way are kept."""
+    pursued, network = Pursued(), network_of(task, ground, crops)
     parents = rng.sample(range(len(crops)), 8)
     contents, styles = (
         crops[chosen].contiguous(memory_format=torch.channels_last)
@@ -100,9 +157,9 @@ def pursue_pictures(network: Perceptual, crops: Tensor, rng: random.Random) -> P
     return pursued
 
 
-def pursue_generator(network: Perceptual, crops: Tensor, rng: random.Random) -> Pursued:
+def pursue_generator(task: Task, ground: Ground, crops: Tensor, rng: random.Random) -> Pursued:
     """A generator on its way to the style of one crop, with a discriminator; ten stages are kept, of 16 crops each."""
-    pursued = Pursued()
+    pursued, network = Pursued(), network_of(task, ground, crops)
     generator = ResnetGenerator(width=16).to(crops.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     discriminator = PatchDiscriminator(receptive_field=34, width=16).to(crops.device)
     generator_step = torch.optim.Adam(generator.parameters(), lr=1e-3, betas=(0.5, 0.99))

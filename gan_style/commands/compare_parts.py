@@ -11,8 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from gan_style.commands.sweep_parts import label_of_job
+from gan_style.comparison.counted import rulers_apart, stale
 from gan_style.comparison.runs import CONFIG_FILE, Run, find_runs, labels, read_run
-from gan_style.comparison.table import ruler_differences, rulers_apart, scales_apart
+from gan_style.comparison.table import ruler_differences, scales_apart
 from gan_style.config import flat, plain
 from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import split
@@ -22,7 +23,7 @@ from gan_style.pages.compare import Sheet
 from gan_style.pages.html import data_uri
 from gan_style.runtime import choose_device
 
-_SCALES_APART = 0.05  # share by which feature scales may differ without a warning
+_SCALES_APART = 0.01  # share by which feature scales may differ without a warning
 _HEIGHT, _QUALITY = 256, 88  # of a picture on the sheet: pixels at most, JPEG's quality
 
 
@@ -74,14 +75,16 @@ def warn_of(runs: Mapping[str, Run]) -> None:
         )
     elif (apart := scales_apart(runs)) > _SCALES_APART:
         warnings.warn(
-            f"the runs' feature scales differ by up to {100 * apart:.0f} %, so that their held-out content and style "
-            f"do too; more training.calibration_pictures, or perceptual.scales, bring them together, and gan-style "
-            f"evaluate measures all models alike",
+            f"the runs' feature scales differ by up to {100 * apart:.0f} %, so that their held-out content does by up "
+            f"to twice that, and style by four times; more training.calibration_pictures, or perceptual.scales, bring "
+            f"them together, and gan-style evaluate measures all models alike",
             stacklevel=2,
         )
 
 
 def _warn_of_evaluations(runs: Mapping[str, Run]) -> None:
+    for label, (then, now) in stale(runs).items():
+        warnings.warn(f"evaluate/ of {label} was measured after {then:,} steps, it has {now:,} now", stacklevel=3)
     if rulers_apart(runs):
         warnings.warn(
             "evaluate/ was measured in several evaluations that differ in their settings or pictures, so those numbers "

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -19,13 +20,14 @@ from gan_style.data.sets import split
 from gan_style.distributed import Ranks
 from gan_style.images import UnreadablePictureError, decode, to_float
 from gan_style.inference.evaluate import Judge, worst
-from gan_style.inference.load import no_style, of_style
+from gan_style.inference.load import find_generator, no_style, note_of, of_style
 from gan_style.inference.results import Found, Results, labels, open_results
 from gan_style.metrics.evaluation import DEFAULT, PHOTOS, STYLES, Measured, Ruler, check_names, why_not
 from gan_style.metrics.external import inception, lpips
 from gan_style.pages.html import data_uri
 from gan_style.pages.report import SheetRow, Table, columns, number, report
-from gan_style.runtime import choose_device, placed
+from gan_style.provenance import changed_since, fingerprint
+from gan_style.runtime import choose_device, in_full_float32, placed
 
 _SHEET_HEIGHT = 190  # pixels of a picture on the report's sheet
 
@@ -47,12 +49,13 @@ class Setup:
 def make_setup(cfg: DictConfig) -> Setup:
     """Find models and pictures, and leave out what was trained on and what cannot be computed."""
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
+    in_full_float32()
     specs = [str(spec) for spec in cfg.checkpoint] if isinstance(cfg.checkpoint, ListConfig) else [str(cfg.checkpoint)]
     if not specs:
         raise ValueError("checkpoint=[]: give at least one run, file or folder of results")
     if missing := [spec for spec in specs if not of_style(spec)[0].exists()]:
         raise ValueError(f"checkpoint={missing[0]}: there is no such file or folder")
-    runs = {spec: _settings_of(of_style(spec)[0]) for spec in specs}
+    runs = {spec: _run_of(of_style(spec)[0]) for spec in specs}
     contents, left_out = _contents(cfg, runs)
     styles = _styles(cfg, runs)
     names, reasons = _names(cfg, len(contents), len(styles))
@@ -64,16 +67,25 @@ def make_setup(cfg: DictConfig) -> Setup:
     return Setup(cfg, device, specs, names, contents, styles, _output(cfg, specs), facts)
 
 
-def _settings_of(checkpoint: Path) -> DictConfig | None:
-    """The run's own settings, where a run's folder is there to ask."""
+@dataclass(frozen=True)
+class Trained:
+    """The run that a model is of: its folder and the settings of its data."""
+
+    folder: Path
+    data: DictConfig
+
+
+def _run_of(checkpoint: Path) -> Trained | None:
+    """None where no run's folder is there to ask."""
     for folder in (checkpoint, *list(checkpoint.parents)[:2]):
         if (folder / "config.yaml").is_file():
             found = OmegaConf.load(folder / "config.yaml")
-            return found if isinstance(found, DictConfig) and isinstance(found.get("data"), DictConfig) else None
+            known = isinstance(found, DictConfig) and isinstance(found.get("data"), DictConfig)
+            return Trained(folder, found.data) if known else None
     return None
 
 
-def _contents(cfg: DictConfig, runs: Mapping[str, DictConfig | None]) -> tuple[list[Path], int]:
+def _contents(cfg: DictConfig, runs: Mapping[str, Trained | None]) -> tuple[list[Path], int]:
     """(the pictures to measure on, how many of those asked for were trained on)."""
     trained: set[Path] = set()
     held_out: list[Path] = []
@@ -83,7 +95,13 @@ def _contents(cfg: DictConfig, runs: Mapping[str, DictConfig | None]) -> tuple[l
         except ValueError as error:
             warnings.warn(f"{spec}: its training pictures are not there to be left out ({error})", stacklevel=2)
             continue
-        trained |= used
+        if run is not None and changed_since(run.folder, used):
+            warnings.warn(
+                f"{spec}: data.content is not what this run was trained on (pictures were added, removed or changed): "
+                f"its held-out pictures are others now, and some may have been trained on; give content=...",
+                stacklevel=2,
+            )
+        trained |= {path.resolve() for path in used}
         held_out = held_out or kept
     if cfg.content is None and not held_out:
         raise ValueError("content=... is missing, and the first run has no held-out pictures to take instead")
@@ -95,16 +113,15 @@ def _contents(cfg: DictConfig, runs: Mapping[str, DictConfig | None]) -> tuple[l
     return [chosen[i * len(chosen) // count] for i in range(count)], len(asked) - len(chosen)
 
 
-def _split_of(run: DictConfig | None) -> tuple[set[Path], list[Path]]:
-    """(trained on, held out) of a run."""
+def _split_of(run: Trained | None) -> tuple[list[Path], list[Path]]:
+    """(trained on, held out) of a run, of the pictures that are there today."""
     if run is None:
-        return set(), []
-    data = run.data
-    used, kept, _ = split(plain(data.content), plain(data.holdout), data.holdout_count)
-    return {path.resolve() for path in used}, kept
+        return [], []
+    used, kept, _ = split(plain(run.data.content), plain(run.data.holdout), run.data.holdout_count)
+    return used, kept
 
 
-def _styles(cfg: DictConfig, runs: Mapping[str, DictConfig | None]) -> list[Path]:
+def _styles(cfg: DictConfig, runs: Mapping[str, Trained | None]) -> list[Path]:
     if cfg.style is not None:
         return find_pictures(plain(cfg.style), "style")
     spec, first = next(((spec, run) for spec, run in runs.items() if run is not None), ("", None))
@@ -146,6 +163,9 @@ def open_models(setup: Setup) -> dict[str, Results]:
     stem, count = Counter(path.stem for path in setup.contents).most_common(1)[0]
     if count > 1 and any(isinstance(one, Found) for one in opened):
         raise ValueError(f"content: {count} pictures are called {stem}, and a folder of results has one for them all")
+    for one in opened:
+        if isinstance(one, Found):
+            one.check(setup.contents)
     return dict(zip(labels(setup.specs), opened, strict=True))
 
 
@@ -205,10 +225,22 @@ def as_json(setup: Setup, table: Table, sets: Mapping[str, Measured]) -> str:
         "settings": plain(setup.cfg),
         "versions": versions,
         "facts": setup.facts,
+        "models": dict(zip(labels(setup.specs), map(_model, setup.specs), strict=True)),
+        "references": fingerprint(setup.styles),
         "metrics": {name: {k: asdict(one) for k, one in found.items()} for name, found in table.items()},
         "pictures": pictures,
     }
     return json.dumps(content, indent=1)
+
+
+def _model(spec: str) -> dict[str, Any]:
+    """Where it was found, and after how many steps; None where its file, or a folder of pictures, does not say."""
+    place = of_style(spec)[0]
+    try:
+        step = note_of(find_generator(place)).get("step")
+    except ValueError:
+        step = None
+    return {"place": str(place.resolve()), "step": step}
 
 
 def _name(setup: Setup, name: str, picture: int) -> str:

@@ -52,11 +52,14 @@ def elsewhere(job: Job) -> Job:
 
 def device_of(cfg: Mapping[str, Any]) -> str:
     """Where the networks run. With engines that work elsewhere it is not tried here: a login node has no GPU."""
+    import torch
+
     from gan_style.runtime import choose_device
 
     name, engine = cfg["runtime"]["device"], cfg["engine"]
     if engine == "local":
-        return str(choose_device(name, None))
+        of_workers = name in ("auto", "cuda") and cfg["runtime"]["devices"] > 1 and torch.cuda.is_available()
+        return "cuda" if of_workers else str(choose_device(name, None))  # each worker tries its own
     if name == "auto":
         return "cuda" if cfg[engine]["gpus"] else "cpu"
     return str(name)

@@ -19,7 +19,7 @@ from gan_style.nst.colours import check_colours, finished
 from gan_style.nst.loop import Every, Loop
 from gan_style.nst.optimise import Optimisation
 from gan_style.nst.record import Record
-from gan_style.runtime import choose_device
+from gan_style.runtime import choose_device, in_full_float32
 from gan_style.schema import check_optimise
 from gan_style.training.progress import Progress, duration
 
@@ -36,6 +36,7 @@ def main(cfg: DictConfig) -> int:
     check_optimise(cfg)
     check_colours(cfg.colours)
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
+    in_full_float32()
     inputs = _inputs(cfg)
     record = _record(cfg, inputs)
     saved = None if cfg.overwrite else record.load()

@@ -10,7 +10,9 @@ from typing import Any
 
 from omegaconf import DictConfig, IntegerNode, OmegaConf
 
-from gan_style.config import CONFIG_PATH, composed, flat, plain
+from gan_style.comparison.table import is_of_ruler
+from gan_style.config import CONFIG_PATH, build, composed, flat, is_said_whole, plain
+from gan_style.losses.objective import content_layers, style_layers
 from gan_style.metrics.evaluation import METRICS
 from gan_style.provenance import read_failure
 from gan_style.schema_search import DIRECTIONS
@@ -20,12 +22,13 @@ from gan_style.search.process import Ended, last_line, train
 from gan_style.search.space import Choice, Dimension, grid, override, read_space
 from gan_style.search.study import Plan, Pruning, Study
 from gan_style.signals import Stop
-from gan_style.training.sampling import PREFIX
+from gan_style.training.sampling import PREFIX, composite_weights
 
 TRIALS, LOGS = "trials", "logs"
 _OWN = ("space", "search", "train", "dry_run", "hydra")  # the roots of conf/search.yaml
 _SETS = ("run", "dry_run")  # what the search sets for every trial itself
 _OF_NO_BEARING = ("run.", "tracking.", "runtime.", "dry_run", "data.workers", "data.cache_mb")
+_OF_SCALES = ("data.size", "data.resize", "training.calibration_pictures")  # of features, measured by each trial
 _TRAIN = (sys.executable, "-m", "gan_style.commands.train")
 
 
@@ -76,13 +79,14 @@ def _space_content(given: Any) -> Any:
 
 
 def _is_whole(settings: DictConfig, name: str) -> bool:
-    """Whether an option takes whole numbers: by its type, or where it has none by its default."""
+    """Whether an option takes whole numbers: by its type, by what is built of it, or lacking both by its default."""
     parent, _, key = name.rpartition(".")
     place = OmegaConf.select(settings, parent) if parent else settings
     if not isinstance(place, DictConfig) or key not in place:
         return False  # said to be unknown when it is tried
-    node = place._get_node(key)
-    value = place[key]
+    said, node, value = is_said_whole(place, parent, key), place._get_node(key), place[key]
+    if said is not None:
+        return said
     return isinstance(node, IntegerNode) or (isinstance(value, int) and not isinstance(value, bool))
 
 
@@ -129,15 +133,27 @@ def _metrics(given: Any, direction: Any, settings: DictConfig) -> dict[str, str]
 
 def _check_metric(name: str, settings: DictConfig) -> None:
     """As far as can be said before anything is trained."""
-    measured = [*settings.metrics.names, "style_ratio", *(["composite"] if settings.metrics.best is not None else [])]
+    measured = _measured(settings)
     terms = [*(str(term) for term in settings.loss if term != "balance"), "total"]
     for prefix, known, option in ((PREFIX, measured, "metrics.names, metrics.best"), ("loss/", terms, "loss")):
         what = name.removeprefix(prefix)
-        if name.startswith(prefix) and not any(part in known for part in _parts(what)):
+        inner = what.partition("/")[2]  # of one of a library's styles no numbers of several parts are told
+        told = what in known or not ("/" in inner and inner in known)
+        if name.startswith(prefix) and not (told and any(part in known for part in _parts(what))):
             near = difflib.get_close_matches(what, known, n=1)
             hint = f"; did you mean {prefix}{near[0]}?" if near else ""
             allowed = ", ".join(prefix + one for one in known)
             raise ValueError(f"search.metric={name} is not measured{hint} By {option} there are {allowed}")
+
+
+def _measured(settings: DictConfig) -> list[str]:
+    """What of metrics.names, and by metrics.best, there is with these loss terms."""
+    terms = [build(node, f"loss.{name}") for name, node in settings.loss.items() if name != "balance"]
+    layers = {"content": content_layers(terms), "style": style_layers(terms)}
+    names = [name for name in settings.metrics.names if layers.get(name, True)]
+    weights = composite_weights(plain(settings.metrics.best), settings.metrics.names) or {}
+    chosen_by = any(name in names for name in weights)
+    return [*names, *(["style_ratio"] if "style" in names else []), *(["composite"] if chosen_by else [])]
 
 
 def _parts(what: str) -> list[str]:
@@ -199,7 +215,14 @@ def _trainer(folder: Path, name: str, base: list[str], stop: Stop) -> Callable[.
 def described(plan: Plan) -> list[str]:
     """What is to be searched, in lines."""
     lines = [f"{'metric:':<12}{name}, {direction}" for name, direction in plan.metrics.items()]
-    return lines + [f"{'space:':<12}{name}: {_shown(dimension)}" for name, dimension in plan.space.items()]
+    lines += [f"{'space:':<12}{name}: {_shown(dimension)}" for name, dimension in plan.space.items()]
+    rulers = [name for name in plan.space if is_of_ruler(name) or name.startswith(_OF_SCALES)]
+    if rulers and any(name.startswith(PREFIX) for name in plan.metrics):
+        lines.append(
+            f"warning: held-out numbers are measured with {', '.join(rulers)}, so those of trials that differ in it "
+            f"are of different scales"
+        )
+    return lines
 
 
 def _shown(dimension: Dimension) -> str:

@@ -33,6 +33,8 @@ def main(cfg: DictConfig) -> None:
     for path, names in models.items():
         print("\n".join(_described(path, names)), flush=True)
     if sheet is not None:
+        if not all(models.values()):
+            raise ValueError("sheet: this model takes its style from a picture; see gan-style stylize reference=...")
         ensure_writable(sheet.parent, "sheet")
         device = choose_device(cfg.runtime.device, cfg.runtime.threads)
         photo = decode(find_pictures(cfg.input, "input")[0], short_side=cfg.size)

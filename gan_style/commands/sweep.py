@@ -113,7 +113,7 @@ def _folder(found: Sequence[Composed]) -> Path:
         root = _ROOT
     if name is None:
         runs = dict.fromkeys(str(one.cfg.run.name) for one in found if one.name is None)
-        name = "+".join(list(runs)[:4]) or "default"
+        name = "+".join(sorted(runs)[:4]) or "default"
     if not str(name).strip(" ./") or "/" in str(name):
         raise ValueError(f"run.sweep={name!r}; give a name, which the sweep's folder in run.root gets")
     return Path(root).expanduser() / str(name)

@@ -26,7 +26,7 @@ from gan_style.files import check_place, ensure_writable, locked, remove_leftove
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import EACH
 from gan_style.models.blocks import count_parameters
-from gan_style.provenance import failure_noted, read_failure, record
+from gan_style.provenance import changed_since, failure_noted, read_failure, record
 from gan_style.runtime import advice, allocator, choose_device
 from gan_style.schema_train import check_ranks, check_train
 from gan_style.signals import PREEMPTED, Stop, leave_on_signals, stop_on_signals
@@ -111,6 +111,12 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
         parts.set_targets(setup, objective, pictures, objective.targets)
     else:
         _restore(setup, saved, state, objective)
+        if setup.ranks.first and changed_since(setup.folder, pictures.content.paths):
+            warnings.warn(
+                "data.content is not what this run was trained on before (pictures were added, removed or changed): "
+                "from here on others may be held out, and the rest come in another order",
+                stacklevel=2,
+            )
         parts.set_targets(setup, objective, pictures, {EACH} & set(objective.targets))
     parts.share(setup, state)
     if group.first:

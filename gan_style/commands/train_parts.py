@@ -196,11 +196,13 @@ def _style_side(setup: Setup) -> int:
 
 
 def calibrate(setup: Setup, objective: Objective, pictures: Pictures) -> None:
-    """Scale the perceptual features on content pictures."""
+    """Scale the perceptual features on content pictures, the same whatever the seed: held-out numbers of runs that
+    differ in it alone are of one scale.
+    """
     training, data = setup.cfg.training, setup.cfg.data
     if training.calibration_pictures and not objective.perceptual.scales_given:
         crop = Crop(data.size, tuple(data.resize), flip=False)
-        crops = pictures.content_crops(training.calibration_pictures, crop, training.seed, setup.device)
+        crops = pictures.content_crops(training.calibration_pictures, crop, 0, setup.device)
         objective.perceptual.calibrate(list(crops))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from gan_style.checkpoint import GENERATOR_FILE, GENERATOR_FORMAT
-from gan_style.metrics.evaluation import PHOTOS, STYLES
+from gan_style.comparison.evaluations import Evaluation, is_number, read_evaluation
 from gan_style.provenance import FAILURE_FILE, read_failure
 
 CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.jsonl"
@@ -39,7 +39,7 @@ class Generator:
 class Run:
     """A run's folder. settings: {dotted name: value}; reason: why it failed; problems: what cannot be read, in words.
 
-    evaluated: {label: {metric: number}} from ``gan-style evaluate``; ruler: what that measured with, and on what.
+    evaluation: what ``gan-style evaluate`` has left in it.
     """
 
     folder: Path
@@ -48,8 +48,7 @@ class Run:
     generator: Generator | None = None
     reason: str | None = None
     problems: list[str] = field(default_factory=list)
-    evaluated: dict[str, dict[str, float]] = field(default_factory=dict)
-    ruler: str = ""
+    evaluation: Evaluation = field(default_factory=Evaluation)
 
     @property
     def steps(self) -> int | None:
@@ -129,8 +128,10 @@ def read_run(folder: Path, settings: Mapping[str, Any], problems: Sequence[str] 
             run.problems.append(str(error))
     evaluation = folder / "evaluation" / "metrics.json"
     if evaluation.is_file():
-        run.evaluated, run.ruler, wrong = _read_evaluation(evaluation)
-        run.problems += wrong
+        try:
+            run.evaluation = read_evaluation(evaluation)
+        except ValueError as error:
+            run.problems.append(str(error))
     return run
 
 
@@ -162,11 +163,7 @@ def _parsed(line: bytes) -> tuple[int, dict[str, float]]:
     step = content.pop("step", None)
     if type(step) is not int or step < 0:
         raise ValueError("no step")
-    return step, {str(name): float(value) for name, value in content.items() if _is_number(value)}
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
+    return step, {str(name): float(value) for name, value in content.items() if is_number(value)}
 
 
 def read_header(path: Path) -> Generator:
@@ -183,22 +180,6 @@ def read_header(path: Path) -> Generator:
         return Generator(dict(json.loads(metadata["description"])), parameters)
     except (KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path} does not say what generator it is (its description is damaged)") from error
-
-
-_OF_A_RULER = ("size", "layers", "perceptual", "inception_weights", "calibration_pictures")  # settings of evaluate
-
-
-def _read_evaluation(path: Path) -> tuple[dict[str, dict[str, float]], str, list[str]]:
-    """({label: {metric: number}}, what they were measured with, what is wrong with it)."""
-    try:
-        content = json.loads(path.read_bytes())
-        table, settings = content["metrics"], content.get("settings", {})
-        pictures = {kind: sorted(content.get("pictures", {}).get(kind, {})) for kind in (PHOTOS, STYLES)}
-        ruler = json.dumps([{name: settings.get(name) for name in _OF_A_RULER}, pictures], sort_keys=True)
-        found = {str(label): {k: one["value"] for k, one in numbers.items()} for label, numbers in table.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return {}, "", [f"{path} is not what gan-style evaluate writes, and passed over ({type(error).__name__})"]
-    return {label: {k: v for k, v in numbers.items() if _is_number(v)} for label, numbers in found.items()}, ruler, []
 
 
 def labels(folders: Sequence[Path]) -> list[str]:

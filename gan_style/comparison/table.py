@@ -1,13 +1,13 @@
 """Several runs as one table: what their settings differ in, and what came of it."""
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gan_style.comparison.counted import counted, rulers_apart
 from gan_style.comparison.runs import Run
-from gan_style.metrics.evaluation import METRICS, PHOTOS, STYLES
+from gan_style.metrics.evaluation import METRICS
 
 HELD_OUT, EVALUATED, LOSS, COMPOSITE = "heldout/", "evaluate/", "loss/", "heldout/composite"
 AXES = tuple(
@@ -17,7 +17,7 @@ _CURVES = ("heldout/content", "heldout/style", "heldout/ssim", "heldout/composit
 # settings that say nothing of a result
 _NO_DIFFERENCE = ("run.", "tracking.", "runtime.", "dry_run", "training.max_time")
 # What the held-out numbers are measured with: where it differs they are of different scales.
-_RULER = ("perceptual.", "data.style", "data.holdout", "data.sample_size", "data.content")
+_RULER = ("perceptual.", "data.style", "data.holdout", "data.sample_size", "data.content", "metrics.best")
 _RULER_PARTS = (".layers", ".layer_weights", "style.target", "style.grey", "style._target_")
 _NO_METRIC = ("images_per_second", "learning_rate")  # logged beside them; they say nothing of a result
 NOTHING = "-"
@@ -161,49 +161,9 @@ def _is_shown(name: str) -> bool:
     return name.startswith(LOSS) or (bare != name and (bare in METRICS or bare in ("composite", "style_ratio")))
 
 
-@dataclass(frozen=True)
-class _Evaluation:
-    """What one evaluation says of the compared runs, {label: {metric: number}}, and what it was measured with."""
-
-    numbers: Mapping[str, Mapping[str, float]]
-    ruler: str
-
-
-def _evaluations(runs: Mapping[str, Run]) -> dict[str, _Evaluation]:
-    """Of each run that was evaluated the evaluation that counts.
-
-    Its own, where that is of it alone; but one of several runs together, where that was measured otherwise, since only
-    there are they of one scale. A run is found by its folder's name, if no other has it.
-    """
-    folders = {label: run.folder.resolve().name for label, run in runs.items()}
-    taken = Counter(folders.values())
-    by_name = {name: label for label, name in folders.items() if taken[name] == 1}
-    alone, together = dict[str, _Evaluation](), list[_Evaluation]()
-    for label, run in runs.items():
-        models = {name: numbers for name, numbers in run.evaluated.items() if name not in (PHOTOS, STYLES)}
-        if len(models) == 1:
-            alone[label] = _Evaluation({label: next(iter(models.values()))}, run.ruler)
-        elif models:
-            named = {by_name[name]: numbers for name, numbers in models.items() if name in by_name}
-            together.append(_Evaluation(named, run.ruler))
-    found = {}
-    for label in runs:
-        joint = max((one for one in together if label in one.numbers), key=lambda one: len(one.numbers), default=None)
-        own = alone.get(label)
-        chosen = own if own and (joint is None or own.ruler == joint.ruler) else joint
-        if chosen is not None:
-            found[label] = chosen
-    return found
-
-
-def rulers_apart(runs: Mapping[str, Run]) -> bool:
-    """Whether the runs' evaluations were not all measured with the same, on the same pictures."""
-    return len({one.ruler for one in _evaluations(runs).values()}) > 1
-
-
 def _evaluated(runs: Mapping[str, Run]) -> list[Column]:
     """What gan-style evaluate has left for these runs; no end is the better one where it is not of one scale."""
-    chosen = _evaluations(runs)
+    chosen = counted(runs)
     found = {label: one.numbers[label] for label, one in chosen.items()}
     apart = rulers_apart(runs)
     names = sorted({name for one in found.values() for name in one}, key=lambda name: [*METRICS, name].index(name))
@@ -253,8 +213,15 @@ def check_common(runs: Mapping[str, Run]) -> None:
 
 def ruler_differences(runs: Mapping[str, Run]) -> list[str]:
     """Settings that differ and that the held-out numbers are measured with, so that these cannot be compared."""
-    keys = differing({label: run.settings for label, run in runs.items() if run.settings})
-    return [key for key in keys if key.startswith(_RULER) or (key.startswith("loss.") and key.endswith(_RULER_PARTS))]
+    known = [run.settings for run in runs.values() if run.settings]
+    keys = differing({str(number): one for number, one in enumerate(known)})
+    resized = any(one.get("data.style_resize") is None for one in known)  # then data.resize is that of styles, too
+    return [key for key in keys if is_of_ruler(key) or (resized and key.startswith("data.resize"))]
+
+
+def is_of_ruler(key: str) -> bool:
+    """Whether held-out numbers are measured with what this setting says."""
+    return key.startswith(_RULER) or (key.startswith("loss.") and key.endswith(_RULER_PARTS))
 
 
 def scales_apart(runs: Mapping[str, Run]) -> float:

@@ -150,11 +150,11 @@ def split(content: Spec, holdout: Spec | None, holdout_count: int) -> tuple[list
     if holdout is None:
         return *held_out_split(content_paths, holdout_count), 0
     held_out = find_pictures(holdout, "data.holdout")
-    both = set(held_out) & set(content_paths)
-    training = [path for path in content_paths if path not in both]
+    kept = {path.resolve() for path in held_out}  # the same file may be named by several paths
+    training = [path for path in content_paths if path.resolve() not in kept]
     if not training:
         raise ValueError("data.holdout leaves no picture of data.content to train on")
-    return training, held_out, len(both)
+    return training, held_out, len(content_paths) - len(training)
 
 
 def load(

@@ -66,7 +66,7 @@ class Moments:
 
     def add(self, x: Tensor, weights: Tensor | None = None) -> None:
         """x: (1, C, h, w); weights: (1, 1, h, w), of each position, from 0."""
-        values = x[0].flatten(1)
+        values = x[0].flatten(1).float()  # under autocast 16 bits would be too few
         if weights is None:
             count = float(values.shape[1])
             variance, mean = torch.var_mean(values, dim=1, correction=0)

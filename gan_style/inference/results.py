@@ -1,6 +1,7 @@
 """Results to judge: made by a generator when they are asked for, or found in a folder of pictures."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_style.checkpoint import GENERATOR_FILE
-from gan_style.images import decode, list_pictures, to_float
+from gan_style.images import UnreadablePictureError, decode, list_pictures, to_float
 from gan_style.inference.load import load_painter, of_style
 from gan_style.metrics.evaluation import PHOTOS, STYLES
 
@@ -42,10 +43,16 @@ class Found:
     folder: Path
     files: dict[str, Path]
 
+    def check(self, contents: Sequence[Path]) -> None:
+        """ValueError where there is no result for a content picture that can be read."""
+        for path in contents:
+            if path.stem not in self.files:
+                with suppress(UnreadablePictureError):
+                    decode(path, short_side=16)
+                    raise ValueError(f"checkpoint={self.folder}: this folder of results has none for {path.name}")
+
     def __call__(self, path: Path, content: Tensor) -> Tensor:
-        file = self.files.get(path.stem)
-        if file is None:
-            raise ValueError(f"checkpoint={self.folder}: this folder of results has none for {path.name}")
+        file = self.files[path.stem]
         made = to_float(decode(file, short_side=min(content.shape[-2:]))[None].to(content.device))
         if made.shape != content.shape:
             raise ValueError(

@@ -28,6 +28,8 @@ class Balance:
     def settle(self, configured: Mapping[str, float]) -> dict[str, float]:
         """The weights of the balanced terms. ValueError for a term that pulled at nothing, whatever its weight."""
         self.settled = True
+        if not self.audits:
+            raise ValueError("loss.balance: no audit in the warm-up found gradients that are finite numbers")
         if still := [name for name, norm in self.norms.items() if norm == 0.0]:
             raise ValueError(f"loss.balance: the gradient of {', '.join(still)} was 0 all through the warm-up")
         pull = sum(configured[name] * norm for name, norm in self.norms.items())

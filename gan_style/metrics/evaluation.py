@@ -18,6 +18,7 @@ from gan_style.losses.style import gram_loss
 from gan_style.metrics import deception
 from gan_style.metrics.deception import StyleClassifier
 from gan_style.metrics.pairs import colour_drift, ssim, structure
+from gan_style.metrics.preferences import NORMAL_95, wilson
 from gan_style.metrics.sets import (
     FEWEST_FOR_KID,
     Estimate,
@@ -236,5 +237,7 @@ def _deception(sets: Mapping[str, Measured], reference: Measured) -> dict[str, E
     for name, measured in sets.items():
         rows = measured.rows(PERCEPTUAL, None if name == STYLES else asked)
         rate = classifier.rate(rows)
-        found[name] = Estimate(rate, (rate * (1 - rate) / len(rows)) ** 0.5, len(rows))
+        interval = wilson(rate * len(rows), len(rows))  # which is not of width 0 where all, or none, are taken for it
+        error = (interval.high - interval.low) / (2 * NORMAL_95) if interval else None
+        found[name] = Estimate(rate, error, len(rows))
     return found

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 FEWEST_PARTICIPANTS, FEWEST_ANSWERS = 5, 10  # below: too little to conclude; answers are those of one pair
-_NORMAL_95 = 1.959963984540054  # the 97.5 % point of the normal distribution
+NORMAL_95 = 1.959963984540054  # the 97.5 % point of the normal distribution
 _PRIOR = 0.5
 _DRAWS = 2000
 _STEPS, _SETTLED = 20_000, 1e-9
@@ -107,9 +107,9 @@ def wilson(wins: float, answers: float) -> Estimate | None:
     """A rate with Wilson's 95 % score interval (Wilson 1927); None of no answers. ``wins`` may hold halves, of ties."""
     if answers == 0:
         return None
-    rate, square = wins / answers, _NORMAL_95**2
+    rate, square = wins / answers, NORMAL_95**2
     centre = (rate + square / (2 * answers)) / (1 + square / answers)
-    spread = math.sqrt(rate * (1 - rate) / answers + square / (4 * answers**2)) * _NORMAL_95 / (1 + square / answers)
+    spread = math.sqrt(rate * (1 - rate) / answers + square / (4 * answers**2)) * NORMAL_95 / (1 + square / answers)
     return Estimate(rate, max(0.0, min(rate, centre - spread)), min(1.0, max(rate, centre + spread)))
 
 
@@ -150,7 +150,7 @@ def contrasts(units: Tensor, weights: Tensor, *, seed: int) -> list[Estimate]:
     """
     wins = units.sum(dim=0)
     values = weights @ bradley_terry(wins)
-    reach = _NORMAL_95 * (weights @ _covariance(wins) @ weights.T).diagonal().clamp(min=0.0).sqrt()
+    reach = NORMAL_95 * (weights @ _covariance(wins) @ weights.T).diagonal().clamp(min=0.0).sqrt()
     low, high = values - reach, values + reach
     if len(units):
         drawn = bradley_terry(_resampled(units, seed)) @ weights.T

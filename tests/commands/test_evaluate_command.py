@@ -187,6 +187,33 @@ class TestWhatIsMeasured:
         assert "warning" in outcome.out and "training pictures are not there to be left out" in outcome.out
         assert len(numbers_in(tmp_path / "out")["pictures"][PHOTOS]) == 20
 
+    def test_training_pictures_that_have_changed_are_a_warning(self, evaluate, place, tmp_path):
+        """One more moves those that are held out."""
+        shutil.copytree(place / "photos", tmp_path / "photos")
+        shutil.copytree(place / "runs/smoke", tmp_path / "run")
+        settings = (tmp_path / "run/config.yaml").read_text().replace(str(place / "photos"), str(tmp_path / "photos"))
+        (tmp_path / "run/config.yaml").write_text(settings)
+        outcome = evaluate(f"checkpoint={tmp_path}/run", "metrics=[ssim]")
+        assert outcome.status == 0 and "warning" not in outcome.out
+        paint(tmp_path / "photos" / "000.png", 99)
+        outcome = evaluate(f"checkpoint={tmp_path}/run", "metrics=[ssim]")
+        assert outcome.status == 0, outcome.err
+        assert "warning" in outcome.out and "data.content is not what this run was trained on" in outcome.out
+
+    def test_where_models_were_and_what_they_are_compared_with_is_kept(self, evaluate, place, tmp_path):
+        evaluate("metrics=[style]")
+        whole = numbers_in(tmp_path / "out")
+        assert whole["models"] == {"smoke": {"place": str((place / "runs/smoke").resolve()), "step": 3}}
+        evaluate("metrics=[style]", f"style={place}/styles/s00.png")
+        assert numbers_in(tmp_path / "out")["references"]["files"] == 1 != whole["references"]["files"]
+
+    def test_a_missing_result_is_told_before_anything_is_measured(self, evaluate, place, tmp_path, monkeypatch):
+        for name in held_out(place)[:-1]:
+            paint(tmp_path / "made" / name, 1)
+        monkeypatch.setattr("gan_style.commands.evaluate_parts.make_judge", lambda *_: pytest.fail("measured"))
+        outcome = evaluate(f"checkpoint={tmp_path}/made", f"content={place}/photos", f"style={place}/styles")
+        assert outcome.status == 2 and "this folder of results has none for" in outcome.err
+
     def test_only_the_metrics_that_are_asked_for(self, evaluate, tmp_path):
         outcome = evaluate("metrics=[kid,colour/spread]")
         assert outcome.status == 0, outcome.err

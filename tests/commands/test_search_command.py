@@ -139,6 +139,28 @@ def test_the_space_may_be_a_file(gan_style, tmp_path):
     assert "loss.style.weight: numbers from 1 to 100, logarithmic" in outcome.out
 
 
+def test_what_is_built_says_which_numbers_it_takes(gan_style):
+    """A weight of 1 in an experiment is no whole number for that."""
+    outcome = gan_style(
+        "search", *GIVEN, "loss.style.weight=1", "space={loss.tv.weight: {low: 1, high: 4}}", "dry_run=true"
+    )
+    assert "loss.tv.weight: numbers from 1 to 4" in outcome.out, outcome.err
+    given = ("loss.style.weight=1", "loss.tv.weight=2")
+    outcome = gan_style("search", *GIVEN, *given[1:], "space={loss.style.weight: {low: 0.1, high: 4}}", "dry_run=true")
+    assert outcome.status == 0, outcome.err
+    outcome = gan_style("search", *GIVEN, "space={generator.blocks: {low: 1, high: 4}}", "dry_run=true")
+    assert "generator.blocks: whole numbers from 1 to 4" in outcome.out, outcome.err
+
+
+def test_a_space_that_changes_the_ruler_is_told(gan_style):
+    given = (*GIVEN, "dry_run=true")
+    outcome = gan_style("search", *given, "space={data.size: [32, 48], training.seed: [0, 1]}")
+    assert "warning: held-out numbers are measured with data.size, so" in outcome.out, outcome.err
+    assert "warning" not in gan_style("search", *given, "space=weights").out
+    alone = gan_style("search", *given, "space={data.size: [32, 48]}", "search.metric=loss/total")
+    assert alone.status == 0 and "warning" not in alone.out
+
+
 BAD = [
     (("space={loss.stile.weight: [1, 2]}",), r"there is no option loss.stile.weight; did you mean loss.style.weight\?"),
     (("space={training.sed: [1, 2]}",), r"did you mean training.seed\?"),
@@ -168,6 +190,15 @@ BAD = [
     ),
     (("space=weights", "search.metric=heldout/stile"), r"is not measured; did you mean heldout/style\?"),
     (("space=weights", "search.metric=heldout/composite", "metrics.best=null"), "heldout/composite is not measured"),
+    (
+        ("space={loss.tv.weight: [0.1, 1]}", "~loss.style", "search.metric=heldout/style"),
+        "heldout/style is not measured",
+    ),
+    (("space=weights", "metrics.names=[ssim]"), "heldout/composite is not measured"),
+    (
+        ("space=weights", "search.metric=heldout/monet/colour/mean", "search.direction=minimise"),
+        "heldout/monet/colour/mean is not measured",
+    ),
     (("space=weights", "search.metric=loss/warp"), "search.metric=loss/warp is not measured"),
     (("space=weights", "search.metric=heldout/colour/mean"), "say search.direction=minimise or maximise"),
     (("space=weights", "search.metric=[heldout/ssim,heldout/ssim]"), "a metric is given twice"),

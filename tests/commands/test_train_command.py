@@ -571,6 +571,39 @@ def test_pictures_held_out_are_not_trained_on(gan_style, tmp_path):
     assert "content pictures:     3" in outcome.out
 
 
+def test_pictures_that_are_held_out_by_another_path_are_not_trained_on(gan_style, tmp_path):
+    for number in range(4):
+        Image.new("RGB", (80, 64), (60 * number, 90, 30)).save(tmp_path / f"{number}.png")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "3.png").symlink_to(tmp_path / "3.png")
+    given = (f"data.content={tmp_path}/*.png", f"data.holdout={tmp_path}/links/3.png", f"run.root={tmp_path}")
+    outcome = gan_style("train", *SMOKE, *given, "dry_run=true")
+    assert outcome.status == 0, outcome.err
+    assert "1 pictures of data.holdout" in outcome.out and "content pictures:     3" in outcome.out
+
+
+def test_a_run_whose_pictures_have_changed_goes_on_and_says_so(gan_style, tmp_path):
+    for number in range(4):
+        Image.new("RGB", (80, 64), (60 * number, 90, 30)).save(tmp_path / f"{number}.png")
+    given = (f"data.content={tmp_path}/*.png", f"run.root={tmp_path}")
+    assert gan_style("train", *SMOKE, *given).status == 0
+    assert "is not what this run" not in gan_style("train", *SMOKE, *given, "training.steps=5").out
+    Image.new("RGB", (80, 64)).save(tmp_path / "4.png")
+    outcome = gan_style("train", *SMOKE, *given, "training.steps=6")
+    assert outcome.status == 0, outcome.err
+    assert "warning: data.content is not what this run was trained on before" in outcome.out
+
+
+def test_features_are_scaled_alike_whatever_the_seed(gan_style, tmp_path):
+    scales = []
+    for seed in (0, 1):
+        given = ("perceptual.weights=packaged", f"training.seed={seed}", f"run.root={tmp_path}", f"run.name={seed}")
+        gan_style("train", *SMOKE, *given, "training.steps=1")
+        description = read_generator(tmp_path / str(seed) / "generator.safetensors")[1]
+        scales.append(description["objective"]["scales"])
+    assert scales[0] == scales[1] and scales[0]
+
+
 def test_a_moved_run_goes_on(gan_style, tmp_path):
     gan_style("train", *SMOKE, f"run.root={tmp_path}")
     (tmp_path / "smoke").rename(tmp_path / "other")

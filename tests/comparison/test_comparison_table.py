@@ -4,10 +4,13 @@ import csv
 import io
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gan_style.comparison.counted import rulers_apart, stale
+from gan_style.comparison.evaluations import Evaluation
 from gan_style.comparison.runs import Generator, Run
 from gan_style.comparison.table import (
     axes_of,
@@ -16,13 +19,12 @@ from gan_style.comparison.table import (
     differing,
     make_table,
     ruler_differences,
-    rulers_apart,
     scales_apart,
 )
 from gan_style.comparison.text import as_csv, as_text
 
 
-def run(name="a", *, reason=None, evaluated=None, scales=None, steps=20, **series):
+def run(name="a", *, reason=None, evaluated=None, ruler="", scales=None, steps=20, **series):
     """Values of the steps 10 and 20, or any pairs."""
     pairs = {
         key.replace("__", "/"): values if isinstance(values[0], tuple) else list(zip((10, 20), values, strict=True))
@@ -30,7 +32,12 @@ def run(name="a", *, reason=None, evaluated=None, scales=None, steps=20, **serie
     }
     settings = {"run.name": name, "training.steps": steps, "training.batch": 4, "loss.style.weight": 1.0}
     generator = Generator({"step": 20, "objective": {"scales": scales or {}}}, 1234)
-    return Run(Path(f"/runs/{name}"), settings, pairs, generator, reason, evaluated=evaluated or {})
+    return Run(Path(f"/runs/{name}"), settings, pairs, generator, reason, evaluation=Evaluation(evaluated or {}, ruler))
+
+
+def measured_with(run, ruler):
+    run.evaluation = replace(run.evaluation, ruler=ruler)
+    return run
 
 
 def with_settings(one, **settings):
@@ -90,7 +97,7 @@ class TestMetrics:
         assert next(c for c in table.columns if c.name == "heldout/content").winner() is None
 
     def test_what_evaluate_found_is_matched_by_the_runs_name(self):
-        numbers = {"photos": {"content": 0.0}, "a": {"content": 0.5}, "b": {"content": 0.25, "kid": 0.01}}
+        numbers = {"a": {"content": 0.5}, "b": {"content": 0.25, "kid": 0.01}}
         runs = {"a": run("a", evaluated=numbers, loss__tv=(1.0, 1.0)), "b": run("b", loss__tv=(1.0, 1.0))}
         (a, b) = rows(make_table(runs))
         assert (a["evaluate/content"], b["evaluate/content"], a["evaluate/kid"], b["evaluate/kid"]) == (
@@ -98,17 +105,44 @@ class TestMetrics:
             *("", "0.01"),
         )
 
+    def test_a_run_of_another_sweep_is_not_taken_for_the_one_of_that_name(self, tmp_path):
+        folders = [tmp_path / sweep / name for sweep, name in (("old", "a"), ("old", "b"), ("new", "b"))]
+        for folder in folders:
+            folder.mkdir(parents=True)
+        numbers = {"a": {"style": 0.1}, "b": {"style": 0.2}}
+        places = {"a": folders[0], "b": folders[1] / "generator.safetensors"}
+        (folders[1] / "generator.safetensors").touch()
+        old, other = replace(run("a"), folder=folders[0]), replace(run("b"), folder=folders[2])
+        old.evaluation = Evaluation(numbers, "", places)
+        assert [row["evaluate/style"] for row in rows(make_table({"a": old, "b": other}))] == ["0.1", ""]
+        right = replace(other, folder=folders[1])
+        assert [row["evaluate/style"] for row in rows(make_table({"a": old, "b": right}))] == ["0.1", "0.2"]
+        folders[1].rename(tmp_path / "old" / "moved")  # where its place is gone its name is what there is
+        assert [row["evaluate/style"] for row in rows(make_table({"a": old, "b": other}))] == ["0.1", "0.2"]
+
+    def test_two_models_of_one_run_are_not_one_of_it(self, tmp_path):
+        one, other = replace(run("a"), folder=tmp_path), run("b")
+        numbers = {"a#x": {"style": 0.1}, "a#y": {"style": 0.2}, "b": {"style": 0.3}}
+        other.evaluation = Evaluation(numbers, "", {"a#x": tmp_path, "a#y": tmp_path})
+        assert [row["evaluate/style"] for row in rows(make_table({"a": one, "b": other}))] == ["", "0.3"]
+
+    def test_a_run_that_was_trained_on_since_is_told_of(self):
+        a, b = (run(name, evaluated={name: {"style": 0.2}}) for name in "ab")
+        a.evaluation = replace(a.evaluation, steps={"a": 10})
+        b.evaluation = replace(b.evaluation, steps={"b": 20})
+        assert stale({"a": a, "b": b}) == {"a": (10, 20)}
+
     def test_what_was_measured_together_counts_more_than_what_was_measured_alone(self):
-        together = {"photos": {"content": 0.0}, "a": {"style": 0.2}, "b": {"style": 0.3}}
-        a, b = run("a", evaluated=together, heldout__style=(1.0, 1.0)), run("b", evaluated={"b": {"style": 0.05}})
-        a.ruler, b.ruler = "vgg19", "compact"
+        together = {"a": {"style": 0.2}, "b": {"style": 0.3}}
+        a = run("a", evaluated=together, ruler="vgg19", heldout__style=(1.0, 1.0))
+        b = run("b", evaluated={"b": {"style": 0.05}}, ruler="compact")
         b.series = a.series
         table = make_table({"a": a, "b": b})
         found = rows(table)
         assert [row["evaluate/style"] for row in found] == ["0.2", "0.3"]
         assert next(c for c in table.columns if c.name == "evaluate/style").winner() == "a"
         assert not rulers_apart({"a": a, "b": b})
-        b.ruler = "vgg19"  # measured alike, its own later evaluation counts
+        measured_with(b, "vgg19")  # measured alike, its own later evaluation counts
         assert [row["evaluate/style"] for row in rows(make_table({"a": a, "b": b}))] == ["0.2", "0.05"]
 
     def test_many_runs_take_no_longer_than_they_are_many(self):
@@ -120,12 +154,12 @@ class TestMetrics:
         assert time.process_time() - begin < 2.0  # 0.1 s; with the cube of their number it was minutes
 
     def test_numbers_of_different_rulers_have_no_winner(self):
-        a, b = run("a", evaluated={"a": {"style": 0.2}}), run("b", evaluated={"b": {"style": 0.05}})
-        a.ruler, b.ruler = "vgg19", "compact"
+        a = run("a", evaluated={"a": {"style": 0.2}}, ruler="vgg19")
+        b = run("b", evaluated={"b": {"style": 0.05}}, ruler="compact")
         runs = {"a": a, "b": b}
         assert rulers_apart(runs)
         assert next(c for c in make_table(runs).columns if c.name == "evaluate/style").winner() is None
-        b.ruler = "vgg19"
+        measured_with(b, "vgg19")
         assert next(c for c in make_table(runs).columns if c.name == "evaluate/style").winner() == "b"
 
     def test_infinite_settings_and_missing_times(self):
@@ -200,6 +234,8 @@ class TestWhatCanBeCompared:
             ("loss.style.weight", False),
             ("training.seed", False),
             ("data.size", False),
+            ("data.resize", True),
+            ("metrics.best.style", True),
             ("loss.style.target", True),
         ],
     )

@@ -134,7 +134,12 @@ class TestEvaluation:
         entry = {"value": 0.5, "error": None, "count": 3}
         content = {"metrics": {"photos": {"content": entry | {"value": 0}}, "a": {"content": entry}}}
         (folder / "evaluation" / "metrics.json").write_text(json.dumps(content))
-        assert read_run(folder, SETTINGS).evaluated == {"photos": {"content": 0}, "a": {"content": 0.5}}
+        found = read_run(folder, SETTINGS).evaluation
+        assert found.numbers == {"a": {"content": 0.5}} and found.places == found.steps == {}
+        content |= {"references": {"sha256": "1"}, "models": {"a": {"place": "/x/a", "step": 7}}}
+        (folder / "evaluation" / "metrics.json").write_text(json.dumps(content))
+        again = read_run(folder, SETTINGS).evaluation
+        assert again.places == {"a": Path("/x/a")} and again.steps == {"a": 7} and again.ruler != found.ruler
 
     @pytest.mark.parametrize("text", ["{", "[]", '{"metrics": 1}', '{"metrics": {"a": {"content": 5}}}'])
     def test_another_file_of_that_name_is_passed_over(self, tmp_path, text):
@@ -142,7 +147,7 @@ class TestEvaluation:
         (folder / "evaluation").mkdir()
         (folder / "evaluation" / "metrics.json").write_text(text)
         run = read_run(folder, SETTINGS)
-        assert run.evaluated == {} and "passed over" in run.problems[0]
+        assert run.evaluation.numbers == {} and "passed over" in run.problems[0]
 
 
 def test_labels_are_as_short_as_they_can_be(tmp_path):

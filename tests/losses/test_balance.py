@@ -57,6 +57,10 @@ class TestSettle:
         weights = settled({"content": 1, "style": 3}, {"content": 2.0, "style": 0.5}, {"content": 1.0, "style": 0.0})
         assert weights == {"content": pytest.approx(0.25), "style": pytest.approx(3.0)}
 
+    def test_without_any_audit_says_so_and_blames_no_term(self):
+        with pytest.raises(ValueError, match="no audit in the warm-up found gradients that are finite"):
+            Balance({"content": 1, "style": 2}).settle({"content": 1.0, "style": 1.0})
+
     def test_leaves_terms_outside_the_balance_alone(self):
         weights = settled(
             {"content": 1, "style": 1}, {"content": 1.0, "style": 1.0, "tv": 9.0}, dict.fromkeys(NAMES, 1)
