@@ -20,7 +20,10 @@ through 8000 of a script with the losses of this one, on crops that were mostly 
 3000 crops, 3000 results of disturbance and 3024 of pursuits (9 generators and 10 sets of pictures under compact, 6
 generators under VGG-19), and 6000 at 1.6e-3 with 2400 more (11 generators and 10 sets, under what the first had made of
 compact), an hour and a quarter on 2 cores; then through --start ... --seed 1 --rounds 2 --steps 9600 --crops 2600
---pursuits 7 --rate 1.5e-3, an hour and a half beside other work.
+--pursuits 7 --rate 1.5e-3, an hour and a half beside other work, all of these with Adam; and then, with Muon, through
+--start ... --bank BANK --seed 3 --rounds 4 --steps 8400 --crops 1300 --pursuits 0 --runs 0 --rate 2e-3, an hour, where
+BANK held 1548 results of runs (7 under compact, one of them stopped early, and 1 under VGG-19) and 1500 of the pursuits
+before.
 
     python tools/distill_perceptual.py --teacher vgg19_relu3_4.safetensors --pictures FOLDER [FOLDER ...]
 """
