@@ -111,7 +111,7 @@ def ground(tmp_path: Path) -> Ground:
     torch.save((torch.rand(9, 3, 16, 16) * 2 - 1).half(), tmp_path / "crops.pt")
     weights = {}
     for name, network in (("vgg19", vgg19), ("compact", compact)):
-        weights[name] = tmp_path / f"{name}.pth"
+        weights[name] = tmp_path / f"{name}, its weights.pth"
         torch.save(network(layers=LAYERS, weights="random").state_dict(), weights[name])
     folders = [[], []]  # type: list[list[Path]]
     for number in range(4):

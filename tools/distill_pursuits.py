@@ -28,6 +28,7 @@ from gan_style.inference.load import load_generator
 from gan_style.models.discriminator import PatchDiscriminator
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.perceptual import COMPACT, Perceptual, compact, vgg19
+from gan_style.overrides import quoted
 
 LAYERS = COMPACT.layers()
 CONTENT_LAYERS = ["relu3_1", "relu3_2", "relu3_2", "relu3_2", "relu3_4"]
@@ -124,7 +125,8 @@ def pursue_run(task: Task, ground: Ground, crops: Tensor, rng: random.Random) ->
         run |= {"optimiser.generator.lr": 5e-4 * 10 ** rng.uniform(0, 0.3)}
         run |= {"runtime.device": ground.device, "runtime.threads": 1}
         command = [sys.executable, "-m", "gan_style.cli", "train", "experiment=quickstart"]
-        command += [f"perceptual={task.network}", *(f"{key}={value}" for key, value in run.items())]
+        words = {key: quoted(str(value)) if isinstance(value, Path) else value for key, value in run.items()}
+        command += [f"perceptual={task.network}", *(f"{key}={value}" for key, value in words.items())]
         subprocess.run(command, check=True, stdout=sys.stderr, env={**os.environ, "OMP_NUM_THREADS": "1"})
         for checkpoint in CheckpointFolder(folder / "run" / "checkpoints").paths():
             parents = rng.sample(range(len(crops)), min(32, len(crops)))
