@@ -49,10 +49,15 @@ class Found:
             if path.stem not in self.files:
                 with suppress(UnreadablePictureError):
                     decode(path, short_side=16)
-                    raise ValueError(f"checkpoint={self.folder}: this folder of results has none for {path.name}")
+                    self._file(path)
+
+    def _file(self, path: Path) -> Path:
+        if path.stem not in self.files:
+            raise ValueError(f"checkpoint={self.folder}: this folder of results has none for {path.name}")
+        return self.files[path.stem]
 
     def __call__(self, path: Path, content: Tensor) -> Tensor:
-        file = self.files[path.stem]
+        file = self._file(path)
         made = to_float(decode(file, short_side=min(content.shape[-2:]))[None].to(content.device))
         if made.shape != content.shape:
             raise ValueError(
