@@ -78,15 +78,16 @@ class Bank:
 
     def add(self, results: list[Tensor], parents: list[int]) -> None:
         """Results (3, S, S), of the crops of these numbers."""
+        results = [one.to(torch.float16) for one in results]
         projected, changes = Parts(self.of_results), Parts(self.changes)
         for start in range(0, len(results), 8):
-            chunk = torch.stack([one.to(torch.float16) for one in results[start : start + 8]])
+            chunk = torch.stack(results[start : start + 8])
             features = self._features(torch.cat([chunk, self.crops[parents[start : start + 8]]]))
             made = {layer: both[: len(chunk)] for layer, both in features.items()}
             projected.add(self.goal.projected(made))
             changes.add({k: (both[: len(chunk)] - both[len(chunk) :]).square().mean(1) for k, both in features.items()})
         self.of_results, self.changes = projected.joined(), changes.joined()
-        self.results = torch.cat([self.results, *(one[None].to(torch.float16) for one in results)])
+        self.results = torch.cat([self.results, torch.stack(results)])
         self.parents = torch.cat([self.parents, torch.tensor(parents)])
 
     def save(self, path: Path) -> None:

@@ -36,6 +36,7 @@ import time
 from pathlib import Path
 
 import torch
+from check_perceptual import held_out
 from distill_bank import Bank, Goal, seen
 from distill_pursuits import (
     LAYERS,
@@ -61,9 +62,10 @@ SHARES = {layer: {"relu1": 0.5, "relu2": 0.7}.get(layer[:5], 1.0) for layer in L
 
 
 def divided(folder: Path) -> tuple[list[Path], list[Path]]:
-    """(to train on, held out): every sixth of its pictures, in sorted order, is held out."""
+    """(to train on, held out): as tools/check_perceptual.py divides its pictures."""
     paths = list_pictures(folder)
-    return [path for number, path in enumerate(paths) if number % 6 != 5], paths[5::6]
+    kept = held_out(paths)
+    return [path for path in paths if path not in kept], kept
 
 
 def random_crop(picture: Tensor, side: int, size: int, rng: random.Random) -> Tensor:
@@ -336,10 +338,10 @@ def main() -> None:
     rng = random.Random(0)
 
     folders = [divided(folder) for folder in arguments.pictures]
-    training, held_out = (
+    training, unseen = (
         [decode(path, short_side=256) for found in which for path in found] for which in zip(*folders, strict=True)
     )
-    print(f"{len(training)} pictures to train on, {len(held_out)} held out")
+    print(f"{len(training)} pictures to train on, {len(unseen)} held out")
     teacher = vgg19(layers=LAYERS, weights=str(arguments.teacher)).to(memory_format=torch.channels_last)
     sample = [
         random_crop(picture, side_at_most(picture, 192, rng), 192, rng)
@@ -381,7 +383,7 @@ def main() -> None:
         distillation.go_on(arguments.steps // arguments.rounds)
         save(student, arguments.output)
 
-    report = gradient_cosines(teacher.to("cpu"), student.to("cpu"), held_out, pairs=40)
+    report = gradient_cosines(teacher.to("cpu"), student.to("cpu"), unseen, pairs=40)
     print(json.dumps(report, indent=2))
     source = "distilled from VGG-19 (Simonyan and Zisserman, CC BY 4.0)"
     save(student, arguments.output, {"source": source, "measures": json.dumps(report)})

@@ -103,6 +103,34 @@ def network_of(task: Task, ground: Ground, crops: Tensor) -> Perceptual:
     return network
 
 
+def _train(task: Task, ground: Ground, folder: Path, style: Path, rng: random.Random) -> list[str]:
+    """The command for a run in this folder, on its contents/."""
+    places = {
+        "run.root": folder,
+        "data.content": folder / "contents",
+        "data.style": style.resolve(),
+        "perceptual.weights": ground.weights[task.network].resolve(),
+    }
+    settings = {
+        "run.name": "run",
+        "perceptual": task.network,
+        "training.steps": RUN_STEPS,
+        "training.checkpoint_every": RUN_STEPS // 6,
+        "training.keep_checkpoints": 6,
+        "training.sample_every": RUN_STEPS,
+        "training.seed": task.seed,
+        "metrics.every": RUN_STEPS,
+        "loss.content.weight": 0.3 * 10 ** rng.uniform(-0.4, 0.3),
+        "loss.adversarial.weight": 0.5 * 10 ** rng.uniform(-1, 0.2),
+        "optimiser.generator.lr": 5e-4 * 10 ** rng.uniform(0, 0.3),
+        "runtime.device": ground.device,
+        "runtime.threads": 1,
+    }
+    given = settings | {name: quoted(str(path)) for name, path in places.items()}
+    command = [sys.executable, "-m", "gan_style.cli", "train", "experiment=quickstart"]
+    return [*command, *(f"{name}={value}" for name, value in given.items())]
+
+
 def pursue_run(task: Task, ground: Ground, crops: Tensor, rng: random.Random) -> Pursued:
     """A run of ``gan-style train`` as the quickstart's, with other weights, on one folder in the style of a picture
     of another; the results of six checkpoints are kept, of 32 crops each.
@@ -114,19 +142,7 @@ def pursue_run(task: Task, ground: Ground, crops: Tensor, rng: random.Random) ->
         (folder / "contents").mkdir()
         for number, path in enumerate(contents):
             (folder / "contents" / f"{number:05d}{path.suffix}").symlink_to(path.resolve())
-        (folder / f"style{(style := rng.choice(styles)).suffix}").symlink_to(style.resolve())
-        run = {"run.root": folder, "run.name": "run", "perceptual.weights": ground.weights[task.network].resolve()}
-        run |= {"data.content": folder / "contents", "data.style": folder / f"style{style.suffix}"}
-        run |= {"training.steps": RUN_STEPS, "training.checkpoint_every": RUN_STEPS // 6}
-        run |= {"training.keep_checkpoints": 6, "training.sample_every": RUN_STEPS, "metrics.every": RUN_STEPS}
-        run |= {"training.seed": task.seed}
-        run |= {"loss.content.weight": 0.3 * 10 ** rng.uniform(-0.4, 0.3)}
-        run |= {"loss.adversarial.weight": 0.5 * 10 ** rng.uniform(-1, 0.2)}
-        run |= {"optimiser.generator.lr": 5e-4 * 10 ** rng.uniform(0, 0.3)}
-        run |= {"runtime.device": ground.device, "runtime.threads": 1}
-        command = [sys.executable, "-m", "gan_style.cli", "train", "experiment=quickstart"]
-        words = {key: quoted(str(value)) if isinstance(value, Path) else value for key, value in run.items()}
-        command += [f"perceptual={task.network}", *(f"{key}={value}" for key, value in words.items())]
+        command = _train(task, ground, folder, rng.choice(styles), rng)
         subprocess.run(command, check=True, stdout=sys.stderr, env={**os.environ, "OMP_NUM_THREADS": "1"})
         for checkpoint in CheckpointFolder(folder / "run" / "checkpoints").paths():
             parents = rng.sample(range(len(crops)), min(32, len(crops)))

@@ -20,7 +20,7 @@ from gan_style.data.sets import split
 from gan_style.distributed import Ranks
 from gan_style.images import UnreadablePictureError, decode, to_float
 from gan_style.inference.evaluate import Judge, worst
-from gan_style.inference.load import find_generator, no_style, note_of, of_style
+from gan_style.inference.load import find_generator, no_style, of_style, step_of
 from gan_style.inference.results import Found, Results, labels, open_results
 from gan_style.metrics.evaluation import DEFAULT, PHOTOS, STYLES, Measured, Ruler, check_names, why_not
 from gan_style.metrics.external import inception, lpips
@@ -237,7 +237,7 @@ def _model(spec: str) -> dict[str, Any]:
     """Where it was found, and after how many steps; None where its file, or a folder of pictures, does not say."""
     place = of_style(spec)[0]
     try:
-        step = note_of(find_generator(place)).get("step")
+        step = step_of(find_generator(place))
     except ValueError:
         step = None
     return {"place": str(place.resolve()), "step": step}

@@ -22,7 +22,7 @@ from gan_style.search.process import Ended, last_line, train
 from gan_style.search.space import Choice, Dimension, grid, override, read_space
 from gan_style.search.study import Plan, Pruning, Study
 from gan_style.signals import Stop
-from gan_style.training.sampling import PREFIX, composite_weights
+from gan_style.training.sampling import PREFIX, composite_weights, measurable
 
 TRIALS, LOGS = "trials", "logs"
 _OWN = ("space", "search", "train", "dry_run", "hydra")  # the roots of conf/search.yaml
@@ -149,8 +149,7 @@ def _check_metric(name: str, settings: DictConfig) -> None:
 def _measured(settings: DictConfig) -> list[str]:
     """What of metrics.names, and by metrics.best, there is with these loss terms."""
     terms = [build(node, f"loss.{name}") for name, node in settings.loss.items() if name != "balance"]
-    layers = {"content": content_layers(terms), "style": style_layers(terms)}
-    names = [name for name in settings.metrics.names if layers.get(name, True)]
+    names = measurable(settings.metrics.names, content_layers(terms), style_layers(terms))
     weights = composite_weights(plain(settings.metrics.best), settings.metrics.names) or {}
     chosen_by = any(name in names for name in weights)
     return [*names, *(["style_ratio"] if "style" in names else []), *(["composite"] if chosen_by else [])]

@@ -202,7 +202,7 @@ def calibrate(setup: Setup, objective: Objective, pictures: Pictures) -> None:
     training, data = setup.cfg.training, setup.cfg.data
     if training.calibration_pictures and not objective.perceptual.scales_given:
         crop = Crop(data.size, tuple(data.resize), flip=False)
-        crops = pictures.content_crops(training.calibration_pictures, crop, 0, setup.device)
+        crops = pictures.content_crops(training.calibration_pictures, crop, seed=0, device=setup.device)
         objective.perceptual.calibrate(list(crops))
 
 

@@ -13,7 +13,14 @@ from gan_style.losses.objective import Objective, Term, content_layers, mean_gra
 from gan_style.losses.scene import Features
 from gan_style.losses.style import CROP, EACH, MEAN, Style
 from gan_style.metrics.evaluation import Ruler
-from gan_style.training.sampling import Composite, LibrarySampler, ReferenceSampler, Sampler, composite_weights
+from gan_style.training.sampling import (
+    Composite,
+    LibrarySampler,
+    ReferenceSampler,
+    Sampler,
+    composite_weights,
+    measurable,
+)
 
 
 def make_sampler(setup: Setup, objective: Objective, pictures: Pictures) -> Sampler | LibrarySampler:
@@ -66,8 +73,7 @@ def _yardstick(terms: Sequence[Term]) -> str:
 def _ruler(setup: Setup, objective: Objective, grams: Features) -> Ruler:
     """Which of metrics.names can be measured, by these Gram matrices."""
     of_content = content_layers(objective.terms.values())
-    possible = {"content": of_content, "style": grams}
-    names = [name for name in setup.cfg.metrics.names if possible.get(name, True)]
+    names = measurable(setup.cfg.metrics.names, of_content, grams)
     return Ruler(objective.perceptual, names, of_content, list(grams), [], grams)
 
 

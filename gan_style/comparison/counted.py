@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from gan_style.comparison.evaluations import Evaluation
 from gan_style.comparison.runs import Run
@@ -26,13 +27,14 @@ def counted(runs: Mapping[str, Run]) -> dict[str, Counted]:
     Its own, where that is of it alone; but one of several runs together, where that was measured otherwise, since only
     there are they of one scale.
     """
+    folders = {run.folder.resolve(): label for label, run in runs.items()}
     alone, together = dict[str, Counted](), list[Counted]()
     for label, run in runs.items():
         one = run.evaluation
         if len(one.numbers) == 1:
             alone[label] = _of_runs(one, dict.fromkeys(one.numbers, label))
         elif one.numbers:
-            together.append(_of_runs(one, _matched(one, runs)))
+            together.append(_of_runs(one, _matched(one, folders)))
     found = {}
     for label in runs:
         joint = max((one for one in together if label in one.numbers), key=lambda one: len(one.numbers), default=None)
@@ -52,19 +54,21 @@ def _of_runs(evaluation: Evaluation, labels: Mapping[str, str]) -> Counted:
     )
 
 
-def _matched(evaluation: Evaluation, runs: Mapping[str, Run]) -> dict[str, str]:
+def _matched(evaluation: Evaluation, folders: Mapping[Path, str]) -> dict[str, str]:
     """{an evaluation's name of a model: the run's label} of the runs that it can be told to be of.
 
     By where it was found; where that is gone, or is not said, by the folder's name if no other run has it.
     """
-    folders = {label: run.folder.resolve() for label, run in runs.items()}
+    by_name: dict[str, list[str]] = {}
+    for folder, label in folders.items():
+        by_name.setdefault(folder.name, []).append(label)
     found = []
     for name in evaluation.numbers:
         place = evaluation.places.get(name)
         if place is not None and place.exists():
-            fits = [label for label, folder in folders.items() if folder in (place, *place.parents)]
+            fits = [folders[folder] for folder in (place, *place.parents) if folder in folders]
         else:
-            fits = [label for label, folder in folders.items() if folder.name == name]
+            fits = by_name.get(name, [])
         found += [(name, label) for label in fits if len(fits) == 1]
     taken = Counter(label for _, label in found)
     return {name: label for name, label in found if taken[label] == 1}

@@ -1,6 +1,6 @@
 """Loading a trained generator, from what a run left behind."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,24 @@ def of_style(spec: str) -> tuple[Path, str | None]:
 
 def note_of(path: Path) -> dict[str, Any]:
     """What pictures made by a generator say of it (images.encode): the file that ``find_generator`` names."""
-    content = read_checkpoint(path) if path.suffix == ".pt" else read_generator(path)[1]
+    content = _told_by(path)
     origin = content.get("provenance")
     style = origin.get("style") if isinstance(origin, dict) else None
-    step = content["state"]["step"] if "state" in content else content.get("step")
-    return picture_note(checkpoint=file_hash(path), style=style, strength=1.0, seed=None, step=step)
+    return picture_note(checkpoint=file_hash(path), style=style, strength=1.0, seed=None, step=_step(content))
+
+
+def step_of(path: Path) -> int | None:
+    """The steps that the generator in this file was trained for, where it says so."""
+    return _step(_told_by(path))
+
+
+def _told_by(path: Path) -> dict[str, Any]:
+    return read_checkpoint(path) if path.suffix == ".pt" else read_generator(path)[1]
+
+
+def _step(content: Mapping[str, Any]) -> int | None:
+    step: int | None = content["state"]["step"] if "state" in content else content.get("step")
+    return step
 
 
 def find_generator(checkpoint: Path) -> Path:

@@ -1,6 +1,6 @@
 """The held-out pictures: sample grids, and what is measured of their results while a run goes on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,6 +164,12 @@ class Composite:
         found = {name: values[PREFIX + name] for name in self.weights}
         upward = {name for name in found if METRICS[name].better == "higher"}
         return sum(self.weights[name] * (1.0 - x if name in upward else x) for name, x in found.items())
+
+
+def measurable(names: Sequence[str], content: Collection[str], style: Collection[str]) -> list[str]:
+    """Which of metrics.names there is something to measure with: layers of a content loss, and of a style loss."""
+    needed = {"content": content, "style": style}
+    return [name for name in names if needed.get(name, True)]
 
 
 def composite_weights(best: Any, names: Sequence[str]) -> dict[str, float] | None:
