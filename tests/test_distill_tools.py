@@ -3,6 +3,7 @@
 import random
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,13 @@ from gan_style.models.perceptual import COMPACT, compact, vgg19
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))
 import distill_pursuits
-from distill_bank import Bank, Goal, seen
+from distill_bank import Bank, Goal, content_gradients, seen
 from distill_perceptual import (
     Distillation,
     change_loss,
     distance_loss,
     first_bank,
+    gradient_loss,
     matching_loss,
     random_crop,
     side_around,
@@ -61,6 +63,46 @@ def test_a_lesson_is_what_the_teacher_makes_of_results_and_their_crops(goal: Goa
         change = (features[layer][:count] - features[layer][count:]).square().mean(1)
         torch.testing.assert_close(lesson.changes[layer], change, rtol=2e-3, atol=1e-6)
     assert features["relu1_1"].shape[-1] == 16 and features["relu2_1"].shape[-1] == 16
+    pushed = content_gradients(goal.teacher, lesson.pictures[:count], lesson.pictures[count:])
+    assert (lesson.gradients.square().mean((1, 2, 3)) - 1).abs().max() < 1e-3
+    assert F.cosine_similarity(pushed.flatten(1), lesson.gradients.flatten(1)).min() > 0.999
+
+
+def test_content_gradients_say_how_the_content_loss_changes(goal: Goal) -> None:
+    torch.manual_seed(0)
+    teacher = vgg19(layers=LAYERS, weights="random").double()
+    teacher.load_state_dict(goal.teacher.state_dict())
+    results, crops, way = (torch.rand(2, 3, 16, 16, dtype=torch.float64) - 0.5 for _ in range(3))
+
+    def losses(pictures: torch.Tensor) -> torch.Tensor:
+        change = teacher(pictures, ["relu3_2"])["relu3_2"] - teacher(crops, ["relu3_2"])["relu3_2"]
+        return change.square().mean((1, 2, 3))
+
+    pushed = content_gradients(teacher, results, crops).double()
+    expected = (losses(results + 1e-6 * way) - losses(results - 1e-6 * way)) / 2e-6
+    torch.testing.assert_close((pushed * way).sum((1, 2, 3)), expected, rtol=1e-4, atol=0)
+    # a loss on them reaches every weight that the content loss sees, and none behind it
+    teacher.requires_grad_(True)
+    content_gradients(teacher, results, crops, keep_graph=True).square().sum().backward()
+    reached = {key for key, one in teacher.features.named_parameters() if one.grad is not None and one.grad.any()}
+    assert {int(key.split(".")[0]) for key in reached if key.endswith("weight")} == {0, 2, 5, 7, 10, 12}
+
+
+def test_lessons_in_bfloat16_are_those_in_float32(goal: Goal) -> None:
+    torch.manual_seed(0)
+    crops, results = (torch.rand(3, 3, 32, 32) * 2 - 1 for _ in range(2))
+    lessons = []
+    for one in (goal, replace(goal, dtype=torch.bfloat16)):
+        bank = Bank(crops, one, "cpu")
+        bank.add([*results], [2, 0, 1])
+        lessons.append(bank.lesson(4, random.Random(0)))
+    for layer in LAYERS[:4]:  # random weights leave almost nothing of a change below
+        for one, other in ((lesson.wanted[layer], lesson.changes[layer]) for lesson in lessons):
+            assert one.dtype == other.dtype == torch.float32
+        for one, other in ([lesson.wanted[layer] for lesson in lessons], [lesson.changes[layer] for lesson in lessons]):
+            assert 0 < (one - other).norm() < 0.02 * one.norm()
+    cosines = F.cosine_similarity(lessons[0].gradients.flatten(1), lessons[1].gradients.flatten(1))
+    assert cosines.min() > 0.98 and cosines.max() < 1
 
 
 def test_losses_are_zero_where_the_teacher_is_matched_and_not_elsewhere() -> None:
@@ -70,11 +112,14 @@ def test_losses_are_zero_where_the_teacher_is_matched_and_not_elsewhere() -> Non
     sizes = dict.fromkeys(LAYERS, 1.0)
     for loss in (matching_loss(wanted, wanted), change_loss(wanted, wanted), distance_loss(wanted, changes, sizes)):
         assert loss.item() == pytest.approx(0, abs=1e-6)
+    gradients = torch.randn(2, 3, 8, 8)
+    assert gradient_loss(gradients / 2, gradients).item() == pytest.approx(0, abs=1e-6)  # only where it points counts
+    assert gradient_loss(-gradients, gradients).item() == pytest.approx(2, abs=1e-6)
     half = {layer: one / 2 for layer, one in wanted.items()}
     assert matching_loss(half, wanted).item() > 1 and change_loss(half, wanted).item() > 1
-    # a quarter of the amount at each layer: the logarithm's square is known, the local part is at most 2 * 1/4
+    # a quarter of the amount at each layer: the logarithm is known, the local part is at most 2 * 1/4
     shares = 4 * 0.5 / 2 + 2 * 0.7 + 3 + 2
-    amount = torch.tensor(0.25).log().square().item() * 5 * shares
+    amount = (torch.tensor(4.0).log().item() - 0.05 / 2) * 3 * shares
     assert amount * 0.97 < distance_loss(half, changes, sizes).item() < amount + 0.5 * shares
 
 
@@ -95,12 +140,13 @@ def test_stages_of_a_way_lie_one_in_each_part_of_it() -> None:
 
 
 def test_the_teacher_is_pursued_once_and_nothing_twice() -> None:
-    for start, first in ((None, 1), (Path("x"), 0)):
-        asked = Namespace(start=start, pursuits=2, runs=1, seed=0)
-        found = [[task.network for task in tasks_of(number, asked)].count("vgg19") for number in range(3)]
-        assert found == [2 * (number == first) for number in range(3)]
-    runs = [Namespace(start=None, pursuits=2, runs=1, seed=seed) for seed in (0, 1)]
-    seeds = [task.seed for run in runs for number in range(3) for task in tasks_of(number, run)]
+    for first in (0, 1):
+        asked = Namespace(pursuits=2, runs=3, seed=0)
+        found = [[task.network for task in tasks_of(number, first, asked)] for number in range(3)]
+        assert [one.count("vgg19") for one in found] == [3 * (number == first) for number in range(3)]
+        assert [one.count("compact") for one in found] == [11 * (number >= first) for number in range(3)]
+    runs = [Namespace(pursuits=2, runs=1, seed=seed) for seed in (0, 1)]
+    seeds = [task.seed for run in runs for number in range(3) for task in tasks_of(number, 0, run)]
     assert len(set(seeds)) == len(seeds) == 2 * (3 * 9 + 2)
 
 

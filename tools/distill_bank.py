@@ -1,10 +1,11 @@
 """The pictures that compact learns from, each with what VGG-19 makes of it: computed beforehand, learned from often.
 
 A crop and what became of it (disturbed, or on the way to a style: distill_pursuits.py) belong together, since a content
-loss looks at the change between the two.
+loss looks at the change between the two; and which way it pushes the result is what an optimiser follows.
 """
 
 import random
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +16,24 @@ from torch.nn import functional as F
 
 from gan_style.models.perceptual import Perceptual
 
+CONTENT_LAYER = "relu3_2"  # whose content loss the gradients are of: the one that every loss here takes by default
+
 
 @dataclass(frozen=True)
 class Goal:
     """The teacher, its leading directions as 1x1 convolutions (kept, C, 1, 1), and what these leave.
 
-    sizes: the mean square of the student's features that the projection leaves, where the teacher's is 1.
+    sizes: the mean square of the student's features that the projection leaves, where the teacher's is 1; dtype: what
+    the passes of teacher and student are computed in, features and losses being float32 in any case.
     """
 
     teacher: Perceptual
     project: Features
     sizes: dict[str, float]
+    dtype: torch.dtype = torch.float32
+
+    def passes(self, device: str) -> AbstractContextManager[object]:
+        return torch.autocast(torch.device(device).type, self.dtype, enabled=self.dtype != torch.float32)
 
     def projected(self, features: Features) -> Features:
         return {layer: F.conv2d(features[layer], self.project[layer]) for layer in LAYERS}
@@ -33,14 +41,31 @@ class Goal:
 
 @dataclass
 class Lesson:
-    """Results and then their crops (2N, 3, S, S); the features wanted of all; and how much the teacher's change.
+    """Results and then their crops (2N, 3, S, S); the features wanted of all; how much the teacher's change, and how
+    its content loss does.
 
-    wanted: (2N, kept, h, w) by layer; changes: (N, h, w) by layer, the mean square over all of its channels.
+    wanted: (2N, kept, h, w) by layer; changes: (N, h, w) by layer, the mean square over all of its channels; gradients:
+    (N, 3, S, S), of a root mean square of 1.
     """
 
     pictures: Tensor
     wanted: Features
     changes: Features
+    gradients: Tensor
+
+
+def content_gradients(network: Perceptual, results: Tensor, crops: Tensor, keep_graph: bool = False) -> Tensor:
+    """Of each result's content loss (mean squared change of features since its crop) to the result: (N, 3, S, S).
+
+    keep_graph: for a loss on them, whose gradient to the network's weights is wanted.
+    """
+    with torch.enable_grad():
+        results = results.detach().requires_grad_()
+        made = network(results, [CONTENT_LAYER])[CONTENT_LAYER]
+        with torch.set_grad_enabled(keep_graph):
+            kept = network(crops, [CONTENT_LAYER])[CONTENT_LAYER]
+        losses = (made.float() - kept.float()).square().mean((1, 2, 3))
+        return torch.autograd.grad(losses.sum(), results, create_graph=keep_graph)[0].float()
 
 
 def seen(features: Features) -> Features:
@@ -63,7 +88,7 @@ class Parts:
 
 
 class Bank:
-    """Crops, results made of them, and the teacher's features: 0.8 MB for each picture of 96 pixels."""
+    """Crops, results made of them, and what the teacher says of them: 0.9 MB for each picture of 96 pixels."""
 
     def __init__(self, crops: Tensor, goal: Goal, device: str) -> None:
         self.goal, self.device = goal, device
@@ -75,17 +100,23 @@ class Bank:
         self.of_crops = of_crops.joined()
         self.of_results: Features = {}
         self.changes: Features = {}
+        self.gradients = self.results
 
     def add(self, results: list[Tensor], parents: list[int]) -> None:
         """Results (3, S, S), of the crops of these numbers."""
         results = [one.to(torch.float16) for one in results]
-        projected, changes = Parts(self.of_results), Parts(self.changes)
+        projected, changes, gradients = Parts(self.of_results), Parts(self.changes), [self.gradients]
         for start in range(0, len(results), 8):
-            chunk = torch.stack(results[start : start + 8])
-            features = self._features(torch.cat([chunk, self.crops[parents[start : start + 8]]]))
+            chunk, crops = torch.stack(results[start : start + 8]), self.crops[parents[start : start + 8]]
+            features = self._features(torch.cat([chunk, crops]))
             made = {layer: both[: len(chunk)] for layer, both in features.items()}
             projected.add(self.goal.projected(made))
             changes.add({k: (both[: len(chunk)] - both[len(chunk) :]).square().mean(1) for k, both in features.items()})
+            with self.goal.passes(self.device):
+                pushed = content_gradients(self.goal.teacher, self._given(chunk), self._given(crops))
+            sizes = pushed.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-30)
+            gradients.append((pushed / sizes).to("cpu", torch.float16))
+        self.gradients = torch.cat(gradients)
         self.of_results, self.changes = projected.joined(), changes.joined()
         self.results = torch.cat([self.results, torch.stack(results)])
         self.parents = torch.cat([self.parents, torch.tensor(parents)])
@@ -103,11 +134,14 @@ class Bank:
             pictures=self._given(torch.cat([self.results[chosen], self.crops[parents]])),
             wanted={layer: self._given(one) for layer, one in wanted.items()},
             changes={layer: self.changes[layer][chosen].to(self.device, torch.float32) for layer in LAYERS},
+            gradients=self._given(self.gradients[chosen]),
         )
 
     @torch.no_grad()
     def _features(self, pictures: Tensor) -> Features:
-        return seen(self.goal.teacher(self._given(pictures), LAYERS))
+        with self.goal.passes(self.device):
+            features = seen(self.goal.teacher(self._given(pictures), LAYERS))
+        return {layer: one.float() for layer, one in features.items()}
 
     def _given(self, kept: Tensor) -> Tensor:
         return kept.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)

@@ -10,7 +10,7 @@ It learns in rounds. Each adds to a bank of crops (distill_bank.py): disturbed c
 of generators on their way to a style under the losses of the student as it is now, and of the teacher
 (distill_pursuits.py), among them whole runs of ``gan-style train``. From the bank it learns by feature matching and
 Gram matching, and how features change from crop to result: in which direction, how far at each position, and how far in
-all, which is what a content loss says.
+all, which is what a content loss says; and in which direction that loss pushes the result's pixels.
 
 Every sixth picture of each folder is held out; tools/check_perceptual.py measures on those. At the end the gradients'
 cosine similarity with VGG-19's is printed, and the weights are written as safetensors.
@@ -37,7 +37,7 @@ from pathlib import Path
 
 import torch
 from check_perceptual import held_out
-from distill_bank import Bank, Goal, seen
+from distill_bank import Bank, Goal, content_gradients, seen
 from distill_pursuits import (
     LAYERS,
     STYLE_LAYERS,
@@ -183,15 +183,29 @@ def distance_loss(made: Features, changes: Features, sizes: dict[str, float]) ->
     """How much features change, against how much all of the teacher's do: at each position, and in all.
 
     A student that cannot tell in which direction a feature changes should still say how far, and regression makes it
-    say too little: then the content loss is blind to what it should forbid. sizes: the student's mean squares.
+    say too little: then the content loss is blind to what it should forbid. In all, squared up to 5 % only: pictures
+    whose pixels were optimised against the student are ten times as wrong as results of generators, and would be all
+    that counts. sizes: the student's mean squares.
     """
     total = torch.zeros((), device=changes[LAYERS[0]].device)
     for layer, theirs in changes.items():
         mine = made[layer].square().mean(1) / sizes[layer]
         error = ((mine + 1e-4).sqrt() - (theirs + 1e-4).sqrt()).square().mean((1, 2))
         amount = ((mine.mean((1, 2)) + 0.005) / (theirs.mean((1, 2)) + 0.005)).log()
-        total = total + SHARES[layer] * (2 * (error / (theirs.mean((1, 2)) + 0.02)).mean() + 5 * amount.square().mean())
+        here = (error / (theirs.mean((1, 2)) + 0.02)).mean()
+        in_all = F.smooth_l1_loss(amount, torch.zeros_like(amount), beta=0.05)
+        total = total + SHARES[layer] * (2 * here + 3 * in_all)
     return total
+
+
+def gradient_loss(made: Tensor, wanted: Tensor) -> Tensor:
+    """1 - cosine of content gradients (N, 3, S, S), of pixels and of means over 2 x 2 and 4 x 4 of them.
+
+    Whoever optimises under the student goes where its gradient points: where the teacher's would not have led, the two
+    content losses part.
+    """
+    scales = [(F.avg_pool2d(made, side).flatten(1), F.avg_pool2d(wanted, side).flatten(1)) for side in (1, 2, 4)]
+    return 1 - torch.stack([F.cosine_similarity(one, other).mean() for one, other in scales]).mean()
 
 
 def sizes(network: Perceptual, pictures: list[Tensor]) -> dict[str, tuple[float, float]]:
@@ -225,14 +239,17 @@ def gradient_cosines(teacher: Perceptual, student: Perceptual, pictures: list[Te
 
 
 def losses_of(student: Perceptual, bank: Bank, count: int, rng: random.Random) -> Features:
-    """One step's losses by name, on some of the bank's results and their crops, in one pass."""
+    """One step's losses by name, on some of the bank's results and their crops."""
     lesson = bank.lesson(count, rng)
-    made = seen(student(lesson.pictures, LAYERS))
+    with bank.goal.passes(bank.device):
+        made = {layer: one.float() for layer, one in seen(student(lesson.pictures, LAYERS)).items()}
+        pushed = content_gradients(student, lesson.pictures[:count], lesson.pictures[count:], keep_graph=True)
     change, wanted_change = ({k: f[:count] - f[count:] for k, f in one.items()} for one in (made, lesson.wanted))
     return {
         "matching": matching_loss(made, lesson.wanted),
         "change": 0.5 * change_loss(change, wanted_change),
         "distance": distance_loss(change, lesson.changes, bank.goal.sizes),
+        "gradient": 2 * gradient_loss(pushed, lesson.gradients),
     }
 
 
@@ -273,7 +290,7 @@ class Distillation:
             torch.optim.Adam(biases, betas=(0.9, 0.99)),
         )
         self.rng, self.step, self.begin = random.Random(arguments.seed), 0, time.monotonic()
-        self.shown = dict.fromkeys(("matching", "change", "distance"), 0.0)
+        self.shown = dict.fromkeys(("matching", "change", "distance", "gradient"), 0.0)
 
     def go_on(self, steps: int) -> None:
         self.student.requires_grad_(True)
@@ -297,12 +314,14 @@ class Distillation:
         self.student.requires_grad_(False)
 
 
-def tasks_of(number: int, arguments: argparse.Namespace) -> list[Task]:
-    """The pursuits of a round; the teacher's once, since they do not change with the student."""
+def tasks_of(number: int, first_round: int, arguments: argparse.Namespace) -> list[Task]:
+    """The pursuits of a round, from the first that has any; the teacher's once: they do not change with the student."""
+    if number < first_round:
+        return []
     kinds = [("compact", kind) for kind in (pursue_generator, pursue_pictures) for _ in range(2 * arguments.pursuits)]
     kinds += [("compact", pursue_run)] * arguments.runs
-    if number == (0 if arguments.start else 1):
-        kinds += [("vgg19", pursue_generator)] * arguments.pursuits
+    if number == first_round:
+        kinds += [("vgg19", pursue_generator)] * arguments.pursuits + [("vgg19", pursue_run)] * (arguments.runs // 3)
     first = 1000 * (100 * arguments.seed + number)
     return [Task(network, kind, seed) for seed, (network, kind) in enumerate(reversed(kinds), start=first)]
 
@@ -323,10 +342,12 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=3000, help="of the bank, of which half is disturbed, too")
     pursuits = "generators under VGG-19; in each round twice as many, and sets of eight pictures, under compact"
     parser.add_argument("--pursuits", type=int, default=5, help=pursuits)
-    runs = "runs of gan-style train under compact in each round; four minutes each, on one core"
+    runs = "runs of gan-style train under compact in each round, and once a third as many under VGG-19; 4 and 9 minutes"
     parser.add_argument("--runs", type=int, default=6, help=runs)
     kept = "a file of crops and results: what is there is learned from, too, and what is found is added"
     parser.add_argument("--bank", type=Path, help=kept)
+    precision = "of the passes; bfloat16 takes half the time on processors that compute in it"
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help=precision)
     parser.add_argument("--rate", type=float, default=2e-3, help="at the beginning")
     parser.add_argument("--batch", type=int, default=12, help="results, and as many crops")
     parser.add_argument("--size", type=int, default=96)
@@ -364,10 +385,12 @@ def main() -> None:
 
     torch.manual_seed(arguments.seed)
     rng = random.Random(arguments.seed)
-    bank = first_bank(training, Goal(teacher, project, sizes_kept), arguments, rng)
+    # a student that knows nothing yet is not worth pursuing, and where a bank has results these come first
+    first_round = 0 if arguments.start and not (arguments.bank and arguments.bank.exists()) else 1
+    bank = first_bank(training, Goal(teacher, project, sizes_kept, getattr(torch, arguments.precision)), arguments, rng)
     distillation = Distillation(student, bank, arguments)
     for number in range(arguments.rounds):
-        tasks = tasks_of(number, arguments) if number or arguments.start else []
+        tasks = tasks_of(number, first_round, arguments)
         if tasks:
             with tempfile.TemporaryDirectory() as folder:
                 weights = {"vgg19": arguments.teacher, "compact": Path(folder) / "student.safetensors"}
