@@ -68,6 +68,14 @@ def test_a_lesson_is_what_the_teacher_makes_of_results_and_their_crops(goal: Goa
     assert F.cosine_similarity(pushed.flatten(1), lesson.gradients.flatten(1)).min() > 0.999
 
 
+def test_a_third_of_a_lesson_is_of_the_results_added_last(goal: Goal) -> None:
+    bank = Bank(torch.rand(2, 3, 16, 16), goal, "cpu")
+    bank.add([*torch.full((8, 3, 16, 16), -1.0)], [0, 1] * 4)
+    bank.add([*torch.full((2, 3, 16, 16), 1.0)], [0, 1])
+    newest = bank.lesson(600, random.Random(0)).pictures[:600].mean((1, 2, 3)) == 1
+    assert newest.float().mean().item() == pytest.approx(1 / 3 + 2 / 3 * 2 / 10, abs=0.06)
+
+
 def test_content_gradients_say_how_the_content_loss_changes(goal: Goal) -> None:
     torch.manual_seed(0)
     teacher = vgg19(layers=LAYERS, weights="random").double()

@@ -94,6 +94,7 @@ class Bank:
         self.goal, self.device = goal, device
         self.crops = crops.to(torch.float16)
         self.results, self.parents = self.crops[:0], torch.zeros(0, dtype=torch.long)
+        self.newest = 0  # the first result of those added last
         of_crops = Parts()
         for chunk in self.crops.split(16):
             of_crops.add(goal.projected(self._features(chunk)))
@@ -118,6 +119,7 @@ class Bank:
             gradients.append((pushed / sizes).to("cpu", torch.float16))
         self.gradients = torch.cat(gradients)
         self.of_results, self.changes = projected.joined(), changes.joined()
+        self.newest = len(self.results)
         self.results = torch.cat([self.results, torch.stack(results)])
         self.parents = torch.cat([self.parents, torch.tensor(parents)])
 
@@ -126,8 +128,9 @@ class Bank:
         torch.save({"crops": self.crops, "results": self.results, "parents": self.parents}, path)
 
     def lesson(self, count: int, rng: random.Random) -> Lesson:
-        """Some results by chance, with their crops."""
-        chosen = torch.tensor(rng.choices(range(len(self.results)), k=count))
+        """Some results by chance, with their crops; a third of those added last, which say the most of the student."""
+        first = [self.newest if rng.random() < 1 / 3 else 0 for _ in range(count)]
+        chosen = torch.tensor([rng.randrange(start, len(self.results)) for start in first])
         parents = self.parents[chosen]
         wanted = {k: torch.cat([self.of_results[k][chosen], self.of_crops[k][parents]]) for k in LAYERS}
         return Lesson(
