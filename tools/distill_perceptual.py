@@ -20,10 +20,13 @@ through 8000 of a script with the losses of this one, on crops that were mostly 
 3000 crops, 3000 results of disturbance and 3024 of pursuits (9 generators and 10 sets of pictures under compact, 6
 generators under VGG-19), and 6000 at 1.6e-3 with 2400 more (11 generators and 10 sets, under what the first had made of
 compact), an hour and a quarter on 2 cores; then through --start ... --seed 1 --rounds 2 --steps 9600 --crops 2600
---pursuits 7 --rate 1.5e-3, an hour and a half beside other work, all of these with Adam; and then, with Muon, through
+--pursuits 7 --rate 1.5e-3, an hour and a half beside other work, all of these with Adam; then, with Muon, through
 --start ... --bank BANK --seed 3 --rounds 4 --steps 8400 --crops 1300 --pursuits 0 --runs 0 --rate 2e-3, an hour, where
 BANK held 1548 results of runs (7 under compact, one of them stopped early, and 1 under VGG-19) and 1500 of the pursuits
-before.
+before; and then, with gradients, through --start ... --bank BANK --seed 6 --rounds 2 --crops 1300 --pursuits 0 --runs 2
+--rate 2e-3 --precision bfloat16 for 5200 steps, 3500 of them in the first round, 40 minutes beside the two runs, where
+BANK held 1728 results of runs (7 under compact, 2 under VGG-19 in bfloat16) and 1056 of other pursuits (3 generators
+and 4 sets under compact, 2 generators under VGG-19); in the first 1100 steps amounts were squared at any size.
 
     python tools/distill_perceptual.py --teacher vgg19_relu3_4.safetensors --pictures FOLDER [FOLDER ...]
 """
