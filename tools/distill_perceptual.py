@@ -340,7 +340,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="folders of photos and paintings")
     parser.add_argument("--output", type=Path, default=Path("gan_style/assets/perceptual/compact.safetensors"))
     parser.add_argument("--start", type=Path, help="weights to begin with, instead of random ones")
-    parser.add_argument("--steps", type=int, default=9000, help="of all rounds; a third of a second each on 2 cores")
+    parser.add_argument("--steps", type=int, default=9000, help="of all rounds; half a second each on 2 cores")
     parser.add_argument("--rounds", type=int, default=3, help="the bank grows at the beginning of each")
     parser.add_argument("--crops", type=int, default=3000, help="of the bank, of which half is disturbed, too")
     pursuits = "generators under VGG-19; in each round twice as many, and sets of eight pictures, under compact"
