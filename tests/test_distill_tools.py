@@ -63,7 +63,9 @@ def test_a_lesson_is_what_the_teacher_makes_of_results_and_their_crops(goal: Goa
         change = (features[layer][:count] - features[layer][count:]).square().mean(1)
         torch.testing.assert_close(lesson.changes[layer], change, rtol=2e-3, atol=1e-6)
     assert features["relu1_1"].shape[-1] == 16 and features["relu2_1"].shape[-1] == 16
-    pushed = content_gradients(goal.teacher, lesson.pictures[:count], lesson.pictures[count:])
+    made, kept = (one.clone().requires_grad_() for one in lesson.pictures.split(count))
+    change = goal.teacher(made, ["relu3_2"])["relu3_2"] - goal.teacher(kept, ["relu3_2"])["relu3_2"]
+    pushed = content_gradients(change, made)
     assert (lesson.gradients.square().mean((1, 2, 3)) - 1).abs().max() < 1e-3
     assert F.cosine_similarity(pushed.flatten(1), lesson.gradients.flatten(1)).min() > 0.999
 
@@ -82,16 +84,20 @@ def test_content_gradients_say_how_the_content_loss_changes(goal: Goal) -> None:
     teacher.load_state_dict(goal.teacher.state_dict())
     results, crops, way = (torch.rand(2, 3, 16, 16, dtype=torch.float64) - 0.5 for _ in range(3))
 
-    def losses(pictures: torch.Tensor) -> torch.Tensor:
-        change = teacher(pictures, ["relu3_2"])["relu3_2"] - teacher(crops, ["relu3_2"])["relu3_2"]
-        return change.square().mean((1, 2, 3))
+    def change(pictures: torch.Tensor) -> torch.Tensor:
+        return teacher(pictures, ["relu3_2"])["relu3_2"] - teacher(crops, ["relu3_2"])["relu3_2"]
 
-    pushed = content_gradients(teacher, results, crops).double()
-    expected = (losses(results + 1e-6 * way) - losses(results - 1e-6 * way)) / 2e-6
+    def losses(pictures: torch.Tensor) -> torch.Tensor:
+        return change(pictures).square().mean((1, 2, 3))
+
+    results.requires_grad_()
+    pushed = content_gradients(change(results), results).double()
+    with torch.no_grad():
+        expected = (losses(results + 1e-6 * way) - losses(results - 1e-6 * way)) / 2e-6
     torch.testing.assert_close((pushed * way).sum((1, 2, 3)), expected, rtol=1e-4, atol=0)
     # a loss on them reaches every weight that the content loss sees, and none behind it
     teacher.requires_grad_(True)
-    content_gradients(teacher, results, crops, keep_graph=True).square().sum().backward()
+    content_gradients(change(results), results, keep_graph=True).square().sum().backward()
     reached = {key for key, one in teacher.features.named_parameters() if one.grad is not None and one.grad.any()}
     assert {int(key.split(".")[0]) for key in reached if key.endswith("weight")} == {0, 2, 5, 7, 10, 12}
 

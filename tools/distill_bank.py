@@ -54,18 +54,14 @@ class Lesson:
     gradients: Tensor
 
 
-def content_gradients(network: Perceptual, results: Tensor, crops: Tensor, keep_graph: bool = False) -> Tensor:
-    """Of each result's content loss (mean squared change of features since its crop) to the result: (N, 3, S, S).
+def content_gradients(change: Tensor, results: Tensor, keep_graph: bool = False) -> Tensor:
+    """Of each result's content loss, the mean square of a change of features (N, C, h, w), to the result: (N, 3, S, S).
 
-    keep_graph: for a loss on them, whose gradient to the network's weights is wanted.
+    results: what the change was computed from, requiring gradients; keep_graph: for a loss on the gradients, whose own
+    gradient to the network's weights is wanted.
     """
-    with torch.enable_grad():
-        results = results.detach().requires_grad_()
-        made = network(results, [CONTENT_LAYER])[CONTENT_LAYER]
-        with torch.set_grad_enabled(keep_graph):
-            kept = network(crops, [CONTENT_LAYER])[CONTENT_LAYER]
-        losses = (made.float() - kept.float()).square().mean((1, 2, 3))
-        return torch.autograd.grad(losses.sum(), results, create_graph=keep_graph)[0].float()
+    losses = change.square().mean((1, 2, 3))
+    return torch.autograd.grad(losses.sum(), results, create_graph=keep_graph)[0].float()
 
 
 def seen(features: Features) -> Features:
@@ -97,7 +93,7 @@ class Bank:
         self.newest = 0  # the first result of those added last
         of_crops = Parts()
         for chunk in self.crops.split(16):
-            of_crops.add(goal.projected(self._features(chunk)))
+            of_crops.add(goal.projected(self._features(self._given(chunk))))
         self.of_crops = of_crops.joined()
         self.of_results: Features = {}
         self.changes: Features = {}
@@ -109,13 +105,13 @@ class Bank:
         projected, changes, gradients = Parts(self.of_results), Parts(self.changes), [self.gradients]
         for start in range(0, len(results), 8):
             chunk, crops = torch.stack(results[start : start + 8]), self.crops[parents[start : start + 8]]
-            features = self._features(torch.cat([chunk, crops]))
-            made = {layer: both[: len(chunk)] for layer, both in features.items()}
-            projected.add(self.goal.projected(made))
-            changes.add({k: (both[: len(chunk)] - both[len(chunk) :]).square().mean(1) for k, both in features.items()})
-            with self.goal.passes(self.device):
-                pushed = content_gradients(self.goal.teacher, self._given(chunk), self._given(crops))
+            chunk = self._given(chunk).requires_grad_()
+            made, kept = self._features(chunk), self._features(self._given(crops))
+            change = {layer: made[layer] - kept[layer] for layer in LAYERS}
+            pushed = content_gradients(change[CONTENT_LAYER], chunk)
             sizes = pushed.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-30)
+            projected.add(self.goal.projected({layer: one.detach() for layer, one in made.items()}))
+            changes.add({layer: one.detach().square().mean(1) for layer, one in change.items()})
             gradients.append((pushed / sizes).to("cpu", torch.float16))
         self.gradients = torch.cat(gradients)
         self.of_results, self.changes = projected.joined(), changes.joined()
@@ -140,10 +136,9 @@ class Bank:
             gradients=self._given(self.gradients[chosen]),
         )
 
-    @torch.no_grad()
     def _features(self, pictures: Tensor) -> Features:
         with self.goal.passes(self.device):
-            features = seen(self.goal.teacher(self._given(pictures), LAYERS))
+            features = seen(self.goal.teacher(pictures, LAYERS))
         return {layer: one.float() for layer, one in features.items()}
 
     def _given(self, kept: Tensor) -> Tensor:

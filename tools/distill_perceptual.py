@@ -40,7 +40,7 @@ from pathlib import Path
 
 import torch
 from check_perceptual import held_out
-from distill_bank import Bank, Goal, content_gradients, seen
+from distill_bank import CONTENT_LAYER, Bank, Goal, content_gradients, seen
 from distill_pursuits import (
     LAYERS,
     STYLE_LAYERS,
@@ -244,10 +244,15 @@ def gradient_cosines(teacher: Perceptual, student: Perceptual, pictures: list[Te
 def losses_of(student: Perceptual, bank: Bank, count: int, rng: random.Random) -> Features:
     """One step's losses by name, on some of the bank's results and their crops."""
     lesson = bank.lesson(count, rng)
+    results, crops = lesson.pictures.split(count)
+    results.requires_grad_()
     with bank.goal.passes(bank.device):
-        made = {layer: one.float() for layer, one in seen(student(lesson.pictures, LAYERS)).items()}
-        pushed = content_gradients(student, lesson.pictures[:count], lesson.pictures[count:], keep_graph=True)
-    change, wanted_change = ({k: f[:count] - f[count:] for k, f in one.items()} for one in (made, lesson.wanted))
+        found = [seen(student(pictures, LAYERS)) for pictures in (results, crops)]
+    of_results, of_crops = ({layer: one.float() for layer, one in features.items()} for features in found)
+    made = {layer: torch.cat([of_results[layer], of_crops[layer]]) for layer in LAYERS}
+    change = {layer: of_results[layer] - of_crops[layer] for layer in LAYERS}
+    wanted_change = {layer: one[:count] - one[count:] for layer, one in lesson.wanted.items()}
+    pushed = content_gradients(change[CONTENT_LAYER], results, keep_graph=True)
     return {
         "matching": matching_loss(made, lesson.wanted),
         "change": 0.5 * change_loss(change, wanted_change),
