@@ -197,7 +197,7 @@ def distance_loss(made: Features, changes: Features, sizes: dict[str, float]) ->
         amount = ((mine.mean((1, 2)) + 0.005) / (theirs.mean((1, 2)) + 0.005)).log()
         here = (error / (theirs.mean((1, 2)) + 0.02)).mean()
         in_all = F.smooth_l1_loss(amount, torch.zeros_like(amount), beta=0.05)
-        total = total + SHARES[layer] * (2 * here + 3 * in_all)
+        total = total + SHARES[layer] * (2 * here + 5 * in_all)
     return total
 
 

@@ -120,7 +120,7 @@ def _plan(
     make = functools.partial(write_plan, folder, settings=settings, names=names, facts=source.facts(), classes=classes)
     if plan is None:
         check_references(styles, cfg["max_pixels"])
-        print(f"looking through {cfg['input']} ...", flush=True)
+        print(f"looking through {cfg['input']} (input_layout={kind_of(source)}) ...", flush=True)
         plan = make(entries=source.entries(), shard_size=cfg["shard_size"])
         if not plan.inputs:
             (folder / "plan.json").unlink()

@@ -94,7 +94,7 @@ def make_stylizers(styles: list[Drawn], device: Any, precision: Any, max_pixels:
     from gan_style.inference.paint import in_tiles
     from gan_style.inference.references import library_of
 
-    files = {one.path: (file_hash(one.path), load_generator(one.path, device)) for one in styles}
+    files = {path: (file_hash(path), load_generator(path, device)) for path in dict.fromkeys(one.path for one in styles)}
 
     @lru_cache(_KEPT)
     def look(path: Path, name: str, reference: Path) -> Any:

@@ -128,9 +128,11 @@ def _free(wanted: Any, taken: Mapping[Any, Any]) -> Any:
 
 def _said(output: Path, row: Row) -> Mapping[str, Any] | None:
     """What the JSON beside a result says, where it is of COCO's kind."""
-    if ".json" not in json.loads(row["sidecars"] or "{}"):
+    there = json.loads(row["sidecars"] or "{}")
+    extension = next((one for one in (".coco.json", ".json") if one in there), None)
+    if extension is None:
         return None
-    path = PurePosixPath(row["output"]).with_suffix(".json")
+    path = PurePosixPath(row["output"]).with_suffix(extension)
     try:
         said = json.loads((output / DATA / path).read_bytes())
         parts = [said["image"], *said["annotations"], *said["categories"]]

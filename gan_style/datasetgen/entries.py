@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Entry:
     picture: None where there is none to be had; ``problem`` (kind, message) then says why, or it is only ``carried``.
     sidecars: what lies beside it, by extension ("txt", "mask.png"); inline: the same, made by the source itself.
     labelled: (width, height) that its labels were made for, where they say so; as_stored: they say nothing, and were
-    made for the pixels as they are stored.
+    made for the pixels as they are stored; masks: carried pictures (with rows of their own) that were made for it.
     """
 
     key: str
@@ -72,6 +72,7 @@ class Entry:
     inline: Mapping[str, str] = field(default_factory=dict)
     labelled: tuple[int, int] | None = None
     as_stored: bool = False
+    masks: Sequence[Place] = ()
     carried: bool = False
     problem: tuple[str, str] | None = None
 
@@ -87,10 +88,11 @@ class Entry:
             "inline": dict(self.inline),
             "labelled": self.labelled,
             "as_stored": self.as_stored,
+            "masks": [place.packed() for place in self.masks],
             "carried": self.carried,
             "problem": self.problem,
         }
-        kept = {key: value for key, value in content.items() if value not in (None, {}, False)}
+        kept = {key: value for key, value in content.items() if value not in (None, {}, [], False)}
         return json.dumps(kept, separators=(",", ":")).encode() + b"\n"
 
     @staticmethod
@@ -99,6 +101,7 @@ class Entry:
         for name in ("labelled", "problem"):
             content[name] = tuple(content[name]) if name in content else None
         content["picture"] = Place(*content["picture"]) if "picture" in content else None
+        content["masks"] = [Place(*packed) for packed in content.get("masks", ())]
         sidecars = content.get("sidecars", {})
         return Entry(**(content | {"sidecars": {name: Place(*packed) for name, packed in sidecars.items()}}))
 

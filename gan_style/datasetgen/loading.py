@@ -2,7 +2,8 @@
 
 import hashlib
 import io
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,13 +50,20 @@ class Loader:
         data = entry.picture.read(self.root)
         sha256 = hashlib.sha256(data).hexdigest()
         if entry.carried:
+            if self.short_side is not None and entry.picture.path.lower().endswith(PICTURE_SUFFIXES):
+                raise Trouble("labels", "a mask, which would not fit its picture any more; it needs size=keep")
             return Loaded(sha256, {}, raw=data)
         beside = {f".{extension}": place.read(self.root) for extension, place in entry.sidecars.items()}
         beside |= {f".{extension}": text.encode() for extension, text in entry.inline.items()}
         header = read_header(data, self.max_pixels)
-        if self.short_side is not None and any(extension.lower().endswith(PICTURE_SUFFIXES) for extension in beside):
-            raise Trouble("labels", "a mask lies beside it, which would not fit any more; it needs size=keep")
-        upright = fits_upright(entry, header, beside)
+        masks = [content for extension, content in beside.items() if extension.lower().endswith(PICTURE_SUFFIXES)]
+        if self.short_side is not None:
+            found = "a mask lies" if masks or entry.masks else boxes_in(beside) and "boxes or outlines lie"
+            if found:
+                raise Trouble("labels", f"{found} beside it, which would not fit any more; it needs size=keep")
+        if header.orientation != 1:
+            masks += [place.read(self.root) for place in entry.masks]
+        upright = fits_upright(entry, header, masks)
         orientation = None if header.orientation == 1 else "applied" if upright else "stored"
         return Loaded(sha256, beside, self._decode(data, upright), orientation=orientation)
 
@@ -66,7 +74,25 @@ class Loader:
             raise trouble(error.__cause__ or error) from error
 
 
-def fits_upright(entry: Entry, header: Header, beside: Mapping[str, bytes]) -> bool:
+def boxes_in(beside: Mapping[str, bytes]) -> bool:
+    """Whether what lies beside a picture has places in pixels: COCO's JSON, LabelMe's, or VOC's XML."""
+    return any(
+        (extension.lower().endswith(".json") and _has_places(content))
+        or (extension.lower().endswith(".xml") and b"<bndbox>" in content)
+        for extension, content in beside.items()
+    )
+
+
+def _has_places(content: bytes) -> bool:
+    try:
+        said = json.loads(content)
+        objects = [*said.get("annotations", ()), *said.get("shapes", ())]
+        return any(one.get(name) for one in objects for name in ("bbox", "segmentation", "keypoints", "points"))
+    except (ValueError, AttributeError, TypeError):
+        return False
+
+
+def fits_upright(entry: Entry, header: Header, masks: Iterable[bytes]) -> bool:
     """Whether the picture's labels were made for it upright, rather than as it is stored.
 
     COCO's boxes and masks are for pixels as they are stored, which is what most readers give, unless the size that COCO
@@ -81,13 +107,10 @@ def fits_upright(entry: Entry, header: Header, beside: Mapping[str, bytes]) -> b
         return False
     if header.orientation == 1:
         return True
-    sizes = {mask for extension, content in beside.items() if (mask := _mask_size(extension, content)) is not None}
-    return header.size not in sizes
+    return header.size not in {_size_of(mask) for mask in masks}
 
 
-def _mask_size(extension: str, content: bytes) -> tuple[int, int] | None:
-    if not extension.lower().endswith(PICTURE_SUFFIXES):
-        return None
+def _size_of(content: bytes) -> tuple[int, int] | None:
     try:
         return read_header(content).size
     except ValueError:

@@ -88,7 +88,7 @@ class Names:
         """The entry with its final name."""
         *folders, last = self.wanted(entry).split("/")
         base, suffix = _halves(last) if entry.carried else (last, "")
-        room = _LONGEST - _ROOM - max(len(extension.encode()) for extension in (suffix, *self.scheme.extensions(entry)))
+        room = _LONGEST - _ROOM - max(len(_bytes(extension)) for extension in (suffix, *self.scheme.extensions(entry)))
         folder, safe = self._folder(folders), _safe(base, room, dots=not self.scheme.keyed)
         named, digits = replace(entry, name="/".join([*folder, safe + suffix])), 8
         while self._are_taken(wanted := [_folded(one) for one in self.scheme.taken_by(named)]):
@@ -117,6 +117,11 @@ def _safe(name: str, room: int, *, dots: bool) -> str:
     safe = safe if dots and safe.strip(".") else safe.replace(".", "%2E")
     safe = f"%2E{safe[1:]}" if safe.startswith(".") else safe or "_"
     return safe if len(safe.encode()) <= room else marked(safe, name, 8, room)
+
+
+def _bytes(extension: str) -> bytes:
+    """Not fewer than the file system writes, also of names that are no UTF-8."""
+    return extension.encode("utf-8", "surrogatepass")
 
 
 def _halves(name: str) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_style.datasetgen.plan import Plan, Shard
-from gan_style.files import ensure_folder, write_bytes
+from gan_style.files import ensure_folder, sync_folder, write_bytes
 
 FORMAT = "gan_style.record/1"
 STATE, DATA = ".gan_style", "data"  # folders in the output
@@ -115,6 +115,8 @@ class Records:
             lease = Lease(secrets.token_hex(8), file.read().split())
             file.write(f"{lease.token}\n")
             file.flush()
+            os.fsync(file.fileno())  # a power cut may leave parts of files behind, which only the token tells of
+            sync_folder(path.parent)
             yield lease
             path.unlink(missing_ok=True)  # not after an exception: the token says whose leftovers are to be removed
 

@@ -16,6 +16,7 @@ import torchless
 from PIL import Image
 
 from gan_style.datasetgen.choices import Choices
+from gan_style.datasetgen.entries import Entry, Trouble
 from gan_style.datasetgen.loading import Loader
 from gan_style.datasetgen.manifest import read_manifest
 from gan_style.datasetgen.names import Scheme
@@ -122,6 +123,40 @@ class TestTheFileSystem:
             "pipe.jpg": ("failed", "not a regular file"),
         }
         assert (tmp_path / "out" / "data" / "labels.csv").read_text() == "good.jpg,1"
+
+    def test_what_cannot_be_listed_is_a_row_and_stops_nothing(self, tmp_path, monkeypatch):
+        folder = tmp_path / "in"
+        (folder / "closed").mkdir(parents=True)
+        (folder / "good.jpg").write_bytes(b"good")
+        (folder / "itself").symlink_to(folder / "itself")
+        scandir = os.scandir
+
+        def guarded(path):
+            if str(path).endswith("closed"):
+                raise PermissionError(13, "Permission denied")
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", guarded)
+        torchless.make(str(folder), tmp_path / "out")
+        rows = {row["key"]: (row["status"], row["kind"]) for row in read_manifest(tmp_path / "out")}
+        assert rows == {
+            "closed": ("failed", "unreadable"),
+            "good.jpg": ("ok", None),
+            "itself": ("failed", "missing"),
+        }
+
+    @pytest.mark.parametrize("layout", ["folder", "webdataset", "coco"])
+    def test_extensions_that_are_no_utf8_are_carried_like_others(self, tmp_path, layout):
+        folder = tmp_path / "in"
+        folder.mkdir()
+        (folder / "photo.png").write_bytes(b"photo")
+        (folder / os.fsdecode(b"photo.caf\xe9.txt")).write_text("a caption")
+        (folder / os.fsdecode(b"notes.t\xe9t")).write_text("notes")
+        torchless.make(str(folder), tmp_path / "out", layout)
+        rows = {row["key"]: row for row in read_manifest(tmp_path / "out")}
+        expected = ("skipped", "no home") if layout == "webdataset" else ("carried", None)
+        assert (rows["notes.t\\xe9t"]["status"], rows["notes.t\\xe9t"]["kind"]) == expected
+        assert rows["photo.png"]["status"] == "ok" and len(json.loads(rows["photo.png"]["sidecars"])) == 1
 
     def test_a_file_that_changed_or_went_since_planning(self, tmp_path):
         (tmp_path / "in").mkdir()
@@ -328,6 +363,97 @@ def test_braces_stand_for_what_a_shell_makes_of_them():
     assert expand("{x,y}/{1..2}") == ["x/1", "x/2", "y/1", "y/2"]
     with pytest.raises(ValueError, match="archives"):
         expand("{0..999999999}.tar")
+
+
+class TestLayoutByWhatIsThere:
+    """input_layout=auto: archives at the top or in folders of splits, pictures, or neither without being told."""
+
+    def kind(self, root: Path, *names: str) -> str:
+        for name in names:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            with tarfile.open(root / name, "w") if name.endswith(".tar") else open(root / name, "wb"):
+                pass
+        return type(open_source(str(root), "auto", made="folder", carry=[])).__name__
+
+    @pytest.mark.parametrize("names", [["000.tar"], ["train/000.tar", "val/000.tar"], ["000.tar", "classes.txt"]])
+    def test_archives(self, tmp_path, names):
+        assert self.kind(tmp_path, *names) == "TarSource"
+
+    @pytest.mark.parametrize("names", [["cats/1.jpg"], ["cats/1.jpg", ".cache/old.tar"], ["notes.txt"]])
+    def test_pictures(self, tmp_path, names):
+        assert self.kind(tmp_path, *names) == "FolderSource"
+
+    @pytest.mark.parametrize("names", [["backup.tar", "cats/1.jpg"], ["train/000.tar", "1.JPG"]])
+    def test_both_are_not_guessed_at(self, tmp_path, names):
+        with pytest.raises(ValueError, match=r"holds an archive .* and pictures .* say input_layout=webdataset or"):
+            self.kind(tmp_path, *names)
+
+
+class TestCarriedMasks:
+    """Masks beside their pictures, called 1_mask.png: rows of their own, and a word in what becomes of the picture."""
+
+    CARRY = ("*_mask.png", "SegmentationClass/*")
+
+    def folder(self, root: Path, mask: tuple[int, int]) -> Path:
+        (root / "SegmentationClass").mkdir(parents=True)
+        (root / "a.jpg").write_bytes(malformed.turned(Image.fromarray(malformed.pixels(30, 20)), 6))
+        (root / "a_b.jpg").write_bytes(malformed.turned(Image.fromarray(malformed.pixels(30, 20)), 6))
+        for name in ("a_mask.png", "SegmentationClass/a.png"):
+            (root / name).write_bytes(malformed.encoded("PNG", Image.new("L", mask)))
+        return root
+
+    def loaded(self, root: Path, short_side: int | None = None, made: str = "folder") -> dict[str, object]:
+        """What becomes of each input: a picture's size, "carried", or the kind of its trouble."""
+        source, found = open_source(str(root), "folder", made=made, carry=self.CARRY), {}
+        for entry in source.entries():
+            entry = Entry.from_line(entry.to_line())  # as a plan keeps it
+            try:
+                one = Loader(root, max_pixels=1000, short_side=short_side)(entry)
+            except Trouble as trouble:
+                found[entry.key] = trouble.kind
+            else:
+                found[entry.key] = "carried" if one.picture is None else tuple(one.picture.shape[:0:-1])
+        return found
+
+    @pytest.mark.parametrize(("mask", "picture"), [((20, 30), (20, 30)), ((30, 20), (30, 20))])
+    def test_say_whether_the_picture_is_turned(self, tmp_path, mask, picture):
+        found = self.loaded(self.folder(tmp_path / "in", mask))
+        carried = {"a_mask.png": "carried", "SegmentationClass/a.png": "carried"}
+        assert found == {"a.jpg": picture, "a_b.jpg": (30, 20)} | carried
+
+    def test_need_the_size_to_be_kept(self, tmp_path):
+        found = self.loaded(self.folder(tmp_path / "in", (30, 20)), short_side=10)
+        labels = dict.fromkeys(("a.jpg", "a_mask.png", "SegmentationClass/a.png"), "labels")
+        assert found == labels | {"a_b.jpg": (15, 10)}
+
+    def test_are_missed_where_a_layout_has_no_place_for_them(self, tmp_path):
+        found = self.loaded(self.folder(tmp_path / "in", (30, 20)), made="webdataset")
+        assert found["a_mask.png"] == found["SegmentationClass/a.png"] == "labels"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fits"),
+    [
+        ("json", b'{"annotations": [{"id": 1, "bbox": [1, 2, 3, 4]}]}', False),
+        ("json", b'{"annotations": [{"id": 1, "segmentation": [[1, 2, 3, 4, 5, 6]]}]}', False),
+        ("json", b'{"annotations": [{"id": 1, "caption": "words", "bbox": []}]}', True),
+        ("json", b'{"shapes": [{"label": "cat", "points": [[1, 2], [3, 4]]}]}', False),
+        ("xml", b"<annotation><object><bndbox><xmin>1</xmin></bndbox></object></annotation>", False),
+        ("json", b'[{"annotations": 1}]', True),
+        ("json", b"no JSON", True),
+        ("txt", b"0 0.5 0.5 0.1 0.1", True),
+    ],
+)
+def test_places_in_pixels_need_the_size_to_be_kept(tmp_path, name, content, fits):
+    (tmp_path / "a.png").write_bytes(malformed.encoded("PNG", Image.fromarray(malformed.pixels(30, 20))))
+    (tmp_path / f"a.{name}").write_bytes(content)
+    (entry,) = open_source(str(tmp_path), "folder", made="folder", carry=[]).entries()
+    assert Loader(tmp_path, max_pixels=1000, short_side=None)(entry).picture.shape == (3, 30, 20)
+    if fits:
+        assert Loader(tmp_path, max_pixels=1000, short_side=10)(entry).picture.shape == (3, 15, 10)
+    else:
+        with pytest.raises(Trouble, match="size=keep"):
+            Loader(tmp_path, max_pixels=1000, short_side=10)(entry)
 
 
 class TestOrientation:

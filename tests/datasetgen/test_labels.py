@@ -8,6 +8,7 @@ from pathlib import Path
 import malformed
 import pytest
 import torchless
+import yaml
 from PIL import Image
 
 from gan_style.datasetgen.annotations import from_classes, from_tables
@@ -286,6 +287,38 @@ def test_coco_through_another_layout_and_back(coco, tmp_path, between):
         merged = [{item["id"]: item for content in contents for item in content[name]} for contents in (old, new)]
         assert merged[0] == merged[1]
     assert {image["id"] for content in new for image in content["images"]} == {100, 101, 102, 200, 201, 202}
+
+
+def test_nothing_that_is_said_of_a_coco_picture_overwrites_another(coco, tmp_path):
+    """A JSON of its own beside the picture; two images of one file in one annotation file."""
+    for path in (coco / "annotations").glob("*"):
+        if path.name != "instances_train2017.json":
+            path.unlink()
+    (coco / "train2017" / "000000000100.json").write_text('{"shapes": []}')
+    table = coco / "annotations" / "instances_train2017.json"
+    content = json.loads(table.read_text())
+    content["images"].append({**content["images"][1], "id": 999})
+    content["annotations"].append({"id": 1, "image_id": 999, "caption": "the second"})
+    table.write_text(json.dumps(content))
+    made(coco, tmp_path / "between", "folder")
+    found = files(tmp_path / "between" / "data" / "train2017")
+    assert found["000000000100.json"] == b'{"shapes": []}'
+    assert json.loads(found["000000000100.coco.json"])["image"]["id"] == 100
+    said = [json.loads(found[f"000000000101.instances_train2017{number}.json"]) for number in ("", "_2")]
+    assert [one["image"]["id"] for one in said] == [101, 999]
+    assert said[1]["annotations"] == [{"id": 1, "image_id": 999, "caption": "the second"}]
+    made(tmp_path / "between" / "data", tmp_path / "out", "coco")
+    (new,) = [json.loads(path.read_text()) for path in (tmp_path / "out" / "data" / "annotations").iterdir()]
+    assert {note["id"] for note in new["annotations"] if note["image_id"] == 100} == {1000, 1001}
+
+
+def test_masks_among_cocos_annotations_are_carried(coco, tmp_path):
+    (coco / "annotations" / "panoptic_train2017").mkdir()
+    (coco / "annotations" / "panoptic_train2017" / "000000000100.png").write_bytes(b"a mask")
+    carry = yaml.safe_load((Path(__file__).parents[2] / "conf" / "make_dataset.yaml").read_text())["carry"]
+    source = open_source(str(coco), "coco", made="coco", carry=carry)
+    carried = [entry.key for entry in source.entries() if entry.carried]
+    assert carried == ["annotations/panoptic_train2017/000000000100.png"]
 
 
 @pytest.mark.parametrize("kind", ["folder", "webdataset"])

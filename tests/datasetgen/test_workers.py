@@ -55,6 +55,30 @@ class OneDies(torchless.Making):
         return worker
 
 
+class OneDiesOnce(OneDies):
+    """Likewise, but only in the first round."""
+
+    def __call__(self, number: int = 0):
+        died = (self.arguments[0] / ".gan_style" / "died").exists()
+        return torchless.Making.__call__(self, number) if died else super().__call__(number)
+
+
+class OneAlwaysDies(torchless.Making):
+    """A shard that kills every process."""
+
+    def __call__(self, number: int = 0):
+        worker = super().__call__(number)
+        plain = worker.make
+
+        def make(entries):
+            if any("007" in entry.key for _, entry in entries):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return plain(entries)
+
+        worker.make = make
+        return worker
+
+
 class OneFails(torchless.Making):
     """The worker of process 0 cannot write."""
 
@@ -77,6 +101,37 @@ def test_a_killed_process_leaves_its_work_to_the_other(source, tmp_path, capfd):
     torchless.make(str(source), tmp_path / "whole", shard_size=3)
     (tmp_path / "out" / ".gan_style" / "died").unlink()
     assert tree(tmp_path / "out").items() <= tree(tmp_path / "whole").items()
+
+
+def failing_plan(source: Path, tmp_path: Path) -> tuple[Plan, Path]:
+    """Each shard done, with failures: of pictures that were away then."""
+    plan, root = torchless.make_plan(str(source), tmp_path / "out", shard_size=3)
+    source.rename(tmp_path / "away")
+    assert in_processes(torchless.Making(tmp_path / "out", plan, root), plan)
+    (tmp_path / "away").rename(source)
+    return plan, root
+
+
+def test_what_a_killed_process_had_to_do_again_is_done_by_the_other(source, tmp_path):
+    plan, root = failing_plan(source, tmp_path)
+    records = Records(tmp_path / "out", plan)
+    assert all(records.record(shard)["failures"] for shard in plan.shards)
+    making, retry = OneDiesOnce(tmp_path / "out", plan, root), [shard.number for shard in plan.shards]
+    report = {"stop": Stop(75), "report": lambda shard: None}
+    assert run_processes(making, plan.shards, count=2, retry=retry, **report)
+    assert records.left(plan.shards) == []
+    assert not any(records.record(shard)["failures"] for shard in plan.shards)
+
+
+def test_a_shard_to_do_again_that_kills_all_ends_in_failure(source, tmp_path):
+    plan, root = failing_plan(source, tmp_path)
+    records, retry = Records(tmp_path / "out", plan), [shard.number for shard in plan.shards]
+    making = OneAlwaysDies(tmp_path / "out", plan, root)
+    report = {"stop": Stop(75), "report": lambda shard: None}
+    assert not run_processes(making, plan.shards, count=2, retry=retry, **report)
+    assert len(records.left(plan.shards)) == 1
+    done = [shard for shard in plan.shards if records.record(shard)]
+    assert not any(records.record(shard)["failures"] for shard in done)
 
 
 def test_a_failing_process_leaves_its_work_to_the_other_and_is_named(source, tmp_path, capfd):
@@ -121,6 +176,21 @@ def test_a_shard_that_a_living_process_has_is_passed_over(source, tmp_path):
         assert worker.process(plan.shards[1]) is Done.NOW
     assert worker.process(plan.shards[0]) is Done.NOW
     assert worker.process(plan.shards[0]) is Done.ALREADY
+
+
+def test_who_has_a_shard_is_on_the_disk_before_any_of_its_files(source, tmp_path, monkeypatch):
+    """After a power cut only the lock's token says whose parts of files are to be removed."""
+    plan, root = torchless.make_plan(str(source), tmp_path / "out", shard_size=3)
+    worker, synced, sync = torchless.make_worker(tmp_path / "out", plan, root), [], os.fsync
+
+    def noted(descriptor):
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append((path.suffix or path.name, path.stat().st_size))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    worker.process(plan.shards[0])
+    assert synced[0] == (".lock", 17) and synced[1][0] == "leases" and ".part" in dict(synced[2:])
 
 
 def test_a_stop_ends_after_the_shard_in_flight(source, tmp_path):

@@ -109,11 +109,41 @@ def run_processes(
 ) -> bool:
     """In so many processes, each with ``make(number)``'s worker (it must pickle). False where we were stopped, or where
     all ended before the shards did; an error of one of them is raised here as OSError, once the others have finished.
+
+    A shard whose failures are to be done again is one process's, since only that one tells before from after; what one
+    that died leaves of these is shared out anew, as long as that gets anything done.
     """
+    left = {shard.number: shard for shard in shards}
+    while True:
+        before = len(left)
+
+        def hear(shard: Shard | None) -> None:
+            if shard is not None:
+                left.pop(shard.number, None)
+            report(shard)
+
+        again = [number for number in retry if number in left]
+        finished = _run_round(make, list(left.values()), count=count, retry=again, stop=stop, report=hear)
+        if not left or not finished or stop.asked or len(left) == before:
+            return finished and not left
+
+
+def _run_round(
+    make: Callable[[int], ShardWorker],
+    shards: Sequence[Shard],
+    *,
+    count: int,
+    retry: Sequence[int],
+    stop: Stop,
+    report: Report,
+) -> bool:
+    """So many processes until each has ended; False where none had finished what it was given."""
     context = multiprocessing.get_context("spawn")  # a fork would take torch's threads and CUDA along, broken
     pipes = [context.Pipe() for _ in range(count)]
     for number, (_, theirs) in enumerate(pipes):
-        job = (theirs, make, number, order_of(shards, number, count), retry[number::count], os.getpid())
+        own = retry[number::count]
+        given = [one for one in order_of(shards, number, count) if one.number in own or one.number not in retry]
+        job = (theirs, make, number, given, own, os.getpid())
         stop.children.append(context.Process(target=_child, args=job))
     for child in stop.children:
         child.start()
@@ -151,7 +181,7 @@ def _follow(pipes: Sequence[Connection], shards: dict[int, Shard], stop: Stop, r
     if errors and not finished:
         raise OSError(errors[0])
     for error in errors:
-        print(f"warning: a process gave up, and the others did its work: {error}", file=sys.stderr)
+        print(f"warning: a process gave up, and others do its work: {error}", file=sys.stderr)
     return finished
 
 
@@ -159,7 +189,7 @@ def _warn_of_the_dead(children: Iterable[BaseProcess]) -> None:
     for number, child in enumerate(children):
         if child.exitcode is not None and child.exitcode < 0:
             name = signal.Signals(-child.exitcode).name
-            print(f"warning: process {number} was ended by {name}; the others did its work", file=sys.stderr)
+            print(f"warning: process {number} was ended by {name}; others do its work", file=sys.stderr)
 
 
 def _child(

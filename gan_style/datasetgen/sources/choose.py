@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
-from gan_style.datasetgen.entries import Entry
+from gan_style.datasetgen.entries import PICTURE_SUFFIXES, Entry
 from gan_style.datasetgen.sources.coco import CocoSource, find_tables
 from gan_style.datasetgen.sources.folder import FolderSource
 from gan_style.datasetgen.sources.tars import TarSource
@@ -53,8 +53,21 @@ def _guess(spec: str, path: Path) -> str:
     if path.is_dir():
         if find_tables(path):
             return "coco"
-        return "webdataset" if any(path.glob("*.tar")) else "folder"
+        archive = next((one for level in ("*.tar", "*/*.tar") for one in path.glob(level) if _is_seen(one, path)), None)
+        if archive is None:
+            return "folder"
+        pictures = (one for level in ("*", "*/*") for one in path.glob(level) if _is_seen(one, path))
+        if (picture := next((one for one in pictures if one.suffix.lower() in PICTURE_SUFFIXES), None)) is not None:
+            raise ValueError(
+                f"input={spec}: holds an archive ({archive.relative_to(path)}) and pictures "
+                f"({picture.relative_to(path)}); say input_layout=webdataset or input_layout=folder"
+            )
+        return "webdataset"
     return "webdataset" if spec.endswith((".tar", "}")) else "folder"
+
+
+def _is_seen(path: Path, root: Path) -> bool:
+    return not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _tars(spec: str, path: Path) -> TarSource:

@@ -108,9 +108,12 @@ class CocoSource:
         sizes = {(image["width"], image["height"]) for _, image in images if {"width", "height"} <= image.keys()}
         if len(sizes) > 1:
             return replace(entry, picture=None, problem=("labels", f"annotation files differ in its size: {sizes}"))
-        inline = {}
+        inline: dict[str, str] = {}
         for table, image in images if self.inline else ():
-            extension = "json" if len(images) == 1 else f"{PurePosixPath(table.path).stem.replace('.', '_')}.json"
+            name = PurePosixPath(table.path).stem.replace(".", "_")
+            wanted = ["json", "coco.json"] if len(images) == 1 else [f"{name}.json"]
+            wanted += [f"{name}_{number}.json" for number in range(2, len(images) + len(entry.sidecars) + 3)]
+            extension = next(one for one in wanted if one not in inline and one not in entry.sidecars)
             inline[extension] = json.dumps(self._alone(table, image))
         begun = re.match(r"[A-Za-z]+", PurePosixPath(entry.key).parent.name)
         split = split_of(begun[0]) if begun else None

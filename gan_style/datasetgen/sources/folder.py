@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -42,29 +43,35 @@ class FolderSource:
         yield from self._folder("", frozenset())
 
     def _folder(self, path: str, above: frozenset[tuple[int, int]]) -> Iterator[Entry]:
-        here = os.stat(self.root / path)
+        try:
+            here = os.stat(self.root / path)
+            with os.scandir(self.root / path) as found:
+                items = sorted((item for item in found if not item.name.startswith(".")), key=lambda item: item.name)
+        except OSError as error:
+            if not path:
+                raise
+            yield Entry(path, path, problem=("unreadable", f"this folder cannot be listed: {error.strerror or error}"))
+            return
         if (here.st_dev, here.st_ino) in above:
             yield Entry(path, path, problem=("link loop", "this folder links to one that it lies in"))
             return
-        with os.scandir(self.root / path) as found:
-            items = sorted((item for item in found if not item.name.startswith(".")), key=lambda item: item.name)
-        files = {item.name: item for item in items if not item.is_dir()}
-        beside = self._sidecars(path, list(files))
+        files = {item.name: item for item in items if not _is_folder(item)}
+        beside, masks = self._sidecars(path, list(files)), self._masks(path, list(files))
         taken = {name for names in beside.values() for name in names.values()}
         for item in items:
             full = f"{path}/{item.name}" if path else item.name
             if item.name not in files:
                 yield from self._folder(full, above | {(here.st_dev, here.st_ino)})
             elif item.name not in taken:
-                yield self._file(full, item, {ext: files[name] for ext, name in beside.get(item.name, {}).items()})
+                sidecars = {ext: files[name] for ext, name in beside.get(item.name, {}).items()}
+                entry = self._file(full, item, sidecars)
+                own = [Place(f"{path}/{name}" if path else name, _size(files[name])[0]) for name in masks[item.name]]
+                yield replace(entry, masks=own) if own and entry.picture is not None else entry
 
     def _sidecars(self, path: str, names: Sequence[str]) -> dict[str, dict[str, str]]:
         """{picture: {extension: file}} of one folder; a file belongs to the picture of the longest fitting stem."""
         numbered = self.numbered and split_and_label(PurePosixPath(path).parts)[1] is not None
-        pictures: dict[str, str] = {}
-        for name in names:
-            if self._is_picture(f"{path}/{name}"):
-                pictures.setdefault(PurePosixPath(name).stem, name)
+        pictures = self._pictures(path, names)
         found: dict[str, dict[str, str]] = {}
         for name in names:
             suffix = PurePosixPath(name).suffix.lower()
@@ -74,6 +81,24 @@ class FolderSource:
             if stems and len(name) - len(stems[-1]) <= _LONGEST_EXTENSION:
                 found.setdefault(pictures[stems[-1]], {})[name[len(stems[-1]) + 1 :]] = name
         return found
+
+    def _masks(self, path: str, names: Sequence[str]) -> dict[str, list[str]]:
+        """{picture: carried pictures of one folder that are called as it is and then _something}."""
+        pictures, found = self._pictures(path, names), defaultdict(list)
+        for name in names:
+            if name.lower().endswith(PICTURE_SUFFIXES) and self._is_carried(f"{path}/{name}"):
+                stems = [name[:at] for at, letter in enumerate(name) if letter == "_" and name[:at] in pictures]
+                if stems:
+                    found[pictures[stems[-1]]].append(name)
+        return found
+
+    def _pictures(self, path: str, names: Sequence[str]) -> dict[str, str]:
+        """{stem: the first picture of that name} in one folder."""
+        pictures: dict[str, str] = {}
+        for name in names:
+            if self._is_picture(f"{path}/{name}"):
+                pictures.setdefault(PurePosixPath(name).stem, name)
+        return pictures
 
     def _is_picture(self, path: str) -> bool:
         return path.lower().endswith(PICTURE_SUFFIXES) and not self._is_carried(path)
@@ -91,6 +116,8 @@ class FolderSource:
         if problem is None and carried and not self.strays:
             numbered = self.numbered and suffix.lower() == ".cls" and label is not None
             problem = ("no home", "the folder says the class" if numbered else "it belongs to no picture")
+            if path.lower().endswith(PICTURE_SUFFIXES):
+                problem = ("labels", "samples hold masks that are called as their picture up to a dot, 1.mask.png")
         places = {}
         for extension, other in beside.items():
             size_beside, trouble = _size(other)
@@ -110,6 +137,13 @@ def split_and_label(parts: Sequence[str]) -> tuple[str | None, str | None]:
     rest = parts[1:] if split is not None else parts
     label = re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", printable("/".join(rest)))
     return split, label or None  # a class is a line of classes.txt
+
+
+def _is_folder(item: "os.DirEntry[str]") -> bool:
+    try:
+        return item.is_dir()
+    except OSError:  # a link to itself, say; the file's row will tell
+        return False
 
 
 def _size(item: "os.DirEntry[str]") -> tuple[int, tuple[str, str] | None]:
