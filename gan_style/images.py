@@ -6,7 +6,9 @@ wherever mathematics is done on it.
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -253,5 +255,29 @@ def list_others(folder: Path) -> list[Path]:
 
 
 def _visible_files(folder: Path) -> list[Path]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(_walk(folder, frozenset())) if folder.is_dir() else []
+
+
+def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    """Links to folders are followed, unless to one that they lie in; a folder that cannot be listed is warned of."""
+    try:
+        here = folder.stat()
+        if (here.st_dev, here.st_ino) in above:
+            return
+        with os.scandir(folder) as found:
+            items = [(item.name, _kind(item)) for item in found if not item.name.startswith(".")]
+    except OSError as error:
+        warnings.warn(f"{folder} cannot be listed and is passed over: {error.strerror or error}", stacklevel=2)
+        return
+    for name, kind in items:
+        if kind == "folder":
+            yield from _walk(folder / name, above | {(here.st_dev, here.st_ino)})
+        elif kind == "file":
+            yield folder / name
+
+
+def _kind(item: "os.DirEntry[str]") -> str:
+    try:
+        return "folder" if item.is_dir() else "file" if item.is_file() else ""
+    except OSError:  # a link to itself
+        return ""

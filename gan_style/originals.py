@@ -33,13 +33,15 @@ _STRIP = 4_000_000  # pixels that are copied at once
 class Original:
     """pixels: RGB, uint8 or uint16, (3, H, W); alpha: the same type, (1, H, W), None where nothing is transparent;
     profile: the colours' ICC profile, None where the file has none; stripped: whether it had one for colours that are
-    not RGB (grey, CMYK), which these pixels have no use for.
+    not RGB (grey, CMYK), which these pixels have no use for; frames: how many pictures the file holds, these pixels
+    being the first one's.
     """
 
     pixels: Tensor
     alpha: Tensor | None = None
     profile: bytes | None = None
     stripped: bool = False
+    frames: int = 1
 
 
 def read_original(path: Path | IO[bytes], *, max_megapixels: float) -> Original:
@@ -56,6 +58,20 @@ def read_original(path: Path | IO[bytes], *, max_megapixels: float) -> Original:
 
 
 def _read(path: Path | IO[bytes], max_megapixels: float) -> Original:
+    with _opened(path) as picture:
+        frames = _frames_of(picture)
+    return replace(_first(path, max_megapixels), frames=frames)
+
+
+def _frames_of(picture: Image.Image) -> int:
+    """A JPEG's further pictures, which telephones hide in it, are the same one for other uses."""
+    try:
+        return int(getattr(picture, "n_frames", 1)) if picture.format in ("TIFF", "PNG", "WEBP") else 1
+    except Exception:  # of a damaged later page
+        return 1
+
+
+def _first(path: Path | IO[bytes], max_megapixels: float) -> Original:
     with _opened(path) as picture:
         if picture.width * picture.height > 1e6 * max_megapixels:
             raise ValueError(

@@ -1,8 +1,10 @@
 """gan_style/images.py: what is read, what is refused, and what becomes of the values."""
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -480,6 +482,33 @@ def test_a_folder_lists_its_pictures_sorted_recursively_without_the_hidden(tmp_p
         (tmp_path / name).touch()
     (tmp_path / "a_folder.jpg").mkdir()
     assert list_pictures(tmp_path) == sorted(tmp_path / name for name in visible)
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    for name in ("photos/a.jpg", "elsewhere/deep/b.jpg", "photos/closed/c.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    photos = tmp_path / "photos"
+    for name, target in (("more", "elsewhere"), ("up", "photos"), ("itself.jpg", "photos/itself.jpg")):
+        (photos / name).symlink_to(tmp_path / target)
+    (tmp_path / "elsewhere" / "back").symlink_to(photos)
+    assert list_pictures(photos) == [photos / "a.jpg", photos / "closed" / "c.jpg", photos / "more" / "deep" / "b.jpg"]
+
+
+def test_a_folder_that_cannot_be_listed_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.jpg", "closed/c.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    scandir = os.scandir
+
+    def guarded(path: Path) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.warns(UserWarning, match=r"closed cannot be listed and is passed over: Permission denied"):
+        assert list_pictures(tmp_path) == [tmp_path / "a.jpg"]
 
 
 def test_a_hidden_folder_that_is_named_itself_is_listed(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from gan_style.images import UnreadablePictureError, decode, read_note
+from gan_style.inference.stylize import lost_in
 from gan_style.originals import Original, from_pil, on_white, preview, read_original, to_pil, write_original
 
 NOTE = {"gan_style": "1", "style": "monet"}
@@ -195,3 +196,14 @@ def test_pillow_s_pictures_go_in_and_out_unharmed():
 def test_a_preview_is_small_and_never_enlarged():
     assert preview(original(4), 11).shape == (3, 11, 16)
     assert preview(original(3), 100).shape == (3, 33, 47)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".webp", ".png"])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_further_pages_and_frames_are_counted(tmp_path, suffix, frames):
+    pages = [Image.new("RGB", (8, 6), (60 * number, 0, 0)) for number in range(frames)]
+    pages[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=pages[1:])
+    original = read_original(tmp_path / f"a{suffix}", max_megapixels=1)
+    assert original.frames == frames and original.pixels.shape == (3, 6, 8)
+    lost = lost_in(original, ".png")
+    assert lost == (["all but the first of its 3 pages or frames"] if frames == 3 else [])

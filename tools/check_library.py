@@ -28,9 +28,9 @@ from torch import Tensor
 from gan_style.config import build
 from gan_style.data.pictures import find_pictures
 from gan_style.data.stream import Crop
-from gan_style.files import write_bytes
+from gan_style.files import file_hash, write_bytes
 from gan_style.images import decode, encode, grid, to_float
-from gan_style.inference.load import load_generator
+from gan_style.inference.load import find_generator, load_generator
 from gan_style.losses.objective import Objective, mean_gram
 from gan_style.metrics.deception import StyleClassifier
 from gan_style.metrics.distances import content_distance, style_distance
@@ -156,14 +156,28 @@ class Check:
         return {"single": self.distances([alone(photo) for photo in self.photos], grams), "library": of_library}
 
 
-def kept(path: Path, make: Callable[..., Any], *arguments: Any) -> Any:
-    """What a part found, made once."""
-    if path.is_file():
-        return json.loads(path.read_bytes())
-    found = make(*arguments)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, json.dumps(found).encode())
-    return found
+class Kept:
+    """What parts found, each made once: of the same files with the same settings."""
+
+    def __init__(self, folder: Path, of: Any) -> None:
+        self.folder, self.of = folder, of
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, name: str, make: Callable[..., Any], *arguments: Any, of: Any = None) -> Any:
+        """From NAME.json where it is there. of: what else than all parts depend on this one does."""
+        path, of = self.folder / f"{name}.json", json.loads(json.dumps([self.of, of]))
+        before = json.loads(path.read_bytes()) if path.is_file() else {}
+        if before.get("of") == of:
+            return before["found"]
+        found = make(*arguments)
+        write_bytes(path, json.dumps({"of": of, "found": found}).encode())
+        return found
+
+
+def depends_on(arguments: argparse.Namespace, styles: Iterable[Path]) -> list[Any]:
+    """Hashes of all files that are measured and measured with, and the settings."""
+    files = [arguments.model, arguments.teacher, *find_pictures(arguments.content, "--content"), *styles]
+    return [arguments.size, arguments.photos, arguments.optimise_steps, *map(file_hash, files)]
 
 
 def one_way(values: Sequence[float], sign: int) -> bool:
@@ -217,22 +231,23 @@ def main() -> None:
     arguments = parser.parse_args()
 
     check, work, blocks = Check(arguments), arguments.work, []
+    kept = Kept(work, depends_on(arguments, (path for paths in check.styles.values() for path in paths)))
     if "strengths" in arguments.parts:
-        found = {name: kept(work / f"strengths_{name}.json", check.strengths, name) for name in check.styles}
+        found = {name: kept(f"strengths_{name}", check.strengths, name) for name in check.styles}
         head = " | ".join(["style", "distance", *(f"strength {s:g}" for s in STRENGTHS), "one way"])
         blocks.append(table(head, strength_rows(found)))
     if "scales" in arguments.parts:
-        found = {name: kept(work / f"scales_{name}.json", check.scales, name) for name in check.styles}
+        found = {name: kept(f"scales_{name}", check.scales, name) for name in check.styles}
         head = " | ".join(["style / content", *(f"{s:g}" for s in SCALES), "best up to 1"])
         blocks.append(table(head, scale_rows(found)))
     if "deception" in arguments.parts:
-        found = {name: kept(work / f"deception_{name}.json", check.deception, name) for name in check.styles}
+        found = {name: kept(f"deception_{name}", check.deception, name) for name in check.styles}
         rows = [[name, f"{one['photos']:.2f}", f"{one['results']:.2f}"] for name, one in found.items()]
         blocks.append(table("style | photos taken for it | results taken for it", rows))
     if "optimise" in arguments.parts:
         of_photo = [number % len(check.photos) for number in range(len(check.styles))]
         found = {
-            name: kept(work / f"optimise_{name}.json", check.optimise, name, number, work)
+            name: kept(f"optimise_{name}", check.optimise, name, number, work)
             for name, number in zip(check.styles, of_photo, strict=True)
         }
         blocks.append(table("style | style left: optimise | library | content: optimise | library", pair_rows(found)))
@@ -240,7 +255,7 @@ def main() -> None:
         write_bytes(work / "sheet.png", encode(sheet, ".png"))
     for one in arguments.single:
         name, run = one.split("=", 1)
-        found = kept(work / f"single_{name}.json", check.single, name, Path(run))
+        found = kept(f"single_{name}", check.single, name, Path(run), of=file_hash(find_generator(Path(run))))
         rows = [[name, who, f"{row['style']:.1%}", f"{row['content']:.3f}"] for who, row in found.items()]
         blocks.append(table("style | generator | style left | content", rows))
     text = "\n\n".join(blocks)

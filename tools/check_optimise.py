@@ -30,9 +30,9 @@ from torch.optim import Optimizer
 
 from gan_style.config import CONFIG_PATH, build
 from gan_style.data.pictures import find_pictures
-from gan_style.files import write_bytes
+from gan_style.files import file_hash, write_bytes
 from gan_style.images import decode, encode, grid, to_float
-from gan_style.inference.load import load_generator
+from gan_style.inference.load import find_generator, load_generator
 from gan_style.losses.objective import Objective, content_layers, mean_gram, style_layers
 from gan_style.metrics.distances import content_distance, style_distance
 from gan_style.nst.optimise import Optimisation, Problem
@@ -125,13 +125,18 @@ class Pairing:
 def measured(arguments: argparse.Namespace, pair: Pair, folder: Path) -> dict[str, Any]:
     """All numbers of one pair, from ``folder`` where they are there already, for the same settings."""
     path = folder / "numbers.json"
-    settings = {name: str(getattr(arguments, name)) for name in SETTINGS}
+    settings: dict[str, Any] = {name: str(getattr(arguments, name)) for name in SETTINGS}
+    settings |= {"files": [file_hash(path) for path in (arguments.teacher, *pair, *_files(arguments.generator))]}
     if path.is_file() and (found := json.loads(path.read_bytes()))["settings"] == settings:
         return dict(found)
     folder.mkdir(parents=True, exist_ok=True)
     found = {"settings": settings} | measure(arguments, pair, folder)
     write_bytes(path, json.dumps(found).encode())
     return found
+
+
+def _files(generators: Sequence[Path]) -> list[Path]:
+    return [find_generator(path) for path in generators]
 
 
 def measure(arguments: argparse.Namespace, pair: Pair, folder: Path) -> dict[str, Any]:

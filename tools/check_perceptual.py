@@ -38,7 +38,7 @@ import gan_style
 from gan_style.checkpoint import CheckpointFolder
 from gan_style.config import build
 from gan_style.data.pictures import find_pictures
-from gan_style.files import write_bytes
+from gan_style.files import file_hash, write_bytes
 from gan_style.images import decode, encode, grid, list_pictures, to_float
 from gan_style.inference.load import load_generator
 from gan_style.losses.objective import Objective, content_layers, mean_gram, style_layers
@@ -180,10 +180,23 @@ def train_generators(arguments: argparse.Namespace, teacher: str) -> dict[str, P
         run |= {"training.sample_every": arguments.generator_steps, "runtime.device": arguments.device}
         command = [sys.executable, "-m", "gan_style.cli", "train", "experiment=quickstart", f"perceptual={name}"]
         begin = time.monotonic()
+        mark_weights(arguments.work / f"generator_{name}", packaged(name) if weights == "packaged" else Path(weights))
         subprocess.run([*command, *(f"{key}={value}" for key, value in run.items())], check=True, stdout=sys.stderr)
         print(f"generator trained under {name}: {time.monotonic() - begin:.0f} s", flush=True)
         folders[name] = arguments.work / f"generator_{name}"
     return folders
+
+
+def packaged(name: str) -> Path:
+    return Path(gan_style.__file__).parent / "assets" / "perceptual" / f"{name}.safetensors"
+
+
+def mark_weights(run: Path, weights: Path) -> None:
+    """Note beside a run what it is trained under; SystemExit where it was other weights."""
+    mark, sha256 = run.with_suffix(".sha256"), file_hash(weights)
+    if run.exists() and (not mark.is_file() or mark.read_text() != sha256):
+        raise SystemExit(f"{run} was trained under other weights than {weights}; remove it, or give another --work")
+    write_bytes(mark, sha256.encode())
 
 
 def check_generator(judge: Judge, folders: dict[str, Path], contents: Sequence[Tensor], style: Tensor) -> list[Row]:

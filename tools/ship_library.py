@@ -9,12 +9,17 @@ back: with --scale its rows of scales and shifts move towards the photo's own.
 
 import argparse
 import json
+import tempfile
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from gan_style.checkpoint import read_generator, write_generator
+from gan_style.files import write_bytes
 from gan_style.inference.load import find_generator, load_generator
 from gan_style.models.blocks import ConditionalInstanceNorm
 from gan_style.models.library import LibraryGenerator
@@ -31,6 +36,20 @@ def set_back(generator: LibraryGenerator, scales: dict[str, float]) -> None:
             for table, (name, scale) in product((norm.weight, norm.bias), scales.items()):
                 row = generator.styles.index(name)
                 table.data[row] = torch.lerp(table.data[-1], table.data[row], scale)
+
+
+def ship(path: Path, weights: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+    """Put a generator among the shipped models. ValueError where these would be too large: what was there stays."""
+    with tempfile.TemporaryDirectory() as folder:
+        new = Path(folder) / path.name
+        write_generator(new, weights, description)
+        load_generator(new, torch.device("cpu"))
+        size = new.stat().st_size
+        total = size + sum(one.stat().st_size for one in path.parent.iterdir() if one != path)
+        if total > LIMIT:
+            raise ValueError(f"{path.name}: the shipped models would take {total:,} bytes, more than {LIMIT:,}")
+        write_bytes(path, new.read_bytes())
+    print(f"{path.name}: {size:,} bytes; all shipped models {total:,} of at most {LIMIT:,}")
 
 
 def main() -> None:
@@ -56,13 +75,10 @@ def main() -> None:
     description["about"] = {style: about[style] for style in styles}
     MODELS.mkdir(parents=True, exist_ok=True)
     path = MODELS / f"{arguments.name}.safetensors"
-    write_generator(path, {name: weight.half() for name, weight in weights.items()}, description)
-    load_generator(path, torch.device("cpu"))
-    total = sum(one.stat().st_size for one in MODELS.iterdir())
-    print(f"{path.name}: {path.stat().st_size:,} bytes; all shipped models {total:,} of at most {LIMIT:,}")
-    if total > LIMIT:
-        path.unlink()
-        parser.error(f"the shipped models would take {total:,} bytes, more than {LIMIT:,}; removed again")
+    try:
+        ship(path, {name: weight.half() for name, weight in weights.items()}, description)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

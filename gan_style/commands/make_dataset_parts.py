@@ -17,6 +17,7 @@ from gan_style.datasetgen.sources.choose import Source
 from gan_style.datasetgen.sources.coco import CocoSource
 from gan_style.datasetgen.sources.tars import TarSource
 from gan_style.datasetgen.worker import ShardWorker
+from gan_style.files import file_hash
 from gan_style.schema_dataset import strength_range
 
 _PLANNED = (
@@ -88,8 +89,9 @@ def settings_of(
     cfg: Mapping[str, Any], styles: Sequence[Drawn], source: Source, kind: str, device: str
 ) -> dict[str, Any]:
     """All that results follow from, by the names of the options: what a plan is bound to."""
+    hashes = {path: file_hash(path) for path in {one.path for one in styles}}
     return {
-        "checkpoint": [fingerprint(one) for one in styles],
+        "checkpoint": [fingerprint(one, hashes[one.path]) for one in styles],
         "input_layout": kind_of(source),
         "output_layout": kind,
         "strength": list(strength_range(cfg["strength"])),

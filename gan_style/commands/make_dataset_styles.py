@@ -64,10 +64,10 @@ def listed_references(cfg: Mapping[str, Any]) -> list[str] | None:
     return [str(path) for path in found]
 
 
-def fingerprint(one: Drawn) -> list[Any]:
-    """What a plan is bound to: the files' contents, the weight, the style's name."""
+def fingerprint(one: Drawn, sha256: str) -> list[Any]:
+    """What a plan is bound to: the files' contents (the generator's by its hash), the weight, the style's name."""
     reference = [] if one.reference is None else [file_hash(one.reference)]
-    return [file_hash(one.path), one.weight, *([one.style] * bool(one.style)), *reference]
+    return [sha256, one.weight, *([one.style] * bool(one.style)), *reference]
 
 
 def check_references(styles: Sequence[Drawn], max_pixels: int) -> None:
@@ -94,7 +94,9 @@ def make_stylizers(styles: list[Drawn], device: Any, precision: Any, max_pixels:
     from gan_style.inference.paint import in_tiles
     from gan_style.inference.references import library_of
 
-    files = {path: (file_hash(path), load_generator(path, device)) for path in dict.fromkeys(one.path for one in styles)}
+    files = {
+        path: (file_hash(path), load_generator(path, device)) for path in dict.fromkeys(one.path for one in styles)
+    }
 
     @lru_cache(_KEPT)
     def look(path: Path, name: str, reference: Path) -> Any:

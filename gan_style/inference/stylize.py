@@ -189,6 +189,8 @@ def lost_in(original: Original, suffix: str) -> list[str]:
         lost.append(f"its 16 bits (they are rounded to 8); {', '.join(DEEP_SUFFIXES)} keep them")
     if original.profile is not None and suffix not in PROFILE_SUFFIXES:
         lost.append(f"its colour profile; {', '.join(PROFILE_SUFFIXES)} keep it")
+    if original.frames > 1:
+        lost.append(f"all but the first of its {original.frames} pages or frames")
     if original.stripped:
         lost.append("its colour profile, which is not one of RGB")
     return lost

@@ -13,6 +13,7 @@ from gan_style.checkpoint import read_generator, write_generator
 from gan_style.commands.make_dataset_styles import Drawn, make_stylizers
 from gan_style.datasetgen.manifest import read_manifest
 from gan_style.images import read_note
+from gan_style.inference import load as inference_load
 from gan_style.inference.load import load_generator
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.reference import ReferenceGenerator
@@ -222,6 +223,14 @@ def test_a_dataset_goes_on_with_the_same_references_alone(dataset, tmp_path):
     Image.new("RGB", (60, 60), (0, 90, 0)).save(tmp_path / "paintings" / "old" / "sea.png")
     outcome, _ = dataset("out", f"reference={tmp_path / 'paintings'}")
     assert outcome.status == 2 and "checkpoint=" in outcome.err
+
+
+def test_a_generator_is_read_once_however_many_styles_it_has(far, monkeypatch):
+    read, load = [], inference_load.load_generator
+    monkeypatch.setattr(inference_load, "load_generator", lambda path, device: read.append(path) or load(path, device))
+    styles = [Drawn(far / "generator.safetensors", f"sea {number}", far / "sea.png") for number in range(3)]
+    assert len(make_stylizers(styles, torch.device("cpu"), torch.float32, 16_000_000)) == 3
+    assert read == [far / "generator.safetensors"]
 
 
 def test_pictures_that_do_not_fit_in_memory_are_painted_in_tiles(far):
