@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -119,8 +120,7 @@ def ranks() -> Iterator[Ranks]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     store, rank, _ = next(dist.rendezvous("env://"))
-    # torchrun keeps one store for all its restarts: what a dead rank has left there must not be read
-    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    store = dist.PrefixStore(name_of_start(store, rank, count), store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
     try:
         yield Ranks(dist.get_rank(), count)
@@ -130,6 +130,34 @@ def ranks() -> Iterator[Ranks]:
             dist.destroy_process_group()
         raise
     dist.destroy_process_group()
+
+
+def name_of_start(store: dist.Store, rank: int, count: int) -> str:
+    """A word that all ranks of this start have in common, and none of one before.
+
+    torchrun keeps one store for all its restarts, and each of its nodes counts them for itself; what a dead rank has
+    left in the store must not be read. So each rank leaves a new word there, and rank 0 answers all that it finds.
+    RuntimeError where the others do not come.
+    """
+    word = secrets.token_hex(8)
+    if rank > 0:
+        store.set(f"start/{rank}", word)
+        name: str = store.get(f"start/answer/{word}").decode()
+        store.set(f"start/{name}/{rank}", "here")
+        return name
+    answered: set[bytes] = set()
+    begin, missing = time.monotonic(), set(range(1, count))
+    while missing:
+        for other in sorted(missing):
+            if store.check([f"start/{word}/{other}"]):
+                missing.remove(other)
+            elif store.check([f"start/{other}"]) and (asked := store.get(f"start/{other}")) not in answered:
+                store.set(f"start/answer/{asked.decode()}", word)
+                answered.add(asked)
+        if missing and time.monotonic() - begin > _PATIENCE.total_seconds():
+            raise RuntimeError(f"ranks {', '.join(map(str, sorted(missing)))} of {count} did not come")
+        time.sleep(0.02 if missing else 0)
+    return word
 
 
 def launch(count: int, command: Sequence[str], *, grace: float = 30.0) -> int:
@@ -179,6 +207,7 @@ def _await(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> int:
             _tell(processes, signal.SIGKILL)
             deadline = float("inf")
     ends = [status, *(process.returncode for process in processes)]
-    telling = [end for end in ends if end > 1]  # 1 and signals: of ranks that lost their neighbours
+    # 1 and signals: of ranks that lost their neighbours; 75 after another's failure: of those that were told to end
+    telling = [end for end in ends if end > 1 and (end != os.EX_TEMPFAIL or status == os.EX_TEMPFAIL)]
     status = next(iter([*telling, *filter(None, ends)]), 0)
     return 128 - status if status < 0 else status

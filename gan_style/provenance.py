@@ -129,12 +129,12 @@ def _size(path: str) -> int:
         return -1
 
 
-def changed_since(folder: Path, content: Iterable[Path]) -> bool:
-    """Whether the content pictures are others than those that the run in this folder says it was trained on last."""
+def changed_since(folder: Path, sets: Mapping[str, Iterable[Path]]) -> set[str]:
+    """Those of the sets, by name, that are others than what the run in this folder says it was trained on last."""
     record = read_record(folder)
     data = record[-1].get("data") if record else None
-    known = data.get("content") if isinstance(data, dict) else None
-    return known is not None and known != fingerprint(content)
+    known = data if isinstance(data, dict) else {}
+    return {name for name, paths in sets.items() if known.get(name) not in (None, fingerprint(paths))}
 
 
 def style_name(spec: Any) -> str:

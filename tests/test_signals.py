@@ -7,13 +7,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 import gan_style
-from gan_style.distributed import Ranks, launch, local_device, ranks
+from gan_style.distributed import Ranks, launch, local_device, name_of_start, ranks
 from gan_style.signals import NUMBERS, PREEMPTED, stop_on_signals
 
 REPOSITORY = Path(gan_style.__file__).parents[1]
@@ -87,6 +90,33 @@ def after(seconds: float, happen: Callable[[], object]) -> None:
     threading.Timer(seconds, happen).start()
 
 
+class TestNameOfStart:
+    """All ranks of a start agree on a word, whatever an earlier start has left in the store."""
+
+    def start(self, store: dist.Store, count: int) -> list[str]:
+        with ThreadPoolExecutor(count) as pool:
+            late = [pool.submit(name_of_start, store, rank, count) for rank in reversed(range(count))]
+            return [one.result(timeout=20) for one in late]
+
+    @pytest.mark.parametrize("count", [2, 5])
+    def test_of_each_start_another(self, count):
+        store = dist.HashStore()
+        names = [self.start(store, count) for _ in range(4)]
+        assert all(len(set(one)) == 1 for one in names) and len({one[0] for one in names}) == 4
+
+    def test_after_a_start_of_which_some_ranks_died(self):
+        store = dist.HashStore()
+        store.set("start/1", "left by a dead one")
+        store.set("start/2", "left by a dead one, too")
+        first, second = self.start(store, 3), self.start(store, 2)
+        assert len(set(first)) == len(set(second)) == 1 and first[0] != second[0]
+
+    def test_those_that_do_not_come_are_named(self, monkeypatch):
+        monkeypatch.setattr("gan_style.distributed._PATIENCE", timedelta(seconds=0.1))
+        with pytest.raises(RuntimeError, match="ranks 1, 2 of 3 did not come"):
+            name_of_start(dist.HashStore(), 0, 3)
+
+
 class TestLaunch:
     def test_gives_every_rank_its_place_and_all_the_same_address(self, tmp_path):
         names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
@@ -116,6 +146,12 @@ class TestLaunch:
     def test_a_killed_rank_ends_the_others_and_its_signal_is_the_status(self):
         program = "time.sleep(0.1)\nif rank == '0': os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(60)"
         assert launch(2, python(program)) == 128 + signal.SIGKILL
+
+    @pytest.mark.parametrize(("death", "expected"), [("os.kill(os.getpid(), 9)", 137), ("sys.exit(1)", 1)])
+    def test_those_that_are_told_to_end_do_not_make_a_failure_a_pre_emption(self, death, expected):
+        wait = "signal.signal(signal.SIGTERM, lambda *_: os._exit(75))\ntime.sleep(60)"
+        program = f"if rank == '1':\n time.sleep(0.5)\n {death}\n{wait}"
+        assert launch(2, python(program)) == expected
 
     def test_one_that_does_not_heed_sigterm_is_killed_after_the_grace(self, capfd):
         program = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(0.3 if rank == '0' else 60); sys.exit(7)"

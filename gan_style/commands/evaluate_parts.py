@@ -95,7 +95,7 @@ def _contents(cfg: DictConfig, runs: Mapping[str, Trained | None]) -> tuple[list
         except ValueError as error:
             warnings.warn(f"{spec}: its training pictures are not there to be left out ({error})", stacklevel=2)
             continue
-        if run is not None and changed_since(run.folder, used):
+        if run is not None and changed_since(run.folder, {"content": used}):
             warnings.warn(
                 f"{spec}: data.content is not what this run was trained on (pictures were added, removed or changed): "
                 f"its held-out pictures are others now, and some may have been trained on; give content=...",
@@ -226,6 +226,7 @@ def as_json(setup: Setup, table: Table, sets: Mapping[str, Measured]) -> str:
         "versions": versions,
         "facts": setup.facts,
         "models": dict(zip(labels(setup.specs), map(_model, setup.specs), strict=True)),
+        "content": fingerprint(setup.contents),
         "references": fingerprint(setup.styles),
         "metrics": {name: {k: asdict(one) for k, one in found.items()} for name, found in table.items()},
         "pictures": pictures,

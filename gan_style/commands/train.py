@@ -97,11 +97,15 @@ def _finished(cfg: DictConfig) -> bool:
 
 def _train(cfg: DictConfig, group: Ranks) -> int:
     setup = _setup(cfg, group)
+    before = setup.checkpoints.paths()
     saved = group.from_first(_saved(setup) if group.first else None)
     if saved is not None and saved["state"]["step"] >= cfg.training.steps:
         if group.first:
             print(f"{setup.folder} is finished: {saved['state']['step']} steps; a larger training.steps goes on")
         return 0
+    if group.first:
+        _warn_of_warmup(setup)
+    changed: set[str] = set()
     objective = parts.make_objective(setup)
     state = parts.make_state(setup, objective, fresh=saved is None)
     pictures = data.open_sets(setup)
@@ -111,12 +115,9 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
         parts.set_targets(setup, objective, pictures, objective.targets)
     else:
         _restore(setup, saved, state, objective)
-        if setup.ranks.first and changed_since(setup.folder, pictures.content.paths):
-            warnings.warn(
-                "data.content is not what this run was trained on before (pictures were added, removed or changed): "
-                "from here on others may be held out, and the rest come in another order",
-                stacklevel=2,
-            )
+        if setup.ranks.first:
+            changed = changed_since(setup.folder, parts.sets_of(pictures))
+            _warn_of_changes(changed)
         parts.set_targets(setup, objective, pictures, {EACH} & set(objective.targets))
     parts.share(setup, state)
     if group.first:
@@ -128,7 +129,34 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
             print("dry_run=true: stopping before step 1; nothing was written")
         return 0
     with stop_on_signals() as stop:
-        return _run(setup, state, objective, pictures, stop, lowest=_lowest(setup, saved))
+        lowest = None if "holdout" in changed else _lowest(setup, saved)
+        return _run(setup, state, objective, pictures, stop, lowest=lowest, before=before)
+
+
+def _warn_of_warmup(setup: Setup) -> None:
+    training, others = setup.cfg.training, set(map(str, setup.cfg.loss)) - {"balance", "content"}
+    if 0 < training.steps <= training.warmup_steps and others:
+        warnings.warn(
+            f"training.steps={training.steps} ends before training.warmup_steps={training.warmup_steps} are over: "
+            f"content alone is trained, no {', no '.join(sorted(others))}",
+            stacklevel=2,
+        )
+
+
+def _warn_of_changes(changed: set[str]) -> None:
+    """Of the sets of pictures, since the run was last here."""
+    what = "is not what this run was trained on before (pictures were added, removed or changed)"
+    if "content" in changed:
+        warnings.warn(
+            f"data.content {what}: from here on others may be held out, and the rest come in another order",
+            stacklevel=2,
+        )
+    if "style" in changed:
+        warnings.warn(
+            f"data.style {what}: the discriminator is shown the new ones, while targets of the style loss that were "
+            f"computed at the start stay what they were",
+            stacklevel=2,
+        )
 
 
 def _setup(cfg: DictConfig, group: Ranks) -> Setup:
@@ -150,11 +178,18 @@ def _saved(setup: Setup) -> dict[str, Any] | None:
     old, new = flat(found[1]["config"]), flat(setup.settings)
     keys = [key for key in {**old, **new} if not key.startswith(_MAY_CHANGE)]
     differing = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys if old.get(key) != new.get(key)]
+    there, here = (_style_names(one["data"]["style"]) for one in (found[1]["config"], setup.settings))
+    if there != here and sorted(there) == sorted(here):  # their order is that of the generator's weights
+        differing.append(f"order of data.style: {', '.join(there)} there, {', '.join(here)} here")
     if differing:
         listed = "\n  ".join(differing)
         other = "run.name" if setup.cfg.run.sweep is None else "run.sweep"
         raise ValueError(f"{setup.folder} holds a run with other settings; choose another {other}.\n  {listed}")
     return found[1]
+
+
+def _style_names(spec: Any) -> list[str]:
+    return [str(name) for name in spec] if isinstance(spec, dict) else []
 
 
 def _lowest(setup: Setup, saved: dict[str, Any] | None) -> float | None:
@@ -181,10 +216,20 @@ def _restore(setup: Setup, saved: dict[str, Any], state: TrainState, objective: 
 
 
 def _run(
-    setup: Setup, state: TrainState, objective: Objective, pictures: Pictures, stop: Stop, *, lowest: float | None
+    setup: Setup,
+    state: TrainState,
+    objective: Objective,
+    pictures: Pictures,
+    stop: Stop,
+    *,
+    lowest: float | None,
+    before: list[Path],
 ) -> int:
-    """Train, with the run's folder to ourselves and every tracker told how it ended; the exit status."""
-    with _place(setup):
+    """Train, with the run's folder to ourselves and every tracker told how it ended; the exit status.
+
+    before: the checkpoints when one was chosen to go on from. ValueError where another process has added some since.
+    """
+    with _place(setup, before):
         sampler = make_sampler(setup, objective, pictures) if setup.ranks.first else None
         composite = make_composite(setup, sampler, lowest) if sampler else None
         tracker = make_tracker(setup, state.step)
@@ -211,7 +256,7 @@ def _run(
 
 
 @contextmanager
-def _place(setup: Setup) -> Iterator[None]:
+def _place(setup: Setup, before: list[Path]) -> Iterator[None]:
     """The run's folder, locked, cleaned of leftovers and with its settings; only the first rank writes."""
     if not setup.ranks.first:
         yield
@@ -219,6 +264,8 @@ def _place(setup: Setup) -> Iterator[None]:
     for place in (setup.folder, setup.checkpoints.folder, setup.samples):
         ensure_writable(place, "run.root, run.name")
     with locked(setup.folder), failure_noted(setup.folder):
+        if setup.checkpoints.paths() != before:
+            raise ValueError(f"another process has trained {setup.folder} meanwhile; the same command again goes on")
         for place in (setup.folder, setup.samples):
             remove_leftovers(place)
         write_bytes(setup.folder / "config.yaml", to_yaml(setup.settings).encode())

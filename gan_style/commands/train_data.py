@@ -29,7 +29,8 @@ def workers(setup: Setup, pictures: Pictures) -> int:
     """How many processes decode and crop."""
     if setup.cfg.data.workers is not None:
         return int(setup.cfg.data.workers)
-    return 0 if pictures.in_memory else min(8, cores())
+    on_this_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return 0 if pictures.in_memory else max(1, min(8, cores() // on_this_node))
 
 
 def make_batches(setup: Setup, pictures: Pictures, first_step: int) -> Iterable[Batch]:

@@ -241,13 +241,18 @@ def target_pictures(
 def origin(setup: Setup, pictures: Pictures) -> dict[str, Any]:
     """Where the run's result comes from: versions, code, data, seed, and the settings that bear on it."""
     settings = {name: value for name, value in setup.settings.items() if name not in _OF_NO_BEARING}
-    sets = {"content": pictures.content.paths, "style": pictures.style_paths, "holdout": pictures.held_out}
     return provenance(
         settings=settings,
         seed=setup.cfg.training.seed,
         style=style_name(setup.settings["data"]["style"]),
-        data={name: fingerprint(paths) for name, paths in sets.items()},
+        data={name: fingerprint(paths) for name, paths in sets_of(pictures).items()},
     )
+
+
+def sets_of(pictures: Pictures) -> dict[str, list[Path]]:
+    """The files of each set, readable or not."""
+    style = [path for one in pictures.styles.values() for path in one.given]
+    return {"content": pictures.content.given, "style": style, "holdout": pictures.held_out}
 
 
 def make_loop(

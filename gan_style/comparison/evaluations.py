@@ -29,8 +29,13 @@ def read_evaluation(path: Path) -> Evaluation:
     try:
         content = json.loads(path.read_bytes())
         table, settings, models = content["metrics"], content.get("settings", {}), content.get("models", {})
-        pictures = {kind: sorted(content.get("pictures", {}).get(kind, {})) for kind in (PHOTOS, STYLES)}
-        on = [{name: settings.get(name) for name in _OF_A_RULER}, pictures, content.get("references")]
+        read = {kind: len(content.get("pictures", {}).get(kind, {})) for kind in (PHOTOS, STYLES)}
+        on = [
+            {name: settings.get(name) for name in _OF_A_RULER},
+            read,
+            content.get("content"),
+            content.get("references"),
+        ]
         return Evaluation(
             numbers={str(label): _numbers(found) for label, found in table.items() if label not in (PHOTOS, STYLES)},
             ruler=json.dumps(on, sort_keys=True),

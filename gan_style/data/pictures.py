@@ -85,13 +85,14 @@ class UnreadablePictures:
 class PictureSet:
     """Pictures by number, decoded with a given short side: all at once if they fit the cache, else one by one.
 
+    given: the paths with unreadable ones among them, which ``paths`` has no more after caching.
     Item: uint8 (3, H, W), or UnreadablePictureError (never after caching: then the unreadable ones are left out).
     """
 
     def __init__(
         self, paths: Sequence[Path], *, short_side: int, cache_bytes: float, watch: UnreadablePictures
     ) -> None:
-        self.paths = list(paths)
+        self.paths = self.given = list(paths)
         self.short_side = short_side
         self.watch = watch
         self._cached: list[Tensor] | None = None

@@ -2,6 +2,7 @@
 
 import random
 import signal
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -151,8 +152,8 @@ class PairStream(Dataset[Pair]):
 
 
 @lru_cache(maxsize=64)
-def _order(seed: int, role: str, epoch: int, count: int) -> list[int]:
-    order = list(range(count))
+def _order(seed: int, role: str, epoch: int, count: int) -> Sequence[int]:
+    order = array("I", range(count))  # four bytes each: every worker of every rank keeps some of them
     random.Random(f"{seed}/{role}/epoch {epoch}").shuffle(order)
     return order
 

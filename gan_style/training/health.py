@@ -31,16 +31,22 @@ class Health:
     rolled_back: int = 0
     skipped: int = 0
     last: str = ""
+    passing: set[str] = field(default_factory=set)
 
     def observe(self, step: int, values: Mapping[str, float]) -> bool:
         """Take in a step's numbers; whether it is time to go back.
 
-        A step that float16's scale was too large for (on all ranks: a mean of 1) is no sign of illness.
+        Numbers that are not finite although the updates were made trained nothing: they are noted in ``passing``. A
+        step that float16's scale was too large for (on all ranks: a mean of 1) is no sign of illness.
         """
         searching = [half for half in _HALVES if values.get(f"{half}/searching") == 1.0]
         excused = {f"{half}/{name}" for half in searching for name in ("gradient", "skipped")}
         ours = {name: value for name, value in values.items() if name not in excused}
         found = culprits(ours)
+        updates = [values[f"{half}/skipped"] for half in _HALVES if f"{half}/skipped" in values]
+        if updates and not any(updates):
+            self.passing |= set(found)
+            found = []
         if not any(ours.get(f"{half}/skipped", 0.0) for half in _HALVES) and not found:
             self.in_a_row = 0
             return False

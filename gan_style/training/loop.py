@@ -158,10 +158,12 @@ class Loop:
         steps = _on_host(unchecked, self.ranks)
         unchecked.clear()
         for step, values in steps:
-            before = self.health.skipped
+            before, passing = self.health.skipped, set(self.health.passing)
             ill = self.health.observe(step, values)
             if self.health.skipped > before:
                 self._say(f"warning: {self.health.last}; the step was skipped ({self.health.skipped} so far)")
+            if new := sorted(self.health.passing - passing):
+                self._say(f"warning: step {step}: not a finite number: {', '.join(new)}; nothing is trained on it")
             if ill or (step == self.every.last and self.health.in_a_row):
                 return values, True
         return steps[-1][1], False

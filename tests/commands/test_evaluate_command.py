@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from gan_style.checkpoint import write_generator
+from gan_style.comparison.evaluations import read_evaluation
 from gan_style.data.sets import split
 from gan_style.images import decode, to_float
 from gan_style.inference.load import load_generator
@@ -206,6 +207,14 @@ class TestWhatIsMeasured:
         assert whole["models"] == {"smoke": {"place": str((place / "runs/smoke").resolve()), "step": 3}}
         evaluate("metrics=[style]", f"style={place}/styles/s00.png")
         assert numbers_in(tmp_path / "out")["references"]["files"] == 1 != whole["references"]["files"]
+
+    def test_the_same_pictures_by_another_path_are_the_same_ruler(self, evaluate, place, tmp_path):
+        (tmp_path / "links").symlink_to(place / "photos")
+        rulers = []
+        for content in (f"{place}/photos", f"{tmp_path}/links", f"{place}/photos/0*.png"):
+            assert evaluate(f"content={content}", "metrics=[ssim]").status == 0
+            rulers.append(read_evaluation(tmp_path / "out" / "metrics.json").ruler)
+        assert rulers[0] == rulers[1] != rulers[2]
 
     def test_a_missing_result_is_told_before_anything_is_measured(self, evaluate, place, tmp_path, monkeypatch):
         for name in held_out(place)[:-1]:

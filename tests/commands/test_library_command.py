@@ -51,6 +51,15 @@ def test_a_library_goes_on_where_it_stopped_bit_for_bit(run, gan_style, tmp_path
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_styles_in_another_order_are_another_run(run, gan_style, tmp_path):
+    """Their order is that of the generator's rows: the one style would go on under the other's name."""
+    shutil.copytree(run, tmp_path / "smoke")
+    again = "data.style={tiles: 'demo:styles/mosaic', flow: 'demo:styles/flow'}"
+    outcome = gan_style("train", *LIBRARY[:-1], again, f"run.root={tmp_path}", "training.steps=9")
+    assert outcome.status == 2
+    assert "order of data.style: flow, tiles there, tiles, flow here" in outcome.err
+
+
 def test_a_run_begins_with_another_runs_weights(run, gan_style, tmp_path):
     """With a learning rate of 0 they are also what it ends with."""
     still = ("optimiser.generator.lr=0", f"training.start={run}", f"run.root={tmp_path}")

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from gan_style.checkpoint import CheckpointFolder, read_checkpoint, read_generator
+from gan_style.commands import train as train_command
 from gan_style.files import locked
 from gan_style.inference.load import load_generator
 from gan_style.losses.style import Style
@@ -592,6 +593,68 @@ def test_a_run_whose_pictures_have_changed_goes_on_and_says_so(gan_style, tmp_pa
     outcome = gan_style("train", *SMOKE, *given, "training.steps=6")
     assert outcome.status == 0, outcome.err
     assert "warning: data.content is not what this run was trained on before" in outcome.out
+
+
+def test_a_run_whose_style_has_changed_says_what_follows(gan_style, tmp_path):
+    Image.new("RGB", (80, 64), (200, 90, 30)).save(tmp_path / "style.png")
+    given = (f"data.style={tmp_path}/style.png", f"run.root={tmp_path}")
+    assert gan_style("train", *SMOKE, *given).status == 0
+    Image.new("RGB", (90, 64), (20, 90, 130)).save(tmp_path / "style.png")
+    outcome = gan_style("train", *SMOKE, *given, "training.steps=5")
+    assert outcome.status == 0 and "warning: data.style is not what this run was trained on before" in outcome.out
+    assert "data.content is not" not in outcome.out
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_best_of_other_held_out_pictures_is_forgotten(gan_style, tmp_path, monkeypatch, kept):
+    for name, number in (("photo", 4), ("held", 2)):
+        for one in range(number):
+            Image.new("RGB", (80, 64), (60 * one, 90, 30)).save(tmp_path / f"{name}{one}.png")
+    lowest, make = [], train_command.make_composite
+    monkeypatch.setattr(train_command, "make_composite", lambda *a: lowest.append(a[2]) or make(*a))
+    given = (f"data.content={tmp_path}/photo*.png", f"data.holdout={tmp_path}/held*.png", f"run.root={tmp_path}")
+    assert gan_style("train", *SMOKE, *given, "metrics.every=1").status == 0
+    if not kept:
+        Image.new("RGB", (80, 64), (0, 200, 0)).save(tmp_path / "held9.png")
+    assert gan_style("train", *SMOKE, *given, "metrics.every=1", "training.steps=5").status == 0
+    assert lowest[0] is None and (lowest[1] is not None) is kept
+
+
+def test_an_unreadable_picture_does_not_make_the_data_others(gan_style, tmp_path):
+    for number in range(10):
+        Image.new("RGB", (80, 64), (20 * number, 90, 30)).save(tmp_path / f"{number}.png")
+    (tmp_path / "5.png").write_bytes(b"no picture")
+    given = (f"data.content={tmp_path}/*.png", "data.holdout=null", "data.holdout_count=2", "data.max_unreadable=0.5")
+    given = (*given, f"run.root={tmp_path}")
+    assert gan_style("train", *SMOKE, *given).status == 0
+    assert "is not what this run" not in gan_style("train", *SMOKE, *given, "training.steps=5", "data.cache_mb=0").out
+    options = (f"checkpoint={tmp_path}/smoke", "metrics=[ssim]", "size=32", f"output={tmp_path}/evaluation")
+    outcome = gan_style("evaluate", "perceptual.weights=random", *options)
+    assert outcome.status == 0, outcome.err
+    assert "is not what this run" not in outcome.out
+
+
+def test_a_run_that_another_process_has_trained_meanwhile_is_not_gone_back_upon(gan_style, tmp_path, monkeypatch):
+    calibrate = train_command.parts.calibrate
+
+    def meanwhile(*arguments):
+        monkeypatch.setattr(train_command.parts, "calibrate", calibrate)
+        other = [sys.executable, "-m", "gan_style.cli", "train", *SMOKE, f"run.root={tmp_path}"]
+        subprocess.run(other, check=True, capture_output=True)
+        calibrate(*arguments)
+
+    monkeypatch.setattr(train_command.parts, "calibrate", meanwhile)
+    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.steps=5")
+    assert outcome.status == 2 and "another process has trained" in outcome.err
+    assert gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.steps=5").status == 0
+    assert steps_in(tmp_path / "smoke" / "metrics.jsonl") == [1, 2, 3, 4, 5]
+
+
+def test_a_run_that_is_all_warm_up_says_so(gan_style, tmp_path):
+    outcome = gan_style("train", *SMOKE, "training.warmup_steps=9", f"run.root={tmp_path}")
+    words = "ends before training.warmup_steps=9 are over: content alone is trained, no adversarial, no style"
+    assert outcome.status == 0 and words in outcome.out
+    assert words[:30] not in gan_style("train", *SMOKE, f"run.root={tmp_path}", "run.name=other").out
 
 
 def test_features_are_scaled_alike_whatever_the_seed(gan_style, tmp_path):

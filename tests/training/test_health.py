@@ -65,6 +65,12 @@ class TestHealth:
         assert health.observe(1, searching | {"loss/tv": math.nan})
         assert health.observe(2, searching | {"discriminator/skipped": 1.0})
 
+    def test_a_number_that_trains_nothing_is_noted_and_no_illness(self):
+        health = Health(patience=1)
+        assert not health.observe(1, GOOD | {"loss/tv": math.nan, "gradient/style": math.inf})
+        assert health.skipped == 0 and health.passing == {"loss/tv", "gradient/style"}
+        assert health.observe(2, {"loss/tv": math.nan})  # nobody says that the update was made
+
     def test_a_good_step_starts_the_count_anew(self):
         health = Health(patience=3)
         assert not any(health.observe(step, GOOD if step % 3 == 2 else NAN) for step in range(30))
