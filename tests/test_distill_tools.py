@@ -24,6 +24,7 @@ from distill_perceptual import (
     gradient_loss,
     matching_loss,
     random_crop,
+    recoloured,
     side_around,
     tasks_of,
     turned,
@@ -147,6 +148,21 @@ def test_crops_are_as_often_enlarged_as_each_doubling_of_the_side_asks_for() -> 
         crop = random_crop(picture, side, 96, rng)
         assert crop.shape == (3, 96, 96)
         torch.testing.assert_close(crop[:, :, [0, -1]].abs(), torch.ones(3, 96, 2))
+
+
+def test_every_other_crop_has_other_colours_and_the_same_picture() -> None:
+    rng = random.Random(0)
+    torch.manual_seed(0)
+    picture = F.interpolate(torch.rand(1, 3, 8, 8) - 0.5, 32, mode="bilinear")[0]
+    made = [recoloured(picture, rng) for _ in range(200)]
+    same = sum(torch.equal(one, picture) for one in made)
+    assert 80 < same < 120 and all(one.abs().max() <= 1 for one in made)
+    flat = torch.cat([picture.flatten(1), torch.ones(1, 1024)])  # what is not cut off is linear in the colours
+    for one in made:
+        inside = (one.abs() < 1).all(0).flatten()
+        if inside.sum() > 50:
+            fit = torch.linalg.lstsq(flat[:, inside].T, one.flatten(1)[:, inside].T).solution
+            assert (fit.T @ flat[:, inside] - one.flatten(1)[:, inside]).abs().max() < 1e-4
 
 
 def test_stages_of_a_way_lie_one_in_each_part_of_it() -> None:

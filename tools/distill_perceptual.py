@@ -71,6 +71,17 @@ def divided(folder: Path) -> tuple[list[Path], list[Path]]:
     return [path for path in paths if path not in kept], kept
 
 
+def recoloured(picture: Tensor, rng: random.Random) -> Tensor:
+    """Every other time in colours that no photo here has: channels exchanged and mixed, contrast and light changed."""
+    if rng.random() < 0.5:
+        return picture
+    mixture = torch.tensor([[rng.gauss(0, 0.25) for _ in range(3)] for _ in range(3)])
+    mixture += torch.eye(3)[rng.sample(range(3), 3)]
+    mixture /= mixture.sum(1, keepdim=True).clamp_min(0.3)
+    contrast, light = rng.uniform(0.6, 1.4), rng.uniform(-0.25, 0.25)
+    return (contrast * torch.einsum("ij,jhw->ihw", mixture, picture) + light).clamp(-1, 1)
+
+
 def random_crop(picture: Tensor, side: int, size: int, rng: random.Random) -> Tensor:
     """A square of that side out of a picture, scaled to ``size``: float in [-1, 1], (3, size, size)."""
     top, left = (rng.randint(0, length - side) for length in picture.shape[1:])
@@ -264,7 +275,7 @@ def losses_of(student: Perceptual, bank: Bank, count: int, rng: random.Random) -
 def first_bank(training: list[Tensor], goal: Goal, arguments: argparse.Namespace, rng: random.Random) -> Bank:
     """Crops, of which half is disturbed, and what ``--bank`` holds."""
     chosen, size = rng.choices(training, k=arguments.crops), arguments.size
-    crops = torch.stack([random_crop(p, side_around(p, size, rng), size, rng) for p in chosen])
+    crops = torch.stack([recoloured(random_crop(p, side_around(p, size, rng), size, rng), rng) for p in chosen])
     half = list(range(0, len(crops), 2))
     results, parents = [*disturbed(crops[half], rng)], half
     if arguments.bank is not None and arguments.bank.exists():

@@ -133,7 +133,7 @@ def _train(task: Task, ground: Ground, folder: Path, style: Path, rng: random.Ra
 
 def pursue_run(task: Task, ground: Ground, crops: Tensor, rng: random.Random) -> Pursued:
     """A run of ``gan-style train`` as the quickstart's, with other weights, on one folder in the style of a picture
-    of another; the results of six checkpoints are kept, of 32 crops each.
+    of another; the results of six checkpoints are kept, of 96 crops each.
     """
     pursued = Pursued()
     with tempfile.TemporaryDirectory() as name:
@@ -145,7 +145,7 @@ def pursue_run(task: Task, ground: Ground, crops: Tensor, rng: random.Random) ->
         command = _train(task, ground, folder, rng.choice(styles), rng)
         subprocess.run(command, check=True, stdout=sys.stderr, env={**os.environ, "OMP_NUM_THREADS": "1"})
         for checkpoint in CheckpointFolder(folder / "run" / "checkpoints").paths():
-            parents = rng.sample(range(len(crops)), min(32, len(crops)))
+            parents = rng.sample(range(len(crops)), min(96, len(crops)))
             with torch.no_grad():
                 pursued.add(load_generator(checkpoint, crops.device)(crops[parents]), parents)
     return pursued
