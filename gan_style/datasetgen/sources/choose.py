@@ -1,19 +1,21 @@
 """From what the user names to a source."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any, Protocol
 
 from gan_style.datasetgen.entries import PICTURE_SUFFIXES, Entry
 from gan_style.datasetgen.sources.coco import CocoSource, find_tables
-from gan_style.datasetgen.sources.folder import FolderSource
+from gan_style.datasetgen.sources.folder import FolderSource, is_folder
 from gan_style.datasetgen.sources.tars import TarSource
 
 LAYOUTS = ("folder", "webdataset", "coco")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _MOST_ARCHIVES = 10_000_000
+_LOOKED_INTO = 1000  # folders, and files in each, to tell archives from pictures
 
 
 class Source(Protocol):
@@ -53,21 +55,33 @@ def _guess(spec: str, path: Path) -> str:
     if path.is_dir():
         if find_tables(path):
             return "coco"
-        archive = next((one for level in ("*.tar", "*/*.tar") for one in path.glob(level) if _is_seen(one, path)), None)
-        if archive is None:
-            return "folder"
-        pictures = (one for level in ("*", "*/*") for one in path.glob(level) if _is_seen(one, path))
-        if (picture := next((one for one in pictures if one.suffix.lower() in PICTURE_SUFFIXES), None)) is not None:
+        archive, picture = _seen(path)
+        if archive is not None and picture is not None:
             raise ValueError(
-                f"input={spec}: holds an archive ({archive.relative_to(path)}) and pictures "
-                f"({picture.relative_to(path)}); say input_layout=webdataset or input_layout=folder"
+                f"input={spec}: holds an archive ({archive}) and pictures ({picture}); say input_layout=webdataset or "
+                f"input_layout=folder"
             )
-        return "webdataset"
+        return "folder" if archive is None else "webdataset"
     return "webdataset" if spec.endswith((".tar", "}")) else "folder"
 
 
-def _is_seen(path: Path, root: Path) -> bool:
-    return not any(part.startswith(".") for part in path.relative_to(root).parts)
+def _seen(root: Path) -> tuple[str | None, str | None]:
+    """(an archive, a picture) at the top or in the folders there; of large folders the beginning is enough."""
+    with os.scandir(root) as found:
+        top = sorted((item.name, is_folder(item)) for item in found if not item.name.startswith("."))
+    folders = [name for name, folder in top if folder][:_LOOKED_INTO]
+    names = [name for name, folder in top if not folder]
+    names += [f"{folder}/{name}" for folder in folders for name in _beginning(root / folder)]
+    archive = next((name for name in names if name.endswith(".tar")), None)
+    return archive, next((name for name in names if name.lower().endswith(PICTURE_SUFFIXES)), None)
+
+
+def _beginning(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as found:
+            return sorted(item.name for item in islice(found, _LOOKED_INTO) if not item.name.startswith("."))
+    except OSError:  # its row will tell
+        return []
 
 
 def _tars(spec: str, path: Path) -> TarSource:

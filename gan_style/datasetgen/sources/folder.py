@@ -55,7 +55,7 @@ class FolderSource:
         if (here.st_dev, here.st_ino) in above:
             yield Entry(path, path, problem=("link loop", "this folder links to one that it lies in"))
             return
-        files = {item.name: item for item in items if not _is_folder(item)}
+        files = {item.name: item for item in items if not is_folder(item)}
         beside, masks = self._sidecars(path, list(files)), self._masks(path, list(files))
         taken = {name for names in beside.values() for name in names.values()}
         for item in items:
@@ -139,7 +139,7 @@ def split_and_label(parts: Sequence[str]) -> tuple[str | None, str | None]:
     return split, label or None  # a class is a line of classes.txt
 
 
-def _is_folder(item: "os.DirEntry[str]") -> bool:
+def is_folder(item: "os.DirEntry[str]") -> bool:
     try:
         return item.is_dir()
     except OSError:  # a link to itself, say; the file's row will tell
