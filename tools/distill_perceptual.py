@@ -26,7 +26,12 @@ BANK held 1548 results of runs (7 under compact, one of them stopped early, and 
 before; and then, with gradients, through --start ... --bank BANK --seed 6 --rounds 2 --crops 1300 --pursuits 0 --runs 2
 --rate 2e-3 --precision bfloat16 for 5200 steps, 3500 of them in the first round, 40 minutes beside the two runs, where
 BANK held 1728 results of runs (7 under compact, 2 under VGG-19 in bfloat16) and 1056 of other pursuits (3 generators
-and 4 sets under compact, 2 generators under VGG-19); in the first 1100 steps amounts were squared at any size.
+and 4 sets under compact, 2 generators under VGG-19); in the first 1100 steps amounts were squared at any size; and at
+last through 3000 steps of --start ... --bank BANK --seed 20 --rate 1.5e-3 --steps 9000 (no further, so that the rate
+was still at two thirds), with 1344 results of runs more (6 under compact, 1 under VGG-19) in BANK, and 5500 of --start
+... --bank BANK --seed 21 --rounds 1 --steps 5500 --rate 1.2e-3, half of whose crops have other colours, with 2688 more
+(of 6 runs under compact as it was after those 3000) and every other one of the first 1728 left out: 45 minutes, both
+with --crops 1300 --pursuits 0 --precision bfloat16.
 
     python tools/distill_perceptual.py --teacher vgg19_relu3_4.safetensors --pictures FOLDER [FOLDER ...]
 """
