@@ -8,6 +8,7 @@ import io
 import json
 import os
 import warnings
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -255,29 +256,34 @@ def list_others(folder: Path) -> list[Path]:
 
 
 def _visible_files(folder: Path) -> list[Path]:
-    return sorted(_walk(folder, frozenset())) if folder.is_dir() else []
+    return sorted(_walk(folder)) if folder.is_dir() else []
 
 
-def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    """Links to folders are followed, unless to one that they lie in; a folder that cannot be listed is warned of."""
+def _walk(folder: Path) -> Iterator[Path]:
+    """Links to folders are followed, each folder is entered once; one that cannot be listed is warned of."""
+    entered: set[tuple[int, int]] = set()
+    folders, links = [folder], deque[Path]()
+    while folders or links:
+        place = folders.pop() if folders else links.popleft()
+        try:
+            here = place.stat()
+            if (here.st_dev, here.st_ino) in entered:
+                continue
+            entered.add((here.st_dev, here.st_ino))
+            with os.scandir(place) as found:
+                items = [(item.name, *_kind(item)) for item in found if not item.name.startswith(".")]
+        except OSError as error:
+            warnings.warn(f"{place} cannot be listed and is passed over: {error.strerror or error}", stacklevel=2)
+            continue
+        yield from (place / name for name, kind, _ in items if kind == "file")
+        for name, kind, linked in items:
+            if kind == "folder":
+                (links if linked else folders).append(place / name)
+
+
+def _kind(item: "os.DirEntry[str]") -> tuple[str, bool]:
+    """("folder", "file" or "", whether it is a link)."""
     try:
-        here = folder.stat()
-        if (here.st_dev, here.st_ino) in above:
-            return
-        with os.scandir(folder) as found:
-            items = [(item.name, _kind(item)) for item in found if not item.name.startswith(".")]
-    except OSError as error:
-        warnings.warn(f"{folder} cannot be listed and is passed over: {error.strerror or error}", stacklevel=2)
-        return
-    for name, kind in items:
-        if kind == "folder":
-            yield from _walk(folder / name, above | {(here.st_dev, here.st_ino)})
-        elif kind == "file":
-            yield folder / name
-
-
-def _kind(item: "os.DirEntry[str]") -> str:
-    try:
-        return "folder" if item.is_dir() else "file" if item.is_file() else ""
+        return "folder" if item.is_dir() else "file" if item.is_file() else "", item.is_symlink()
     except OSError:  # a link to itself
-        return ""
+        return "", True

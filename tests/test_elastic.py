@@ -17,8 +17,9 @@ with ranks() as group:
     if first_start:
         if group.rank == 1:
             died.touch()
+            time.sleep(0.5)  # the other one has the mean, too
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(30)  # this one's agent ends it as soon as the other node is back, without counting it
+        time.sleep(120)  # this one's agent ends it as soon as the other node is back, without counting it
         sys.exit(1)
     restarts = os.environ["TORCHELASTIC_RESTART_COUNT"]
     Path(f"{found}{group.rank}").write_text(f"{restarts} {mean} {group.count}")
@@ -39,7 +40,7 @@ def test_nodes_that_count_restarts_apart_start_together(tmp_path: Path) -> None:
         assert [node.wait(timeout=100) for node in nodes] == [0, 0]
     finally:
         for node in nodes:
-            node.kill()
+            node.terminate()
     found = [(tmp_path / f"found{rank}").read_text().split() for rank in range(2)]
     assert [one[1:] for one in found] == [["0.5", "2"]] * 2
     assert sorted(one[0] for one in found) == ["0", "1"]  # else this test has not seen what it is for

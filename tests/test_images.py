@@ -492,6 +492,7 @@ def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> Non
     for name, target in (("more", "elsewhere"), ("up", "photos"), ("itself.jpg", "photos/itself.jpg")):
         (photos / name).symlink_to(tmp_path / target)
     (tmp_path / "elsewhere" / "back").symlink_to(photos)
+    (photos / "another").symlink_to(photos / "closed")  # what is there already is not there twice
     assert list_pictures(photos) == [photos / "a.jpg", photos / "closed" / "c.jpg", photos / "more" / "deep" / "b.jpg"]
 
 

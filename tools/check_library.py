@@ -167,7 +167,7 @@ class Kept:
         """From NAME.json where it is there. of: what else than all parts depend on this one does."""
         path, of = self.folder / f"{name}.json", json.loads(json.dumps([self.of, of]))
         before = json.loads(path.read_bytes()) if path.is_file() else {}
-        if before.get("of") == of:
+        if isinstance(before, dict) and before.get("of") == of:
             return before["found"]
         found = make(*arguments)
         write_bytes(path, json.dumps({"of": of, "found": found}).encode())

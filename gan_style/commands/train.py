@@ -17,9 +17,10 @@ from gan_style.commands import train_data as data
 from gan_style.commands import train_parts as parts
 from gan_style.commands.sweep import sweep
 from gan_style.commands.train_parts import Setup
+from gan_style.commands.train_resume import MAY_CHANGE, chosen_by, lowest_of, restore, saved_state, warn_of_changes
 from gan_style.commands.train_sampling import make_composite, make_sampler
 from gan_style.commands.train_tracking import make_tracker, outcome
-from gan_style.config import command, flat, plain, to_yaml
+from gan_style.config import command, plain, to_yaml
 from gan_style.data.sets import Pictures
 from gan_style.distributed import Ranks, launch, local_device, ranks
 from gan_style.files import check_place, ensure_writable, locked, remove_leftovers, write_bytes
@@ -32,22 +33,11 @@ from gan_style.schema_train import check_ranks, check_train
 from gan_style.signals import PREEMPTED, Stop, leave_on_signals, stop_on_signals
 from gan_style.tracking.wandb import resolve_mode
 from gan_style.training.loop import Loop
-from gan_style.training.sampling import composite_weights
 from gan_style.training.state import TrainState
-
-# What may change when a run goes on; anything else would make it another run.
-_MAY_CHANGE = (
-    *("run.", "metrics.", "training.steps", "training.log_every", "training.sample_every", "training.checkpoint_every"),
-    *("training.keep_checkpoints", "training.keep_every", "training.max_time", "training.accumulate"),
-    "training.recompute",
-    *("training.skip_patience", "training.rollbacks"),
-    *("data.workers", "data.cache_mb", "data.max_unreadable", "data.sample_size"),
-    *("tracking.", "runtime.", "dry_run"),
-)
 
 
 def _sweep(arguments: list[str]) -> int:
-    return sweep(arguments, command="train", free=_MAY_CHANGE, finished=_finished)
+    return sweep(arguments, command="train", free=MAY_CHANGE, finished=_finished)
 
 
 @command("train", sweep=_sweep)
@@ -89,7 +79,7 @@ def _finished(cfg: DictConfig) -> bool:
     """Whether the run's folder holds a whole run of these settings, so that there is nothing to start."""
     folder = _folder(cfg)
     try:
-        saved = _saved(Setup(cfg, plain(cfg), torch.device("cpu"), folder))
+        saved = saved_state(Setup(cfg, plain(cfg), torch.device("cpu"), folder))
     except (ValueError, OmegaConfBaseException):
         return False  # the job itself says what is wrong
     return saved is not None and saved["state"]["step"] >= cfg.training.steps and read_failure(folder) is None
@@ -98,7 +88,7 @@ def _finished(cfg: DictConfig) -> bool:
 def _train(cfg: DictConfig, group: Ranks) -> int:
     setup = _setup(cfg, group)
     before = setup.checkpoints.paths()
-    saved = group.from_first(_saved(setup) if group.first else None)
+    saved = group.from_first(saved_state(setup) if group.first else None)
     if saved is not None and saved["state"]["step"] >= cfg.training.steps:
         if group.first:
             print(f"{setup.folder} is finished: {saved['state']['step']} steps; a larger training.steps goes on")
@@ -114,10 +104,10 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
         parts.calibrate(setup, objective, pictures)
         parts.set_targets(setup, objective, pictures, objective.targets)
     else:
-        _restore(setup, saved, state, objective)
+        restore(setup, saved, state, objective)
         if setup.ranks.first:
             changed = changed_since(setup.folder, parts.sets_of(pictures))
-            _warn_of_changes(changed)
+            warn_of_changes(changed)
         parts.set_targets(setup, objective, pictures, {EACH} & set(objective.targets))
     parts.share(setup, state)
     if group.first:
@@ -129,7 +119,7 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
             print("dry_run=true: stopping before step 1; nothing was written")
         return 0
     with stop_on_signals() as stop:
-        lowest = None if "holdout" in changed else _lowest(setup, saved)
+        lowest = None if "holdout" in changed else lowest_of(setup, saved)
         return _run(setup, state, objective, pictures, stop, lowest=lowest, before=before)
 
 
@@ -143,76 +133,15 @@ def _warn_of_warmup(setup: Setup) -> None:
         )
 
 
-def _warn_of_changes(changed: set[str]) -> None:
-    """Of the sets of pictures, since the run was last here."""
-    what = "is not what this run was trained on before (pictures were added, removed or changed)"
-    if "content" in changed:
-        warnings.warn(
-            f"data.content {what}: from here on others may be held out, and the rest come in another order",
-            stacklevel=2,
-        )
-    if "style" in changed:
-        warnings.warn(
-            f"data.style {what}: the discriminator is shown the new ones, while targets of the style loss that were "
-            f"computed at the start stay what they were",
-            stacklevel=2,
-        )
-
-
 def _setup(cfg: DictConfig, group: Ranks) -> Setup:
     settings = plain(cfg)
     check_train(cfg)
-    _chosen_by(settings)
+    chosen_by(settings)
     resolve_mode(cfg.tracking.wandb)  # says now what is wrong with it, not after minutes of preparation
     device = choose_device(local_device(cfg.runtime.device), cfg.runtime.threads)
     folder = _folder(cfg)
     check_place(folder, "run.root, run.name")
     return Setup(cfg, settings, device, folder, group)
-
-
-def _saved(setup: Setup) -> dict[str, Any] | None:
-    """The newest checkpoint, if there is one and it is of a run with the same settings."""
-    found = setup.checkpoints.load_newest(warn=warnings.warn)
-    if found is None:
-        return None
-    old, new = flat(found[1]["config"]), flat(setup.settings)
-    keys = [key for key in {**old, **new} if not key.startswith(_MAY_CHANGE)]
-    differing = [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys if old.get(key) != new.get(key)]
-    there, here = (_style_names(one["data"]["style"]) for one in (found[1]["config"], setup.settings))
-    if there != here and sorted(there) == sorted(here):  # their order is that of the generator's weights
-        differing.append(f"order of data.style: {', '.join(there)} there, {', '.join(here)} here")
-    if differing:
-        listed = "\n  ".join(differing)
-        other = "run.name" if setup.cfg.run.sweep is None else "run.sweep"
-        raise ValueError(f"{setup.folder} holds a run with other settings; choose another {other}.\n  {listed}")
-    return found[1]
-
-
-def _style_names(spec: Any) -> list[str]:
-    return [str(name) for name in spec] if isinstance(spec, dict) else []
-
-
-def _lowest(setup: Setup, saved: dict[str, Any] | None) -> float | None:
-    """The run's lowest composite; None where it was of other metrics or of held-out pictures of another size."""
-    if saved is None or "metrics" not in saved["config"]:
-        return None
-    return saved["lowest"] if _chosen_by(saved["config"]) == _chosen_by(setup.settings) else None
-
-
-def _chosen_by(settings: dict[str, Any]) -> tuple[Any, int]:
-    """What the best checkpoint is chosen by: the weights, and the size of the held-out pictures."""
-    metrics = settings["metrics"]
-    return composite_weights(metrics["best"], metrics["names"]), settings["data"]["sample_size"]
-
-
-def _restore(setup: Setup, saved: dict[str, Any], state: TrainState, objective: Objective) -> None:
-    try:
-        state.load_state_dict(saved["state"])
-        objective.load_state_dict(saved["objective"], setup.device)
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise ValueError(f"the checkpoint in {setup.folder} is of another architecture: {error}") from error
-    if setup.ranks.first:
-        print(f"resuming {setup.folder} after step {state.step}")
 
 
 def _run(

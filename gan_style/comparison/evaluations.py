@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ def read_evaluation(path: Path) -> Evaluation:
     try:
         content = json.loads(path.read_bytes())
         table, settings, models = content["metrics"], content.get("settings", {}), content.get("models", {})
-        read = {kind: len(content.get("pictures", {}).get(kind, {})) for kind in (PHOTOS, STYLES)}
+        count: Callable[[Any], Any] = len if "content" in content else sorted  # those of before have but their names
+        read = {kind: count(content.get("pictures", {}).get(kind, {})) for kind in (PHOTOS, STYLES)}
         on = [
             {name: settings.get(name) for name in _OF_A_RULER},
             read,

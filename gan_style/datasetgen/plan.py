@@ -169,7 +169,7 @@ class Listing:
         self._sum, self.count = 0, 0
 
     def add(self, entry: Entry) -> None:
-        line = replace(entry, name="").to_line()
+        line = replace(entry, name="", masks=()).to_line()
         self._sum = (self._sum + int.from_bytes(hashlib.sha256(line).digest(), "big")) % 2**256
         self.count += 1
 
@@ -222,13 +222,13 @@ def new_entries(plan: Plan, entries: Iterable[Entry]) -> list[Entry]:
 
 def differences(plan: Plan, entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry], list[Entry]]:
     """(new, changed, gone) of the inputs now against those of the plan."""
-    old = {entry.key: replace(entry, name="") for entry in plan.all_entries()}
+    old = {entry.key: replace(entry, name="", masks=()) for entry in plan.all_entries()}
     new, changed = [], []
     for entry in entries:
         known = old.pop(entry.key, None)
         if known is None:
             new.append(entry)
-        elif known != Entry.from_line(replace(entry, name="").to_line()):
+        elif known != Entry.from_line(replace(entry, name="", masks=()).to_line()):
             changed.append(entry)
     return new, changed, list(old.values())
 

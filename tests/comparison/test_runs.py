@@ -139,6 +139,12 @@ class TestEvaluation:
         content |= {"references": {"sha256": "1"}, "models": {"a": {"place": "/x/a", "step": 7}}}
         (folder / "evaluation" / "metrics.json").write_text(json.dumps(content))
         again = read_run(folder, SETTINGS).evaluation
+        old = []
+        for name in ("x.png", "y.png"):
+            content["pictures"] = {"photos": {name: {}}}
+            (folder / "evaluation" / "metrics.json").write_text(json.dumps(content))
+            old.append(read_run(folder, SETTINGS).evaluation.ruler)
+        assert old[0] != old[1]  # of a file that has no fingerprint yet
         assert again.places == {"a": Path("/x/a")} and again.steps == {"a": 7} and again.ruler != found.ruler
 
     @pytest.mark.parametrize("text", ["{", "[]", '{"metrics": 1}', '{"metrics": {"a": {"content": 5}}}'])

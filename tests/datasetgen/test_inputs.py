@@ -379,11 +379,15 @@ class TestLayoutByWhatIsThere:
     def test_archives(self, tmp_path, names):
         assert self.kind(tmp_path, *names) == "TarSource"
 
-    @pytest.mark.parametrize("names", [["cats/1.jpg"], ["cats/1.jpg", ".cache/old.tar"], ["notes.txt"]])
+    @pytest.mark.parametrize(
+        "names", [["cats/1.jpg"], ["cats/1.jpg", ".cache/old.tar"], ["x.tar/cats/1.jpg"], ["notes.txt"]]
+    )
     def test_pictures(self, tmp_path, names):
         assert self.kind(tmp_path, *names) == "FolderSource"
 
-    @pytest.mark.parametrize("names", [["backup.tar", "cats/1.jpg"], ["train/000.tar", "1.JPG"]])
+    @pytest.mark.parametrize(
+        "names", [["backup.tar", "cats/1.jpg"], ["train/000.tar", "1.JPG"], ["old/a.tar", "train/cats/1.jpg"]]
+    )
     def test_both_are_not_guessed_at(self, tmp_path, names):
         with pytest.raises(ValueError, match=r"holds an archive .* and pictures .* say input_layout=webdataset or"):
             self.kind(tmp_path, *names)

@@ -123,6 +123,13 @@ def test_what_a_killed_process_had_to_do_again_is_done_by_the_other(source, tmp_
     assert not any(records.record(shard)["failures"] for shard in plan.shards)
 
 
+def test_why_nothing_can_be_done_again_is_raised(source, tmp_path):
+    plan, root = failing_plan(source, tmp_path)
+    making, rest = OneFails(tmp_path / "out", plan, root), {"stop": Stop(75), "report": lambda shard: None}
+    with pytest.raises(OSError, match="No space left"):
+        run_processes(making, plan.shards[:1], count=2, retry=[plan.shards[0].number], **rest)
+
+
 def test_a_shard_to_do_again_that_kills_all_ends_in_failure(source, tmp_path):
     plan, root = failing_plan(source, tmp_path)
     records, retry = Records(tmp_path / "out", plan), [shard.number for shard in plan.shards]

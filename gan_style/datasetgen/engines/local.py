@@ -123,8 +123,13 @@ def run_processes(
             report(shard)
 
         again = [number for number in retry if number in left]
-        finished = _run_round(make, list(left.values()), count=count, retry=again, stop=stop, report=hear)
-        if not left or not finished or stop.asked or len(left) == before:
+        finished, errors = _run_round(make, list(left.values()), count=count, retry=again, stop=stop, report=hear)
+        stuck = len(left) == before
+        if errors and (not finished or (left and stuck)):
+            raise OSError(errors[0])
+        for error in errors:
+            print(f"warning: a process gave up, and others do its work: {error}", file=sys.stderr)
+        if not left or not finished or stop.asked or stuck:
             return finished and not left
 
 
@@ -136,13 +141,14 @@ def _run_round(
     retry: Sequence[int],
     stop: Stop,
     report: Report,
-) -> bool:
-    """So many processes until each has ended; False where none had finished what it was given."""
+) -> tuple[bool, list[str]]:
+    """So many processes until each has ended; whether one had finished what it was given, and what others raised."""
     context = multiprocessing.get_context("spawn")  # a fork would take torch's threads and CUDA along, broken
     pipes = [context.Pipe() for _ in range(count)]
+    foreign = set(retry)
     for number, (_, theirs) in enumerate(pipes):
-        own = retry[number::count]
-        given = [one for one in order_of(shards, number, count) if one.number in own or one.number not in retry]
+        own = set(retry[number::count])
+        given = [one for one in order_of(shards, number, count) if one.number in own or one.number not in foreign]
         job = (theirs, make, number, given, own, os.getpid())
         stop.children.append(context.Process(target=_child, args=job))
     for child in stop.children:
@@ -152,9 +158,12 @@ def _run_round(
     return _follow([ours for ours, _ in pipes], {shard.number: shard for shard in shards}, stop, report)
 
 
-def _follow(pipes: Sequence[Connection], shards: dict[int, Shard], stop: Stop, report: Report) -> bool:
-    """Hear what the children do until all have ended."""
-    left, errors, told, finished = list(pipes), [], False, False
+def _follow(
+    pipes: Sequence[Connection], shards: dict[int, Shard], stop: Stop, report: Report
+) -> tuple[bool, list[str]]:
+    """Hear what the children do until all have ended; whether one had finished, and what others raised."""
+    left, told, finished = list(pipes), False, False
+    errors: list[str] = []
     while left:
         if stop.asked and not told:
             told = True
@@ -178,11 +187,7 @@ def _follow(pipes: Sequence[Connection], shards: dict[int, Shard], stop: Stop, r
         child.join()
     _warn_of_the_dead(stop.children)
     stop.children = []
-    if errors and not finished:
-        raise OSError(errors[0])
-    for error in errors:
-        print(f"warning: a process gave up, and others do its work: {error}", file=sys.stderr)
-    return finished
+    return finished, errors
 
 
 def _warn_of_the_dead(children: Iterable[BaseProcess]) -> None:

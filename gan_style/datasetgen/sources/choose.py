@@ -66,22 +66,27 @@ def _guess(spec: str, path: Path) -> str:
 
 
 def _seen(root: Path) -> tuple[str | None, str | None]:
-    """(an archive, a picture) at the top or in the folders there; of large folders the beginning is enough."""
-    with os.scandir(root) as found:
-        top = sorted((item.name, is_folder(item)) for item in found if not item.name.startswith("."))
-    folders = [name for name, folder in top if folder][:_LOOKED_INTO]
-    names = [name for name, folder in top if not folder]
-    names += [f"{folder}/{name}" for folder in folders for name in _beginning(root / folder)]
-    archive = next((name for name in names if name.endswith(".tar")), None)
-    return archive, next((name for name in names if name.lower().endswith(PICTURE_SUFFIXES)), None)
+    """(an archive at the top or in a folder there, a picture beside or below); of a picture's sake none is looked for
+    where there is no archive.
+    """
+    archive = next((name for name in _files(root, "", depth=2) if name.endswith(".tar")), None)
+    if archive is None:
+        return None, None
+    pictures = (name for name in _files(root, "", depth=4) if name.lower().endswith(PICTURE_SUFFIXES))
+    return archive, next(pictures, None)
 
 
-def _beginning(folder: Path) -> list[str]:
+def _files(root: Path, folder: str, depth: int) -> Iterator[str]:
+    """Paths below the root so many folders deep, of each folder but the top only the beginning."""
     try:
-        with os.scandir(folder) as found:
-            return sorted(item.name for item in islice(found, _LOOKED_INTO) if not item.name.startswith("."))
+        with os.scandir(root / folder) as found:
+            some = islice(found, _LOOKED_INTO) if folder else found
+            items = sorted((is_folder(item), item.name) for item in some if not item.name.startswith("."))
     except OSError:  # its row will tell
-        return []
+        return
+    yield from (f"{folder}{name}" for is_one, name in items if not is_one)
+    for name in [name for is_one, name in items if is_one][: _LOOKED_INTO // 10 if depth > 1 else 0]:
+        yield from _files(root, f"{folder}{name}/", depth - 1)
 
 
 def _tars(spec: str, path: Path) -> TarSource:
