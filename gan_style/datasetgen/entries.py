@@ -101,7 +101,7 @@ class Entry:
         for name in ("labelled", "problem"):
             content[name] = tuple(content[name]) if name in content else None
         content["picture"] = Place(*content["picture"]) if "picture" in content else None
-        content["masks"] = [Place(*packed) for packed in content.get("masks", ())]
+        content["masks"] = tuple(Place(*packed) for packed in content.get("masks", ()))
         sidecars = content.get("sidecars", {})
         return Entry(**(content | {"sidecars": {name: Place(*packed) for name, packed in sidecars.items()}}))
 
