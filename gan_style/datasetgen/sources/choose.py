@@ -66,9 +66,7 @@ def _guess(spec: str, path: Path) -> str:
 
 
 def _seen(root: Path) -> tuple[str | None, str | None]:
-    """(an archive at the top or in a folder there, a picture beside or below); of a picture's sake none is looked for
-    where there is no archive.
-    """
+    """(an archive at the top or in a folder there, a picture beside it or deeper); without an archive no picture."""
     archive = next((name for name in _files(root, "", depth=2) if name.endswith(".tar")), None)
     if archive is None:
         return None, None

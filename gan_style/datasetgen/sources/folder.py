@@ -4,7 +4,7 @@ import os
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -56,7 +56,8 @@ class FolderSource:
             yield Entry(path, path, problem=("link loop", "this folder links to one that it lies in"))
             return
         files = {item.name: item for item in items if not is_folder(item)}
-        beside, masks = self._sidecars(path, list(files)), self._masks(path, list(files))
+        pictures = self._pictures(path, files)
+        beside, masks = self._sidecars(path, files, pictures), self._masks(path, files, pictures)
         taken = {name for names in beside.values() for name in names.values()}
         for item in items:
             full = f"{path}/{item.name}" if path else item.name
@@ -68,10 +69,9 @@ class FolderSource:
                 own = [Place(f"{path}/{name}" if path else name, _size(files[name])[0]) for name in masks[item.name]]
                 yield replace(entry, masks=own) if own and entry.picture is not None else entry
 
-    def _sidecars(self, path: str, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    def _sidecars(self, path: str, names: Iterable[str], pictures: Mapping[str, str]) -> dict[str, dict[str, str]]:
         """{picture: {extension: file}} of one folder; a file belongs to the picture of the longest fitting stem."""
         numbered = self.numbered and split_and_label(PurePosixPath(path).parts)[1] is not None
-        pictures = self._pictures(path, names)
         found: dict[str, dict[str, str]] = {}
         for name in names:
             suffix = PurePosixPath(name).suffix.lower()
@@ -82,17 +82,16 @@ class FolderSource:
                 found.setdefault(pictures[stems[-1]], {})[name[len(stems[-1]) + 1 :]] = name
         return found
 
-    def _masks(self, path: str, names: Sequence[str]) -> dict[str, list[str]]:
+    def _masks(self, path: str, names: Iterable[str], pictures: Mapping[str, str]) -> dict[str, list[str]]:
         """{picture: carried pictures of one folder that are called as it is and then _something}."""
-        pictures, found = self._pictures(path, names), defaultdict(list)
+        found: dict[str, list[str]] = defaultdict(list)
         for name in names:
-            if name.lower().endswith(PICTURE_SUFFIXES) and self._is_carried(f"{path}/{name}"):
-                stems = [name[:at] for at, letter in enumerate(name) if letter == "_" and name[:at] in pictures]
-                if stems:
-                    found[pictures[stems[-1]]].append(name)
+            stems = [name[:at] for at, letter in enumerate(name) if letter == "_" and name[:at] in pictures]
+            if stems and name.lower().endswith(PICTURE_SUFFIXES) and self._is_carried(f"{path}/{name}"):
+                found[pictures[stems[-1]]].append(name)
         return found
 
-    def _pictures(self, path: str, names: Sequence[str]) -> dict[str, str]:
+    def _pictures(self, path: str, names: Iterable[str]) -> dict[str, str]:
         """{stem: the first picture of that name} in one folder."""
         pictures: dict[str, str] = {}
         for name in names:
