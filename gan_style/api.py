@@ -7,14 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_style.images import to_float
-from gan_style.inference.controls import Controls, Style, Tile, mixture
-from gan_style.inference.masks import check_names, mask_of, option_of, read_mask, regions_of
-from gan_style.inference.models import open_model, resolve_model, shipped
-from gan_style.inference.paint import Model, paint
-from gan_style.inference.references import equal_parts, shown, with_references
-from gan_style.originals import Original, from_pil, read_original, to_pil
+from gan_style.images.decode import to_float
+from gan_style.images.lossless import Original, from_pil, read_original, to_pil
 from gan_style.runtime import choose_device
+from gan_style.stylize.controls import (
+    Controls,
+    Style,
+    Tile,
+    check_names,
+    mask_of,
+    mixture,
+    option_of,
+    read_mask,
+    regions_of,
+)
+from gan_style.stylize.model import Model, equal_parts, open_model, resolve_model, shipped, shown, with_references
+from gan_style.stylize.paint import paint
 
 
 class Stylizer:

@@ -1,6 +1,7 @@
 """Pure functions on pictures and features: no state, per sample, float32 also under autocast."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -205,3 +206,37 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, Generators], Tensor]] = {
     "translation": _augment_translation,
     "cutout": _augment_cutout,
 }
+
+
+@dataclass
+class Moments:
+    """Mean and variance of each channel, of values that come in parts: Chan et al. 1979 (merging), in float64."""
+
+    weight: float = 0.0
+    mean: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))
+    squares: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))  # of the differences from it
+
+    def add(self, x: Tensor, weights: Tensor | None = None) -> None:
+        """x: (1, C, h, w); weights: (1, 1, h, w), of each position, from 0."""
+        values = x[0].flatten(1).float()  # under autocast 16 bits would be too few
+        if weights is None:
+            count = float(values.shape[1])
+            variance, mean = torch.var_mean(values, dim=1, correction=0)
+            squares = variance.double() * count
+        else:
+            share = weights[0].flatten(1).double()
+            count = float(share.sum())
+            mean = (values * share).sum(dim=1) / max(count, 1e-12)
+            squares = ((values - mean[:, None]).square() * share).sum(dim=1)
+        if count > 0:
+            self._merge(count, mean.double().cpu(), squares.double().cpu())
+
+    def _merge(self, count: float, mean: Tensor, squares: Tensor) -> None:
+        total, apart = self.weight + count, mean - self.mean
+        self.squares = self.squares + squares + apart.square() * (self.weight * count / total)
+        self.mean = self.mean + apart * (count / total)
+        self.weight = total
+
+    @property
+    def variance(self) -> Tensor:
+        return self.squares / max(self.weight, 1e-12)

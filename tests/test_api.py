@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 
 import gan_style
 from gan_style.checkpoint import write_generator
-from gan_style.images import decode, to_float
+from gan_style.images.decode import decode, to_float
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
@@ -122,7 +122,7 @@ def test_an_only_style_needs_no_name(folder):
 
 def test_styles_that_come_with_gan_style_are_loaded_by_name(folder, monkeypatch, tmp_path):
     shipped = {folder / "library.safetensors": ("monet", "wave"), folder / "single.safetensors": ("single",)}
-    monkeypatch.setattr("gan_style.inference.models.shipped", lambda: shipped)
+    monkeypatch.setattr("gan_style.stylize.model.shipped", lambda: shipped)
     monkeypatch.setattr("gan_style.api.shipped", lambda: shipped)
     assert gan_style.styles() == ["monet", "single", "wave"]
     wave = gan_style.load("wave", device="cpu")

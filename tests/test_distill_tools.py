@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gan_style.images import encode
+from gan_style.images.decode import encode
 from gan_style.models.perceptual import COMPACT, compact, vgg19
 
 sys.path.append(str(Path(__file__).parents[1] / "tools"))

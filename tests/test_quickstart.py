@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from gan_style.demo import demo_pictures
-from gan_style.images import decode, to_float
-from gan_style.inference.load import load_generator
+from gan_style.images.decode import decode, to_float
 from gan_style.metrics.distances import content_distance
 from gan_style.models.perceptual import compact
+from gan_style.stylize.model import load_generator
 
 
 @pytest.mark.slow

@@ -25,10 +25,10 @@ from bench_reference import copied
 from torch import Tensor, nn
 
 from gan_style.files import write_bytes
-from gan_style.inference.load import load_painter
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator, OneStyle
 from gan_style.runtime import choose_device, compiled, placed
+from gan_style.stylize.model import load_painter
 
 PLAIN = "plain: NCHW, float32"
 Paint = Callable[[Tensor], Tensor]

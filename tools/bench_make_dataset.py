@@ -42,12 +42,12 @@ from gan_style.datasetgen.entries import Entry, Place
 from gan_style.datasetgen.names import Names, Scheme
 from gan_style.datasetgen.plan import write_plan
 from gan_style.datasetgen.records import STATE, Records
-from gan_style.images import decode, encode_uint8, to_float, to_uint8
-from gan_style.inference.load import load_generator
+from gan_style.images.decode import decode, encode_uint8, to_float, to_uint8
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
 from gan_style.runtime import choose_device
 from gan_style.schema_dataset import check_make_dataset
+from gan_style.stylize.model import load_generator
 
 Numbers = dict[str, float]
 _WAYS = ("overlapped", "plain loop")

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from gan_style.data.pictures import find_pictures
 from gan_style.files import write_bytes
-from gan_style.images import decode, encode, to_float
+from gan_style.images.decode import decode, encode, to_float
 from gan_style.metrics.evaluation import METRICS, PHOTOS, STYLES
 
 BLURS, NOISES = (2, 4, 8), (0.05, 0.15, 0.45)

@@ -24,11 +24,11 @@ from torch.nn import functional as F
 from gan_style.checkpoint import CheckpointFolder
 from gan_style.functional import gram_matrix
 from gan_style.functional import total_variation_squared as smoothness
-from gan_style.inference.load import load_generator
 from gan_style.models.discriminator import PatchDiscriminator
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.perceptual import COMPACT, Perceptual, compact, vgg19
 from gan_style.overrides import quoted
+from gan_style.stylize.model import load_generator
 
 LAYERS = COMPACT.layers()
 CONTENT_LAYERS = ["relu3_1", "relu3_2", "relu3_2", "relu3_2", "relu3_4"]

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from gan_style.checkpoint import read_generator, write_generator
 from gan_style.files import write_bytes
-from gan_style.inference.load import find_generator, load_generator
 from gan_style.models.blocks import ConditionalInstanceNorm
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import rebuild
+from gan_style.stylize.model import find_generator, load_generator
 
 MODELS = Path(__file__).parents[1] / "gan_style" / "assets" / "models"
 LIMIT = 8_000_000  # bytes, of all shipped models together

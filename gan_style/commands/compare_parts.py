@@ -17,11 +17,11 @@ from gan_style.comparison.table import ruler_differences, scales_apart
 from gan_style.config import flat, plain
 from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import split
-from gan_style.images import UnreadablePictureError, decode, encode_uint8, list_pictures, to_float, to_uint8
-from gan_style.inference.load import load_painter
+from gan_style.images.decode import UnreadablePictureError, decode, encode_uint8, list_pictures, to_float, to_uint8
 from gan_style.pages.compare import Sheet
 from gan_style.pages.html import data_uri
 from gan_style.runtime import choose_device
+from gan_style.stylize.model import load_painter
 
 _SCALES_APART = 0.01  # share by which feature scales may differ without a warning
 _HEIGHT, _QUALITY = 256, 88  # of a picture on the sheet: pixels at most, JPEG's quality

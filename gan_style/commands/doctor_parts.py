@@ -15,7 +15,7 @@ import torch.distributed
 from gan_style import __version__
 from gan_style.data.pictures import find_pictures
 from gan_style.files import check_place, ensure_writable
-from gan_style.images import list_others
+from gan_style.images.decode import list_others
 from gan_style.models.perceptual import compact
 from gan_style.models.weights import torchvision_file
 from gan_style.provenance import git_state, installed, requirements

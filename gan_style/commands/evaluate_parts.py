@@ -18,9 +18,8 @@ from gan_style.config import build, plain
 from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import split
 from gan_style.distributed import Ranks
-from gan_style.images import UnreadablePictureError, decode, to_float
+from gan_style.images.decode import UnreadablePictureError, decode, to_float
 from gan_style.inference.evaluate import Judge, worst
-from gan_style.inference.load import find_generator, no_style, of_style, step_of
 from gan_style.inference.results import Found, Results, labels, open_results
 from gan_style.metrics.evaluation import DEFAULT, PHOTOS, STYLES, Measured, Ruler, check_names, why_not
 from gan_style.metrics.external import inception, lpips
@@ -28,6 +27,7 @@ from gan_style.pages.html import data_uri
 from gan_style.pages.report import SheetRow, Table, columns, number, report
 from gan_style.provenance import changed_since, fingerprint
 from gan_style.runtime import choose_device, in_full_float32, placed
+from gan_style.stylize.model import find_generator, no_style, of_style, step_of
 
 _SHEET_HEIGHT = 190  # pixels of a picture on the report's sheet
 

@@ -13,7 +13,7 @@ from gan_style.comparison.runs import CONFIG_FILE, read_header
 from gan_style.comparison.table import short, status_of
 from gan_style.config import command, flat, plain
 from gan_style.files import file_hash
-from gan_style.images import WITHOUT_NOTE, UnreadablePictureError, is_picture, read_note
+from gan_style.images.decode import WITHOUT_NOTE, UnreadablePictureError, is_picture, read_note
 from gan_style.provenance import FAILURE_FILE, PROVENANCE_FILE, read_record
 
 _HELD_OUT = ("heldout/content", "heldout/style", "heldout/style_ratio", "heldout/ssim", "heldout/composite")

@@ -26,7 +26,7 @@ class Drawn:
 
 def find_styles(cfg: Mapping[str, Any]) -> list[Drawn]:
     """The styles to draw from, with their weights."""
-    from gan_style.inference.references import find_references
+    from gan_style.stylize.model import find_references
 
     wanted = _listed(cfg["style"], "style", "a name or a list of names")
     references = {} if cfg["reference"] is None else find_references(_given_references(cfg))
@@ -54,7 +54,7 @@ def listed_references(cfg: Mapping[str, Any]) -> list[str] | None:
 
     ValueError where there is none.
     """
-    from gan_style.inference.references import find_references
+    from gan_style.stylize.model import find_references
 
     if cfg["reference"] is None:
         return None
@@ -72,7 +72,7 @@ def fingerprint(one: Drawn, sha256: str) -> list[Any]:
 
 def check_references(styles: Sequence[Drawn], max_pixels: int) -> None:
     """ValueError for one that cannot be read: it would be found out when it is first drawn, with half the work done."""
-    from gan_style.inference.references import read_references
+    from gan_style.stylize.model import read_references
 
     for one in styles:
         if one.reference is not None:
@@ -90,9 +90,8 @@ def absolute(cfg: Mapping[str, Any]) -> dict[str, list[str] | None]:
 def make_stylizers(styles: list[Drawn], device: Any, precision: Any, max_pixels: int) -> list[Any]:
     """Each generator's file is loaded once."""
     from gan_style.datasetgen.stylizers import Blend, OfLibrary, OfReference
-    from gan_style.inference.load import load_generator
-    from gan_style.inference.paint import in_tiles
-    from gan_style.inference.references import library_of
+    from gan_style.stylize.model import library_of, load_generator
+    from gan_style.stylize.paint import in_tiles
 
     files = {
         path: (file_hash(path), load_generator(path, device)) for path in dict.fromkeys(one.path for one in styles)
@@ -118,7 +117,7 @@ def make_stylizers(styles: list[Drawn], device: Any, precision: Any, max_pixels:
 
 
 def _check_known(wanted: list[str], known: list[str]) -> None:
-    from gan_style.inference.controls import unknown_style
+    from gan_style.stylize.controls import unknown_style
 
     for name in wanted:
         if name not in known:
@@ -126,8 +125,7 @@ def _check_known(wanted: list[str], known: list[str]) -> None:
 
 
 def _files(cfg: Mapping[str, Any], wanted: list[str]) -> list[Path]:
-    from gan_style.inference.load import find_generator
-    from gan_style.inference.models import resolve_model, shipped
+    from gan_style.stylize.model import find_generator, resolve_model, shipped
 
     given = _given_checkpoints(cfg)
     if given:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder
 from gan_style.data.pictures import find_pictures
-from gan_style.images import decode, list_pictures, to_float
-from gan_style.inference.load import load_painter, of_style
-from gan_style.inference.stylize import stylize
+from gan_style.images.decode import decode, list_pictures, to_float
 from gan_style.pages.html import data_uri
 from gan_style.pages.study import Pictures
+from gan_style.stylize.batch import stylize
+from gan_style.stylize.model import load_painter, of_style
 
 _OTHER_SHAPE = 0.05  # difference of the logarithms of two aspect ratios
 

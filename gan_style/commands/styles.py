@@ -12,12 +12,12 @@ from gan_style.checkpoint import read_generator
 from gan_style.config import command
 from gan_style.data.pictures import find_pictures
 from gan_style.files import ensure_writable, write_bytes
-from gan_style.images import FORMAT_BY_SUFFIX, decode, encode, labelled_grid, to_float
-from gan_style.inference.controls import Controls
-from gan_style.inference.models import load_model, open_model, resolve_model, shipped
-from gan_style.inference.paint import paint
+from gan_style.images.decode import FORMAT_BY_SUFFIX, decode, encode, labelled_grid, to_float
 from gan_style.runtime import choose_device
 from gan_style.schema import at_least
+from gan_style.stylize.controls import Controls
+from gan_style.stylize.model import load_model, open_model, resolve_model, shipped
+from gan_style.stylize.paint import paint
 
 
 @command("styles")

@@ -10,16 +10,13 @@ from omegaconf import DictConfig
 from gan_style.config import command, plain
 from gan_style.demo import PREFIX, demo_pictures
 from gan_style.files import ensure_writable
-from gan_style.images import WITHOUT_NOTE, list_others
-from gan_style.inference.controls import Controls, mixture
-from gan_style.inference.masks import check_names
-from gan_style.inference.models import load_model, resolve_model
-from gan_style.inference.paint import Model
-from gan_style.inference.references import equal_parts, find_references, read_references
-from gan_style.inference.stylize import Job, Run, check_outputs, plan_file, plan_folder, with_masks, with_sheets
+from gan_style.images.decode import WITHOUT_NOTE, list_others
 from gan_style.provenance import config_hash
 from gan_style.runtime import choose_device
 from gan_style.schema_stylize import check_stylize
+from gan_style.stylize.batch import Job, Run, check_outputs, plan_file, plan_folder, with_masks, with_sheets
+from gan_style.stylize.controls import Controls, check_names, mixture
+from gan_style.stylize.model import Model, equal_parts, find_references, load_model, read_references, resolve_model
 
 _MOST_NAMED = 100  # styles, in a picture's note
 UNREADABLE = 3  # exit status: some pictures have no result

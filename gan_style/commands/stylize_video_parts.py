@@ -13,20 +13,18 @@ from omegaconf import DictConfig
 
 from gan_style.config import plain
 from gan_style.files import ensure_writable, file_hash, locked
-from gan_style.inference.controls import Controls, mixture
-from gan_style.inference.frames import FramePainter
-from gan_style.inference.models import load_model, resolve_model
 from gan_style.provenance import config_hash
 from gan_style.runtime import choose_device
 from gan_style.signals import PREEMPTED, Stop, stop_on_signals
+from gan_style.stylize.controls import Controls, mixture
+from gan_style.stylize.model import load_model, resolve_model
+from gan_style.stylize.paint import FramePainter
 from gan_style.video.camera import Page, camera_number, camera_pictures, serve
+from gan_style.video.decode import Video, probe
 from gan_style.video.encode import Encoding, choose_encoding, container_of
-from gan_style.video.follow import Follower, Tally
-from gan_style.video.join import comment_of, join, what_fits
-from gan_style.video.progress import Progress
-from gan_style.video.run import Work
-from gan_style.video.segments import Segments
-from gan_style.video.source import Video, probe
+from gan_style.video.mux import comment_of, join, what_fits
+from gan_style.video.run import Progress, Segments, Work
+from gan_style.video.temporal import Follower, Tally
 
 UNREADABLE = 3  # exit status: parts of the video could not be read
 

@@ -18,7 +18,6 @@ from gan_style.data.pictures import UnreadablePictures, find_pictures
 from gan_style.data.sets import Pictures, load
 from gan_style.data.stream import Crop
 from gan_style.distributed import Ranks
-from gan_style.inference.load import load_generator
 from gan_style.losses.objective import Objective, Term, check_terms, content_layers, style_layers
 from gan_style.losses.style import CROP, EACH, MEAN, Style
 from gan_style.models.registry import describe
@@ -26,6 +25,7 @@ from gan_style.provenance import fingerprint, provenance, style_name
 from gan_style.runtime import compiled, placed
 from gan_style.schema_train import by_reference
 from gan_style.signals import Stop
+from gan_style.stylize.model import load_generator
 from gan_style.tracking.base import Tracker
 from gan_style.training.ema import Ema
 from gan_style.training.health import Health

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan_style.datasetgen.entries import PICTURE_SUFFIXES, Entry, Trouble
 from gan_style.datasetgen.headers import Header, read_header, trouble
-from gan_style.images import UnreadablePictureError, decode
+from gan_style.images.decode import UnreadablePictureError, decode
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from gan_style.datasetgen.loading import Loaded, Loader
 from gan_style.datasetgen.names import Scheme
 from gan_style.datasetgen.stylizers import Stylizer
 from gan_style.datasetgen.worker import SKIPPED, Made, copies_of
-from gan_style.images import encode_uint8, to_float, to_uint8
+from gan_style.images.decode import encode_uint8, to_float, to_uint8
 from gan_style.machine import is_shortage
 from gan_style.provenance import picture_note
 

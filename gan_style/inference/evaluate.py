@@ -10,7 +10,7 @@ from torch import Tensor
 from gan_style.data.pictures import UnreadablePictures
 from gan_style.distributed import Ranks
 from gan_style.functional import gram_matrix
-from gan_style.images import UnreadablePictureError, decode, to_float
+from gan_style.images.decode import UnreadablePictureError, decode, to_float
 from gan_style.inference.results import Results
 from gan_style.losses.objective import mean_of
 from gan_style.losses.scene import Features

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from gan_style.checkpoint import GENERATOR_FILE
-from gan_style.images import UnreadablePictureError, decode, list_pictures, to_float
-from gan_style.inference.load import load_painter, of_style
+from gan_style.images.decode import UnreadablePictureError, decode, list_pictures, to_float
 from gan_style.metrics.evaluation import PHOTOS, STYLES
+from gan_style.stylize.model import load_painter, of_style
 
 
 class Results(Protocol):

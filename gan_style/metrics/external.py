@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan_style.images import to_uint8
+from gan_style.images.decode import to_uint8
 
 _EXTRA = "pip install 'gan_style[metrics]'"
 _SMALLEST_FOR_ALEXNET = 31  # pixels a side

@@ -56,7 +56,7 @@ class ResidualCoder(nn.Module):
 
     @property
     def stages(self) -> list[Callable[[Tensor, Tensor | None], Tensor]]:
-        """The pass in parts, none of which sees further than 16 pixels of the picture (inference/tiles.py).
+        """The pass in parts, none of which sees further than 16 pixels of the picture (stylize/tiling.py).
 
         The first makes sides DOWNSAMPLING times as short, the last makes them whole again.
         """

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gan_style.images import encode
+from gan_style.images.decode import encode
 
 _ASSETS = Path(__file__).resolve().parents[1] / "assets" / "pages"
 _MIME = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}

@@ -15,7 +15,7 @@ from gan_style.data.pictures import UnreadablePictures
 from gan_style.data.stream import Batch
 from gan_style.distributed import Ranks
 from gan_style.files import write_bytes, write_durably
-from gan_style.images import encode
+from gan_style.images.decode import encode
 from gan_style.losses.objective import Objective
 from gan_style.models.registry import describe
 from gan_style.signals import Stop

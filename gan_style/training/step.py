@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_style.data.stream import Batch
-from gan_style.images import to_float
+from gan_style.images.decode import to_float
 from gan_style.losses.adversarial import Adversarial
 from gan_style.losses.objective import Objective
 from gan_style.losses.scene import Scene

@@ -12,7 +12,7 @@ import cv2
 import torch
 from torch import Tensor
 
-from gan_style.images import encode_uint8
+from gan_style.images.decode import encode_uint8
 
 _HTML = b"""<!doctype html><meta charset="utf-8"><title>gan_style</title>
 <style>body{margin:0;background:#111;display:grid;place-items:center;height:100vh}img{max-width:100%;max-height:100%}

@@ -7,8 +7,8 @@ from typing import Any
 
 import av
 
-from gan_style.video.flow import Frame
-from gan_style.video.source import Video
+from gan_style.video.decode import Video
+from gan_style.video.temporal import Frame
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 _USUAL = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "mpeg4", "mjpeg", "prores_ks", "ffv1")  # named in messages

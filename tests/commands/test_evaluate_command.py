@@ -18,12 +18,12 @@ from PIL import Image
 from gan_style.checkpoint import write_generator
 from gan_style.comparison.evaluations import read_evaluation
 from gan_style.data.sets import split
-from gan_style.images import decode, to_float
-from gan_style.inference.load import load_generator
+from gan_style.images.decode import decode, to_float
 from gan_style.metrics.evaluation import DEFAULT, OF_PICTURES, PHOTOS, STYLES
 from gan_style.metrics.pairs import ssim
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
+from gan_style.stylize.model import load_generator
 
 FAST = ("perceptual=compact", "size=32", "calibration_pictures=4")
 

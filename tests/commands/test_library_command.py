@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from gan_style.checkpoint import read_generator
-from gan_style.inference.load import load_generator
 from gan_style.schema_train import check_library
+from gan_style.stylize.model import load_generator
 
 SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2")
 LIBRARY = (*SMOKE, "generator=library", "data.style={flow: 'demo:styles/flow', tiles: 'demo:styles/mosaic'}")

@@ -22,12 +22,12 @@ from gan_style.commands.make_dataset_parts import Job, device_of, elsewhere
 from gan_style.config import CONFIG_PATH, plain
 from gan_style.datasetgen.manifest import read_manifest
 from gan_style.datasetgen.plan import Plan
-from gan_style.images import decode, read_note, to_float
-from gan_style.inference.load import load_generator
+from gan_style.images.decode import decode, read_note, to_float
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
 from gan_style.schema_dataset import check_make_dataset
+from gan_style.stylize.model import load_generator
 
 
 @pytest.fixture(scope="session")
@@ -457,7 +457,7 @@ class TestOutOfMemory:
         def in_tiles(*_):
             raise torch.OutOfMemoryError("CUDA out of memory, once more.")
 
-        monkeypatch.setattr("gan_style.inference.paint.in_tiles", in_tiles)
+        monkeypatch.setattr("gan_style.stylize.paint.in_tiles", in_tiles)
         outcome = make("out")
         assert outcome.status == 3
         assert {row["status"] for row in outcome.rows if row["kind"] == "out of memory"} == {"failed"}

@@ -9,10 +9,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from gan_style.functional import rgb_to_yuv
-from gan_style.images import decode, read_note, to_float
+from gan_style.images.decode import decode, read_note, to_float
 from gan_style.models.perceptual import compact, vgg19
-from gan_style.nst.loop import Loop
-from gan_style.nst.record import Record
+from gan_style.optimise.run import Loop, Record
 from gan_style.provenance import optimisation_note
 
 SMALL = ("perceptual=compact", "size=32", "steps=6", "levels=1", "log_every=1")

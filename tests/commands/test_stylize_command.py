@@ -10,11 +10,11 @@ from PIL import Image, ImageCms
 
 from gan_style.checkpoint import write_generator
 from gan_style.commands.stylize import _mixed
-from gan_style.images import read_note
+from gan_style.images.decode import read_note
+from gan_style.images.lossless import Original, read_original, write_original
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
-from gan_style.originals import Original, read_original, write_original
 
 
 @pytest.fixture
@@ -254,9 +254,9 @@ def test_without_a_checkpoint_the_style_names_a_model_that_comes_with_gan_style(
     gan_style, library_file, photos, tmp_path, monkeypatch
 ):
     where = [f"input={photos / 'one.png'}", f"output={tmp_path / 'o.png'}"]
-    monkeypatch.setattr("gan_style.inference.models.shipped", dict)
+    monkeypatch.setattr("gan_style.stylize.model.shipped", dict)
     assert "checkpoint=... is missing" in gan_style("stylize", *where, "style=monet").err
-    monkeypatch.setattr("gan_style.inference.models.shipped", lambda: {library_file: ("monet", "wave")})
+    monkeypatch.setattr("gan_style.stylize.model.shipped", lambda: {library_file: ("monet", "wave")})
     assert "style=... or checkpoint=... is missing" in gan_style("stylize", *where).err
     assert "did you mean wave?" in gan_style("stylize", *where, "style=waves").err
     outcome = gan_style("stylize", *where, "style=wave")

@@ -53,7 +53,7 @@ def test_sound_frames_and_times_are_kept(gan_style, model, tmp_path, suffix):
 
 
 def test_the_pictures_are_the_generator_s(gan_style, model, tmp_path):
-    from gan_style.inference.stylize import stylize
+    from gan_style.stylize.batch import stylize
 
     source, target = write_clip(tmp_path / "clip.mp4", frames=5), tmp_path / "o.mp4"
     gan_style("stylize_video", *options(model, source, target, "crf=1", "pixels=yuv444p"))

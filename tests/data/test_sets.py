@@ -10,7 +10,7 @@ from PIL import Image
 from gan_style.data.pictures import UnreadablePictures
 from gan_style.data.sets import Pictures, load, open_pictures
 from gan_style.data.stream import Crop, PairStream
-from gan_style.images import decode, to_float
+from gan_style.images.decode import decode, to_float
 
 pytestmark = pytest.mark.filterwarnings("ignore:too few content pictures")
 

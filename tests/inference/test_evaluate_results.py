@@ -9,15 +9,15 @@ from PIL import Image
 from gan_style.checkpoint import write_generator
 from gan_style.data.pictures import UnreadablePictures
 from gan_style.distributed import Ranks
-from gan_style.images import decode, to_float
+from gan_style.images.decode import decode, to_float
 from gan_style.inference.evaluate import Judge, worst
-from gan_style.inference.load import load_generator
 from gan_style.inference.results import Found, Made, labels, open_results
 from gan_style.metrics.evaluation import PHOTOS, STYLES, Measured, Ruler
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.perceptual import compact
 from gan_style.models.registry import describe
+from gan_style.stylize.model import load_generator
 
 CPU = torch.device("cpu")
 

@@ -16,7 +16,7 @@ from gan_style.functional import (
     total_variation_absolute,
     total_variation_squared,
 )
-from gan_style.images import decode, to_float
+from gan_style.images.decode import decode, to_float
 from gan_style.losses.content import Content, GatysContent, content_loss, gatys_content_loss
 from gan_style.losses.objective import Objective
 from gan_style.losses.regular import (

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from gan_style.demo import demo_pictures
 from gan_style.functional import gram_matrix
-from gan_style.images import decode, to_float
+from gan_style.images.decode import decode, to_float
 from gan_style.losses.objective import mean_gram
 from gan_style.metrics.distances import content_distance, style_distance
 from gan_style.metrics.evaluation import (

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gan_style.images import to_float, to_uint8
+from gan_style.images.decode import to_float, to_uint8
 from gan_style.metrics import external
 from gan_style.metrics.external import inception, lpips
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from gan_style.demo import demo_pictures
 from gan_style.functional import rgb_to_lab, rgb_to_yuv
-from gan_style.images import decode, to_float
+from gan_style.images.decode import decode, to_float
 from gan_style.metrics.pairs import colour_drift, ssim, structure
 
 

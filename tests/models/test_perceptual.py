@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from gan_style.demo import demo_pictures
 from gan_style.functional import centred_gram_matrix, channel_moments, gram_matrix
-from gan_style.images import decode, to_float
+from gan_style.images.decode import decode, to_float
 from gan_style.losses.content import content_loss
 from gan_style.losses.style import gram_loss, moments_loss
 from gan_style.models import perceptual

@@ -12,7 +12,7 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from gan_style.images import decode
+from gan_style.images.decode import decode
 from gan_style.tracking import wandb as tracking
 from gan_style.tracking.base import Dispensable, Result
 from gan_style.tracking.wandb import WandbTracker

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gan_style.functional import gram_matrix
-from gan_style.images import grid
+from gan_style.images.decode import grid
 from gan_style.metrics.distances import content_distance, style_distance
 from gan_style.metrics.evaluation import OF_PICTURES, Ruler
 from gan_style.metrics.pairs import colour_drift, ssim, structure

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_style.functional import AUGMENTATIONS
-from gan_style.images import to_float
+from gan_style.images.decode import to_float
 from gan_style.losses.adversarial import FORMULAS, Adversarial
 from gan_style.losses.content import Content, GatysContent, content_loss
 from gan_style.losses.regular import AbsoluteVariation, Colour, Identity

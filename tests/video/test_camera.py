@@ -8,7 +8,7 @@ import pytest
 import torch
 from clips import av, smooth_picture
 
-from gan_style.images import decode
+from gan_style.images.decode import decode
 from gan_style.video.camera import Page, camera_number, camera_pictures, serve
 
 PICTURE = torch.from_numpy(smooth_picture(24, 32)).permute(2, 0, 1)

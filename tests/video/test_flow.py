@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 from clips import smooth_picture
 
-from gan_style.video.flow import flow, moved, trusted, warp_error
-from gan_style.video.follow import Follower, Tally
-from gan_style.video.scenes import change
+from gan_style.video.temporal import Follower, Tally, change, flow, moved, trusted, warp_error
 
 SHIFTS = [(0, 0), (3, 0), (0, -4), (5, 2), (-6, 3)]
 

@@ -11,10 +11,10 @@ from clips import TICK, av, frame_times, smooth_picture, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gan_style.video.decode import Seen, UnreadableVideoError, probe, rgb, ticks
 from gan_style.video.encode import Encoder, choose_encoding, decode_times
-from gan_style.video.join import comment_of, join, what_fits
-from gan_style.video.segments import Segments
-from gan_style.video.source import Seen, UnreadableVideoError, probe, rgb, ticks
+from gan_style.video.mux import comment_of, join, what_fits
+from gan_style.video.run import Segments
 
 
 def pictures_of(path):
@@ -147,8 +147,8 @@ class TestEncoding:
 class TestSegments:
     def test_are_there_only_whole(self, tmp_path):
         from gan_style.video.encode import Coded
-        from gan_style.video.follow import Tally
-        from gan_style.video.segments import Segment
+        from gan_style.video.run import Segment
+        from gan_style.video.temporal import Tally
 
         segments = Segments(tmp_path / "o.mp4.parts")
         segments.begin({"crf": 18})

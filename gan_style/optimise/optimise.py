@@ -1,0 +1,238 @@
+"""Gatys et al. 2016: a picture's own pixels are optimised under the losses that generators are trained with.
+
+Whose colours a result has (Gatys et al. 2016b, "Preserving Color in Neural Artistic Style Transfer"):
+
+style       the style's, as in "Image Style Transfer Using Convolutional Neural Networks"
+luminance   the transfer sees and makes luma alone, and the content's chroma is put back (their section 2.2)
+histogram   the style's colours are brought to the content's before the transfer (their section 2.1)
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gan_style.functional import grey
+from gan_style.images.color import match_colours
+from gan_style.losses.objective import Objective
+from gan_style.losses.scene import Features, Scene
+from gan_style.losses.style import MEAN
+from gan_style.optimise.pyramid import ORIENTATIONS, Level, View, resized, turned
+
+STYLE, LUMINANCE, HISTOGRAM = "style", "luminance", "histogram"
+COLOURS = (STYLE, LUMINANCE, HISTOGRAM)
+_FIRST_STEP = 0.01  # mean change of a value in [-1, 1], about one grey level, that L-BFGS tries first
+
+
+def check_colours(colours: str) -> None:
+    """ValueError for a choice that there is not."""
+    if colours not in COLOURS:
+        raise ValueError(f"colours={colours}; allowed are {', '.join(COLOURS)}")
+
+
+def seen_by_the_transfer(colours: str, content: Tensor, styles: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """The content and the styles (each (1, 3, H, W) in [-1, 1], any size) as the transfer is to see them."""
+    if colours == LUMINANCE:
+        content = grey(content)
+        luma = [match_colours(grey(style)[:, :1], content[:, :1]) for style in styles]
+        return content, [one.expand(-1, 3, -1, -1) for one in luma]
+    if colours == HISTOGRAM:
+        return content, [match_colours(style, content) for style in styles]
+    return content, list(styles)
+
+
+def canvas_channels(colours: str) -> int:
+    """How many channels are optimised: 1 where only luma is made."""
+    return 1 if colours == LUMINANCE else 3
+
+
+def finished(colours: str, canvas: Tensor, content: Tensor) -> Tensor:
+    """The picture that is shown, (1, 3, h, w) in [-1, 1], from what was optimised, (1, C, h, w).
+
+    content: the coloured one, (1, 3, H, W). A new luma under unchanged U and V moves R, G and B alike.
+    """
+    if colours == LUMINANCE:
+        content = resized(content, *canvas.shape[-2:])
+        canvas = content + (canvas - grey(content)[:, :1])
+    return canvas.clamp(-1.0, 1.0)
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss term is no longer a finite number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is optimised, and how.
+
+    content, styles: (1, 3, H, W) in [-1, 1] on the device, at full size; style_weights: of the mean of the styles'
+    statistics, None: equal; make_optimiser: given the parameters, a torch optimiser; view: given an evaluation's
+    number, how it looks at the picture; None: always as it is, which a line search needs.
+    """
+
+    objective: Objective
+    content: Tensor
+    styles: Sequence[Tensor]
+    style_weights: Sequence[float] | None
+    levels: Sequence[Level]
+    make_optimiser: Callable[[list[Tensor]], Optimizer]
+    view: Callable[[int], View] | None = None
+
+    def at(self, level: Level) -> tuple[Scene, list[Features]]:
+        """Content and style at a level's size, and the style's targets in each orientation that a view may have.
+
+        The last of them are left in force: the only ones, where there are no views.
+        """
+        content = _laid_out(resized(self.content, level.height, level.width))
+        styles = [_laid_out(resized(style, *_scaled(style, level.factor))) for style in self.styles]
+        targets = []
+        for orientation in range(1 if self.view is None else ORIENTATIONS):
+            seen = (_laid_out(turned(style, orientation)) for style in styles)
+            self.objective.set_style(MEAN, enumerate(seen), self.style_weights)
+            targets.append(dict(self.objective.style_targets))
+        return Scene(content, styles[0], content), targets
+
+
+def _scaled(style: Tensor, factor: float) -> list[int]:
+    return [max(1, round(length * factor)) for length in style.shape[-2:]]
+
+
+def _laid_out(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+class Optimisation:
+    """The state of an optimisation, and the iterates it goes through.
+
+    ``canvas`` holds the pixels, (1, C, h, w) at the size of the level that is worked at; with one channel it is shown
+    to the losses as grey. It is not clamped on its way: L-BFGS takes the loss for a smooth function. ``evaluation``
+    counts forward and backward passes, whatever the optimiser makes of them; ``terms`` are those of the last one,
+    unweighted, by name, with the weighted sum as "total"; ``last_good`` is the canvas that it looked at.
+    """
+
+    def __init__(self, problem: Problem, start: Tensor) -> None:
+        """start: (1, C, h, w) at the size of the coarsest level."""
+        self.problem = problem
+        self.evaluation = 0
+        self.terms: dict[str, float] = {}
+        self._enter(0, start)
+
+    def _enter(self, number: int, canvas: Tensor) -> None:
+        self.level = number
+        self.canvas = canvas.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+        self.last_good = canvas.detach()
+        self._known: tuple[Tensor, Tensor] | None = None  # loss and gradient at last_good
+        self.optimiser = self.problem.make_optimiser([self.canvas])
+        self._given = dict(self.optimiser.param_groups[0])
+        self._scene, self._targets = self.problem.at(self.problem.levels[number])
+
+    @property
+    def steps(self) -> int:
+        """How many evaluations there are to be, over all levels."""
+        return sum(level.evaluations for level in self.problem.levels)
+
+    def iterates(self) -> Iterator[Tensor]:
+        """The canvas after each of the optimiser's steps, up to the end of the last level.
+
+        A step takes one evaluation, or several where the optimiser searches along a line; the level's end cuts such a
+        search short. NonFiniteError names the evaluation and the terms.
+        """
+        while self.evaluation < self.steps:
+            if self.evaluation >= self._end():
+                level = self.problem.levels[self.level + 1]
+                self._enter(self.level + 1, resized(self.canvas.detach(), level.height, level.width))
+            before = self.evaluation
+            self._step(self._end() - self.evaluation)
+            if self.evaluation == before:
+                self.evaluation += 1  # it stands still, and so would the count
+            if not self.canvas.isfinite().all():
+                raise NonFiniteError(f"evaluation {self.evaluation}: not a finite number: the picture after it")
+            yield self.canvas.detach()
+
+    def _step(self, left: int) -> None:
+        """One step of the optimiser, of at most ``left`` evaluations."""
+        group, given = self.optimiser.param_groups[0], self._given
+        if "max_eval" in group:  # L-BFGS: one look where it stands, then along a line max_eval at most
+            spared = self._known is not None and torch.equal(self.canvas, self.last_good)
+            if left == 1 and not spared:
+                self._look()
+                return
+            group["max_eval"] = min(given["max_eval"], left if spared else left - 1)
+            # torch's first step moves all values together by lr: so little that the search takes long to get away
+            first = not self.optimiser.state
+            group["lr"] = given["lr"] * (_FIRST_STEP * self.canvas.numel() if first else 1.0)
+            group["max_iter"] = 1 if first else given["max_iter"]  # that rate is for the first iteration alone
+        self.optimiser.step(self._look)  # type: ignore[arg-type]
+
+    def _end(self) -> int:
+        """How many evaluations have been made when this level ends."""
+        return sum(level.evaluations for level in self.problem.levels[: self.level + 1])
+
+    def _look(self) -> Tensor:
+        """The loss, with the gradient in place; not computed again where a line search ended and a step begins."""
+        if self._known is None or not torch.equal(self.canvas, self.last_good):
+            self._known = self._evaluate()
+        loss, gradient = self._known
+        self.canvas.grad = gradient.clone()
+        return loss
+
+    def _evaluate(self) -> tuple[Tensor, Tensor]:
+        """Forward and backward; loss and gradient as the optimiser is given them.
+
+        That is the objective times the number of values in the canvas. The objective is made of means, so that a
+        value's gradient shrinks as the picture grows, and what optimisers compare with constants (L-BFGS its curvature
+        with 1e-10, Adam a gradient with eps) would drown; as a sum it is alike at all sizes.
+        """
+        scene = self._seen()
+        loss, parts = self.problem.objective.generator_loss(scene, None, warming_up=False)
+        self.evaluation += 1
+        self.terms = self._checked(parts | {"total": loss})
+        self.last_good = self.canvas.detach().clone()
+        scaled = loss * self.canvas.numel()
+        (gradient,) = torch.autograd.grad(scaled, self.canvas)
+        scene.fake_features = {}  # frees what the graph held
+        return scaled.detach(), gradient.contiguous()
+
+    def _seen(self) -> Scene:
+        """What this evaluation looks at: the same scene every time, or a view of it, with targets to match."""
+        picture = self.canvas.expand(-1, 3, -1, -1)
+        if self.problem.view is None:
+            self._scene.fake = _laid_out(picture)
+            return self._scene
+        view = self.problem.view(self.evaluation)
+        self.problem.objective.style_targets = self._targets[view.orientation]
+        return Scene(_laid_out(view.of(self._scene.content)), self._scene.style, _laid_out(view.of(picture)))
+
+    def _checked(self, parts: Mapping[str, Tensor]) -> dict[str, float]:
+        values = dict(zip(parts, torch.stack([part.detach().float() for part in parts.values()]).tolist(), strict=True))
+        culprits = [name for name, value in values.items() if not math.isfinite(value)]
+        if culprits:
+            raise NonFiniteError(f"evaluation {self.evaluation}: not a finite number: {', '.join(culprits)}")
+        return values
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain containers and tensors: all that it takes to go on as if nothing had happened."""
+        return {
+            "level": self.level,
+            "evaluation": self.evaluation,
+            "terms": dict(self.terms),
+            "canvas": self.canvas.detach(),
+            "last_good": self.last_good,
+            "known": self._known,
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take over a state_dict of the same problem."""
+        self._enter(saved["level"], saved["canvas"].to(self.canvas.device))
+        if saved["optimiser"] is not None:  # None: finished
+            self.optimiser.load_state_dict(saved["optimiser"])
+        self.evaluation, self.terms = saved["evaluation"], dict(saved["terms"])
+        self.last_good = saved["last_good"].to(self.canvas.device)
+        if saved["known"] is not None:
+            loss, gradient = (one.to(self.canvas.device) for one in saved["known"])
+            self._known = loss, gradient

@@ -1,0 +1,179 @@
+"""Run an optimisation to its end: when to print, to keep a picture and to save; and the files that it leaves.
+
+These are its result, the pictures on the way, and the state from which it goes on.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_style.checkpoint import FORMAT, read_checkpoint
+from gan_style.files import write_bytes, write_durably
+from gan_style.images.decode import decode, encode, encode_animation, to_float
+from gan_style.optimise.optimise import NonFiniteError, Optimisation
+from gan_style.optimise.pyramid import resized
+from gan_style.provenance import optimisation_note
+
+_SECONDS_A_FRAME, _SECONDS_OF_THE_LAST = 0.12, 2.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """The files beside ``output``: OUTPUT.optimise (the state) and the folder STEM_steps (pictures on the way).
+
+    settings: {dotted name: value}, whatever the result depends on, as plain values; animation: the GIF's path, or None.
+    """
+
+    output: Path
+    settings: Mapping[str, Any]
+    animation: Path | None = None
+
+    @property
+    def state_path(self) -> Path:
+        return self.output.with_name(f"{self.output.name}.optimise")
+
+    @property
+    def steps_folder(self) -> Path:
+        return self.output.with_name(f"{self.output.stem}_steps")
+
+    @property
+    def last_good_path(self) -> Path:
+        return self.output.with_name(f"{self.output.stem}_last_good{self.output.suffix}")
+
+    def check_apart(self, inputs: Iterable[Path]) -> None:
+        """ValueError where one of the files that are to be written is, or could become, one of the inputs."""
+        written = {
+            path.resolve() for path in (self.output, self.state_path, self.last_good_path, self.animation) if path
+        }
+        for path in inputs:
+            if path.resolve() in written:
+                raise ValueError(
+                    f"output={self.output}: {path} is one of the inputs; results are never written over them"
+                )
+            if path.resolve().parent == self.steps_folder.resolve():
+                raise ValueError(
+                    f"output={self.output}: pictures on the way go into {self.steps_folder}, where {path} lies"
+                )
+
+    def load(self) -> dict[str, Any] | None:
+        """The state that an earlier command left; None where there is none.
+
+        ValueError where that command had other settings, naming them, or where the file is damaged.
+        """
+        if not self.state_path.exists():
+            return None
+        try:
+            content = read_checkpoint(self.state_path)
+        except ValueError as error:
+            raise ValueError(f"{error}; overwrite=true starts over") from error
+        old, new = content.get("settings", {}), self.settings
+        keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        if keys:
+            listed = "\n  ".join(f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys)
+            raise ValueError(
+                f"{self.state_path} is of an optimisation with other settings; choose another output, or "
+                f"overwrite=true to start over.\n  {listed}"
+            )
+        return content
+
+    def save(self, state: Mapping[str, Any], frames: Sequence[int], *, finished: bool = False) -> None:
+        """Write the state; frames: the evaluations of which there are pictures."""
+        content: dict[str, Any] = {"format": FORMAT, "settings": dict(self.settings), "optimisation": dict(state)}
+        content |= {"frames": list(frames), "finished": finished}
+        write_durably(self.state_path, lambda file: torch.save(content, file))
+
+    def frame_path(self, evaluation: int) -> Path:
+        return self.steps_folder / f"{evaluation:06d}{self.output.suffix}"
+
+    def write_frame(self, evaluation: int, picture: Tensor) -> None:
+        """A picture on the way, (1, 3, h, w) in [-1, 1]."""
+        self.steps_folder.mkdir(exist_ok=True)
+        self.write(self.frame_path(evaluation), picture)
+
+    def write(self, path: Path, picture: Tensor) -> None:
+        """Write (1, 3, h, w) in [-1, 1], whole or not at all, with a note of what made it."""
+        write_bytes(path, encode(picture[0], path.suffix, note=optimisation_note(self.settings)))
+
+    def write_animation(self, frames: Sequence[int]) -> None:
+        """The pictures on the way one after the other, all as large as the last."""
+        assert self.animation is not None
+        pictures = [to_float(decode(self.frame_path(number))[None]) for number in frames]
+        size = pictures[-1].shape[-2:]
+        seconds = [_SECONDS_A_FRAME] * (len(pictures) - 1) + [_SECONDS_OF_THE_LAST]
+        write_bytes(self.animation, encode_animation([resized(one, *size)[0] for one in pictures], seconds))
+
+
+@dataclass(frozen=True)
+class Every:
+    """After how many evaluations to tell, to keep a picture (0: never) and to save the state."""
+
+    tell: int
+    picture: int
+    state: int
+
+
+@dataclass
+class Loop:
+    """An optimisation and what is to become of it.
+
+    shown: makes the picture (1, 3, h, w) in [-1, 1] of a canvas; tell: is given the evaluation and the terms by name;
+    frames: the evaluations of which there are pictures already.
+    """
+
+    optimisation: Optimisation
+    record: Record
+    every: Every
+    shown: Callable[[Tensor], Tensor]
+    tell: Callable[[int, Mapping[str, float]], None]
+    frames: list[int] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Go through to the end and write the result, then the animation, then the state that says finished.
+
+        NonFiniteError passes through once the last picture with finite losses is written beside the output.
+        """
+        if self.every.picture and not self.frames:
+            self._keep(self.optimisation.evaluation, self.optimisation.canvas.detach())
+        try:
+            self._iterate()
+        except NonFiniteError as error:
+            self.record.write(self.record.last_good_path, self.shown(self.optimisation.last_good))
+            raise NonFiniteError(
+                f"{error}; the last picture before that is {self.record.last_good_path}. "
+                f"A smaller method.lr or method=adam may help"
+            ) from error
+        self._finish()
+
+    def _iterate(self) -> None:
+        optimisation, every = self.optimisation, self.every
+        before = optimisation.evaluation
+        for canvas in optimisation.iterates():
+            now = optimisation.evaluation
+            last = now >= optimisation.steps
+            if last or _passed(before, now, every.tell):
+                self.tell(now, optimisation.terms)
+            if every.picture and (last or _passed(before, now, every.picture)):
+                self._keep(now, canvas)
+            if _passed(before, now, every.state):
+                self.record.save(optimisation.state_dict(), self.frames)
+            before = now
+
+    def _keep(self, evaluation: int, canvas: Tensor) -> None:
+        self.record.write_frame(evaluation, self.shown(canvas))
+        self.frames.append(evaluation)
+
+    def _finish(self) -> None:
+        self.record.write(self.record.output, self.shown(self.optimisation.canvas.detach()))
+        if self.record.animation is not None:
+            self.record.write_animation(self.frames)
+        small = {"optimiser": None, "known": None}
+        self.record.save(self.optimisation.state_dict() | small, self.frames, finished=True)
+
+
+def _passed(before: int, now: int, interval: int) -> bool:
+    """Whether a multiple of the interval lies after ``before`` and not after ``now``."""
+    return now // interval > before // interval

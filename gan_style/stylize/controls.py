@@ -1,0 +1,183 @@
+"""What is asked for: which styles, how much, where, in whose colours. Checked against what a model can do.
+
+Masks are grey pictures that say where a style is wanted. White is all of it, black none, grey between.
+"""
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from gan_style.images.color import COLOURS, STYLE
+from gan_style.images.decode import UnreadablePictureError, is_picture
+from gan_style.images.lossless import Original, read_original, to_eight_bits
+from gan_style.stylize.tiling import SMALLEST_TILE, Box
+
+AUTO, OFF = "auto", "off"
+_SUM_TOLERANCE = 0.01  # of weights: thirds may be written as 0.33
+_MASK_TOLERANCE = 3  # of 255, for masks that are each rounded
+
+Style = str | Mapping[str, float] | None
+Tile = int | Literal["auto", "off"]
+
+
+@dataclass(frozen=True)
+class Controls:
+    """mix: {style: its share}, summing to 1; empty where masks name the styles. strength: from 0, the photo, to 1.
+
+    colours: one of COLOURS; tile: a side in pixels, "off", or "auto": where the picture is large.
+    """
+
+    mix: Mapping[str, float]
+    strength: float = 1.0
+    colours: str = STYLE
+    tile: Tile = "auto"
+
+    def __post_init__(self) -> None:
+        if not (_is_number(self.strength) and 0 <= self.strength <= 1):
+            raise ValueError(f"strength={self.strength}; allowed are 0 (the photo) to 1 (the style in full)")
+        if self.colours not in COLOURS:
+            raise ValueError(f"colours={self.colours}; allowed are {', '.join(COLOURS)}")
+        if self.tile not in (AUTO, OFF) and not (isinstance(self.tile, int) and self.tile >= SMALLEST_TILE):
+            raise ValueError(f"tile={self.tile}; allowed are {AUTO}, {OFF}, or a side from {SMALLEST_TILE} pixels")
+
+
+def unknown_style(name: Any, known: Sequence[str], option: str = "style") -> ValueError:
+    """The error for a style that a model does not have, with the names nearest to it."""
+    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    return ValueError(f"{option}={name}: there is no such style{hint}; known are {', '.join(known)}")
+
+
+def mixture(style: Style, known: Sequence[str], *, masked: bool = False) -> dict[str, float]:
+    """{style: share}, from what a user gives: a name, names with weights that sum to 1, or None for an only style.
+
+    masked: masks name the styles; then style has to be None, and the mixture is empty.
+    """
+    if masked:
+        if style is not None:
+            raise ValueError(f"style={style} and mask={{...}}: the masks name their styles already; leave style out")
+        return {}
+    if style is None:
+        if len(known) != 1:
+            raise ValueError(f"style=... is missing; known are {', '.join(known)}")
+        return {known[0]: 1.0}
+    weights = {style: 1.0} if isinstance(style, str) else dict(style)
+    for name, weight in weights.items():
+        if name not in known:
+            raise unknown_style(name, known)
+        if not _is_number(weight) or weight < 0:
+            raise ValueError(f"style.{name}={weight}; allowed are numbers from 0")
+    total = sum(weights.values())
+    if abs(total - 1.0) > _SUM_TOLERANCE:
+        raise ValueError(f"style={_shown(weights)}: the weights sum to {total:.6g}; they have to sum to 1")
+    return {name: weight / total for name, weight in weights.items() if weight > 0}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _shown(weights: Mapping[str, float]) -> str:
+    return "{" + ", ".join(f"{name}: {weight:g}" for name, weight in weights.items()) + "}"
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Where which mixture is wanted: planes, uint8 (R, H, W), of which nowhere more than 255 in all."""
+
+    mixes: Sequence[Mapping[str, float]]
+    planes: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.planes) == 1:
+            return
+        for rows in self.planes.split(256, dim=1):
+            if int(rows.sum(dim=0, dtype=torch.int32).max()) > 255 + _MASK_TOLERANCE:
+                names = ", ".join(next(iter(mix)) for mix in self.mixes)
+                raise ValueError(f"mask={{{names}}}: the masks overlap; nowhere may they sum to more than white")
+
+    def check_size(self, height: int, width: int) -> None:
+        if tuple(self.planes.shape[1:]) != (height, width):
+            raise ValueError(
+                f"mask: its size is {self.planes.shape[2]} x {self.planes.shape[1]} pixels, "
+                f"but the picture's is {width} x {height}; they have to agree"
+            )
+
+    def cover(self, box: Box) -> Tensor:
+        """How much is to be changed at all, (1, 1, h, w) in [0, 1]."""
+        return self._values(box).sum(dim=1, keepdim=True).clamp(max=1.0)
+
+    def shares(self, box: Box) -> Tensor:
+        """Of each region and, last, of what is left as it is: (1, R + 1, h, w), summing to 1."""
+        values = self._values(box)
+        total = values.sum(dim=1, keepdim=True)
+        return torch.cat([values / total.clamp_min(1.0), (1.0 - total).clamp_min(0.0)], dim=1)
+
+    def _values(self, box: Box) -> Tensor:
+        return self.planes[(slice(None), *box.place)][None].float() / 255.0
+
+
+_GREY_TOLERANCE = 8  # of 255: a JPEG's channels differ a little
+
+
+def option_of(name: str) -> str:
+    """How a mask is called in messages; the one for the whole mixture has no name."""
+    return f"mask.{name}" if name else "mask"
+
+
+def check_names(names: Sequence[str], known: Sequence[str]) -> None:
+    """ValueError for a mask of a style that there is not."""
+    if not names:
+        raise ValueError("mask={}: give a mask for each style, as in mask={monet: sky.png}, or one picture for all")
+    for name in names:
+        if name and name not in known:
+            raise unknown_style(name, known, "mask")
+
+
+def read_mask(path: Path, option: str, *, max_megapixels: float) -> Tensor:
+    """A mask's values, uint8 (H, W). ValueError, naming the option, for what is no grey picture."""
+    try:
+        return mask_of(read_original(path, max_megapixels=max_megapixels), f"{option}={path}")
+    except UnreadablePictureError as error:
+        raise ValueError(f"{option}: {error}") from error
+
+
+def mask_of(original: Original, told: str) -> Tensor:
+    """uint8 (H, W) of a grey picture; what is transparent counts as black."""
+    original = to_eight_bits(original)
+    pixels = original.pixels
+    if int((pixels.amax(dim=0) - pixels.amin(dim=0)).max()) > _GREY_TOLERANCE:
+        raise ValueError(f"{told}: it has colours; a mask is a grey picture, white where the style is wanted")
+    if original.alpha is None:
+        return pixels[1]
+    return (pixels[1].float() * (original.alpha[0].float() / 255.0)).round().to(torch.uint8)
+
+
+def regions_of(masks: Mapping[str, Tensor], mix: Mapping[str, float]) -> Regions | None:
+    """masks: {style: uint8 (H, W)}, or {"": (H, W)} for the whole mixture; None without any."""
+    if not masks:
+        return None
+    shapes = {tuple(mask.shape) for mask in masks.values()}
+    if len(shapes) > 1:
+        sizes = ", ".join(f"{option_of(name)} {mask.shape[1]} x {mask.shape[0]}" for name, mask in masks.items())
+        raise ValueError(f"the masks differ in size ({sizes}); all need the picture's")
+    return Regions([{name: 1.0} if name else mix for name in masks], torch.stack(list(masks.values())))
+
+
+def mask_file(place: Path, picture: Path, root: Path, option: str) -> Path:
+    """The mask of a picture: ``place`` itself, or in this folder the picture of the same name (below ``root``)."""
+    if not place.is_dir():
+        if not place.is_file():
+            raise ValueError(f"{option}={place}: there is no such file or folder")
+        return place
+    wanted = place / picture.relative_to(root)
+    found = sorted(path for path in wanted.parent.glob("*") if path.stem == wanted.stem and is_picture(path))
+    if not found:
+        raise ValueError(f"{option}={place}: this folder has no mask for {picture} (a picture named {wanted.stem})")
+    return wanted if wanted in found else found[0]

@@ -1,0 +1,267 @@
+"""Models: a generator loaded from what a run left behind, found by a style's name or a file, ready to paint.
+
+A model that takes its style from a picture, a reference, becomes with some of them a library of their styles.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_generator
+from gan_style.demo import PREFIX, demo_pictures
+from gan_style.files import file_hash
+from gan_style.images.decode import UnreadablePictureError, list_pictures, to_float
+from gan_style.images.lossless import Original, on_white, read_original, to_eight_bits
+from gan_style.models.generator import ResnetGenerator
+from gan_style.models.library import LibraryGenerator, OneStyle, condition_of
+from gan_style.models.reference import ReferenceGenerator
+from gan_style.models.registry import rebuild
+from gan_style.provenance import picture_note
+from gan_style.runtime import placed
+from gan_style.stylize.controls import unknown_style
+
+
+@dataclass(frozen=True)
+class Model:
+    """A generator at work; styles: their names, in the order of a library's condition."""
+
+    generator: nn.Module
+    styles: tuple[str, ...]
+    device: torch.device
+
+    def condition(self, mix: dict[str, float] | None, strength: float) -> Tensor:
+        """(1, K): how much of each style; None for nothing."""
+        return condition_of(self.styles, {name: strength * w for name, w in (mix or {}).items()}, self.device)
+
+
+_LARGEST_REFERENCE = 100.0  # megapixels
+
+
+def load_generator(checkpoint: Path, device: torch.device) -> nn.Module:
+    """The EMA generator of a run's folder, of its generator.safetensors, or of one of its checkpoints (.pt).
+
+    Raises ValueError, in the user's words, for a missing, damaged or foreign file.
+    """
+    path = find_generator(checkpoint)
+    if path.suffix == ".pt":
+        content: dict[str, Any] = read_checkpoint(path)
+        weights, description = content["state"]["networks"]["ema"], content["generator"]
+    else:
+        weights, description = read_generator(path)
+    generator = rebuild(description, weights, str(path))
+    return placed(generator, device).requires_grad_(False).eval()
+
+
+def load_painter(spec: str, device: torch.device) -> nn.Module:
+    """Likewise, as a network that is called on pictures alone; of a library the style that ``FILE#STYLE`` names, and of
+    a generator that takes its style from a picture that of ``FILE#PICTURE``.
+
+    Raises ValueError too for a library without a style, or for one that it does not have.
+    """
+    place, style = of_style(spec)
+    generator = load_generator(place, device)
+    if isinstance(generator, ReferenceGenerator):
+        if style is None:
+            raise ValueError(f"checkpoint={spec}: it takes its style from a picture; name one, {place}#PICTURE")
+        picture = {style: Path(style).expanduser()}
+        generator = library_of(generator, picture, device, max_megapixels=_LARGEST_REFERENCE)
+    if not isinstance(generator, LibraryGenerator):
+        if style is not None:
+            raise ValueError(f"checkpoint={spec}: {place} has no styles with names")
+        if not isinstance(generator, ResnetGenerator):
+            raise ValueError(f"checkpoint={spec}: a {type(generator).__name__} paints nothing from a photo alone")
+        return generator
+    if style is None or style not in generator.styles:
+        raise no_style(spec, generator.styles)
+    return OneStyle(generator, condition_of(generator.styles, {style: 1.0}, device))
+
+
+def no_style(spec: str, styles: Iterable[str]) -> ValueError:
+    """That a ``FILE#STYLE`` names none of these styles."""
+    return ValueError(f"checkpoint={spec}: choose one of its styles, {of_style(spec)[0]}#NAME: {', '.join(styles)}")
+
+
+def of_style(spec: str) -> tuple[Path, str | None]:
+    """(file or folder, style or picture) of ``FILE#STYLE``; a path that exists as it is written is one."""
+    whole = Path(spec).expanduser()
+    place, mark, style = spec.rpartition("#")
+    return (Path(place).expanduser(), style) if mark and place and not whole.exists() else (whole, None)
+
+
+def note_of(path: Path) -> dict[str, Any]:
+    """What pictures made by a generator say of it (images.encode): the file that ``find_generator`` names."""
+    content = _told_by(path)
+    origin = content.get("provenance")
+    style = origin.get("style") if isinstance(origin, dict) else None
+    return picture_note(checkpoint=file_hash(path), style=style, strength=1.0, seed=None, step=_step(content))
+
+
+def step_of(path: Path) -> int | None:
+    """The steps that the generator in this file was trained for, where it says so."""
+    return _step(_told_by(path))
+
+
+def _told_by(path: Path) -> dict[str, Any]:
+    return read_checkpoint(path) if path.suffix == ".pt" else read_generator(path)[1]
+
+
+def _step(content: Mapping[str, Any]) -> int | None:
+    step: int | None = content["state"]["step"] if "state" in content else content.get("step")
+    return step
+
+
+def find_generator(checkpoint: Path) -> Path:
+    """The file that ``load_generator`` reads."""
+    if checkpoint.is_file():
+        return checkpoint
+    if not checkpoint.is_dir():
+        raise ValueError(f"checkpoint={checkpoint}: there is no such file or folder")
+    candidates = [checkpoint / GENERATOR_FILE, *CheckpointFolder(checkpoint / "checkpoints").paths()]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise ValueError(f"checkpoint={checkpoint}: this folder holds no {GENERATOR_FILE}; is it a run's folder?")
+
+
+def find_references(given: str | Sequence[str]) -> dict[str, Path]:
+    """{its name without the suffix: its file} of one picture or several, or of folders; "demo:..." works, too.
+
+    ValueError where there is none, or two have one name.
+    """
+    specs = [given] if isinstance(given, str) else list(given)
+    paths = [path for spec in specs for path in _files(str(spec))]
+    if not paths:
+        raise ValueError(f"reference={given}: give a picture of the style, or several: reference=[a.jpg,b.jpg]")
+    named = {path.stem: path for path in paths}
+    for path in paths:
+        if named[path.stem] != path:
+            raise ValueError(f"reference: {path} and {named[path.stem]} have one name; rename one of them")
+    return named
+
+
+def _files(spec: str) -> list[Path]:
+    if spec.startswith(PREFIX):
+        return demo_pictures(spec.removeprefix(PREFIX))
+    path = Path(spec).expanduser()
+    return list_pictures(path) if path.is_dir() else [path]
+
+
+def read_references(files: Mapping[str, Path], *, max_megapixels: float) -> dict[str, Tensor]:
+    """{name: (1, 3, H, W) in [-1, 1]}. ValueError for what cannot be read."""
+    try:
+        return {name: shown(read_original(path, max_megapixels=max_megapixels)) for name, path in files.items()}
+    except UnreadablePictureError as error:
+        raise ValueError(f"reference: {error}") from error
+
+
+def shown(original: Original) -> Tensor:
+    """What an encoder is shown of a picture, (1, 3, H, W) in [-1, 1]: on white where it is transparent."""
+    return to_float(to_eight_bits(on_white(original)).pixels[None])
+
+
+@torch.inference_mode()
+def with_references(model: Model, references: Mapping[str, Tensor]) -> Model:
+    """The model with the styles of these pictures, {name: (1, 3, H, W) in [-1, 1]}, of any size.
+
+    ValueError where a model needs references and there are none, and the other way about.
+    """
+    generator = model.generator
+    if isinstance(generator, ReferenceGenerator):
+        if not references:
+            raise ValueError("reference=... is missing: this model takes its style from a picture that it is shown")
+        codes = {name: generator.encode(_scaled(one, generator.side, model)) for name, one in references.items()}
+        return Model(generator.library(codes), tuple(codes), model.device)
+    if references:
+        raise ValueError(
+            f"reference={', '.join(references)}: this model has learned its styles ({', '.join(model.styles)}) and "
+            "looks at no others; give a checkpoint of generator=reference"
+        )
+    return model
+
+
+def library_of(
+    generator: ReferenceGenerator, references: Mapping[str, Path], device: torch.device, *, max_megapixels: float
+) -> LibraryGenerator:
+    """The generator as a library of the styles of these files, by name. ValueError for what cannot be read."""
+    shown = read_references(references, max_megapixels=max_megapixels)
+    library = with_references(Model(generator, (), device), shown).generator
+    assert isinstance(library, LibraryGenerator)
+    return library
+
+
+def equal_parts(names: Sequence[str]) -> dict[str, float]:
+    """What several references are mixed to where nobody says how."""
+    return {name: 1.0 / len(names) for name in names}
+
+
+def _scaled(picture: Tensor, side: int, model: Model) -> Tensor:
+    """To the short side that references had in training: brush strokes of the same size."""
+    factor = side / min(picture.shape[-2:])
+    size = [max(1, round(length * factor)) for length in picture.shape[-2:]]
+    return F.interpolate(picture.to(model.device), size, mode="bilinear", antialias=True)
+
+
+def shipped() -> dict[Path, tuple[str, ...]]:
+    """The models that come with gan_style, and the styles of each."""
+    folder = Path(str(files("gan_style") / "assets" / "models"))
+    return {path: _styles(read_generator(path)[1], path) for path in sorted(folder.glob("*.safetensors"))}
+
+
+def _styles(description: dict[str, Any], path: Path) -> tuple[str, ...]:
+    """A library's own names; for a generator of one style what it was trained on, or else the file's name."""
+    arguments = description.get("arguments")
+    if isinstance(arguments, dict) and arguments.get("styles"):
+        return tuple(arguments["styles"])
+    origin = description.get("provenance")
+    name = origin.get("style") if isinstance(origin, dict) else None
+    return (name or (path.absolute().parent.name if path.name == GENERATOR_FILE else path.stem),)
+
+
+def resolve_model(styles: Sequence[str], checkpoint: Path | None) -> Path:
+    """The generator's file: the checkpoint's or, without one, that of the shipped model that has these styles.
+
+    ValueError, with the nearest names, where there is none.
+    """
+    if checkpoint is not None:
+        return find_generator(checkpoint)
+    models = shipped()
+    known = sorted({name for names in models.values() for name in names})
+    if not known:
+        raise ValueError("checkpoint=... is missing; this installation comes without models of its own")
+    if not styles:
+        raise ValueError(f"style=... or checkpoint=... is missing; styles that come with gan_style: {', '.join(known)}")
+    for name in styles:
+        if name not in known:
+            raise unknown_style(name, known)
+    for path, names in models.items():
+        if set(styles) <= set(names):
+            return path
+    raise ValueError(f"style: no single model has all of {', '.join(styles)}; only styles of one model can be mixed")
+
+
+def load_model(
+    path: Path, device: torch.device, references: Mapping[str, Tensor] | None = None
+) -> tuple[Model, dict[str, Any]]:
+    """The model of a file that ``resolve_model`` has found, and what its pictures say of it (images.encode).
+
+    references: {name: (1, 3, H, W) in [-1, 1]}, for a model that takes its styles from pictures, and for no other.
+    """
+    opened, note = open_model(path, device)
+    named = {"style": next(iter(references))} if references and len(references) == 1 else {}
+    return with_references(opened, references or {}), note | named
+
+
+def open_model(path: Path, device: torch.device) -> tuple[Model, dict[str, Any]]:
+    """The same as it is in its file: one that takes its styles from pictures has none yet."""
+    generator, note = load_generator(path, device), note_of(path)
+    if isinstance(generator, ReferenceGenerator):
+        return Model(generator, (), device), note
+    named = getattr(generator, "styles", None)
+    styles = tuple(named) if named else _styles({"provenance": {"style": note.get("style")}}, path)
+    return Model(generator, styles, device), note

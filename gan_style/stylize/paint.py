@@ -1,0 +1,240 @@
+"""One picture, or several frames of a video, by a model and what is asked for. Nothing here keeps a state: threads may
+share a model.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gan_style.images.color import LAB, LUMINANCE, STYLE, LabMatch, with_luma_of
+from gan_style.images.decode import to_float, to_uint8
+from gan_style.models.generator import ResidualCoder
+from gan_style.models.library import LibraryGenerator
+from gan_style.stylize.controls import AUTO, OFF, Controls, Regions
+from gan_style.stylize.model import Model
+from gan_style.stylize.tiling import Box, Canvas
+
+LARGEST_WHOLE = 4_000_000  # pixels; tile=auto cuts what is larger
+_SIDE = 512  # of tile=auto's tiles
+_EVERYTHING = 2**30  # a side that no picture has
+
+Parts = Callable[[], Iterator[tuple[Box, Tensor]]]  # of the result, (1, 3, h, w) in [-1, 1]; as often as it is called
+
+
+@torch.inference_mode()
+def paint(
+    model: Model, pixels: Tensor, controls: Controls, *, alpha: Tensor | None = None, regions: Regions | None = None
+) -> Tensor:
+    """A picture, (3, H, W), to the result of the same size and type, on the CPU.
+
+    pixels: uint8, uint16, or float in [-1, 1]; alpha: (1, H, W), where it is 0 the network sees white, since nobody
+    knows what is stored there; regions: where anything is to be changed, None for everywhere. Where nothing is, the
+    result equals the picture exactly. ArithmeticError for a network whose result is not finite.
+    """
+    height, width = pixels.shape[-2:]
+    if regions is not None:
+        regions.check_size(height, width)
+    work = _Work(model, pixels, alpha, controls, regions)
+    if controls.strength == 0 or 0 in (height, width):
+        return pixels.clone()
+    result, parts = torch.empty_like(pixels, device="cpu"), work.parts()
+    match = work.lab_match(parts) if controls.colours == LAB else None
+    for box, made in parts():
+        photo, cover = work.stored(box), work.cover(box)
+        if not made.isfinite().all():
+            raise ArithmeticError("the generator's result is not a finite number")
+        if controls.colours == LUMINANCE:
+            made = with_luma_of(made, photo)
+        if match is not None:
+            made = match(made, photo, cover)
+        if cover is not None:
+            made = torch.where(cover == 0, photo, made)
+        result[(slice(None), *box.place)] = _as_type(made[0], pixels.dtype).cpu()
+    return result
+
+
+def in_tiles(generator: nn.Module, images: Tensor, condition: Tensor | None = None, *, tile: int = _SIDE) -> Tensor:
+    """What the generator makes of (N, 3, H, W) in [-1, 1], with little memory: one by one, tile by tile.
+
+    condition: (N, K), a library's. Same shape and range, on the images' device.
+    """
+    made = torch.empty_like(images, dtype=torch.float32)
+    for number in range(len(images)):
+        condition_here = None if condition is None else condition[number : number + 1]
+        model = Model(generator, tuple(getattr(generator, "styles", ("",))), images.device)
+        work = _Work(model, images[number], None, Controls({}, tile=tile), None)
+        for box, part in work.tiled(condition_here)():
+            made[(number, slice(None), *box.place)] = part[0]
+    return made
+
+
+def _as_float(pixels: Tensor) -> Tensor:
+    if pixels.dtype == torch.uint16:
+        return pixels.to(torch.float32).div_(32767.5).sub_(1.0)
+    return to_float(pixels) if pixels.dtype == torch.uint8 else pixels.float()
+
+
+def _as_type(image: Tensor, kind: torch.dtype) -> Tensor:
+    if kind == torch.uint8:
+        return to_uint8(image)
+    image = image.float().clamp(-1.0, 1.0)
+    return image.add(1.0).mul(32767.5).round().to(torch.int32).to(kind) if kind == torch.uint16 else image.to(kind)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What ``paint`` has been given, seen part by part."""
+
+    model: Model
+    pixels: Tensor
+    alpha: Tensor | None
+    controls: Controls
+    regions: Regions | None
+
+    def stored(self, box: Box) -> Tensor:
+        """The picture as it is, (1, 3, h, w)."""
+        return _as_float(self.pixels[(slice(None), *box.place)][None].to(self.model.device))
+
+    def seen(self, box: Box) -> Tensor:
+        """What the network is shown, (1, 3, h, w)."""
+        stored = self.stored(box)
+        if self.alpha is None:
+            return stored
+        return torch.where(self._visible(box), stored, 1.0)
+
+    def cover(self, box: Box) -> Tensor | None:
+        return None if self.regions is None else self.regions.cover(box).to(self.model.device)
+
+    @property
+    def whole(self) -> Box:
+        return Box(0, self.pixels.shape[-2], 0, self.pixels.shape[-1])
+
+    @property
+    def tile(self) -> int | None:
+        """The tiles' side; None for the picture as a whole."""
+        if self.controls.tile == OFF:
+            return None
+        if self.controls.tile == AUTO:
+            large = self.whole.height * self.whole.width > LARGEST_WHOLE
+            return _SIDE if large and isinstance(self.model.generator, ResidualCoder) else None
+        if not isinstance(self.model.generator, ResidualCoder):
+            raise ValueError(f"tile={self.controls.tile}: this generator cannot be taken tile by tile; allowed is off")
+        return int(self.controls.tile)
+
+    def parts(self) -> Parts:
+        generator, strength = self.model.generator, self.controls.strength
+        if not isinstance(generator, LibraryGenerator):
+            made = self._at_once(None) if self.tile is None else self.tiled(None)
+            return self._blended(made)
+        if self.regions is not None:
+            return self._in_regions(generator, self.regions)
+        condition = self.model.condition(dict(self.controls.mix), strength)
+        return self._at_once(condition) if self.tile is None else self.tiled(condition)
+
+    def _at_once(self, condition: Tensor | None) -> Parts:
+        content = self.seen(self.whole).contiguous(memory_format=torch.channels_last)
+        given = (content,) if condition is None else (content, condition)
+        made = self.model.generator(*given).float()
+        return lambda: iter([(self.whole, made)])
+
+    def tiled(self, condition: Tensor | None) -> Parts:
+        generator = self.model.generator
+        assert isinstance(generator, ResidualCoder)
+        if condition is None:
+            return self._canvas(generator).tiles
+        assert isinstance(generator, LibraryGenerator)
+        canvas = self._canvas(generator, generator.shares(condition))
+        strength = condition.sum()
+        return lambda: ((box, generator.faded(self.seen(box), made, strength)) for box, made in canvas.tiles())
+
+    def _in_regions(self, generator: LibraryGenerator, regions: Regions) -> Parts:
+        """Blended in the network's own features; the last region is the one that is left as it is."""
+        strength = self.controls.strength
+        conditions = [self.model.condition(dict(mix), strength) for mix in (*regions.mixes, {})]
+        canvas = self._canvas(generator, generator.shares(torch.cat(conditions)), regions)
+
+        def parts() -> Iterator[tuple[Box, Tensor]]:
+            for box, made in canvas.tiles():
+                yield box, generator.faded(self.stored(box), made, strength * regions.cover(box).to(made))
+
+        return parts
+
+    def _canvas(
+        self, generator: ResidualCoder, conditions: Tensor | None = None, regions: Regions | None = None
+    ) -> Canvas:
+        canvas = Canvas(
+            generator,
+            self.seen,
+            self.whole.height,
+            self.whole.width,
+            self.model.device,
+            self.tile or _EVERYTHING,
+            conditions,
+            None if regions is None else regions.shares,
+        )
+        canvas.prepare()
+        return canvas
+
+    def _blended(self, made: Parts) -> Parts:
+        """A generator of one style knows no strength; its result is blended with the picture."""
+        strength = self.controls.strength
+        if strength == 1 and self.regions is None:
+            return made
+
+        def parts() -> Iterator[tuple[Box, Tensor]]:
+            for box, part in made():
+                cover = self.cover(box)
+                amount = torch.tensor(strength).to(part) if cover is None else strength * cover
+                yield box, torch.lerp(self.stored(box), part, amount)
+
+        return parts
+
+    def lab_match(self, parts: Parts) -> LabMatch:
+        match = LabMatch()
+        for box, made in parts():
+            match.see(made, self.stored(box), self._shown(box))
+        return match
+
+    def _shown(self, box: Box) -> Tensor | None:
+        """Where a result counts for its colours: in the regions, and where something can be seen."""
+        cover = self.cover(box)
+        if self.alpha is None:
+            return cover
+        visible = self._visible(box).float()
+        return visible if cover is None else cover * visible
+
+    def _visible(self, box: Box) -> Tensor:
+        assert self.alpha is not None
+        return self.alpha[(slice(None), *box.place)][None].to(self.model.device).float() > 0
+
+
+@dataclass(frozen=True)
+class FramePainter:
+    """uint8 (N, 3, H, W) on the CPU to results of the same shape and type: paint's, but for rounding."""
+
+    model: Model
+    controls: Controls
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        if self._together(pictures):
+            return self._batch(pictures)
+        return torch.stack([paint(self.model, picture, self.controls) for picture in pictures])
+
+    def _together(self, pictures: Tensor) -> bool:
+        whole = self.controls.tile == OFF or pictures.shape[-2] * pictures.shape[-1] <= LARGEST_WHOLE
+        return len(pictures) > 1 and whole and self.controls.colours == STYLE and self.controls.strength > 0
+
+    @torch.inference_mode()
+    def _batch(self, pictures: Tensor) -> Tensor:
+        model, strength = self.model, self.controls.strength
+        images = to_float(pictures.to(model.device)).contiguous(memory_format=torch.channels_last)
+        if isinstance(model.generator, LibraryGenerator):
+            condition = model.condition(dict(self.controls.mix), strength)
+            made = model.generator(images, condition.expand(len(images), -1)).float()
+        else:
+            made = torch.lerp(images, model.generator(images).float(), strength)
+        if not made.isfinite().all():
+            raise ArithmeticError("the generator's result is not a finite number")
+        return to_uint8(made).cpu()

@@ -1,0 +1,160 @@
+"""The output: segments joined, and everything else that was in the source, copied."""
+
+import heapq
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+
+from gan_style.files import write_durably
+from gan_style.video.decode import Video, open_video, video_stream
+from gan_style.video.encode import Coded, Encoding, configured, decode_times
+
+_TIMED = ("mp4", "mov")  # with timecode tracks, which cannot be copied
+
+
+def what_fits(video: Video, container: str) -> tuple[list[int], list[str]]:
+    """The numbers of the source's other streams that such a file can hold; and what it cannot, in words."""
+    kept, left = [], []
+    with open_video(video.path) as source:
+        own = video_stream(source, video.path)
+        for stream in source.streams:
+            if stream.index == own.index or (container in _TIMED and _is_timecode(stream)):
+                continue
+            if _fits(stream, container):
+                kept.append(stream.index)
+            else:
+                left.append(f"stream {stream.index} ({_called(stream)})")
+    return kept, left
+
+
+def _is_timecode(stream: Any) -> bool:
+    """A track of the time at which a camera began; such files get theirs anew, from the metadata that we pass on."""
+    return stream.type == "data" and "timecode" in stream.metadata
+
+
+def _called(stream: Any) -> str:
+    context = getattr(stream, "codec_context", None)
+    return f"{stream.type}, {context.name}" if context is not None else str(stream.type)
+
+
+def _fits(stream: Any, container: str) -> bool:
+    """Tried in memory: a container tells what it cannot hold when its header is written."""
+    try:
+        with av.open(io.BytesIO(), "w", format=container) as trial:
+            trial.add_stream_from_template(stream)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError, TypeError):
+        return False
+    return True
+
+
+def join(
+    output: Path,
+    container: str,
+    video: Video,
+    encoding: Encoding,
+    packets: Iterable[Coded],
+    *,
+    times: Sequence[int],
+    kept: Iterable[int],
+    note: str,
+) -> None:
+    """Write the output, whole or not at all.
+
+    packets: of all segments, in decoding order, and when they are shown (times, in ticks); kept: of what_fits; note:
+    the file's comment. Times are the source's, tick by tick where the container can hold its time base.
+    """
+    timed = zip(packets, decode_times(times), strict=True)
+    write_durably(output, lambda file: _write(Path(file.name), container, video, encoding, timed, kept, note))
+
+
+def _write(
+    path: Path,
+    container: str,
+    video: Video,
+    encoding: Encoding,
+    timed: Iterable[tuple[Coded, int]],
+    kept: Iterable[int],
+    note: str,
+) -> None:
+    options = {"movflags": "+faststart"} if container in _TIMED else {}
+    with (
+        open_video(video.path) as source,
+        av.open(str(path.absolute()), "w", format=container, options=options) as target,
+    ):
+        own, others = video_stream(source, video.path), set(kept)
+        streams: dict[int, Any] = {}
+        for stream in source.streams:
+            if stream.index == own.index:
+                streams[stream.index] = _video_stream(target, video, encoding)
+            elif stream.index in others:
+                streams[stream.index] = target.add_stream_from_template(stream)
+            if stream.index in streams:
+                _describe(streams[stream.index], stream)
+        target.metadata.update(_lasting(source.metadata) | {"comment": note})
+        target.set_chapters(source.chapters())
+        pictures = _packets(timed, streams[own.index], video.time_base)
+        copied = _copied(source, {index: stream for index, stream in streams.items() if index in others})
+        for _, packet in heapq.merge(pictures, copied, key=lambda pair: pair[0]):
+            target.mux(packet)
+
+
+def _video_stream(target: Any, video: Video, encoding: Encoding) -> Any:
+    stream = target.add_stream(encoding.codec, rate=video.rate.limit_denominator(1001))
+    configured(stream.codec_context, video, encoding)
+    stream.time_base = video.time_base
+    return stream
+
+
+def _describe(made: Any, source: Any) -> None:
+    """A stream's language, title and role; not what tells of its old encoding."""
+    made.metadata.update(_lasting(source.metadata))
+    made.disposition = source.disposition
+
+
+def _lasting(metadata: Mapping[str, str]) -> dict[str, str]:
+    gone = ("encoder", "rotate", "duration", "vendor_id", "major_brand", "minor_version", "compatible_brands", "bps")
+    return {key: value for key, value in metadata.items() if not key.lower().startswith((*gone, "number_of_", "_"))}
+
+
+def _packets(timed: Iterable[tuple[Coded, int]], stream: Any, time_base: Fraction) -> Iterator[tuple[float, Any]]:
+    for coded, when in timed:
+        packet = av.Packet(coded.data)
+        packet.stream, packet.time_base = stream, time_base
+        packet.pts, packet.dts, packet.duration, packet.is_keyframe = coded.pts, when, coded.duration, coded.key
+        yield float(when * time_base), packet
+
+
+def _copied(source: Any, streams: Mapping[int, Any]) -> Iterator[tuple[float, Any]]:
+    """Packets of other streams as they are, in the file's order; what cannot be read ends them."""
+    if not streams:
+        return
+    packets, latest = source.demux([source.streams[index] for index in streams]), float("-inf")
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            return  # the pictures' reader has said that the file is damaged
+        if packet is None:
+            return
+        when = packet.pts if packet.dts is None else packet.dts
+        if packet.size and when is not None:
+            latest = max(latest, float(when * packet.time_base))
+            packet.stream = streams[packet.stream_index]
+            yield latest, packet
+
+
+def comment_of(path: Path) -> dict[str, Any]:
+    """The note that ``join`` has put into a file, from JSON; {} where there is none."""
+    try:
+        with av.open(str(path.absolute())) as container:
+            texts = [text for key, text in container.metadata.items() if key.lower() == "comment"]
+            found = json.loads(texts[0]) if texts else {}
+    except (av.FFmpegError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,167 @@
+"""From one frame to the next: optical flow and where it can be trusted, scene cuts, blending, and flicker.
+
+Frames here are numpy arrays of shape (H, W, 3), RGB, uint8: what decoders, encoders and OpenCV have in common.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Frame = NDArray[np.uint8]
+Field = NDArray[np.float32]
+_SMALLEST = 64  # pixels a side, below which the estimator's pyramid has no levels
+
+
+def flow(current: Frame, previous: Frame) -> Field:
+    """(H, W, 2), x and y in pixels: what is at p in ``current`` was at p + flow(p) in ``previous``.
+
+    Kroeger et al. 2016 (Fast Optical Flow using Dense Inverse Search), as OpenCV has it.
+    """
+    height, width = current.shape[:2]
+    factor = max(1.0, _SMALLEST / min(height, width))
+    size = (round(width * factor), round(height * factor))
+    one, other = (cv2.resize(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), size) for x in (current, previous))
+    # an estimator each time: one that is kept starts from the last flow, and a resumed run would differ
+    estimator: Any = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_MEDIUM)
+    found = estimator.calc(one, other, None)
+    if factor > 1:
+        found = cv2.resize(found, (width, height)) * np.array([width / size[0], height / size[1]], dtype=np.float32)
+    return np.asarray(found, dtype=np.float32)
+
+
+def moved(previous: NDArray[Any], field: Field) -> Field:
+    """``previous`` as it looks in the current frame: previous(p + field(p)), bilinear; float32 in [0, 255]."""
+    x, y = _places(field)
+    return np.asarray(cv2.remap(previous.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+
+
+def trusted(backward: Field, forward: Field) -> NDArray[np.bool_]:
+    """(H, W): where a flow from current to previous is followed back by its opposite, and is not at an edge of motion.
+
+    Ruder et al. 2016 (Artistic Style Transfer for Videos), section on the temporal consistency loss, with the
+    thresholds of Sundaram et al. 2010. What was outside of the previous frame is not trusted.
+    """
+    x, y = _places(backward)
+    height, width = x.shape
+    back = moved(forward, backward)
+    apart, lengths = _square(backward + back), _square(backward) + _square(back)
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    return np.asarray(inside & (apart <= 0.01 * lengths + 0.5) & (_steepness(backward) <= _allowed_steepness(backward)))
+
+
+def _allowed_steepness(field: Field) -> Field:
+    return 0.01 * _square(field) + 0.002
+
+
+def _steepness(field: Field) -> Field:
+    steepness = np.zeros(field.shape[:2], dtype=np.float32)
+    for axis in (0, 1):
+        if field.shape[axis] > 1:
+            steepness += _square(np.gradient(field, axis=axis))
+    return steepness
+
+
+def _square(field: NDArray[Any]) -> Field:
+    return np.asarray(np.square(field).sum(axis=-1), dtype=np.float32)
+
+
+def _places(field: Field) -> tuple[Field, Field]:
+    height, width = field.shape[:2]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return x + field[..., 0], y + field[..., 1]
+
+
+def warp_error(current: Frame, previous: Frame, field: Field, mask: NDArray[np.bool_]) -> float | None:
+    """Mean squared difference of a frame and the one before, moved along the flow, over trusted pixels.
+
+    Values in [0, 1], mean over colours: Lai et al. 2018 (Learning Blind Video Temporal Consistency), their warping
+    error of a pair. None where no pixel is trusted.
+    """
+    if not mask.any():
+        return None
+    difference = (current.astype(np.float32) - moved(previous, field))[mask] / 255.0
+    return float(np.square(difference).mean(dtype=np.float64))
+
+
+_BINS = 8  # a colour
+_LOOKED_AT = (64, 64)
+
+
+def change(current: Frame, previous: Frame) -> float:
+    """How much the colours of two frames differ, from 0 (the same) to 1 (no colour in common).
+
+    Half the summed difference of their histograms of 8 x 8 x 8 colours: movement leaves them nearly as they are.
+    """
+    one, other = (_histogram(frame) for frame in (current, previous))
+    return 0.5 * float(np.abs(one - other).sum())
+
+
+def _histogram(frame: Frame) -> np.ndarray:
+    small = cv2.resize(frame, _LOOKED_AT, interpolation=cv2.INTER_AREA)
+    counts = cv2.calcHist([small], [0, 1, 2], None, [_BINS] * 3, [0, 256] * 3)
+    return np.asarray(counts / counts.sum())
+
+
+@dataclass
+class Tally:
+    """Sums that add up over parts of a video: pairs of frames measured, their warp errors, and cuts (frame numbers)."""
+
+    pairs: int = 0
+    source: float = 0.0
+    result: float = 0.0
+    cuts: list[int] = field(default_factory=list)
+
+    def __add__(self, other: "Tally") -> "Tally":
+        sums = (self.pairs + other.pairs, self.source + other.source, self.result + other.result)
+        return Tally(*sums, [*self.cuts, *other.cuts])
+
+    def means(self) -> tuple[float, float] | None:
+        """The warp errors of the source and of the result, root mean square in [0, 1]; None where no pair counts."""
+        return None if not self.pairs else ((self.source / self.pairs) ** 0.5, (self.result / self.pairs) ** 0.5)
+
+    def as_plain(self) -> dict[str, object]:
+        """JSON types."""
+        return asdict(self)
+
+
+@dataclass
+class Follower:
+    """Takes frames and their results one after the other.
+
+    blend: share of the last result, moved along the flow, in the next one where the flow can be trusted, 0 to below 1;
+    cut: change of colours from which on a new scene begins (scenes.change); measure: whether warp errors are wanted.
+    """
+
+    blend: float
+    cut: float
+    measure: bool
+    last_source: Frame | None = None
+    last_result: Frame | None = None
+    tally: Tally = field(default_factory=Tally)
+
+    def __call__(self, number: int, source: Frame, result: Frame) -> Frame:
+        """The result to keep, blended where that is asked for. number: the frame's, for the list of cuts."""
+        before, made = self.last_source, self.last_result
+        if before is not None and made is not None:
+            if change(source, before) >= self.cut:
+                self.tally.cuts.append(number)
+            elif self.blend or self.measure:
+                result = self._along(source, before, result, made)
+        self.last_source, self.last_result = source, result
+        return result
+
+    def _along(self, source: Frame, before: Frame, result: Frame, made: Frame) -> Frame:
+        backward = flow(source, before)
+        mask = trusted(backward, flow(before, source))
+        if self.blend:
+            share = self.blend * mask[..., None]
+            mixed = result * (1.0 - share) + moved(made, backward) * share
+            result = mixed.round().clip(0, 255).astype(np.uint8)
+        if self.measure:
+            errors = [warp_error(*pair, backward, mask) for pair in ((source, before), (result, made))]
+            if errors[0] is not None and errors[1] is not None:
+                self.tally += Tally(1, errors[0], errors[1])
+        return result
