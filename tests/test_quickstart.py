@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from gan_style.demo import demo_pictures
+from gan_style.evaluation.suite import content_distance
 from gan_style.images.decode import decode, to_float
-from gan_style.metrics.distances import content_distance
 from gan_style.models.perceptual import compact
 from gan_style.stylize.model import load_generator
 

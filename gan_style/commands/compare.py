@@ -2,17 +2,37 @@
 
 import shutil
 import warnings
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
-from gan_style.commands import compare_parts as parts
-from gan_style.comparison.table import axes_of, check_common, curve_names, make_table
-from gan_style.comparison.text import as_csv, as_text
-from gan_style.config import command
+from gan_style.commands.sweep_parts import label_of_job
+from gan_style.config import command, flat, plain
+from gan_style.data.pictures import find_pictures
+from gan_style.data.sets import split
 from gan_style.files import check_place, ensure_writable, write_text
-from gan_style.pages.compare import report
+from gan_style.images.decode import UnreadablePictureError, decode, encode_uint8, list_pictures, to_float, to_uint8
+from gan_style.report.comparison import Sheet, report
+from gan_style.report.html import data_uri
+from gan_style.report.runs import CONFIG_FILE, Run, find_runs, labels, read_run, rulers_apart, stale
+from gan_style.report.table import (
+    as_csv,
+    as_text,
+    axes_of,
+    check_common,
+    curve_names,
+    make_table,
+    ruler_differences,
+    scales_apart,
+)
+from gan_style.runtime import choose_device
 from gan_style.schema_compare import check_compare
+from gan_style.stylize.model import load_painter
 
 
 @command("compare")
@@ -27,16 +47,16 @@ def main(cfg: DictConfig) -> None:
         check_compare(cfg)
         output = Path(cfg.output).expanduser()
         check_place(output, "output")
-        runs = parts.read_runs(cfg.runs)
+        runs = read_runs(cfg.runs)
         check_common(runs)
         names = curve_names(runs, cfg.curves)
         table = make_table(runs)
-        parts.warn_of(runs)
+        warn_of(runs)
         print(as_text(table, shutil.get_terminal_size((160, 24)).columns), flush=True)
-        sheet = parts.make_sheet(cfg, runs)
+        sheet = make_sheet(cfg, runs)
         page = report(
             title="gan_style: comparison of runs",
-            facts=parts.facts(runs),
+            facts=facts(runs),
             warnings=told,
             table=table,
             axes_=axes_of(table),
@@ -52,6 +72,200 @@ def main(cfg: DictConfig) -> None:
 def _tell(told: list[str], words: str) -> None:
     told.append(words)
     print(f"warning: {words}", flush=True)
+
+
+_SCALES_APART = 0.01  # share by which feature scales may differ without a warning
+_HEIGHT, _QUALITY = 256, 88  # of a picture on the sheet: pixels at most, JPEG's quality
+
+
+def read_runs(spec: Any) -> dict[str, Run]:
+    """{label: run} of the folders that are named, each once, in their order."""
+    places = plain(spec)
+    places = [places] if isinstance(places, str | int | float) else places
+    if not isinstance(places, list) or not places:
+        raise ValueError(f"runs={spec}: give folders of runs, such as [runs/a,runs/b] or sweeps/x")
+    found = {path.resolve(): path for place in places for path in find_runs(Path(str(place)).expanduser())}
+    folders = list(found.values())
+    return dict(zip(_labels(folders), map(read_run_of, folders), strict=True))
+
+
+def _labels(folders: list[Path]) -> list[str]:
+    """A short name for each; that of a sweep's job is its number and its overrides."""
+    unique = labels(folders)
+    short = [label_of_job(folder) or name for folder, name in zip(folders, unique, strict=True)]
+    longer = [f"{folder.resolve().parent.name}/{name}" for folder, name in zip(folders, short, strict=True)]
+    found = [b if short.count(a) > 1 else a for a, b in zip(short, longer, strict=True)]
+    return [c if found.count(b) > 1 or b in unique else b for b, c in zip(found, unique, strict=True)]
+
+
+def read_run_of(folder: Path) -> Run:
+    """What a run's folder holds. A run whose settings cannot be read is one without settings; it says so."""
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        return read_run(folder, {}, [f"{folder} has no {CONFIG_FILE}"])
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception as error:  # YAML's and OmegaConf's own classes, OSError, UnicodeDecodeError
+        return read_run(folder, {}, [f"{path} cannot be read ({str(error).splitlines()[0]})"])
+    if not isinstance(content, dict):
+        return read_run(folder, {}, [f"{path} holds no settings"])
+    return read_run(folder, flat(content))
+
+
+def warn_of(runs: Mapping[str, Run]) -> None:
+    """What cannot be read, and what cannot be compared."""
+    for run in runs.values():
+        for problem in run.problems:
+            warnings.warn(problem, stacklevel=2)
+    _warn_of_evaluations(runs)
+    if keys := ruler_differences(runs):
+        warnings.warn(
+            f"the runs differ in {', '.join(keys)}, with which held-out numbers and losses are measured: those are "
+            f"of different scales here; gan-style evaluate measures all models alike",
+            stacklevel=2,
+        )
+    elif (apart := scales_apart(runs)) > _SCALES_APART:
+        warnings.warn(
+            f"the runs' feature scales differ by up to {100 * apart:.0f} %, so that their held-out content does by up "
+            f"to twice that, and style by four times; more training.calibration_pictures, or perceptual.scales, bring "
+            f"them together, and gan-style evaluate measures all models alike",
+            stacklevel=2,
+        )
+
+
+def _warn_of_evaluations(runs: Mapping[str, Run]) -> None:
+    for label, (then, now) in stale(runs).items():
+        warnings.warn(f"evaluate/ of {label} was measured after {then:,} steps, it has {now:,} now", stacklevel=3)
+    if rulers_apart(runs):
+        warnings.warn(
+            "evaluate/ was measured in several evaluations that differ in their settings or pictures, so those numbers "
+            "are of different scales here; gan-style evaluate checkpoint=[...] with all runs measures them alike",
+            stacklevel=3,
+        )
+
+
+def facts(runs: Mapping[str, Run]) -> list[str]:
+    """What stands above the table."""
+    counts = Counter(run.status for run in runs.values())
+    listed = ", ".join(f"{count} {status}" for status, count in counts.items())
+    return [
+        f"{len(runs)} runs: {listed}",
+        "metrics are the last ones that each run has left; heldout/ is measured on its held-out pictures, of the "
+        "averaged generator, loss/ on its last batch",
+        "time is that of all steps at the speed that was measured last",
+    ]
+
+
+def make_sheet(cfg: DictConfig, runs: Mapping[str, Run]) -> Sheet:
+    """The same photos through each run's generator; where the photos are not there, each run's last sample grid.
+
+    Made anew rather than cut from the grids: these do not say where one picture ends, are compressed, and differ
+    between runs with other held-out pictures or sizes.
+    """
+    if cfg.pictures == 0:
+        return Sheet("pictures=0: none were asked for.", [])
+    try:
+        photos = _photos(cfg, runs)
+    except ValueError as error:
+        if cfg.content is not None:
+            raise
+        words = f"the sheet shows each run's own last samples, since its photos are not there ({error})"
+        warnings.warn(words, stacklevel=2)
+        return Sheet("Each run's last samples: content, style and result.", _grids(runs))
+    device = choose_device(cfg.runtime.device, cfg.runtime.threads)
+    contents = {path: to_float(decode(path, short_side=cfg.size)[None]) for path in photos}
+    rows = {path: {Sheet.photo: _uri(content)} for path, content in contents.items()}
+    for label, run in runs.items():
+        for path, uri in _results(run, contents, device).items():
+            rows[path][label] = uri
+    note = f"{len(rows)} photos through each run's generator as it was saved last; a run without one is left out."
+    return Sheet(note, [*_styles(runs), *((path.name, found) for path, found in rows.items())])
+
+
+def _photos(cfg: DictConfig, runs: Mapping[str, Run]) -> list[Path]:
+    """Readable ones: those asked for, or held out by the first run whose pictures are there."""
+    found = find_pictures(plain(cfg.content), "content") if cfg.content is not None else _held_out(runs)
+    good = []
+    for path in found:
+        try:
+            decode(path, short_side=16)
+        except UnreadablePictureError as error:
+            warnings.warn(f"{error}; it is left out", stacklevel=2)
+            continue
+        good.append(path)
+        if len(good) == cfg.pictures:
+            break
+    if not good:
+        raise ValueError(f"content: none of {len(found)} pictures can be read")
+    return good
+
+
+def _held_out(runs: Mapping[str, Run]) -> list[Path]:
+    reason = "no run says what it was trained on"
+    for run in runs.values():
+        content, holdout = run.settings.get("data.content"), run.settings.get("data.holdout")
+        if content is None:
+            continue
+        try:
+            trained, kept, _ = split(content, holdout, run.settings.get("data.holdout_count", 0))
+        except ValueError as error:
+            reason = str(error)
+            continue
+        return kept or trained
+    raise ValueError(reason)
+
+
+def _results(run: Run, contents: Mapping[Path, Tensor], device: torch.device) -> dict[Path, str]:
+    if run.generator is None:
+        return {}
+    try:
+        generator = load_painter(str(run.folder), device)
+    except ValueError as error:
+        warnings.warn(f"{error}; it is not on the sheet", stacklevel=2)
+        return {}
+    with torch.inference_mode():
+        return {path: _uri(generator(picture.to(device))) for path, picture in contents.items()}
+
+
+def _uri(picture: Tensor) -> str:
+    """(1, 3, H, W) in [-1, 1], no higher than the sheet shows it, as a data URI."""
+    height, width = picture.shape[-2:]
+    size = (min(height, _HEIGHT), max(1, round(width * min(height, _HEIGHT) / height)))
+    small = torch.nn.functional.interpolate(picture.float(), size, mode="bilinear", antialias=True)[0]
+    return data_uri(encode_uint8(to_uint8(small).cpu(), ".jpg", quality=_QUALITY))
+
+
+def _styles(runs: Mapping[str, Run]) -> list[tuple[str, dict[str, str]]]:
+    """A row of each run's first style picture; where they have the same one, it stands once."""
+    found = {label: path for label, run in runs.items() if (path := _first_style(run)) is not None}
+    uris = {path: _uri(to_float(decode(path, short_side=_HEIGHT)[None])) for path in set(found.values())}
+    if len(uris) == 1:
+        return [("style", {Sheet.photo: next(iter(uris.values()))})]
+    return [("style", {label: uris[path] for label, path in found.items()})] if found else []
+
+
+def _first_style(run: Run) -> Path | None:
+    spec = run.settings.get("data.style")
+    try:
+        path = find_pictures(spec, "data.style")[0] if spec is not None else None
+        if path is not None:
+            decode(path, short_side=16)
+    except ValueError:
+        return None
+    return path
+
+
+def _grids(runs: Mapping[str, Run]) -> list[tuple[str, dict[str, str]]]:
+    """One row: each run's last sample grid as it is."""
+    found = {}
+    for label, run in runs.items():
+        samples = list_pictures(run.folder / "samples")
+        if samples:
+            try:
+                found[label] = data_uri(to_float(decode(samples[-1])))
+            except UnreadablePictureError as error:
+                warnings.warn(f"{error}; it is not on the sheet", stacklevel=2)
+    return [("last samples", found)] if found else []
 
 
 if __name__ == "__main__":

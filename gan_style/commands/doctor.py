@@ -1,15 +1,38 @@
 """``gan-style doctor``: what there is on this machine, in one block to paste into a bug report."""
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+import platform
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+import torch.distributed
 from omegaconf import DictConfig
 
-from gan_style.commands import doctor_parts as parts
-from gan_style.commands.doctor_parts import Finding
+from gan_style import __version__
 from gan_style.config import command, plain
+from gan_style.data.pictures import find_pictures
+from gan_style.files import check_place, ensure_writable
+from gan_style.images.decode import list_others
+from gan_style.models.perceptual import compact
+from gan_style.models.weights import torchvision_file
+from gan_style.provenance import git_state, installed, requirements
+from gan_style.tracking.wandb import resolve_mode
 
 BROKEN = 1  # exit status
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A line of the report."""
+
+    name: str
+    text: str
+    broken: bool = False
 
 
 @command("doctor")
@@ -20,21 +43,21 @@ def main(cfg: DictConfig) -> int:
     """
     folders = [Path(folder).expanduser() for folder in cfg.folders]
     checks: list[Callable[[], Iterable[Finding]]] = [
-        parts.versions,
-        parts.extras,
-        parts.devices,
-        parts.backends,
-        parts.weights,
-        lambda: parts.tracking(cfg.wandb),
-        lambda: (finding for folder in folders for finding in parts.place(folder)),
-        lambda: parts.data(plain(cfg.data)),
+        versions,
+        extras,
+        devices,
+        backends,
+        weights,
+        lambda: tracking(cfg.wandb),
+        lambda: (finding for folder in folders for finding in place(folder)),
+        lambda: data(plain(cfg.data)),
     ]
     findings = [finding for check in checks for finding in _survived(check)]
     width = max(len(finding.name) for finding in findings) + 2
     print("gan-style doctor")
     for finding in findings:
         mark = "BROKEN " if finding.broken else ""
-        print(f"  {finding.name + ':':<{width}}{mark}{parts.without_home(finding.text)}")
+        print(f"  {finding.name + ':':<{width}}{mark}{without_home(finding.text)}")
     broken = [finding.name for finding in findings if finding.broken]
     print(f"  {len(broken)} broken: {', '.join(broken)}" if broken else "  nothing is broken")
     return BROKEN if broken else 0
@@ -47,6 +70,153 @@ def _survived(check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
     except Exception as error:  # whatever a broken library raises: the others are to be told of all the same
         name = getattr(check, "__name__", "a check").replace("<lambda>", "a check")
         yield Finding(name, f"failed: {type(error).__name__}: {(str(error) or '-').splitlines()[0]}", broken=True)
+
+
+_LITTLE_ROOM = 2e9  # bytes; a run's checkpoints take some 200 MB, and are written before old ones go
+
+
+def versions() -> Iterator[Finding]:
+    """gan_style with its git state, Python, and the libraries that are always needed."""
+    git = git_state()
+    state = "" if git is None else f", commit {git['commit'][:12]}{' with local changes' if git['dirty'] else ''}"
+    yield Finding("gan_style", f"{__version__}{state}")
+    yield Finding("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
+    for name in requirements()[""]:
+        found = installed(name)
+        yield Finding(name, found or "not installed", broken=found is None)
+
+
+def extras() -> Iterator[Finding]:
+    """The optional libraries, by extra; one that is not there is no fault."""
+    for extra, names in requirements().items():
+        if extra not in ("", "dev") and names:
+            listed = (f"{name} {installed(name) or 'not installed'}" for name in names)
+            yield Finding(f"extra {extra}", ", ".join(listed))
+
+
+def devices() -> Iterator[Finding]:
+    """The CPU, and every CUDA device or Apple's; each is tried."""
+    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    bf16 = bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
+    yield Finding(
+        "cpu",
+        f"{known.get('cpu_name', platform.machine())}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"bfloat16 {'in hardware' if bf16 else 'emulated'}",
+    )
+    yield from _cuda()
+    mps = torch.backends.mps.is_available()
+    yield Finding("mps", "available" if mps else "none")
+
+
+def _cuda() -> Iterator[Finding]:
+    if not torch.cuda.is_available():
+        built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
+        yield Finding("cuda", f"no device ({built})")
+        return
+    for number in range(torch.cuda.device_count()):
+        yield _tried(number)
+
+
+def _tried(number: int) -> Finding:
+    """A CUDA device, and whether it computes."""
+    name = f"cuda:{number}"
+    try:
+        found = torch.cuda.get_device_properties(number)
+        free, total = torch.cuda.mem_get_info(number)
+        ones = torch.ones(64, 64, device=name)
+        if float((ones @ ones).sum()) != 64.0**3:
+            return Finding(name, f"{found.name} computes wrong results", broken=True)
+        with torch.cuda.device(number):
+            bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    except (RuntimeError, AssertionError) as error:
+        return Finding(name, str(error).splitlines()[0], broken=True)
+    return Finding(
+        name,
+        f"{found.name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free, CUDA {torch.version.cuda}, "
+        f"capability {found.major}.{found.minor}, bfloat16 {'in hardware' if bf16 else 'emulated'}",
+    )
+
+
+def backends() -> Iterator[Finding]:
+    """Those of torch.distributed."""
+    if not torch.distributed.is_available():
+        yield Finding("distributed", "not in this torch")
+        return
+    known = {
+        name: getattr(torch.distributed, f"is_{name}_available", lambda: False) for name in ("gloo", "nccl", "mpi")
+    }
+    yield Finding("distributed", ", ".join(name for name, there in known.items() if there()) or "no backend")
+
+
+def weights() -> Iterator[Finding]:
+    """The perceptual networks' weights; only compact's have to be there, for they come with gan_style."""
+    try:
+        compact(layers=["relu3_1"])
+        yield Finding("perceptual=compact", "packaged, reads well")
+    except (ValueError, OSError) as error:
+        yield Finding("perceptual=compact", str(error), broken=True)
+    for name in ("vgg19", "vgg16"):
+        path = torchvision_file(name)
+        there = f"{path} ({path.stat().st_size / 1e6:.0f} MB)" if path.is_file() else f"no {path}; downloaded when used"
+        yield Finding(f"perceptual={name}", there)
+
+
+def tracking(mode: str) -> Iterator[Finding]:
+    """How a run would track; says whether there is a key, never which."""
+    try:
+        yield Finding("W&B", f"wandb={mode} means {resolve_mode(mode)}")
+    except ValueError as error:
+        yield Finding("W&B", str(error), broken=True)
+
+
+def place(folder: Path) -> Iterator[Finding]:
+    """Whether files can be written there, and how much room there is; a folder that is not there is not made."""
+    existing = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    try:
+        if folder.is_dir():
+            ensure_writable(folder, "folders")
+        else:
+            check_place(folder, "folders")
+    except ValueError as error:
+        yield Finding(f"folder {folder}", str(error), broken=True)
+        return
+    free = shutil.disk_usage(existing).free
+    state = "writable" if folder.is_dir() else "not there yet, can be made"
+    little = ", which is little" if free < _LITTLE_ROOM else ""
+    yield Finding(f"folder {folder}", f"{state}, {free / 1e9:.1f} GB free{little}")
+
+
+def data(specs: Mapping[str, Any]) -> Iterator[Finding]:
+    """How many pictures the options name."""
+    for name, spec in _each(specs):
+        if spec is None:
+            continue
+        try:
+            paths = find_pictures(spec, f"data.{name}")
+        except ValueError as error:
+            yield Finding(f"data.{name}", str(error), broken=True)
+            continue
+        folder = Path(spec).expanduser() if isinstance(spec, str) else None
+        others = len(list_others(folder)) if folder is not None and folder.is_dir() else 0
+        more = f", and {others} of kinds that are not read" if others else ""
+        size = sum(path.stat().st_size for path in paths)
+        yield Finding(f"data.{name}", f"{len(paths):,} pictures, {size / 1e6:,.1f} MB{more}")
+
+
+def _each(specs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Of a library's styles each by itself."""
+    for name, spec in specs.items():
+        if isinstance(spec, Mapping):
+            yield from ((f"{name}.{style}", one) for style, one in spec.items())
+        else:
+            yield name, spec
+
+
+def without_home(text: str) -> str:
+    """A text in which the user's folder is ~, on one line."""
+    home = str(Path.home())
+    shown = text if home == "/" else re.sub(re.escape(home) + r"(?=[/\s)]|$)", "~", text)
+    return " ".join(shown.split())
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ from typing import Any
 
 from omegaconf import DictConfig, IntegerNode, OmegaConf
 
-from gan_style.comparison.table import is_of_ruler
 from gan_style.config import CONFIG_PATH, build, composed, flat, is_said_whole, plain
+from gan_style.evaluation.suite import METRICS
 from gan_style.losses.objective import content_layers, style_layers
-from gan_style.metrics.evaluation import METRICS
 from gan_style.provenance import read_failure
+from gan_style.report.table import is_of_ruler
 from gan_style.schema_search import DIRECTIONS
 from gan_style.schema_train import check_train
 from gan_style.search.loop import Search

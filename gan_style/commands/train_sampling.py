@@ -9,10 +9,10 @@ import torch
 from gan_style.commands.train_parts import Setup, target_pictures
 from gan_style.data.pictures import UnreadablePictures
 from gan_style.data.sets import Pictures, load
+from gan_style.evaluation.suite import Ruler
 from gan_style.losses.objective import Objective, Term, content_layers, mean_gram, style_layers
 from gan_style.losses.scene import Features
 from gan_style.losses.style import CROP, EACH, MEAN, Style
-from gan_style.metrics.evaluation import Ruler
 from gan_style.training.sampling import (
     Composite,
     LibrarySampler,

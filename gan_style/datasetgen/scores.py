@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from gan_style.evaluation.image_metrics import SMALLEST, structure
 from gan_style.losses.content import content_loss
-from gan_style.metrics.pairs import SMALLEST, structure
 from gan_style.models.perceptual import Perceptual
 
 Scores = dict[str, list[float]]

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gan_style.evaluation.suite import METRICS, OF_PICTURES, Measured, Ruler, check_names
 from gan_style.images.decode import grid, to_uint8
-from gan_style.metrics.evaluation import METRICS, OF_PICTURES, Measured, Ruler, check_names
 from gan_style.models.reference import ReferenceGenerator
 
 PREFIX = "heldout/"

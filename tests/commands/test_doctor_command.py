@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from gan_style import __version__
-from gan_style.commands import doctor_parts
-from gan_style.commands.doctor_parts import without_home
+from gan_style.commands import doctor as module
+from gan_style.commands.doctor import without_home
 
 
 @pytest.fixture
@@ -79,11 +79,11 @@ def test_a_file_in_a_folders_place_is_broken(doctor, tmp_path):
 
 
 def test_missing_libraries(doctor, monkeypatch):
-    real = doctor_parts.installed
-    monkeypatch.setattr(doctor_parts, "installed", lambda name: None if name == "pyarrow" else real(name))
+    real = module.installed
+    monkeypatch.setattr(module, "installed", lambda name: None if name == "pyarrow" else real(name))
     outcome = doctor()
     assert outcome.status == 0 and "pyarrow not installed" in outcome.out
-    monkeypatch.setattr(doctor_parts, "installed", lambda name: None if name == "safetensors" else real(name))
+    monkeypatch.setattr(module, "installed", lambda name: None if name == "safetensors" else real(name))
     outcome = doctor()
     assert outcome.status == 1 and "1 broken: safetensors" in outcome.out
 
@@ -92,7 +92,7 @@ def test_a_part_that_fails_itself_is_told_and_the_others_are_done(doctor, monkey
     def fail(*_):
         raise OSError("broken library\nsecond line")
 
-    monkeypatch.setattr(doctor_parts, "compact", fail)
+    monkeypatch.setattr(module, "compact", fail)
     monkeypatch.setattr(torch.distributed, "is_available", fail)
     outcome = doctor()
     assert outcome.status == 1 and "W&B" in outcome.out

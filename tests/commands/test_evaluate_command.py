@@ -16,13 +16,13 @@ import torch
 from PIL import Image
 
 from gan_style.checkpoint import write_generator
-from gan_style.comparison.evaluations import read_evaluation
 from gan_style.data.sets import split
+from gan_style.evaluation.image_metrics import ssim
+from gan_style.evaluation.suite import DEFAULT, OF_PICTURES, PHOTOS, STYLES
 from gan_style.images.decode import decode, to_float
-from gan_style.metrics.evaluation import DEFAULT, OF_PICTURES, PHOTOS, STYLES
-from gan_style.metrics.pairs import ssim
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
+from gan_style.report.runs import read_evaluation
 from gan_style.stylize.model import load_generator
 
 FAST = ("perceptual=compact", "size=32", "calibration_pictures=4")
@@ -219,7 +219,7 @@ class TestWhatIsMeasured:
     def test_a_missing_result_is_told_before_anything_is_measured(self, evaluate, place, tmp_path, monkeypatch):
         for name in held_out(place)[:-1]:
             paint(tmp_path / "made" / name, 1)
-        monkeypatch.setattr("gan_style.commands.evaluate_parts.make_judge", lambda *_: pytest.fail("measured"))
+        monkeypatch.setattr("gan_style.commands.evaluate.make_judge", lambda *_: pytest.fail("measured"))
         outcome = evaluate(f"checkpoint={tmp_path}/made", f"content={place}/photos", f"style={place}/styles")
         assert outcome.status == 2 and "this folder of results has none for" in outcome.err
 
@@ -296,7 +296,7 @@ class TestWhatIsMeasured:
     def test_lpips_fid_and_artfid_take_their_place_where_their_networks_are_there(
         self, evaluate, monkeypatch, tmp_path
     ):
-        parts = "gan_style.commands.evaluate_parts"
+        parts = "gan_style.commands.evaluate"
         monkeypatch.setattr(f"{parts}.lpips", lambda device: lambda a, b: (a - b).abs().mean().reshape(1))
         monkeypatch.setattr(f"{parts}.inception", lambda weights, device: lambda x: x.mean(dim=(2, 3)))
         assert evaluate("metrics=[artfid]").status == 0

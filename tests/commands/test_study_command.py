@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from gan_style.checkpoint import write_generator
-from gan_style.commands.study_pictures import finished_results, labelled, spread
+from gan_style.commands.study import finished_results, labelled, spread
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
 

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from gan_style.comparison.pareto import front
+from gan_style.report.table import front
 from gan_style.search.loop import closing_words
 from gan_style.search.space import Choice, Range
 from gan_style.search.study import Pruning, Study

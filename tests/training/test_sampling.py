@@ -3,11 +3,10 @@
 import pytest
 import torch
 
+from gan_style.evaluation.image_metrics import colour_drift, ssim, structure
+from gan_style.evaluation.suite import OF_PICTURES, Ruler, content_distance, style_distance
 from gan_style.functional import gram_matrix
 from gan_style.images.decode import grid
-from gan_style.metrics.distances import content_distance, style_distance
-from gan_style.metrics.evaluation import OF_PICTURES, Ruler
-from gan_style.metrics.pairs import colour_drift, ssim, structure
 from gan_style.models.perceptual import compact
 from gan_style.models.reference import ReferenceGenerator
 from gan_style.training.sampling import (

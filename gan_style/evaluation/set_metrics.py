@@ -1,0 +1,188 @@
+"""How far one set of pictures is from another, on embeddings: vectors (n, D), one for each picture."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gan_style.functional import channel_moments
+from gan_style.losses.scene import Features
+
+FEWEST_FOR_DECEPTION = 8  # of photos and of style pictures, to learn from
+FEWEST_FOR_KID = 3  # of each set: two for the unbiased estimate, one more for its standard error
+
+NORMAL_95 = 1.959963984540054  # the 97.5 % point of the normal distribution
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its standard error (None where it has none), measured on ``n`` pictures."""
+
+    value: float
+    error: float | None
+    n: int
+
+
+def embedding(features: Features) -> Tensor:
+    """A picture's place in the perceptual network's feature space: each channel's mean and standard deviation.
+
+    features: {layer: (N, C, H, W)}; returns (N, 2 C summed over layers), float32. The moments that make up a style in
+    Huang and Belongie 2017 (AdaIN), where Inception's embedding has means alone.
+    """
+    return torch.cat([channel_moments(one).flatten(1) for one in features.values()], dim=1)
+
+
+def kernel_distance(x: Tensor, y: Tensor) -> Estimate:
+    """KID (Binkowski et al. 2018, eq. 4): unbiased squared maximum mean discrepancy, kernel (x.y / D + 1)^3.
+
+    x (m, D), y (n, D). Of all pictures at once, not of random subsets. The standard error is the two-sample jackknife
+    (Efron and Stein 1981): one picture left out at a time, the variances over x and over y added; for sets that are
+    alike it says too much rather than too little. ``n`` is m.
+    """
+    if min(len(x), len(y)) < FEWEST_FOR_KID:
+        raise ValueError(f"kid needs at least {FEWEST_FOR_KID} pictures in each set; there are {len(x)} and {len(y)}")
+    x, y = x.double(), y.double()
+    within_x, within_y, between = _kernel(x, x), _kernel(y, y), _kernel(x, y)
+    within_x.fill_diagonal_(0.0)
+    within_y.fill_diagonal_(0.0)
+    m, n = between.shape
+    term_x, term_y, cross = within_x.sum() / (m * (m - 1)), within_y.sum() / (n * (n - 1)), between.mean()
+    value = term_x + term_y - 2.0 * cross
+    without_x = (
+        (within_x.sum() - 2.0 * within_x.sum(1)) / ((m - 1) * (m - 2))
+        + term_y
+        - 2.0 * (between.sum() - between.sum(1)) / ((m - 1) * n)
+    )
+    without_y = (
+        term_x
+        + (within_y.sum() - 2.0 * within_y.sum(1)) / ((n - 1) * (n - 2))
+        - 2.0 * (between.sum() - between.sum(0)) / (m * (n - 1))
+    )
+    variance = _jackknife_variance(without_x) + _jackknife_variance(without_y)
+    return Estimate(value.item(), variance.sqrt().item(), m)
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    return (x @ y.T / x.shape[1] + 1.0) ** 3
+
+
+def _jackknife_variance(without_one: Tensor) -> Tensor:
+    count = len(without_one)
+    return (count - 1) / count * (without_one - without_one.mean()).square().sum()
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mergeable sums for a mean and a covariance: the count, the sum (D,) and the summed outer products (D, D)."""
+
+    count: int
+    total: Tensor
+    outer: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> "Moments":
+        """Of embeddings (n, D)."""
+        rows = rows.double()
+        return cls(len(rows), rows.sum(0), rows.T @ rows)
+
+    def merged(self, other: "Moments") -> "Moments":
+        """Of both sets together."""
+        return Moments(self.count + other.count, self.total + other.total, self.outer + other.outer)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total / self.count
+
+    @property
+    def covariance(self) -> Tensor:
+        """With the divisor count - 1."""
+        return (self.outer - self.count * torch.outer(self.mean, self.mean)) / (self.count - 1)
+
+
+def frechet_distance(x: Moments, y: Moments) -> Estimate:
+    """Squared Frechet distance of Gaussians, |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)): Dowson and Landau 1982.
+
+    Heusel et al. 2017 take it of Inception's features. It is biased upward for few pictures: compare equal n only.
+    """
+    if min(x.count, y.count) < 2:
+        raise ValueError(f"frechet needs at least 2 pictures in each set; there are {x.count} and {y.count}")
+    root = _square_root(x.covariance)
+    inner = torch.linalg.eigvalsh(root @ y.covariance @ root).clamp_min(0.0).sqrt().sum()
+    apart = (x.mean - y.mean).square().sum()
+    value = apart + x.covariance.trace() + y.covariance.trace() - 2.0 * inner
+    return Estimate(max(value.item(), 0.0), None, x.count)
+
+
+def _square_root(matrix: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values.clamp_min(0.0).sqrt()) @ vectors.T
+
+
+@dataclass(frozen=True)
+class StyleClassifier:
+    """Logistic regression on standardised embeddings: style pictures against photos.
+
+    The deception rate of Sanakoyeu et al. 2018 (section 4.1) is the share of results that a network trained on artists
+    takes for the artist's; here the network is the perceptual one, and only its last, linear layer is trained.
+    """
+
+    mean: Tensor
+    spread: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def trained(cls, photos: Tensor, styles: Tensor, *, decay: float = 0.1) -> "StyleClassifier":
+        """On embeddings (m, D) of photos and (n, D) of style pictures, which count equally whatever m and n.
+
+        Cross entropy plus ``decay`` times half the squared weights: a convex function, minimised by L-BFGS.
+        """
+        if min(len(photos), len(styles)) < FEWEST_FOR_DECEPTION:
+            raise ValueError(
+                f"deception needs at least {FEWEST_FOR_DECEPTION} photos and {FEWEST_FOR_DECEPTION} style pictures to "
+                f"learn from; there are {len(photos)} and {len(styles)}"
+            )
+        rows = torch.cat([photos, styles]).double()
+        truth = torch.cat([torch.zeros(len(photos)), torch.ones(len(styles))]).to(rows)
+        balance = torch.where(truth > 0, 0.5 / len(styles), 0.5 / len(photos))
+        mean, spread = rows.mean(0), rows.std(0).clamp_min(1e-6)
+        rows = (rows - mean) / spread
+        weight, bias = rows.new_zeros(rows.shape[1]).requires_grad_(), rows.new_zeros(()).requires_grad_()
+        optimiser = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimiser.zero_grad()
+            errors = F.binary_cross_entropy_with_logits(rows @ weight + bias, truth, reduction="none")
+            value = (errors * balance).sum() + 0.5 * decay * weight.square().sum()
+            value.backward()
+            return value
+
+        with torch.enable_grad():
+            optimiser.step(loss)
+        return cls(mean, spread, weight.detach(), bias.detach())
+
+    def rate(self, rows: Tensor) -> float:
+        """The share of embeddings (n, D) that are taken for style pictures."""
+        logits = ((rows.double() - self.mean) / self.spread) @ self.weight + self.bias
+        return (logits > 0).double().mean().item()
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson(wins: float, answers: float) -> Interval | None:
+    """A rate with Wilson's 95 % score interval (Wilson 1927); None of no answers. ``wins`` may hold halves, of ties."""
+    if answers == 0:
+        return None
+    rate, square = wins / answers, NORMAL_95**2
+    centre = (rate + square / (2 * answers)) / (1 + square / answers)
+    spread = math.sqrt(rate * (1 - rate) / answers + square / (4 * answers**2)) * NORMAL_95 / (1 + square / answers)
+    return Interval(rate, max(0.0, min(rate, centre - spread)), min(1.0, max(rate, centre + spread)))

@@ -1,0 +1,259 @@
+"""Evaluation: what is measured of each picture, and what follows from it for a set of pictures.
+
+Each picture's numbers and embeddings are kept under its number. So the parts that several ranks have measured are
+merged by putting them together, and what follows is the same to the bit as if one rank had measured all.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gan_style.evaluation.image_metrics import colour_drift, ssim, structure
+from gan_style.evaluation.set_metrics import (
+    FEWEST_FOR_DECEPTION,
+    FEWEST_FOR_KID,
+    NORMAL_95,
+    Estimate,
+    Moments,
+    StyleClassifier,
+    embedding,
+    frechet_distance,
+    kernel_distance,
+    wilson,
+)
+from gan_style.functional import gram_matrix
+from gan_style.losses.content import content_loss
+from gan_style.losses.scene import Features
+from gan_style.losses.style import gram_loss
+from gan_style.models.perceptual import Perceptual
+
+PHOTOS, STYLES = "photos", "style pictures"  # the two ends of every scale
+PERCEPTUAL, INCEPTION = "perceptual", "inception"  # spaces of embeddings
+_FEWEST_TO_HALVE = 8
+
+
+@dataclass(frozen=True)
+class Metric:
+    """better: "lower", "higher", or "" where neither end is good. paired: needs the content picture."""
+
+    better: str
+    paired: bool
+    meaning: str
+
+
+METRICS = {
+    "content": Metric("lower", True, "content distance, mean over layers (Johnson et al. 2016, eq. 2)"),
+    "ssim": Metric("higher", True, "structural similarity of luma (Wang et al. 2004)"),
+    "structure": Metric("higher", True, "agreement of edges (gradient magnitude similarity, Xue et al. 2014)"),
+    "style": Metric("lower", False, "style distance to the style set's mean Gram matrices (Gatys et al. 2016)"),
+    "colour/mean": Metric("", True, "how far the mean colour moved, in L*a*b* (Reinhard et al. 2001)"),
+    "colour/spread": Metric("", True, "how far the colours' standard deviations moved, in L*a*b*"),
+    "kid": Metric("lower", False, "kernel distance to the style set, perceptual features (Binkowski et al. 2018)"),
+    "frechet": Metric("lower", False, "Frechet distance to the style set, perceptual features (Heusel et al. 2017)"),
+    "deception": Metric("higher", False, "share taken for style pictures (Sanakoyeu et al. 2018)"),
+    "lpips": Metric("lower", True, "learned perceptual distance, AlexNet (Zhang et al. 2018)"),
+    "fid": Metric("lower", False, "Frechet distance to the style set, Inception features (Heusel et al. 2017)"),
+    "artfid": Metric("lower", False, "(1 + lpips) (1 + fid) (Wright and Ommer 2022)"),
+}
+OPTIONAL = ("lpips", "fid", "artfid")  # with weights that have to be at hand
+DEFAULT = tuple(name for name in METRICS if name not in OPTIONAL)
+OF_PICTURES = ("content", "ssim", "structure", "style", "colour/mean", "colour/spread")  # cheap enough for training
+
+
+def check_names(names: Iterable[str], known: Sequence[str] = tuple(METRICS), option: str = "metrics") -> None:
+    """ValueError, naming the nearest, for a metric that there is not."""
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"{option}: there is no metric {name!r}{hint} (known: {', '.join(known)})")
+
+
+def why_not(names: Iterable[str], photos: int, styles: int) -> dict[str, str]:
+    """{metric: why it cannot be computed} with so many content and style pictures."""
+    reference = len(halves(range(styles))[0])
+    reasons = {}
+    for name in names:
+        if name == "kid" and min(photos, reference) < FEWEST_FOR_KID:
+            reasons[name] = (
+                f"kid needs at least {FEWEST_FOR_KID} content pictures and as many style pictures to compare with; "
+                f"there are {photos} and {reference}"
+            )
+        elif name in ("frechet", "fid", "artfid") and min(photos, reference) < 2:
+            reasons[name] = f"{name} needs at least 2 content and 2 style pictures; there are {photos} and {styles}"
+        elif name == "deception" and min(photos, styles) < 2 * FEWEST_FOR_DECEPTION:
+            reasons[name] = (
+                f"deception needs at least {2 * FEWEST_FOR_DECEPTION} content and {2 * FEWEST_FOR_DECEPTION} style "
+                f"pictures, half of them to learn from; there are {photos} and {styles}"
+            )
+    return reasons
+
+
+def halves(items: Sequence[int]) -> tuple[list[int], list[int]]:
+    """(reference, other half): every other one. Few are not divided: then all are the reference."""
+    if len(items) < _FEWEST_TO_HALVE:
+        return list(items), []
+    return list(items[::2]), list(items[1::2])
+
+
+@dataclass
+class Ruler:
+    """Measures single pictures, each (1, 3, H, W) in [-1, 1], by the metrics in ``names``.
+
+    grams: the style set's mean Gram matrices {layer: (1, C, C)}; lpips: (made, content) -> (1,); inception: picture ->
+    (1, D).
+    """
+
+    perceptual: Perceptual
+    names: Sequence[str]
+    content_layers: Sequence[str]
+    style_layers: Sequence[str]
+    embedding_layers: Sequence[str]
+    grams: Features = field(default_factory=dict)
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None
+    inception: Callable[[Tensor], Tensor] | None = None
+
+    @torch.no_grad()
+    def look(self, picture: Tensor) -> Features:
+        """The features that are needed of a picture, in one pass."""
+        layers = [*self.embedding_layers] if self._needs_embedding else []
+        layers += self.content_layers if "content" in self.names else []
+        layers += self.style_layers if "style" in self.names else []
+        return self.perceptual(picture, layers) if layers else {}
+
+    @property
+    def _needs_embedding(self) -> bool:
+        return bool({"kid", "frechet", "deception"} & set(self.names))
+
+    @torch.no_grad()
+    def picture(self, picture: Tensor, features: Features) -> dict[str, float]:
+        """Of a picture alone."""
+        if "style" not in self.names:
+            return {}
+        losses = {f"style/{k}": gram_loss(gram_matrix(features[k]), gram) for k, gram in self.grams.items()}
+        return _with_mean("style", losses)
+
+    @torch.no_grad()
+    def pair(self, made: Tensor, content: Tensor, features: Features, of_content: Features) -> dict[str, float]:
+        """Of a result and its content picture."""
+        found: dict[str, float] = {}
+        if "content" in self.names:
+            layers = self.content_layers
+            found |= _with_mean("content", {f"content/{k}": content_loss(features[k], of_content[k]) for k in layers})
+        for name, measure in (("ssim", ssim), ("structure", structure), ("lpips", self.lpips)):
+            if name in self.names or (name == "lpips" and measure is not None):
+                assert measure is not None
+                found[name] = measure(made, content).item()
+        if {"colour/mean", "colour/spread"} & set(self.names):
+            drift = zip(("colour/mean", "colour/spread"), colour_drift(made, content), strict=True)
+            found |= {name: value.item() for name, value in drift if name in self.names}
+        return found
+
+    @torch.no_grad()
+    def embeddings(self, picture: Tensor, features: Features) -> dict[str, Tensor]:
+        """{space: (D,) on the CPU}."""
+        found = {}
+        if self._needs_embedding:
+            found[PERCEPTUAL] = embedding({k: features[k] for k in self.embedding_layers})[0].cpu()
+        if self.inception is not None:
+            found[INCEPTION] = self.inception(picture)[0].float().cpu()
+        return found
+
+
+def _with_mean(name: str, layers: Mapping[str, Tensor]) -> dict[str, float]:
+    found = {layer: value.item() for layer, value in layers.items()}
+    return {name: sum(found.values()) / len(found)} | found
+
+
+@dataclass
+class Measured:
+    """What was measured of a set of pictures, by their numbers."""
+
+    numbers: dict[int, dict[str, float]] = field(default_factory=dict)
+    embeddings: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+
+    @classmethod
+    def merged(cls, parts: Iterable["Measured"]) -> "Measured":
+        """What several ranks have measured, in the order of the pictures' numbers."""
+        whole = cls()
+        for part in parts:
+            whole.numbers |= part.numbers
+            whole.embeddings |= part.embeddings
+        return cls(dict(sorted(whole.numbers.items())), dict(sorted(whole.embeddings.items())))
+
+    def rows(self, space: str, numbers: Iterable[int] | None = None) -> Tensor:
+        """The embeddings of all pictures, or of these, (n, D)."""
+        chosen = self.embeddings if numbers is None else [n for n in numbers if n in self.embeddings]
+        return torch.stack([self.embeddings[number][space] for number in chosen])
+
+    def means(self) -> dict[str, Estimate]:
+        """Each number's mean over pictures, with the standard error of the mean."""
+        names = dict.fromkeys(name for one in self.numbers.values() for name in one)
+        return {name: _mean([one[name] for one in self.numbers.values() if name in one]) for name in names}
+
+
+def _mean(values: Sequence[float]) -> Estimate:
+    found = torch.tensor(values, dtype=torch.float64)
+    error = (found.std() / len(found) ** 0.5).item() if len(found) > 1 else None
+    return Estimate(found.mean().item(), error, len(found))
+
+
+def summary(sets: Mapping[str, Measured], reference: Measured, names: Sequence[str]) -> dict[str, dict[str, Estimate]]:
+    """{set: {metric or metric/layer: estimate}}.
+
+    sets: the photos, every model's results under the photos' numbers, and (where there are enough) the other half of
+    the style pictures; reference: the half that all are compared with.
+    """
+    found = {name: measured.means() for name, measured in sets.items()}
+    if "deception" in names:
+        for name, rate in _deception(sets, reference).items():
+            found[name]["deception"] = rate
+    for metric, space in (("kid", PERCEPTUAL), ("frechet", PERCEPTUAL), ("fid", INCEPTION)):
+        if metric in names or (metric == "fid" and "artfid" in names):
+            for name, measured in sets.items():
+                if len(measured.embeddings) >= (FEWEST_FOR_KID if metric == "kid" else 2):
+                    found[name][metric] = _between(metric, measured.rows(space), reference.rows(space))
+    if "artfid" in names:
+        for one in found.values():
+            if "lpips" in one and "fid" in one:
+                one["artfid"] = Estimate((1 + one["lpips"].value) * (1 + one["fid"].value), None, one["fid"].n)
+    return found
+
+
+def _between(metric: str, rows: Tensor, reference: Tensor) -> Estimate:
+    if metric == "kid":
+        return kernel_distance(rows, reference)
+    return frechet_distance(Moments.of(rows), Moments.of(reference))
+
+
+def _deception(sets: Mapping[str, Measured], reference: Measured) -> dict[str, Estimate]:
+    """Trained on one half of the photos and the reference; asked about results of the other photos."""
+    learned, asked = halves(list(sets[PHOTOS].embeddings))
+    photos = sets[PHOTOS].rows(PERCEPTUAL, learned)
+    classifier = StyleClassifier.trained(photos, reference.rows(PERCEPTUAL))
+    found = {}
+    for name, measured in sets.items():
+        rows = measured.rows(PERCEPTUAL, None if name == STYLES else asked)
+        rate = classifier.rate(rows)
+        interval = wilson(rate * len(rows), len(rows))  # which is not of width 0 where all, or none, are taken for it
+        error = (interval.high - interval.low) / (2 * NORMAL_95) if interval else None
+        found[name] = Estimate(rate, error, len(rows))
+    return found
+
+
+@torch.no_grad()
+def style_distance(perceptual: Perceptual, image: Tensor, grams: Features) -> float:
+    """gram_loss of one picture (1, 3, H, W) in [-1, 1] to given Gram matrices {layer: (1, C, C)}, mean over layers."""
+    features = perceptual(image, list(grams))
+    losses = [gram_loss(gram_matrix(features[layer]), gram) for layer, gram in grams.items()]
+    return torch.stack(losses).mean().item()
+
+
+@torch.no_grad()
+def content_distance(perceptual: Perceptual, image: Tensor, content: Tensor, layers: Sequence[str]) -> float:
+    """content_loss of two pictures (1, 3, H, W) in [-1, 1], mean over layers."""
+    made, wanted = perceptual(image, layers), perceptual(content, layers)
+    return torch.stack([content_loss(made[layer], wanted[layer]) for layer in layers]).mean().item()

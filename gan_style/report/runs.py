@@ -1,0 +1,326 @@
+"""What a training run has left in its folder: read, never changed, whether the run is finished, under way or broken."""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from gan_style.checkpoint import GENERATOR_FILE, GENERATOR_FORMAT
+from gan_style.evaluation.suite import PHOTOS, STYLES
+from gan_style.provenance import FAILURE_FILE, read_failure
+
+CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.jsonl"
+FINISHED, UNFINISHED, FAILED = "finished", "unfinished", "failed"
+_MOST_TOLD = 3  # corrupt lines of a file that are named one by one
+
+Series = dict[str, list[tuple[int, float]]]  # of a metric: (step, value), steps upward
+
+
+@dataclass(frozen=True)
+class Generator:
+    """What the header of a generator's file says; parameters: how many numbers it holds."""
+
+    description: dict[str, Any]
+    parameters: int
+
+    @property
+    def step(self) -> int:
+        """The finished steps that it was trained for; 0 where it does not say."""
+        step = self.description.get("step")
+        return step if type(step) is int else 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """numbers: {label: {metric: number}} of models; ruler: what they were measured with, and on what.
+
+    places: {label: where the model was found}; steps: {label: after how many steps}. Both only where it says so.
+    """
+
+    numbers: dict[str, dict[str, float]] = field(default_factory=dict)
+    ruler: str = ""
+    places: dict[str, Path] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """A run's folder. settings: {dotted name: value}; reason: why it failed; problems: what cannot be read, in words.
+
+    evaluation: what ``gan-style evaluate`` has left in it.
+    """
+
+    folder: Path
+    settings: dict[str, Any]
+    series: Series = field(default_factory=dict)
+    generator: Generator | None = None
+    reason: str | None = None
+    problems: list[str] = field(default_factory=list)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+    @property
+    def steps(self) -> int | None:
+        """How many it is to have; None where its settings cannot be read."""
+        steps = self.settings.get("training.steps")
+        return steps if type(steps) is int else None
+
+    @property
+    def step(self) -> int:
+        """The last step that it left anything of."""
+        seen = [values[-1][0] for values in self.series.values()]
+        return max([self.generator.step if self.generator else 0, *seen])
+
+    @property
+    def status(self) -> str:
+        """FINISHED, UNFINISHED (stopped, or still under way) or FAILED."""
+        if self.reason is not None:
+            return FAILED
+        done = self.generator is not None and self.steps is not None and self.generator.step >= self.steps
+        return FINISHED if done else UNFINISHED
+
+    def last(self, name: str) -> float | None:
+        """A metric's last value."""
+        values = self.series.get(name)
+        return values[-1][1] if values else None
+
+    def seconds(self) -> float | None:
+        """About how long its steps took: pictures seen by pictures a second, as measured last."""
+        speed, batch = self.last("images_per_second"), self.settings.get("training.batch")
+        return self.step * batch / speed if speed and type(batch) is int else None
+
+
+def find_runs(place: Path) -> list[Path]:
+    """The folders of runs that a folder stands for: itself, or all that lie below it. ValueError where there are none.
+
+    Hidden folders, such as Hydra's own, are passed over, and so is whatever lies inside of a run.
+    """
+    if not place.exists():
+        raise ValueError(f"runs={place}: there is no such folder")
+    found = list(_below(place)) if place.is_dir() else []
+    if not found:
+        raise ValueError(f"runs={place}: neither a run's folder (with {CONFIG_FILE}) nor one that holds any")
+    return found
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    if _is_run(folder):
+        yield folder
+        return
+    for path in sorted(folder.iterdir(), key=lambda path: _natural(path.name)):
+        if path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
+            yield from _below(path)
+
+
+def _is_run(folder: Path) -> bool:
+    if (folder / FAILURE_FILE).is_file():
+        return True
+    traces = (METRICS_FILE, GENERATOR_FILE, "checkpoints", "samples", ".job.lock")
+    return (folder / CONFIG_FILE).is_file() and any((folder / name).exists() for name in traces)
+
+
+def _natural(name: str) -> list[str | int]:
+    """For sorting "10-b" after "9-a": texts and whole numbers in turn."""
+    return [int(part) if number % 2 else part for number, part in enumerate(re.split("([0-9]+)", name))]
+
+
+def read_run(folder: Path, settings: Mapping[str, Any], problems: Sequence[str] = ()) -> Run:
+    """Everything but pictures. settings: the run's, flat; problems: what is known not to be readable already."""
+    run = Run(folder, dict(settings), reason=read_failure(folder), problems=list(problems))
+    if (folder / METRICS_FILE).is_file():
+        run.series, wrong = read_metrics(folder / METRICS_FILE)
+        run.problems += wrong
+    if (folder / GENERATOR_FILE).is_file():
+        try:
+            run.generator = read_header(folder / GENERATOR_FILE)
+        except ValueError as error:
+            run.problems.append(str(error))
+    evaluation = folder / "evaluation" / "metrics.json"
+    if evaluation.is_file():
+        try:
+            run.evaluation = read_evaluation(evaluation)
+        except ValueError as error:
+            run.problems.append(str(error))
+    return run
+
+
+def read_metrics(path: Path) -> tuple[Series, list[str]]:
+    """({metric: (step, value) by step}, what is wrong with it): corrupt lines are named and passed over.
+
+    Of two values for a step the later one counts; values that are no finite numbers are left out.
+    """
+    found: dict[str, dict[int, float]] = {}
+    problems: list[str] = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            step, values = _parsed(line)
+        except (ValueError, RecursionError) as error:
+            problems.append(f"{path}, line {number} is corrupt and passed over ({error})")
+            continue
+        for name, value in values.items():
+            found.setdefault(name, {})[step] = value
+    if len(problems) > _MOST_TOLD:
+        more = f"{path}: so are {len(problems) - _MOST_TOLD} more lines"
+        problems = [*problems[:_MOST_TOLD], more]
+    return {name: sorted(values.items()) for name, values in found.items()}, problems
+
+
+def _parsed(line: bytes) -> tuple[int, dict[str, float]]:
+    content = json.loads(line)
+    if not isinstance(content, dict):
+        raise ValueError("no JSON object")
+    step = content.pop("step", None)
+    if type(step) is not int or step < 0:
+        raise ValueError("no step")
+    return step, {str(name): float(value) for name, value in content.items() if is_number(value)}
+
+
+def read_header(path: Path) -> Generator:
+    """The description and the size of a generator; its weights are not read. ValueError for another kind of file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            parameters = sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ValueError(f"the generator file {path} is damaged or not a safetensors file ({error})") from error
+    if metadata.get("format") != GENERATOR_FORMAT:
+        raise ValueError(f"{path} holds no gan_style generator (its format is {metadata.get('format', 'not named')!r})")
+    try:
+        return Generator(dict(json.loads(metadata["description"])), parameters)
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} does not say what generator it is (its description is damaged)") from error
+
+
+def labels(folders: Sequence[Path]) -> list[str]:
+    """A short name for each folder, no two alike: as many of its last parts as that takes."""
+    whole = [folder.resolve().parts[1:] or ("/",) for folder in folders]
+    assert len(set(whole)) == len(whole)
+    found = []
+    for parts in whole:
+        count = 1
+        while sum(other[-count:] == parts[-count:] for other in whole) > 1:
+            count += 1
+        found.append("/".join(parts[-count:]))
+    return found
+
+
+_OF_A_RULER = ("size", "layers", "perceptual", "inception_weights", "calibration_pictures")  # settings of evaluate
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """ValueError for a file that is not what evaluate writes."""
+    try:
+        content = json.loads(path.read_bytes())
+        table, settings, models = content["metrics"], content.get("settings", {}), content.get("models", {})
+        count: Callable[[Any], Any] = len if "content" in content else sorted  # those of before have but their names
+        read = {kind: count(content.get("pictures", {}).get(kind, {})) for kind in (PHOTOS, STYLES)}
+        on = [
+            {name: settings.get(name) for name in _OF_A_RULER},
+            read,
+            content.get("content"),
+            content.get("references"),
+        ]
+        return Evaluation(
+            numbers={str(label): _numbers(found) for label, found in table.items() if label not in (PHOTOS, STYLES)},
+            ruler=json.dumps(on, sort_keys=True),
+            places={str(label): Path(model["place"]) for label, model in models.items()},
+            steps={str(label): model["step"] for label, model in models.items() if type(model["step"]) is int},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not what gan-style evaluate writes, and passed over ({type(error).__name__})"
+        ) from error
+
+
+def _numbers(found: dict[str, Any]) -> dict[str, float]:
+    return {name: one["value"] for name, one in found.items() if is_number(one["value"])}
+
+
+def is_number(value: Any) -> bool:
+    """A finite one, not too large to be worked with."""
+    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What one evaluation says of the compared runs, {label: {metric: number}}, and what it was measured with.
+
+    steps: {label: after how many}, where it says so.
+    """
+
+    numbers: Mapping[str, Mapping[str, float]]
+    ruler: str
+    steps: Mapping[str, int]
+
+
+def counted(runs: Mapping[str, Run]) -> dict[str, Counted]:
+    """Of each run that was evaluated the evaluation that counts.
+
+    Its own, where that is of it alone; but one of several runs together, where that was measured otherwise, since only
+    there are they of one scale.
+    """
+    folders = {run.folder.resolve(): label for label, run in runs.items()}
+    alone, together = dict[str, Counted](), list[Counted]()
+    for label, run in runs.items():
+        one = run.evaluation
+        if len(one.numbers) == 1:
+            alone[label] = _of_runs(one, dict.fromkeys(one.numbers, label))
+        elif one.numbers:
+            together.append(_of_runs(one, _matched(one, folders)))
+    found = {}
+    for label in runs:
+        joint = max((one for one in together if label in one.numbers), key=lambda one: len(one.numbers), default=None)
+        own = alone.get(label)
+        chosen = own if own and (joint is None or own.ruler == joint.ruler) else joint
+        if chosen is not None:
+            found[label] = chosen
+    return found
+
+
+def _of_runs(evaluation: Evaluation, labels: Mapping[str, str]) -> Counted:
+    """labels: {its name of a model: the run's}."""
+    return Counted(
+        {label: evaluation.numbers[name] for name, label in labels.items()},
+        evaluation.ruler,
+        {label: evaluation.steps[name] for name, label in labels.items() if name in evaluation.steps},
+    )
+
+
+def _matched(evaluation: Evaluation, folders: Mapping[Path, str]) -> dict[str, str]:
+    """{an evaluation's name of a model: the run's label} of the runs that it can be told to be of.
+
+    By where it was found; where that is gone, or is not said, by the folder's name if no other run has it.
+    """
+    by_name: dict[str, list[str]] = {}
+    for folder, label in folders.items():
+        by_name.setdefault(folder.name, []).append(label)
+    found = []
+    for name in evaluation.numbers:
+        place = evaluation.places.get(name)
+        if place is not None and place.exists():
+            fits = [folders[folder] for folder in (place, *place.parents) if folder in folders]
+        else:
+            fits = by_name.get(name, [])
+        found += [(name, label) for label in fits if len(fits) == 1]
+    taken = Counter(label for _, label in found)
+    return {name: label for name, label in found if taken[label] == 1}
+
+
+def stale(runs: Mapping[str, Run]) -> dict[str, tuple[int, int]]:
+    """{label: (steps when it was evaluated, steps now)} of runs that were trained on since."""
+    then = {label: one.steps.get(label) for label, one in counted(runs).items()}
+    return {
+        label: (step, now)
+        for label, step in then.items()
+        if step is not None and (generator := runs[label].generator) and (now := generator.step) and now != step
+    }
+
+
+def rulers_apart(runs: Mapping[str, Run]) -> bool:
+    """Whether the runs' evaluations were not all measured with the same, on the same pictures."""
+    return len({one.ruler for one in counted(runs).values()}) > 1

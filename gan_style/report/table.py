@@ -1,0 +1,359 @@
+"""Several runs as one table: what their settings differ in, and what came of it."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gan_style.evaluation.suite import METRICS
+from gan_style.report.runs import Run, counted, rulers_apart
+
+HELD_OUT, EVALUATED, LOSS, COMPOSITE = "heldout/", "evaluate/", "loss/", "heldout/composite"
+AXES = tuple(
+    (f"{kind}content", f"{kind}style") for kind in (HELD_OUT, EVALUATED, LOSS)
+)  # pairs of metrics to hold against each other, the first choice first
+_CURVES = ("heldout/content", "heldout/style", "heldout/ssim", "heldout/composite", "loss/content", "loss/style")
+# settings that say nothing of a result
+_NO_DIFFERENCE = ("run.", "tracking.", "runtime.", "dry_run", "training.max_time")
+# What the held-out numbers are measured with: where it differs they are of different scales.
+_RULER = ("perceptual.", "data.style", "data.holdout", "data.sample_size", "data.content", "metrics.best")
+_RULER_PARTS = (".layers", ".layer_weights", "style.target", "style.grey", "style._target_")
+_NO_METRIC = ("images_per_second", "learning_rate")  # logged beside them; they say nothing of a result
+NOTHING = "-"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A cell. number: for sorting and CSV, where there is one; best and at: a metric's best value and its step."""
+
+    text: str
+    number: float | None = None
+    best: float | None = None
+    at: int | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """name: unique; title: as short as it can be; better: "lower", "higher" or ""; shown: outside of the CSV too."""
+
+    name: str
+    title: str
+    better: str = ""
+    shown: bool = True
+    cells: Mapping[str, Value] = field(default_factory=dict)
+
+    def value(self, label: str) -> Value:
+        return self.cells.get(label, Value(NOTHING))
+
+    def winner(self) -> str | None:
+        """The run with the best last value, where several have one and they differ."""
+        numbers = {label: cell.number for label, cell in self.cells.items() if cell.number is not None}
+        if not self.better or len(set(numbers.values())) < 2:
+            return None
+        choose = min if self.better == "lower" else max
+        return choose(numbers, key=lambda label: numbers[label])
+
+
+@dataclass(frozen=True)
+class Table:
+    """labels: of the runs, in their order; columns likewise."""
+
+    labels: list[str]
+    columns: list[Column]
+
+    def shown(self) -> list[Column]:
+        return [column for column in self.columns if column.shown]
+
+
+def make_table(runs: Mapping[str, Run]) -> Table:
+    """{label: run} as a table: status, settings that differ, metrics (last and best), speed and size."""
+    evaluated = _evaluated(runs)
+    facts = [
+        _column("status", {label: Value(status_of(run)) for label, run in runs.items()}),
+        _column("steps", {label: _whole(run.step) for label, run in runs.items()}),
+    ]
+    end = [
+        _column("time", {label: _time(run.seconds()) for label, run in runs.items()}),
+        _column("images/s", {k: _number(run.last("images_per_second")) for k, run in runs.items()}, better="higher"),
+        _column("parameters", {k: _whole(r.generator.parameters) for k, r in runs.items() if r.generator}),
+    ]
+    return Table(list(runs), [*facts, *_settings(runs), *_metrics(runs), *evaluated, *end])
+
+
+def _column(name: str, cells: Mapping[str, Value], *, title: str = "", better: str = "", shown: bool = True) -> Column:
+    return Column(name, title or name, better, shown, cells)
+
+
+def status_of(run: Run) -> str:
+    """Its status with the reason, or how far it is, in words."""
+    if run.reason is not None:
+        return f"{run.status}: {run.reason}"
+    return run.status if run.steps is None or run.status == "finished" else f"{run.status}, {run.step} of {run.steps}"
+
+
+def differing(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The dotted names, in their own order, that not all of {label: settings} agree in; run names and such aside."""
+    keys = dict.fromkeys(key for one in settings.values() for key in one if not key.startswith(_NO_DIFFERENCE))
+    missing = object()
+    return [key for key in keys if len({repr(one.get(key, missing)) for one in settings.values()}) > 1]
+
+
+def _settings(runs: Mapping[str, Run]) -> list[Column]:
+    known = {label: run.settings for label, run in runs.items() if run.settings}
+    every = [key for one in known.values() for key in one]
+    columns = []
+    for key in differing(known):
+        cells = {label: _setting(one[key]) for label, one in known.items() if key in one}
+        columns.append(_column(key, cells, title=_shortest(key, every)))
+    return columns
+
+
+def _setting(value: Any) -> Value:
+    number = float(value) if type(value) in (int, float) and math.isfinite(value) else None
+    return Value("null" if value is None else str(value).lower() if isinstance(value, bool) else str(value), number)
+
+
+def _shortest(key: str, known: Iterable[str]) -> str:
+    """The last parts of a dotted name, at least two, that no other name ends in."""
+    parts, others = key.split("."), {other for other in known if other != key}
+    ends = (".".join(parts[-count:]) for count in range(min(2, len(parts)), len(parts) + 1))
+    return next((end for end in ends if not any(f".{other}".endswith(f".{end}") for other in others)), key)
+
+
+def _metrics(runs: Mapping[str, Run]) -> list[Column]:
+    names = dict.fromkeys(name for run in runs.values() for name in run.series if name != "images_per_second")
+    ordered = sorted(names, key=lambda name: _rank(name))
+    return [_metric(name, runs) for name in ordered]
+
+
+def _rank(name: str) -> tuple[int, int]:
+    """Held-out metrics in the order of METRICS, the composite, loss terms, then the rest."""
+    kinds = (HELD_OUT, LOSS)
+    kind = next((number for number, prefix in enumerate(kinds) if name.startswith(prefix)), len(kinds))
+    order = [*(f"{HELD_OUT}{metric}" for metric in METRICS), f"{HELD_OUT}style_ratio", COMPOSITE]
+    return kind, order.index(name) if name in order else len(order)
+
+
+def _metric(name: str, runs: Mapping[str, Run]) -> Column:
+    better = better_end(name)
+    cells = {}
+    for label, run in runs.items():
+        if values := run.series.get(name):
+            choose = max if better == "higher" else min
+            at, best = choose(values, key=lambda pair: pair[1])
+            last = values[-1][1]
+            cells[label] = Value(short(last), last, best if better else None, at if better else None)
+    return _column(name, cells, better=better, shown=_is_shown(name))
+
+
+def better_end(name: str) -> str:
+    """ "lower", "higher", or "" where neither end of a metric is good or it is not known."""
+    if name in (COMPOSITE, f"{HELD_OUT}style_ratio") or name in (f"{LOSS}content", f"{LOSS}style"):
+        return "lower"
+    bare = next((name.removeprefix(kind) for kind in (HELD_OUT, EVALUATED) if name.startswith(kind)), "")
+    return METRICS[bare].better if bare in METRICS else ""
+
+
+def _is_shown(name: str) -> bool:
+    """Not what is of single layers, the same for all runs, or of the way rather than of the end."""
+    bare = name.removeprefix(HELD_OUT)
+    return name.startswith(LOSS) or (bare != name and (bare in METRICS or bare in ("composite", "style_ratio")))
+
+
+def _evaluated(runs: Mapping[str, Run]) -> list[Column]:
+    """What gan-style evaluate has left for these runs; no end is the better one where it is not of one scale."""
+    chosen = counted(runs)
+    found = {label: one.numbers[label] for label, one in chosen.items()}
+    apart = rulers_apart(runs)
+    names = sorted({name for one in found.values() for name in one}, key=lambda name: [*METRICS, name].index(name))
+    return [
+        _column(
+            f"{EVALUATED}{name}",
+            {label: _number(one[name]) for label, one in found.items() if name in one},
+            better="" if apart else better_end(f"{EVALUATED}{name}"),
+            shown=name in METRICS,
+        )
+        for name in names
+    ]
+
+
+def _number(value: float | None) -> Value:
+    return Value(NOTHING) if value is None else Value(short(value), value)
+
+
+def _whole(value: int) -> Value:
+    return Value(f"{value:,}", value)
+
+
+def _time(seconds: float | None) -> Value:
+    if seconds is None:
+        return Value(NOTHING)
+    hours, rest = divmod(round(seconds), 3600)
+    text = f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s" if rest >= 60 else f"{rest} s"
+    return Value(text, seconds)
+
+
+def short(value: float) -> str:
+    """A number as short as it can be read."""
+    return f"{value:.4g}"
+
+
+def check_common(runs: Mapping[str, Run]) -> None:
+    """ValueError, naming what each has, where there are no numbers or no two runs have a metric in common."""
+    names = {label: {name for name in run.series if name not in _NO_METRIC} for label, run in runs.items()}
+    measured = {label: found for label, found in names.items() if found}
+    if not measured:
+        raise ValueError(f"none of these {len(runs)} runs has left any numbers yet: {', '.join(runs)}")
+    counted = [name for found in measured.values() for name in found]
+    if len(measured) > 1 and len(set(counted)) == len(counted):
+        listed = "; ".join(f"{label} has {', '.join(sorted(found)[:6])}" for label, found in measured.items())
+        raise ValueError(f"these runs have no metric in common, so there is nothing to compare: {listed}")
+
+
+def ruler_differences(runs: Mapping[str, Run]) -> list[str]:
+    """Settings that differ and that the held-out numbers are measured with, so that these cannot be compared."""
+    known = [run.settings for run in runs.values() if run.settings]
+    keys = differing({str(number): one for number, one in enumerate(known)})
+    resized = any(one.get("data.style_resize") is None for one in known)  # then data.resize is that of styles, too
+    return [key for key in keys if is_of_ruler(key) or (resized and key.startswith("data.resize"))]
+
+
+def is_of_ruler(key: str) -> bool:
+    """Whether held-out numbers are measured with what this setting says."""
+    return key.startswith(_RULER) or (key.startswith("loss.") and key.endswith(_RULER_PARTS))
+
+
+def scales_apart(runs: Mapping[str, Run]) -> float:
+    """By how much the runs' perceptual feature scales differ, at most: 0.1 where one is 10 % above another's."""
+    by_layer: dict[str, list[float]] = {}
+    for run in runs.values():
+        objective = run.generator.description.get("objective", {}) if run.generator else {}
+        scales = objective.get("scales", {}) if isinstance(objective, dict) else {}
+        for layer, scale in scales.items() if isinstance(scales, dict) else ():
+            if type(scale) in (int, float) and scale > 0:
+                by_layer.setdefault(layer, []).append(scale)
+    return max((max(found) / min(found) - 1.0 for found in by_layer.values()), default=0.0)
+
+
+def axes_of(table: Table) -> tuple[Column, Column] | None:
+    """The metrics of content and style that most runs have both of; None where none has."""
+    known = {column.name: column for column in table.columns}
+    pairs = [(known[x], known[y]) for x, y in AXES if x in known and y in known]
+    counted = [(len(set(x.cells) & set(y.cells)), pair) for pair in pairs for x, y in [pair]]
+    most = max((count for count, _ in counted), default=0)
+    return next((pair for count, pair in counted if count == most and count), None)
+
+
+def curve_names(runs: Mapping[str, Run], wanted: Sequence[str] | None) -> list[str]:
+    """The metrics to draw over the steps. ValueError for a wanted one that no run has."""
+    known = dict.fromkeys(name for run in runs.values() for name in run.series)
+    if wanted is None:
+        return [name for name in _CURVES if name in known]
+    if missing := [name for name in wanted if name not in known]:
+        raise ValueError(f"curves: no run has {missing[0]!r}; there are {', '.join(sorted(known))}")
+    return list(wanted)
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """The numbers of the points that no other one dominates, from the smallest first coordinate upward.
+
+    Less is better in both. A point dominates another if it is at most as large in both coordinates and smaller in one
+    (Pareto's order); so of equal points all are in, or none.
+    """
+    order = sorted(range(len(points)), key=lambda number: points[number])
+    found: list[int] = []
+    lowest = float("inf")
+    for number in order:
+        if points[number][1] < lowest or (found and points[number] == points[found[-1]]):
+            found.append(number)
+            lowest = points[number][1]
+    return found
+
+
+_WIDEST_CELL = 32  # characters
+_FIRST = ("status", "steps", "heldout/content", "heldout/style")  # of all columns; then come settings, then:
+_THEN = ("heldout/style_ratio", "heldout/composite", "images/s", "parameters")
+
+
+def as_csv(table: Table) -> str:
+    """All columns. Beside a metric's last value stand its best one and that one's step, where it has a better end."""
+    columns = [(column, any(cell.at is not None for cell in column.cells.values())) for column in table.columns]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["run", *(name for column, best in columns for name in _heads(column.name, best))])
+    for label in table.labels:
+        writer.writerow([label, *(text for c, best in columns for text in _cells(c.cells.get(label), best))])
+    return buffer.getvalue()
+
+
+def _heads(name: str, best: bool) -> list[str]:
+    return [name, f"{name} best", f"{name} best step"] if best else [name]
+
+
+def _cells(cell: Value | None, best: bool) -> list[str]:
+    """Numbers to their last digit, whole ones as such; nothing for nothing."""
+    if cell is None:
+        return [""] * (3 if best else 1)
+    return [
+        _exact(cell.number) if cell.number is not None else "" if cell.text == NOTHING else cell.text,
+        *([_exact(cell.best), _exact(cell.at)] * best),
+    ]
+
+
+def _exact(value: float | None) -> str:
+    if value is None:
+        return ""
+    return repr(value) if value != int(value) or abs(value) >= 1e15 else str(int(value))
+
+
+def as_text(table: Table, width: int) -> str:
+    """For a terminal of so many characters: a row for each run; columns for which there is no room are counted."""
+    rows = [_cut(label) for label in table.labels]
+    chosen, room = [], width - max(map(len, [*rows, "run"]))
+    for column in _by_weight(table.shown()):
+        needed = 2 + _width(column, table.labels)
+        if needed <= room:
+            chosen.append(column)
+            room -= needed
+    kept = [column for column in table.columns if column in chosen]
+    lines = [["run", *(_cut(column.title) for column in kept)]]
+    lines += [[row, *(_marked(c, label) for c in kept)] for row, label in zip(rows, table.labels, strict=True)]
+    left_out = len(table.columns) - len(kept)
+    note = f"\n({left_out} more columns are in summary.csv; * marks the best)" if left_out else ""
+    return _aligned(lines) + note
+
+
+def _by_weight(columns: Sequence[Column]) -> list[Column]:
+    """Which columns to find room for first: status, content and style, what was set, the other main ones, the rest."""
+    return sorted(columns, key=lambda column: _weight(column.name))
+
+
+def _weight(name: str) -> tuple[int, int]:
+    if name in _FIRST:
+        return 0, _FIRST.index(name)
+    if name in _THEN:
+        return 2, _THEN.index(name)
+    return (3 if name.startswith((HELD_OUT, LOSS, EVALUATED)) or name == "time" else 1), 0
+
+
+def _width(column: Column, labels: Sequence[str]) -> int:
+    return max(len(_cut(column.title)), *(len(_marked(column, label)) for label in labels))
+
+
+def _marked(column: Column, label: str) -> str:
+    return _cut(column.value(label).text) + ("*" if column.winner() == label else "")
+
+
+def _cut(text: str) -> str:
+    """On one line, and no control characters, whatever a folder is called."""
+    plain = "".join(character if character.isprintable() else "?" for character in text)
+    return plain if len(plain) <= _WIDEST_CELL else f"{plain[: _WIDEST_CELL - 1]}…"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

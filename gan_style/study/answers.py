@@ -1,0 +1,167 @@
+"""The files of answers that a study's page saves: read strictly, merged, and turned into votes."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gan_style.study.design import KINDS
+from gan_style.study.page import RESULTS_FORMAT, RESULTS_VERSION, decode_names
+from gan_style.study.preferences import Vote
+
+_POINTS = {"left": 1.0, "right": 0.0, "tie": 0.5}
+_FILE = {"format", "version", "study", "participant", "sheet", "questions", "allow_ties", "models", "names", "answers"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Which of two models, by name, one question preferred; repeat_of: the number of the question that it repeats."""
+
+    kind: str
+    picture: int
+    left: str
+    right: str
+    choice: str
+    seconds: float
+    repeat_of: int | None
+
+
+@dataclass(frozen=True)
+class Participant:
+    """One file: what one participant answered, of how many questions."""
+
+    path: Path
+    study: str
+    name: str
+    models: dict[str, str]
+    questions: int
+    answers: list[Answer]
+
+
+def read_participants(paths: Sequence[Path]) -> tuple[list[Participant], list[str]]:
+    """The participants of one study, each once, and warnings about those who came twice: the fuller file counts.
+
+    Raises ValueError, naming the file, for anything that is not such a file, or of another study than the first.
+    """
+    found: dict[str, Participant] = {}
+    warnings = []
+    first: Participant | None = None
+    for path in paths:
+        read = read_participant(path)
+        first = first or read
+        if read.study != first.study:
+            raise ValueError(f"{path}: answers of study {read.study}, but {first.path} is of study {first.study}")
+        if read.models != first.models:
+            raise ValueError(f"{path}: the same study, but other names of models than in {first.path}")
+        known = found.get(read.name)
+        found[read.name] = read if known is None or len(read.answers) > len(known.answers) else known
+        if known is not None:
+            warnings.append(f"{path} and {known.path} are of the same participant; {found[read.name].path} counts")
+    return list(found.values()), warnings
+
+
+def read_participant(path: Path) -> Participant:
+    """One file of answers; ValueError, naming it, for whatever a study's page would not have saved."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: there is no such file") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged, or no file of answers ({error})") from error
+    if not isinstance(content, dict) or content.get("format") != RESULTS_FORMAT:
+        raise ValueError(f"{path}: no file of answers from a page of gan-style study")
+    if content.get("version") != RESULTS_VERSION:
+        raise ValueError(f"{path}: version {content.get('version')} of the format; known is {RESULTS_VERSION}")
+    try:
+        return _participant(path, content)
+    except _FlawError as flaw:
+        raise ValueError(f"{path}: damaged, or changed since the page saved it: {flaw}") from flaw
+
+
+class _FlawError(Exception):
+    """What is wrong with a file's content."""
+
+
+def _expect(condition: bool, flaw: str) -> None:
+    if not condition:
+        raise _FlawError(flaw)
+
+
+def _participant(path: Path, content: dict[str, Any]) -> Participant:
+    _expect(content.keys() == _FILE, f"its keys are {', '.join(sorted(content))}")
+    for key in ("study", "participant"):
+        _expect(isinstance(content[key], str) and bool(re.fullmatch("[0-9a-f]{16}", content[key])), key)
+    for key in ("sheet", "questions"):
+        _expect(_is_count(content[key]), key)
+    _expect(type(content["allow_ties"]) is bool, "allow_ties")
+    models = _models(content["models"], content["names"])
+    entries = content["answers"]
+    _expect(isinstance(entries, list) and len(entries) <= content["questions"], "answers")
+    answers: list[Answer] = []
+    for number, entry in enumerate(entries):
+        answers.append(_answer(number, entry, models, answers, ties=content["allow_ties"]))
+    return Participant(path, content["study"], content["participant"], models, content["questions"], answers)
+
+
+def _models(identifiers: Any, block: Any) -> dict[str, str]:
+    try:
+        names = decode_names(block)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _FlawError("names") from error
+    _expect(isinstance(names, dict) and isinstance(identifiers, list) and list(names) == identifiers, "models")
+    texts = list(names.values())
+    _expect(all(isinstance(text, str) and text and text.isprintable() for text in texts), "names")
+    _expect(len(set(texts)) == len(texts) >= 2, "names")
+    return names
+
+
+def _answer(number: int, entry: Any, models: dict[str, str], before: Sequence[Answer], *, ties: bool) -> Answer:
+    where = f"answer {number}"
+    keys = {"question", "kind", "picture", "left", "right", "repeat_of", "choice", "seconds"}
+    _expect(isinstance(entry, dict) and entry.keys() == keys, where)
+    _expect(_is_count(entry["question"]) and entry["question"] == number, f"question of {where}")
+    _expect(entry["kind"] in KINDS, f"kind of {where}")
+    _expect(_is_count(entry["picture"]), f"picture of {where}")
+    sides = [entry["left"], entry["right"]]
+    _expect(all(isinstance(side, str) and side in models for side in sides), f"models of {where}")
+    _expect(sides[0] != sides[1], f"models of {where}")
+    _expect(entry["choice"] in ("left", "right") or (entry["choice"] == "tie" and ties), f"choice of {where}")
+    _expect(type(entry["seconds"]) in (int, float) and 0 <= entry["seconds"] < float("inf"), f"seconds of {where}")
+    left, right = (models[side] for side in sides)
+    answer = Answer(entry["kind"], entry["picture"], left, right, entry["choice"], entry["seconds"], entry["repeat_of"])
+    if answer.repeat_of is not None:
+        _expect(_is_count(answer.repeat_of) and answer.repeat_of < number, f"repeat_of {where}")
+        _expect(_swapped(answer, before[answer.repeat_of]), f"repeat_of {where}")
+    return answer
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _swapped(answer: Answer, first: Answer) -> bool:
+    mirrored = (first.kind, first.picture, first.right, first.left)
+    return first.repeat_of is None and mirrored == (answer.kind, answer.picture, answer.left, answer.right)
+
+
+def votes_of(participants: Sequence[Participant], kind: str) -> list[Vote]:
+    """All answers to one kind of question; those to repeated questions are left out, since they were counted once."""
+    return [
+        Vote(participant.name, answer.left, answer.right, _POINTS[answer.choice])
+        for participant in participants
+        for answer in participant.answers
+        if answer.kind == kind and answer.repeat_of is None
+    ]
+
+
+def consistency_of(participants: Sequence[Participant], kind: str | None = None) -> tuple[int, int]:
+    """(repeated questions that were answered the same way, repeated questions); of one kind, or of all."""
+    pairs = [
+        (answer, participant.answers[answer.repeat_of])
+        for participant in participants
+        for answer in participant.answers
+        if answer.repeat_of is not None and kind in (None, answer.kind)
+    ]
+    return sum(_POINTS[again.choice] == 1.0 - _POINTS[first.choice] for again, first in pairs), len(pairs)

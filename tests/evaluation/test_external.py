@@ -1,0 +1,179 @@
+"""Other people's networks, with weights that the tests make: what they measure, and what is said where they are not."""
+
+import pickle
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from gan_style.evaluation import external
+from gan_style.evaluation.external import inception, lpips
+from gan_style.images.decode import to_float, to_uint8
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def hub(tmp_path, monkeypatch):
+    """An empty hub cache, and no network."""
+
+    def no_network(*_: object, **__: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    return tmp_path / "torch" / "hub" / "checkpoints"
+
+
+@pytest.fixture
+def alexnet(hub):
+    """Random weights under torchvision's names, where torchvision keeps its own."""
+    from torchvision.models import alexnet
+
+    torch.manual_seed(0)
+    hub.mkdir(parents=True)
+    network = alexnet(weights=None)
+    network.classifier = nn.Sequential()  # 55 of the 61 million weights, and LPIPS takes none of them
+    torch.save(alexnet_names(network), hub / "alexnet-owt-7be5be79.pth")
+    return network
+
+
+def alexnet_names(network: nn.Module) -> dict[str, torch.Tensor]:
+    """With a classifier that takes no room in the file: every row is the same."""
+    shapes = {"1": (4096, 9216), "4": (4096, 4096), "6": (1000, 4096)}
+    classifier = {f"classifier.{k}.weight": torch.zeros(1).expand(shape) for k, shape in shapes.items()}
+    biases = {f"classifier.{k}.bias": torch.zeros(1).expand(shape[0]) for k, shape in shapes.items()}
+    return network.state_dict() | classifier | biases
+
+
+@pytest.fixture(scope="module")
+def inception_file(tmp_path_factory) -> Path:
+    """Random weights under torch-fidelity's names."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Unfilled(FeatureExtractorInceptionV3):
+        def load_state_dict(self, *_, **__):
+            pass
+
+    path = tmp_path_factory.mktemp("inception") / "inception.pth"
+    torch.save({}, path)
+    torch.manual_seed(0)
+    network = Unfilled("inception", ["2048"], feature_extractor_weights_path=str(path))
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d):  # so that something is left of the picture after so many layers
+            nn.init.kaiming_normal_(part.weight)
+    torch.save(network.state_dict(), path)
+    return path
+
+
+class TestLpips:
+    def test_equal_pictures_have_no_distance_and_others_have_more_the_further_they_are_apart(self, alexnet, noise):
+        measure, content = lpips(CPU), noise(1, 3, 64, 48)
+        found = [measure((content + strength * noise(1, 3, 64, 48, seed=1)).clamp(-1, 1), content) for strength in
+                 (0.0, 0.1, 0.4)]  # fmt: skip
+        assert [one.shape for one in found] == [(1,)] * 3
+        assert found[0].item() == 0.0
+        assert found[0] < found[1] < found[2]
+
+    def test_each_pair_is_measured_alone(self, alexnet, noise):
+        measure, pairs = lpips(CPU), [(noise(1, 3, 40, 40, seed=s), noise(1, 3, 40, 40, seed=s + 9)) for s in (0, 1)]
+        first = [measure(*pair).item() for pair in pairs]
+        assert [measure(*pair).item() for pair in reversed(pairs)] == first[::-1]
+        assert first[0] != first[1]
+
+    def test_is_zhangs_sum_over_layers(self, alexnet, noise):
+        """Equation 1: unit length over channels, squared differences weighted by w, mean over positions, summed."""
+        import torchmetrics.functional.image.lpips as library
+
+        made, content = noise(1, 3, 64, 64, seed=1), noise(1, 3, 64, 64, seed=2)
+        weights = torch.load(Path(library.__file__).parent / "lpips_models" / "alex.pth", CPU, weights_only=True)
+        shift, scale = (torch.tensor(v).view(1, 3, 1, 1) for v in ((-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)))
+        x, y, total = (made - shift) / scale, (content - shift) / scale, torch.zeros(())
+        after = {1: 0, 4: 1, 7: 2, 9: 3, 11: 4}  # the ReLUs
+        for number, layer in enumerate(alexnet.features):
+            x, y = layer(x), layer(y)
+            if number in after:
+                apart = (F.normalize(x, eps=1e-8) - F.normalize(y, eps=1e-8)).square()
+                total += F.conv2d(apart, weights[f"lin{after[number]}.model.1.weight"]).mean()
+        assert lpips(CPU)(made, content).item() == pytest.approx(total.item(), rel=1e-4)
+
+    def test_takes_results_that_leave_the_range(self, alexnet, noise):
+        content = noise(1, 3, 40, 40)
+        assert lpips(CPU)(content * 3, content) == lpips(CPU)((content * 3).clamp(-1, 1), content)
+
+    def test_says_which_pictures_are_too_small(self, alexnet, noise):
+        measure = lpips(CPU)
+        assert measure(noise(1, 3, 31, 40), noise(1, 3, 31, 40)) == 0
+        with pytest.raises(ValueError, match="lpips: a picture of 40 x 30 pixels is too small; allowed are 31 a side"):
+            measure(noise(1, 3, 30, 40), noise(1, 3, 30, 40))
+
+    def test_without_weights_says_where_they_belong(self, hub):
+        with pytest.raises(ValueError) as refusal:
+            lpips(CPU)
+        words = str(refusal.value)
+        assert "the metric lpips: its weights cannot be loaded" in words and "no network" in words
+        assert str(hub / "alexnet-owt-7be5be79.pth") in words
+
+    def test_damaged_weights_are_no_traceback(self, alexnet, hub):
+        (hub / "alexnet-owt-7be5be79.pth").write_bytes(b"no weights")
+        with pytest.raises(ValueError, match=r"lpips: its weights cannot be loaded .*alexnet-owt-7be5be79\.pth"):
+            lpips(CPU)
+
+
+class TestInception:
+    def test_gives_the_pooled_features_of_each_picture(self, inception_file, noise):
+        measure = inception(str(inception_file), CPU)
+        pictures = noise(2, 3, 40, 50)
+        found = measure(pictures)
+        assert found.shape == (2, 2048) and found.dtype == torch.float32 and found.isfinite().all()
+        alone = measure(pictures[1:])[0]
+        assert (found[1] - alone).norm() < 1e-3 * (found[1] - found[0]).norm()
+        assert not found.requires_grad
+
+    def test_looks_at_eight_bits_as_the_metric_is_defined(self, inception_file, noise):
+        measure, picture = inception(str(inception_file), CPU), noise(1, 3, 40, 40)
+        assert torch.equal(measure(picture), measure(to_float(to_uint8(picture))))
+        assert torch.equal(measure(picture * 2), measure((picture * 2).clamp(-1, 1)))
+
+    def test_without_weights_names_the_option(self):
+        with pytest.raises(ValueError) as refusal:
+            inception(None, CPU)
+        words = str(refusal.value)
+        assert "the metric fid" in words and "no network" in words and "inception_weights=<path>" in words
+
+    def test_a_file_that_is_not_there_is_named(self, tmp_path):
+        with pytest.raises(ValueError, match=r"inception_weights=.*nowhere\.pth: there is no such file"):
+            inception(str(tmp_path / "nowhere.pth"), CPU)
+
+    def test_weights_of_another_network_are_refused(self, tmp_path):
+        torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "other.pth")
+        with pytest.raises(ValueError, match=r"fid: its weights cannot be loaded .*inception_weights"):
+            inception(str(tmp_path / "other.pth"), CPU)
+
+    def test_a_file_that_would_run_code_is_refused_before_it_does(self, tmp_path):
+        """torch-fidelity loads pickles as they are."""
+
+        class Trap:
+            def __reduce__(self):
+                return Path.touch, (tmp_path / "sprung",)
+
+        (tmp_path / "trap.pth").write_bytes(pickle.dumps(Trap(), protocol=2))
+        torch.save({"fc.weight": Trap()}, tmp_path / "trap2.pth")
+        for name in ("trap.pth", "trap2.pth"):
+            with pytest.raises(ValueError, match=rf"inception_weights=.*{name}: not a readable weights file"):
+                inception(str(tmp_path / name), CPU)
+        assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "metric", "library"),
+    [(lambda: lpips(CPU), "lpips", "torchmetrics"), (lambda: inception(None, CPU), "fid", "torch-fidelity")],
+)
+def test_a_library_that_is_missing_is_named_with_what_installs_it(monkeypatch, make, metric, library):
+    monkeypatch.setattr(external, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=rf"the metric {metric} needs {library}: pip install 'gan_style\[metrics\]'"):
+        make()

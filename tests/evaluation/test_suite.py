@@ -1,0 +1,291 @@
+"""What is measured of a picture and of a set: against the formulas by hand, and at the two ends of the scale."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from gan_style.demo import demo_pictures
+from gan_style.evaluation.image_metrics import colour_drift, ssim, structure
+from gan_style.evaluation.set_metrics import Estimate, Moments, embedding, frechet_distance, kernel_distance
+from gan_style.evaluation.suite import (
+    DEFAULT,
+    INCEPTION,
+    METRICS,
+    OF_PICTURES,
+    PERCEPTUAL,
+    PHOTOS,
+    STYLES,
+    Measured,
+    Ruler,
+    check_names,
+    content_distance,
+    halves,
+    style_distance,
+    summary,
+    why_not,
+)
+from gan_style.functional import gram_matrix
+from gan_style.images.decode import decode, to_float
+from gan_style.losses.objective import mean_gram
+from gan_style.models.perceptual import compact
+
+CONTENT, STYLE, EMBEDDING = ["relu2_1", "relu3_1", "relu3_2"], ["relu1_1", "relu2_1", "relu3_1"], ["relu2_2", "relu3_3"]
+
+
+def measured(rows, space=PERCEPTUAL, **numbers):
+    """A set with these embeddings (n, D), and numbers: {name: one value for each picture}."""
+    of_each = {n: {name: values[n] for name, values in numbers.items()} for n in range(len(rows))}
+    return Measured(of_each, {n: {space: row} for n, row in enumerate(rows)})
+
+
+def cloud(count, seed, *, centre=0.0, width=5):
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(seed)) + centre
+
+
+def the_same(one: Measured, two: Measured) -> bool:
+    """To the bit, and in the same order."""
+    return (
+        list(one.numbers.items()) == list(two.numbers.items())
+        and list(one.embeddings) == list(two.embeddings)
+        and all(torch.equal(one.embeddings[n][k], two.embeddings[n][k]) for n in one.embeddings for k in (PERCEPTUAL,))
+    )
+
+
+class TestMeasured:
+    @given(shares=st.lists(st.integers(0, 3), min_size=20, max_size=20), order=st.permutations(range(4)))
+    def test_any_split_into_parts_gives_the_same_to_the_bit(self, shares, order):
+        whole = measured(cloud(20, 0), style=torch.linspace(0.1, 3.0, 20).tolist())
+        parts = [
+            Measured(
+                {n: whole.numbers[n] for n in range(20) if shares[n] == part},
+                {n: whole.embeddings[n] for n in range(20) if shares[n] == part},
+            )
+            for part in range(4)
+        ]
+        merged = Measured.merged(parts[number] for number in order)
+        assert the_same(merged, whole)
+        reference = measured(cloud(9, 1))
+        names = ("kid", "frechet", "deception", "style")
+        assert summary({PHOTOS: merged}, reference, names) == summary({PHOTOS: whole}, reference, names)
+
+    def test_means_have_the_standard_error_of_the_mean_by_hand(self):
+        found = measured(cloud(4, 0), ssim=[1.0, 2.0, 3.0, 6.0]).means()
+        assert found["ssim"].value == 3.0  # deviations -2, -1, 0, 3: variance 14 / 3
+        assert found["ssim"].error == pytest.approx((14 / 3 / 4) ** 0.5, rel=1e-12)
+        assert found["ssim"].n == 4
+
+    def test_one_picture_has_a_mean_and_no_error(self):
+        assert measured(cloud(1, 0), ssim=[0.25]).means() == {"ssim": Estimate(0.25, None, 1)}
+
+    def test_a_number_that_only_some_pictures_have_counts_those(self):
+        found = Measured({0: {"a": 1.0}, 1: {"a": 3.0, "b": 5.0}}).means()
+        assert (found["a"].n, found["a"].value, found["b"]) == (2, 2.0, Estimate(5.0, None, 1))
+
+    def test_rows_of_chosen_pictures_leave_out_those_that_could_not_be_read(self):
+        one = measured(cloud(6, 0))
+        del one.embeddings[2]
+        assert torch.equal(one.rows(PERCEPTUAL, [1, 2, 4]), cloud(6, 0)[[1, 4]])
+
+
+class TestHalves:
+    def test_are_every_other_one_and_lose_none(self):
+        assert halves(range(9)) == ([0, 2, 4, 6, 8], [1, 3, 5, 7])
+
+    @pytest.mark.parametrize("count", [0, 1, 7])
+    def test_few_are_not_divided(self, count):
+        assert halves(range(count)) == (list(range(count)), [])
+
+
+class TestWhyNot:
+    @pytest.mark.parametrize(
+        ("name", "photos", "styles"),
+        [("kid", 3, 3), ("frechet", 2, 2), ("fid", 2, 2), ("artfid", 2, 2), ("deception", 16, 16)],
+    )
+    def test_each_metric_has_its_smallest_sizes(self, name, photos, styles):
+        assert why_not([name], photos, styles) == {}
+        for fewer in ((photos - 1, styles), (photos, styles - 1)):
+            (reason,) = why_not([name], *fewer).values()
+            assert name in reason and str(photos) in reason and "there are" in reason
+
+    def test_the_smallest_sizes_are_enough_indeed(self):
+        """Of every metric of sets: what why_not allows can be computed."""
+        for photos, styles in ((16, 16), (3, 3), (2, 2), (16, 30)):
+            rows = cloud(styles, 2, centre=3.0)
+            reference, others = (rows[half] for half in halves(range(styles)))
+            sets = {PHOTOS: measured(cloud(photos, 1))} | ({STYLES: measured(others)} if len(others) else {})
+            names = [name for name in DEFAULT if name not in why_not(DEFAULT, photos, styles)]
+            found = summary(sets, measured(reference), names)
+            assert set(found[PHOTOS]) == {"kid", "frechet", "deception"} & set(names)
+
+    def test_too_few_to_compare_with_is_counted_in_the_reference_half(self):
+        """8 style pictures are divided, 7 are not."""
+        assert "there are 2 and 4" in why_not(["kid"], 2, 8)["kid"]
+        assert "there are 2 and 7" in why_not(["kid"], 2, 7)["kid"]
+
+    def test_what_is_measured_of_single_pictures_needs_one(self):
+        assert why_not([*OF_PICTURES, "lpips"], 1, 1) == {}
+
+
+class TestNames:
+    def test_an_unknown_one_is_named_with_the_nearest(self):
+        with pytest.raises(ValueError, match=r"metrics: there is no metric 'structur'; did you mean structure\?"):
+            check_names(["content", "structur"])
+
+    def test_all_are_listed_where_nothing_is_near(self):
+        with pytest.raises(ValueError, match=r"there is no metric 7 .*known: content, ssim, .* artfid"):
+            check_names([7])
+
+    def test_known_ones_pass_and_option_and_choice_are_the_callers(self):
+        check_names(METRICS)
+        with pytest.raises(ValueError, match=r"metrics\.names: there is no metric 'kid' .*colour/spread\)$"):
+            check_names(["kid"], OF_PICTURES, "metrics.names")
+
+
+@pytest.fixture(scope="module")
+def photos():
+    return [to_float(decode(path, short_side=96)[None]) for path in demo_pictures("heldout")]
+
+
+@pytest.fixture(scope="module")
+def ruler(photos):
+    perceptual = compact(layers=[*CONTENT, *STYLE, *EMBEDDING])
+    perceptual.calibrate(photos)
+    styles = [to_float(decode(path, short_side=96)[None]) for path in demo_pictures("styles/flow")]
+    return Ruler(perceptual, DEFAULT, CONTENT, STYLE, EMBEDDING, mean_gram(perceptual, styles, STYLE))
+
+
+def noised(photo, strength):
+    return (photo + strength * torch.randn(photo.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
+
+
+def blurred(photo, factor):
+    return F.interpolate(F.avg_pool2d(photo, factor, ceil_mode=True), photo.shape[-2:], mode="bilinear")
+
+
+def scores(ruler, made, photo):
+    features = ruler.look(made)
+    return ruler.pair(made, photo, features, ruler.look(photo)) | ruler.picture(made, features)
+
+
+class TestRuler:
+    def test_numbers_are_those_of_the_formulas(self, ruler, photos):
+        made, photo = noised(photos[0], 0.3), photos[0]
+        found, network = scores(ruler, made, photo), ruler.perceptual
+        assert found["content"] == pytest.approx(content_distance(network, made, photo, CONTENT), rel=1e-5)
+        assert found["style"] == pytest.approx(style_distance(network, made, ruler.grams), rel=1e-5)
+        one, two = network(made, ["relu3_1"])["relu3_1"], network(photo, ["relu3_1"])["relu3_1"]
+        assert found["content/relu3_1"] == pytest.approx(F.mse_loss(one, two).item(), rel=1e-5)
+        wanted = (gram_matrix(one) - ruler.grams["relu3_1"]).square().mean()
+        assert found["style/relu3_1"] == pytest.approx(wanted.item(), rel=1e-5)
+        assert found["ssim"] == ssim(made, photo).item()
+        assert found["structure"] == structure(made, photo).item()
+        assert [found["colour/mean"], found["colour/spread"]] == [one.item() for one in colour_drift(made, photo)]
+
+    def test_a_mean_over_layers_is_that_of_its_layers(self, ruler, photos):
+        found = scores(ruler, blurred(photos[1], 3), photos[1])
+        for name, layers in (("content", CONTENT), ("style", STYLE)):
+            assert found[name] == pytest.approx(sum(found[f"{name}/{layer}"] for layer in layers) / 3, rel=1e-12)
+
+    def test_an_embedding_is_that_of_the_embedding_layers(self, ruler, photos):
+        features = ruler.look(photos[0])
+        wanted = embedding(ruler.perceptual(photos[0], EMBEDDING))[0]
+        assert torch.equal(ruler.embeddings(photos[0], features)[PERCEPTUAL], wanted)
+
+    def test_photos_score_as_photos(self, ruler, photos):
+        for photo in photos:
+            found = scores(ruler, photo, photo)
+            assert found["content"] == found["colour/mean"] == found["colour/spread"] == 0.0
+            assert found["ssim"] == pytest.approx(1.0, abs=1e-6)
+            assert found["structure"] == pytest.approx(1.0, abs=1e-6)
+
+    def test_the_style_picture_itself_has_no_style_distance_and_photos_have_one(self, ruler, photos):
+        style = to_float(decode(demo_pictures("styles/flow")[0], short_side=96)[None])
+        assert ruler.picture(style, ruler.look(style))["style"] < 1e-9
+        assert all(ruler.picture(photo, ruler.look(photo))["style"] > 0.01 for photo in photos)
+
+    @pytest.mark.parametrize("number", [0, 1])
+    @pytest.mark.parametrize(("damage", "strengths"), [(noised, [0.05, 0.1, 0.2, 0.4]), (blurred, [2, 3, 5, 8])])
+    def test_damage_scores_worse_the_stronger_it_is(self, ruler, photos, number, damage, strengths):
+        photo = photos[number]
+        found = [scores(ruler, photo, photo), *(scores(ruler, damage(photo, s), photo) for s in strengths)]
+        for less, more in pairwise(found):
+            assert more["content"] > less["content"]
+            assert more["ssim"] < less["ssim"] and more["structure"] < less["structure"]
+
+    @pytest.mark.parametrize("name", OF_PICTURES)
+    def test_only_what_is_asked_for_is_measured(self, ruler, photos, name):
+        alone = Ruler(ruler.perceptual, [name], CONTENT, STYLE, EMBEDDING, ruler.grams)
+        found, whole = (
+            scores(alone, noised(photos[0], 0.2), photos[0]),
+            scores(ruler, noised(photos[0], 0.2), photos[0]),
+        )
+        assert set(found) == {key for key in whole if key == name or key.startswith(f"{name}/")}
+        assert found == pytest.approx({key: whole[key] for key in found}, rel=1e-5)
+        assert alone.embeddings(photos[0], alone.look(photos[0])) == {}
+
+    def test_other_peoples_networks_are_asked_where_they_are_there(self, photos):
+        ruler = Ruler(
+            compact(layers=[]), ["artfid"], [], [], [],
+            lpips=lambda made, content: (made - content).abs().mean().reshape(1),
+            inception=lambda picture: picture.mean(dim=(2, 3)),
+        )  # fmt: skip
+        found = scores(ruler, photos[0] * 0.5, photos[0])
+        assert found == {"lpips": pytest.approx((photos[0] * 0.5).abs().mean().item(), rel=1e-6)}
+        rows = ruler.embeddings(photos[0], {})
+        assert torch.equal(rows[INCEPTION], photos[0].mean(dim=(2, 3))[0]) and PERCEPTUAL not in rows
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Synthetic sets: photos around 0, style pictures around 4, a model that has come half the way."""
+    styles = cloud(40, 1, centre=4.0)
+    reference, others = (styles[half] for half in halves(range(40)))
+    model = measured(cloud(40, 3, centre=2.5))
+    sets = {PHOTOS: measured(cloud(40, 2)), "model": model, STYLES: measured(others)}
+    return summary(sets, measured(reference), ["kid", "frechet", "deception"])
+
+
+class TestSummary:
+    def test_style_pictures_against_each_other_are_near_nothing(self, found):
+        assert abs(found[STYLES]["kid"].value) < 2 * found[STYLES]["kid"].error
+        assert found[STYLES]["kid"].value < 0.01 * found[PHOTOS]["kid"].value
+        assert found[STYLES]["frechet"].value < 0.1 * found[PHOTOS]["frechet"].value
+
+    def test_a_model_that_came_half_the_way_lies_between(self, found):
+        for metric in ("kid", "frechet"):
+            assert found[STYLES][metric].value < found["model"][metric].value < found[PHOTOS][metric].value
+        assert found[PHOTOS]["deception"].value < found["model"]["deception"].value
+
+    def test_photos_are_taken_for_photos_and_style_pictures_for_style_pictures(self, found):
+        # of those that were not learned from; Wilson's interval for 0 of n ends at z^2 / (n + z^2)
+        error = pytest.approx(1.959964**2 / (20 + 1.959964**2) / (2 * 1.959964), rel=1e-6)
+        for name, rate in ((PHOTOS, 0.0), (STYLES, 1.0)):
+            one = found[name]["deception"]
+            assert (one.value, one.error, one.n) == (rate, error, 20)
+
+    def test_the_error_of_a_rate_is_that_of_a_share(self, found):
+        rate = found["model"]["deception"]
+        assert 0 < rate.value < 1 and rate.n == 20
+        plain = (rate.value * (1 - rate.value) / 20) ** 0.5
+        assert plain < rate.error < 1.2 * plain  # Wilson's for a share that is not near an end
+
+    def test_distances_are_those_of_the_formulas(self):
+        x, y = cloud(6, 1), cloud(5, 2, centre=1.0)
+        found = summary({PHOTOS: measured(x)}, measured(y), ["kid", "frechet"])[PHOTOS]
+        assert found == {"kid": kernel_distance(x, y), "frechet": frechet_distance(Moments.of(x), Moments.of(y))}
+
+    def test_artfid_is_made_of_lpips_and_fid(self):
+        x, y = cloud(6, 1), cloud(5, 2, centre=1.0)
+        photos = measured(x, space=INCEPTION, lpips=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+        found = summary({PHOTOS: photos}, measured(y, space=INCEPTION), ["artfid"])[PHOTOS]
+        fid = frechet_distance(Moments.of(x), Moments.of(y)).value
+        assert found["fid"].value == fid
+        assert found["artfid"] == Estimate(pytest.approx((1 + 0.35) * (1 + fid), rel=1e-12), None, 6)
+
+    def test_style_pictures_that_are_too_few_to_divide_leave_their_end_open(self):
+        found = summary({PHOTOS: measured(cloud(4, 1))}, measured(cloud(3, 2)), ["kid"])
+        assert set(found) == {PHOTOS}

@@ -1,0 +1,77 @@
+"""Charts: places in proportion, round ticks, labels that keep off each other."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gan_style.report.charts import Frame, around, axes, path, spread, ticks
+
+NUMBER = st.floats(-1e6, 1e6)
+
+
+def test_corners_lie_on_the_margins():
+    frame = Frame(left=-1.0, right=3.0, bottom=10.0, top=20.0, width=200, height=100, margin=20, rim=5)
+    assert frame.place(-1.0, 10.0) == (20, 80) and frame.place(3.0, 20.0) == (195, 5)
+    assert frame.place(1.0, 15.0) == pytest.approx((107.5, 42.5))
+    assert Frame(right=1.0, top=1.0, width=200, height=100, margin=20).place(1.0, 1.0) == (180, 20)
+
+
+@given(NUMBER, st.floats(1e-6, 1e6))
+def test_ticks_are_round_few_and_inside(low, size):
+    high = low + size
+    if high - low < 1e-9 * abs(low):
+        return
+    found = ticks(high, low)
+    step = 10 * (high - low)
+    assert 2 <= len(found) <= 8
+    assert all(low - 1e-9 * step <= value <= high + 1e-9 * step for value in found)
+
+
+def test_ticks_between_numbers_by_hand():
+    assert ticks(4.7, 2.9) == [3.0, 3.5, 4.0, 4.5]
+    assert ticks(0.25, -0.25) == [-0.2, -0.1, 0.0, 0.1, 0.2]
+
+
+@given(st.lists(NUMBER, min_size=1, max_size=9))
+def test_a_range_holds_its_values_and_is_never_empty(values):
+    low, high = around(values)
+    assert low <= min(values) and max(values) <= high and low < high
+
+
+def test_a_path_goes_through_its_points():
+    frame = Frame(right=10.0, top=10.0, width=120, height=120, margin=10)
+    assert path(frame, [(0, 0), (10, 10)]) == "M10.0 110.0L110.0 10.0"
+
+
+def boxes(frame, places, texts, labels):
+    for (_, _), text, label in zip(places, texts, labels, strict=True):
+        if label is not None:
+            wide = 6.6 * len(text)
+            left = label.x - {"start": 0, "middle": wide / 2, "end": wide}[label.anchor]
+            yield left, label.y - 10, left + wide, label.y + 3
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.text("abc", min_size=1, max_size=20)), max_size=14))
+def test_labels_never_overlap_nor_leave_the_chart(entries):
+    frame = Frame(right=1.0, top=1.0)
+    places = [frame.place(x, y) for x, y, _ in entries]
+    texts = [text for *_, text in entries]
+    found = list(boxes(frame, places, texts, spread(frame, places, texts)))
+    for number, one in enumerate(found):
+        assert min(one[:2]) >= 0 and one[2] <= frame.width and one[3] <= frame.height
+        for other in found[:number]:
+            assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+
+
+def test_a_lonely_point_has_its_label_to_the_right_and_no_text_has_no_place():
+    frame = Frame(right=1.0, top=1.0)
+    place = frame.place(0.2, 0.5)
+    labels = spread(frame, [place, frame.place(0.9, 0.9)], ["name", ""])
+    assert labels[0].anchor == "start" and labels[0].x > place[0] and labels[1] is None
+
+
+def test_axes_escape_their_titles():
+    text = axes(Frame(right=1.0, top=1.0), "<a>", '"b"&')
+    assert "&lt;a&gt;" in text and "&quot;b&quot;&amp;" in text and not re.search(r"<a>", text)
