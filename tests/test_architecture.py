@@ -18,7 +18,7 @@ FLOORS = {
     **dict.fromkeys(("models", "data"), 1),
     **dict.fromkeys(("losses", "metrics"), 2),
     "evaluation": 2.5,
-    **dict.fromkeys(("training", "stylize", "optimise", "datasetgen", "search", "video"), 3),
+    **dict.fromkeys(("training", "stylize", "optimise", "dataset", "search", "video"), 3),
     "report": 3.4,
     "study": 3.6,
     **dict.fromkeys(("schema", "schema_dataset", "schema_compare", "schema_train", "config", "commands", "cli"), 4),
@@ -213,7 +213,7 @@ def test_the_package_imports_neither_tests_nor_tools():
 
 def test_only_images_and_the_dataset_s_headers_know_pillow():
     """verify-dataset looks at headers, and does without torch, which images needs."""
-    knowing = {"gan_style.images.decode", "gan_style.images.lossless", "gan_style.datasetgen.headers"}
+    knowing = {"gan_style.images.decode", "gan_style.images.lossless", "gan_style.dataset.header"}
     assert {f.module for f in IMPORTS if outside(f) == "PIL"} == knowing
 
 
@@ -248,15 +248,15 @@ def test_no_command_pulls_in_what_only_some_runs_use(loaded, command, package):
 
 def test_planning_committing_and_verifying_a_dataset_take_no_torch(loaded):
     """So that a worker's death is cheap to try, and verifying needs no GPU machine."""
-    parts = ("plan", "records", "sinks", "worker", "manifest", "annotations", "verify", "engines.local")
-    assert {f"gan_style.datasetgen.{part}" for part in parts} <= set(loaded["make_dataset"])
+    parts = ("plan", "journal", "writers", "worker", "manifest", "layouts.coco", "verify", "engines.local")
+    assert {f"gan_style.dataset.{part}" for part in parts} <= set(loaded["make_dataset"])
     for command in ("verify_dataset", "make_dataset"):
         assert [name for name in loaded[command] if name.split(".")[0] in ("torch", "torchvision", "pyarrow")] == []
 
 
 @pytest.mark.parametrize("package", ["data", "training", "stylize", "optimise"])
 def test_making_a_dataset_knows_nothing_of_training(package):
-    assert [f for f in OWN if f.room == "datasetgen" and room(f.name) == package] == []
+    assert [f for f in OWN if f.room == "dataset" and room(f.name) == package] == []
 
 
 def test_no_two_test_files_share_a_name():

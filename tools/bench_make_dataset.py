@@ -38,10 +38,10 @@ from gan_style.checkpoint import write_generator
 from gan_style.commands import make_dataset
 from gan_style.commands.make_dataset_parts import Job, make_worker
 from gan_style.config import CONFIG_PATH, plain
-from gan_style.datasetgen.entries import Entry, Place
-from gan_style.datasetgen.names import Names, Scheme
-from gan_style.datasetgen.plan import write_plan
-from gan_style.datasetgen.records import STATE, Records
+from gan_style.dataset.journal import STATE, Records
+from gan_style.dataset.naming import Names, Scheme
+from gan_style.dataset.plan import write_plan
+from gan_style.dataset.sample import Entry, Place
 from gan_style.images.decode import decode, encode_uint8, to_float, to_uint8
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
@@ -54,8 +54,8 @@ _WAYS = ("overlapped", "plain loop")
 _DECIDE = """
 import sys, time
 from pathlib import Path
-from gan_style.datasetgen.plan import read_plan
-from gan_style.datasetgen.records import STATE, Records
+from gan_style.dataset.plan import read_plan
+from gan_style.dataset.journal import STATE, Records
 begun, output = time.perf_counter(), Path(sys.argv[1])
 plan = read_plan(output / STATE)
 left = Records(output, plan).left(plan.shards)

@@ -22,8 +22,8 @@ from PIL import Image
 from gan_style.checkpoint import write_generator
 from gan_style.commands import make_dataset, verify_dataset
 from gan_style.config import CONFIG_PATH, plain
-from gan_style.datasetgen.engines import local
-from gan_style.datasetgen.manifest import read_manifest
+from gan_style.dataset.engines import local
+from gan_style.dataset.manifest import read_manifest
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
 from gan_style.schema_dataset import check_make_dataset
@@ -85,7 +85,7 @@ class Run:
     def __post_init__(self) -> None:
         self.place.mkdir(parents=True)
         _defaults()  # once, before anything is forked
-        for module in ("datasetgen.pipeline", "datasetgen.scores", "inference.load"):
+        for module in ("dataset.pipeline", "dataset.scores", "inference.load"):
             import_module(f"gan_style.{module}")
 
     @property

@@ -20,10 +20,12 @@ from gan_style.commands.make_dataset_parts import (
 )
 from gan_style.commands.make_dataset_styles import Drawn, check_references, find_styles, listed_references
 from gan_style.config import TOO_MANY_FAILURES, command, plain
-from gan_style.datasetgen.annotations import from_classes, from_tables
-from gan_style.datasetgen.engines.local import Stop, run_here, run_processes
-from gan_style.datasetgen.manifest import Merge, Stopped, manifest_kind
-from gan_style.datasetgen.plan import (
+from gan_style.dataset.engines.local import Stop, run_here, run_processes
+from gan_style.dataset.journal import STATE, Records, only_one
+from gan_style.dataset.layouts.coco import CocoSource, from_classes, from_tables
+from gan_style.dataset.layouts.recognise import Source, open_source
+from gan_style.dataset.manifest import Merge, Stopped, manifest_kind
+from gan_style.dataset.plan import (
     Plan,
     Shard,
     check_facts,
@@ -33,10 +35,7 @@ from gan_style.datasetgen.plan import (
     read_plan,
     write_plan,
 )
-from gan_style.datasetgen.progress import Progress, total
-from gan_style.datasetgen.records import STATE, Records, only_one
-from gan_style.datasetgen.sources.choose import Source, open_source
-from gan_style.datasetgen.sources.coco import CocoSource
+from gan_style.dataset.progress import Progress, total
 from gan_style.files import ensure_writable
 from gan_style.schema_dataset import check_make_dataset
 from gan_style.signals import PREEMPTED
@@ -162,11 +161,11 @@ def choose_engine(job: Job) -> Callable[..., bool]:
     """What runs workers over shards."""
     cfg = job.cfg
     if cfg["engine"] == "slurm":
-        from gan_style.datasetgen.engines.slurm import run_array
+        from gan_style.dataset.engines.slurm import run_array
 
         return functools.partial(run_array, records=job.records, **cfg["slurm"])
     if cfg["engine"] == "ray":
-        from gan_style.datasetgen.engines.ray import run_actors
+        from gan_style.dataset.engines.ray import run_actors
 
         return functools.partial(run_actors, **cfg["ray"])
     devices = cfg["runtime"]["devices"]

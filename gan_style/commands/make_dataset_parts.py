@@ -8,15 +8,15 @@ from typing import Any
 
 from gan_style import __version__
 from gan_style.commands.make_dataset_styles import Drawn, absolute, find_styles, fingerprint, make_stylizers
-from gan_style.datasetgen.choices import BLEND, Choices
-from gan_style.datasetgen.names import Names, Scheme, among_images, in_folders
-from gan_style.datasetgen.plan import Plan
-from gan_style.datasetgen.records import DATA, Records
-from gan_style.datasetgen.sinks import Layout
-from gan_style.datasetgen.sources.choose import Source
-from gan_style.datasetgen.sources.coco import CocoSource
-from gan_style.datasetgen.sources.tars import TarSource
-from gan_style.datasetgen.worker import ShardWorker
+from gan_style.dataset.journal import DATA, Records
+from gan_style.dataset.layouts.coco import CocoSource
+from gan_style.dataset.layouts.recognise import Source
+from gan_style.dataset.layouts.webdataset import TarSource
+from gan_style.dataset.naming import Names, Scheme, among_images, in_folders
+from gan_style.dataset.plan import Plan
+from gan_style.dataset.sampling import BLEND, Choices
+from gan_style.dataset.worker import ShardWorker
+from gan_style.dataset.writers import Layout
 from gan_style.files import file_hash
 from gan_style.schema_dataset import strength_range
 
@@ -118,8 +118,8 @@ def make_worker(job: Job, number: int = 0) -> ShardWorker:
 def _make_pipeline(job: Job, scheme: Scheme, number: int) -> Any:
     import torch  # from here on: planning, committing and verifying do without
 
-    from gan_style.datasetgen.loading import Loader
-    from gan_style.datasetgen.pipeline import Batching, Gate, Pipeline
+    from gan_style.dataset.loading import Loader
+    from gan_style.dataset.pipeline import Batching, Gate, Pipeline
     from gan_style.runtime import choose_device
 
     cfg = job.cfg
@@ -157,7 +157,7 @@ def make_score(kind: str, device: Any) -> Any:
     """structure: 1 where all edges stay; full: the content distance too, on compact's features."""
     if kind == "none":
         return None
-    from gan_style.datasetgen.scores import ContentScore, structure_scores
+    from gan_style.dataset.scores import ContentScore, structure_scores
 
     if kind == "structure":
         return structure_scores

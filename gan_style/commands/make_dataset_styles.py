@@ -89,7 +89,7 @@ def absolute(cfg: Mapping[str, Any]) -> dict[str, list[str] | None]:
 
 def make_stylizers(styles: list[Drawn], device: Any, precision: Any, max_pixels: int) -> list[Any]:
     """Each generator's file is loaded once."""
-    from gan_style.datasetgen.stylizers import Blend, OfLibrary, OfReference
+    from gan_style.dataset.stylizers import Blend, OfLibrary, OfReference
     from gan_style.stylize.model import library_of, load_generator
     from gan_style.stylize.paint import in_tiles
 

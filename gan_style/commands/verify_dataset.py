@@ -6,10 +6,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from gan_style.config import command
-from gan_style.datasetgen.plan import check_facts, check_listing, read_plan
-from gan_style.datasetgen.records import STATE, Records
-from gan_style.datasetgen.sources.choose import open_source
-from gan_style.datasetgen.verify import Verify, count_rows, repair
+from gan_style.dataset.journal import STATE, Records
+from gan_style.dataset.layouts.recognise import open_source
+from gan_style.dataset.plan import check_facts, check_listing, read_plan
+from gan_style.dataset.verify import Verify, count_rows, repair
 
 DIFFERS = 1  # exit status
 

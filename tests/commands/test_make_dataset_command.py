@@ -20,8 +20,8 @@ from gan_style.checkpoint import write_generator
 from gan_style.commands import make_dataset, verify_dataset
 from gan_style.commands.make_dataset_parts import Job, device_of, elsewhere
 from gan_style.config import CONFIG_PATH, plain
-from gan_style.datasetgen.manifest import read_manifest
-from gan_style.datasetgen.plan import Plan
+from gan_style.dataset.manifest import read_manifest
+from gan_style.dataset.plan import Plan
 from gan_style.images.decode import decode, read_note, to_float
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator

@@ -1,0 +1,229 @@
+"""Processes on this machine, each over the same shards; leases keep them apart, and one that dies harms nobody."""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Protocol
+
+from gan_style.dataset.plan import Shard
+from gan_style.dataset.worker import Done, ShardWorker
+from gan_style.signals import die_with
+
+_PATIENCE = 0.3  # seconds between looks at shards that others have
+
+
+class Stop:
+    """Whether we are to stop: set by the first SIGTERM or SIGINT; the second ends the process at once."""
+
+    def __init__(self, status: int) -> None:
+        """status: what the process leaves with at the second signal."""
+        self.status = status
+        self.asked = False
+        self.children: list[BaseProcess] = []
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Handle both signals for the time being."""
+        before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, *_: object) -> None:
+        if self.asked:
+            for child in self.children:
+                child.kill()
+            os._exit(self.status)
+        self.asked = True
+
+
+class Report(Protocol):
+    """Is told of each shard that a process of ours has done, or found done; and now and then, with None."""
+
+    def __call__(self, shard: Shard | None) -> None: ...
+
+
+def work(
+    worker: ShardWorker,
+    shards: Iterable[Shard],
+    *,
+    retry: Container[int],
+    stopped: Callable[[], bool],
+    report: Report,
+    patient: bool = True,
+) -> bool:
+    """Do all shards that nobody else does, and wait for the others' in case they die. False where we were stopped.
+
+    retry: numbers of those whose failures are to be done again, by us and nobody else; patient: False to leave instead
+    of waiting, where someone else sees to it that what the others leave is done.
+    """
+    left = list(shards)
+    while left:
+        busy = []
+        for shard in left:
+            if stopped():
+                return False
+            if worker.process(shard, retry=shard.number in retry) is Done.BUSY:
+                busy.append(shard)
+            else:
+                report(shard)
+        if len(busy) == len(left):
+            if not patient:
+                return True
+            report(None)
+            time.sleep(_PATIENCE)
+        left = busy
+    return True
+
+
+def order_of(shards: Sequence[Shard], number: int, count: int) -> list[Shard]:
+    """All shards, from where worker ``number`` of so many begins: apart from the others, as long as it lasts."""
+    start = len(shards) * number // count
+    return [*shards[start:], *shards[:start]]
+
+
+def run_here(
+    make: Callable[[], ShardWorker], shards: Sequence[Shard], *, retry: Container[int], stop: Stop, report: Report
+) -> bool:
+    """All in this process."""
+    return work(make(), shards, retry=retry, stopped=lambda: stop.asked, report=report)
+
+
+def run_processes(
+    make: Callable[[int], ShardWorker],
+    shards: Sequence[Shard],
+    *,
+    count: int,
+    retry: Sequence[int],
+    stop: Stop,
+    report: Report,
+) -> bool:
+    """In so many processes, each with ``make(number)``'s worker (it must pickle). False where we were stopped, or where
+    all ended before the shards did; an error of one of them is raised here as OSError, once the others have finished.
+
+    A shard whose failures are to be done again is one process's, since only that one tells before from after; what one
+    that died leaves of these is shared out anew, as long as that gets anything done.
+    """
+    left = {shard.number: shard for shard in shards}
+    while True:
+        before = len(left)
+
+        def hear(shard: Shard | None) -> None:
+            if shard is not None:
+                left.pop(shard.number, None)
+            report(shard)
+
+        again = [number for number in retry if number in left]
+        finished, errors = _run_round(make, list(left.values()), count=count, retry=again, stop=stop, report=hear)
+        stuck = len(left) == before
+        if errors and (not finished or (left and stuck)):
+            raise OSError(errors[0])
+        for error in errors:
+            print(f"warning: a process gave up, and others do its work: {error}", file=sys.stderr)
+        if not left or not finished or stop.asked or stuck:
+            return finished and not left
+
+
+def _run_round(
+    make: Callable[[int], ShardWorker],
+    shards: Sequence[Shard],
+    *,
+    count: int,
+    retry: Sequence[int],
+    stop: Stop,
+    report: Report,
+) -> tuple[bool, list[str]]:
+    """So many processes until each has ended; whether one had finished what it was given, and what others raised."""
+    context = multiprocessing.get_context("spawn")  # a fork would take torch's threads and CUDA along, broken
+    pipes = [context.Pipe() for _ in range(count)]
+    foreign = set(retry)
+    for number, (_, theirs) in enumerate(pipes):
+        own = set(retry[number::count])
+        given = [one for one in order_of(shards, number, count) if one.number in own or one.number not in foreign]
+        job = (theirs, make, number, given, own, os.getpid())
+        stop.children.append(context.Process(target=_child, args=job))
+    for child in stop.children:
+        child.start()
+    for _, theirs in pipes:
+        theirs.close()
+    return _follow([ours for ours, _ in pipes], {shard.number: shard for shard in shards}, stop, report)
+
+
+def _follow(
+    pipes: Sequence[Connection], shards: dict[int, Shard], stop: Stop, report: Report
+) -> tuple[bool, list[str]]:
+    """Hear what the children do until all have ended; whether one had finished, and what others raised."""
+    left, told, finished = list(pipes), False, False
+    errors: list[str] = []
+    while left:
+        if stop.asked and not told:
+            told = True
+            for pipe in left:
+                with suppress(OSError):
+                    pipe.send("stop")
+        report(None)
+        ready = multiprocessing.connection.wait(left, timeout=_PATIENCE)
+        for pipe in [one for one in left if one in ready]:
+            try:
+                kind, content = pipe.recv()
+            except (EOFError, OSError):
+                left.remove(pipe)  # finished, or killed
+                continue
+            if kind == "shard":
+                report(shards[content])
+            elif kind == "error":
+                errors.append(content)
+            finished = finished or kind == "finished"
+    for child in stop.children:
+        child.join()
+    _warn_of_the_dead(stop.children)
+    stop.children = []
+    return finished, errors
+
+
+def _warn_of_the_dead(children: Iterable[BaseProcess]) -> None:
+    for number, child in enumerate(children):
+        if child.exitcode is not None and child.exitcode < 0:
+            name = signal.Signals(-child.exitcode).name
+            print(f"warning: process {number} was ended by {name}; others do its work", file=sys.stderr)
+
+
+def _child(
+    pipe: Connection,
+    make: Callable[[int], ShardWorker],
+    number: int,
+    shards: list[Shard],
+    retry: Container[int],
+    parent: int,
+) -> None:
+    for group in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(group, signal.SIG_IGN)  # sent to the whole group; our parent tells us when to stop
+    die_with(parent)
+
+    def stopped() -> bool:
+        return pipe.poll() or os.getppid() != parent
+
+    def report(shard: Shard | None) -> None:
+        if shard is not None:
+            pipe.send(("shard", shard.number))
+
+    try:
+        if work(make(number), shards, retry=retry, stopped=stopped, report=report):
+            pipe.send(("finished", None))
+    except (OSError, ValueError) as error:
+        _tell(pipe, ("error", str(error)))
+        sys.exit(1)
+
+
+def _tell(pipe: Connection, message: Any) -> None:
+    with suppress(OSError):
+        pipe.send(message)

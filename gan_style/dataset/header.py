@@ -1,0 +1,76 @@
+"""What a picture's header says, read without decoding and without torch."""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+from PIL import ExifTags, Image, TiffImagePlugin
+
+from gan_style.dataset.sample import Trouble
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # those that images.decode reads
+_PNG_MARKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+MOST_PIXELS = 178_000_000  # Pillow itself refuses more
+
+
+@dataclass(frozen=True)
+class Header:
+    """width, height: as stored, in pixels; orientation: EXIF's, 1 (as stored) to 8."""
+
+    width: int
+    height: int
+    orientation: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) as stored."""
+        return self.width, self.height
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """(width, height) once EXIF's orientation is applied."""
+        return (self.height, self.width) if self.orientation >= 5 else self.size
+
+
+def read_header(data: bytes, max_pixels: int = MOST_PIXELS) -> Header:
+    """Trouble for what does not begin as a picture of a known kind does, or claims more pixels."""
+    if not data:
+        raise Trouble("empty", "the file has no content")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes that our own limit is for
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                if picture.width * picture.height > max_pixels:
+                    raise Trouble("too large", f"{picture.width} x {picture.height} pixels; max_pixels={max_pixels}")
+                return Header(*_stored_size(picture), _orientation(picture, data))
+    except (MemoryError, Trouble):
+        raise
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
+        raise trouble(error) from error
+
+
+def _stored_size(picture: Image.Image) -> tuple[int, int]:
+    """Of a TIFF Pillow tells the size that it will have upright."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return picture.tag_v2[256], picture.tag_v2[257]  # ImageWidth, ImageLength
+    return picture.size
+
+
+def _orientation(picture: Image.Image, data: bytes) -> int:
+    """To look for it, Pillow decodes a whole PNG; so only where it may be there."""
+    if picture.format == "PNG" and not any(mark in data for mark in _PNG_MARKS):
+        return 1
+    orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
+def trouble(error: BaseException) -> Trouble:
+    """What Pillow's refusal means."""
+    text = str(error) or type(error).__name__
+    if isinstance(error, Image.UnidentifiedImageError):
+        return Trouble("not a picture", "its content is not a JPEG, PNG, WebP, BMP or TIFF picture")
+    if isinstance(error, Image.DecompressionBombError) or "too large" in text.lower():
+        return Trouble("too large", text)
+    if any(word in text.lower() for word in ("truncated", "unexpected end", "not enough", "incomplete")):
+        return Trouble("truncated", text)
+    return Trouble("damaged", text)

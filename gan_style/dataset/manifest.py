@@ -1,0 +1,128 @@
+"""What a finished dataset says of itself: the manifest, the classes, COCO's annotation files, the summary.
+
+All are merged from the shards' rows, in their order, and can be made again from them at any time.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+from gan_style.dataset.journal import DATA, Records, Row
+from gan_style.dataset.plan import Shard
+from gan_style.dataset.worker import COLUMNS
+from gan_style.files import remove_leftovers, write_bytes, write_durably
+
+NAMES = {"parquet": "manifest.parquet", "jsonl": "manifest.jsonl"}
+SUMMARY, CLASSES = "summary.json", "classes.txt"
+_WHOLE = ("copy", "output_bytes", "width", "height", "seed", "tries")
+_REAL = ("strength", "content_distance", "structure")
+_NAMED_FAILURES = 1000  # in the summary; the manifest has them all
+
+
+class Stopped(Exception):  # noqa: N818 (no error)
+    """We were asked to stop between two shards."""
+
+
+@dataclass(frozen=True)
+class Merge:
+    """stopped: asked between shards."""
+
+    records: Records
+    stopped: Callable[[], bool] = lambda: False
+
+    def rows(self) -> Iterator[tuple[Shard, list[Row]]]:
+        """The rows of all shards, by shard. Stopped where we are to stop."""
+        for shard in self.records.plan.shards:
+            if self.stopped():
+                raise Stopped
+            yield shard, list(self.records.rows(shard))
+
+    def manifest(self, kind: str) -> Path:
+        """Write the manifest, as parquet, jsonl, or auto: parquet where pyarrow is there; the other kind is removed."""
+        kind = manifest_kind(kind)
+        path = self.records.output / NAMES[kind]
+        write_durably(path, self._parquet if kind == "parquet" else self._jsonl)
+        for other in set(NAMES.values()) - {path.name}:
+            (self.records.output / other).unlink(missing_ok=True)
+        return path
+
+    def tidy(self) -> None:
+        """Remove what killed processes left; all shards are done, and the caller alone merges."""
+        output, state = self.records.output, self.records.state
+        for folder in (output, output / DATA, output / DATA / "annotations", state, state / "records", state / "rows"):
+            remove_leftovers(folder)
+
+    def _jsonl(self, file: IO[bytes]) -> None:
+        for _, rows in self.rows():
+            file.write(b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows))
+
+    def _parquet(self, file: IO[bytes]) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        kinds = dict.fromkeys(COLUMNS, pyarrow.string())
+        kinds |= dict.fromkeys(_WHOLE, pyarrow.int64()) | dict.fromkeys(_REAL, pyarrow.float64())
+        schema = pyarrow.schema([(name, kinds[name]) for name in COLUMNS])
+        with pyarrow.parquet.ParquetWriter(file, schema) as writer:
+            for batch in self._groups():
+                writer.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
+
+    def _groups(self, least: int = 10_000) -> Iterator[list[Row]]:
+        """Rows in groups that Parquet likes."""
+        group: list[Row] = []
+        for _, rows in self.rows():
+            group += rows
+            if len(group) >= least:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def classes(self) -> None:
+        """The names behind the numbers in .cls, a line each."""
+        if self.records.plan.classes:
+            names = "".join(f"{name}\n" for name in self.records.plan.classes)
+            write_bytes(self.records.output / DATA / CLASSES, names.encode())
+
+    def summary(self, more: Mapping[str, Any]) -> dict[str, Any]:
+        """Counts and the failures by kind, from the rows; ``more`` is added. Written to summary.json."""
+        statuses, kinds, failures = Counter[str](), Counter[str](), list[dict[str, Any]]()
+        for _, rows in self.rows():
+            statuses.update(row["status"] for row in rows)
+            kinds.update(row["kind"] for row in rows if row["kind"] is not None)
+            failures += [row for row in rows if row["status"] == "failed"][: _NAMED_FAILURES - len(failures)]
+        summary = {
+            "inputs": self.records.plan.inputs,
+            "rows": statuses.total(),
+            "statuses": dict(sorted(statuses.items())),
+            "kinds": dict(sorted(kinds.items())),
+            "failures": [{name: row[name] for name in ("key", "copy", "kind", "error")} for row in failures],
+            "settings": self.records.plan.settings,
+            **more,
+        }
+        write_bytes(self.records.output / SUMMARY, json.dumps(summary, indent=2).encode())
+        return summary
+
+
+def manifest_kind(kind: str) -> str:
+    """parquet or jsonl. ValueError where Parquet is asked for and cannot be had."""
+    there = find_spec("pyarrow") is not None
+    if kind == "parquet" and not there:
+        raise ValueError("manifest=parquet needs pyarrow: pip install 'gan_style[dataset]'; or give manifest=jsonl")
+    return ("parquet" if there else "jsonl") if kind == "auto" else kind
+
+
+def read_manifest(output: Path) -> Iterator[Row]:
+    """The rows of whichever manifest there is; none where there is none."""
+    if (output / NAMES["jsonl"]).is_file():
+        with open(output / NAMES["jsonl"], "rb") as file:
+            yield from map(json.loads, file)
+    elif (output / NAMES["parquet"]).is_file():
+        import pyarrow.parquet
+
+        for batch in pyarrow.parquet.ParquetFile(output / NAMES["parquet"]).iter_batches():
+            yield from batch.to_pylist()

@@ -1,0 +1,188 @@
+"""Names under which results are written: always inside the output, never two alike, never too long.
+
+"~" and eight hexadecimal digits of the key's hash are put behind a name that another has already, be it in other
+letters' case or in another Unicode form: such names are one and the same on some file systems.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from gan_style.dataset.sample import PICTURE_SUFFIXES, Entry, printable
+
+_RECENT = 2**20  # in a set, before they are packed
+
+
+class Marks:
+    """A set of names that only grows.
+
+    It keeps 64 bits of each name's hash: of 100 million, one in 200 billion that was never added is taken for one that
+    was.
+    """
+
+    def __init__(self) -> None:
+        self._recent: set[int] = set()
+        self._packed: list[np.ndarray] = []  # sorted, each less than half as long as the one before
+
+    def add(self, name: str) -> None:
+        self._recent.add(_mark(name))
+        if len(self._recent) >= _RECENT:
+            self._pack()
+
+    def update(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.add(name)
+
+    def __contains__(self, name: str) -> bool:
+        mark = _mark(name)
+        return mark in self._recent or any(_holds(packed, mark) for packed in self._packed)
+
+    def _pack(self) -> None:
+        """As the rungs of a merge sort: every name is merged log2(N / 2^20) times."""
+        fresh = np.fromiter(self._recent, np.uint64, len(self._recent))
+        self._recent.clear()
+        while self._packed and len(self._packed[-1]) <= 2 * len(fresh):
+            fresh = np.concatenate([self._packed.pop(), fresh])
+        fresh.sort()
+        self._packed.append(fresh)
+
+
+def _mark(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+
+
+def _holds(packed: np.ndarray, mark: int) -> bool:
+    place = int(packed.searchsorted(np.uint64(mark)))
+    return place < len(packed) and int(packed[place]) == mark
+
+
+_LONGEST = 255  # bytes of one name, on nearly all file systems
+_ROOM = 8  # for the copy's number
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
+_FILE_SUFFIXES = (*PICTURE_SUFFIXES, ".txt", ".json", ".xml", ".cls", ".csv")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How results are called. copies: of each picture; suffix: ".jpg" and so on, or None for the source's own;
+    keyed: as members of WebDataset samples, whose key ends at the first dot of the base name.
+    """
+
+    copies: int
+    suffix: str | None
+    keyed: bool
+
+    def stem(self, entry: Entry, copy: int) -> str:
+        return entry.name if self.copies == 1 or entry.carried else f"{entry.name}~{copy + 1}"
+
+    def picture_suffix(self, entry: Entry) -> str:
+        assert entry.picture is not None
+        return self.suffix or PurePosixPath(entry.picture.member or entry.picture.path).suffix.lower()
+
+    def extensions(self, entry: Entry) -> list[str]:
+        """Of all files that each copy of an entry may have, the picture's first."""
+        if entry.carried or entry.picture is None:
+            return [""]
+        labelled = [".cls"] if self.keyed and entry.label is not None and "cls" not in entry.sidecars else []
+        beside = [f".{extension}" for extension in (*entry.sidecars, *entry.inline)]
+        return [self.picture_suffix(entry), *labelled, *beside]
+
+    def taken_by(self, entry: Entry) -> Iterator[str]:
+        """What no other entry may use: its files' names, or its samples' keys."""
+        copies = 1 if entry.carried else self.copies
+        for stem in (self.stem(entry, copy) for copy in range(copies)):
+            yield from [stem] if self.keyed else [stem + extension for extension in self.extensions(entry)]
+
+
+def in_folders(entry: Entry) -> str:
+    """For a WebDataset sample that becomes a file: split/class/key, unless the key's own folders say so already."""
+    label = [] if entry.label is None else entry.label.split("/")
+    *folders, last = entry.name.split("/")
+    split = [entry.split] if entry.split and folders[:1] != [entry.split] else []
+    own = folders[len(folders) - len(label) :] == label
+    return "/".join([*split, *([] if own else label), *folders, last])
+
+
+def among_images(entry: Entry) -> str:
+    """Where COCO's pictures lie."""
+    return f"images/{entry.name}"
+
+
+class Names:
+    """Gives each entry its final name; remembers those that are taken."""
+
+    def __init__(self, scheme: Scheme, wanted: Callable[[Entry], str] = lambda entry: entry.name) -> None:
+        """wanted: the name that an entry gets if it is safe and free."""
+        self.scheme, self.wanted = scheme, wanted
+        self._taken = Marks()
+        self._folders: dict[str, str] = {}
+
+    def take(self, entries: Iterable[Entry]) -> None:
+        """Remember entries that were given their names before."""
+        for entry in entries:
+            self._taken.update(map(_folded, self.scheme.taken_by(entry)))
+            parts = entry.name.split("/")[:-1]
+            for count in range(1, len(parts) + 1):
+                folder = "/".join(parts[:count])
+                self._folders.setdefault(_folded(folder), folder)
+
+    def give(self, entry: Entry) -> Entry:
+        """The entry with its final name."""
+        *folders, last = self.wanted(entry).split("/")
+        base, suffix = _halves(last) if entry.carried else (last, "")
+        room = _LONGEST - _ROOM - max(len(_bytes(extension)) for extension in (suffix, *self.scheme.extensions(entry)))
+        folder, safe = self._folder(folders), _safe(base, room, dots=not self.scheme.keyed)
+        named, digits = replace(entry, name="/".join([*folder, safe + suffix])), 8
+        while self._are_taken(wanted := [_folded(one) for one in self.scheme.taken_by(named)]):
+            named = replace(entry, name="/".join([*folder, marked(safe, entry.key, digits, room) + suffix]))
+            digits += 8
+        self._taken.update(wanted)
+        return named
+
+    def _are_taken(self, names: Iterable[str]) -> bool:
+        return any(name in self._taken for name in names)
+
+    def _folder(self, folders: list[str]) -> list[str]:
+        """Each part made safe, and marked where it differs from another folder's name in case or form alone."""
+        done: list[str] = []
+        for folder in folders:
+            wanted = _safe(folder, _LONGEST - _ROOM, dots=PurePosixPath(folder).suffix.lower() not in _FILE_SUFFIXES)
+            path = "/".join([*done, wanted])
+            known = self._folders.setdefault(_folded(path), path)
+            done.append(wanted if known == path else marked(wanted, folder, 8, _LONGEST - _ROOM))
+        return done
+
+
+def _safe(name: str, room: int, *, dots: bool) -> str:
+    """One part of a path that any file system takes: no control characters, no backslash, not hidden, not too long."""
+    safe = _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", printable(name).replace("\\x", "%"))
+    safe = safe if dots and safe.strip(".") else safe.replace(".", "%2E")
+    safe = f"%2E{safe[1:]}" if safe.startswith(".") else safe or "_"
+    return safe if len(safe.encode()) <= room else marked(safe, name, 8, room)
+
+
+def _bytes(extension: str) -> bytes:
+    """Not fewer than the file system writes, also of names that are no UTF-8."""
+    return extension.encode("utf-8", "surrogatepass")
+
+
+def _halves(name: str) -> tuple[str, str]:
+    """("notes", ".txt"); an ending too long to be a suffix is none."""
+    suffix = PurePosixPath(name).suffix
+    return (name, "") if len(suffix) > 16 else (name.removesuffix(suffix), suffix)
+
+
+def marked(name: str, key: str, digits: int, room: int) -> str:
+    """The name with so many digits of the key's hash behind it, cut to so many bytes."""
+    mark = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
+    return f"{name.encode()[: room - digits - 1].decode('utf-8', 'ignore')}~{mark}"
+
+
+def _folded(name: str) -> str:
+    """Equal for names that some file system takes for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

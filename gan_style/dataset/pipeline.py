@@ -1,0 +1,308 @@
+"""A shard's entries to results: threads read, decode and encode (Pillow leaves the interpreter free), we feed the
+network with pictures of one size.
+
+Which pictures share a batch follows from the shard alone: sums on a batch may differ in their last bits from those on
+another, and results must not depend on workers or restarts.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gan_style.dataset.loading import Loaded, Loader
+from gan_style.dataset.naming import Scheme
+from gan_style.dataset.sample import Entry, Trouble
+from gan_style.dataset.sampling import Choice, Choices
+from gan_style.dataset.stylizers import Stylizer
+from gan_style.dataset.worker import SKIPPED, Made, copies_of
+from gan_style.images.decode import encode_uint8, to_float, to_uint8
+from gan_style.machine import is_shortage
+from gan_style.provenance import picture_note
+
+_MOST_PENDING_PIXELS = 32_000_000  # decoded pictures that wait for others of their size
+
+
+@dataclass(frozen=True)
+class Batching:
+    """size: pictures in a batch; pixels: in a batch of large pictures, which has one at least."""
+
+    size: int
+    pixels: int
+
+    def most(self, picture: Tensor) -> int:
+        return max(1, min(self.size, self.pixels // (picture.shape[-1] * picture.shape[-2])))
+
+
+@dataclass(frozen=True)
+class Item:
+    """One copy of one picture, on its way."""
+
+    number: int
+    copy: int
+    entry: Entry
+    loaded: Loaded
+    choice: Choice
+
+    @property
+    def picture(self) -> Tensor:
+        assert self.loaded.picture is not None
+        return self.loaded.picture
+
+
+class Groups:
+    """Items of one style and size, until they are a batch."""
+
+    def __init__(self, batching: Batching) -> None:
+        self.batching = batching
+        self._groups: dict[tuple[int, int, int], list[Item]] = {}  # in the order in which each was begun
+        self._pixels = 0
+
+    def add(self, item: Item) -> Iterator[list[Item]]:
+        """The batches that are to be made now: a full one; the oldest ones, while too much waits."""
+        _, height, width = item.picture.shape
+        key = (item.choice.style, height, width)
+        group = self._groups.setdefault(key, [])
+        group.append(item)
+        self._pixels += height * width
+        if len(group) == self.batching.most(item.picture):
+            yield self._take(key)
+        while self._pixels > _MOST_PENDING_PIXELS:
+            yield self._take(next(iter(self._groups)))
+
+    def rest(self) -> Iterator[list[Item]]:
+        while self._groups:
+            yield self._take(next(iter(self._groups)))
+
+    def _take(self, key: tuple[int, int, int]) -> list[Item]:
+        group = self._groups.pop(key)
+        self._pixels -= len(group) * key[1] * key[2]
+        return group
+
+
+Score = Callable[[Tensor, Tensor], Mapping[str, Sequence[float]]]  # (results, content) to {column: one for each}
+_WRITTEN_AHEAD = 32  # results that may wait to be encoded
+
+
+@dataclass(frozen=True)
+class Gate:
+    """least: the structure score that a result must reach; tries: how often strength is halved to get there."""
+
+    least: float | None
+    tries: int
+
+
+@dataclass
+class Result:
+    """What the network made of an item: uint8 (3, H, W), or why it did not; row: columns of the manifest."""
+
+    row: dict[str, object]
+    picture: Tensor | None = None
+
+
+@dataclass
+class Clock:
+    """Seconds that the network worked and that it waited, pictures that it made; halved: batches out of memory."""
+
+    busy: float = 0.0
+    waited: float = 0.0
+    pictures: int = 0
+    halved: int = 0
+
+
+@dataclass
+class Pipeline:
+    """encoding: options by suffix, see images.encode_uint8; threads: that read, decode and encode."""
+
+    loader: Loader
+    choices: Choices
+    stylizers: Sequence[Stylizer]
+    scheme: Scheme
+    batching: Batching
+    gate: Gate
+    score: Score | None
+    device: torch.device
+    encoding: Mapping[str, Mapping[str, int]]
+    threads: int = 2
+    clock: Clock = field(default_factory=Clock)
+
+    def __call__(self, entries: Sequence[tuple[int, Entry]]) -> Iterator[Made]:
+        """All copies of all entries, in the order in which they are ready."""
+        encoded: deque[Future[Made]] = deque()
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="pictures") as pool:
+            try:
+                for made in self._results(entries, pool):
+                    encoded.append(pool.submit(made))
+                    while encoded and (encoded[0].done() or len(encoded) > _WRITTEN_AHEAD):
+                        yield encoded.popleft().result()
+                while encoded:
+                    yield encoded.popleft().result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _results(self, entries: Sequence[tuple[int, Entry]], pool: ThreadPoolExecutor) -> Iterator[Callable[[], Made]]:
+        """For each copy what remains to be done, for a thread."""
+        groups = Groups(self.batching)
+        for number, entry, loaded in self._loaded(entries, pool):
+            if isinstance(loaded, Trouble):
+                yield from _failures(number, entry, loaded, self.scheme.copies)
+            elif entry.carried:
+                yield _carried(number, loaded)
+            else:
+                for item in self._items(number, entry, loaded):
+                    if item.choice.kept:
+                        yield self._encoder(item, Result({"status": "ok", "strength": 0.0}, item.picture))
+                    else:
+                        for batch in groups.add(item):
+                            yield from self._stylized(batch)
+        for batch in groups.rest():
+            yield from self._stylized(batch)
+
+    def _loaded(
+        self, entries: Sequence[tuple[int, Entry]], pool: ThreadPoolExecutor
+    ) -> Iterator[tuple[int, Entry, Loaded | Trouble]]:
+        """In order, some ahead of where we are."""
+        ahead: deque[tuple[int, Entry, Future[Loaded | Trouble]]] = deque()
+        waiting = iter(entries)
+        while True:
+            while len(ahead) < 2 * self.batching.size + self.threads and (following := next(waiting, None)) is not None:
+                ahead.append((*following, pool.submit(self._load, following[1])))
+            if not ahead:
+                return
+            number, entry, future = ahead.popleft()
+            begun = time.perf_counter()
+            loaded = future.result()
+            self.clock.waited += time.perf_counter() - begun
+            yield number, entry, loaded
+
+    def _load(self, entry: Entry) -> Loaded | Trouble:
+        try:
+            return self.loader(entry)
+        except Trouble as trouble:
+            return trouble
+
+    def _items(self, number: int, entry: Entry, loaded: Loaded) -> Iterator[Item]:
+        for copy in range(self.scheme.copies):
+            yield Item(number, copy, entry, loaded, self.choices.draw(entry.key, copy))
+
+    def _stylized(self, batch: Sequence[Item]) -> Iterator[Callable[[], Made]]:
+        begun = time.perf_counter()
+        results = self._results_of(batch)
+        self.clock.busy += time.perf_counter() - begun
+        self.clock.pictures += len(batch)
+        for item, result in zip(batch, results, strict=True):
+            yield self._encoder(item, result)
+
+    def _results_of(self, batch: Sequence[Item]) -> list[Result]:
+        """Where memory does not suffice, the halves of the batch; then a picture's tiles; only then it fails."""
+        made = self._if_it_fits(batch)
+        if isinstance(made, list):
+            return made
+        self.clock.halved += 1
+        if len(batch) == 1:
+            made = self._if_it_fits(batch, tiled=True)
+            return made if isinstance(made, list) else [Result(_failed("out of memory", made))]
+        half = len(batch) // 2
+        return [*self._results_of(batch[:half]), *self._results_of(batch[half:])]
+
+    def _if_it_fits(self, batch: Sequence[Item], *, tiled: bool = False) -> list[Result] | str:
+        """The results, or what was said when memory did not suffice."""
+        try:
+            return self._network(batch, tiled=tiled)
+        except (MemoryError, RuntimeError) as error:
+            if not is_shortage(error):
+                raise
+            return str(error).splitlines()[0] if str(error) else "no memory"
+
+    @torch.inference_mode()
+    def _network(self, batch: Sequence[Item], *, tiled: bool) -> list[Result]:
+        stylizer = self.stylizers[batch[0].choice.style]
+        content = to_float(torch.stack([item.picture for item in batch]).to(self.device))
+        at = stylizer(content, tiled=tiled)
+        strengths = torch.tensor([item.choice.strength for item in batch], device=self.device)
+        made = at(strengths)
+        scores, tries = self._scores(made, content), [1] * len(batch)
+        for _ in range(self.gate.tries if self.gate.least is not None else 0):
+            low = self._under(scores)
+            if not low:
+                break
+            strengths[low] /= 2
+            again = at(strengths)
+            made[low] = again[low]
+            scores = self._scores(made, content)
+            tries = [count + (number in low) for number, count in enumerate(tries)]
+        rejected, whole = self._under(scores), torch.isfinite(made).flatten(1).all(1).tolist()
+        pictures = to_uint8(made.nan_to_num()).cpu()
+        results = []
+        for number in range(len(batch)):
+            row: dict[str, object] = {"checkpoint": stylizer.sha256, "style": stylizer.name, "status": "ok"}
+            row |= {"strength": float(strengths[number]), "tries": tries[number]}
+            row |= {column: _number(values[number]) for column, values in scores.items()}
+            if not whole[number]:
+                row |= _failed("not finite", "the network's result holds numbers that are not finite")
+            elif number in rejected:
+                row |= {"status": "skipped", "kind": "gate"}
+                row["error"] = f"structure {row['structure']} is under gate.structure_min={self.gate.least:g}"
+            results.append(Result(row, pictures[number] if row["status"] == "ok" else None))
+        return results
+
+    def _scores(self, made: Tensor, content: Tensor) -> Mapping[str, Sequence[float]]:
+        return self.score(made, content) if self.score is not None else {}
+
+    def _under(self, scores: Mapping[str, Sequence[float]]) -> list[int]:
+        """Which results the gate does not let through; a picture too small for a score passes."""
+        if self.gate.least is None:
+            return []
+        return [number for number, score in enumerate(scores["structure"]) if score < self.gate.least]
+
+    def _encoder(self, item: Item, result: Result) -> Callable[[], Made]:
+        def encode() -> Made:
+            row = result.row | {"source_sha256": item.loaded.sha256, "orientation": item.loaded.orientation}
+            if result.picture is None:
+                return Made(item.number, item.copy, row)
+            suffix = self.scheme.picture_suffix(item.entry)
+            if suffix in item.loaded.beside:
+                return Made(item.number, item.copy, row | _failed("name", f"a {suffix} lies beside it already"))
+            try:
+                note = self._note(item, result)
+                data = encode_uint8(result.picture, suffix, note=note, **self.encoding.get(suffix, {}))
+            except (OSError, ValueError, MemoryError) as error:  # WebP, say, ends at 16,383 pixels
+                return Made(item.number, item.copy, row | _failed("not encoded", str(error) or type(error).__name__))
+            height, width = result.picture.shape[1:]
+            files = {suffix: data, **item.loaded.beside}
+            return Made(item.number, item.copy, row | {"width": width, "height": height}, files)
+
+        return encode
+
+    def _note(self, item: Item, result: Result) -> dict[str, object] | None:
+        """What the picture's metadata say of what made it; nothing where it was kept as it is."""
+        row = result.row
+        if "checkpoint" not in row:
+            return None
+        made: dict[str, Any] = {name: row[name] for name in ("checkpoint", "style", "strength")}
+        return picture_note(**made, seed=self.choices.seed, copy=item.copy)
+
+
+def _carried(number: int, loaded: Loaded) -> Callable[[], Made]:
+    return lambda: Made(number, 0, {"status": "carried", "source_sha256": loaded.sha256}, {"": loaded.raw})
+
+
+def _failures(number: int, entry: Entry, trouble: Trouble, copies: int) -> Iterator[Callable[[], Made]]:
+    row = _failed(trouble.kind, str(trouble))
+    row["status"] = "skipped" if trouble.kind in SKIPPED else "failed"
+    for copy in range(copies_of(entry, copies)):
+        yield lambda copy=copy: Made(number, copy, dict(row))  # type: ignore[misc]
+
+
+def _failed(kind: str, message: str) -> dict[str, object]:
+    return {"status": "failed", "kind": kind, "error": message}
+
+
+def _number(value: float) -> float | None:
+    """None for what JSON cannot hold."""
+    return round(value, 6) if value == value and abs(value) != float("inf") else None

@@ -1,0 +1,176 @@
+"""Reading a dataset again: every record, every file, every label, against the manifest and, if asked, the input."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gan_style.dataset.header import read_header
+from gan_style.dataset.journal import DATA, Records, Row
+from gan_style.dataset.manifest import CLASSES, read_manifest
+from gan_style.dataset.naming import Marks, Scheme
+from gan_style.dataset.plan import Plan, Shard
+from gan_style.dataset.sample import Entry, Place
+from gan_style.dataset.worker import copies_of
+from gan_style.dataset.writers import Layout
+from gan_style.files import file_hash
+
+_OWN = {"webdataset": (CLASSES,), "coco": ("annotations/",), "folder": ()}  # what merging writes into data/
+
+
+@dataclass(frozen=True)
+class Finding:
+    """shard: its number, None for what belongs to none; damaged: whether doing the shard again mends it."""
+
+    shard: int | None
+    place: str
+    problem: str
+    damaged: bool = True
+
+
+def layout_of(output: Path, plan: Plan) -> Layout:
+    """How a plan's results are laid out."""
+    settings = plan.settings
+    suffix = None if settings["format"] == "keep" else f".{settings['format']}"
+    kind = settings["output_layout"]
+    return Layout(kind, output / DATA, Scheme(settings["copies"], suffix, keyed=kind == "webdataset"))
+
+
+@dataclass(frozen=True)
+class Verify:
+    """root: the input's, None not to compare with it."""
+
+    records: Records
+    root: Path | None = None
+
+    def __call__(self) -> Iterator[Finding]:
+        """All that differs, shard by shard; then files that belong to none, and the manifest."""
+        known = Marks()
+        layout = layout_of(self.records.output, self.records.plan)
+        for shard in self.records.plan.shards:
+            yield from self._shard(shard, layout, known)
+        yield from self._strangers(known, _OWN[layout.kind])
+        yield from self._manifest()
+
+    def _shard(self, shard: Shard, layout: Layout, known: Marks) -> Iterator[Finding]:
+        record = self.records.record(shard)
+        if record is None:
+            yield Finding(shard.number, f"shard {shard.number}", "is not done, or its record is damaged")
+            return
+        try:
+            rows = list(self.records.rows(shard))
+        except ValueError as error:
+            yield Finding(shard.number, f"shard {shard.number}", str(error))
+            return
+        entries = self.records.plan.entries(shard)
+        wanted = [entry for entry in entries for _ in range(copies_of(entry, layout.scheme.copies))]
+        if len(rows) != len(wanted):
+            yield Finding(shard.number, f"shard {shard.number}", f"has {len(rows)} rows for {len(wanted)} results")
+            return
+        for path, _, sha256 in record["archives"]:
+            known.add(path)
+            if _sha256(self.records.output / DATA / path) != sha256:
+                yield Finding(shard.number, path, "differs from its sha256")
+        stored = layout.stored(shard)
+        named: set[str] = set()
+        for entry, row in zip(wanted, rows, strict=True):
+            expected = stored.expected(entry, row)
+            named |= expected.keys()
+            for problem in self._row(stored.read, entry, row, expected):
+                yield Finding(shard.number, row["output"] or row["key"], problem)
+            yield from self._source(shard, entry, row)
+        for name in stored.members.keys() - named:
+            yield Finding(shard.number, f"{stored.archive}#{name}", "is not in the manifest")
+        if stored.archive is None:
+            known.update(named)
+
+    def _row(self, read: Any, entry: Entry, row: Row, expected: Mapping[str, str]) -> Iterator[str]:
+        for number, (name, sha256) in enumerate(expected.items()):
+            content = read(name)
+            if content is None:
+                yield f"{name} is missing"
+            elif hashlib.sha256(content).hexdigest() != sha256:
+                yield f"{name} differs from its sha256"
+            elif number == 0 and row["width"] is not None:
+                size = read_header(content).size
+                if size != (row["width"], row["height"]):
+                    yield f"has {size[0]} x {size[1]} pixels, not {row['width']} x {row['height']}"
+            elif name.endswith(".cls") and "cls" not in entry.sidecars and self._class_differs(content, row):
+                yield f"{name} does not hold the class {row['label']}"
+        if row["label"] != entry.label or row["split"] != entry.split:
+            yield f"its label or split is not {entry.label}, {entry.split}"
+
+    def _class_differs(self, content: bytes, row: Row) -> bool:
+        """Whether a .cls of ours is not the class's number in classes.txt."""
+        classes = self.records.plan.classes
+        return row["label"] not in classes or content != str(classes.index(row["label"])).encode()
+
+    def _source(self, shard: Shard, entry: Entry, row: Row) -> Iterator[Finding]:
+        """Its source, and that what lies beside it was carried over to the byte."""
+        if self.root is None or row["source_sha256"] is None or entry.picture is None:
+            return
+        if _hash(entry.picture, self.root) != row["source_sha256"]:
+            yield Finding(
+                shard.number, row["source"], "is not the source any more that the result was made from", False
+            )
+        sums = json.loads(row["sidecars"] or "{}")
+        for extension, place in entry.sidecars.items():
+            if row["output"] is not None and _hash(place, self.root) != sums.get(f".{extension}"):
+                yield Finding(shard.number, str(place), "differs from what lies beside the result", False)
+
+    def _strangers(self, known: Marks, own: tuple[str, ...]) -> Iterator[Finding]:
+        data = self.records.output / DATA
+        for folder, _, names in os.walk(data):
+            for name in names:
+                path = (Path(folder) / name).relative_to(data).as_posix()
+                if path not in known and not path.startswith(own):
+                    yield Finding(None, path, "is not in the manifest", False)
+
+    def _manifest(self) -> Iterator[Finding]:
+        """That it holds the shards' rows, in their order."""
+        merged = read_manifest(self.records.output)
+        try:
+            for shard in self.records.plan.shards:
+                for row in self.records.rows(shard):
+                    if next(merged, None) != row:
+                        yield Finding(None, "the manifest", f"differs from the rows of shard {shard.number}", False)
+                        return
+            if next(merged, None) is not None:
+                yield Finding(None, "the manifest", "has more rows than the shards", False)
+        except (ValueError, OSError) as error:
+            yield Finding(None, "the manifest", f"cannot be compared: {error}", False)
+
+
+def repair(records: Records, findings: Sequence[Finding]) -> list[int]:
+    """Mark the damaged shards as not done; their numbers."""
+    damaged = sorted({finding.shard for finding in findings if finding.damaged and finding.shard is not None})
+    for number in damaged:
+        records.forget(records.plan.shards[number])
+    return damaged
+
+
+def count_rows(records: Records) -> Counter[str]:
+    """How many rows there are of each status."""
+    counts: Counter[str] = Counter()
+    for shard in records.plan.shards:
+        record = records.record(shard)
+        counts.update(record["statuses"] if record else {})
+    return counts
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return file_hash(path)
+    except OSError:
+        return None
+
+
+def _hash(place: Place, root: Path) -> str | None:
+    try:
+        return hashlib.sha256(place.read(root)).hexdigest()
+    except ValueError:
+        return None

@@ -1,0 +1,155 @@
+"""One shard from its lease to its record. All that an engine has to do is to call ``process`` for shards."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from gan_style.dataset.journal import Lease, Records, Row
+from gan_style.dataset.plan import Shard
+from gan_style.dataset.sample import Entry, printable
+from gan_style.dataset.writers import Layout, Sink
+
+SKIPPED = ("no picture", "not annotated", "no home", "gate")  # kinds that are no failures
+COLUMNS = (
+    *("key", "copy", "split", "label", "source", "source_sha256", "output", "output_sha256", "output_bytes"),
+    *("width", "height", "orientation", "checkpoint", "style", "strength", "seed", "tries"),
+    *("content_distance", "structure", "status", "kind", "error", "sidecars"),
+)
+
+
+@dataclass
+class Made:
+    """What became of one copy of an entry. files: the picture's under its suffix, and what lies beside it; none where
+    there is nothing to write, and ``row`` says why; row: columns of the manifest.
+    """
+
+    number: int
+    copy: int
+    row: Row
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+Ready = Mapping[tuple[int, int], tuple[Row, dict[str, bytes]]]  # (number, copy) to what is written of it
+
+
+class Maker(Protocol):
+    """Makes results: all copies of all these entries, once each, in any order. Torch, or a test's stand-in."""
+
+    def __call__(self, entries: Sequence[tuple[int, Entry]]) -> Iterator[Made]: ...
+
+
+class Done(Enum):
+    """already: it was done before; busy: another process has it; now: we did it."""
+
+    ALREADY = "already"
+    BUSY = "busy"
+    NOW = "now"
+
+
+@dataclass
+class ShardWorker:
+    """Turns shards into files, rows and records; knows nothing of other workers. seed: for the manifest."""
+
+    records: Records
+    layout: Layout
+    make: Maker
+    seed: int
+
+    def process(self, shard: Shard, *, retry: bool = False) -> Done:
+        """Do a shard unless it is done or another does it; with ``retry`` do its failures again.
+
+        OSError where the output cannot be written: nothing of the shard counts then.
+        """
+        with self.records.lease(shard) as lease:
+            if lease is None:
+                return Done.BUSY
+            record = self.records.record(shard)
+            if record is not None and not (retry and record["failures"]):
+                return Done.ALREADY
+            entries = self.records.plan.entries(shard)
+            kept = self._kept(shard, entries) if record is not None else {}
+            self.records.forget(shard)  # killed from here on, the shard is done as a whole again
+            self._do(shard, entries, lease, kept)
+        return Done.NOW
+
+    def _do(self, shard: Shard, entries: Sequence[Entry], lease: Lease, kept: Ready) -> None:
+        self.layout.remove_leftovers(shard, entries, lease.dead)
+        sink = self.layout.sink(shard, lease.token)
+        try:
+            rows = self._fill(shard, entries, sink, kept)
+            archives = sink.commit()
+        except BaseException:
+            with suppress(OSError):
+                sink.discard()
+            raise
+        self.records.commit(shard, rows, archives)
+
+    def _fill(self, shard: Shard, entries: Sequence[Entry], sink: Sink, kept: Ready) -> list[Row]:
+        """All results to the sink in the plan's order, whatever order they are made in; their rows."""
+        order = self._order(entries)
+        ready = dict(kept)
+        rows: list[Row] = []
+
+        def take() -> None:
+            while len(rows) < len(order) and order[len(rows)] in ready:
+                number, copy = order[len(rows)]
+                row, files = ready.pop((number, copy))
+                if files:
+                    sink.add(entries[number], copy, files)
+                rows.append(row)
+
+        todo = sorted({number for number, copy in order if (number, copy) not in kept})
+        for made in self.make([(number, entries[number]) for number in todo]):
+            if (made.number, made.copy) not in kept:
+                ready[made.number, made.copy] = self._finished(shard, entries[made.number], made)
+            take()
+        take()
+        assert len(rows) == len(order) and not ready, "one row for each copy of each input"
+        return rows
+
+    def _order(self, entries: Sequence[Entry]) -> list[tuple[int, int]]:
+        """(number, copy) of every row of a shard."""
+        copies = self.layout.scheme.copies
+        return [(number, copy) for number, entry in enumerate(entries) for copy in range(copies_of(entry, copies))]
+
+    def _finished(self, shard: Shard, entry: Entry, made: Made) -> tuple[Row, dict[str, bytes]]:
+        """The row in full, and the files with the class's number among them."""
+        files = dict(made.files)
+        if files and self.layout.scheme.keyed and entry.label is not None and ".cls" not in files:
+            files[".cls"] = str(self.records.plan.classes.index(entry.label)).encode()
+        row = dict.fromkeys(COLUMNS) | {
+            "key": printable(entry.key),
+            "copy": made.copy,
+            "split": entry.split,
+            "label": entry.label,
+            "source": str(entry.picture or printable(entry.key)),
+            "seed": self.seed,
+        }
+        if files:
+            (extension, picture), *beside = files.items()
+            row["output"] = self.layout.path(shard, entry, made.copy, extension)
+            row["output_sha256"] = hashlib.sha256(picture).hexdigest()
+            row["output_bytes"] = len(picture)
+            row["sidecars"] = json.dumps(
+                {extension: hashlib.sha256(content).hexdigest() for extension, content in beside}
+            )
+        assert made.row.keys() <= row.keys(), made.row.keys() - row.keys()
+        said = {name: printable(value) if isinstance(value, str) else value for name, value in made.row.items()}
+        return row | said, files
+
+    def _kept(self, shard: Shard, entries: Sequence[Entry]) -> Ready:
+        """What a done shard has besides failures, with its files, as long as they are what they were."""
+        stored, kept = self.layout.stored(shard), {}
+        for (number, copy), row in zip(self._order(entries), self.records.rows(shard), strict=True):
+            if row["status"] != "failed" and (files := stored.files(entries[number], row)) is not None:
+                kept[number, copy] = (row, files)
+        return kept
+
+
+def copies_of(entry: Entry, copies: int) -> int:
+    """How many rows an input has: one for each copy, a single one where there is nothing to stylize."""
+    return copies if entry.picture is not None and not entry.carried else 1

@@ -1,0 +1,200 @@
+"""Where a shard's files go: a tree of folders (COCO's too), or one archive. Nothing is at its name before commit."""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from gan_style.dataset.naming import Scheme
+from gan_style.dataset.plan import Shard
+from gan_style.dataset.sample import Entry
+from gan_style.files import Together
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The files of one shard. data: the folder that outputs are named from; archive: its path below, if any."""
+
+    data: Path
+    scheme: Scheme
+    archive: str | None
+
+    def expected(self, entry: Entry, row: Mapping[str, Any]) -> dict[str, str]:
+        """The names of a row's files, to their sha256: the picture first."""
+        if row["output"] is None:
+            return {}
+        stem = self.scheme.stem(entry, row["copy"])
+        name = row["output"].partition("#")[2] if self.archive else row["output"]
+        sums = json.loads(row["sidecars"] or "{}")
+        return {name: row["output_sha256"]} | {stem + extension: sha256 for extension, sha256 in sums.items()}
+
+    def files(self, entry: Entry, row: Mapping[str, Any]) -> dict[str, bytes] | None:
+        """A row's files by extension; None unless all are what they were when they were written."""
+        stem, found = self.scheme.stem(entry, row["copy"]), {}
+        for name, sha256 in self.expected(entry, row).items():
+            content = self.read(name)
+            if content is None or hashlib.sha256(content).hexdigest() != sha256:
+                return None
+            found[name.removeprefix(stem)] = content
+        return found
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content, None where there is none to be read."""
+        try:
+            if self.archive is None:
+                return (self.data / name).read_bytes()
+            offset, size = self.members[name]
+            with open(self.data / self.archive, "rb") as file:
+                file.seek(offset)
+                return file.read(size)
+        except (OSError, KeyError):
+            return None
+
+    @cached_property
+    def members(self) -> dict[str, tuple[int, int]]:
+        """(offset, size) of the archive's members by name; as many as can be read where it is damaged."""
+        found: dict[str, tuple[int, int]] = {}
+        if self.archive is not None and (self.data / self.archive).is_file():
+            try:
+                with tarfile.open(self.data / self.archive, "r:") as tar:
+                    for member in tar:
+                        found[member.name] = (member.offset_data, member.size)
+            except (tarfile.TarError, OSError, ValueError):
+                pass
+        return found
+
+
+Archive = tuple[str, int, str]  # path below data/, bytes, sha256
+Files = Mapping[str, bytes]  # extension, with its dot, to content
+
+
+class Sink(Protocol):
+    """One shard's files."""
+
+    def add(self, entry: Entry, copy: int, files: Files) -> None:
+        """Take the files of one copy of an entry, in the plan's order."""
+
+    def commit(self) -> list[Archive]:
+        """Everything at its final name, for good; the archives that were written."""
+
+    def discard(self) -> None:
+        """Remove what was not committed."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """kind: folder, webdataset or coco; data: the folder that all is written below."""
+
+    kind: str
+    data: Path
+    scheme: Scheme
+
+    def path(self, shard: Shard, entry: Entry, copy: int, extension: str) -> str:
+        """The manifest's name for a file: its path below data/, for a member behind that of its archive."""
+        name = self.scheme.stem(entry, copy) + extension
+        return f"{archive_name(shard)}#{name}" if self.kind == "webdataset" else name
+
+    def sink(self, shard: Shard, token: str) -> Sink:
+        files = Together(token)
+        if self.kind == "webdataset":
+            return TarSink(files, self.data, archive_name(shard), self.scheme)
+        return FolderSink(files, self.data, self.scheme)
+
+    def stored(self, shard: Shard) -> Stored:
+        return Stored(self.data, self.scheme, archive_name(shard) if self.kind == "webdataset" else None)
+
+    def remove_leftovers(self, shard: Shard, entries: Sequence[Entry], tokens: Iterable[str]) -> None:
+        """Remove the temporary files that dead writers of this shard left."""
+        for token in tokens:
+            Together.remove(token, self._targets(shard, entries))
+
+    def _targets(self, shard: Shard, entries: Sequence[Entry]) -> list[Path]:
+        if self.kind == "webdataset":
+            return [self.data / archive_name(shard)]
+        scheme = self.scheme
+        return [
+            self.data / (scheme.stem(entry, copy) + extension)
+            for entry in entries
+            for copy in range(scheme.copies)
+            for extension in scheme.extensions(entry)
+        ]
+
+
+def archive_name(shard: Shard) -> str:
+    """000012.tar, train-000012.tar: of one split each, as WebDataset's readers expect."""
+    return f"{shard.split}-{shard.number:06d}.tar" if shard.split else f"{shard.number:06d}.tar"
+
+
+@dataclass
+class FolderSink:
+    """Each file by itself, below data/."""
+
+    files: Together
+    data: Path
+    scheme: Scheme
+
+    def add(self, entry: Entry, copy: int, files: Files) -> None:
+        for extension, content in files.items():
+            self.files.write(self.data / (self.scheme.stem(entry, copy) + extension), content)
+
+    def commit(self) -> list[Archive]:
+        self.files.commit()
+        return []
+
+    def discard(self) -> None:
+        self.files.discard()
+
+
+class TarSink:
+    """One archive whose bytes follow from its members alone: in the plan's order, mtime 0, owned by root."""
+
+    def __init__(self, files: Together, data: Path, name: str, scheme: Scheme) -> None:
+        self.files, self.name, self.scheme = files, name, scheme
+        self._target = data / name
+        self._file: _Hashed | None = None
+        self._tar: tarfile.TarFile | None = None
+
+    def add(self, entry: Entry, copy: int, files: Files) -> None:
+        if self._tar is None:
+            self._file = _Hashed(self.files.open(self._target))
+            self._tar = tarfile.TarFile(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[arg-type]
+        for extension, content in sorted(files.items()):
+            member = tarfile.TarInfo(self.scheme.stem(entry, copy) + extension)
+            member.size = len(content)
+            self._tar.addfile(member, io.BytesIO(content))
+
+    def commit(self) -> list[Archive]:
+        if self._tar is None or self._file is None:
+            return []
+        self._tar.close()
+        self._file.close()
+        self.files.commit()
+        return [(self.name, self._file.size, self._file.hash.hexdigest())]
+
+    def discard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self.files.discard()
+
+
+class _Hashed:
+    """A file that knows the sha256 of what was written to it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.size, self.hash = file, 0, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.hash.update(data)
+        self.size += len(data)
+        return self.file.write(data)
+
+    def tell(self) -> int:
+        return self.size
+
+    def close(self) -> None:
+        self.file.close()

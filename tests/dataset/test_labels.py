@@ -1,0 +1,348 @@
+"""Labels, captions, masks and boxes in each layout, there and back, read by those who read such datasets."""
+
+import itertools
+import json
+import tarfile
+from pathlib import Path
+
+import malformed
+import pytest
+import torchless
+import yaml
+from PIL import Image
+
+from gan_style.dataset.journal import Records
+from gan_style.dataset.layouts.coco import from_classes, from_tables
+from gan_style.dataset.layouts.recognise import open_source
+from gan_style.dataset.manifest import read_manifest
+from gan_style.dataset.verify import Verify
+
+CLASSES = ("cats", "dogs", "foxes")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three classes in two splits, with a caption and a mask each, a VOC file, a table."""
+    for number, (split, label) in enumerate(itertools.product(("train", "val"), CLASSES)):
+        place = tmp_path / "folder" / split / label
+        place.mkdir(parents=True)
+        for picture in range(2):
+            name = f"{number}-{picture}"
+            (place / f"{name}.jpg").write_bytes(
+                malformed.encoded("JPEG", Image.fromarray(malformed.pixels(9, 8, number)))
+            )
+            (place / f"{name}.txt").write_text(f"a caption for {name}")
+            (place / f"{name}.mask.png").write_bytes(malformed.encoded("PNG", Image.new("L", (8, 9), number)))
+    (tmp_path / "folder" / "labels.csv").write_text("train/cats/0-0.jpg,cats\n")
+    (tmp_path / "folder" / "Annotations").mkdir()
+    (tmp_path / "folder" / "Annotations" / "0-0.xml").write_text(
+        "<annotation><filename>0-0.jpg</filename></annotation>"
+    )
+    return tmp_path / "folder"
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    """Pictures in two folders, each with an annotation file that has ids, boxes and segmentations; captions besides."""
+    root = tmp_path / "coco"
+    (root / "annotations").mkdir(parents=True)
+    categories = [{"id": 7, "name": "cat", "supercategory": "animal"}, {"id": 18, "name": "dog"}]
+    for split, first in (("train2017", 100), ("val2017", 200)):
+        (root / split).mkdir()
+        images, annotations = [], []
+        for number in range(first, first + 3):
+            (root / split / f"{number:012d}.jpg").write_bytes(b"%d" % number)
+            images.append({"id": number, "file_name": f"{number:012d}.jpg", "width": 640, "height": 480, "licence": 3})
+            for part in range(2):
+                box = [1.5 + part, 2.25, 30.0, 40.125]
+                shape = [[1.5, 2.25, 31.5, 2.25, 31.5, 42.375]]
+                note = {"id": 10 * number + part, "image_id": number, "category_id": 7 + 11 * part, "bbox": box}
+                annotations.append(note | {"area": 600.0, "iscrowd": 0, "segmentation": shape})
+        content = {"info": {"year": 2017}, "images": images, "annotations": annotations, "categories": categories}
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+        captions = [{"id": number, "image_id": number, "caption": "words"} for number in range(first, first + 3)]
+        (root / "annotations" / f"captions_{split}.json").write_text(
+            json.dumps({"images": images, "annotations": captions})
+        )
+    return root
+
+
+def made(source: Path | str, output: Path, layout: str, **more) -> list[dict]:
+    merge = torchless.make(str(source), output, layout, **more)
+    rows = list(read_manifest(output))
+    if layout == "coco":
+        opened = open_source(str(source), "auto", made=layout, carry=["*.mask.png"])
+        if hasattr(opened, "tables"):
+            from_tables(output, opened.tables, rows, more.get("copies", 1))
+        else:
+            from_classes(output, rows, merge.records.plan.classes)
+    root = Path(source) if Path(source).is_dir() else None
+    assert [f for f in Verify(merge.records, root)() if f.shard is not None] == []
+    return rows
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def members(folder: Path) -> dict[str, bytes]:
+    found = {}
+    for path in sorted(folder.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            found |= {member.name: tar.extractfile(member).read() for member in tar}
+    return found
+
+
+def backwards(given: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: data[::-1] if name.endswith(".jpg") else data for name, data in given.items()}
+
+
+def test_folder_to_folder_changes_pictures_alone(folder, tmp_path):
+    made(folder, tmp_path / "out", "folder")
+    assert files(tmp_path / "out" / "data") == backwards(files(folder))
+
+
+def test_torchvision_reads_the_folder(folder, tmp_path):
+    datasets = pytest.importorskip("torchvision.datasets")
+    made(folder, tmp_path / "out", "folder")
+    valid = {"is_valid_file": lambda path: path.endswith(".jpg"), "loader": lambda path: Path(path).read_bytes()}
+    for split in ("train", "val"):
+        old, new = (datasets.ImageFolder(place / split, **valid) for place in (folder, tmp_path / "out" / "data"))
+        assert old.classes == new.classes == list(CLASSES)
+        assert [label for _, label in new] == [label for _, label in old] == [0, 0, 1, 1, 2, 2]
+
+
+def test_webdataset_reads_the_archives(folder, tmp_path):
+    webdataset = pytest.importorskip("webdataset")
+    rows = made(folder, tmp_path / "out", "webdataset", shard_size=5)
+    names = (tmp_path / "out" / "data" / "classes.txt").read_text().split()
+    assert tuple(names) == CLASSES
+    given, seen = files(folder), 0
+    for split in ("train", "val"):
+        archives = sorted(str(path) for path in (tmp_path / "out" / "data").glob(f"{split}-*.tar"))
+        assert len(archives) == 2
+        for sample in webdataset.WebDataset(archives, shardshuffle=False):
+            key = sample["__key__"]
+            assert key.split("/")[:2] == [split, names[int(sample["cls"])]]
+            assert sample["jpg"] == given[f"{key}.jpg"][::-1]
+            assert (sample["txt"], sample["mask.png"]) == (given[f"{key}.txt"], given[f"{key}.mask.png"])
+            seen += 1
+    assert seen == 12
+    strays = {row["key"]: (row["status"], row["kind"]) for row in rows if row["status"] != "ok"}
+    assert strays == dict.fromkeys(["labels.csv", "Annotations/0-0.xml"], ("skipped", "no home"))
+
+
+def test_archives_back_to_folders(folder, tmp_path):
+    made(folder, tmp_path / "tars", "webdataset")
+    made(tmp_path / "tars" / "data", tmp_path / "out", "folder")
+    wanted = {name: data for name, data in files(folder).items() if name.count("/") == 2}
+    found = files(tmp_path / "out" / "data")
+    assert {name: data for name, data in found.items() if not name.endswith(".cls")} == wanted
+
+
+def test_archives_with_numbers_for_classes_become_class_folders(tmp_path):
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in" / "train-000.tar", "w") as tar:
+        for number in range(4):
+            for name, content in ((f"{number:04d}.jpg", b"picture"), (f"{number:04d}.cls", b"%d" % (number % 2))):
+                (tmp_path / "part").write_bytes(content)
+                tar.add(tmp_path / "part", name)
+    made(str(tmp_path / "in" / "train-{000..000}.tar"), tmp_path / "out", "folder")
+    pictures = {name for name in files(tmp_path / "out" / "data") if name.endswith(".jpg")}
+    assert pictures == {"train/0/0000.jpg", "train/1/0001.jpg", "train/0/0002.jpg", "train/1/0003.jpg"}
+
+
+NUMBERED = {
+    "names in another order than the alphabet's": (["dog", "cat"], ["0", "1", "1"], ["dog", "cat", "cat"]),
+    "bare numbers, more than ten": (None, [str(n) for n in range(12)], [str(n) for n in range(12)]),
+    "names that no sample has": (["a", "b", "c"], ["2"], ["c"]),
+    "a number beyond the names": (["a"], ["0", "57"], ["a", "57"]),
+    "words": (None, ["cat", "10", "cat"], ["cat", "10", "cat"]),
+    "a strange digit": (["a", "b", "c"], ["\u00b2", "1"], ["\u00b2", "b"]),
+    "a name with a line separator in it": (["a\u2028b", "c"], ["0", "1"], ["a\u2028b", "c"]),
+}
+
+
+@pytest.mark.parametrize("case", NUMBERED)
+def test_numbers_mean_the_same_in_the_archives_that_are_made(tmp_path, case):
+    names, given, labels = NUMBERED[case]
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in" / "000.tar", "w") as tar:
+        for number, text in enumerate(given):
+            for name, content in ((f"{number:04d}.jpg", b"picture"), (f"{number:04d}.cls", text.encode())):
+                (tmp_path / "part").write_bytes(content)
+                tar.add(tmp_path / "part", name)
+    if names is not None:
+        (tmp_path / "in" / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    source = tmp_path / "in"
+    for output in ("once", "twice"):
+        assert [row["label"] for row in made(source, tmp_path / output, "webdataset")] == labels
+        source = tmp_path / output / "data"
+        kept = [data.decode() for name, data in members(source).items() if name.endswith(".cls")]
+        assert kept == given
+        there = source / "classes.txt"
+        assert (there.read_text(encoding="utf-8").split("\n")[:-1] if there.exists() else None) == names
+    rows = made(source, tmp_path / "folders", "folder")
+    assert [row["label"] for row in rows] == labels
+
+
+def test_a_stale_cls_in_a_class_folder_does_not_contradict_the_folder(tmp_path):
+    for label in ("cats", "dogs", "a\nb"):
+        (tmp_path / "in" / label).mkdir(parents=True)
+        (tmp_path / "in" / label / f"{len(label)}{label[0]}.jpg").write_bytes(b"picture")
+    (tmp_path / "in" / "cats" / "4c.cls").write_text("1")
+    (tmp_path / "in" / "cats" / "4c.txt").write_text("a caption")
+    rows = made(tmp_path / "in", tmp_path / "out", "webdataset")
+    numbers = {row["label"]: members(tmp_path / "out" / "data")[row["output"].partition("#")[2].replace(".jpg", ".cls")]
+               for row in rows if row["status"] == "ok"}  # fmt: skip
+    names = (tmp_path / "out" / "data" / "classes.txt").read_text().split("\n")
+    assert {label: names[int(number)] for label, number in numbers.items()} == {
+        n: n for n in ("cats", "dogs", "a\\x0ab")
+    }
+    (skipped,) = [row for row in rows if row["status"] != "ok"]
+    assert (skipped["key"], skipped["kind"], skipped["error"]) == (
+        "cats/4c.cls",
+        "no home",
+        "the folder says the class",
+    )
+    made(tmp_path / "in", tmp_path / "plain", "folder")
+    assert (tmp_path / "plain" / "data" / "cats" / "4c.cls").read_text() == "1"
+
+
+def test_a_cls_that_is_no_class_is_carried_over_and_verifies(tmp_path):
+    """Found by tools/chaos_make_dataset.py: the label was cut, and verify-dataset took it for another one."""
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in" / "000.tar", "w") as tar:
+        for name, content in (("a.jpg", b"picture"), ("a.cls", b"x" * 5000)):
+            (tmp_path / "part").write_bytes(content)
+            tar.add(tmp_path / "part", name)
+    rows = made(tmp_path / "in", tmp_path / "out", "webdataset")
+    assert [row["label"] for row in rows] == [None]
+    assert members(tmp_path / "out" / "data")["a.cls"] == b"x" * 5000
+
+
+def test_archives_to_archives_carry_every_member(folder, tmp_path):
+    made(folder, tmp_path / "tars", "webdataset")
+    made(tmp_path / "tars" / "data", tmp_path / "out", "webdataset", shard_size=3)
+    assert members(tmp_path / "out" / "data") == backwards(members(tmp_path / "tars" / "data"))
+
+
+def test_coco_to_coco_changes_file_names_alone(coco, tmp_path):
+    made(coco, tmp_path / "out", "coco", suffix=".webp")
+    for path in (coco / "annotations").iterdir():
+        old, new = (
+            json.loads((place / "annotations" / path.name).read_text()) for place in (coco, tmp_path / "out" / "data")
+        )
+        for image in old["images"]:
+            image["file_name"] = image["file_name"].replace(".jpg", ".webp")
+        assert new == old
+    assert (tmp_path / "out" / "data" / "val2017" / "000000000201.webp").read_bytes() == b"102"
+
+
+def test_pycocotools_reads_it_and_copies_have_ids_of_their_own(coco, tmp_path, capsys):
+    tools = pytest.importorskip("pycocotools.coco")
+    made(coco, tmp_path / "out", "coco", copies=3)
+    new = tools.COCO(str(tmp_path / "out" / "data" / "annotations" / "instances_train2017.json"))
+    old = tools.COCO(str(coco / "annotations" / "instances_train2017.json"))
+    assert len(new.getImgIds()) == 9 and len(new.getAnnIds()) == 18
+    assert set(old.getImgIds()) < set(new.getImgIds())
+    for image in new.loadImgs(new.getImgIds()):
+        assert (tmp_path / "out" / "data" / "train2017" / image["file_name"]).is_file()
+        assert [a["bbox"] for a in new.loadAnns(new.getAnnIds(image["id"]))] == [
+            [1.5, 2.25, 30, 40.125],
+            [2.5, 2.25, 30, 40.125],
+        ]
+    assert (
+        new.annToMask(new.loadAnns(new.getAnnIds(100))[0]).sum()
+        == old.annToMask(old.loadAnns(old.getAnnIds(100))[0]).sum()
+    )
+
+
+def test_failed_and_unannotated_pictures_are_left_out_of_cocos_files(coco, tmp_path):
+    (coco / "train2017" / "000000000101.jpg").unlink()
+    (coco / "train2017" / "stranger.jpg").write_bytes(b"stranger")
+    rows = {row["key"]: row for row in made(coco, tmp_path / "out", "coco")}
+    assert rows["train2017/000000000101.jpg"]["kind"] == "missing"
+    assert (rows["train2017/stranger.jpg"]["status"], rows["train2017/stranger.jpg"]["kind"]) == (
+        "skipped",
+        "not annotated",
+    )
+    new = json.loads((tmp_path / "out" / "data" / "annotations" / "instances_train2017.json").read_text())
+    assert [image["id"] for image in new["images"]] == [100, 102]
+    assert {note["image_id"] for note in new["annotations"]} == {100, 102}
+
+
+@pytest.mark.parametrize("between", ["webdataset", "folder"])
+def test_coco_through_another_layout_and_back(coco, tmp_path, between):
+    for path in (coco / "annotations").glob("captions*"):
+        path.unlink()
+    made(coco, tmp_path / "between", between)
+    found = members(tmp_path / "between" / "data") if between == "webdataset" else files(tmp_path / "between" / "data")
+    said = json.loads(found["train2017/000000000100.json"])
+    assert said["image"]["id"] == 100 and [note["id"] for note in said["annotations"]] == [1000, 1001]
+    made(tmp_path / "between" / "data", tmp_path / "out", "coco")
+    new = [json.loads(path.read_text()) for path in (tmp_path / "out" / "data" / "annotations").iterdir()]
+    old = [json.loads(path.read_text()) for path in (coco / "annotations").iterdir()]
+    for name in ("annotations", "categories"):
+        merged = [{item["id"]: item for content in contents for item in content[name]} for contents in (old, new)]
+        assert merged[0] == merged[1]
+    assert {image["id"] for content in new for image in content["images"]} == {100, 101, 102, 200, 201, 202}
+
+
+def test_nothing_that_is_said_of_a_coco_picture_overwrites_another(coco, tmp_path):
+    """A JSON of its own beside the picture; two images of one file in one annotation file."""
+    for path in (coco / "annotations").glob("*"):
+        if path.name != "instances_train2017.json":
+            path.unlink()
+    (coco / "train2017" / "000000000100.json").write_text('{"shapes": []}')
+    table = coco / "annotations" / "instances_train2017.json"
+    content = json.loads(table.read_text())
+    content["images"].append({**content["images"][1], "id": 999})
+    content["annotations"].append({"id": 1, "image_id": 999, "caption": "the second"})
+    table.write_text(json.dumps(content))
+    made(coco, tmp_path / "between", "folder")
+    found = files(tmp_path / "between" / "data" / "train2017")
+    assert found["000000000100.json"] == b'{"shapes": []}'
+    assert json.loads(found["000000000100.coco.json"])["image"]["id"] == 100
+    said = [json.loads(found[f"000000000101.instances_train2017{number}.json"]) for number in ("", "_2")]
+    assert [one["image"]["id"] for one in said] == [101, 999]
+    assert said[1]["annotations"] == [{"id": 1, "image_id": 999, "caption": "the second"}]
+    made(tmp_path / "between" / "data", tmp_path / "out", "coco")
+    (new,) = [json.loads(path.read_text()) for path in (tmp_path / "out" / "data" / "annotations").iterdir()]
+    assert {note["id"] for note in new["annotations"] if note["image_id"] == 100} == {1000, 1001}
+
+
+def test_masks_among_cocos_annotations_are_carried(coco, tmp_path):
+    (coco / "annotations" / "panoptic_train2017").mkdir()
+    (coco / "annotations" / "panoptic_train2017" / "000000000100.png").write_bytes(b"a mask")
+    carry = yaml.safe_load((Path(__file__).parents[2] / "conf" / "make_dataset.yaml").read_text())["carry"]
+    source = open_source(str(coco), "coco", made="coco", carry=carry)
+    carried = [entry.key for entry in source.entries() if entry.carried]
+    assert carried == ["annotations/panoptic_train2017/000000000100.png"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "webdataset"])
+def test_classes_become_coco_categories_without_boxes(folder, tmp_path, kind):
+    tools = pytest.importorskip("pycocotools.coco")
+    source = folder
+    if kind == "webdataset":
+        made(folder, tmp_path / "tars", "webdataset")
+        source = tmp_path / "tars" / "data"
+    made(source, tmp_path / "out", "coco")
+    read = tools.COCO(str(tmp_path / "out" / "data" / "annotations" / "val.json"))
+    for image in read.loadImgs(read.getImgIds()):
+        (note,) = read.loadAnns(read.getAnnIds(image["id"]))
+        assert read.loadCats(note["category_id"])[0]["name"] in image["file_name"] and "bbox" not in note
+        assert (tmp_path / "out" / "data" / "images" / image["file_name"]).is_file()
+    assert len(read.getImgIds()) == 6
+
+
+def test_what_is_no_annotation_file_is_named(coco, tmp_path):
+    (coco / "annotations" / "instances_val2017.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"instances_val2017\.json is no COCO annotation file"):
+        made(coco, tmp_path / "out", "coco")
+
+
+def test_records_know_what_is_done(folder, tmp_path):
+    plan, _ = torchless.make_plan(str(folder), tmp_path / "out")
+    assert Records(tmp_path / "out", plan).left(plan.shards) == plan.shards

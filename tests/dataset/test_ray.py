@@ -1,0 +1,126 @@
+"""engine=ray, on a cluster of two machines that Ray's own utility plays here; one of them is lost.
+
+Slow, because a cluster takes ten seconds to start and as long to end; skipped without Ray.
+"""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import harmed
+import pytest
+import torchless
+from test_killed import tree
+
+from gan_style.dataset.engines.local import Stop
+from gan_style.dataset.engines.ray import run_actors
+from gan_style.dataset.journal import Records
+
+ray = pytest.importorskip("ray", reason="Ray is not installed (the extra ray)")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # actors import what they unpickle
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+    os.environ.pop("PYTHONPATH")
+    if before is not None:
+        os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    for number in range(36):
+        (tmp_path / "in" / f"class {number % 3}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / f"class {number % 3}" / f"{number:03d}.jpg").write_bytes(bytes([number]) * 500)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def run(cluster, source, tmp_path):
+    """run(Making, actors=...): whether all is done; .seen: what was reported."""
+
+    def call(making=torchless.Making, actors=1, stop=None, report=None, pause=0.0) -> bool:
+        plan, root = torchless.make_plan(str(source), tmp_path / "out", shard_size=3)
+        make = making(tmp_path / "out", plan, root, pause)
+        Records(tmp_path / "out", plan).prepare()
+        call.seen = []
+        return run_actors(
+            make,
+            shards=plan.shards,
+            retry=[],
+            stop=stop or Stop(75),
+            report=report or call.seen.append,
+            address=None,
+            actors=actors,
+            gpus=0,
+            cpus=1,
+        )
+
+    return call
+
+
+def undisturbed(source: Path, tmp_path: Path) -> dict[str, bytes]:
+    torchless.make(str(source), tmp_path / "whole", shard_size=3)
+    return tree(tmp_path / "whole")
+
+
+def made(source: Path, tmp_path: Path) -> dict[str, bytes]:
+    torchless.make(str(source), tmp_path / "out", shard_size=3)
+    return tree(tmp_path / "out")
+
+
+def test_actors_make_the_bytes_that_one_process_makes(run, source, tmp_path):
+    """One of the two has no room, and holds up nothing."""
+    assert run(actors=2)
+    assert sorted(shard.number for shard in run.seen if shard) == list(range(12))
+    assert made(source, tmp_path) == undisturbed(source, tmp_path)
+
+
+def test_a_killed_actor_is_replaced(run, source, tmp_path, capfd):
+    assert run(harmed.Harmed)
+    assert "actor 0 is lost, another takes its place" in capfd.readouterr().err
+    assert made(source, tmp_path) == undisturbed(source, tmp_path)
+
+
+def test_a_lost_machine_leaves_its_work_to_the_other(run, cluster, source, tmp_path, capfd):
+    node, seen = cluster.add_node(num_cpus=1), []
+    cluster.wait_for_nodes()
+
+    def report(shard):
+        seen.append(shard)
+        if sum(one is not None for one in seen) == 4 and shard is not None:
+            threading.Thread(target=cluster.remove_node, args=(node, False)).start()
+
+    assert run(actors=2, report=report, pause=0.5)
+    assert "is lost" in capfd.readouterr().err
+    assert made(source, tmp_path) == undisturbed(source, tmp_path)
+
+
+def test_when_all_fail_the_reason_is_raised(run):
+    with pytest.raises(OSError, match="No space left"):
+        run(harmed.Full)
+
+
+def test_a_stop_ends_after_the_shards_in_flight(run, tmp_path):
+    stop = Stop(75)
+    seen = []
+
+    def report(shard):
+        if shard is not None:
+            seen.append(shard)
+            stop.asked = True
+
+    begun = time.monotonic()
+    assert not run(stop=stop, report=report, pause=0.2) and time.monotonic() - begun < 30
+    assert len(seen) == 1 and len(list((tmp_path / "out" / ".gan_style" / "records").glob("*.json"))) == 1

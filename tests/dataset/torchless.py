@@ -1,0 +1,183 @@
+"""A dataset made without torch: results are their sources' bytes backwards. Run as a program it can kill itself.
+
+python torchless.py INPUT OUTPUT LAYOUT SHARD_SIZE [CALL PLACE NUMBER WHEN | WORKERS PAUSE]
+"""
+
+import builtins
+import functools
+import hashlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from gan_style.dataset.engines.local import Stop, run_here, run_processes
+from gan_style.dataset.journal import DATA, STATE, Records, only_one
+from gan_style.dataset.layouts.coco import CocoSource
+from gan_style.dataset.layouts.recognise import open_source
+from gan_style.dataset.layouts.webdataset import TarSource
+from gan_style.dataset.manifest import Merge
+from gan_style.dataset.naming import Names, Scheme, among_images, in_folders
+from gan_style.dataset.plan import Plan, check_listing, check_settings, read_plan, write_plan
+from gan_style.dataset.sample import Entry, Trouble
+from gan_style.dataset.worker import SKIPPED, Made, ShardWorker, copies_of
+from gan_style.dataset.writers import Layout
+
+
+class Backwards:
+    """A maker whose result is the source's bytes, backwards."""
+
+    def __init__(self, root: Path, scheme: Scheme, pause: float = 0.0) -> None:
+        """pause: seconds that each shard takes at least."""
+        self.root, self.scheme, self.pause = root, scheme, pause
+
+    def __call__(self, entries: Sequence[tuple[int, Entry]]) -> Iterator[Made]:
+        time.sleep(self.pause)
+        for number, entry in reversed(entries):  # results may come in any order
+            for copy in range(copies_of(entry, self.scheme.copies)):
+                yield self._made(number, entry, copy)
+
+    def _made(self, number: int, entry: Entry, copy: int) -> Made:
+        try:
+            if entry.problem is not None:
+                raise Trouble(*entry.problem)
+            data = entry.picture.read(self.root)
+            beside = {f".{name}": place.read(self.root) for name, place in entry.sidecars.items()}
+            beside |= {f".{name}": text.encode() for name, text in entry.inline.items()}
+        except Trouble as trouble:
+            status = "skipped" if trouble.kind in SKIPPED else "failed"
+            return Made(number, copy, {"status": status, "kind": trouble.kind, "error": str(trouble)})
+        row = {"status": "ok", "source_sha256": hashlib.sha256(data).hexdigest()}
+        if entry.carried:
+            return Made(number, copy, row | {"status": "carried"}, {"": data})
+        return Made(number, copy, row, {self.scheme.picture_suffix(entry): data[::-1], **beside})
+
+
+def make_plan(
+    source_of: str, output: Path, layout: str = "folder", shard_size: int = 4, copies: int = 1, **settings: object
+) -> tuple[Plan, Path]:
+    """The plan that is there, checked, or a new one; and the input's root."""
+    source = open_source(source_of, "auto", made=layout, carry=["*.mask.png"])
+    scheme = Scheme(copies, settings.get("suffix"), keyed=layout == "webdataset")
+    wanted = {
+        "folder": in_folders if isinstance(source, TarSource) else None,
+        "coco": None if isinstance(source, CocoSource) else among_images,
+    }.get(layout)
+    settings = {"format": "keep", "copies": copies, "output_layout": layout, **settings}
+    with only_one(output / STATE / "plan.lock"):
+        plan = read_plan(output / STATE)
+        if plan is None:
+            names = Names(scheme, wanted) if wanted else Names(scheme)
+            classes = source.classes() if layout == "webdataset" else None
+            facts = source.facts()
+            plan = write_plan(output / STATE, source.entries(), settings, names, shard_size, facts, classes=classes)
+        else:
+            check_settings(plan, settings)
+            check_listing(plan, source.entries)
+    return plan, source.root
+
+
+def make_worker(output: Path, plan: Plan, root: Path, pause: float = 0.0) -> ShardWorker:
+    settings = plan.settings
+    scheme = Scheme(settings["copies"], settings.get("suffix"), keyed=settings["output_layout"] == "webdataset")
+    records = Records(output, plan)
+    records.prepare()
+    layout = Layout(settings["output_layout"], output / DATA, scheme)
+    return ShardWorker(records, layout, Backwards(root, scheme, pause), seed=0)
+
+
+class Making:
+    """Pickles, for processes of their own."""
+
+    def __init__(self, output: Path, plan: Plan, root: Path, pause: float = 0.0) -> None:
+        self.arguments = (output, plan, root, pause)
+
+    def __call__(self, number: int = 0) -> ShardWorker:
+        return make_worker(*self.arguments)
+
+
+def make(
+    source: str,
+    output: Path,
+    layout: str = "folder",
+    shard_size: int = 4,
+    workers: int = 1,
+    pause: float = 0.0,
+    **more: object,
+) -> Merge | None:
+    """All of it, to the manifest; None where a signal stopped it."""
+    plan, root = make_plan(source, output, layout, shard_size, **more)
+    making, stop = Making(output, plan, root, pause), Stop(75)
+    run = run_here if workers == 1 else functools.partial(run_processes, count=workers)
+    with stop.watching():
+        if not run(making, plan.shards, retry=(), stop=stop, report=lambda shard: None):
+            return None
+    merge = Merge(Records(output, plan))
+    with only_one(merge.records.state / "merge.lock"):
+        merge.tidy()
+        merge.manifest("jsonl")
+        if layout == "webdataset":
+            merge.classes()
+    return merge
+
+
+def kill_at(call: str, place: str, number: int, when: str) -> None:
+    """Die before, after or, for "write", in the NUMBERth call of os.CALL on a path that holds PLACE."""
+    calls = iter(range(1, 10**9))
+
+    def path_of(argument: object) -> str:
+        return os.readlink(f"/proc/self/fd/{argument}") if isinstance(argument, int) else os.fspath(argument)
+
+    def trapped(function):
+        def wrapped(*arguments, **more):
+            hit = place in path_of(arguments[-1]) + "/" and next(calls) == number
+            if hit and when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = function(*arguments, **more)
+            if hit:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return wrapped
+
+    plain_open = builtins.open
+
+    def opened(path, mode="r", *arguments, **more):
+        file = plain_open(path, mode, *arguments, **more)
+        if mode in ("wb", "xb") and place in os.fspath(path) and next(calls) == number:
+            return HalfWritten(file)
+        return file
+
+    if call == "write":
+        builtins.open = opened
+    else:
+        setattr(os, call, trapped(getattr(os, call)))
+
+
+class HalfWritten:
+    """A file whose first write is cut short by the process's death."""
+
+    def __init__(self, file) -> None:
+        self.file = file
+
+    def write(self, data: bytes) -> None:
+        self.file.write(data[: len(data) // 2])
+        self.file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def __enter__(self) -> "HalfWritten":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    if len(given) == 8:
+        kill_at(given[4], given[5], int(given[6]), given[7])
+    workers, pause = (int(given[4]), float(given[5])) if len(given) == 6 else (1, 0.0)
+    made = make(given[0], Path(given[1]), given[2], int(given[3]), workers, pause)
+    sys.exit(0 if made else 75)
