@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gan_style.images.decode import to_float
 from gan_style.images.lossless import Original, from_pil, read_original, to_pil
-from gan_style.runtime import choose_device
+from gan_style.runtime.device import choose_device
 from gan_style.stylize.controls import (
     Controls,
     Style,

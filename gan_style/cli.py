@@ -65,7 +65,7 @@ def gathered(arguments: Sequence[str], option: str) -> list[str]:
     if any(argument.startswith(f"{option}=") for argument in kept):
         print(f"gan-style: give {words[0]} and the like either as plain words or as {option}=[...]", file=sys.stderr)
         sys.exit(2)
-    from gan_style.overrides import quoted  # Hydra takes long to import
+    from gan_style.config import quoted  # Hydra takes long to import
 
     return [*kept, f"{option}=[{','.join(map(quoted, words))}]"]
 

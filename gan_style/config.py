@@ -1,5 +1,6 @@
 """Hydra, kept in one place: where conf/ is, ``build`` for what can be swapped, and errors in the user's words."""
 
+import difflib
 import inspect
 import io
 import os
@@ -8,20 +9,20 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from gan_style.arguments import check_arguments, nearest
-from gan_style.machine import is_shortage
-from gan_style.overrides import readable
+from gan_style.runtime.machine import is_shortage
 from gan_style.schema import ROOTS
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -32,6 +33,8 @@ _ALLOWED_TARGETS = ("gan_style.", "torch.optim.")
 USER_ERROR, TOO_MANY_FAILURES, NON_FINITE, INTERRUPTED = 2, 3, 4, 130
 _FULL = "HYDRA_FULL_ERROR"
 _SWEEP = {"-m", "--multirun"}
+# Options of many types that name files, folders or styles.
+_PLACES = ("content", "style", "holdout", "checkpoint", "checkpoints", "reference", "mask", "runs", "file", "results")
 
 
 for _name, _schema in ROOTS.items():
@@ -75,6 +78,40 @@ def _allowed(target: str, said: str) -> Any:
     return function
 
 
+def check_arguments(function: Any, arguments: Mapping[str, Any], given: Mapping[str, Any], option: str) -> None:
+    """Names against the signature, and plain types against its annotations or, lacking those, its defaults.
+
+    given: arguments that the config does not hold; option: for messages. Raises ValueError.
+    """
+    parameters = inspect.signature(function).parameters
+    for name, value in arguments.items():
+        if name not in parameters:
+            known = [other for other in parameters if other not in given]
+            raise ValueError(f"there is no {option}.{name}{nearest(name, known)}; allowed are {', '.join(known)}")
+        expected = parameters[name].annotation
+        if expected not in (bool, int, float, str):
+            expected = type(parameters[name].default)
+            expected = float if expected is int else expected
+        if expected in (bool, int, float, str) and not _fits(value, expected):
+            raise ValueError(f"{option}.{name}={value}: {expected.__name__} expected, got {type(value).__name__}")
+    for name, parameter in parameters.items():
+        needed = parameter.default is inspect.Parameter.empty and parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        if needed and name not in arguments and name not in given:
+            raise ValueError(f"{option}.{name} is missing")
+
+
+def _fits(value: Any, expected: type) -> bool:
+    if expected is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, expected) and (expected is bool or not isinstance(value, bool))
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """The known word that is meant, as a question to end a message with; nothing where none is near."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def is_said_whole(node: DictConfig, option: str, name: str) -> bool | None:
     """Whether the ``_target_`` of a node takes whole numbers for an argument; None where it does not say."""
     target = str(node.get("_target_", ""))
@@ -111,6 +148,44 @@ def flat(content: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: content}
     pairs = (flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in content.items())
     return {name: value for found in pairs for name, value in found.items()}
+
+
+def readable(name: str, argument: str, *, sweeping: bool = False) -> str:
+    """key=value as Hydra can read it: a value that its grammar refuses, such as "my photo (1).jpg", gets quotes.
+
+    So does, outside of a sweep, a value with commas, which Hydra would take for several values; and a name that it
+    would take for a number and write otherwise, such as a folder 2024_01_05. In a list of FILE#STYLE each gets them.
+    """
+    if argument.startswith("-") or "=" not in argument:
+        return argument
+    key, value = argument.split("=", 1)
+    if re.fullmatch(r"\[[^][{}'\"]+\]", value) and "#" in value:
+        return f"{key}=[{','.join(quoted(one.strip()) for one in value[1:-1].split(','))}]"
+    try:
+        found = OverridesParser.create().parse_override(argument)
+        meant = sweeping if found.is_sweep_override() else not _is_name(name, key, value, found.value())
+        if meant:
+            return argument
+    except HydraException:
+        pass
+    return f"{key}={quoted(value)}"
+
+
+def _is_name(name: str, key: str, value: str, found: Any) -> bool:
+    """Whether a value that reads as a number, or as true or false, is meant as text, and would be changed."""
+    if not isinstance(found, int | float) or str(found) == value:
+        return False
+    kind: Any = ROOTS.get(name)
+    for part in key.lstrip("+").split("."):
+        kind = get_type_hints(kind).get(part) if is_dataclass(kind) else None
+    place = kind is Any and key.rpartition(".")[2] in _PLACES
+    return kind in (str, str | None) or (place and isinstance(found, int) and "_" in value)
+
+
+def quoted(value: str) -> str:
+    """In single quotes as Hydra's grammar has them: backslashes are doubled before a quote and at the end."""
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
+    return f"'{escaped}'"
 
 
 def command(

@@ -12,11 +12,11 @@ import torch
 from PIL import Image, ImageCms
 
 import gan_style
-from gan_style.checkpoint import write_generator
 from gan_style.images.decode import decode, to_float
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
+from gan_style.runtime.checkpoint import write_generator
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""gan_style/checkpoint.py and models/registry.py: what is kept, what is fallen back to, and what is refused."""
+"""runtime/checkpoint.py and models/registry.py: what is kept, what is fallen back to, and what is refused."""
 
 import json
 import pickle
@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gan_style.checkpoint import FORMAT, CheckpointFolder, read_checkpoint, read_generator, write_generator
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe, rebuild
+from gan_style.runtime.checkpoint import FORMAT, CheckpointFolder, read_checkpoint, read_generator, write_generator
 
 
 def no_warning(text: str) -> None:

@@ -20,12 +20,11 @@ from torch import nn
 
 from gan_style.cli import COMMANDS
 from gan_style.commands.train_parts import Setup, make_objective
-from gan_style.config import CONFIG_PATH, build, flat, plain, to_yaml
+from gan_style.config import CONFIG_PATH, build, flat, plain, readable, to_yaml
 from gan_style.losses.content import Content
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import Style
 from gan_style.models.blocks import count_parameters
-from gan_style.overrides import readable
 from gan_style.schema import ROOTS
 from gan_style.schema_train import check_train
 
@@ -202,7 +201,7 @@ class TestBuild:
             "torch.optimistic.Adam",
             "gan_styles.models.generator.ResnetGenerator",
             "",
-            "gan_style.files.os.getcwd",  # through a module that a module of ours imports
+            "gan_style.runtime.files.os.getcwd",  # through a module that a module of ours imports
             "gan_style.models.blocks.nn.Flatten",
         ],
     )

@@ -1,4 +1,4 @@
-"""gan_style/checkpoint.py: the manifest, what is kept, full disks, and writing while training goes on."""
+"""gan_style/runtime/checkpoint.py: the manifest, what is kept, full disks, and writing while training goes on."""
 
 import errno
 import hashlib
@@ -14,8 +14,15 @@ from typing import Any
 import pytest
 import torch
 
-from gan_style import files
-from gan_style.checkpoint import Background, CheckpointFolder, check_space, on_host, read_checkpoint, write_generator
+from gan_style.runtime import files
+from gan_style.runtime.checkpoint import (
+    Background,
+    CheckpointFolder,
+    check_space,
+    on_host,
+    read_checkpoint,
+    write_generator,
+)
 
 
 def content(step: int) -> dict[str, Any]:
@@ -202,7 +209,7 @@ class TestFullDisk:
             raise OSError(number, os.strerror(number))
 
         if what == "write":
-            monkeypatch.setattr("gan_style.checkpoint.write_durably", lambda *_: fail())
+            monkeypatch.setattr("gan_style.runtime.checkpoint.write_durably", lambda *_: fail())
         else:
             monkeypatch.setattr(files.os, what, fail)
         with pytest.raises(ValueError, match=rf"the disk of {tmp_path} is full; what was saved before is whole"):
@@ -210,7 +217,7 @@ class TestFullDisk:
         assert snapshot(tmp_path) == before
         with pytest.raises(ValueError, match="is full"):
             if what == "write":
-                fail_message = "gan_style.checkpoint.write_bytes"
+                fail_message = "gan_style.runtime.checkpoint.write_bytes"
                 monkeypatch.setattr(fail_message, lambda *_: fail())
             write_generator(tmp_path / "g.safetensors", {"a": torch.ones(3)}, {})
 

@@ -9,7 +9,7 @@ from pathlib import Path
 PROGRAM = """
 import os, signal, sys, time, torch
 from pathlib import Path
-from gan_style.distributed import ranks
+from gan_style.runtime.distributed import ranks
 died, found = Path(sys.argv[1], "died"), Path(sys.argv[1], "found")
 first_start = not died.exists()
 with ranks() as group:

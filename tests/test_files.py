@@ -1,4 +1,4 @@
-"""gan_style/files.py: a file at its final name is whole, whatever happens to the one who writes it."""
+"""gan_style/runtime/files.py: a file at its final name is whole, whatever happens to the one who writes it."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from typing import IO
 
 import pytest
 
-from gan_style.files import ensure_writable, remove_leftovers, write_bytes, write_durably
+from gan_style.runtime.files import ensure_writable, remove_leftovers, write_bytes, write_durably
 
 
 def names(folder: Path) -> list[str]:
@@ -130,7 +130,7 @@ WRITER = """
 import hashlib, sys
 from itertools import count
 from pathlib import Path
-from gan_style.files import write_durably
+from gan_style.runtime.files import write_durably
 
 def write(file, number):
     block = number.to_bytes(8, "big") * 32768

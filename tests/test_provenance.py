@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from gan_style import __version__, provenance
-from gan_style.files import file_hash
-from gan_style.provenance import (
+from gan_style import __version__
+from gan_style.runtime import provenance
+from gan_style.runtime.files import file_hash
+from gan_style.runtime.provenance import (
     config_hash,
     failure_noted,
     fingerprint,

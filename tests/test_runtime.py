@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gan_style import runtime
-from gan_style.runtime import advice, allocator, choose_device, compiled, in_full_float32
+from gan_style.runtime import device
+from gan_style.runtime.device import advice, allocator, choose_device, compiled, in_full_float32
 
 CPU = torch.device("cpu")
 
@@ -99,7 +99,7 @@ class TestDevice:
             return torch.zeros(1)
 
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(runtime.torch, "ones", on_gpu)
+        monkeypatch.setattr(device.torch, "ones", on_gpu)
         with pytest.warns(UserWarning, match="runtime.device=auto goes on with cpu: .*no kernel image"):
             assert choose_device("auto", None) == CPU
         with pytest.raises(ValueError, match=r"runtime.device=cuda cannot be used here \(CUDA error: no kernel"):

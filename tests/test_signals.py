@@ -1,4 +1,4 @@
-"""gan_style/signals.py and the processes of gan_style/distributed.py, with commands that are over at once."""
+"""Signals that ask a run to end, and the processes of ranks, with commands that are over at once."""
 
 import os
 import signal
@@ -16,13 +16,13 @@ import torch
 import torch.distributed as dist
 
 import gan_style
-from gan_style.distributed import Ranks, launch, local_device, name_of_start, ranks
-from gan_style.signals import NUMBERS, PREEMPTED, stop_on_signals
+from gan_style.runtime.distributed import Ranks, launch, local_device, name_of_start, ranks
+from gan_style.runtime.signals import NUMBERS, PREEMPTED, stop_on_signals
 
 REPOSITORY = Path(gan_style.__file__).parents[1]
 WAITING = """
 import os, sys, time
-from gan_style.signals import stop_on_signals
+from gan_style.runtime.signals import stop_on_signals
 with stop_on_signals() as stop:
     print("ready", flush=True)
     deadline = time.monotonic() + 20
@@ -112,7 +112,7 @@ class TestNameOfStart:
         assert len(set(first)) == len(set(second)) == 1 and first[0] != second[0]
 
     def test_those_that_do_not_come_are_named(self, monkeypatch):
-        monkeypatch.setattr("gan_style.distributed._PATIENCE", timedelta(seconds=0.1))
+        monkeypatch.setattr("gan_style.runtime.distributed._PATIENCE", timedelta(seconds=0.1))
         with pytest.raises(RuntimeError, match="ranks 1, 2 of 3 did not come"):
             name_of_start(dist.HashStore(), 0, 3)
 
@@ -182,8 +182,8 @@ time.sleep(30)"""
 
 PARENT = """
 import os, signal, sys, time
-from gan_style.distributed import launch
-from gan_style.signals import die_with
+from gan_style.runtime.distributed import launch
+from gan_style.runtime.signals import die_with
 child = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 if sys.argv[1] == "launcher":
     launch(2, [sys.executable, "-c", child])
@@ -213,7 +213,7 @@ class TestOrphans:
         assert parent.stdout.read() == ""  # which ends once no child holds the pipe
 
     def test_nothing_happens_while_the_parent_lives(self):
-        program = f"from gan_style.signals import die_with; die_with({os.getpid()}); print('well')"
+        program = f"from gan_style.runtime.signals import die_with; die_with({os.getpid()}); print('well')"
         done = subprocess.run(
             [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
         )

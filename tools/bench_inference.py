@@ -24,10 +24,10 @@ from bench_common import alternate, flops, machine, markdown, middle, peak_memor
 from bench_reference import copied
 from torch import Tensor, nn
 
-from gan_style.files import write_bytes
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator, OneStyle
-from gan_style.runtime import choose_device, compiled, placed
+from gan_style.runtime.device import choose_device, compiled, placed
+from gan_style.runtime.files import write_bytes
 from gan_style.stylize.model import load_painter
 
 PLAIN = "plain: NCHW, float32"

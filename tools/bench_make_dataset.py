@@ -34,7 +34,6 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from gan_style.checkpoint import write_generator
 from gan_style.commands import make_dataset
 from gan_style.commands.make_dataset_parts import Job, make_worker
 from gan_style.config import CONFIG_PATH, plain
@@ -45,7 +44,8 @@ from gan_style.dataset.sample import Entry, Place
 from gan_style.images.decode import decode, encode_uint8, to_float, to_uint8
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
-from gan_style.runtime import choose_device
+from gan_style.runtime.checkpoint import write_generator
+from gan_style.runtime.device import choose_device
 from gan_style.schema_dataset import check_make_dataset
 from gan_style.stylize.model import load_generator
 

@@ -27,8 +27,6 @@ import torch
 from torch import nn
 
 from gan_style.data.stream import Batch
-from gan_style.distributed import Ranks, launch, ranks
-from gan_style.files import write_bytes
 from gan_style.losses.adversarial import Adversarial
 from gan_style.losses.content import Content
 from gan_style.losses.objective import Objective
@@ -36,6 +34,8 @@ from gan_style.losses.style import GramStyle
 from gan_style.models.discriminator import PatchDiscriminator
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.perceptual import compact
+from gan_style.runtime.distributed import Ranks, launch, ranks
+from gan_style.runtime.files import write_bytes
 from gan_style.training.ema import Ema
 from gan_style.training.schedule import Schedule
 from gan_style.training.state import TrainState

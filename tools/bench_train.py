@@ -33,11 +33,11 @@ from gan_style.commands import train_data, train_parts
 from gan_style.commands.train_parts import Setup
 from gan_style.config import CONFIG_PATH, plain
 from gan_style.data.stream import Batch
-from gan_style.files import write_bytes
 from gan_style.images.decode import to_float
 from gan_style.losses.objective import content_layers, style_layers
 from gan_style.losses.scene import Scene
-from gan_style.runtime import choose_device
+from gan_style.runtime.device import choose_device
+from gan_style.runtime.files import write_bytes
 from gan_style.training.step import Precision, train_step
 
 REFERENCE = "plain step"

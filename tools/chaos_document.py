@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gan_style.files import write_bytes
+from gan_style.runtime.files import write_bytes
 
 
 def write_section(path: Path, heading: str, text: str) -> None:

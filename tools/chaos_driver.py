@@ -21,10 +21,10 @@ from typing import IO, Any
 
 from hydra.core.global_hydra import GlobalHydra
 
-from gan_style import checkpoint, distributed
 from gan_style.commands import train
 from gan_style.losses.adversarial import Adversarial
 from gan_style.losses.objective import Objective
+from gan_style.runtime import checkpoint, distributed
 from gan_style.training import loop
 from gan_style.training.loop import Loop
 

@@ -15,8 +15,8 @@ import torch
 from chaos_driver import IO_ERROR, NO_SPACE, SIGNALS
 from chaos_runs import REFUSED, STEPS, Draw, Run, Started, WrongEndError, check_whole, steps_of
 
-from gan_style.checkpoint import CheckpointFolder, read_checkpoint
-from gan_style.signals import PREEMPTED
+from gan_style.runtime.checkpoint import CheckpointFolder, read_checkpoint
+from gan_style.runtime.signals import PREEMPTED
 
 _POINTS = ("write", "fsync", "synced", "rename", "renamed")
 

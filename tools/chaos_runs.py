@@ -17,10 +17,10 @@ import chaos_driver
 import torch
 from chaos_driver import FAULT, FORKED, Forked
 
-from gan_style.checkpoint import BEST_FILE, GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_generator
 from gan_style.data.pictures import find_pictures
-from gan_style.files import write_bytes
 from gan_style.images.decode import decode, encode
+from gan_style.runtime.checkpoint import BEST_FILE, GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_generator
+from gan_style.runtime.files import write_bytes
 
 STEPS, SAVE_EVERY, METRICS_EVERY = 36, 3, 9
 REFUSED = "another process works in"

@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from gan_style.data.pictures import find_pictures
 from gan_style.evaluation.suite import METRICS, PHOTOS, STYLES
-from gan_style.files import write_bytes
 from gan_style.images.decode import decode, encode, to_float
+from gan_style.runtime.files import write_bytes
 
 BLURS, NOISES = (2, 4, 8), (0.05, 0.15, 0.45)
 Numbers = dict[str, dict[str, dict[str, float]]]  # of metrics.json: set -> metric -> value, error, n

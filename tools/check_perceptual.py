@@ -35,16 +35,16 @@ from check_optimise import configuration
 from torch import Tensor
 
 import gan_style
-from gan_style.checkpoint import CheckpointFolder
 from gan_style.config import build
 from gan_style.data.pictures import find_pictures
 from gan_style.evaluation.suite import content_distance, style_distance
-from gan_style.files import file_hash, write_bytes
 from gan_style.images.decode import decode, encode, grid, list_pictures, to_float
 from gan_style.losses.objective import Objective, content_layers, mean_gram, style_layers
 from gan_style.models.perceptual import COMPACT, Perceptual, compact, vgg19
 from gan_style.optimise.optimise import Optimisation, Problem
 from gan_style.optimise.pyramid import draw_view, plan_levels
+from gan_style.runtime.checkpoint import CheckpointFolder
+from gan_style.runtime.files import file_hash, write_bytes
 from gan_style.stylize.model import load_generator
 
 PARTS = ("speed", "optimise", "generator", "fidelity")

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from gan_style.data.pictures import find_pictures
-from gan_style.files import write_bytes
 from gan_style.functional import gram_matrix
 from gan_style.images.decode import decode, encode, grid, to_float, to_uint8
 from gan_style.losses.content import content_loss
 from gan_style.losses.style import gram_loss
 from gan_style.models.perceptual import Perceptual, compact
+from gan_style.runtime.files import write_bytes
 from gan_style.stylize.model import load_generator
 from gan_style.video.temporal import trusted, warp_error
 

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gan_style.checkpoint import CheckpointFolder
+from gan_style.config import quoted
 from gan_style.functional import gram_matrix
 from gan_style.functional import total_variation_squared as smoothness
 from gan_style.models.discriminator import PatchDiscriminator
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.perceptual import COMPACT, Perceptual, compact, vgg19
-from gan_style.overrides import quoted
+from gan_style.runtime.checkpoint import CheckpointFolder
 from gan_style.stylize.model import load_generator
 
 LAYERS = COMPACT.layers()

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_style.checkpoint import read_generator, write_generator
-from gan_style.files import write_bytes
 from gan_style.models.blocks import ConditionalInstanceNorm
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import rebuild
+from gan_style.runtime.checkpoint import read_generator, write_generator
+from gan_style.runtime.files import write_bytes
 from gan_style.stylize.model import find_generator, load_generator
 
 MODELS = Path(__file__).parents[1] / "gan_style" / "assets" / "models"

@@ -15,7 +15,6 @@ from gan_style.commands.sweep_parts import label_of_job
 from gan_style.config import command, flat, plain
 from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import split
-from gan_style.files import check_place, ensure_writable, write_text
 from gan_style.images.decode import UnreadablePictureError, decode, encode_uint8, list_pictures, to_float, to_uint8
 from gan_style.report.comparison import Sheet, report
 from gan_style.report.html import data_uri
@@ -30,7 +29,8 @@ from gan_style.report.table import (
     ruler_differences,
     scales_apart,
 )
-from gan_style.runtime import choose_device
+from gan_style.runtime.device import choose_device
+from gan_style.runtime.files import check_place, ensure_writable, write_text
 from gan_style.schema_compare import check_compare
 from gan_style.stylize.model import load_painter
 

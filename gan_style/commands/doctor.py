@@ -16,12 +16,12 @@ from omegaconf import DictConfig
 from gan_style import __version__
 from gan_style.config import command, plain
 from gan_style.data.pictures import find_pictures
-from gan_style.files import check_place, ensure_writable
 from gan_style.images.decode import list_others
 from gan_style.models.perceptual import compact
 from gan_style.models.weights import torchvision_file
-from gan_style.provenance import git_state, installed, requirements
-from gan_style.tracking.wandb import resolve_mode
+from gan_style.runtime.files import check_place, ensure_writable
+from gan_style.runtime.provenance import git_state, installed, requirements
+from gan_style.runtime.tracking.wandb import resolve_mode
 
 BROKEN = 1  # exit status
 

@@ -17,17 +17,17 @@ from gan_style import __version__
 from gan_style.config import build, command, plain
 from gan_style.data.pictures import UnreadablePictures, find_pictures
 from gan_style.data.sets import split
-from gan_style.distributed import Ranks, ranks
 from gan_style.evaluation.external import inception, lpips
 from gan_style.evaluation.runner import Judge, Results, worst
 from gan_style.evaluation.suite import DEFAULT, PHOTOS, STYLES, Measured, Ruler, check_names, summary, why_not
-from gan_style.files import check_place, ensure_writable, write_bytes, write_text
 from gan_style.images.decode import UnreadablePictureError, decode, to_float
-from gan_style.provenance import changed_since, fingerprint
 from gan_style.report.evaluation import SheetRow, Table, columns, number, report
 from gan_style.report.html import data_uri
 from gan_style.report.outputs import Found, labels, open_results
-from gan_style.runtime import choose_device, in_full_float32, placed
+from gan_style.runtime.device import choose_device, in_full_float32, placed
+from gan_style.runtime.distributed import Ranks, ranks
+from gan_style.runtime.files import check_place, ensure_writable, write_bytes, write_text
+from gan_style.runtime.provenance import changed_since, fingerprint
 from gan_style.schema import check_evaluate
 from gan_style.stylize.model import find_generator, no_style, of_style, step_of
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint
 from gan_style.commands.compare import read_run_of
 from gan_style.config import command, flat, plain
-from gan_style.files import file_hash
 from gan_style.images.decode import WITHOUT_NOTE, UnreadablePictureError, is_picture, read_note
-from gan_style.provenance import FAILURE_FILE, PROVENANCE_FILE, read_record
 from gan_style.report.runs import CONFIG_FILE, read_header
 from gan_style.report.table import short, status_of
+from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint
+from gan_style.runtime.files import file_hash
+from gan_style.runtime.provenance import FAILURE_FILE, PROVENANCE_FILE, read_record
 
 _HELD_OUT = ("heldout/content", "heldout/style", "heldout/style_ratio", "heldout/ssim", "heldout/composite")
 Lines = Iterator[tuple[str, str]]

@@ -18,9 +18,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Protocol
 
-from gan_style.machine import cores
-from gan_style.provenance import FAILURE_FILE
-from gan_style.signals import PREEMPTED, Stop
+from gan_style.runtime.machine import cores
+from gan_style.runtime.provenance import FAILURE_FILE
+from gan_style.runtime.signals import PREEMPTED, Stop
 
 LOG_FILE = "job.log"
 _LOOK = 0.05  # seconds between looks at a process

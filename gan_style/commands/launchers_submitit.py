@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_style.commands.launchers import Ended, Job, check_installed, run_here
-from gan_style.signals import PREEMPTED, Stop, stop_on_signals
+from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
 
 _LOOK = 0.2  # seconds between looks at the jobs; submitit asks SLURM itself less often
 

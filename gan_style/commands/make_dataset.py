@@ -36,9 +36,9 @@ from gan_style.dataset.plan import (
     write_plan,
 )
 from gan_style.dataset.progress import Progress, total
-from gan_style.files import ensure_writable
+from gan_style.runtime.files import ensure_writable
+from gan_style.runtime.signals import PREEMPTED
 from gan_style.schema_dataset import check_make_dataset
-from gan_style.signals import PREEMPTED
 
 
 @command("make_dataset")

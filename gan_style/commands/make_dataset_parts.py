@@ -17,7 +17,7 @@ from gan_style.dataset.plan import Plan
 from gan_style.dataset.sampling import BLEND, Choices
 from gan_style.dataset.worker import ShardWorker
 from gan_style.dataset.writers import Layout
-from gan_style.files import file_hash
+from gan_style.runtime.files import file_hash
 from gan_style.schema_dataset import strength_range
 
 _PLANNED = (
@@ -55,7 +55,7 @@ def device_of(cfg: Mapping[str, Any]) -> str:
     """Where the networks run. With engines that work elsewhere it is not tried here: a login node has no GPU."""
     import torch
 
-    from gan_style.runtime import choose_device
+    from gan_style.runtime.device import choose_device
 
     name, engine = cfg["runtime"]["device"], cfg["engine"]
     if engine == "local":
@@ -120,7 +120,7 @@ def _make_pipeline(job: Job, scheme: Scheme, number: int) -> Any:
 
     from gan_style.dataset.loading import Loader
     from gan_style.dataset.pipeline import Batching, Gate, Pipeline
-    from gan_style.runtime import choose_device
+    from gan_style.runtime.device import choose_device
 
     cfg = job.cfg
     name = f"cuda:{number % max(1, torch.cuda.device_count())}" if job.device == "cuda" else job.device
@@ -162,6 +162,6 @@ def make_score(kind: str, device: Any) -> Any:
     if kind == "structure":
         return structure_scores
     from gan_style.models.perceptual import compact
-    from gan_style.runtime import placed
+    from gan_style.runtime.device import placed
 
     return ContentScore(placed(compact(layers=list(ContentScore.LAYERS)), device))

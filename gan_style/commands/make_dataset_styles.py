@@ -6,7 +6,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from gan_style.files import file_hash
+from gan_style.runtime.files import file_hash
 
 _KEPT = 64  # references whose codes are kept; any other is looked at again
 
@@ -156,7 +156,7 @@ def _listed(value: Any, option: str, expected: str) -> list[str]:
 
 def _styles_of(path: Path, references: Mapping[str, Path]) -> list[Drawn]:
     """Of a library its styles; of a generator that takes its style from pictures theirs; "" for one of one style."""
-    from gan_style.checkpoint import read_checkpoint, read_generator
+    from gan_style.runtime.checkpoint import read_checkpoint, read_generator
 
     content = read_checkpoint(path)["generator"] if path.suffix == ".pt" else read_generator(path)[1]
     if content.get("class") == "ReferenceGenerator":

@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 
 from gan_style.config import build, command, flat, plain, to_yaml
 from gan_style.demo import PREFIX, demo_pictures
-from gan_style.files import check_place, ensure_writable
 from gan_style.images.decode import FORMAT_BY_SUFFIX, decode, to_float
 from gan_style.losses.adversarial import Adversarial
 from gan_style.losses.objective import Objective, check_mean_weights, check_terms, content_layers, style_layers
@@ -31,7 +30,8 @@ from gan_style.optimise.optimise import (
 )
 from gan_style.optimise.pyramid import SMALLEST, Level, covering, draw_view, plan_levels, resized
 from gan_style.optimise.run import Every, Loop, Record
-from gan_style.runtime import choose_device, in_full_float32, placed
+from gan_style.runtime.device import choose_device, in_full_float32, placed
+from gan_style.runtime.files import check_place, ensure_writable
 from gan_style.schema import check_optimise
 from gan_style.training.progress import Progress, duration
 

@@ -7,11 +7,11 @@ from omegaconf import DictConfig
 
 from gan_style.commands import search_parts as parts
 from gan_style.config import command
-from gan_style.files import check_place, ensure_writable, locked, remove_leftovers
+from gan_style.runtime.files import check_place, ensure_writable, locked, remove_leftovers
+from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
 from gan_style.schema_search import check_search
 from gan_style.search.loop import SUMMARY_FILE, Search, closing_words
 from gan_style.search.study import STUDY_FILE
-from gan_style.signals import PREEMPTED, Stop, stop_on_signals
 
 NO_RESULT = 3  # exit status: every trial failed
 

@@ -13,15 +13,15 @@ from omegaconf import DictConfig, IntegerNode, OmegaConf
 from gan_style.config import CONFIG_PATH, build, composed, flat, is_said_whole, plain
 from gan_style.evaluation.suite import METRICS
 from gan_style.losses.objective import content_layers, style_layers
-from gan_style.provenance import read_failure
 from gan_style.report.table import is_of_ruler
+from gan_style.runtime.provenance import read_failure
+from gan_style.runtime.signals import Stop
 from gan_style.schema_search import DIRECTIONS
 from gan_style.schema_train import check_train
 from gan_style.search.loop import Search
 from gan_style.search.process import Ended, last_line, train
 from gan_style.search.space import Choice, Dimension, grid, override, read_space
 from gan_style.search.study import Plan, Pruning, Study
-from gan_style.signals import Stop
 from gan_style.training.sampling import PREFIX, composite_weights, measurable
 
 TRIALS, LOGS = "trials", "logs"

@@ -13,13 +13,13 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder
 from gan_style.config import command, plain
 from gan_style.data.pictures import find_pictures
-from gan_style.files import check_place, ensure_writable, write_bytes, write_text
 from gan_style.images.decode import decode, list_pictures, to_float
 from gan_style.report.html import data_uri
-from gan_style.runtime import choose_device
+from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder
+from gan_style.runtime.device import choose_device
+from gan_style.runtime.files import check_place, ensure_writable, write_bytes, write_text
 from gan_style.schema import check_study
 from gan_style.study.analysis import in_words, kind_report
 from gan_style.study.answers import Participant, consistency_of, read_participants

@@ -8,12 +8,12 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from gan_style.checkpoint import read_generator
 from gan_style.config import command
 from gan_style.data.pictures import find_pictures
-from gan_style.files import ensure_writable, write_bytes
 from gan_style.images.decode import FORMAT_BY_SUFFIX, decode, encode, labelled_grid, to_float
-from gan_style.runtime import choose_device
+from gan_style.runtime.checkpoint import read_generator
+from gan_style.runtime.device import choose_device
+from gan_style.runtime.files import ensure_writable, write_bytes
 from gan_style.schema import at_least
 from gan_style.stylize.controls import Controls
 from gan_style.stylize.model import load_model, open_model, resolve_model, shipped

@@ -9,10 +9,10 @@ from omegaconf import DictConfig
 
 from gan_style.config import command, plain
 from gan_style.demo import PREFIX, demo_pictures
-from gan_style.files import ensure_writable
 from gan_style.images.decode import WITHOUT_NOTE, list_others
-from gan_style.provenance import config_hash
-from gan_style.runtime import choose_device
+from gan_style.runtime.device import choose_device
+from gan_style.runtime.files import ensure_writable
+from gan_style.runtime.provenance import config_hash
 from gan_style.schema_stylize import check_stylize
 from gan_style.stylize.batch import Job, Run, check_outputs, plan_file, plan_folder, with_masks, with_sheets
 from gan_style.stylize.controls import Controls, check_names, mixture

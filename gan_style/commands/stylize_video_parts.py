@@ -12,10 +12,10 @@ import cv2
 from omegaconf import DictConfig
 
 from gan_style.config import plain
-from gan_style.files import ensure_writable, file_hash, locked
-from gan_style.provenance import config_hash
-from gan_style.runtime import choose_device
-from gan_style.signals import PREEMPTED, Stop, stop_on_signals
+from gan_style.runtime.device import choose_device
+from gan_style.runtime.files import ensure_writable, file_hash, locked
+from gan_style.runtime.provenance import config_hash
+from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
 from gan_style.stylize.controls import Controls, mixture
 from gan_style.stylize.model import load_model, resolve_model
 from gan_style.stylize.paint import FramePainter

@@ -18,11 +18,10 @@ from omegaconf import DictConfig, open_dict
 
 from gan_style.commands.launchers import Basic, Ended, Job, Launcher
 from gan_style.commands.sweep_parts import Known, Point, Summary, allocated, grid, read_index, write_index
-from gan_style.config import CONFIG_PATH, build
-from gan_style.files import check_place, ensure_writable, locked, write_text
-from gan_style.overrides import quoted
-from gan_style.provenance import FAILURE_FILE, read_failure
-from gan_style.signals import PREEMPTED, Stop, stop_on_signals
+from gan_style.config import CONFIG_PATH, build, quoted
+from gan_style.runtime.files import check_place, ensure_writable, locked, write_text
+from gan_style.runtime.provenance import FAILURE_FILE, read_failure
+from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
 
 _PLACE = ("run.root", "run.name", "run.sweep")  # what each job is told by the sweep
 _ROOT, _ROOT_OF_RUNS = "sweeps", "runs"  # where sweeps go, unless run.root says something else than it does by default

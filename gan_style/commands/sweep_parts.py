@@ -11,8 +11,8 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 
-from gan_style.files import write_bytes
-from gan_style.signals import PREEMPTED
+from gan_style.runtime.files import write_bytes
+from gan_style.runtime.signals import PREEMPTED
 
 INDEX_FILE, SUMMARY_FILE = "sweep.json", "summary.json"
 FORMAT = "gan_style.sweep/1"

@@ -12,7 +12,6 @@ import torch
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_style.checkpoint import GENERATOR_FILE
 from gan_style.commands import train_data as data
 from gan_style.commands import train_parts as parts
 from gan_style.commands.sweep import sweep
@@ -22,16 +21,17 @@ from gan_style.commands.train_sampling import make_composite, make_sampler
 from gan_style.commands.train_tracking import make_tracker, outcome
 from gan_style.config import command, plain, to_yaml
 from gan_style.data.sets import Pictures
-from gan_style.distributed import Ranks, launch, local_device, ranks
-from gan_style.files import check_place, ensure_writable, locked, remove_leftovers, write_bytes
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import EACH
 from gan_style.models.blocks import count_parameters
-from gan_style.provenance import changed_since, failure_noted, read_failure, record
-from gan_style.runtime import advice, allocator, choose_device
+from gan_style.runtime.checkpoint import GENERATOR_FILE
+from gan_style.runtime.device import advice, allocator, choose_device
+from gan_style.runtime.distributed import Ranks, launch, local_device, ranks
+from gan_style.runtime.files import check_place, ensure_writable, locked, remove_leftovers, write_bytes
+from gan_style.runtime.provenance import changed_since, failure_noted, read_failure, record
+from gan_style.runtime.signals import PREEMPTED, Stop, leave_on_signals, stop_on_signals
+from gan_style.runtime.tracking.wandb import resolve_mode
 from gan_style.schema_train import check_ranks, check_train
-from gan_style.signals import PREEMPTED, Stop, leave_on_signals, stop_on_signals
-from gan_style.tracking.wandb import resolve_mode
 from gan_style.training.loop import Loop
 from gan_style.training.state import TrainState
 

@@ -9,8 +9,8 @@ from gan_style.commands.train_parts import Setup
 from gan_style.config import plain
 from gan_style.data.sets import Pictures, open_pictures
 from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches
-from gan_style.machine import cores
-from gan_style.signals import die_with
+from gan_style.runtime.machine import cores
+from gan_style.runtime.signals import die_with
 
 _HELD_OUT_STYLES = 4  # style pictures, of which a generator is shown some that it has not seen
 

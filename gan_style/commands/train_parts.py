@@ -12,21 +12,21 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.optim import Optimizer
 
-from gan_style.checkpoint import CheckpointFolder
 from gan_style.config import build, plain
 from gan_style.data.pictures import UnreadablePictures, find_pictures
 from gan_style.data.sets import Pictures, load
 from gan_style.data.stream import Crop
-from gan_style.distributed import Ranks
 from gan_style.losses.objective import Objective, Term, check_terms, content_layers, style_layers
 from gan_style.losses.style import CROP, EACH, MEAN, Style
 from gan_style.models.registry import describe
-from gan_style.provenance import fingerprint, provenance, style_name
-from gan_style.runtime import compiled, placed
+from gan_style.runtime.checkpoint import CheckpointFolder
+from gan_style.runtime.device import compiled, placed
+from gan_style.runtime.distributed import Ranks
+from gan_style.runtime.provenance import fingerprint, provenance, style_name
+from gan_style.runtime.signals import Stop
+from gan_style.runtime.tracking.base import Tracker
 from gan_style.schema_train import by_reference
-from gan_style.signals import Stop
 from gan_style.stylize.model import load_generator
-from gan_style.tracking.base import Tracker
 from gan_style.training.ema import Ema
 from gan_style.training.health import Health
 from gan_style.training.loop import Every, Loop

@@ -3,11 +3,11 @@
 import warnings
 from typing import Any
 
-from gan_style.checkpoint import BEST_FILE, GENERATOR_FILE, read_checkpoint
 from gan_style.commands.train_parts import Setup
-from gan_style.tracking.base import Dispensable, Result, Several, Tracker
-from gan_style.tracking.jsonl import JsonlTracker
-from gan_style.tracking.wandb import WandbTracker, resolve_mode
+from gan_style.runtime.checkpoint import BEST_FILE, GENERATOR_FILE, read_checkpoint
+from gan_style.runtime.tracking.base import Dispensable, Result, Several, Tracker
+from gan_style.runtime.tracking.jsonl import JsonlTracker
+from gan_style.runtime.tracking.wandb import WandbTracker, resolve_mode
 from gan_style.training.loop import Loop
 from gan_style.training.sampling import PREFIX
 

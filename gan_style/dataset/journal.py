@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_style.dataset.plan import Plan, Shard
-from gan_style.files import ensure_folder, sync_folder, write_bytes
+from gan_style.runtime.files import ensure_folder, sync_folder, write_bytes
 
 FORMAT = "gan_style.record/1"
 STATE, DATA = ".gan_style", "data"  # folders in the output

@@ -14,7 +14,7 @@ from typing import IO, Any
 from gan_style.dataset.journal import DATA, Records, Row
 from gan_style.dataset.plan import Shard
 from gan_style.dataset.worker import COLUMNS
-from gan_style.files import remove_leftovers, write_bytes, write_durably
+from gan_style.runtime.files import remove_leftovers, write_bytes, write_durably
 
 NAMES = {"parquet": "manifest.parquet", "jsonl": "manifest.jsonl"}
 SUMMARY, CLASSES = "summary.json", "classes.txt"

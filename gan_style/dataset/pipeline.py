@@ -22,8 +22,8 @@ from gan_style.dataset.sampling import Choice, Choices
 from gan_style.dataset.stylizers import Stylizer
 from gan_style.dataset.worker import SKIPPED, Made, copies_of
 from gan_style.images.decode import encode_uint8, to_float, to_uint8
-from gan_style.machine import is_shortage
-from gan_style.provenance import picture_note
+from gan_style.runtime.machine import is_shortage
+from gan_style.runtime.provenance import picture_note
 
 _MOST_PENDING_PIXELS = 32_000_000  # decoded pictures that wait for others of their size
 

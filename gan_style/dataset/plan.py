@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from gan_style.dataset.naming import Names
 from gan_style.dataset.sample import Entry
-from gan_style.files import remove_leftovers, write_bytes, write_durably
+from gan_style.runtime.files import remove_leftovers, write_bytes, write_durably
 
 FORMAT = "gan_style.dataset/1"
 _FILE = "plan.json"

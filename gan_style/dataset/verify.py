@@ -17,7 +17,7 @@ from gan_style.dataset.plan import Plan, Shard
 from gan_style.dataset.sample import Entry, Place
 from gan_style.dataset.worker import copies_of
 from gan_style.dataset.writers import Layout
-from gan_style.files import file_hash
+from gan_style.runtime.files import file_hash
 
 _OWN = {"webdataset": (CLASSES,), "coco": ("annotations/",), "folder": ()}  # what merging writes into data/
 

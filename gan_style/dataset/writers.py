@@ -13,7 +13,7 @@ from typing import IO, Any, Protocol
 from gan_style.dataset.naming import Scheme
 from gan_style.dataset.plan import Shard
 from gan_style.dataset.sample import Entry
-from gan_style.files import Together
+from gan_style.runtime.files import Together
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_style.checkpoint import FORMAT, read_checkpoint
-from gan_style.files import write_bytes, write_durably
 from gan_style.images.decode import decode, encode, encode_animation, to_float
 from gan_style.optimise.optimise import NonFiniteError, Optimisation
 from gan_style.optimise.pyramid import resized
-from gan_style.provenance import optimisation_note
+from gan_style.runtime.checkpoint import FORMAT, read_checkpoint
+from gan_style.runtime.files import write_bytes, write_durably
+from gan_style.runtime.provenance import optimisation_note
 
 _SECONDS_A_FRAME, _SECONDS_OF_THE_LAST = 0.12, 2.0
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gan_style.checkpoint import GENERATOR_FILE
 from gan_style.evaluation.runner import Results
 from gan_style.evaluation.suite import PHOTOS, STYLES
 from gan_style.images.decode import UnreadablePictureError, decode, list_pictures, to_float
+from gan_style.runtime.checkpoint import GENERATOR_FILE
 from gan_style.stylize.model import load_painter, of_style
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from gan_style.checkpoint import GENERATOR_FILE, GENERATOR_FORMAT
 from gan_style.evaluation.suite import PHOTOS, STYLES
-from gan_style.provenance import FAILURE_FILE, read_failure
+from gan_style.runtime.checkpoint import GENERATOR_FILE, GENERATOR_FORMAT
+from gan_style.runtime.provenance import FAILURE_FILE, read_failure
 
 CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.jsonl"
 FINISHED, UNFINISHED, FAILED = "finished", "unfinished", "failed"

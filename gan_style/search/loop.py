@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_style.files import write_bytes
+from gan_style.runtime.files import write_bytes
 from gan_style.search.process import Ended
 from gan_style.search.space import override
 from gan_style.search.study import Running, Study, Trial

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from gan_style.files import locked
-from gan_style.signals import PREEMPTED, die_with
+from gan_style.runtime.files import locked
+from gan_style.runtime.signals import PREEMPTED, die_with
 
 _LOOK_EVERY = 0.2  # seconds
 _PATIENCE = 120.0  # seconds that a run which an earlier search left is waited for

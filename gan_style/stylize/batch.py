@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan_style.files import write_bytes, write_durably
 from gan_style.images.decode import (
     FORMAT_BY_SUFFIX,
     OTHER_PICTURE_SUFFIXES,
@@ -29,7 +28,8 @@ from gan_style.images.lossless import (
     read_original,
     write_original,
 )
-from gan_style.machine import is_shortage
+from gan_style.runtime.files import write_bytes, write_durably
+from gan_style.runtime.machine import is_shortage
 from gan_style.stylize.controls import Controls, mask_file, option_of, read_mask, regions_of
 from gan_style.stylize.model import Model
 from gan_style.stylize.paint import paint

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_generator
 from gan_style.demo import PREFIX, demo_pictures
-from gan_style.files import file_hash
 from gan_style.images.decode import UnreadablePictureError, list_pictures, to_float
 from gan_style.images.lossless import Original, on_white, read_original, to_eight_bits
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator, OneStyle, condition_of
 from gan_style.models.reference import ReferenceGenerator
 from gan_style.models.registry import rebuild
-from gan_style.provenance import picture_note
-from gan_style.runtime import placed
+from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_generator
+from gan_style.runtime.device import placed
+from gan_style.runtime.files import file_hash
+from gan_style.runtime.provenance import picture_note
 from gan_style.stylize.controls import unknown_style
 
 

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_style.checkpoint import GENERATOR_FILE, Background, CheckpointFolder, on_host, write_generator
 from gan_style.data.pictures import UnreadablePictures
 from gan_style.data.stream import Batch
-from gan_style.distributed import Ranks
-from gan_style.files import write_bytes, write_durably
 from gan_style.images.decode import encode
 from gan_style.losses.objective import Objective
 from gan_style.models.registry import describe
-from gan_style.signals import Stop
-from gan_style.tracking.base import Tracker
+from gan_style.runtime.checkpoint import GENERATOR_FILE, Background, CheckpointFolder, on_host, write_generator
+from gan_style.runtime.distributed import Ranks
+from gan_style.runtime.files import write_bytes, write_durably
+from gan_style.runtime.signals import Stop
+from gan_style.runtime.tracking.base import Tracker
 from gan_style.training.health import Health, NonFiniteError, Signs, culprits
 from gan_style.training.progress import Progress
 from gan_style.training.sampling import Composite, LibrarySampler, Sampler

@@ -10,7 +10,7 @@ from typing import Any
 
 import av
 
-from gan_style.files import write_durably
+from gan_style.runtime.files import write_durably
 from gan_style.video.decode import Video, open_video, video_stream
 from gan_style.video.encode import Coded, Encoding, configured, decode_times
 

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_style.files import Together, ensure_folder, write_bytes
 from gan_style.images.decode import decode, encode_uint8
-from gan_style.signals import Stop
+from gan_style.runtime.files import Together, ensure_folder, write_bytes
+from gan_style.runtime.signals import Stop
 from gan_style.video.decode import Seen, Tick, Video, rgb, ticks
 from gan_style.video.encode import Coded, Encoder, Encoding
 from gan_style.video.temporal import Follower, Frame, Tally

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from gan_style.files import locked
+from gan_style.runtime.files import locked
 
 values = dict(argument.split("=", 1) for argument in sys.argv[1:])
 folder = Path(values["run.root"].strip("'")) / values["run.name"].strip("'")

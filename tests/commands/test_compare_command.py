@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_style.checkpoint import GENERATOR_FILE, write_generator
 from gan_style.commands.sweep_parts import Known, label_of_job, write_index
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
+from gan_style.runtime.checkpoint import GENERATOR_FILE, write_generator
 
 TWO_STEPS = ({"heldout/content": 2.0, "heldout/style": 4.0}, {"heldout/content": 1.0, "heldout/style": 3.0})
 

@@ -15,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_style.checkpoint import write_generator
 from gan_style.data.sets import split
 from gan_style.evaluation.image_metrics import ssim
 from gan_style.evaluation.suite import DEFAULT, OF_PICTURES, PHOTOS, STYLES
@@ -23,6 +22,7 @@ from gan_style.images.decode import decode, to_float
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
 from gan_style.report.runs import read_evaluation
+from gan_style.runtime.checkpoint import write_generator
 from gan_style.stylize.model import load_generator
 
 FAST = ("perceptual=compact", "size=32", "calibration_pictures=4")

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from gan_style import __version__
-from gan_style.checkpoint import GENERATOR_FILE, CheckpointFolder, write_generator
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
-from gan_style.provenance import record
+from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder, write_generator
+from gan_style.runtime.provenance import record
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from gan_style.checkpoint import read_generator
+from gan_style.runtime.checkpoint import read_generator
 from gan_style.schema_train import check_library
 from gan_style.stylize.model import load_generator
 

@@ -16,7 +16,6 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from gan_style.checkpoint import write_generator
 from gan_style.commands import make_dataset, verify_dataset
 from gan_style.commands.make_dataset_parts import Job, device_of, elsewhere
 from gan_style.config import CONFIG_PATH, plain
@@ -26,6 +25,7 @@ from gan_style.images.decode import decode, read_note, to_float
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
+from gan_style.runtime.checkpoint import write_generator
 from gan_style.schema_dataset import check_make_dataset
 from gan_style.stylize.model import load_generator
 
@@ -516,7 +516,7 @@ class TestTrouble:
 
     @pytest.mark.parametrize("call", ["open", "fsync", "replace"])
     def test_a_full_disk_ends_the_job_and_spoils_nothing(self, make, monkeypatch, call):
-        from gan_style import files
+        from gan_style.runtime import files
 
         wanted = tree(make("wanted").data)
         plain, calls = getattr(os, call) if call != "open" else files.Together.open, []

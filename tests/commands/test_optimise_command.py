@@ -12,7 +12,7 @@ from gan_style.functional import rgb_to_yuv
 from gan_style.images.decode import decode, read_note, to_float
 from gan_style.models.perceptual import compact, vgg19
 from gan_style.optimise.run import Loop, Record
-from gan_style.provenance import optimisation_note
+from gan_style.runtime.provenance import optimisation_note
 
 SMALL = ("perceptual=compact", "size=32", "steps=6", "levels=1", "log_every=1")
 
@@ -203,7 +203,7 @@ def test_killed_and_called_again_it_gives_the_same_bytes(optimise, tmp_path, mon
 
 def test_killed_while_it_writes_leaves_no_part_of_a_result(optimise, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr("gan_style.files.os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr("gan_style.runtime.files.os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert optimise().status == 130
     assert list((tmp_path / "out").iterdir()) == []
     assert optimise().status == 0

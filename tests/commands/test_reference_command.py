@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 
 import gan_style
-from gan_style.checkpoint import read_generator, write_generator
 from gan_style.commands.make_dataset_styles import Drawn, make_stylizers
 from gan_style.dataset.manifest import read_manifest
 from gan_style.images.decode import read_note
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.reference import ReferenceGenerator
 from gan_style.models.registry import describe
+from gan_style.runtime.checkpoint import read_generator, write_generator
 from gan_style.stylize import model as inference_load
 from gan_style.stylize.model import load_generator
 

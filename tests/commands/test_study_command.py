@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_style.checkpoint import write_generator
 from gan_style.commands.study import finished_results, labelled, spread
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
+from gan_style.runtime.checkpoint import write_generator
 
 PEOPLE = [f"{number:08x}{number:08x}" for number in range(6)]
 

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 import gan_style as package
-from gan_style.checkpoint import read_generator, write_generator
 from gan_style.images.decode import decode, read_note
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
+from gan_style.runtime.checkpoint import read_generator, write_generator
 from gan_style.stylize.model import resolve_model, shipped
 
 STYLES = ["monet", "wave", "starry_night", "scream", "composition", "blue_horse", "metzinger", "shipwreck"]

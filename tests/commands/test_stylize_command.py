@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from gan_style.checkpoint import write_generator
 from gan_style.commands.stylize import _mixed
 from gan_style.images.decode import read_note
 from gan_style.images.lossless import Original, read_original, write_original
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
+from gan_style.runtime.checkpoint import write_generator
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_bad_input_is_named_in_the_users_words(gan_style, generator_file, photos
 
 
 def test_weights_of_another_architecture_are_refused(gan_style, photos, tmp_path):
-    from gan_style.checkpoint import write_generator
+    from gan_style.runtime.checkpoint import write_generator
 
     generator = ResnetGenerator(width=4, blocks=1)
     description = {"class": "ResnetGenerator", "arguments": {"width": 8, "blocks": 1}}

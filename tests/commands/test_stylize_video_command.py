@@ -16,9 +16,9 @@ from clips import RATE, TICK, av, frame_times, smooth_picture, sound_packets, wr
 from PIL import Image
 
 import gan_style
-from gan_style.checkpoint import write_generator
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
+from gan_style.runtime.checkpoint import write_generator
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ import pytest
 import torch
 
 import gan_style as package
-from gan_style.checkpoint import CheckpointFolder, read_checkpoint
-from gan_style.files import locked
+from gan_style.runtime.checkpoint import CheckpointFolder, read_checkpoint
+from gan_style.runtime.files import locked
 from gan_style.training.sampling import Sampler
 
 SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2")
@@ -477,7 +477,7 @@ def test_a_quota_met_in_the_midst_of_a_write_likewise(gan_style, tmp_path, monke
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
     with monkeypatch.context() as patch:
-        patch.setattr("gan_style.checkpoint.write_durably", full)
+        patch.setattr("gan_style.runtime.checkpoint.write_durably", full)
         outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
     assert outcome.status == 2 and "is full" in outcome.err
     assert gan_style("train", *SMOKE, f"run.root={tmp_path}").status == 0

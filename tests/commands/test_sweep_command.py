@@ -19,7 +19,7 @@ from gan_style.commands import train
 from gan_style.commands.launchers import Basic, Ended
 from gan_style.commands.sweep_parts import Known, Point, allocated, folder_name, grid, label_of_job, read_index
 from gan_style.config import CONFIG_PATH
-from gan_style.files import locked
+from gan_style.runtime.files import locked
 
 SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2")
 GRID = ("loss.style.weight=1,3,10", "training.seed=0,1")

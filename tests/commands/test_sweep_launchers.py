@@ -16,7 +16,7 @@ import gan_style
 from gan_style.commands import launchers
 from gan_style.commands.launchers import Basic, Ended, Job, Joblib, environment_of, run_here
 from gan_style.commands.launchers_submitit import SubmititLocal, SubmititSlurm
-from gan_style.signals import PREEMPTED, Stop
+from gan_style.runtime.signals import PREEMPTED, Stop
 
 REPOSITORY = Path(gan_style.__file__).parents[1]
 KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
@@ -87,7 +87,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from gan_style.commands.launchers import Basic, Job
-from gan_style.signals import Stop
+from gan_style.runtime.signals import Stop
 folder = Path(sys.argv[1])
 program = "import time; open('begun', 'a').write('x'); time.sleep(2); open('ended', 'a').write('x')"
 list(Basic().run([Job("a", (sys.executable, "-c", program), folder=folder, here=folder)], Stop()))

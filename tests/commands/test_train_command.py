@@ -16,13 +16,13 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from gan_style.checkpoint import CheckpointFolder, read_checkpoint, read_generator
 from gan_style.commands import train as train_command
-from gan_style.files import locked
 from gan_style.losses.style import Style
 from gan_style.models.perceptual import Perceptual
+from gan_style.runtime.checkpoint import CheckpointFolder, read_checkpoint, read_generator
+from gan_style.runtime.files import locked
+from gan_style.runtime.tracking.jsonl import JsonlTracker
 from gan_style.stylize.model import load_generator
-from gan_style.tracking.jsonl import JsonlTracker
 
 SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2")
 

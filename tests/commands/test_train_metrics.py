@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gan_style.checkpoint import read_checkpoint, read_generator
 from gan_style.evaluation.suite import OF_PICTURES
+from gan_style.runtime.checkpoint import read_checkpoint, read_generator
 from gan_style.stylize.model import load_generator
 
 SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.decay=constant", "training.audit_every=0")

@@ -6,9 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_style.checkpoint import write_generator
 from gan_style.data.pictures import UnreadablePictures
-from gan_style.distributed import Ranks
 from gan_style.evaluation.runner import Judge, worst
 from gan_style.evaluation.suite import PHOTOS, STYLES, Measured, Ruler
 from gan_style.images.decode import decode, to_float
@@ -17,6 +15,8 @@ from gan_style.models.library import LibraryGenerator
 from gan_style.models.perceptual import compact
 from gan_style.models.registry import describe
 from gan_style.report.outputs import Found, Made, labels, open_results
+from gan_style.runtime.checkpoint import write_generator
+from gan_style.runtime.distributed import Ranks
 from gan_style.stylize.model import load_generator
 
 CPU = torch.device("cpu")

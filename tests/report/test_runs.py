@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from gan_style.checkpoint import GENERATOR_FILE, write_generator
 from gan_style.models.blocks import count_parameters
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
 from gan_style.report.runs import find_runs, labels, read_header, read_metrics, read_run
+from gan_style.runtime.checkpoint import GENERATOR_FILE, write_generator
 
 
 def run_at(folder: Path, *, steps=(10, 20), generator_step=None) -> Path:

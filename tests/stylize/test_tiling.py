@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from gan_style.checkpoint import write_generator
 from gan_style.functional import Moments
 from gan_style.models.generator import ResidualCoder, ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
+from gan_style.runtime.checkpoint import write_generator
 from gan_style.stylize.paint import in_tiles
 from gan_style.stylize.tiling import Box, Canvas, _Store, boxes, twin
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_style.data.stream import Batch
-from gan_style.distributed import Ranks, ranks
 from gan_style.functional import AUGMENTATIONS
 from gan_style.losses.adversarial import FORMULAS, Adversarial
 from gan_style.losses.content import Content, GatysContent
@@ -28,6 +27,7 @@ from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.perceptual import compact
 from gan_style.models.reference import ReferenceGenerator
+from gan_style.runtime.distributed import Ranks, ranks
 from gan_style.training.ema import Ema
 from gan_style.training.loop import _on_host
 from gan_style.training.state import TrainState

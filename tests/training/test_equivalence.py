@@ -19,9 +19,9 @@ from torch import Tensor
 
 import gan_style
 from gan_style.data.stream import Batch
-from gan_style.distributed import Ranks, launch
 from gan_style.functional import AUGMENTATIONS
 from gan_style.losses.adversarial import Adversarial
+from gan_style.runtime.distributed import Ranks, launch
 from gan_style.training.step import Precision, train_step
 
 ALONE = Ranks()

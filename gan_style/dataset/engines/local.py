@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from gan_style.dataset.plan import Shard
 from gan_style.dataset.worker import Done, ShardWorker
-from gan_style.signals import die_with
+from gan_style.runtime.signals import die_with
 
 _PATIENCE = 0.3  # seconds between looks at shards that others have
 

@@ -12,7 +12,7 @@ from typing import Any
 from gan_style.dataset.journal import DATA, Row
 from gan_style.dataset.layouts.folder import FolderSource
 from gan_style.dataset.sample import Entry, split_of
-from gan_style.files import ensure_folder, write_bytes
+from gan_style.runtime.files import ensure_folder, write_bytes
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gan_style.files import write_bytes
-from gan_style.tracking.base import Result
+from gan_style.runtime.files import write_bytes
+from gan_style.runtime.tracking.base import Result
 
 MODES = ("auto", "online", "offline", "disabled")
 # Seconds. Together with the start of an offline run they stay below half a minute.

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from gan_style.files import file_hash, remove_leftovers, write_bytes, write_durably
+from gan_style.runtime.files import file_hash, remove_leftovers, write_bytes, write_durably
 
 FORMAT = "gan_style.checkpoint/1"
 GENERATOR_FORMAT = "gan_style.generator/1"

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from gan_style import __version__
-from gan_style.files import write_bytes, write_text
+from gan_style.runtime.files import write_bytes, write_text
 
 FORMAT = "gan_style.provenance/1"
 PROVENANCE_FILE = "provenance.json"  # in a run's folder
 FAILURE_FILE = "failure.txt"  # there too, where a run has ended with an error
-_CHECKOUT = Path(__file__).resolve().parents[1]
+_CHECKOUT = Path(__file__).resolve().parents[2]
 _CODE = ("gan_style", "conf", "pyproject.toml")  # what in a checkout decides about results
 _SECONDS_FOR_GIT = 20
 _LONGEST_SETTINGS = 20_000  # characters, in a picture's metadata

@@ -5,8 +5,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from gan_style.files import write_bytes
-from gan_style.tracking.base import Result
+from gan_style.runtime.files import write_bytes
+from gan_style.runtime.tracking.base import Result
 
 
 class JsonlTracker:

@@ -21,8 +21,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from gan_style.machine import cores
-from gan_style.signals import die_with, handled_by
+from gan_style.runtime.machine import cores
+from gan_style.runtime.signals import die_with, handled_by
 
 Item = TypeVar("Item")
 _PATIENCE = timedelta(minutes=30)  # of a collective: the others may be writing samples or a checkpoint
