@@ -40,7 +40,7 @@ from gan_style.config import CONFIG_PATH, plain
 from gan_style.dataset.journal import STATE, Records
 from gan_style.dataset.naming import Names, Scheme
 from gan_style.dataset.plan import write_plan
-from gan_style.dataset.sample import Entry, Place
+from gan_style.dataset.sample import Location, Sample
 from gan_style.images.decode import decode, encode_uint8, to_float, to_uint8
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
@@ -212,14 +212,14 @@ def decide(work: Path, count: int, size: int) -> str:
     """
     output = work / "keys"
     records_dir = output / STATE / "records"
-    entries = (
-        Entry(f"{number // 1000:06d}/{number:08d}.jpg", f"{number // 1000:06d}/{number:08d}", Place("x.jpg", 1))
+    samples = (
+        Sample(f"{number // 1000:06d}/{number:08d}.jpg", f"{number // 1000:06d}/{number:08d}", Location("x.jpg", 1))
         for number in range(count)
     )
     records_dir.mkdir(parents=True)
     os.fsync = lambda descriptor: None  # type: ignore[assignment, misc]
     before, begin = _memory("VmRSS"), time.perf_counter()
-    plan = write_plan(output / STATE, entries, {}, Names(Scheme(1, None, keyed=False)), size, {})
+    plan = write_plan(output / STATE, samples, {}, Names(Scheme(1, None, keyed=False)), size, {})
     written = f"written in {time.perf_counter() - begin:.0f} s with {_memory('VmHWM') - before:.0f} MB more"
     records = Records(output, plan)
     records.prepare()

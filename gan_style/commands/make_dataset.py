@@ -11,14 +11,14 @@ from omegaconf import DictConfig
 from gan_style.commands.make_dataset_parts import (
     Job,
     device_of,
-    elsewhere,
     kind_of,
     make_names,
     make_worker,
     settings_of,
     versions,
+    with_absolute_paths,
 )
-from gan_style.commands.make_dataset_styles import Drawn, check_references, find_styles, listed_references
+from gan_style.commands.make_dataset_styles import StyleSource, check_references, find_styles, listed_references
 from gan_style.config import TOO_MANY_FAILURES, command, plain
 from gan_style.dataset.engines.local import Stop, run_here, run_processes
 from gan_style.dataset.journal import STATE, Records, only_one
@@ -31,7 +31,7 @@ from gan_style.dataset.plan import (
     check_facts,
     check_listing,
     check_settings,
-    new_entries,
+    new_samples,
     read_plan,
     write_plan,
 )
@@ -98,7 +98,7 @@ def _planned(cfg: Mapping[str, Any], source: Source, kind: str) -> Job:
         known = read_plan(output / STATE)
         plan = _plan(cfg, styles, source, kind, settings, output / STATE, known)
     if known is not None and not cfg["extend"] and cfg["shard_index"] == 0:  # long for millions: one job does it
-        check_listing(known, source.entries)
+        check_listing(known, source.samples)
     job = Job(cfg, source.root, plan, kind, device)
     job.records.prepare()
     return job
@@ -106,7 +106,7 @@ def _planned(cfg: Mapping[str, Any], source: Source, kind: str) -> Job:
 
 def _plan(
     cfg: Mapping[str, Any],
-    styles: Sequence[Drawn],
+    styles: Sequence[StyleSource],
     source: Source,
     kind: str,
     settings: Mapping[str, Any],
@@ -120,7 +120,7 @@ def _plan(
     if plan is None:
         check_references(styles, cfg["max_pixels"])
         print(f"looking through {cfg['input']} (input_layout={kind_of(source)}) ...", flush=True)
-        plan = make(entries=source.entries(), shard_size=cfg["shard_size"])
+        plan = make(samples=source.samples(), shard_size=cfg["shard_size"])
         if not plan.inputs:
             (folder / "plan.json").unlink()
             raise ValueError(f"input={cfg['input']}: there is nothing in it")
@@ -129,12 +129,12 @@ def _plan(
     if not cfg["extend"]:
         check_facts(plan, source.facts())
         return plan
-    new = new_entries(plan, source.entries())
+    new = new_samples(plan, source.samples())
     print(f"{len(new)} new inputs beside {plan.inputs}")
     if not new:
         return plan
-    names.take(plan.all_entries())
-    return make(entries=new, shard_size=cfg["shard_size"], before=plan)
+    names.take(plan.all_samples())
+    return make(samples=new, shard_size=cfg["shard_size"], before=plan)
 
 
 def _run(job: Job, stop: Stop, progress: Progress) -> bool:
@@ -149,7 +149,7 @@ def _run(job: Job, stop: Stop, progress: Progress) -> bool:
     progress.total = total([*todo, *retry])
     numbers = [shard.number for shard in retry]
     return choose_engine(job)(
-        functools.partial(make_worker, elsewhere(job)),
+        functools.partial(make_worker, with_absolute_paths(job)),
         shards=[*todo, *retry],
         retry=numbers,
         stop=stop,

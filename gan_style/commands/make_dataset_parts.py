@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_style import __version__
-from gan_style.commands.make_dataset_styles import Drawn, absolute, find_styles, fingerprint, make_stylizers
+from gan_style.commands.make_dataset_styles import StyleSource, absolute, find_styles, fingerprint, make_stylizers
 from gan_style.dataset.journal import DATA, Records
 from gan_style.dataset.layouts.coco import CocoSource
 from gan_style.dataset.layouts.recognise import Source
@@ -45,7 +45,7 @@ class Job:
         return Records(self.output, self.plan)
 
 
-def elsewhere(job: Job) -> Job:
+def with_absolute_paths(job: Job) -> Job:
     """The same job for a process with another working folder."""
     cfg = {**job.cfg, "output": str(job.output.absolute()), **absolute(job.cfg)}
     return replace(job, cfg=cfg, root=job.root.absolute(), plan=Plan(job.plan.folder.absolute(), job.plan.content))
@@ -78,7 +78,7 @@ def make_scheme(cfg: Mapping[str, Any], kind: str) -> Scheme:
 
 
 def make_names(cfg: Mapping[str, Any], source: Source, kind: str) -> Names:
-    """Where a source's entries go in an output of this layout."""
+    """Where a source's samples go in an output of this layout."""
     scheme, given = make_scheme(cfg, kind), kind_of(source)
     if kind == "folder" and given == "webdataset":
         return Names(scheme, in_folders)
@@ -86,7 +86,7 @@ def make_names(cfg: Mapping[str, Any], source: Source, kind: str) -> Names:
 
 
 def settings_of(
-    cfg: Mapping[str, Any], styles: Sequence[Drawn], source: Source, kind: str, device: str
+    cfg: Mapping[str, Any], styles: Sequence[StyleSource], source: Source, kind: str, device: str
 ) -> dict[str, Any]:
     """All that results follow from, by the names of the options: what a plan is bound to."""
     hashes = {path: file_hash(path) for path in {one.path for one in styles}}

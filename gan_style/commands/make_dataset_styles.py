@@ -12,7 +12,7 @@ _KEPT = 64  # references whose codes are kept; any other is looked at again
 
 
 @dataclass(frozen=True)
-class Drawn:
+class StyleSource:
     """A style to draw: a generator's file, and of a library which of its styles ("" for one of one style).
 
     reference: the picture that a generator takes this style from.
@@ -24,7 +24,7 @@ class Drawn:
     weight: float = 1.0
 
 
-def find_styles(cfg: Mapping[str, Any]) -> list[Drawn]:
+def find_styles(cfg: Mapping[str, Any]) -> list[StyleSource]:
     """The styles to draw from, with their weights."""
     from gan_style.stylize.model import find_references
 
@@ -64,13 +64,13 @@ def listed_references(cfg: Mapping[str, Any]) -> list[str] | None:
     return [str(path) for path in found]
 
 
-def fingerprint(one: Drawn, sha256: str) -> list[Any]:
+def fingerprint(one: StyleSource, sha256: str) -> list[Any]:
     """What a plan is bound to: the files' contents (the generator's by its hash), the weight, the style's name."""
     reference = [] if one.reference is None else [file_hash(one.reference)]
     return [sha256, one.weight, *([one.style] * bool(one.style)), *reference]
 
 
-def check_references(styles: Sequence[Drawn], max_pixels: int) -> None:
+def check_references(styles: Sequence[StyleSource], max_pixels: int) -> None:
     """ValueError for one that cannot be read: it would be found out when it is first drawn, with half the work done."""
     from gan_style.stylize.model import read_references
 
@@ -87,7 +87,7 @@ def absolute(cfg: Mapping[str, Any]) -> dict[str, list[str] | None]:
     }
 
 
-def make_stylizers(styles: list[Drawn], device: Any, precision: Any, max_pixels: int) -> list[Any]:
+def make_stylizers(styles: list[StyleSource], device: Any, precision: Any, max_pixels: int) -> list[Any]:
     """Each generator's file is loaded once."""
     from gan_style.dataset.stylizers import Blend, OfLibrary, OfReference
     from gan_style.stylize.model import library_of, load_generator
@@ -102,7 +102,7 @@ def make_stylizers(styles: list[Drawn], device: Any, precision: Any, max_pixels:
         generator: Any = files[path][1]
         return library_of(generator, {name: reference}, device, max_megapixels=max_pixels / 1e6)
 
-    def make(one: Drawn) -> Any:
+    def make(one: StyleSource) -> Any:
         sha256, generator = files[one.path]
         if one.reference is not None:
             return OfReference(
@@ -154,7 +154,7 @@ def _listed(value: Any, option: str, expected: str) -> list[str]:
     return given
 
 
-def _styles_of(path: Path, references: Mapping[str, Path]) -> list[Drawn]:
+def _styles_of(path: Path, references: Mapping[str, Path]) -> list[StyleSource]:
     """Of a library its styles; of a generator that takes its style from pictures theirs; "" for one of one style."""
     from gan_style.runtime.checkpoint import read_checkpoint, read_generator
 
@@ -164,9 +164,9 @@ def _styles_of(path: Path, references: Mapping[str, Path]) -> list[Drawn]:
             raise ValueError(
                 f"reference=... is missing: {path} takes its style from pictures; give one, several, or their folder"
             )
-        return [Drawn(path, name, reference) for name, reference in references.items()]
+        return [StyleSource(path, name, reference) for name, reference in references.items()]
     names = content.get("arguments", {}).get("styles")
-    return [Drawn(path, name) for name in names] if names else [Drawn(path, "")]
+    return [StyleSource(path, name) for name in names] if names else [StyleSource(path, "")]
 
 
 def _style_name(path: Path) -> str:

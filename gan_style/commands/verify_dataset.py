@@ -30,7 +30,7 @@ def verify(folder: str, given: str | None, *, repairing: bool) -> int:
     if given is not None:
         source = open_source(given, settings["input_layout"], made=settings["output_layout"], carry=settings["carry"])
         check_facts(plan, source.facts())
-        check_listing(plan, source.entries)
+        check_listing(plan, source.samples)
         root = source.root
     findings = []
     for finding in Verify(records, root)():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import ExifTags, Image, TiffImagePlugin
 
-from gan_style.dataset.sample import Trouble
+from gan_style.dataset.sample import SampleError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # those that images.decode reads
 _PNG_MARKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
@@ -33,20 +33,22 @@ class Header:
 
 
 def read_header(data: bytes, max_pixels: int = MOST_PIXELS) -> Header:
-    """Trouble for what does not begin as a picture of a known kind does, or claims more pixels."""
+    """SampleError for what does not begin as a picture of a known kind does, or claims more pixels."""
     if not data:
-        raise Trouble("empty", "the file has no content")
+        raise SampleError("empty", "the file has no content")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes that our own limit is for
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 if picture.width * picture.height > max_pixels:
-                    raise Trouble("too large", f"{picture.width} x {picture.height} pixels; max_pixels={max_pixels}")
+                    raise SampleError(
+                        "too large", f"{picture.width} x {picture.height} pixels; max_pixels={max_pixels}"
+                    )
                 return Header(*_stored_size(picture), _orientation(picture, data))
-    except (MemoryError, Trouble):
+    except (MemoryError, SampleError):
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
-        raise trouble(error) from error
+        raise sample_error(error) from error
 
 
 def _stored_size(picture: Image.Image) -> tuple[int, int]:
@@ -64,13 +66,13 @@ def _orientation(picture: Image.Image, data: bytes) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def trouble(error: BaseException) -> Trouble:
+def sample_error(error: BaseException) -> SampleError:
     """What Pillow's refusal means."""
     text = str(error) or type(error).__name__
     if isinstance(error, Image.UnidentifiedImageError):
-        return Trouble("not a picture", "its content is not a JPEG, PNG, WebP, BMP or TIFF picture")
+        return SampleError("not a picture", "its content is not a JPEG, PNG, WebP, BMP or TIFF picture")
     if isinstance(error, Image.DecompressionBombError) or "too large" in text.lower():
-        return Trouble("too large", text)
+        return SampleError("too large", text)
     if any(word in text.lower() for word in ("truncated", "unexpected end", "not enough", "incomplete")):
-        return Trouble("truncated", text)
-    return Trouble("damaged", text)
+        return SampleError("truncated", text)
+    return SampleError("damaged", text)

@@ -1,4 +1,4 @@
-"""From an entry to pixels: read, judge by the header, decode. Every failure is a Trouble with its kind."""
+"""From an sample to pixels: read, judge by the header, decode. Every failure is a SampleError with its kind."""
 
 import hashlib
 import io
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gan_style.dataset.header import Header, read_header, trouble
-from gan_style.dataset.sample import PICTURE_SUFFIXES, Entry, Trouble
+from gan_style.dataset.header import Header, read_header, sample_error
+from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample, SampleError
 from gan_style.images.decode import UnreadablePictureError, decode
 
 
@@ -36,34 +36,34 @@ class Loader:
     max_pixels: int
     short_side: int | None
 
-    def __call__(self, entry: Entry) -> Loaded:
-        """Trouble, of whatever kind, where there is no result to be had."""
+    def __call__(self, sample: Sample) -> Loaded:
+        """SampleError, of whatever kind, where there is no result to be had."""
         try:
-            return self._load(entry)
+            return self._load(sample)
         except MemoryError as error:
-            raise Trouble("out of memory", "not enough memory to decode it") from error
+            raise SampleError("out of memory", "not enough memory to decode it") from error
 
-    def _load(self, entry: Entry) -> Loaded:
-        if entry.problem is not None:
-            raise Trouble(*entry.problem)
-        assert entry.picture is not None
-        data = entry.picture.read(self.root)
+    def _load(self, sample: Sample) -> Loaded:
+        if sample.problem is not None:
+            raise SampleError(*sample.problem)
+        assert sample.picture is not None
+        data = sample.picture.read(self.root)
         sha256 = hashlib.sha256(data).hexdigest()
-        if entry.carried:
-            if self.short_side is not None and entry.picture.path.lower().endswith(PICTURE_SUFFIXES):
-                raise Trouble("labels", "a mask, which would not fit its picture any more; it needs size=keep")
+        if sample.carried:
+            if self.short_side is not None and sample.picture.path.lower().endswith(PICTURE_SUFFIXES):
+                raise SampleError("labels", "a mask, which would not fit its picture any more; it needs size=keep")
             return Loaded(sha256, {}, raw=data)
-        beside = {f".{extension}": place.read(self.root) for extension, place in entry.sidecars.items()}
-        beside |= {f".{extension}": text.encode() for extension, text in entry.inline.items()}
+        beside = {f".{extension}": place.read(self.root) for extension, place in sample.sidecars.items()}
+        beside |= {f".{extension}": text.encode() for extension, text in sample.inline.items()}
         header = read_header(data, self.max_pixels)
         masks = [content for extension, content in beside.items() if extension.lower().endswith(PICTURE_SUFFIXES)]
         if self.short_side is not None:
-            found = "a mask lies" if masks or entry.masks else boxes_in(beside) and "boxes or outlines lie"
+            found = "a mask lies" if masks or sample.masks else boxes_in(beside) and "boxes or outlines lie"
             if found:
-                raise Trouble("labels", f"{found} beside it, which would not fit any more; it needs size=keep")
+                raise SampleError("labels", f"{found} beside it, which would not fit any more; it needs size=keep")
         if header.orientation != 1:
-            masks += [place.read(self.root) for place in entry.masks]
-        upright = fits_upright(entry, header, masks)
+            masks += [place.read(self.root) for place in sample.masks]
+        upright = fits_upright(sample, header, masks)
         orientation = None if header.orientation == 1 else "applied" if upright else "stored"
         return Loaded(sha256, beside, self._decode(data, upright), orientation=orientation)
 
@@ -71,7 +71,7 @@ class Loader:
         try:
             return decode(io.BytesIO(data), short_side=self.short_side, upright=upright)
         except UnreadablePictureError as error:
-            raise trouble(error.__cause__ or error) from error
+            raise sample_error(error.__cause__ or error) from error
 
 
 def boxes_in(beside: Mapping[str, bytes]) -> bool:
@@ -92,18 +92,18 @@ def _has_places(content: bytes) -> bool:
         return False
 
 
-def fits_upright(entry: Entry, header: Header, masks: Iterable[bytes]) -> bool:
+def fits_upright(sample: Sample, header: Header, masks: Iterable[bytes]) -> bool:
     """Whether the picture's labels were made for it upright, rather than as it is stored.
 
     COCO's boxes and masks are for pixels as they are stored, which is what most readers give, unless the size that COCO
-    states, or the mask has, fits the upright picture alone. Trouble where COCO's fits neither.
+    states, or the mask has, fits the upright picture alone. SampleError where COCO's fits neither.
     """
-    if entry.labelled is not None:
-        if entry.labelled not in (header.size, header.upright):
-            size, stated = (" x ".join(map(str, pair)) for pair in (header.size, entry.labelled))
-            raise Trouble("labels", f"its annotation is for {stated} pixels, but it has {size}")
-        return entry.labelled != header.size
-    if entry.as_stored:
+    if sample.labelled is not None:
+        if sample.labelled not in (header.size, header.upright):
+            size, stated = (" x ".join(map(str, pair)) for pair in (header.size, sample.labelled))
+            raise SampleError("labels", f"its annotation is for {stated} pixels, but it has {size}")
+        return sample.labelled != header.size
+    if sample.as_stored:
         return False
     if header.orientation == 1:
         return True

@@ -13,12 +13,12 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from gan_style.dataset.sample import PICTURE_SUFFIXES, Entry, printable
+from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample, printable
 
 _RECENT = 2**20  # in a set, before they are packed
 
 
-class Marks:
+class CompactNameSet:
     """A set of names that only grows.
 
     It keeps 64 bits of each name's hash: of 100 million, one in 200 billion that was never added is taken for one that
@@ -77,69 +77,69 @@ class Scheme:
     suffix: str | None
     keyed: bool
 
-    def stem(self, entry: Entry, copy: int) -> str:
-        return entry.name if self.copies == 1 or entry.carried else f"{entry.name}~{copy + 1}"
+    def stem(self, sample: Sample, copy: int) -> str:
+        return sample.name if self.copies == 1 or sample.carried else f"{sample.name}~{copy + 1}"
 
-    def picture_suffix(self, entry: Entry) -> str:
-        assert entry.picture is not None
-        return self.suffix or PurePosixPath(entry.picture.member or entry.picture.path).suffix.lower()
+    def picture_suffix(self, sample: Sample) -> str:
+        assert sample.picture is not None
+        return self.suffix or PurePosixPath(sample.picture.member or sample.picture.path).suffix.lower()
 
-    def extensions(self, entry: Entry) -> list[str]:
-        """Of all files that each copy of an entry may have, the picture's first."""
-        if entry.carried or entry.picture is None:
+    def extensions(self, sample: Sample) -> list[str]:
+        """Of all files that each copy of an sample may have, the picture's first."""
+        if sample.carried or sample.picture is None:
             return [""]
-        labelled = [".cls"] if self.keyed and entry.label is not None and "cls" not in entry.sidecars else []
-        beside = [f".{extension}" for extension in (*entry.sidecars, *entry.inline)]
-        return [self.picture_suffix(entry), *labelled, *beside]
+        labelled = [".cls"] if self.keyed and sample.label is not None and "cls" not in sample.sidecars else []
+        beside = [f".{extension}" for extension in (*sample.sidecars, *sample.inline)]
+        return [self.picture_suffix(sample), *labelled, *beside]
 
-    def taken_by(self, entry: Entry) -> Iterator[str]:
-        """What no other entry may use: its files' names, or its samples' keys."""
-        copies = 1 if entry.carried else self.copies
-        for stem in (self.stem(entry, copy) for copy in range(copies)):
-            yield from [stem] if self.keyed else [stem + extension for extension in self.extensions(entry)]
+    def taken_by(self, sample: Sample) -> Iterator[str]:
+        """What no other sample may use: its files' names, or its samples' keys."""
+        copies = 1 if sample.carried else self.copies
+        for stem in (self.stem(sample, copy) for copy in range(copies)):
+            yield from [stem] if self.keyed else [stem + extension for extension in self.extensions(sample)]
 
 
-def in_folders(entry: Entry) -> str:
+def in_folders(sample: Sample) -> str:
     """For a WebDataset sample that becomes a file: split/class/key, unless the key's own folders say so already."""
-    label = [] if entry.label is None else entry.label.split("/")
-    *folders, last = entry.name.split("/")
-    split = [entry.split] if entry.split and folders[:1] != [entry.split] else []
+    label = [] if sample.label is None else sample.label.split("/")
+    *folders, last = sample.name.split("/")
+    split = [sample.split] if sample.split and folders[:1] != [sample.split] else []
     own = folders[len(folders) - len(label) :] == label
     return "/".join([*split, *([] if own else label), *folders, last])
 
 
-def among_images(entry: Entry) -> str:
+def among_images(sample: Sample) -> str:
     """Where COCO's pictures lie."""
-    return f"images/{entry.name}"
+    return f"images/{sample.name}"
 
 
 class Names:
-    """Gives each entry its final name; remembers those that are taken."""
+    """Gives each sample its final name; remembers those that are taken."""
 
-    def __init__(self, scheme: Scheme, wanted: Callable[[Entry], str] = lambda entry: entry.name) -> None:
-        """wanted: the name that an entry gets if it is safe and free."""
+    def __init__(self, scheme: Scheme, wanted: Callable[[Sample], str] = lambda sample: sample.name) -> None:
+        """wanted: the name that an sample gets if it is safe and free."""
         self.scheme, self.wanted = scheme, wanted
-        self._taken = Marks()
+        self._taken = CompactNameSet()
         self._folders: dict[str, str] = {}
 
-    def take(self, entries: Iterable[Entry]) -> None:
-        """Remember entries that were given their names before."""
-        for entry in entries:
-            self._taken.update(map(_folded, self.scheme.taken_by(entry)))
-            parts = entry.name.split("/")[:-1]
+    def take(self, samples: Iterable[Sample]) -> None:
+        """Remember samples that were given their names before."""
+        for sample in samples:
+            self._taken.update(map(_folded, self.scheme.taken_by(sample)))
+            parts = sample.name.split("/")[:-1]
             for count in range(1, len(parts) + 1):
                 folder = "/".join(parts[:count])
                 self._folders.setdefault(_folded(folder), folder)
 
-    def give(self, entry: Entry) -> Entry:
-        """The entry with its final name."""
-        *folders, last = self.wanted(entry).split("/")
-        base, suffix = _halves(last) if entry.carried else (last, "")
-        room = _LONGEST - _ROOM - max(len(_bytes(extension)) for extension in (suffix, *self.scheme.extensions(entry)))
+    def give(self, sample: Sample) -> Sample:
+        """The sample with its final name."""
+        *folders, last = self.wanted(sample).split("/")
+        base, suffix = _halves(last) if sample.carried else (last, "")
+        room = _LONGEST - _ROOM - max(len(_bytes(extension)) for extension in (suffix, *self.scheme.extensions(sample)))
         folder, safe = self._folder(folders), _safe(base, room, dots=not self.scheme.keyed)
-        named, digits = replace(entry, name="/".join([*folder, safe + suffix])), 8
+        named, digits = replace(sample, name="/".join([*folder, safe + suffix])), 8
         while self._are_taken(wanted := [_folded(one) for one in self.scheme.taken_by(named)]):
-            named = replace(entry, name="/".join([*folder, marked(safe, entry.key, digits, room) + suffix]))
+            named = replace(sample, name="/".join([*folder, marked(safe, sample.key, digits, room) + suffix]))
             digits += 8
         self._taken.update(wanted)
         return named

@@ -1,4 +1,4 @@
-"""A shard's entries to results: threads read, decode and encode (Pillow leaves the interpreter free), we feed the
+"""A shard's samples to results: threads read, decode and encode (Pillow leaves the interpreter free), we feed the
 network with pictures of one size.
 
 Which pictures share a batch follows from the shard alone: sums on a batch may differ in their last bits from those on
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gan_style.dataset.loading import Loaded, Loader
 from gan_style.dataset.naming import Scheme
-from gan_style.dataset.sample import Entry, Trouble
+from gan_style.dataset.sample import Sample, SampleError
 from gan_style.dataset.sampling import Choice, Choices
 from gan_style.dataset.stylizers import Stylizer
 from gan_style.dataset.worker import SKIPPED, Made, copies_of
@@ -45,7 +45,7 @@ class Item:
 
     number: int
     copy: int
-    entry: Entry
+    sample: Sample
     loaded: Loaded
     choice: Choice
 
@@ -131,12 +131,12 @@ class Pipeline:
     threads: int = 2
     clock: Clock = field(default_factory=Clock)
 
-    def __call__(self, entries: Sequence[tuple[int, Entry]]) -> Iterator[Made]:
-        """All copies of all entries, in the order in which they are ready."""
+    def __call__(self, samples: Sequence[tuple[int, Sample]]) -> Iterator[Made]:
+        """All copies of all samples, in the order in which they are ready."""
         encoded: deque[Future[Made]] = deque()
         with ThreadPoolExecutor(self.threads, thread_name_prefix="pictures") as pool:
             try:
-                for made in self._results(entries, pool):
+                for made in self._results(samples, pool):
                     encoded.append(pool.submit(made))
                     while encoded and (encoded[0].done() or len(encoded) > _WRITTEN_AHEAD):
                         yield encoded.popleft().result()
@@ -145,16 +145,16 @@ class Pipeline:
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _results(self, entries: Sequence[tuple[int, Entry]], pool: ThreadPoolExecutor) -> Iterator[Callable[[], Made]]:
+    def _results(self, samples: Sequence[tuple[int, Sample]], pool: ThreadPoolExecutor) -> Iterator[Callable[[], Made]]:
         """For each copy what remains to be done, for a thread."""
         groups = Groups(self.batching)
-        for number, entry, loaded in self._loaded(entries, pool):
-            if isinstance(loaded, Trouble):
-                yield from _failures(number, entry, loaded, self.scheme.copies)
-            elif entry.carried:
+        for number, sample, loaded in self._loaded(samples, pool):
+            if isinstance(loaded, SampleError):
+                yield from _failures(number, sample, loaded, self.scheme.copies)
+            elif sample.carried:
                 yield _carried(number, loaded)
             else:
-                for item in self._items(number, entry, loaded):
+                for item in self._items(number, sample, loaded):
                     if item.choice.kept:
                         yield self._encoder(item, Result({"status": "ok", "strength": 0.0}, item.picture))
                     else:
@@ -164,31 +164,31 @@ class Pipeline:
             yield from self._stylized(batch)
 
     def _loaded(
-        self, entries: Sequence[tuple[int, Entry]], pool: ThreadPoolExecutor
-    ) -> Iterator[tuple[int, Entry, Loaded | Trouble]]:
+        self, samples: Sequence[tuple[int, Sample]], pool: ThreadPoolExecutor
+    ) -> Iterator[tuple[int, Sample, Loaded | SampleError]]:
         """In order, some ahead of where we are."""
-        ahead: deque[tuple[int, Entry, Future[Loaded | Trouble]]] = deque()
-        waiting = iter(entries)
+        ahead: deque[tuple[int, Sample, Future[Loaded | SampleError]]] = deque()
+        waiting = iter(samples)
         while True:
             while len(ahead) < 2 * self.batching.size + self.threads and (following := next(waiting, None)) is not None:
                 ahead.append((*following, pool.submit(self._load, following[1])))
             if not ahead:
                 return
-            number, entry, future = ahead.popleft()
+            number, sample, future = ahead.popleft()
             begun = time.perf_counter()
             loaded = future.result()
             self.clock.waited += time.perf_counter() - begun
-            yield number, entry, loaded
+            yield number, sample, loaded
 
-    def _load(self, entry: Entry) -> Loaded | Trouble:
+    def _load(self, sample: Sample) -> Loaded | SampleError:
         try:
-            return self.loader(entry)
-        except Trouble as trouble:
+            return self.loader(sample)
+        except SampleError as trouble:
             return trouble
 
-    def _items(self, number: int, entry: Entry, loaded: Loaded) -> Iterator[Item]:
+    def _items(self, number: int, sample: Sample, loaded: Loaded) -> Iterator[Item]:
         for copy in range(self.scheme.copies):
-            yield Item(number, copy, entry, loaded, self.choices.draw(entry.key, copy))
+            yield Item(number, copy, sample, loaded, self.choices.draw(sample.key, copy))
 
     def _stylized(self, batch: Sequence[Item]) -> Iterator[Callable[[], Made]]:
         begun = time.perf_counter()
@@ -265,7 +265,7 @@ class Pipeline:
             row = result.row | {"source_sha256": item.loaded.sha256, "orientation": item.loaded.orientation}
             if result.picture is None:
                 return Made(item.number, item.copy, row)
-            suffix = self.scheme.picture_suffix(item.entry)
+            suffix = self.scheme.picture_suffix(item.sample)
             if suffix in item.loaded.beside:
                 return Made(item.number, item.copy, row | _failed("name", f"a {suffix} lies beside it already"))
             try:
@@ -292,10 +292,10 @@ def _carried(number: int, loaded: Loaded) -> Callable[[], Made]:
     return lambda: Made(number, 0, {"status": "carried", "source_sha256": loaded.sha256}, {"": loaded.raw})
 
 
-def _failures(number: int, entry: Entry, trouble: Trouble, copies: int) -> Iterator[Callable[[], Made]]:
+def _failures(number: int, sample: Sample, trouble: SampleError, copies: int) -> Iterator[Callable[[], Made]]:
     row = _failed(trouble.kind, str(trouble))
     row["status"] = "skipped" if trouble.kind in SKIPPED else "failed"
-    for copy in range(copies_of(entry, copies)):
+    for copy in range(copies_of(sample, copies)):
         yield lambda copy=copy: Made(number, copy, dict(row))  # type: ignore[misc]
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gan_style.dataset.naming import Names
-from gan_style.dataset.sample import Entry
+from gan_style.dataset.sample import Sample
 from gan_style.runtime.files import remove_leftovers, write_bytes, write_durably
 
 FORMAT = "gan_style.dataset/1"
@@ -69,18 +69,18 @@ class Plan:
         """Of the settings; with a shard's own hash, what a record belongs to."""
         return _digest(json.dumps(self.settings, sort_keys=True).encode())
 
-    def entries(self, shard: Shard) -> list[Entry]:
+    def samples(self, shard: Shard) -> list[Sample]:
         """A shard's inputs. ValueError where the plan's file was damaged."""
         with open(self.folder / shard.file, "rb") as file:
             file.seek(shard.offset)
             lines = file.read(shard.size)
         if _digest(lines) != shard.sha256:
             raise ValueError(f"the plan {self.folder / shard.file} is damaged at shard {shard.number}")
-        return [Entry.from_line(line) for line in lines.splitlines()]
+        return [Sample.from_line(line) for line in lines.splitlines()]
 
-    def all_entries(self) -> Iterator[Entry]:
+    def all_samples(self) -> Iterator[Sample]:
         for shard in self.shards:
-            yield from self.entries(shard)
+            yield from self.samples(shard)
 
 
 def read_plan(folder: Path) -> Plan | None:
@@ -100,7 +100,7 @@ def read_plan(folder: Path) -> Plan | None:
 
 def write_plan(
     folder: Path,
-    entries: Iterable[Entry],
+    samples: Iterable[Sample],
     settings: Mapping[str, Any],
     names: Names,
     shard_size: int,
@@ -108,22 +108,22 @@ def write_plan(
     before: Plan | None = None,
     classes: Sequence[str] | None = None,
 ) -> Plan:
-    """Name the entries, cut them into shards of one split each, and write all that down; ``before`` is extended.
+    """Name the samples, cut them into shards of one split each, and write all that down; ``before`` is extended.
 
     facts: what is said of the inputs besides, by name; classes: names for the numbers in the inputs' own .cls files,
-    None to number the entries' labels. The caller has the folder to itself.
+    None to number the samples' labels. The caller has the folder to itself.
     """
     parts = list(before.content["parts"]) if before else []
     file, listing = f"plan-{len(parts):03d}.jsonl", Listing()
     shards: list[Any] = []
     labels: set[str] = set()
     if before:
-        for entry in before.all_entries():
-            listing.add(entry)
+        for sample in before.all_samples():
+            listing.add(sample)
 
     def write(target: IO[bytes]) -> None:
-        for shard in _cut(_watched(entries, listing, labels), shard_size):
-            lines = b"".join(names.give(entry).to_line() for entry in shard)
+        for shard in _cut(_watched(samples, listing, labels), shard_size):
+            lines = b"".join(names.give(sample).to_line() for sample in shard)
             target.write(lines)
             shards.append([len(lines), len(shard), shard[0].split, _digest(lines)])
 
@@ -143,21 +143,21 @@ def write_plan(
     return Plan(folder, content)
 
 
-def _watched(entries: Iterable[Entry], listing: "Listing", labels: set[str]) -> Iterator[Entry]:
-    for entry in entries:
-        listing.add(entry)
-        if entry.label is not None:
-            labels.add(entry.label)
-        yield entry
+def _watched(samples: Iterable[Sample], listing: "Listing", labels: set[str]) -> Iterator[Sample]:
+    for sample in samples:
+        listing.add(sample)
+        if sample.label is not None:
+            labels.add(sample.label)
+        yield sample
 
 
-def _cut(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
-    shard: list[Entry] = []
-    for entry in entries:
-        if shard and (len(shard) == size or entry.split != shard[0].split):
+def _cut(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+    shard: list[Sample] = []
+    for sample in samples:
+        if shard and (len(shard) == size or sample.split != shard[0].split):
             yield shard
             shard = []
-        shard.append(entry)
+        shard.append(sample)
     if shard:
         yield shard
 
@@ -168,8 +168,8 @@ class Listing:
     def __init__(self) -> None:
         self._sum, self.count = 0, 0
 
-    def add(self, entry: Entry) -> None:
-        line = replace(entry, name="", masks=()).to_line()
+    def add(self, sample: Sample) -> None:
+        line = replace(sample, name="", masks=()).to_line()
         self._sum = (self._sum + int.from_bytes(hashlib.sha256(line).digest(), "big")) % 2**256
         self.count += 1
 
@@ -195,13 +195,13 @@ def check_facts(plan: Plan, facts: Mapping[str, Any]) -> None:
             raise ValueError(f"input: its {name} changed since {plan.folder.parent} was planned; choose another output")
 
 
-def check_listing(plan: Plan, entries: Callable[[], Iterable[Entry]]) -> None:
+def check_listing(plan: Plan, samples: Callable[[], Iterable[Sample]]) -> None:
     """ValueError, saying what differs, unless the inputs are those that were planned. Looks at all of them."""
     listing = Listing()
-    for entry in entries():
-        listing.add(entry)
+    for sample in samples():
+        listing.add(sample)
     if listing.digest() != plan.content["listing"]:
-        new, changed, gone = differences(plan, entries())
+        new, changed, gone = differences(plan, samples())
         raise ValueError(
             f"input: differs from what {plan.folder.parent} was planned with: {_told(new, 'new')}, "
             f"{_told(changed, 'changed')}, {_told(gone, 'gone')}; restore it, choose another output"
@@ -209,9 +209,9 @@ def check_listing(plan: Plan, entries: Callable[[], Iterable[Entry]]) -> None:
         )
 
 
-def new_entries(plan: Plan, entries: Iterable[Entry]) -> list[Entry]:
+def new_samples(plan: Plan, samples: Iterable[Sample]) -> list[Sample]:
     """Those that are not planned yet. ValueError where a planned one has changed or gone."""
-    new, changed, gone = differences(plan, entries)
+    new, changed, gone = differences(plan, samples)
     if changed or gone:
         raise ValueError(
             f"extend=true: {_told([*changed], 'changed')} and {_told(gone, 'gone')} of the inputs that "
@@ -220,21 +220,21 @@ def new_entries(plan: Plan, entries: Iterable[Entry]) -> list[Entry]:
     return new
 
 
-def differences(plan: Plan, entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry], list[Entry]]:
+def differences(plan: Plan, samples: Iterable[Sample]) -> tuple[list[Sample], list[Sample], list[Sample]]:
     """(new, changed, gone) of the inputs now against those of the plan."""
-    old = {entry.key: replace(entry, name="", masks=()) for entry in plan.all_entries()}
+    old = {sample.key: replace(sample, name="", masks=()) for sample in plan.all_samples()}
     new, changed = [], []
-    for entry in entries:
-        known = old.pop(entry.key, None)
+    for sample in samples:
+        known = old.pop(sample.key, None)
         if known is None:
-            new.append(entry)
-        elif known != Entry.from_line(replace(entry, name="", masks=()).to_line()):
-            changed.append(entry)
+            new.append(sample)
+        elif known != Sample.from_line(replace(sample, name="", masks=()).to_line()):
+            changed.append(sample)
     return new, changed, list(old.values())
 
 
-def _told(entries: list[Entry], how: str) -> str:
-    return f"{len(entries)} {how}" + (f" ({entries[0].key}{', ...' if len(entries) > 1 else ''})" if entries else "")
+def _told(samples: list[Sample], how: str) -> str:
+    return f"{len(samples)} {how}" + (f" ({samples[0].key}{', ...' if len(samples) > 1 else ''})" if samples else "")
 
 
 def _short(value: Any) -> str:

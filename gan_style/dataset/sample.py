@@ -12,7 +12,7 @@ SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "tes
 MOST_BYTES = 1_000_000_000  # of one file: it is read into memory as a whole
 
 
-class Trouble(ValueError):  # noqa: N818 (one input's fate, not the program's)
+class SampleError(ValueError):
     """Why one input has no result; ``kind`` is a class of reasons (a word or three), the message says it in full."""
 
     def __init__(self, kind: str, message: str) -> None:
@@ -21,7 +21,7 @@ class Trouble(ValueError):  # noqa: N818 (one input's fate, not the program's)
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where bytes lie: a file below the input's root, or, with an offset, a stretch of a tar archive there."""
 
     path: str
@@ -34,19 +34,19 @@ class Place:
         return printable(f"{self.path}#{self.member}" if self.offset is not None else self.path)
 
     def read(self, root: Path) -> bytes:
-        """The bytes; Trouble where they are not there, not readable, too many, or not as many as were planned."""
+        """The bytes; SampleError where they are not there, not readable, too many, or not as many as were planned."""
         if self.size > MOST_BYTES:
-            raise Trouble("too large", f"{self.size} bytes; files up to {MOST_BYTES} are read")
+            raise SampleError("too large", f"{self.size} bytes; files up to {MOST_BYTES} are read")
         try:
             with open(root / self.path, "rb") as file:
                 file.seek(self.offset or 0)
                 data = file.read(self.size + (self.offset is None))
         except FileNotFoundError as error:
-            raise Trouble("missing", "there is no such file any more") from error
+            raise SampleError("missing", "there is no such file any more") from error
         except OSError as error:
-            raise Trouble("unreadable", f"{error.strerror or error}") from error
+            raise SampleError("unreadable", f"{error.strerror or error}") from error
         if len(data) != self.size:
-            raise Trouble("changed", "its length is not the one it was planned with")
+            raise SampleError("changed", "its length is not the one it was planned with")
         return data
 
     def packed(self) -> list[Any]:
@@ -54,7 +54,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Entry:
+class Sample:
     """key: what the picture is called in its source, unique; every draw follows from it.
     name: the path of its results below the output, without suffix; unique too, whatever the case of its letters.
     picture: None where there is none to be had; ``problem`` (kind, message) then says why, or it is only ``carried``.
@@ -65,14 +65,14 @@ class Entry:
 
     key: str
     name: str
-    picture: Place | None = None
+    picture: Location | None = None
     split: str | None = None
     label: str | None = None
-    sidecars: Mapping[str, Place] = field(default_factory=dict)
+    sidecars: Mapping[str, Location] = field(default_factory=dict)
     inline: Mapping[str, str] = field(default_factory=dict)
     labelled: tuple[int, int] | None = None
     as_stored: bool = False
-    masks: Sequence[Place] = ()
+    masks: Sequence[Location] = ()
     carried: bool = False
     problem: tuple[str, str] | None = None
 
@@ -96,14 +96,14 @@ class Entry:
         return json.dumps(kept, separators=(",", ":")).encode() + b"\n"
 
     @staticmethod
-    def from_line(line: bytes) -> "Entry":
+    def from_line(line: bytes) -> "Sample":
         content = json.loads(line)
         for name in ("labelled", "problem"):
             content[name] = tuple(content[name]) if name in content else None
-        content["picture"] = Place(*content["picture"]) if "picture" in content else None
-        content["masks"] = tuple(Place(*packed) for packed in content.get("masks", ()))
+        content["picture"] = Location(*content["picture"]) if "picture" in content else None
+        content["masks"] = tuple(Location(*packed) for packed in content.get("masks", ()))
         sidecars = content.get("sidecars", {})
-        return Entry(**(content | {"sidecars": {name: Place(*packed) for name, packed in sidecars.items()}}))
+        return Sample(**(content | {"sidecars": {name: Location(*packed) for name, packed in sidecars.items()}}))
 
 
 def printable(name: str) -> str:
@@ -119,9 +119,9 @@ def split_of(name: str) -> str | None:
     return name if name.lower() in SPLITS else None
 
 
-def read_lines(path: Path, offset: int, size: int) -> Iterator[Entry]:
-    """The entries that a stretch of a plan's file holds."""
+def read_lines(path: Path, offset: int, size: int) -> Iterator[Sample]:
+    """The samples that a stretch of a plan's file holds."""
     with open(path, "rb") as file:
         file.seek(offset)
         for line in file.read(size).splitlines():
-            yield Entry.from_line(line)
+            yield Sample.from_line(line)

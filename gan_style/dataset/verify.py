@@ -12,9 +12,9 @@ from typing import Any
 from gan_style.dataset.header import read_header
 from gan_style.dataset.journal import DATA, Records, Row
 from gan_style.dataset.manifest import CLASSES, read_manifest
-from gan_style.dataset.naming import Marks, Scheme
+from gan_style.dataset.naming import CompactNameSet, Scheme
 from gan_style.dataset.plan import Plan, Shard
-from gan_style.dataset.sample import Entry, Place
+from gan_style.dataset.sample import Location, Sample
 from gan_style.dataset.worker import copies_of
 from gan_style.dataset.writers import Layout
 from gan_style.runtime.files import file_hash
@@ -49,14 +49,14 @@ class Verify:
 
     def __call__(self) -> Iterator[Finding]:
         """All that differs, shard by shard; then files that belong to none, and the manifest."""
-        known = Marks()
+        known = CompactNameSet()
         layout = layout_of(self.records.output, self.records.plan)
         for shard in self.records.plan.shards:
             yield from self._shard(shard, layout, known)
         yield from self._strangers(known, _OWN[layout.kind])
         yield from self._manifest()
 
-    def _shard(self, shard: Shard, layout: Layout, known: Marks) -> Iterator[Finding]:
+    def _shard(self, shard: Shard, layout: Layout, known: CompactNameSet) -> Iterator[Finding]:
         record = self.records.record(shard)
         if record is None:
             yield Finding(shard.number, f"shard {shard.number}", "is not done, or its record is damaged")
@@ -66,8 +66,8 @@ class Verify:
         except ValueError as error:
             yield Finding(shard.number, f"shard {shard.number}", str(error))
             return
-        entries = self.records.plan.entries(shard)
-        wanted = [entry for entry in entries for _ in range(copies_of(entry, layout.scheme.copies))]
+        samples = self.records.plan.samples(shard)
+        wanted = [sample for sample in samples for _ in range(copies_of(sample, layout.scheme.copies))]
         if len(rows) != len(wanted):
             yield Finding(shard.number, f"shard {shard.number}", f"has {len(rows)} rows for {len(wanted)} results")
             return
@@ -77,18 +77,18 @@ class Verify:
                 yield Finding(shard.number, path, "differs from its sha256")
         stored = layout.stored(shard)
         named: set[str] = set()
-        for entry, row in zip(wanted, rows, strict=True):
-            expected = stored.expected(entry, row)
+        for sample, row in zip(wanted, rows, strict=True):
+            expected = stored.expected(sample, row)
             named |= expected.keys()
-            for problem in self._row(stored.read, entry, row, expected):
+            for problem in self._row(stored.read, sample, row, expected):
                 yield Finding(shard.number, row["output"] or row["key"], problem)
-            yield from self._source(shard, entry, row)
+            yield from self._source(shard, sample, row)
         for name in stored.members.keys() - named:
             yield Finding(shard.number, f"{stored.archive}#{name}", "is not in the manifest")
         if stored.archive is None:
             known.update(named)
 
-    def _row(self, read: Any, entry: Entry, row: Row, expected: Mapping[str, str]) -> Iterator[str]:
+    def _row(self, read: Any, sample: Sample, row: Row, expected: Mapping[str, str]) -> Iterator[str]:
         for number, (name, sha256) in enumerate(expected.items()):
             content = read(name)
             if content is None:
@@ -99,30 +99,30 @@ class Verify:
                 size = read_header(content).size
                 if size != (row["width"], row["height"]):
                     yield f"has {size[0]} x {size[1]} pixels, not {row['width']} x {row['height']}"
-            elif name.endswith(".cls") and "cls" not in entry.sidecars and self._class_differs(content, row):
+            elif name.endswith(".cls") and "cls" not in sample.sidecars and self._class_differs(content, row):
                 yield f"{name} does not hold the class {row['label']}"
-        if row["label"] != entry.label or row["split"] != entry.split:
-            yield f"its label or split is not {entry.label}, {entry.split}"
+        if row["label"] != sample.label or row["split"] != sample.split:
+            yield f"its label or split is not {sample.label}, {sample.split}"
 
     def _class_differs(self, content: bytes, row: Row) -> bool:
         """Whether a .cls of ours is not the class's number in classes.txt."""
         classes = self.records.plan.classes
         return row["label"] not in classes or content != str(classes.index(row["label"])).encode()
 
-    def _source(self, shard: Shard, entry: Entry, row: Row) -> Iterator[Finding]:
+    def _source(self, shard: Shard, sample: Sample, row: Row) -> Iterator[Finding]:
         """Its source, and that what lies beside it was carried over to the byte."""
-        if self.root is None or row["source_sha256"] is None or entry.picture is None:
+        if self.root is None or row["source_sha256"] is None or sample.picture is None:
             return
-        if _hash(entry.picture, self.root) != row["source_sha256"]:
+        if _hash(sample.picture, self.root) != row["source_sha256"]:
             yield Finding(
                 shard.number, row["source"], "is not the source any more that the result was made from", False
             )
         sums = json.loads(row["sidecars"] or "{}")
-        for extension, place in entry.sidecars.items():
+        for extension, place in sample.sidecars.items():
             if row["output"] is not None and _hash(place, self.root) != sums.get(f".{extension}"):
                 yield Finding(shard.number, str(place), "differs from what lies beside the result", False)
 
-    def _strangers(self, known: Marks, own: tuple[str, ...]) -> Iterator[Finding]:
+    def _strangers(self, known: CompactNameSet, own: tuple[str, ...]) -> Iterator[Finding]:
         data = self.records.output / DATA
         for folder, _, names in os.walk(data):
             for name in names:
@@ -169,7 +169,7 @@ def _sha256(path: Path) -> str | None:
         return None
 
 
-def _hash(place: Place, root: Path) -> str | None:
+def _hash(place: Location, root: Path) -> str | None:
     try:
         return hashlib.sha256(place.read(root)).hexdigest()
     except ValueError:

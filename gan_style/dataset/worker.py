@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gan_style.dataset.journal import Lease, Records, Row
 from gan_style.dataset.plan import Shard
-from gan_style.dataset.sample import Entry, printable
+from gan_style.dataset.sample import Sample, printable
 from gan_style.dataset.writers import Layout, Sink
 
 SKIPPED = ("no picture", "not annotated", "no home", "gate")  # kinds that are no failures
@@ -23,7 +23,7 @@ COLUMNS = (
 
 @dataclass
 class Made:
-    """What became of one copy of an entry. files: the picture's under its suffix, and what lies beside it; none where
+    """What became of one copy of an sample. files: the picture's under its suffix, and what lies beside it; none where
     there is nothing to write, and ``row`` says why; row: columns of the manifest.
     """
 
@@ -37,9 +37,9 @@ Ready = Mapping[tuple[int, int], tuple[Row, dict[str, bytes]]]  # (number, copy)
 
 
 class Maker(Protocol):
-    """Makes results: all copies of all these entries, once each, in any order. Torch, or a test's stand-in."""
+    """Makes results: all copies of all these samples, once each, in any order. Torch, or a test's stand-in."""
 
-    def __call__(self, entries: Sequence[tuple[int, Entry]]) -> Iterator[Made]: ...
+    def __call__(self, samples: Sequence[tuple[int, Sample]]) -> Iterator[Made]: ...
 
 
 class Done(Enum):
@@ -70,17 +70,17 @@ class ShardWorker:
             record = self.records.record(shard)
             if record is not None and not (retry and record["failures"]):
                 return Done.ALREADY
-            entries = self.records.plan.entries(shard)
-            kept = self._kept(shard, entries) if record is not None else {}
+            samples = self.records.plan.samples(shard)
+            kept = self._kept(shard, samples) if record is not None else {}
             self.records.forget(shard)  # killed from here on, the shard is done as a whole again
-            self._do(shard, entries, lease, kept)
+            self._do(shard, samples, lease, kept)
         return Done.NOW
 
-    def _do(self, shard: Shard, entries: Sequence[Entry], lease: Lease, kept: Ready) -> None:
-        self.layout.remove_leftovers(shard, entries, lease.dead)
+    def _do(self, shard: Shard, samples: Sequence[Sample], lease: Lease, kept: Ready) -> None:
+        self.layout.remove_leftovers(shard, samples, lease.dead)
         sink = self.layout.sink(shard, lease.token)
         try:
-            rows = self._fill(shard, entries, sink, kept)
+            rows = self._fill(shard, samples, sink, kept)
             archives = sink.commit()
         except BaseException:
             with suppress(OSError):
@@ -88,9 +88,9 @@ class ShardWorker:
             raise
         self.records.commit(shard, rows, archives)
 
-    def _fill(self, shard: Shard, entries: Sequence[Entry], sink: Sink, kept: Ready) -> list[Row]:
+    def _fill(self, shard: Shard, samples: Sequence[Sample], sink: Sink, kept: Ready) -> list[Row]:
         """All results to the sink in the plan's order, whatever order they are made in; their rows."""
-        order = self._order(entries)
+        order = self._order(samples)
         ready = dict(kept)
         rows: list[Row] = []
 
@@ -99,39 +99,39 @@ class ShardWorker:
                 number, copy = order[len(rows)]
                 row, files = ready.pop((number, copy))
                 if files:
-                    sink.add(entries[number], copy, files)
+                    sink.add(samples[number], copy, files)
                 rows.append(row)
 
         todo = sorted({number for number, copy in order if (number, copy) not in kept})
-        for made in self.make([(number, entries[number]) for number in todo]):
+        for made in self.make([(number, samples[number]) for number in todo]):
             if (made.number, made.copy) not in kept:
-                ready[made.number, made.copy] = self._finished(shard, entries[made.number], made)
+                ready[made.number, made.copy] = self._finished(shard, samples[made.number], made)
             take()
         take()
         assert len(rows) == len(order) and not ready, "one row for each copy of each input"
         return rows
 
-    def _order(self, entries: Sequence[Entry]) -> list[tuple[int, int]]:
+    def _order(self, samples: Sequence[Sample]) -> list[tuple[int, int]]:
         """(number, copy) of every row of a shard."""
         copies = self.layout.scheme.copies
-        return [(number, copy) for number, entry in enumerate(entries) for copy in range(copies_of(entry, copies))]
+        return [(number, copy) for number, sample in enumerate(samples) for copy in range(copies_of(sample, copies))]
 
-    def _finished(self, shard: Shard, entry: Entry, made: Made) -> tuple[Row, dict[str, bytes]]:
+    def _finished(self, shard: Shard, sample: Sample, made: Made) -> tuple[Row, dict[str, bytes]]:
         """The row in full, and the files with the class's number among them."""
         files = dict(made.files)
-        if files and self.layout.scheme.keyed and entry.label is not None and ".cls" not in files:
-            files[".cls"] = str(self.records.plan.classes.index(entry.label)).encode()
+        if files and self.layout.scheme.keyed and sample.label is not None and ".cls" not in files:
+            files[".cls"] = str(self.records.plan.classes.index(sample.label)).encode()
         row = dict.fromkeys(COLUMNS) | {
-            "key": printable(entry.key),
+            "key": printable(sample.key),
             "copy": made.copy,
-            "split": entry.split,
-            "label": entry.label,
-            "source": str(entry.picture or printable(entry.key)),
+            "split": sample.split,
+            "label": sample.label,
+            "source": str(sample.picture or printable(sample.key)),
             "seed": self.seed,
         }
         if files:
             (extension, picture), *beside = files.items()
-            row["output"] = self.layout.path(shard, entry, made.copy, extension)
+            row["output"] = self.layout.path(shard, sample, made.copy, extension)
             row["output_sha256"] = hashlib.sha256(picture).hexdigest()
             row["output_bytes"] = len(picture)
             row["sidecars"] = json.dumps(
@@ -141,15 +141,15 @@ class ShardWorker:
         said = {name: printable(value) if isinstance(value, str) else value for name, value in made.row.items()}
         return row | said, files
 
-    def _kept(self, shard: Shard, entries: Sequence[Entry]) -> Ready:
+    def _kept(self, shard: Shard, samples: Sequence[Sample]) -> Ready:
         """What a done shard has besides failures, with its files, as long as they are what they were."""
         stored, kept = self.layout.stored(shard), {}
-        for (number, copy), row in zip(self._order(entries), self.records.rows(shard), strict=True):
-            if row["status"] != "failed" and (files := stored.files(entries[number], row)) is not None:
+        for (number, copy), row in zip(self._order(samples), self.records.rows(shard), strict=True):
+            if row["status"] != "failed" and (files := stored.files(samples[number], row)) is not None:
                 kept[number, copy] = (row, files)
         return kept
 
 
-def copies_of(entry: Entry, copies: int) -> int:
+def copies_of(sample: Sample, copies: int) -> int:
     """How many rows an input has: one for each copy, a single one where there is nothing to stylize."""
-    return copies if entry.picture is not None and not entry.carried else 1
+    return copies if sample.picture is not None and not sample.carried else 1

@@ -12,7 +12,7 @@ from typing import IO, Any, Protocol
 
 from gan_style.dataset.naming import Scheme
 from gan_style.dataset.plan import Shard
-from gan_style.dataset.sample import Entry
+from gan_style.dataset.sample import Sample
 from gan_style.runtime.files import Together
 
 
@@ -24,19 +24,19 @@ class Stored:
     scheme: Scheme
     archive: str | None
 
-    def expected(self, entry: Entry, row: Mapping[str, Any]) -> dict[str, str]:
+    def expected(self, sample: Sample, row: Mapping[str, Any]) -> dict[str, str]:
         """The names of a row's files, to their sha256: the picture first."""
         if row["output"] is None:
             return {}
-        stem = self.scheme.stem(entry, row["copy"])
+        stem = self.scheme.stem(sample, row["copy"])
         name = row["output"].partition("#")[2] if self.archive else row["output"]
         sums = json.loads(row["sidecars"] or "{}")
         return {name: row["output_sha256"]} | {stem + extension: sha256 for extension, sha256 in sums.items()}
 
-    def files(self, entry: Entry, row: Mapping[str, Any]) -> dict[str, bytes] | None:
+    def files(self, sample: Sample, row: Mapping[str, Any]) -> dict[str, bytes] | None:
         """A row's files by extension; None unless all are what they were when they were written."""
-        stem, found = self.scheme.stem(entry, row["copy"]), {}
-        for name, sha256 in self.expected(entry, row).items():
+        stem, found = self.scheme.stem(sample, row["copy"]), {}
+        for name, sha256 in self.expected(sample, row).items():
             content = self.read(name)
             if content is None or hashlib.sha256(content).hexdigest() != sha256:
                 return None
@@ -76,8 +76,8 @@ Files = Mapping[str, bytes]  # extension, with its dot, to content
 class Sink(Protocol):
     """One shard's files."""
 
-    def add(self, entry: Entry, copy: int, files: Files) -> None:
-        """Take the files of one copy of an entry, in the plan's order."""
+    def add(self, sample: Sample, copy: int, files: Files) -> None:
+        """Take the files of one copy of an sample, in the plan's order."""
 
     def commit(self) -> list[Archive]:
         """Everything at its final name, for good; the archives that were written."""
@@ -94,9 +94,9 @@ class Layout:
     data: Path
     scheme: Scheme
 
-    def path(self, shard: Shard, entry: Entry, copy: int, extension: str) -> str:
+    def path(self, shard: Shard, sample: Sample, copy: int, extension: str) -> str:
         """The manifest's name for a file: its path below data/, for a member behind that of its archive."""
-        name = self.scheme.stem(entry, copy) + extension
+        name = self.scheme.stem(sample, copy) + extension
         return f"{archive_name(shard)}#{name}" if self.kind == "webdataset" else name
 
     def sink(self, shard: Shard, token: str) -> Sink:
@@ -108,20 +108,20 @@ class Layout:
     def stored(self, shard: Shard) -> Stored:
         return Stored(self.data, self.scheme, archive_name(shard) if self.kind == "webdataset" else None)
 
-    def remove_leftovers(self, shard: Shard, entries: Sequence[Entry], tokens: Iterable[str]) -> None:
+    def remove_leftovers(self, shard: Shard, samples: Sequence[Sample], tokens: Iterable[str]) -> None:
         """Remove the temporary files that dead writers of this shard left."""
         for token in tokens:
-            Together.remove(token, self._targets(shard, entries))
+            Together.remove(token, self._targets(shard, samples))
 
-    def _targets(self, shard: Shard, entries: Sequence[Entry]) -> list[Path]:
+    def _targets(self, shard: Shard, samples: Sequence[Sample]) -> list[Path]:
         if self.kind == "webdataset":
             return [self.data / archive_name(shard)]
         scheme = self.scheme
         return [
-            self.data / (scheme.stem(entry, copy) + extension)
-            for entry in entries
+            self.data / (scheme.stem(sample, copy) + extension)
+            for sample in samples
             for copy in range(scheme.copies)
-            for extension in scheme.extensions(entry)
+            for extension in scheme.extensions(sample)
         ]
 
 
@@ -138,9 +138,9 @@ class FolderSink:
     data: Path
     scheme: Scheme
 
-    def add(self, entry: Entry, copy: int, files: Files) -> None:
+    def add(self, sample: Sample, copy: int, files: Files) -> None:
         for extension, content in files.items():
-            self.files.write(self.data / (self.scheme.stem(entry, copy) + extension), content)
+            self.files.write(self.data / (self.scheme.stem(sample, copy) + extension), content)
 
     def commit(self) -> list[Archive]:
         self.files.commit()
@@ -159,12 +159,12 @@ class TarSink:
         self._file: _Hashed | None = None
         self._tar: tarfile.TarFile | None = None
 
-    def add(self, entry: Entry, copy: int, files: Files) -> None:
+    def add(self, sample: Sample, copy: int, files: Files) -> None:
         if self._tar is None:
             self._file = _Hashed(self.files.open(self._target))
             self._tar = tarfile.TarFile(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[arg-type]
         for extension, content in sorted(files.items()):
-            member = tarfile.TarInfo(self.scheme.stem(entry, copy) + extension)
+            member = tarfile.TarInfo(self.scheme.stem(sample, copy) + extension)
             member.size = len(content)
             self._tar.addfile(member, io.BytesIO(content))
 

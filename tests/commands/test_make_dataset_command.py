@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from gan_style.commands import make_dataset, verify_dataset
-from gan_style.commands.make_dataset_parts import Job, device_of, elsewhere
+from gan_style.commands.make_dataset_parts import Job, device_of, with_absolute_paths
 from gan_style.config import CONFIG_PATH, plain
 from gan_style.dataset.manifest import read_manifest
 from gan_style.dataset.plan import Plan
@@ -217,13 +217,13 @@ def test_engines_that_work_elsewhere_do_not_ask_for_a_gpu_here():
 def test_a_job_for_elsewhere_depends_on_no_working_folder(settings, generators, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = plain(settings) | {"output": "out", "checkpoint": ["style.safetensors"]}
-    job = elsewhere(Job(cfg, Path("in"), Plan(Path("out/.gan_style"), {"settings": {}}), "folder", "cpu"))
+    job = with_absolute_paths(Job(cfg, Path("in"), Plan(Path("out/.gan_style"), {"settings": {}}), "folder", "cpu"))
     assert job.output == tmp_path / "out" and job.root == tmp_path / "in"
     assert job.plan.folder == job.records.state == tmp_path / "out" / ".gan_style"
     assert job.cfg["checkpoint"] == [str(tmp_path / "style.safetensors")]
     shipped = replace(job, cfg=cfg | {"checkpoint": None, "reference": ["a.jpg"]})
-    assert elsewhere(shipped).cfg["checkpoint"] is None
-    assert elsewhere(shipped).cfg["reference"] == [str(tmp_path / "a.jpg")]
+    assert with_absolute_paths(shipped).cfg["checkpoint"] is None
+    assert with_absolute_paths(shipped).cfg["reference"] == [str(tmp_path / "a.jpg")]
 
 
 def test_choices_follow_weights_bounds_and_shares(make, generators, photos):

@@ -18,14 +18,14 @@ class Harmed(torchless.Making):
         worker = super().__call__(number)
         plain, died, seen = worker.make, worker.records.output.parent / "died", []
 
-        def make(entries):
-            seen.append(entries)
+        def make(samples):
+            seen.append(samples)
             if number == 0 and len(seen) == 2 and not died.exists():
                 died.touch()
                 os.kill(os.getpid(), self.harm)
             while number != 0 and not died.exists():
                 time.sleep(0.02)
-            yield from plain(entries)
+            yield from plain(samples)
 
         worker.make = make
         return worker

@@ -20,7 +20,7 @@ from gan_style.dataset.loading import Loader
 from gan_style.dataset.manifest import read_manifest
 from gan_style.dataset.naming import Scheme
 from gan_style.dataset.pipeline import Batching, Gate, Pipeline
-from gan_style.dataset.sample import Entry, Trouble
+from gan_style.dataset.sample import Sample, SampleError
 from gan_style.dataset.sampling import Choices
 
 
@@ -306,8 +306,8 @@ def test_a_folder_of_many_files_is_listed_in_a_time_that_grows_with_their_number
         (tmp_path / f"{number}.jpg").touch()
         (tmp_path / f"{number}.txt").touch()
     begin = time.process_time()
-    entries = list(open_source(str(tmp_path), "folder", made="folder", carry=[]).entries())
-    assert len(entries) == 3000 and all(entry.sidecars for entry in entries)
+    samples = list(open_source(str(tmp_path), "folder", made="folder", carry=[]).samples())
+    assert len(samples) == 3000 and all(sample.sidecars for sample in samples)
     assert time.process_time() - begin < 1.0  # 0.1 s; with the square of their number it was 2
 
 
@@ -409,14 +409,14 @@ class TestCarriedMasks:
     def loaded(self, root: Path, short_side: int | None = None, made: str = "folder") -> dict[str, object]:
         """What becomes of each input: a picture's size, "carried", or the kind of its trouble."""
         source, found = open_source(str(root), "folder", made=made, carry=self.CARRY), {}
-        for entry in source.entries():
-            entry = Entry.from_line(entry.to_line())  # as a plan keeps it
+        for sample in source.samples():
+            sample = Sample.from_line(sample.to_line())  # as a plan keeps it
             try:
-                one = Loader(root, max_pixels=1000, short_side=short_side)(entry)
-            except Trouble as trouble:
-                found[entry.key] = trouble.kind
+                one = Loader(root, max_pixels=1000, short_side=short_side)(sample)
+            except SampleError as trouble:
+                found[sample.key] = trouble.kind
             else:
-                found[entry.key] = "carried" if one.picture is None else tuple(one.picture.shape[:0:-1])
+                found[sample.key] = "carried" if one.picture is None else tuple(one.picture.shape[:0:-1])
         return found
 
     @pytest.mark.parametrize(("mask", "picture"), [((20, 30), (20, 30)), ((30, 20), (30, 20))])
@@ -451,13 +451,13 @@ class TestCarriedMasks:
 def test_places_in_pixels_need_the_size_to_be_kept(tmp_path, name, content, fits):
     (tmp_path / "a.png").write_bytes(malformed.encoded("PNG", Image.fromarray(malformed.pixels(30, 20))))
     (tmp_path / f"a.{name}").write_bytes(content)
-    (entry,) = open_source(str(tmp_path), "folder", made="folder", carry=[]).entries()
-    assert Loader(tmp_path, max_pixels=1000, short_side=None)(entry).picture.shape == (3, 30, 20)
+    (sample,) = open_source(str(tmp_path), "folder", made="folder", carry=[]).samples()
+    assert Loader(tmp_path, max_pixels=1000, short_side=None)(sample).picture.shape == (3, 30, 20)
     if fits:
-        assert Loader(tmp_path, max_pixels=1000, short_side=10)(entry).picture.shape == (3, 15, 10)
+        assert Loader(tmp_path, max_pixels=1000, short_side=10)(sample).picture.shape == (3, 15, 10)
     else:
-        with pytest.raises(Trouble, match="size=keep"):
-            Loader(tmp_path, max_pixels=1000, short_side=10)(entry)
+        with pytest.raises(SampleError, match="size=keep"):
+            Loader(tmp_path, max_pixels=1000, short_side=10)(sample)
 
 
 class TestOrientation:
@@ -508,8 +508,8 @@ class TestOrientation:
         content = {"images": [{"id": 7, "file_name": "a.tif", **size}], "annotations": [], "categories": []}
         (tmp_path / "annotations.json").write_text(json.dumps(content))
         source = open_source(str(tmp_path), "coco", made="coco", carry=[])
-        (entry,) = [entry for entry in source.entries() if entry.key == "a.tif"]
-        loaded = Loader(tmp_path, max_pixels=1000, short_side=None)(entry)
+        (sample,) = [sample for sample in source.samples() if sample.key == "a.tif"]
+        loaded = Loader(tmp_path, max_pixels=1000, short_side=None)(sample)
         assert torch.equal(loaded.picture.permute(1, 2, 0), torch.from_numpy(stored))
         assert loaded.orientation == (None if orientation == 1 else "stored")
 
@@ -522,5 +522,5 @@ def test_a_source_is_listed_in_one_order_whatever_the_file_system_says(tmp_path,
     for name in ("b/1.jpg", "a/2.jpg", "a.jpg", "a/10.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"1")
-    keys = [entry.key for entry in open_source(str(tmp_path), "folder", made="folder", carry=[]).entries()]
+    keys = [sample.key for sample in open_source(str(tmp_path), "folder", made="folder", carry=[]).samples()]
     assert keys == ["a/10.jpg", "a/2.jpg", "a.jpg", "b/1.jpg"]

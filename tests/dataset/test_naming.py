@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gan_style.dataset import naming
-from gan_style.dataset.naming import Marks
+from gan_style.dataset.naming import CompactNameSet
 
 
 @given(st.lists(st.text(max_size=3)), st.lists(st.text(max_size=3)), st.sampled_from([1, 2, 3, 7, 1000]))
 def test_it_holds_what_was_added_and_nothing_else(added, asked, recent):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(naming, "_RECENT", recent)
-        found, known = Marks(), set()
+        found, known = CompactNameSet(), set()
         for name in added:
             assert (name in found) is (name in known)
             found.add(name)
@@ -23,7 +23,7 @@ def test_it_holds_what_was_added_and_nothing_else(added, asked, recent):
 
 
 def test_names_that_are_no_text_can_be_added():
-    found = Marks()
+    found = CompactNameSet()
     found.add("b\udce9")
     assert "b\udce9" in found and "b" not in found
 
@@ -33,7 +33,7 @@ def test_it_takes_eight_bytes_a_name_and_few_places_to_look(monkeypatch):
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        found = Marks()
+        found = CompactNameSet()
         for number in range(200_000):
             found.add(f"folder/{number}.jpg")
         taken = tracemalloc.get_traced_memory()[0] - before

@@ -42,14 +42,14 @@ class OneDies(torchless.Making):
         worker = super().__call__(number)
         plain, died, seen = worker.make, worker.records.state / "died", []
 
-        def make(entries):
-            seen.append(entries)
+        def make(samples):
+            seen.append(samples)
             if number == 0 and len(seen) == 2:
                 died.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             while number == 1 and not died.exists():
                 time.sleep(0.02)
-            return plain(entries)
+            return plain(samples)
 
         worker.make = make
         return worker
@@ -70,10 +70,10 @@ class OneAlwaysDies(torchless.Making):
         worker = super().__call__(number)
         plain = worker.make
 
-        def make(entries):
-            if any("007" in entry.key for _, entry in entries):
+        def make(samples):
+            if any("007" in sample.key for _, sample in samples):
                 os.kill(os.getpid(), signal.SIGKILL)
-            return plain(entries)
+            return plain(samples)
 
         worker.make = make
         return worker

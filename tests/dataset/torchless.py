@@ -21,7 +21,7 @@ from gan_style.dataset.layouts.webdataset import TarSource
 from gan_style.dataset.manifest import Merge
 from gan_style.dataset.naming import Names, Scheme, among_images, in_folders
 from gan_style.dataset.plan import Plan, check_listing, check_settings, read_plan, write_plan
-from gan_style.dataset.sample import Entry, Trouble
+from gan_style.dataset.sample import Sample, SampleError
 from gan_style.dataset.worker import SKIPPED, Made, ShardWorker, copies_of
 from gan_style.dataset.writers import Layout
 
@@ -33,26 +33,26 @@ class Backwards:
         """pause: seconds that each shard takes at least."""
         self.root, self.scheme, self.pause = root, scheme, pause
 
-    def __call__(self, entries: Sequence[tuple[int, Entry]]) -> Iterator[Made]:
+    def __call__(self, samples: Sequence[tuple[int, Sample]]) -> Iterator[Made]:
         time.sleep(self.pause)
-        for number, entry in reversed(entries):  # results may come in any order
-            for copy in range(copies_of(entry, self.scheme.copies)):
-                yield self._made(number, entry, copy)
+        for number, sample in reversed(samples):  # results may come in any order
+            for copy in range(copies_of(sample, self.scheme.copies)):
+                yield self._made(number, sample, copy)
 
-    def _made(self, number: int, entry: Entry, copy: int) -> Made:
+    def _made(self, number: int, sample: Sample, copy: int) -> Made:
         try:
-            if entry.problem is not None:
-                raise Trouble(*entry.problem)
-            data = entry.picture.read(self.root)
-            beside = {f".{name}": place.read(self.root) for name, place in entry.sidecars.items()}
-            beside |= {f".{name}": text.encode() for name, text in entry.inline.items()}
-        except Trouble as trouble:
+            if sample.problem is not None:
+                raise SampleError(*sample.problem)
+            data = sample.picture.read(self.root)
+            beside = {f".{name}": place.read(self.root) for name, place in sample.sidecars.items()}
+            beside |= {f".{name}": text.encode() for name, text in sample.inline.items()}
+        except SampleError as trouble:
             status = "skipped" if trouble.kind in SKIPPED else "failed"
             return Made(number, copy, {"status": status, "kind": trouble.kind, "error": str(trouble)})
         row = {"status": "ok", "source_sha256": hashlib.sha256(data).hexdigest()}
-        if entry.carried:
+        if sample.carried:
             return Made(number, copy, row | {"status": "carried"}, {"": data})
-        return Made(number, copy, row, {self.scheme.picture_suffix(entry): data[::-1], **beside})
+        return Made(number, copy, row, {self.scheme.picture_suffix(sample): data[::-1], **beside})
 
 
 def make_plan(
@@ -72,10 +72,10 @@ def make_plan(
             names = Names(scheme, wanted) if wanted else Names(scheme)
             classes = source.classes() if layout == "webdataset" else None
             facts = source.facts()
-            plan = write_plan(output / STATE, source.entries(), settings, names, shard_size, facts, classes=classes)
+            plan = write_plan(output / STATE, source.samples(), settings, names, shard_size, facts, classes=classes)
         else:
             check_settings(plan, settings)
-            check_listing(plan, source.entries)
+            check_listing(plan, source.samples)
     return plan, source.root
 
 

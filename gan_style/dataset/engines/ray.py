@@ -49,11 +49,11 @@ class Call:
 
 
 @dataclass
-class Crew:
-    """The driver's side. hire: makes the actor of a number; waiting: shards that nobody does."""
+class ActorPool:
+    """The driver's side. create_actor: makes the actor of a number; waiting: shards that nobody does."""
 
     ray: Any
-    hire: Callable[[int], Any]
+    create_actor: Callable[[int], Any]
     waiting: deque[Shard]
     retry: Container[int]
     report: Report
@@ -89,7 +89,7 @@ class Crew:
 
     def _begin(self, number: int) -> None:
         """An actor gets shards once it is there: one that waits for a machine holds up nothing."""
-        actor = self.hire(number)
+        actor = self.create_actor(number)
         self.calls[actor.prepare.remote()] = Call(actor, number, None)
 
     def _step(self) -> None:
@@ -158,7 +158,7 @@ def run_actors(
     with _connected(ray, address, max(1, math.ceil(actors * cpus))):
         _warn_of_a_small_cluster(ray.cluster_resources(), {"CPU": cpus, "GPU": gpus})
         remote = ray.remote(num_gpus=gpus, num_cpus=cpus, max_restarts=0)(Actor)
-        crew = Crew(ray, lambda number: remote.remote(make, number), deque(shards), set(retry), report)
+        crew = ActorPool(ray, lambda number: remote.remote(make, number), deque(shards), set(retry), report)
         try:
             finished = crew.work(min(actors, len(shards)), stop)
         finally:

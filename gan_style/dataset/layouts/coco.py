@@ -11,7 +11,7 @@ from typing import Any
 
 from gan_style.dataset.journal import DATA, Row
 from gan_style.dataset.layouts.folder import FolderSource
-from gan_style.dataset.sample import Entry, split_of
+from gan_style.dataset.sample import Sample, split_of
 from gan_style.runtime.files import ensure_folder, write_bytes
 
 
@@ -79,24 +79,24 @@ class CocoSource:
         sums = {path: hashlib.sha256((self.root / path).read_bytes()).hexdigest() for path in self.paths}
         return {"annotation files": sums}
 
-    def entries(self) -> Iterator[Entry]:
+    def samples(self) -> Iterator[Sample]:
         """The folder's pictures, those that no annotation file names among them; then those that are not there."""
         said = self._said()
-        for entry in FolderSource(self.root, self.carry, self.strays).entries():
-            if entry.key in self.paths:
+        for sample in FolderSource(self.root, self.carry, self.strays).samples():
+            if sample.key in self.paths:
                 continue
-            images = said.pop(entry.key, None)
+            images = said.pop(sample.key, None)
             if images is not None:
-                yield self._annotated(entry, images)
-            elif entry.picture is not None and not entry.carried:
-                yield replace(entry, picture=None, problem=("not annotated", "no annotation file names it"))
+                yield self._annotated(sample, images)
+            elif sample.picture is not None and not sample.carried:
+                yield replace(sample, picture=None, problem=("not annotated", "no annotation file names it"))
             else:
-                yield entry
+                yield sample
         for path in sorted(said):
             parts = path.split("/")
             safe = path and not path.startswith("/") and not {"", ".", ".."} & set(parts)
             problem = ("missing", "there is no such file") if safe else ("unsafe name", "absolute, or with . or ..")
-            yield Entry(path or "(no name)", path if safe else "_", problem=problem)
+            yield Sample(path or "(no name)", path if safe else "_", problem=problem)
 
     def _said(self) -> dict[str, list[tuple[Table, Mapping[str, Any]]]]:
         """What is said of each picture: path to [(annotation file, its image)]."""
@@ -106,21 +106,21 @@ class CocoSource:
                 said.setdefault(table.picture(image), []).append((table, image))
         return said
 
-    def _annotated(self, entry: Entry, images: Sequence[tuple[Table, Mapping[str, Any]]]) -> Entry:
+    def _annotated(self, sample: Sample, images: Sequence[tuple[Table, Mapping[str, Any]]]) -> Sample:
         sizes = {(image["width"], image["height"]) for _, image in images if {"width", "height"} <= image.keys()}
         if len(sizes) > 1:
-            return replace(entry, picture=None, problem=("labels", f"annotation files differ in its size: {sizes}"))
+            return replace(sample, picture=None, problem=("labels", f"annotation files differ in its size: {sizes}"))
         inline: dict[str, str] = {}
         for table, image in images if self.inline else ():
             name = PurePosixPath(table.path).stem.replace(".", "_")
             wanted = ["json", "coco.json"] if len(images) == 1 else [f"{name}.json"]
-            wanted += [f"{name}_{number}.json" for number in range(2, len(images) + len(entry.sidecars) + 3)]
-            extension = next(one for one in wanted if one not in inline and one not in entry.sidecars)
+            wanted += [f"{name}_{number}.json" for number in range(2, len(images) + len(sample.sidecars) + 3)]
+            extension = next(one for one in wanted if one not in inline and one not in sample.sidecars)
             inline[extension] = json.dumps(self._alone(table, image))
-        begun = re.match(r"[A-Za-z]+", PurePosixPath(entry.key).parent.name)
+        begun = re.match(r"[A-Za-z]+", PurePosixPath(sample.key).parent.name)
         split = split_of(begun[0]) if begun else None
         labelled = next(iter(sizes), None)
-        return replace(entry, label=None, split=split, inline=inline, labelled=labelled, as_stored=labelled is None)
+        return replace(sample, label=None, split=split, inline=inline, labelled=labelled, as_stored=labelled is None)
 
     def _alone(self, table: Table, image: Mapping[str, Any]) -> dict[str, Any]:
         """What an annotation file says of one picture, with the categories that this needs."""

@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gan_style.dataset.sample import PICTURE_SUFFIXES, Entry, Place, printable, split_of
+from gan_style.dataset.sample import PICTURE_SUFFIXES, Location, Sample, printable, split_of
 
 OTHER_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ico", ".tga", ".psd", ".ppm", ".pgm", ".exr")
 _LONGEST_EXTENSION = 50  # letters
@@ -38,11 +38,11 @@ class FolderSource:
     def classes(self) -> None:
         """Ours to number."""
 
-    def entries(self) -> Iterator[Entry]:
+    def samples(self) -> Iterator[Sample]:
         """All inputs, sorted by the parts of their paths."""
         yield from self._folder("", frozenset())
 
-    def _folder(self, path: str, above: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+    def _folder(self, path: str, above: frozenset[tuple[int, int]]) -> Iterator[Sample]:
         try:
             here = os.stat(self.root / path)
             with os.scandir(self.root / path) as found:
@@ -50,10 +50,10 @@ class FolderSource:
         except OSError as error:
             if not path:
                 raise
-            yield Entry(path, path, problem=("unreadable", f"this folder cannot be listed: {error.strerror or error}"))
+            yield Sample(path, path, problem=("unreadable", f"this folder cannot be listed: {error.strerror or error}"))
             return
         if (here.st_dev, here.st_ino) in above:
-            yield Entry(path, path, problem=("link loop", "this folder links to one that it lies in"))
+            yield Sample(path, path, problem=("link loop", "this folder links to one that it lies in"))
             return
         files = {item.name: item for item in items if not is_folder(item)}
         pictures = self._pictures(path, files)
@@ -65,9 +65,9 @@ class FolderSource:
                 yield from self._folder(full, above | {(here.st_dev, here.st_ino)})
             elif item.name not in taken:
                 sidecars = {ext: files[name] for ext, name in beside.get(item.name, {}).items()}
-                entry = self._file(full, item, sidecars)
-                own = [Place(f"{path}/{name}" if path else name, _size(files[name])[0]) for name in masks[item.name]]
-                yield replace(entry, masks=own) if own and entry.picture is not None else entry
+                sample = self._file(full, item, sidecars)
+                own = [Location(f"{path}/{name}" if path else name, _size(files[name])[0]) for name in masks[item.name]]
+                yield replace(sample, masks=own) if own and sample.picture is not None else sample
 
     def _sidecars(self, path: str, names: Iterable[str], pictures: Mapping[str, str]) -> dict[str, dict[str, str]]:
         """{picture: {extension: file}} of one folder; a file belongs to the picture of the longest fitting stem."""
@@ -105,10 +105,10 @@ class FolderSource:
     def _is_carried(self, path: str) -> bool:
         return any(fnmatch(f"/{path.lstrip('/')}", f"*/{pattern}") for pattern in self.carry)
 
-    def _file(self, path: str, item: "os.DirEntry[str]", beside: Mapping[str, "os.DirEntry[str]"]) -> Entry:
+    def _file(self, path: str, item: "os.DirEntry[str]", beside: Mapping[str, "os.DirEntry[str]"]) -> Sample:
         folder, suffix = PurePosixPath(path).parent, PurePosixPath(path).suffix
         split, label = split_and_label(folder.parts)
-        entry, carried = Entry(path, path, split=split), not self._is_picture(path)
+        sample, carried = Sample(path, path, split=split), not self._is_picture(path)
         size, problem = _size(item)
         if problem is None and suffix.lower() in OTHER_SUFFIXES and not self._is_carried(path):
             problem = ("unsupported kind", f"{suffix} pictures are not read")
@@ -121,13 +121,13 @@ class FolderSource:
         for extension, other in beside.items():
             size_beside, trouble = _size(other)
             problem = problem or (trouble and (trouble[0], f"its .{extension}: {trouble[1]}"))
-            places[extension] = Place(str(folder / other.name), size_beside)
+            places[extension] = Location(str(folder / other.name), size_beside)
         if problem is not None:
-            return replace(entry, problem=problem)
+            return replace(sample, problem=problem)
         if carried:
-            return replace(entry, picture=Place(path, size), carried=True)
+            return replace(sample, picture=Location(path, size), carried=True)
         stem = str(folder / PurePosixPath(path).stem)
-        return replace(entry, name=stem, picture=Place(path, size), label=label, sidecars=places)
+        return replace(sample, name=stem, picture=Location(path, size), label=label, sidecars=places)
 
 
 def split_and_label(parts: Sequence[str]) -> tuple[str | None, str | None]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from gan_style.dataset.layouts.coco import CocoSource, find_tables
 from gan_style.dataset.layouts.folder import FolderSource, is_folder
 from gan_style.dataset.layouts.webdataset import TarSource
-from gan_style.dataset.sample import PICTURE_SUFFIXES, Entry
+from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample
 
 LAYOUTS = ("folder", "webdataset", "coco")
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -19,7 +19,7 @@ _LOOKED_INTO = 1000  # folders, and files in each, to tell archives from picture
 
 
 class Source(Protocol):
-    """root: where places are; facts: what else the listing depends on; entries: all inputs, always in one order.
+    """root: where places are; facts: what else the listing depends on; samples: all inputs, always in one order.
 
     classes: the names behind the numbers in its .cls files, in their order; None where it has none, and we number them.
     """
@@ -31,7 +31,7 @@ class Source(Protocol):
 
     def classes(self) -> list[str] | None: ...
 
-    def entries(self) -> Iterator[Entry]: ...
+    def samples(self) -> Iterator[Sample]: ...
 
 
 def open_source(spec: str, layout: str, *, made: str, carry: Sequence[str]) -> Source:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gan_style.dataset.naming import Marks
-from gan_style.dataset.sample import PICTURE_SUFFIXES, Entry, Place, printable, split_of
+from gan_style.dataset.naming import CompactNameSet
+from gan_style.dataset.sample import PICTURE_SUFFIXES, Location, Sample, printable, split_of
 
 _LONGEST_NAME, _LONGEST_EXTENSION = 1024, 200  # bytes of a member's path, and of what follows its key
 _LONGEST_CLASS = 1_000  # bytes of a .cls; a longer one is carried over and taken for no class
@@ -35,60 +35,60 @@ class TarSource:
     def classes(self) -> list[str]:
         return read_classes(self.root / CLASSES)
 
-    def entries(self) -> Iterator[Entry]:
+    def samples(self) -> Iterator[Sample]:
         names = self.classes()
-        seen = Marks()
+        seen = CompactNameSet()
         for archive in self.archives:
-            for entry in self._archive(archive, names):
-                if (key := entry.key) in seen:
-                    entry = replace(entry, key=f"{key} ({archive}, {_first_offset(entry)})")
+            for sample in self._archive(archive, names):
+                if (key := sample.key) in seen:
+                    sample = replace(sample, key=f"{key} ({archive}, {_first_offset(sample)})")
                 seen.add(key)
-                yield entry
+                yield sample
 
-    def _archive(self, archive: str, names: Sequence[str]) -> Iterator[Entry]:
-        path, sample = self.root / archive, _Sample("", archive)
+    def _archive(self, archive: str, names: Sequence[str]) -> Iterator[Sample]:
+        path, group = self.root / archive, _Group("", archive)
         try:
             with tarfile.open(path, "r:") as tar:  # no compression: members are read where they lie
                 for member in _members(tar):
                     if (problem := _problem(member)) is not None:
-                        yield Entry(f"{archive}#{member.name}", member.name.strip("/") or "_", problem=problem)
+                        yield Sample(f"{archive}#{member.name}", member.name.strip("/") or "_", problem=problem)
                         continue
                     key, extension = _halves(_plain(member.name))
-                    if key != sample.key:
-                        yield from sample.entries(self.root, names)
-                        sample = _Sample(key, archive)
-                    sample.add(extension, Place(archive, member.size, member.offset_data, member.name))
-                yield from sample.entries(self.root, names)
+                    if key != group.key:
+                        yield from group.samples(self.root, names)
+                        group = _Group(key, archive)
+                    group.add(extension, Location(archive, member.size, member.offset_data, member.name))
+                yield from group.samples(self.root, names)
         except (tarfile.TarError, OSError, ValueError, EOFError, RecursionError) as error:
-            yield from sample.entries(self.root, names)
-            yield Entry(archive, archive, problem=("damaged archive", str(error) or type(error).__name__))
+            yield from group.samples(self.root, names)
+            yield Sample(archive, archive, problem=("damaged archive", str(error) or type(error).__name__))
 
 
 @dataclass
-class _Sample:
+class _Group:
     key: str
     archive: str
-    members: dict[str, Place] = field(default_factory=dict)
+    members: dict[str, Location] = field(default_factory=dict)
     doubled: str | None = None
 
-    def add(self, extension: str, place: Place) -> None:
+    def add(self, extension: str, place: Location) -> None:
         if extension in self.members:
             self.doubled = extension
         self.members[extension] = place
 
-    def entries(self, root: Path, names: Sequence[str]) -> Iterator[Entry]:
+    def samples(self, root: Path, names: Sequence[str]) -> Iterator[Sample]:
         if not self.members:
             return
         if self.doubled is not None:
-            yield Entry(self.key, self.key, problem=("doubled member", f"two members .{self.doubled} in one sample"))
+            yield Sample(self.key, self.key, problem=("doubled member", f"two members .{self.doubled} in one sample"))
             return
         pictures = [extension for kind in _PREFERENCE for extension in self.members if extension.lower() == kind]
         if not pictures:
-            yield Entry(self.key, self.key, problem=("no picture", f"a sample of {', '.join(self.members)} alone"))
+            yield Sample(self.key, self.key, problem=("no picture", f"a sample of {', '.join(self.members)} alone"))
             return
         beside = {extension: place for extension, place in self.members.items() if extension != pictures[0]}
         label = _label(beside["cls"], root, names) if "cls" in beside else None
-        yield Entry(self.key, self.key, self.members[pictures[0]], split_of_archive(self.archive), label, beside)
+        yield Sample(self.key, self.key, self.members[pictures[0]], split_of_archive(self.archive), label, beside)
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -134,7 +134,7 @@ def _halves(name: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def _label(place: Place, root: Path, names: Sequence[str]) -> str | None:
+def _label(place: Location, root: Path, names: Sequence[str]) -> str | None:
     if place.size > _LONGEST_CLASS:
         return None
     try:
@@ -153,8 +153,8 @@ def split_of_archive(archive: str) -> str | None:
     return (split_of(begun[0]) if begun else None) or split_of(folder.rpartition("/")[2])
 
 
-def _first_offset(entry: Entry) -> int:
-    return entry.picture.offset or 0 if entry.picture else 0
+def _first_offset(sample: Sample) -> int:
+    return sample.picture.offset or 0 if sample.picture else 0
 
 
 def read_classes(path: Path) -> list[str]:
