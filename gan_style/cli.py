@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
+from gan_style.options import FLAGS_WITH_A_WORD
+
 COMMANDS = {
     "train": "train a generator on photos and a style",
     "search": "train with settings that are searched for, and say which are the best",
@@ -22,7 +24,6 @@ COMMANDS = {
     "doctor": "what there is on this machine, to paste into a bug report",
 }
 PLAIN_WORDS = {"compare": "runs", "info": "file"}  # which option takes a command's plain words
-_TAKE_A_WORD = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
 
 
 def main() -> None:
@@ -57,7 +58,7 @@ def gathered(arguments: Sequence[str], option: str) -> list[str]:
     kept: list[str] = []
     words: list[str] = []
     for number, argument in enumerate(arguments):
-        of_flag = number > 0 and arguments[number - 1] in _TAKE_A_WORD
+        of_flag = number > 0 and arguments[number - 1] in FLAGS_WITH_A_WORD
         plain = not argument.startswith("-") and not of_flag and ("=" not in argument or os.path.exists(argument))
         (words if plain else kept).append(argument)
     if not words:

@@ -1,4 +1,4 @@
-"""Hydra, kept in one place: where conf/ is, ``build`` for what can be swapped, and errors in the user's words."""
+"""Everything that knows Hydra but the commands: composing, building what can be swapped, errors in the user's words."""
 
 import difflib
 import inspect
@@ -9,9 +9,8 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -22,6 +21,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from gan_style.options import FLAGS_WITH_A_WORD, check_options, declared
 from gan_style.runtime.machine import is_shortage
 from gan_style.schema import ROOTS
 
@@ -33,6 +33,8 @@ _ALLOWED_TARGETS = ("gan_style.", "torch.optim.")
 USER_ERROR, TOO_MANY_FAILURES, NON_FINITE, INTERRUPTED = 2, 3, 4, 130
 _FULL = "HYDRA_FULL_ERROR"
 _SWEEP = {"-m", "--multirun"}
+# Targets that have moved: what earlier versions' files name, and what it is now. The longest beginning counts.
+_MOVED: dict[str, str] = {}
 # Options of many types that name files, folders or styles.
 _PLACES = ("content", "style", "holdout", "checkpoint", "checkpoints", "reference", "mask", "runs", "file", "results")
 
@@ -51,6 +53,7 @@ def build(node: DictConfig, option: str, **given: Any) -> Any:
         raise ValueError(f"{option}={node}: a node with a _target_ expected; to leave it out, use ~{option}")
     target = str(node.get("_target_", ""))
     function = _allowed(target, f"{option}._target_={target}")
+    node = OmegaConf.merge(node, {"_target_": current_target(target)})  # type: ignore[assignment]
     for key, value in flat(plain(node)).items():
         if key.endswith("._target_"):
             raise ValueError(f"{option}.{key}={value}: targets inside arguments are not built")
@@ -64,13 +67,22 @@ def build(node: DictConfig, option: str, **given: Any) -> Any:
         raise ValueError(f"{option}: {error}") from error
 
 
+def current_target(target: str) -> str:
+    """Return the name that a class or function has today, given one that a file of an earlier version may hold."""
+    beginnings = [old for old in _MOVED if f"{target}.".startswith(f"{old}.")]
+    if not beginnings:
+        return target
+    old = max(beginnings, key=len)
+    return _MOVED[old] + target.removeprefix(old)
+
+
 def _allowed(target: str, said: str) -> Any:
     """The class or function of that name, if its name and the module that defines it are both allowed."""
     refusal = ValueError(f"{said}: allowed are targets in {' and '.join(_ALLOWED_TARGETS)}")
     if not target.startswith(_ALLOWED_TARGETS):
         raise refusal  # nothing is imported for it
     try:
-        function = get_object(target)
+        function = get_object(current_target(target))
     except Exception as error:  # Hydra wraps what an import can raise in several classes of its own
         raise ValueError(f"{said}: there is no such class or function") from error
     if not f"{function.__module__}.".startswith(_ALLOWED_TARGETS):
@@ -150,36 +162,85 @@ def flat(content: Any, prefix: str = "") -> dict[str, Any]:
     return {name: value for found in pairs for name, value in found.items()}
 
 
-def readable(name: str, argument: str, *, sweeping: bool = False) -> str:
-    """key=value as Hydra can read it: a value that its grammar refuses, such as "my photo (1).jpg", gets quotes.
+def options_of(name: str) -> Any:
+    """Return the dataclass of a command's options."""
+    return OmegaConf.get_type(ConfigStore.instance().load(f"{name}_schema.yaml").node)
 
-    So does, outside of a sweep, a value with commas, which Hydra would take for several values; and a name that it
-    would take for a number and write otherwise, such as a folder 2024_01_05. In a list of FILE#STYLE each gets them.
+
+def readable(name: str, argument: str, *, sweeping: bool = False) -> str:
+    """Return name=value as Hydra reads it: text that its grammar refuses, or takes for something else, gets quotes.
+
+    That is so for each item of a list or a mapping: [a (1).jpg,runs/lr=1], {monet: my photo.jpg}.
     """
-    if argument.startswith("-") or "=" not in argument:
+    if argument.startswith(("-", "~")) or "=" not in argument:
         return argument
     key, value = argument.split("=", 1)
-    if re.fullmatch(r"\[[^][{}'\"]+\]", value) and "#" in value:
-        return f"{key}=[{','.join(quoted(one.strip()) for one in value[1:-1].split(','))}]"
+    kind, facts = declared(options_of(name), key.lstrip("+"))
+    path = bool(facts.get("path")) or (kind is Any and key.rpartition(".")[2] in _PLACES)
+    text = kind in (str, str | None)
+    if (path or text) and value != value.strip():
+        return f"{key}={quoted(value)}"
+    return argument if _reads_as_meant(value, path=path, text=text, sweeping=sweeping) else f"{key}={_requoted(value)}"
+
+
+def _reads_as_meant(value: str, *, path: bool, text: bool, sweeping: bool) -> bool:
+    """Whether Hydra's grammar takes a value for what it looks like."""
     try:
-        found = OverridesParser.create().parse_override(argument)
-        meant = sweeping if found.is_sweep_override() else not _is_name(name, key, value, found.value())
-        if meant:
-            return argument
+        parsed = OverridesParser.create().parse_override(f"x={value}")
     except HydraException:
-        pass
-    return f"{key}={quoted(value)}"
-
-
-def _is_name(name: str, key: str, value: str, found: Any) -> bool:
-    """Whether a value that reads as a number, or as true or false, is meant as text, and would be changed."""
-    if not isinstance(found, int | float) or str(found) == value:
         return False
-    kind: Any = ROOTS.get(name)
-    for part in key.lstrip("+").split("."):
-        kind = get_type_hints(kind).get(part) if is_dataclass(kind) else None
-    place = kind is Any and key.rpartition(".")[2] in _PLACES
-    return kind in (str, str | None) or (place and isinstance(found, int) and "_" in value)
+    if parsed.is_sweep_override():
+        return sweeping
+    return not any(_is_renamed(item, value, path=path, text=text) for item in _leaves(parsed.value()))
+
+
+def _is_renamed(item: Any, value: str, *, path: bool, text: bool) -> bool:
+    """Whether an item reads as a number, and would be written otherwise than the name that is meant: 2024_01, 1e3."""
+    if not isinstance(item, int | float) or str(item) in re.split(r"[\s\[\]{},:]+", value):
+        return False
+    return text or (path and isinstance(item, int) and "_" in value)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping | list):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _requoted(value: str) -> str:
+    """A value with quotes around each part that is text."""
+    inner, items = value[1:-1], _split(value[1:-1])
+    if value == f"[{inner}]":
+        return f"[{','.join(map(_requoted_item, items))}]"
+    if value == f"{{{inner}}}" and all(":" in item for item in items):
+        pairs = (item.partition(":") for item in items)
+        return f"{{{','.join(f'{key.strip()}:{_requoted_item(item.strip())}' for key, _, item in pairs)}}}"
+    return quoted(value)
+
+
+def _requoted_item(item: str) -> str:
+    return item if re.fullmatch(r"'[^'\\]*'|\"[^\"\\]*\"|-?\d+|\d+\.\d+|true|false|null", item) else _requoted(item)
+
+
+def _split(text: str) -> list[str]:
+    """The items of a list or mapping; commas inside quotes and brackets do not part them."""
+    items, depth, quote, begin = [], 0, "", 0
+    for position, character in enumerate(text):
+        opens_item = not text[begin:position].strip(" :")
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"" and (opens_item or text[begin:position].rstrip().endswith(":")):
+            quote = character
+        elif character in "[{" and (opens_item or text[begin:position].rstrip().endswith(":")):
+            depth += 1
+        elif character in "]}" and depth:
+            depth -= 1
+        elif character == "," and not depth:
+            items.append(text[begin:position].strip())
+            begin = position + 1
+    return [*items, text[begin:].strip()]
 
 
 def quoted(value: str) -> str:
@@ -189,15 +250,19 @@ def quoted(value: str) -> str:
 
 
 def command(
-    name: str, *, sweep: Callable[[list[str]], int] | None = None
+    name: str, options: type | None = None, *, sweep: Callable[[list[str]], int] | None = None
 ) -> Callable[[Callable[[DictConfig], int | None]], Callable[[], None]]:
     """Make a function of its config the main program of ``gan-style NAME``, configured by conf/NAME.yaml.
 
-    sweep: what -m does with the other arguments, in place of Hydra's own; it gives the status.
+    options: the dataclass that the config is checked against. sweep: what -m does with the other arguments, in place of
+    Hydra's own; it gives the status.
 
     The process ends with the function's status (None: 0), or with a message in the user's words and status 2 (bad
     input), 4 (numbers no longer finite) or 130 (stopped by Ctrl-C). HYDRA_FULL_ERROR=1 shows the whole trace instead.
     """
+
+    if options is not None:
+        ConfigStore.instance().store(name=f"{name}_schema", node=options)
 
     def decorate(function: Callable[[DictConfig], int | None]) -> Callable[[], None]:
         def main() -> None:
@@ -209,6 +274,8 @@ def command(
 
             def job(cfg: DictConfig) -> None:
                 with _errors_in_words(name, statuses, in_full), _full_errors(in_full):  # as ranks are to find it
+                    if options is not None:
+                        check_options(options, cfg)
                     statuses.append(function(cfg) or 0)
                 if statuses[-1] == INTERRUPTED:
                     sys.exit(INTERRUPTED)  # ends a sweep too
@@ -238,11 +305,26 @@ def _main(name: str, purpose: str, job: Callable[[DictConfig], None], many: Call
         print(_help(name, purpose), flush=True)
         return
     sweeping = _SWEEP & set(sys.argv)
+    _check_words(name, sys.argv[1:])
     sys.argv[1:] = [readable(name, argument, sweeping=bool(sweeping)) for argument in sys.argv[1:]]
     if sweeping and many is not None:
         many([argument for argument in sys.argv[1:] if argument not in _SWEEP])
         return
     hydra.main(config_path=str(CONFIG_PATH), config_name=name, version_base="1.3")(job)()
+
+
+def _check_words(name: str, arguments: Sequence[str]) -> None:
+    """Raise ValueError for --input photo.jpg and plain words, which Hydra meets with words of its own."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        option, _, value = argument.lstrip("-").partition("=")
+        key = option.replace("-", "_")
+        if argument.startswith("--") and declared(options_of(name), key)[0] is not None:
+            following = arguments[arguments.index(argument) + 1 :]
+            raise ValueError(f"{argument}: write {key}={value or next(iter(following), '...')}, without --")
+        if not argument.startswith(("-", "~")) and "=" not in argument and before not in FLAGS_WITH_A_WORD:
+            raise ValueError(
+                f"{argument!r} is no option: they are written name=value; see gan-style {_shown(name)} --help"
+            )
 
 
 @contextmanager
@@ -333,6 +415,10 @@ def _composition_words(name: str, error: BaseException) -> str:
     """Hydra's message, and for a key that does not exist the nearest one that does."""
     text = str(error).split("\nTo append to your config")[0]
     cause = str(error.__cause__).splitlines()[0] if error.__cause__ is not None else ""
+    if missing := re.match(r"Interpolation key '([^']*)' not found\s+full_key: (\S+)", text):
+        return f"{missing[2]}: ${{{missing[1]}}} names no option; as text write \\${{{missing[1]}}}"
+    if empty := re.match(r"Error merging override ([\w.]+)=null field", text):
+        return f"{empty[1]}=null: a value is needed; a file of that name is ./null"
     unknown = re.match(r"Could not (?:override|delete from config\.?) '?([\w.@/]+)'?", text)
     if unknown is None:
         return " ".join(filter(None, [text.strip(), cause]))

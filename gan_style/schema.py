@@ -8,9 +8,8 @@ from omegaconf import MISSING
 
 from gan_style import schema_compare, schema_search, schema_video
 from gan_style.schema_dataset import MakeDatasetConfig, VerifyDatasetConfig
-from gan_style.schema_runtime import RuntimeConfig
+from gan_style.schema_runtime import RuntimeConfig, at_least
 from gan_style.schema_stylize import StylesConfig, StylizeConfig
-from gan_style.schema_train import TrainConfig, at_least
 
 STARTS = ("content", "noise", "style")
 
@@ -95,7 +94,6 @@ class OptimiseConfig:
 
 
 ROOTS: dict[str, type] = {
-    "train": TrainConfig,
     "stylize": StylizeConfig,
     "styles": StylesConfig,
     "optimise": OptimiseConfig,

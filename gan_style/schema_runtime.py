@@ -11,3 +11,8 @@ class RuntimeConfig:
 
     device: str = MISSING
     threads: int | None = None
+
+
+def at_least(value: float | None, least: float, option: str) -> None:
+    if value is not None and not value >= least:
+        raise ValueError(f"{option}={value}; allowed are numbers from {least}")

@@ -5,8 +5,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from gan_style.schema_runtime import RuntimeConfig
-from gan_style.schema_train import at_least
+from gan_style.schema_runtime import RuntimeConfig, at_least
 
 
 @dataclass

@@ -15,7 +15,7 @@ PACKAGE = REPOSITORY / "gan_style"
 # The packages and files directly below gan_style, bottom up. A module imports from lower layers and from its own
 # package. (schema* and metrics are about to go.)
 LAYERS = [
-    {"demo", "functional"},
+    {"demo", "functional", "options"},
     {"images"},
     {"models", "data"},
     {"losses"},
@@ -23,7 +23,7 @@ LAYERS = [
     {"training", "stylize", "optimise", "dataset", "search", "video"},
     {"report"},
     {"study"},
-    {"schema_runtime", "schema_train", "schema_search", "schema_dataset"},
+    {"schema_runtime", "schema_search", "schema_dataset"},
     {"schema_stylize", "schema_video", "schema_compare"},
     {"schema"},
     {"config"},

@@ -19,14 +19,15 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from gan_style.cli import COMMANDS
-from gan_style.commands.train_parts import Setup, make_objective
+from gan_style.commands.train import TrainOptions, check_train
+from gan_style.commands.train_setup import TrainSetup, make_objective
 from gan_style.config import CONFIG_PATH, build, flat, plain, readable, to_yaml
 from gan_style.losses.content import Content
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import Style
 from gan_style.models.blocks import count_parameters
+from gan_style.options import check_options
 from gan_style.schema import ROOTS
-from gan_style.schema_train import check_train
 
 PICTURES = ["data.content=x", "data.style=y"]
 
@@ -60,7 +61,7 @@ EXPERIMENTS = sorted(path.stem for path in (CONFIG_PATH / "experiment").glob("*.
 def objective_of(cfg: DictConfig) -> Objective:
     """With random perceptual weights."""
     cfg.perceptual.weights = "random"
-    return make_objective(Setup(cfg, {}, torch.device("cpu"), Path()))
+    return make_objective(TrainSetup(cfg, {}, torch.device("cpu"), Path()))
 
 
 def all_terms(objective: Objective) -> dict[str, Any]:
@@ -79,15 +80,16 @@ def build_everything(cfg: DictConfig) -> None:
         optimiser = build(cfg.optimiser[name], f"optimiser.{name}")(network.parameters())
         assert isinstance(optimiser, torch.optim.Optimizer)
     assert cfg.data.size >= discriminator.smallest
+    check_options(TrainOptions, cfg)
     check_train(cfg)
 
 
 class TestComposition:
     def test_there_is_a_root_for_every_schema_and_command(self):
         commands = {name.replace("-", "_") for name in COMMANDS}
-        assert {path.stem for path in CONFIG_PATH.glob("*.yaml")} == set(ROOTS) >= commands
+        assert {path.stem for path in CONFIG_PATH.glob("*.yaml")} == {"train", *ROOTS} >= commands
 
-    @pytest.mark.parametrize("root", ROOTS)
+    @pytest.mark.parametrize("root", ["train", *ROOTS])
     def test_every_root_names_every_option_of_its_schema(self, root):
         """What is missing after composition is what the YAML marks with ???: the user's to give."""
         asked_for = {key for key, value in flat(as_written(root)).items() if value == "???"}
@@ -297,7 +299,24 @@ class TestQuoted:
     def test_paths_reach_the_config_as_they_are(self, path):
         assert compose("train", readable("train", f"data.content={path}")).data.content == path
 
-    @given(st.text("ab1 ()[]{},'\":=+%@#&!?*~|;<>`^-_./é", max_size=12).map(lambda text: f"/p{text}".rstrip()))
+    @pytest.mark.parametrize(
+        ("value", "meant"),
+        [
+            ("[runs/lr=1,runs/lr=2]", ["runs/lr=1", "runs/lr=2"]),
+            ("[a (1).jpg,b.jpg]", ["a (1).jpg", "b.jpg"]),
+            ("[a#monet, b=1#wave]", ["a#monet", "b=1#wave"]),
+            ("['a,b.jpg',c (2).jpg]", ["a,b.jpg", "c (2).jpg"]),
+            ("[it's.jpg,b.jpg]", ["it's.jpg", "b.jpg"]),
+            ("{monet: my photo (1).jpg, wave: [a=1,b]}", {"monet": "my photo (1).jpg", "wave": ["a=1", "b"]}),
+            ("[2024_01_05,plain]", ["2024_01_05", "plain"]),
+            (" blanks at the ends.jpg ", " blanks at the ends.jpg "),
+            ("glob(zzz*)", "glob(zzz*)"),
+        ],
+    )
+    def test_names_in_lists_and_mappings_reach_it_too(self, value, meant):
+        assert plain(compose("train", readable("train", f"data.content={value}")).data.content) == meant
+
+    @given(st.text("ab1 ()[]{},'\":=+%@#&!?*~|;<>`^-_./é", max_size=12).map("/p{}".format))
     @example("/p,")
     @example("/p'")
     def test_whatever_the_path(self, path):
@@ -380,6 +399,13 @@ class TestMessages:
             ("loss.adversarial.formula=wgan", ["loss.adversarial.formula=wgan", "hinge"]),
             ("loss.adversarial.augment=[blur]", ["loss.adversarial.augment", "cutout"]),
             ("loss.tv.weight=-1", ["loss.tv.weight=-1", "finite numbers from 0"]),
+            ("data.content=", ["data.content", "empty"]),
+            ("data.style=[a,'']", ["data.style", "empty"]),
+            ("data.content=null", ["data.content=null"]),
+            ("run.root=${nothing}", ["run.root", "nothing"]),
+            ("photo.jpg", ["photo.jpg", "name=value"]),
+            ("--dry_run", ["dry_run=", "without --"]),
+            ("~photo.jpg", ["photo.jpg"]),
             ("discriminator.receptive_field=64", ["discriminator.receptive_field=64", "70"]),
             ("optimiser.generator._target_=torch.nn.ReLU", ["optimiser.generator._target_", "torch.optim"]),
         ],

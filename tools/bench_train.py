@@ -29,8 +29,8 @@ from bench_reference import Reference
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from gan_style.commands import train_data, train_parts
-from gan_style.commands.train_parts import Setup
+from gan_style.commands import train_setup
+from gan_style.commands.train_setup import TrainSetup
 from gan_style.config import CONFIG_PATH, plain
 from gan_style.data.stream import Batch
 from gan_style.images.decode import to_float
@@ -55,10 +55,10 @@ class Ours:
         options += ["training.warmup_steps=0", f"training.precision={precision}", *given.options]
         with initialize_config_dir(str(CONFIG_PATH), version_base="1.3"):
             cfg = compose("train", options)
-        self.setup = Setup(cfg, plain(cfg), self.device, Path("."))
-        self.objective = train_parts.make_objective(self.setup)
-        self.state = train_parts.make_state(self.setup, self.objective, fresh=True)
-        train_parts.share(self.setup, self.state)
+        self.setup = TrainSetup(cfg, plain(cfg), self.device, Path("."))
+        self.objective = train_setup.make_objective(self.setup)
+        self.state = train_setup.make_state(self.setup, self.objective, fresh=True)
+        train_setup.distribute(self.setup, self.state)
         self.precision = Precision(self.device, getattr(torch, precision))
         self.seen: dict[str, Any] = {}
 
@@ -248,8 +248,8 @@ def waiting(given: Namespace) -> list[dict[str, Any]]:
         for perceptual in given.perceptual:
             for precision in given.precision:
                 ours = Ours(given, perceptual, precision, given.size, folder)
-                pictures = train_data.open_sets(ours.setup)
-                batches = iter(train_data.make_batches(ours.setup, pictures, 0))
+                pictures = train_setup.open_sets(ours.setup)
+                batches = iter(train_setup.make_batches(ours.setup, pictures, 0))
                 ours.prepare(next(batches).to(ours.device))
                 waits, steps = [], []
                 for _ in range(given.steps + 1):

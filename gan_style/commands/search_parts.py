@@ -10,14 +10,15 @@ from typing import Any
 
 from omegaconf import DictConfig, IntegerNode, OmegaConf
 
+from gan_style.commands.train import TrainOptions, check_train
 from gan_style.config import CONFIG_PATH, build, composed, flat, is_said_whole, plain
 from gan_style.evaluation.suite import METRICS
 from gan_style.losses.objective import content_layers, style_layers
+from gan_style.options import check_options
 from gan_style.report.table import is_of_ruler
 from gan_style.runtime.provenance import read_failure
 from gan_style.runtime.signals import Stop
 from gan_style.schema_search import DIRECTIONS
-from gan_style.schema_train import check_train
 from gan_style.search.loop import Search
 from gan_style.search.process import Ended, last_line, train
 from gan_style.search.space import Choice, Dimension, grid, override, read_space
@@ -111,7 +112,9 @@ def _try_examples(space: dict[str, Dimension], base: list[str]) -> None:
     for number in range(max(map(len, examples.values()))):
         values = {name: each[number % len(each)] for name, each in examples.items()}
         try:
-            check_train(composed("train", [*base, *(override(name, value) for name, value in values.items())]))
+            cfg = composed("train", [*base, *(override(name, value) for name, value in values.items())])
+            check_options(TrainOptions, cfg)
+            check_train(cfg)
         except ValueError as error:
             raise ValueError(f"space: {error}") from error
 

@@ -42,11 +42,11 @@ class Composed:
 
 
 def sweep(
-    arguments: Sequence[str], *, command: str, free: Sequence[str], finished: Callable[[DictConfig], bool]
+    arguments: Sequence[str], *, command: str, free: Callable[[str], bool], finished: Callable[[DictConfig], bool]
 ) -> int:
     """Run ``command`` for all combinations of its arguments' values; the status, as in Summary.status.
 
-    free: how the names of options begin that may change when a job goes on; finished: whether the folder of a job's
+    free: whether the option of a name may change when a job goes on; finished: whether the folder of a job's
     settings holds a whole run. ValueError for what is no sweep or has two jobs in one folder; nothing is written then.
     """
     found = _composed(command, arguments)

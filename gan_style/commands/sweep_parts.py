@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,18 @@ class Point:
         """As on the command line."""
         return [key if value is None else f"{key}={value}" for key, value in self.overrides.items()]
 
-    def identity(self, free: Sequence[str]) -> dict[str, str | None]:
+    def identity(self, free: Callable[[str], bool]) -> dict[str, str | None]:
         """What makes a job the same one another time: its overrides, whatever their order and the writing of numbers.
 
-        Those that begin as ``free`` says, which may change when a job goes on, count only where they are swept over.
+        Those that are ``free``, which may change when a job goes on, count only where they are swept over.
         """
         fixed = tuple(key for key in self.overrides if key not in self.swept and _is_free(key, free))
         return {key: _canonical(self.overrides[key]) for key in sorted(self.overrides) if key not in fixed}
 
 
-def _is_free(key: str, free: Sequence[str]) -> bool:
-    return key.lstrip("+~").startswith((*free, "hydra.", "hydra/"))
+def _is_free(key: str, free: Callable[[str], bool]) -> bool:
+    name = key.lstrip("+~")
+    return free(name) or name.startswith(("hydra.", "hydra/"))
 
 
 def _canonical(value: str | None) -> str | None:
@@ -111,7 +112,7 @@ def write_index(folder: Path, index: Sequence[Known]) -> None:
 
 
 def allocated(
-    index: Sequence[Known], points: Sequence[tuple[Point, str | None]], free: Sequence[str]
+    index: Sequence[Known], points: Sequence[tuple[Point, str | None]], free: Callable[[str], bool]
 ) -> tuple[list[Known], list[Known]]:
     """(the index with what is new, the points' own entries of it in their order).
 

@@ -1,10 +1,14 @@
 """``gan-style train``: puts a run together and hands it to the loop."""
 
 import os
+import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +16,195 @@ import torch
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_style.commands import train_data as data
-from gan_style.commands import train_parts as parts
 from gan_style.commands.sweep import sweep
-from gan_style.commands.train_parts import Setup
-from gan_style.commands.train_resume import MAY_CHANGE, chosen_by, lowest_of, restore, saved_state, warn_of_changes
-from gan_style.commands.train_sampling import make_composite, make_sampler
-from gan_style.commands.train_tracking import make_tracker, outcome
-from gan_style.config import command, plain, to_yaml
+from gan_style.commands.train_setup import (
+    TrainSetup,
+    by_reference,
+    calibrate,
+    distribute,
+    final_result,
+    make_batches,
+    make_composite,
+    make_loop,
+    make_objective,
+    make_sampler,
+    make_state,
+    make_tracker,
+    open_sets,
+    picture_files,
+    set_targets,
+    worker_count,
+)
+from gan_style.config import command, current_target, flat, plain, to_yaml
 from gan_style.data.sets import Pictures
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import EACH
 from gan_style.models.blocks import count_parameters
+from gan_style.options import SEEDS, Runtime, may_change, option
 from gan_style.runtime.checkpoint import GENERATOR_FILE
 from gan_style.runtime.device import advice, allocator, choose_device
 from gan_style.runtime.distributed import Ranks, launch, local_device, ranks
 from gan_style.runtime.files import check_place, ensure_writable, locked, remove_leftovers, write_bytes
 from gan_style.runtime.provenance import changed_since, failure_noted, read_failure, record
 from gan_style.runtime.signals import PREEMPTED, Stop, leave_on_signals, stop_on_signals
-from gan_style.runtime.tracking.wandb import resolve_mode
-from gan_style.schema_train import check_ranks, check_train
+from gan_style.runtime.tracking.wandb import MODES, resolve_mode
 from gan_style.training.loop import Loop
+from gan_style.training.sampling import composite_weights
 from gan_style.training.state import TrainState
+
+# Options: defaults and help are in conf/train.yaml.
+
+
+@dataclass(kw_only=True)
+class RunOptions:
+    name: str
+    root: str
+    sweep: str | None
+
+
+@dataclass(kw_only=True)
+class TrainingOptions:
+    steps: int = option(1, may_change=True)
+    batch: int = option(1)
+    accumulate: int = option(1, may_change=True)
+    recompute: bool = option(may_change=True)
+    warmup_steps: int = option(0)
+    seed: int = option(*SEEDS)
+    start: str | None = option(path=True)
+    precision: str = option(choices=("float32", "bfloat16", "float16"))
+    decay: str
+    hold: float
+    clip: float | None = option(above=0, below=inf)
+    ema_decay: float
+    log_every: int = option(1, may_change=True)
+    sample_every: int = option(1, may_change=True)
+    checkpoint_every: int = option(1, may_change=True)
+    keep_checkpoints: int = option(1, may_change=True)
+    keep_every: int | None = option(1, may_change=True)
+    max_time: float | None = option(above=0, below=inf, may_change=True)
+    skip_patience: int = option(1, may_change=True)
+    rollbacks: int = option(0, may_change=True)
+    calibration_pictures: int = option(0)
+    audit_every: int = option(0)
+
+
+@dataclass(kw_only=True)
+class MetricsOptions:
+    every: int = option(1)
+    names: list[str]
+    best: Any
+
+
+@dataclass(kw_only=True)
+class DataOptions:
+    content: Any = option(path=True, required=True)
+    style: Any = option(path=True, required=True)
+    holdout: Any = option(path=True)
+    holdout_count: int = option(0)
+    style_holdout_count: int | None = option(0)
+    sample_size: int = option(16, may_change=True)
+    size: int = option(16)
+    resize: tuple[int, int]
+    style_resize: tuple[int, int] | None
+    flip: bool
+    full_strength: float = option(0, 1)
+    cache_mb: float = option(0, may_change=True)
+    workers: int | None = option(0, may_change=True)
+    max_unreadable: float = option(0, 1, may_change=True)
+
+
+@dataclass(kw_only=True)
+class OptimiserOptions:
+    generator: Any
+    discriminator: Any
+
+
+@dataclass(kw_only=True)
+class TrackingOptions:
+    wandb: str = option(choices=MODES)
+    project: str
+    name: str
+    group: str | None
+    tags: list[str]
+    notes: str | None
+    artifacts: bool
+
+
+@dataclass(kw_only=True)
+class TrainRuntime(Runtime):
+    devices: int = option(1)
+    compile: bool
+
+
+@dataclass(kw_only=True)
+class TrainOptions:
+    run: RunOptions = option(may_change=True)
+    training: TrainingOptions
+    metrics: MetricsOptions = option(may_change=True)
+    data: DataOptions
+    generator: Any
+    discriminator: Any
+    perceptual: Any
+    loss: dict[str, Any]
+    optimiser: OptimiserOptions
+    tracking: TrackingOptions = option(may_change=True)
+    runtime: TrainRuntime = option(may_change=True)
+    dry_run: bool = option(may_change=True)
+
+
+def check_train(cfg: Any) -> None:
+    """Check what fits together. ValueError in the user's words."""
+    training, data = cfg.training, cfg.data
+    if not str(cfg.run.name).strip(" ./"):
+        raise ValueError(f"run.name={cfg.run.name!r}; give a name, which the run's folder gets")
+    for name in ("resize", "style_resize"):
+        bounds = None if data[name] is None else list(data[name])
+        if bounds is not None and not (len(bounds) == 2 and data.size <= bounds[0] <= bounds[1]):
+            raise ValueError(f"data.{name}={bounds}; two lengths, from data.size={data.size} upward")
+    if cfg.loss.get("balance") is not None and not 0 < training.audit_every <= training.warmup_steps:
+        raise ValueError(
+            f"loss.balance finds its weights from audits in the warm-up, and with training.warmup_steps="
+            f"{training.warmup_steps} and training.audit_every={training.audit_every} there is none; "
+            f"allowed for training.audit_every are 1 to training.warmup_steps"
+        )
+    if training.warmup_steps and "content" not in cfg.loss:
+        raise ValueError(f"training.warmup_steps={training.warmup_steps} needs loss.content; set it to 0")
+    _check_styles(cfg)
+
+
+def _check_styles(cfg: Any) -> None:
+    """Several styles by name need a generator that tells them apart, references one that is shown them."""
+    several, kind = isinstance(cfg.data.style, Mapping), str(cfg.generator.get("_target_", ""))
+    if several and not cfg.data.style:
+        raise ValueError("data.style={} names no style; write data.style={monet: FOLDER, wave: PICTURE}")
+    if several and not kind.endswith(".LibraryGenerator"):
+        raise ValueError(f"data.style names styles ({', '.join(map(str, cfg.data.style))}); use generator=library")
+    if kind.endswith(".LibraryGenerator") and not several:
+        raise ValueError(
+            f"generator=library needs styles with names, got data.style={cfg.data.style}; "
+            "write data.style={monet: FOLDER, wave: PICTURE}"
+        )
+    for name in cfg.data.style if several else ():
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
+            raise ValueError(f"data.style: {name!r} is no name for a style; allowed are letters, digits, - and _")
+    count = cfg.data.style_holdout_count
+    if count is not None and not by_reference(cfg):
+        raise ValueError(
+            f"data.style_holdout_count={count} is for generator=reference, whose samples have references that it has "
+            "not seen; leave it null"
+        )
+    if count == 0:
+        raise ValueError(
+            "data.style_holdout_count=0 leaves generator=reference's samples without a reference; allowed "
+            "are numbers from 1, or null"
+        )
 
 
 def _sweep(arguments: list[str]) -> int:
-    return sweep(arguments, command="train", free=MAY_CHANGE, finished=_finished)
+    return sweep(arguments, command="train", free=partial(may_change, TrainOptions), finished=_is_finished)
 
 
-@command("train", sweep=_sweep)
+@command("train", TrainOptions, sweep=_sweep)
 def main(cfg: DictConfig) -> int:
     """Train a generator on photos and a style; the same command again resumes, and once finished does nothing.
 
@@ -50,15 +214,136 @@ def main(cfg: DictConfig) -> int:
     """
     if cfg.runtime.devices > 1 and "RANK" not in os.environ:
         return launch(cfg.runtime.devices, [sys.executable, "-m", "gan_style.commands.train", *sys.argv[1:]])
-    with leave_on_signals(), _of_sweep(cfg), ranks() as group, warnings.catch_warnings():
+    with leave_on_signals(), _failure_of_sweep_noted(cfg), ranks() as group, warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", flush=True)
         # a filter with one output is laid out alike either way
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         return _train(cfg, group)
 
 
+def _train(cfg: DictConfig, group: Ranks) -> int:
+    """Train as the options say, from the newest checkpoint on if there is one; return the exit status."""
+    # Check what can be checked before anything is computed.
+    check_train(cfg)
+    resolve_mode(cfg.tracking.wandb)
+    settings, folder = plain(cfg), _folder(cfg)
+    _ranking(settings)
+    check_place(folder, "run.root, run.name")
+    device = choose_device(local_device(cfg.runtime.device), cfg.runtime.threads)
+    setup = TrainSetup(cfg, settings, device, folder, group)
+
+    # Choose the checkpoint to go on from.
+    checkpoints_before = setup.checkpoints.paths()
+    saved = group.from_first(read_saved(setup) if group.first else None)
+    if saved is not None and saved["state"]["step"] >= cfg.training.steps:
+        if group.first:
+            print(f"{folder} is finished: {saved['state']['step']} steps; a larger training.steps goes on")
+        return 0
+    if group.first:
+        _warn_of_warmup(cfg)
+
+    # Build the networks and find the pictures.
+    objective = make_objective(setup)
+    state = make_state(setup, objective, fresh=saved is None)
+    pictures = open_sets(setup)
+    check_ranks(cfg, group.count, len(pictures.content))
+
+    # Measure what the objective needs to know of the pictures, or restore what was measured at the start.
+    changed: set[str] = set()
+    if saved is None:
+        calibrate(setup, objective, pictures)
+        set_targets(setup, objective, pictures, objective.targets)
+    else:
+        _restore(setup, saved, state, objective)
+        if group.first:
+            changed = changed_since(folder, picture_files(pictures))
+            _warn_of_changed_pictures(changed)
+        set_targets(setup, objective, pictures, {EACH} & set(objective.targets))
+    distribute(setup, state)
+
+    # Show the settings and what follows from them.
+    if group.first:
+        print(to_yaml(settings))
+        for name, value in _sizes(setup, state, objective, pictures).items():
+            print(f"{name + ':':<22}{value}", flush=True)
+        for hint in advice(device, setup.precision) if group.count == 1 else ():
+            print(f"hint: {hint}", flush=True)
+    if cfg.dry_run:
+        if group.first:
+            print("dry_run=true: stopping before step 1; nothing was written")
+        return 0
+
+    # Train, with the run's folder to ourselves and every tracker told how it ended.
+    lowest = None if "holdout" in changed else _lowest_composite(setup, saved)
+    with stop_on_signals() as stop, _own_folder(setup, checkpoints_before):
+        reason, loop = _run(setup, state, objective, pictures, stop, lowest)
+    if reason is not None:
+        if group.first:
+            print(f"stopped by {reason} after step {state.step}, saved; the same command again goes on", flush=True)
+        return PREEMPTED
+    if group.first:
+        _report(folder, loop)
+    return 0
+
+
+def _run(
+    setup: TrainSetup,
+    state: TrainState,
+    objective: Objective,
+    pictures: Pictures,
+    stop: Stop,
+    lowest: float | None,
+) -> tuple[str | None, Loop]:
+    """Run the loop; return why it stopped before its last step (None: it did not), and the loop."""
+    sampler = make_sampler(setup, objective, pictures) if setup.ranks.first else None
+    composite = make_composite(setup, sampler, lowest) if sampler else None
+    tracker = make_tracker(setup, state.step)
+    finished = False
+    try:
+        loop = make_loop(setup, state, objective, pictures, sampler, stop, composite, tracker)
+        if setup.ranks.first:
+            record(setup.folder, loop.extra["provenance"], step=state.step)
+        warnings.showwarning = lambda message, *_: loop.progress.say(f"warning: {message}")
+        reason = loop.run(lambda first_step: make_batches(setup, pictures, first_step))
+        finished = reason is None
+        if reason is not None:
+            tracker.preempted()
+        elif setup.ranks.first:
+            tracker.completed(final_result(setup, loop))
+    finally:
+        tracker.finish(failed=not finished)
+    return reason, loop
+
+
+# The run's folder
+
+
+def _folder(cfg: DictConfig) -> Path:
+    return Path(cfg.run.root).expanduser() / cfg.run.name
+
+
 @contextmanager
-def _of_sweep(cfg: DictConfig) -> Iterator[None]:
+def _own_folder(setup: TrainSetup, checkpoints_before: list[Path]) -> Iterator[None]:
+    """Lock the run's folder, clean it of leftovers, and write its settings; the first rank alone writes.
+
+    ValueError where another process has added checkpoints since one was chosen to go on from.
+    """
+    if not setup.ranks.first:
+        yield
+        return
+    for folder in (setup.folder, setup.checkpoints.folder, setup.samples):
+        ensure_writable(folder, "run.root, run.name")
+    with locked(setup.folder), failure_noted(setup.folder):
+        if setup.checkpoints.paths() != checkpoints_before:
+            raise ValueError(f"another process has trained {setup.folder} meanwhile; the same command again goes on")
+        for folder in (setup.folder, setup.samples):
+            remove_leftovers(folder)
+        write_bytes(setup.folder / "config.yaml", to_yaml(setup.settings).encode())
+        yield
+
+
+@contextmanager
+def _failure_of_sweep_noted(cfg: DictConfig) -> Iterator[None]:
     """A sweep's job has its settings in its folder from the start, and the reason where it fails before it begins."""
     if cfg.run.sweep is None or os.environ.get("RANK", "0") != "0":
         yield
@@ -71,60 +356,89 @@ def _of_sweep(cfg: DictConfig) -> Iterator[None]:
         yield
 
 
-def _folder(cfg: DictConfig) -> Path:
-    return Path(cfg.run.root).expanduser() / cfg.run.name
+# Going on where a run was stopped
 
 
-def _finished(cfg: DictConfig) -> bool:
-    """Whether the run's folder holds a whole run of these settings, so that there is nothing to start."""
-    folder = _folder(cfg)
+def read_saved(setup: TrainSetup) -> dict[str, Any] | None:
+    """Return the newest checkpoint, if there is one. ValueError where it is of a run with other settings."""
+    newest = setup.checkpoints.load_newest(warn=warnings.warn)
+    if newest is None:
+        return None
+    if differing := _differing(newest[1]["config"], setup.settings):
+        listed = "\n  ".join(differing)
+        other = "run.name" if setup.cfg.run.sweep is None else "run.sweep"
+        raise ValueError(f"{setup.folder} holds a run with other settings; choose another {other}.\n  {listed}")
+    return newest[1]
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Describe the settings that may not change when a run goes on, and did."""
+    there, here = _comparable(old), _comparable(new)
+    keys = [key for key in {**there, **here} if not may_change(TrainOptions, key)]
+    lines = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in keys if there.get(key) != here.get(key)]
+    styles = [list(map(str, one["data"]["style"])) for one in (old, new) if isinstance(one["data"]["style"], dict)]
+    if len(styles) == 2 and styles[0] != styles[1] and sorted(styles[0]) == sorted(styles[1]):
+        # their order is that of the generator's weights
+        lines.append(f"order of data.style: {', '.join(styles[0])} there, {', '.join(styles[1])} here")
+    return lines
+
+
+def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings by dotted name, with the present names of classes that have moved."""
+    named = flat(settings).items()
+    return {key: current_target(value) if key.endswith("._target_") else value for key, value in named}
+
+
+def _is_finished(cfg: DictConfig) -> bool:
+    """Whether the run's folder holds a whole run of these settings, so that a sweep need not start it."""
     try:
-        saved = saved_state(Setup(cfg, plain(cfg), torch.device("cpu"), folder))
+        saved = read_saved(TrainSetup(cfg, plain(cfg), torch.device("cpu"), _folder(cfg)))
     except (ValueError, OmegaConfBaseException):
         return False  # the job itself says what is wrong
-    return saved is not None and saved["state"]["step"] >= cfg.training.steps and read_failure(folder) is None
+    return saved is not None and saved["state"]["step"] >= cfg.training.steps and read_failure(_folder(cfg)) is None
 
 
-def _train(cfg: DictConfig, group: Ranks) -> int:
-    setup = _setup(cfg, group)
-    before = setup.checkpoints.paths()
-    saved = group.from_first(saved_state(setup) if group.first else None)
-    if saved is not None and saved["state"]["step"] >= cfg.training.steps:
-        if group.first:
-            print(f"{setup.folder} is finished: {saved['state']['step']} steps; a larger training.steps goes on")
-        return 0
-    if group.first:
-        _warn_of_warmup(setup)
-    changed: set[str] = set()
-    objective = parts.make_objective(setup)
-    state = parts.make_state(setup, objective, fresh=saved is None)
-    pictures = data.open_sets(setup)
-    check_ranks(cfg, group.count, len(pictures.content))
-    if saved is None:
-        parts.calibrate(setup, objective, pictures)
-        parts.set_targets(setup, objective, pictures, objective.targets)
-    else:
-        restore(setup, saved, state, objective)
-        if setup.ranks.first:
-            changed = changed_since(setup.folder, parts.sets_of(pictures))
-            warn_of_changes(changed)
-        parts.set_targets(setup, objective, pictures, {EACH} & set(objective.targets))
-    parts.share(setup, state)
-    if group.first:
-        _show(setup.settings, _sizes(setup, state, objective, pictures))
-        for hint in advice(setup.device, setup.precision) if group.count == 1 else ():
-            print(f"hint: {hint}", flush=True)
-    if cfg.dry_run:
-        if group.first:
-            print("dry_run=true: stopping before step 1; nothing was written")
-        return 0
-    with stop_on_signals() as stop:
-        lowest = None if "holdout" in changed else lowest_of(setup, saved)
-        return _run(setup, state, objective, pictures, stop, lowest=lowest, before=before)
+def _restore(setup: TrainSetup, saved: dict[str, Any], state: TrainState, objective: Objective) -> None:
+    """Load a checkpoint into networks, optimisers and objective."""
+    try:
+        state.load_state_dict(saved["state"])
+        objective.load_state_dict(saved["objective"], setup.device)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise ValueError(f"the checkpoint in {setup.folder} is of another architecture: {error}") from error
+    if setup.ranks.first:
+        print(f"resuming {setup.folder} after step {state.step}")
 
 
-def _warn_of_warmup(setup: Setup) -> None:
-    training, others = setup.cfg.training, set(map(str, setup.cfg.loss)) - {"balance", "content"}
+def _ranking(settings: dict[str, Any]) -> tuple[Any, int]:
+    """Return what the best checkpoint is chosen by: the metrics' weights, and the size of the held-out pictures."""
+    metrics = settings["metrics"]
+    return composite_weights(metrics["best"], metrics["names"]), settings["data"]["sample_size"]
+
+
+def _lowest_composite(setup: TrainSetup, saved: dict[str, Any] | None) -> float | None:
+    """Return the run's lowest composite so far; None where it was measured otherwise."""
+    if saved is None or "metrics" not in saved["config"]:
+        return None
+    return saved["lowest"] if _ranking(saved["config"]) == _ranking(setup.settings) else None
+
+
+# Checks, warnings and what is shown
+
+
+def check_ranks(cfg: Any, count: int, pictures: int) -> None:
+    """Raise ValueError where a batch cannot be cut for so many ranks, or there are no pictures for all."""
+    parts = count * cfg.training.accumulate
+    if cfg.training.batch % parts:
+        raise ValueError(
+            f"training.batch={cfg.training.batch} cannot be divided among {count} ranks x training.accumulate="
+            f"{cfg.training.accumulate}; allowed are multiples of {parts}"
+        )
+    if pictures < count:
+        raise ValueError(f"data.content: {pictures} pictures for {count} ranks; there have to be as many at least")
+
+
+def _warn_of_warmup(cfg: DictConfig) -> None:
+    training, others = cfg.training, set(map(str, cfg.loss)) - {"balance", "content"}
     if 0 < training.steps <= training.warmup_steps and others:
         warnings.warn(
             f"training.steps={training.steps} ends before training.warmup_steps={training.warmup_steps} are over: "
@@ -133,120 +447,53 @@ def _warn_of_warmup(setup: Setup) -> None:
         )
 
 
-def _setup(cfg: DictConfig, group: Ranks) -> Setup:
-    settings = plain(cfg)
-    check_train(cfg)
-    chosen_by(settings)
-    resolve_mode(cfg.tracking.wandb)  # says now what is wrong with it, not after minutes of preparation
-    device = choose_device(local_device(cfg.runtime.device), cfg.runtime.threads)
-    folder = _folder(cfg)
-    check_place(folder, "run.root, run.name")
-    return Setup(cfg, settings, device, folder, group)
+def _warn_of_changed_pictures(changed: set[str]) -> None:
+    """Warn of the sets of pictures that are others than when the run was last here."""
+    differs = "is not what this run was trained on before (pictures were added, removed or changed)"
+    if "content" in changed:
+        warnings.warn(
+            f"data.content {differs}: from here on others may be held out, and the rest come in another order",
+            stacklevel=2,
+        )
+    if "style" in changed:
+        warnings.warn(
+            f"data.style {differs}: the discriminator is shown the new ones, while targets of the style loss that were "
+            f"computed at the start stay what they were",
+            stacklevel=2,
+        )
 
 
-def _run(
-    setup: Setup,
-    state: TrainState,
-    objective: Objective,
-    pictures: Pictures,
-    stop: Stop,
-    *,
-    lowest: float | None,
-    before: list[Path],
-) -> int:
-    """Train, with the run's folder to ourselves and every tracker told how it ended; the exit status.
-
-    before: the checkpoints when one was chosen to go on from. ValueError where another process has added some since.
-    """
-    with _place(setup, before):
-        sampler = make_sampler(setup, objective, pictures) if setup.ranks.first else None
-        composite = make_composite(setup, sampler, lowest) if sampler else None
-        tracker = make_tracker(setup, state.step)
-        finished = False
-        try:
-            loop = parts.make_loop(setup, state, objective, pictures, sampler, stop, composite, tracker)
-            if setup.ranks.first:
-                record(setup.folder, loop.extra["provenance"], step=state.step)
-            warnings.showwarning = lambda message, *_: loop.progress.say(f"warning: {message}")
-            reason = loop.run(lambda first_step: data.make_batches(setup, pictures, first_step))
-            finished = reason is None
-            if reason is not None:
-                tracker.preempted()
-            elif setup.ranks.first:
-                tracker.completed(outcome(setup, loop))
-        finally:
-            tracker.finish(failed=not finished)
-    if setup.ranks.first:
-        if reason is not None:
-            print(f"stopped by {reason} after step {state.step}, saved; the same command again goes on", flush=True)
-        else:
-            _report(setup.folder, loop)
-    return PREEMPTED if reason is not None else 0
-
-
-@contextmanager
-def _place(setup: Setup, before: list[Path]) -> Iterator[None]:
-    """The run's folder, locked, cleaned of leftovers and with its settings; only the first rank writes."""
-    if not setup.ranks.first:
-        yield
-        return
-    for place in (setup.folder, setup.checkpoints.folder, setup.samples):
-        ensure_writable(place, "run.root, run.name")
-    with locked(setup.folder), failure_noted(setup.folder):
-        if setup.checkpoints.paths() != before:
-            raise ValueError(f"another process has trained {setup.folder} meanwhile; the same command again goes on")
-        for place in (setup.folder, setup.samples):
-            remove_leftovers(place)
-        write_bytes(setup.folder / "config.yaml", to_yaml(setup.settings).encode())
-        yield
-
-
-def _sizes(setup: Setup, state: TrainState, objective: Objective, pictures: Pictures) -> dict[str, str]:
-    """What follows from the settings, for the user to see before the first step."""
-    training, content = setup.cfg.training, pictures.content
+def _sizes(setup: TrainSetup, state: TrainState, objective: Objective, pictures: Pictures) -> dict[str, str]:
+    """Return what follows from the settings, for the user to see before the first step."""
+    training, content, count = setup.cfg.training, pictures.content, setup.ranks.count
+    precision = f"{setup.device}, {training.precision}, {torch.get_num_threads()} CPU threads, allocator {allocator()}"
     d = f"{count_parameters(state.discriminator):,} parameters" if state.discriminator else "none (no adversarial term)"
     scales = ", ".join(f"{layer} {scale:.3g}" for layer, scale in objective.perceptual.scales.items())
-    held_out = f"{len(pictures.held_out)}" + (" (trained on)" if pictures.held_out_is_trained_on else "")
+    styles = " + ".join(f"{len(one)}{f' {name}' if name else ''}" for name, one in pictures.styles.items())
+    parts = f", in {training.accumulate} parts" if training.accumulate > 1 else ""
     total = training.steps * training.batch
     return {
         "run": str(setup.folder),
-        "device": f"{setup.device}, {training.precision}, {torch.get_num_threads()} CPU threads, "
-        f"allocator {allocator()}",
-        "content pictures": f"{len(content)}, {'in memory' if content.cached else 'decoded as they come'}",
-        "style pictures": _style_pictures(pictures),
-        "held-out pictures": held_out,
-        "data workers": str(data.workers(setup, pictures)),
+        "device": precision,
+        "content pictures": f"{len(content)}, {_cached(content.cached)}",
+        "style pictures": f"{styles}, {_cached(all(one.cached for one in pictures.styles.values()))}",
+        "held-out pictures": f"{len(pictures.held_out)}{' (trained on)' if pictures.held_out_is_trained_on else ''}",
+        "data workers": str(worker_count(setup, pictures)),
         "generator": f"{count_parameters(state.generator):,} parameters",
         "discriminator": d,
         "perceptual network": f"{objective.perceptual.architecture.name}; feature scales {scales}",
-        "ranks": _cut(setup),
+        "ranks": f"{count}, a batch of {training.batch} is {training.batch // count} for each{parts}",
         "steps": f"{state.step} done of {training.steps}, {training.warmup_steps} of them warm-up",
         "pictures in all": f"{total:,}, {total / len(content):,.1f} epochs",
     }
 
 
-def _style_pictures(pictures: Pictures) -> str:
-    counts = " + ".join(f"{len(one)}{f' {name}' if name else ''}" for name, one in pictures.styles.items())
-    cached = all(one.cached for one in pictures.styles.values())
-    return f"{counts}, {'in memory' if cached else 'decoded as they come'}"
-
-
-def _cut(setup: Setup) -> str:
-    """How a batch is divided."""
-    training, count = setup.cfg.training, setup.ranks.count
-    each = training.batch // count
-    parts = f", in {training.accumulate} parts" if training.accumulate > 1 else ""
-    return f"{count}, a batch of {training.batch} is {each} for each{parts}"
-
-
-def _show(settings: dict[str, Any], sizes: dict[str, str]) -> None:
-    print(to_yaml(settings))
-    for name, value in sizes.items():
-        print(f"{name + ':':<22}{value}", flush=True)
+def _cached(cached: bool) -> str:
+    return "in memory" if cached else "decoded as they come"
 
 
 def _report(folder: Path, loop: Loop) -> None:
-    """What the user wants to know at the end."""
+    """Print what the user wants to know at the end."""
     measured, perceptual = loop.measured, loop.objective.perceptual.architecture.name
     if "heldout/style_ratio" in measured:
         print(

@@ -9,8 +9,8 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
+from gan_style.commands.train import _check_styles as check_library
 from gan_style.runtime.checkpoint import read_generator
-from gan_style.schema_train import check_library
 from gan_style.stylize.model import load_generator
 
 SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2")
@@ -85,7 +85,7 @@ def test_it_goes_on_without_those_once_it_has_its_own(run, gan_style, tmp_path):
             ("data.style=demo:styles/flow",),
             "generator=library needs styles with names, got data.style=demo:styles/flow",
         ),
-        (("generator=slim",), "data.style names styles (flow, tiles), which needs generator=library"),
+        (("generator=slim",), "data.style names styles (flow, tiles); use generator=library"),
         (("data.style={flow: nowhere}",), "data.style.flow=nowhere: there is no such folder or file"),
         (("data.full_strength=1.5",), "data.full_strength=1.5; allowed are 0 to 1"),
         (("training.start=nowhere",), "training.start: checkpoint=nowhere: there is no such file or folder"),

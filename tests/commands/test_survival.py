@@ -251,7 +251,7 @@ def test_a_signal_before_the_first_step_has_nothing_to_save_and_the_same_status(
 ):
     """A scheduler that queues on 75 again has to do so for a run that was still measuring its photos."""
     with monkeypatch.context() as patched:
-        patched.setattr("gan_style.commands.train_parts.calibrate", lambda *_: os.kill(os.getpid(), number))
+        patched.setattr("gan_style.commands.train.calibrate", lambda *_: os.kill(os.getpid(), number))
         outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
     assert outcome.status == 75
     assert f"{number.name} while nothing is being trained: nothing to save; run again" in outcome.err
@@ -534,7 +534,7 @@ def test_ranks_without_pictures_or_a_share_of_the_batch_are_refused(
     gan_style, tmp_path, monkeypatch, ranks, batch, words
 ):
     """As a rank sees it, without the others."""
-    from gan_style.schema_train import check_ranks
+    from gan_style.commands.train import check_ranks
 
     monkeypatch.setattr(
         "gan_style.commands.train.check_ranks", lambda cfg, _, pictures: check_ranks(cfg, ranks, pictures)

@@ -417,7 +417,7 @@ BAD_INPUT = {
     "output below a file": (["run.root={tmp}/text/a.jpg"], ["run.root", "cannot write"]),
     "unknown demo set": (["data.style=demo:styles/cubism"], ["demo:styles/cubism", "demo:styles/mosaic"]),
     "a number for a path": (["data.content=123"], ["data.content=123", "a path"]),
-    "nothing for a path": (["data.content=null"], ["data.content=None"]),
+    "nothing for a path": (["data.content=null"], ["data.content=null"]),
     "a term that is nothing": (["loss.tv=null"], ["~loss.tv"]),
     "betas that are no pair": (["optimiser.generator.betas=0.5"], ["optimiser.generator"]),
     "negative learning rate": (["optimiser.generator.lr=-1"], ["optimiser.generator", "-1"]),
@@ -635,15 +635,15 @@ def test_an_unreadable_picture_does_not_make_the_data_others(gan_style, tmp_path
 
 
 def test_a_run_that_another_process_has_trained_meanwhile_is_not_gone_back_upon(gan_style, tmp_path, monkeypatch):
-    calibrate = train_command.parts.calibrate
+    calibrate = train_command.calibrate
 
     def meanwhile(*arguments):
-        monkeypatch.setattr(train_command.parts, "calibrate", calibrate)
+        monkeypatch.setattr(train_command, "calibrate", calibrate)
         other = [sys.executable, "-m", "gan_style.cli", "train", *SMOKE, f"run.root={tmp_path}"]
         subprocess.run(other, check=True, capture_output=True)
         calibrate(*arguments)
 
-    monkeypatch.setattr(train_command.parts, "calibrate", meanwhile)
+    monkeypatch.setattr(train_command, "calibrate", meanwhile)
     outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.steps=5")
     assert outcome.status == 2 and "another process has trained" in outcome.err
     assert gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.steps=5").status == 0

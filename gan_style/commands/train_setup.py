@@ -1,0 +1,486 @@
+"""Build the parts of a training run from its options; ``train.py`` says in which order."""
+
+import math
+import multiprocessing
+import os
+import time
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+from torch.optim import Optimizer
+
+from gan_style.config import build, plain
+from gan_style.data.pictures import UnreadablePictures, find_pictures
+from gan_style.data.sets import Pictures, load, open_pictures
+from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches
+from gan_style.evaluation.suite import Ruler
+from gan_style.losses.objective import Objective, Term, check_terms, content_layers, mean_gram, style_layers
+from gan_style.losses.scene import Features
+from gan_style.losses.style import CROP, EACH, MEAN, Style
+from gan_style.models.registry import describe
+from gan_style.runtime.checkpoint import BEST_FILE, GENERATOR_FILE, CheckpointFolder, read_checkpoint
+from gan_style.runtime.device import compiled, placed
+from gan_style.runtime.distributed import Ranks
+from gan_style.runtime.machine import cores
+from gan_style.runtime.provenance import fingerprint, provenance, style_name
+from gan_style.runtime.signals import Stop, die_with
+from gan_style.runtime.tracking.base import Dispensable, Result, Several, Tracker
+from gan_style.runtime.tracking.jsonl import JsonlTracker
+from gan_style.runtime.tracking.wandb import WandbTracker, resolve_mode
+from gan_style.stylize.model import load_generator
+from gan_style.training.ema import Ema
+from gan_style.training.health import Health
+from gan_style.training.loop import Every, Loop
+from gan_style.training.progress import Progress
+from gan_style.training.sampling import (
+    PREFIX,
+    Composite,
+    LibrarySampler,
+    ReferenceSampler,
+    Sampler,
+    composite_weights,
+    measurable,
+)
+from gan_style.training.schedule import Schedule
+from gan_style.training.state import TrainState
+from gan_style.training.step import Precision
+
+_STYLES_HELD_OUT = 4  # by default, for a generator that is shown references
+_WITHOUT_EFFECT = ("run", "tracking", "runtime", "dry_run")  # groups that do not change a result
+
+
+@dataclass(frozen=True)
+class TrainSetup:
+    """What every part is built from; ``settings`` is the config as plain containers."""
+
+    cfg: DictConfig
+    settings: dict[str, Any]
+    device: torch.device
+    folder: Path
+    ranks: Ranks = field(default_factory=Ranks)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        training = self.cfg.training
+        return CheckpointFolder(self.folder / "checkpoints", training.keep_checkpoints, training.keep_every)
+
+    @property
+    def samples(self) -> Path:
+        return self.folder / "samples"
+
+    @property
+    def styles(self) -> list[str]:
+        """The names of several styles; [] for one style alone."""
+        style = self.settings["data"]["style"]
+        return [str(name) for name in style] if isinstance(style, dict) else []
+
+    @property
+    def by_reference(self) -> bool:
+        return by_reference(self.cfg)
+
+    @property
+    def precision(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.cfg.training.precision)
+        return dtype
+
+
+def by_reference(cfg: Any) -> bool:
+    """Whether the generator is shown a picture whose style is to be taken."""
+    return str(cfg.generator.get("_target_", "")).endswith(".ReferenceGenerator")
+
+
+# Pictures
+
+
+def open_sets(setup: TrainSetup) -> Pictures:
+    """Find, split and (where they fit the cache) decode the pictures."""
+    data = plain(setup.cfg.data)
+    data["style_resize"] = data["style_resize"] or data["resize"]
+    names = ("content", "style", "holdout", "holdout_count", "resize", "style_resize", "cache_mb", "max_unreadable")
+    count = data["style_holdout_count"]
+    held_out = (_STYLES_HELD_OUT if count is None else count) if setup.by_reference else None
+    return open_pictures(**{name: data[name] for name in names}, style_holdout_count=held_out)
+
+
+def picture_files(pictures: Pictures) -> dict[str, list[Path]]:
+    """Return the files of each set by its name, readable or not."""
+    style = [path for one in pictures.styles.values() for path in one.given]
+    return {"content": pictures.content.given, "style": style, "holdout": pictures.held_out}
+
+
+def worker_count(setup: TrainSetup, pictures: Pictures) -> int:
+    """Return how many processes decode and crop."""
+    if setup.cfg.data.workers is not None:
+        return int(setup.cfg.data.workers)
+    ranks_on_this_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return 0 if pictures.in_memory else max(1, min(8, cores() // ranks_on_this_node))
+
+
+def make_batches(setup: TrainSetup, pictures: Pictures, first_step: int) -> Iterable[Batch]:
+    """Yield the batches from ``first_step`` to the last."""
+    data, training = setup.cfg.data, setup.cfg.training
+    stream = PairStream(
+        pictures.content,
+        list(pictures.styles.values()),
+        content_crop=Crop(data.size, tuple(data.resize), data.flip),
+        style_crop=Crop(data.size, tuple(data.style_resize or data.resize), data.flip),
+        seed=training.seed,
+        full_strength=data.full_strength if setup.styles or setup.by_reference else None,
+    )
+    positions = Positions(
+        first_step=first_step,
+        last_step=training.steps,
+        batch=training.batch,
+        rank=setup.ranks.rank,
+        ranks=setup.ranks.count,
+    )
+    pinned = setup.device.type == "cuda"
+    # Where a server starts the workers it is their parent, and torch watches alone.
+    begin = partial(die_with, os.getpid()) if multiprocessing.get_start_method() == "fork" else None
+    count = worker_count(setup, pictures)
+    return batches(stream, positions, workers=count, pin_memory=pinned, begin=begin)  # type: ignore[return-value]
+
+
+# The objective
+
+
+def make_objective(setup: TrainSetup) -> Objective:
+    """Build the named terms, and the perceptual network up to the deepest layer that they ask for."""
+    torch.manual_seed(setup.cfg.training.seed)
+    nodes = {str(name): node for name, node in setup.cfg.loss.items()}
+    balance = nodes.pop("balance", None)
+    if balance is not None and not isinstance(balance, DictConfig):
+        raise ValueError(f"loss.balance={balance}: shares by term, such as {{content: 1, style: 2}}, or null, expected")
+    terms = {name: build(node, f"loss.{name}") for name, node in nodes.items()}
+    check_terms(terms)
+    if setup.by_reference:
+        _check_targets_of_references(terms)
+    layers = [*content_layers(terms.values()), *style_layers(terms.values())]
+    perceptual = placed(build(setup.cfg.perceptual, "perceptual", layers=layers), setup.device)
+    return Objective(terms, perceptual, plain(balance))
+
+
+def _check_targets_of_references(terms: Mapping[str, Term]) -> None:
+    """A generator that is shown a picture of the style has to be asked for that picture's style."""
+    for name, term in terms.items():
+        if isinstance(term, Style) and term.target not in (CROP, EACH):
+            raise ValueError(
+                f"loss.{name}.target={term.target} asks generator=reference for one style, whatever it is shown; "
+                "allowed are crop (of what it is shown) and each (of the whole picture that this is cut from)"
+            )
+
+
+def calibrate(setup: TrainSetup, objective: Objective, pictures: Pictures) -> None:
+    """Scale the perceptual features on content pictures, the same whatever the seed.
+
+    So held-out numbers of runs that differ in the seed alone are of one scale.
+    """
+    training, data = setup.cfg.training, setup.cfg.data
+    if training.calibration_pictures and not objective.perceptual.scales_given:
+        crop = Crop(data.size, tuple(data.resize), flip=False)
+        crops = pictures.content_crops(training.calibration_pictures, crop, seed=0, device=setup.device)
+        objective.perceptual.calibrate(list(crops))
+
+
+def set_targets(setup: TrainSetup, objective: Objective, pictures: Pictures, targets: Iterable[str]) -> None:
+    """Compute the style's statistics for these targets."""
+    if EACH in targets:
+        _check_memory(objective.bytes_of_each() * len(pictures.style_paths), setup.cfg.data.cache_mb)
+    for target in targets:
+        if setup.ranks.first:
+            print(f"computing the style's statistics ({target}) ...", flush=True)
+        if setup.styles and target == MEAN:
+            objective.set_library(target, (pictures.style_pictures(setup.device, name=n) for n in setup.styles))
+        else:
+            objective.set_style(target, _target_pictures(setup, target, pictures))
+
+
+def _check_memory(needed: int, cache_mb: float) -> None:
+    if needed > cache_mb * 1e6:
+        raise ValueError(
+            f"the style target {EACH} would keep {needed / 1e6:.3g} MB, more than data.cache_mb={cache_mb:g}: use "
+            f"the target {MEAN}, shallower or fewer layers, MomentStyle (which is small), or a larger data.cache_mb"
+        )
+
+
+def _target_pictures(
+    setup: TrainSetup, target: str, pictures: Pictures, name: str | None = None
+) -> Iterable[tuple[int, torch.Tensor]]:
+    """Yield the pictures whose statistics a target is: those of the style set, or one picture by its path."""
+    if target in (MEAN, EACH):
+        return pictures.style_pictures(setup.device, name=name)
+    option = f"style target ({MEAN}, {EACH}, or a picture)"
+    paths = find_pictures(target, option)
+    watch = UnreadablePictures(option, len(paths), limit=setup.cfg.data.max_unreadable)
+    return load(paths, pictures.style_short_side, setup.device, watch)
+
+
+# Networks and optimisers
+
+
+def make_state(setup: TrainSetup, objective: Objective, *, fresh: bool) -> TrainState:
+    """Build all that training changes, at step 0. fresh: no checkpoint will be loaded into it."""
+    cfg, training = setup.cfg, setup.cfg.training
+    torch.manual_seed(training.seed)
+    of_style: dict[str, Any] = {"styles": setup.styles} if setup.styles else {}
+    if setup.by_reference:
+        # About the short side that style crops are cut from.
+        of_style = {"side": round(sum(cfg.data.style_resize or cfg.data.resize) / 2)}
+    generator = placed(build(cfg.generator, "generator", **of_style), setup.device)
+    if training.start is not None and fresh:
+        _load_start(Path(training.start).expanduser(), generator)
+    discriminator = _make_discriminator(setup) if objective.adversarial is not None else None
+    # float16 alone needs its gradients scaled, each optimiser's by a scaler of its own.
+    networks = {"generator": generator, "discriminator": discriminator}
+    scaled = [name for name, one in networks.items() if one is not None and training.precision == "float16"]
+    return TrainState(
+        generator=generator,
+        discriminator=discriminator,
+        ema=Ema(generator, training.ema_decay),
+        generator_optimiser=_make_optimiser(cfg, "generator", generator),
+        discriminator_optimiser=_make_optimiser(cfg, "discriminator", discriminator) if discriminator else None,
+        schedule=Schedule(training.decay, training.steps, training.hold),
+        seed=training.seed,
+        accumulate=training.accumulate,
+        scalers={name: torch.amp.GradScaler(setup.device.type, init_scale=2.0**12) for name in scaled},
+        warmup_steps=training.warmup_steps,
+        clip=training.clip,
+    )
+
+
+def _load_start(path: Path, generator: nn.Module) -> None:
+    """Give the generator the weights of another run's."""
+    try:
+        source = load_generator(path, torch.device("cpu"))
+    except ValueError as error:
+        raise ValueError(f"training.start: {error}") from error
+    there, here = describe(source), describe(generator)
+    if there != here:
+        described = [
+            f"{one['class']} with {', '.join(f'{k}={v}' for k, v in one['arguments'].items())}" for one in (there, here)
+        ]
+        raise ValueError(f"training.start={path}: its generator is {described[0]}, this run's is {described[1]}")
+    generator.load_state_dict(source.state_dict())
+
+
+def _make_discriminator(setup: TrainSetup) -> nn.Module:
+    of_style = {"styles": len(setup.styles)} if setup.styles else {}
+    network: nn.Module = placed(build(setup.cfg.discriminator, "discriminator", **of_style), setup.device)
+    if setup.cfg.data.size < network.smallest:
+        raise ValueError(
+            f"data.size={setup.cfg.data.size} is smaller than what the discriminator looks at, {network.smallest} "
+            f"pixels; use discriminator=patch34, fewer discriminator.scales, or a larger data.size"
+        )
+    return network
+
+
+def _make_optimiser(cfg: DictConfig, name: str, network: nn.Module) -> Optimizer:
+    make = build(cfg.optimiser[name], f"optimiser.{name}")
+    try:
+        optimiser: Optimizer = make(network.parameters())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"optimiser.{name}: {error}") from error
+    return optimiser
+
+
+def distribute(setup: TrainSetup, state: TrainState) -> None:
+    """Let ranks train the networks together; after a checkpoint has been loaded into them.
+
+    The generator that is trained is compiled, or saves memory, where that is asked for; its average never is.
+    """
+    state.generator.recompute = setup.cfg.training.recompute
+    if setup.cfg.runtime.compile:
+        compiled(state.generator, option="runtime.compile=true")
+    if setup.ranks.count > 1:
+        networks = {"generator": state.generator, "discriminator": state.discriminator}
+        state.parallel = {name: setup.ranks.shared(one) for name, one in networks.items() if one is not None}
+
+
+# Samples and metrics of held-out pictures
+
+
+def make_sampler(setup: TrainSetup, objective: Objective, pictures: Pictures) -> Sampler | LibrarySampler:
+    """Build what shows and measures the results of the held-out pictures, of several styles in each of them."""
+    contents = pictures.held_out_pictures(setup.device, setup.cfg.data.sample_size)
+    if setup.by_reference:
+        return _reference_sampler(setup, objective, pictures, contents)
+    if not setup.styles:
+        return _sampler(setup, objective, pictures, contents, None)
+    numbers = range(len(setup.styles))
+    return LibrarySampler({setup.styles[n]: _sampler(setup, objective, pictures, contents, n) for n in numbers})
+
+
+def _reference_sampler(
+    setup: TrainSetup, objective: Objective, pictures: Pictures, contents: list[torch.Tensor]
+) -> ReferenceSampler:
+    """Build samplers in the styles of held-out paintings, each measured by its own Gram matrices."""
+    paths, layers = pictures.held_out_styles, style_layers(objective.terms.values())
+    watch = UnreadablePictures("data.style", len(paths), limit=1.0)
+    samplers = {}
+    for number, reference in load(paths, pictures.style_short_side, setup.device, watch):
+        grams = mean_gram(objective.perceptual, [reference], layers) if layers else {}
+        samplers[f"reference_{number + 1}"] = Sampler(contents, [reference], _metrics(setup, objective, grams))
+    return ReferenceSampler(samplers)
+
+
+def _sampler(
+    setup: TrainSetup,
+    objective: Objective,
+    pictures: Pictures,
+    contents: list[torch.Tensor],
+    style: int | None,
+) -> Sampler:
+    """Build the sampler of one style; of which of several, ``style`` says."""
+    terms = list(objective.terms.values())
+    layers, target = style_layers(terms), _measured_target(terms)
+    name = None if style is None else setup.styles[style]
+    stored = name is None or target != EACH
+    grams = objective.style_grams(target, style if target == MEAN else None) if stored else {}
+    if layers and not grams:  # other statistics than colour Gram matrices, or from other layers
+        whole = (picture for _, picture in _target_pictures(setup, target, pictures, name))
+        grams = mean_gram(objective.perceptual, whole, layers)
+    of_style = pictures.style_pictures(setup.device, setup.cfg.data.sample_size, name)
+    styles = [picture for _, picture in islice(of_style, len(contents))]
+    return Sampler(contents, styles, _metrics(setup, objective, grams))
+
+
+def _measured_target(terms: Sequence[Term]) -> str:
+    """The style target that held-out results are measured by: the whole set before a picture, of what is trained on."""
+    styles = [term for term in terms if isinstance(term, Style) and term.target != CROP]
+    trained = [term.target for term in styles if term.weight] or [term.target for term in styles]
+    return next((target for target in (MEAN, EACH, *trained) if target in trained), MEAN)
+
+
+def _metrics(setup: TrainSetup, objective: Objective, grams: Features) -> Ruler:
+    """Those of metrics.names that can be measured, by these Gram matrices."""
+    of_content = content_layers(objective.terms.values())
+    names = measurable(setup.cfg.metrics.names, of_content, grams)
+    return Ruler(objective.perceptual, names, of_content, list(grams), [], grams)
+
+
+def make_composite(setup: TrainSetup, sampler: Sampler | LibrarySampler, lowest: float | None) -> Composite | None:
+    """Build what chooses the best checkpoint. lowest: of the run so far."""
+    weights = composite_weights(setup.settings["metrics"]["best"], setup.settings["metrics"]["names"])
+    if weights is None:
+        return None
+    if missing := [name for name in weights if name not in sampler.ruler.names]:
+        warnings.warn(f"metrics.best.{missing[0]}: there is no such loss term; it is not counted", stacklevel=2)
+    known = {name: weight for name, weight in weights.items() if name not in missing}
+    return Composite(known, lowest) if known else None
+
+
+# Tracking
+
+
+def make_tracker(setup: TrainSetup, step: int) -> Several:
+    """Build metrics.jsonl's tracker, and W&B's by its mode; only the first rank tracks."""
+    if not setup.ranks.first:
+        return Several([])
+    mode, wandb = _make_wandb(setup)
+    trackers: list[Tracker] = [JsonlTracker(setup.folder / "metrics.jsonl", last_step=step)]
+    if wandb is not None:
+        trackers.insert(0, Dispensable(wandb, "W&B", lambda message: warnings.warn(message, stacklevel=2)))
+    print(f"{'tracking:':<22}metrics.jsonl, W&B {mode}", flush=True)
+    return Several(trackers)
+
+
+def _make_wandb(setup: TrainSetup) -> tuple[str, WandbTracker | None]:
+    """Return the mode that it came to, and the tracker. A server that auto cannot reach is not worth a run."""
+    tracking = setup.settings["tracking"]
+    mode = resolve_mode(tracking["wandb"])
+    if mode == "disabled":
+        return mode, None
+    arguments: dict[str, Any] = {name: value for name, value in tracking.items() if name != "wandb"}
+    arguments |= {"folder": setup.folder, "config": setup.settings}
+    try:
+        return mode, WandbTracker(mode=mode, **arguments)
+    except ConnectionError as error:
+        if tracking["wandb"] != "auto":
+            raise
+        warnings.warn(f"{error}; tracking offline", stacklevel=2)
+        return "offline", WandbTracker(mode="offline", **arguments)
+
+
+def final_result(setup: TrainSetup, loop: Loop) -> Result:
+    """Return what a finished run tells its trackers; the first rank alone knows it."""
+    sampler, best = loop.sampler, setup.checkpoints.folder / BEST_FILE
+    best_step, lowest = None, None
+    if loop.composite is not None:
+        lowest = loop.composite.lowest
+        try:
+            best_step = int(read_checkpoint(best)["step"])
+        except (ValueError, OSError, KeyError):
+            best_step = None  # there is none that can be read
+    return Result(
+        step=loop.state.step,
+        generator=setup.folder / GENERATOR_FILE,
+        best=best if best_step is not None else None,
+        best_step=best_step,
+        best_values={} if lowest is None else {f"{PREFIX}composite": lowest},
+        columns=("content", "style", "result"),
+        rows=lambda: [] if sampler is None else sampler.rows(sampler.results(loop.state.ema.network)),
+    )
+
+
+# The loop
+
+
+def make_loop(
+    setup: TrainSetup,
+    state: TrainState,
+    objective: Objective,
+    pictures: Pictures,
+    sampler: Sampler | LibrarySampler | None,
+    stop: Stop,
+    composite: Composite | None,
+    tracker: Tracker,
+) -> Loop:
+    """Build the loop from all other parts."""
+    training = setup.cfg.training
+    extra = {"config": setup.settings, "generator": describe(state.generator)}
+    if setup.ranks.first:  # which alone saves anything
+        extra["provenance"] = _provenance(setup, pictures)
+    return Loop(
+        state=state,
+        objective=objective,
+        precision=Precision(setup.device, setup.precision),
+        every=Every(
+            log=training.log_every,
+            sample=training.sample_every,
+            metrics=setup.cfg.metrics.every,
+            checkpoint=training.checkpoint_every,
+            audit=training.audit_every,
+            last=training.steps,
+        ),
+        folder=setup.folder,
+        checkpoints=setup.checkpoints,
+        sampler=sampler,
+        tracker=tracker,
+        progress=Progress(first_step=state.step, steps=training.steps, batch=training.batch),
+        watches=pictures.watches,
+        extra=extra,
+        composite=composite,
+        ranks=setup.ranks,
+        stop=stop,
+        health=Health(training.skip_patience, training.rollbacks),
+        deadline=setup.started + (training.max_time or math.inf),
+    )
+
+
+def _provenance(setup: TrainSetup, pictures: Pictures) -> dict[str, Any]:
+    """Where the run's result comes from: versions, code, data, seed, and the settings that bear on it."""
+    return provenance(
+        settings={name: value for name, value in setup.settings.items() if name not in _WITHOUT_EFFECT},
+        seed=setup.cfg.training.seed,
+        style=style_name(setup.settings["data"]["style"]),
+        data={name: fingerprint(paths) for name, paths in picture_files(pictures).items()},
+    )

@@ -1,0 +1,122 @@
+"""Declare a command's options: the type and range of each, and whether it may change when a run goes on.
+
+Each command has a dataclass of its options at the top of its file; defaults and help stand in conf/NAME.yaml.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from types import NoneType
+from typing import Any, get_args
+
+# Hydra's own, whose next argument is not a plain word.
+FLAGS_WITH_A_WORD = (
+    *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
+    *("--experimental-rerun", "--info", "-i"),
+)
+SEEDS = (-(2**63), 2**63 - 1)  # the least and the most
+
+
+def option(
+    least: float | None = None,
+    most: float | None = None,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    choices: Sequence[str] | None = None,
+    path: bool = False,
+    required: bool = False,
+    may_change: bool = False,
+) -> Any:
+    """Declare a field of a command's options.
+
+    least, most, above, below: bounds of a number, with or without the bound itself. path: it names files, folders or
+    styles, so that 2024_01 is a name and no number. required: null is refused where the type is Any. may_change: a run
+    goes on where it differs from before; of a group, all that is in it.
+    """
+    return field(metadata={name: value for name, value in locals().items() if value is not None and value is not False})
+
+
+@dataclass(kw_only=True)
+class Runtime:
+    """Options of every command that computes."""
+
+    device: str
+    threads: int | None = option(1)
+
+
+def check_options(options: type, cfg: Mapping[str, Any], prefix: str = "") -> None:
+    """Raise ValueError, in the user's words, for a value outside of its option's range, and for an empty text."""
+    for one in fields(options):
+        name, value = prefix + one.name, cfg[one.name]
+        if is_dataclass(one.type):
+            check_options(one.type, value, f"{name}.")  # type: ignore[arg-type]
+        else:
+            _check(name, value, one.type, one.metadata)
+
+
+def _check(name: str, value: Any, kind: Any, facts: Mapping[str, Any]) -> None:
+    # An empty value is a shell variable that is not set, or a slip; as a path it would be the current folder.
+    if any(isinstance(text, str) and not text.strip() for text in _leaves(value)):
+        raise ValueError(f"{name}={value!r} is empty; give a value, or null for none where that is allowed")
+    if value is None and facts.get("required"):
+        raise ValueError(f"{name}=null: a value is needed; a file of that name is ./null")
+    if "choices" in facts and value is not None and value not in facts["choices"]:
+        raise ValueError(f"{name}={value}; allowed are {', '.join(facts['choices'])}{_or_null(kind)}")
+    if isinstance(value, int | float) and not isinstance(value, bool) and not _within(value, facts):
+        raise ValueError(f"{name}={value}; allowed are {_range(facts)}{_or_null(kind)}")
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """The plain values of nested containers."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _within(value: float, facts: Mapping[str, Any]) -> bool:
+    return (  # not a number is within no bounds
+        ("least" not in facts or value >= facts["least"])
+        and ("most" not in facts or value <= facts["most"])
+        and ("above" not in facts or value > facts["above"])
+        and ("below" not in facts or value < facts["below"])
+    )
+
+
+def _range(facts: Mapping[str, Any]) -> str:
+    """ "1 to 9", "numbers from 1", "numbers above 0 and below 1"."""
+    if (facts.get("least"), facts.get("most")) == SEEDS:
+        return "whole numbers of 64 bits"
+    if "least" in facts and "most" in facts:
+        return f"{facts['least']} to {facts['most']}"
+    words = {"least": "from", "above": "above", "most": "up to", "below": "below"}
+    return "numbers " + " and ".join(
+        f"{word} {facts[name]}" for name, word in words.items() if facts.get(name, math.inf) < math.inf
+    )
+
+
+def _or_null(kind: Any) -> str:
+    return ", or null" if NoneType in get_args(kind) else ""
+
+
+def declared(options: Any, name: str) -> tuple[Any, Mapping[str, Any]]:
+    """Return the type of the option of this dotted name and what is declared of it; (None, {}) for an unknown one."""
+    kind: Any = options
+    facts: Mapping[str, Any] = {}
+    for part in name.split("."):
+        members = {one.name: one for one in fields(kind)} if is_dataclass(kind) else {}
+        if part not in members:
+            return None, {}
+        kind, facts = members[part].type, members[part].metadata
+    return kind, facts
+
+
+def may_change(options: type, name: str) -> bool:
+    """Return whether a run goes on where the option of this dotted name, or the group that it is in, differs."""
+    parts = name.split(".")
+    groups = (".".join(parts[: end + 1]) for end in range(len(parts)))
+    return any(declared(options, group)[1].get("may_change") for group in groups)
