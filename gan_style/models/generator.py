@@ -18,6 +18,7 @@ from gan_style.models.blocks import (
 )
 
 DOWNSAMPLING = 4
+OUTPUTS = ("linear", "tanh")
 SMALLEST = 16  # below this the reflection padding of the innermost layers has nothing to reflect
 
 
@@ -27,11 +28,14 @@ class ResidualCoder(nn.Module):
     Differs from Johnson et al. in that the two upsampling layers are resize-convolutions.
     """
 
-    def __init__(self, width: int, blocks: int, norm: Norm) -> None:
+    def __init__(self, width: int, blocks: int, norm: Norm, output: str) -> None:
         super().__init__()
         if width < 1 or blocks < 0:
             raise ValueError(f"generator.width={width}, generator.blocks={blocks}: width from 1, blocks from 0")
-        self.arguments: dict[str, Any] = {"width": width, "blocks": blocks}
+        if output not in OUTPUTS:
+            raise ValueError(f"generator.output={output}; allowed are {', '.join(OUTPUTS)}")
+        self.arguments: dict[str, Any] = {"width": width, "blocks": blocks, "output": output}
+        self.output = output
         self.recompute = False  # whether activations inside the stages are made again in backward, to save memory
         self.encoder = nn.Sequential(
             ConvNormRelu(3, width, 9, norm=norm),
@@ -71,7 +75,8 @@ class ResidualCoder(nn.Module):
         *upsampling, to_colours = self.decoder
         for layer in upsampling:
             x = layer(x, condition)
-        return torch.tanh(to_colours(x))
+        x = to_colours(x)
+        return torch.tanh(x) if self.output == "tanh" else x
 
 
 class ResnetGenerator(ResidualCoder):
@@ -80,8 +85,8 @@ class ResnetGenerator(ResidualCoder):
     width: channels at full resolution (twice as many at a half, four times at a quarter); blocks: residual blocks.
     """
 
-    def __init__(self, *, width: int = 32, blocks: int = 5) -> None:
-        super().__init__(width, blocks, InstanceNorm)
+    def __init__(self, *, width: int = 32, blocks: int = 5, output: str = "linear") -> None:
+        super().__init__(width, blocks, InstanceNorm, output)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.paint(images, None)

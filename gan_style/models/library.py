@@ -18,13 +18,15 @@ class LibraryGenerator(ResidualCoder):
     missing from 1. styles: their names, in the order of the condition's columns.
     """
 
-    def __init__(self, *, width: int = 32, blocks: int = 5, styles: Sequence[str] = ()) -> None:
+    def __init__(
+        self, *, width: int = 32, blocks: int = 5, output: str = "linear", styles: Sequence[str] = ()
+    ) -> None:
         if not styles or len(set(styles)) < len(styles):
             raise ValueError(
                 f"generator=library with the styles {list(styles)}: name each once, with its pictures, as in "
                 "data.style={monet: FOLDER, wave: PICTURE}"
             )
-        super().__init__(width, blocks, partial(ConditionalInstanceNorm, styles=len(styles) + 1))
+        super().__init__(width, blocks, partial(ConditionalInstanceNorm, styles=len(styles) + 1), output)
         self.styles = list(styles)
         self.arguments |= {"styles": self.styles}
 

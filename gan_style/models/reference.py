@@ -56,10 +56,12 @@ class ReferenceGenerator(ResidualCoder):
     about that at which crops were cut from paintings in training.
     """
 
-    def __init__(self, *, width: int = 32, blocks: int = 5, code: int = 64, side: int = 256) -> None:
+    def __init__(
+        self, *, width: int = 32, blocks: int = 5, output: str = "linear", code: int = 64, side: int = 256
+    ) -> None:
         if code < 1 or side < 1:
             raise ValueError(f"generator.code={code}, generator.side={side}: both from 1")
-        super().__init__(width, blocks, partial(ConditionalInstanceNorm, styles=code + 2))
+        super().__init__(width, blocks, partial(ConditionalInstanceNorm, styles=code + 2), output)
         self.arguments |= {"code": code, "side": side}
         self.side = side
         self.style_encoder = StyleEncoder(width, code)
@@ -99,7 +101,8 @@ class ReferenceGenerator(ResidualCoder):
             if not name.startswith("style_encoder.")
         }
         with torch.device("meta"):
-            made = LibraryGenerator(width=self.arguments["width"], blocks=self.arguments["blocks"], styles=list(codes))
+            shape = {name: self.arguments[name] for name in ("width", "blocks", "output")}
+            made = LibraryGenerator(**shape, styles=list(codes))
         made.load_state_dict(weights, assign=True)
         return made.requires_grad_(False).eval()
 

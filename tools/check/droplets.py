@@ -72,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         blobs = droplets(Image.open(path), Image.open(photos[path.stem]), colors)
         total, affected = total + len(blobs), affected + bool(blobs)
         if blobs:
-            print(f"{path.name}: {len(blobs)}, the largest of {blobs[0][0]} pixels at row {blobs[0][1]}, column {blobs[0][2]}")
+            print(
+                f"{path.name}: {len(blobs)}, the largest of {blobs[0][0]} pixels at row {blobs[0][1]}, column {blobs[0][2]}"
+            )
     print(f"{total} droplets on {affected} of {len(pictures(options.results))} results")
 
 

@@ -21,13 +21,13 @@ from PIL import Image
 from torch import Tensor
 
 from gan_style.functional import gram_matrix
-from gan_style.images import decode, to_float
-from gan_style.inference.load import load_generator
+from gan_style.images.decode import decode, to_float
 from gan_style.losses.content import content_loss
 from gan_style.losses.objective import mean_gram
 from gan_style.losses.style import gram_loss
 from gan_style.models.library import LibraryGenerator, OneStyle, condition_of
 from gan_style.models.perceptual import vgg19
+from gan_style.stylize.model import load_generator
 
 STYLE_LAYERS = ["relu1_1", "relu2_1", "relu3_1", "relu4_1"]
 CONTENT_LAYER = "relu4_2"
