@@ -133,6 +133,13 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     return (rgb * 2.0 - 1.0).clamp(-1.0, 1.0)
 
 
+def luma(images: Tensor) -> Tensor:
+    """Compute BT.601 luma in [0, 1] of RGB in [-1, 1]: (N, 3, H, W) to (N, 1, H, W); float32."""
+    red, green, blue = images.float().unbind(1)
+    r, g, b = _YUV_FROM_RGB[0]
+    return (r * red + g * green + b * blue).mul(0.5).add(0.5)[:, None]
+
+
 def grey(images: Tensor) -> Tensor:
     """Without colours: BT.601 luma in all three channels; (N, 3, H, W) in [-1, 1] to the same, float32."""
     return (rgb_to_yuv(images)[:, :1] * 2.0 - 1.0).expand_as(images)

@@ -33,6 +33,7 @@ from gan_style.commands.train_setup import (
     open_sets,
     picture_files,
     set_targets,
+    set_tones,
     worker_count,
 )
 from gan_style.config import command, current_target, flat, plain, to_yaml
@@ -253,6 +254,7 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
     if saved is None:
         calibrate(setup, objective, pictures)
         set_targets(setup, objective, pictures, objective.targets)
+        set_tones(setup, state, pictures)
     else:
         _restore(setup, saved, state, objective)
         if group.first:

@@ -26,6 +26,7 @@ from gan_style.losses.objective import Objective, Term, check_terms, content_lay
 from gan_style.losses.scene import Features
 from gan_style.losses.style import CROP, EACH, MEAN, Style
 from gan_style.models.registry import describe
+from gan_style.models.tone import tone_curve
 from gan_style.runtime.checkpoint import BEST_FILE, GENERATOR_FILE, CheckpointFolder, read_checkpoint
 from gan_style.runtime.device import compiled, placed
 from gan_style.runtime.distributed import Ranks
@@ -53,6 +54,7 @@ from gan_style.training.schedule import Schedule
 from gan_style.training.state import TrainState
 from gan_style.training.step import Precision
 
+_TONE_PICTURES = 100  # of a style, at most, that its tone curve is measured on
 _STYLES_HELD_OUT = 4  # by default, for a generator that is shown references
 _WITHOUT_EFFECT = ("run", "tracking", "runtime", "dry_run")  # groups that do not change a result
 
@@ -204,6 +206,16 @@ def set_targets(setup: TrainSetup, objective: Objective, pictures: Pictures, tar
             objective.set_style(target, _target_pictures(setup, target, pictures))
 
 
+def set_tones(setup: TrainSetup, state: TrainState, pictures: Pictures) -> None:
+    """Measure the tone curve of each style, where the generator has a tone stage with curves of its own."""
+    if getattr(state.generator, "tones", None) is None:
+        return
+    styles = [pictures.style_pictures(setup.device, name=name) for name in setup.styles or [None]]
+    curves = [tone_curve(picture for _, picture in islice(style, _TONE_PICTURES)) for style in styles]
+    for network in (state.generator, state.ema.network):
+        network.get_buffer("tones").copy_(torch.stack(curves))
+
+
 def _check_memory(needed: int, cache_mb: float) -> None:
     if needed > cache_mb * 1e6:
         raise ValueError(
@@ -264,12 +276,13 @@ def _load_start(path: Path, generator: nn.Module) -> None:
     except ValueError as error:
         raise ValueError(f"training.start: {error}") from error
     there, here = describe(source), describe(generator)
-    if there != here:
+    if there | {"arguments": there["arguments"] | {"tone": here["arguments"]["tone"]}} != here:
         described = [
             f"{one['class']} with {', '.join(f'{k}={v}' for k, v in one['arguments'].items())}" for one in (there, here)
         ]
         raise ValueError(f"training.start={path}: its generator is {described[0]}, this run's is {described[1]}")
-    generator.load_state_dict(source.state_dict())
+    tones = {name: tensor for name, tensor in generator.state_dict().items() if name == "tones"}  # of this run's styles
+    generator.load_state_dict(source.state_dict() | tones)
 
 
 def _make_discriminator(setup: TrainSetup) -> nn.Module:

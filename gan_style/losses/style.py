@@ -47,6 +47,8 @@ class Style(ABC):
     not (Chen et al. 2019, AnimeGAN, equation 5); best with a term that keeps the photo's colours, such as ``colour``.
     layer_weights: one for each layer, in any unit, for a weighted mean (w_l of Gatys et al. 2016, equation 5, brought
     to the sum 1); None: all equal.
+    relative: each layer's distance is divided by the mean square of its target: styles of strong textures, whose
+    statistics are large, then weigh as much as others, and layers alike. What a library of styles needs.
     """
 
     weight: float
@@ -54,15 +56,20 @@ class Style(ABC):
     target: str = MEAN
     grey: bool = False
     layer_weights: Sequence[float] | None = None
+    relative: bool = False
 
     def __call__(self, scene: Scene) -> Tensor:
         losses = []
         for layer in self.layers:
-            wanted = scene.style_targets[self.key(layer)]
-            wanted = wanted[scene.style_index] if self.target == EACH else wanted
+            target = scene.style_targets[self.key(layer)]
+            target = target[scene.style_index] if self.target == EACH else target
             if scene.condition is not None:
-                wanted = self._at_strength(wanted, scene.content_features[layer], scene.condition)
-            losses.append(self.distance(self.statistic(scene.fake_features[layer]), wanted))
+                target = self._at_strength(target, scene.content_features[layer], scene.condition)
+            statistic = self.statistic(scene.fake_features[layer])
+            if self.relative:  # distances are squares, so that scaling both sides divides by the target's mean square
+                scale = target.square().mean(dim=(1, 2), keepdim=True).clamp_min(1e-12).rsqrt()
+                statistic, target = statistic * scale, target * scale
+            losses.append(self.distance(statistic, target))
         return weighted_mean(losses, self.layer_weights)
 
     def _at_strength(self, wanted: Tensor, photo: Tensor, condition: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from gan_style.models.blocks import (
     Upsample,
     pad_to_multiple,
 )
+from gan_style.models.tone import LEVELS, apply_tone, contrast, light, plain_color
 
 DOWNSAMPLING = 4
 OUTPUTS = ("linear", "tanh")
@@ -28,14 +29,18 @@ class ResidualCoder(nn.Module):
     Differs from Johnson et al. in that the two upsampling layers are resize-convolutions.
     """
 
-    def __init__(self, width: int, blocks: int, norm: Norm, output: str) -> None:
+    tones: Tensor | None
+
+    def __init__(self, width: int, blocks: int, norm: Norm, output: str, tones: int) -> None:
+        """tones: how many styles have a tone curve; 0: there is no tone stage."""
         super().__init__()
         if width < 1 or blocks < 0:
             raise ValueError(f"generator.width={width}, generator.blocks={blocks}: width from 1, blocks from 0")
         if output not in OUTPUTS:
             raise ValueError(f"generator.output={output}; allowed are {', '.join(OUTPUTS)}")
-        self.arguments: dict[str, Any] = {"width": width, "blocks": blocks, "output": output}
+        self.arguments: dict[str, Any] = {"width": width, "blocks": blocks, "output": output, "tone": tones > 0}
         self.output = output
+        self.register_buffer("tones", torch.zeros(tones, LEVELS, 3) if tones else None)
         self.recompute = False  # whether activations inside the stages are made again in backward, to save memory
         self.encoder = nn.Sequential(
             ConvNormRelu(3, width, 9, norm=norm),
@@ -57,6 +62,25 @@ class ResidualCoder(nn.Module):
         for stage in self.stages:
             x = checkpoint(stage, x, condition, use_reentrant=False) if again else stage(x, condition)
         return x[..., :height, :width]
+
+    def with_tone(self, made: Tensor, mean: Tensor, deviation: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Apply the tone stage to what the network made (N, 3, H, W), and keep the result within [-1, 1].
+
+        mean, deviation: of the whole photo's luma, as models.tone.light measures them; condition: how much of each
+        style, (N, K), or (N, K, H, W).
+        """
+        if self.tones is not None:
+            made = apply_tone(made, self.plain_colors(mean, condition), contrast(deviation))
+        return made.clamp(-1.0, 1.0)
+
+    def plain_colors(self, mean: Tensor, condition: Tensor | None) -> Tensor:
+        """Compute what plain pictures of these mean lumas (N,) become: colours (N, 3), or maps of them (N, 3, h, w)."""
+        assert self.tones is not None
+        if condition is None:
+            return plain_color(self.tones.expand(len(mean), -1, -1), mean)
+        colors = torch.stack([plain_color(curve.expand(len(mean), -1, -1), mean) for curve in self.tones], dim=1)
+        shares = condition / condition.sum(dim=1, keepdim=True).clamp_min(1e-6)
+        return torch.einsum("nk...,nkc->nc...", shares.to(colors.dtype), colors)
 
     @property
     def stages(self) -> list[Callable[[Tensor, Tensor | None], Tensor]]:
@@ -82,11 +106,13 @@ class ResidualCoder(nn.Module):
 class ResnetGenerator(ResidualCoder):
     """The generator of one style, with instance normalisation (Ulyanov et al. 2016).
 
-    width: channels at full resolution (twice as many at a half, four times at a quarter); blocks: residual blocks.
+    width: channels at full resolution (twice as many at a half, four times at a quarter); blocks: residual blocks;
+    output: "linear", or "tanh"; tone: whether results keep the photo's light (models/tone.py).
     """
 
-    def __init__(self, *, width: int = 32, blocks: int = 5, output: str = "linear") -> None:
-        super().__init__(width, blocks, InstanceNorm, output)
+    def __init__(self, *, width: int = 32, blocks: int = 5, output: str = "linear", tone: bool = True) -> None:
+        super().__init__(width, blocks, InstanceNorm, output, tones=int(tone))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.paint(images, None)
+        made = self.paint(images, None)
+        return made if self.training else self.with_tone(made, *light(images))  # losses look at the network's own

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from gan_style.models.blocks import ConditionalInstanceNorm
 from gan_style.models.generator import ResidualCoder
+from gan_style.models.tone import light
 
 
 class LibraryGenerator(ResidualCoder):
@@ -19,14 +20,15 @@ class LibraryGenerator(ResidualCoder):
     """
 
     def __init__(
-        self, *, width: int = 32, blocks: int = 5, output: str = "linear", styles: Sequence[str] = ()
+        self, *, width: int = 32, blocks: int = 5, output: str = "linear", tone: bool = True, styles: Sequence[str] = ()
     ) -> None:
         if not styles or len(set(styles)) < len(styles):
             raise ValueError(
                 f"generator=library with the styles {list(styles)}: name each once, with its pictures, as in "
                 "data.style={monet: FOLDER, wave: PICTURE}"
             )
-        super().__init__(width, blocks, partial(ConditionalInstanceNorm, styles=len(styles) + 1), output)
+        norm = partial(ConditionalInstanceNorm, styles=len(styles) + 1)
+        super().__init__(width, blocks, norm, output, tones=len(styles) * tone)
         self.styles = list(styles)
         self.arguments |= {"styles": self.styles}
 
@@ -35,13 +37,13 @@ class LibraryGenerator(ResidualCoder):
 
         Each from 0; their sum, the strength, at most 1. Where it is 0 the result equals the photo exactly.
         """
-        strength = condition.sum(dim=1, keepdim=True)
         made = self.paint(images, self.shares(condition))
-        if strength.ndim == 4:
-            strength = F.interpolate(strength, images.shape[-2:], mode="bilinear", antialias=True)
-        else:
-            strength = strength[..., None, None]
-        return self.faded(images, made, strength)
+        if condition.ndim == 4:
+            condition = F.interpolate(condition, images.shape[-2:], mode="bilinear", antialias=True)
+        if not self.training:  # losses look at the network's own output
+            made = self.with_tone(made, *light(images), condition)
+        strength = condition.sum(dim=1, keepdim=True)
+        return self.faded(images, made, strength if strength.ndim == 4 else strength[..., None, None])
 
     @staticmethod
     def shares(condition: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from gan_style.functional import channel_moments
 from gan_style.models.blocks import ConditionalInstanceNorm
 from gan_style.models.generator import ResidualCoder
 from gan_style.models.library import LibraryGenerator
+from gan_style.models.tone import LEVELS, apply_tone, contrast, light, plain_color, tone_curve
 
 _CODE_SPREAD = 0.05  # standard deviation of what a code's numbers begin by adding to scales and shifts
 
@@ -57,13 +58,20 @@ class ReferenceGenerator(ResidualCoder):
     """
 
     def __init__(
-        self, *, width: int = 32, blocks: int = 5, output: str = "linear", code: int = 64, side: int = 256
+        self,
+        *,
+        width: int = 32,
+        blocks: int = 5,
+        output: str = "linear",
+        tone: bool = True,
+        code: int = 64,
+        side: int = 256,
     ) -> None:
         if code < 1 or side < 1:
             raise ValueError(f"generator.code={code}, generator.side={side}: both from 1")
-        super().__init__(width, blocks, partial(ConditionalInstanceNorm, styles=code + 2), output)
-        self.arguments |= {"code": code, "side": side}
-        self.side = side
+        super().__init__(width, blocks, partial(ConditionalInstanceNorm, styles=code + 2), output, tones=0)
+        self.arguments |= {"tone": tone, "code": code, "side": side}
+        self.side, self.tone = side, tone
         self.style_encoder = StyleEncoder(width, code)
         for norm in self._norms().values():
             for table in (norm.weight, norm.bias):
@@ -76,14 +84,27 @@ class ReferenceGenerator(ResidualCoder):
         return self.in_style(images, self.encode(references), strength)
 
     def encode(self, references: Tensor) -> Tensor:
-        """(N, 3, h, w) in [-1, 1], of any size, to codes (N, D), whose averages are mixtures of their styles."""
-        code: Tensor = self.style_encoder(references)
-        return code
+        """(N, 3, h, w) in [-1, 1], of any size, to codes, whose averages are mixtures of their styles.
+
+        (N, D), and, with a tone stage, each reference's tone curve behind it: (N, D + 3 LEVELS).
+        """
+        codes: Tensor = self.style_encoder(references)
+        if not self.tone:
+            return codes
+        curves = torch.stack([tone_curve([reference[None]]).flatten() for reference in references])
+        return torch.cat([codes, curves.to(codes)], dim=1)
 
     def in_style(self, images: Tensor, codes: Tensor, strength: Tensor | None = None) -> Tensor:
-        """forward, for references that have been encoded, or mixtures of them."""
+        """Run the network for references that have been encoded, or for mixtures of them."""
+        codes, curves = codes.split([self.arguments["code"], codes.shape[1] - self.arguments["code"]], dim=1)
         strength = codes.new_ones(len(codes), 1) if strength is None else strength.to(codes)
         made = self.paint(images, torch.cat([strength * codes, strength, 1.0 - strength], dim=1))
+        if not self.training:  # losses look at the network's own output
+            if self.tone:
+                mean, deviation = light(images)
+                color = plain_color(curves.unflatten(1, (LEVELS, 3)), mean)
+                made = apply_tone(made, color, contrast(deviation))
+            made = made.clamp(-1.0, 1.0)
         return LibraryGenerator.faded(images, made, strength[..., None, None])
 
     @torch.no_grad()
@@ -92,7 +113,8 @@ class ReferenceGenerator(ResidualCoder):
 
         It shares the convolutions' weights.
         """
-        rows = torch.cat([torch.cat([code, code.new_tensor([[1.0, 0.0]])], dim=1) for code in codes.values()])
+        size = self.arguments["code"]
+        rows = torch.cat([torch.cat([code[:, :size], code.new_tensor([[1.0, 0.0]])], dim=1) for code in codes.values()])
         rows = torch.cat([rows, F.one_hot(torch.tensor([rows.shape[1] - 1]), rows.shape[1]).to(rows)])
         tables = {f"{name}.{kind}" for name in self._norms() for kind in ("weight", "bias")}
         weights = {
@@ -100,8 +122,10 @@ class ReferenceGenerator(ResidualCoder):
             for name, weight in self.state_dict().items()
             if not name.startswith("style_encoder.")
         }
+        if self.tone:
+            weights["tones"] = torch.cat([code[:, size:].unflatten(1, (LEVELS, 3)) for code in codes.values()])
         with torch.device("meta"):
-            shape = {name: self.arguments[name] for name in ("width", "blocks", "output")}
+            shape = {name: self.arguments[name] for name in ("width", "blocks", "output", "tone")}
             made = LibraryGenerator(**shape, styles=list(codes))
         made.load_state_dict(weights, assign=True)
         return made.requires_grad_(False).eval()

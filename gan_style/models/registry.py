@@ -25,8 +25,8 @@ def rebuild(description: Mapping[str, Any], weights: Mapping[str, Tensor], sourc
     if name not in GENERATORS:
         raise ValueError(f"{source}: unknown generator {name!r}; known are {', '.join(GENERATORS)}")
     try:
-        before_output = {"output": "tanh"}  # files that were written before there was a choice
-        generator = GENERATORS[name](**(before_output | description["arguments"]))
+        older = {"output": "tanh", "tone": False}  # what files that do not say so were written with
+        generator = GENERATORS[name](**(older | description["arguments"]))
         generator.load_state_dict(dict(weights))
     except (TypeError, KeyError, RuntimeError, ValueError) as error:
         raise ValueError(f"{source}: its weights do not fit the {name} that it describes ({error})") from error

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from gan_style.functional import Moments, luma
 from gan_style.images.color import LAB, LUMINANCE, STYLE, LabMatch, with_luma_of
 from gan_style.images.decode import to_float, to_uint8
 from gan_style.models.generator import ResidualCoder
 from gan_style.models.library import LibraryGenerator
 from gan_style.stylize.controls import AUTO, OFF, Controls, Regions
 from gan_style.stylize.model import Model
-from gan_style.stylize.tiling import Box, Canvas
+from gan_style.stylize.tiling import Box, Canvas, boxes
 
 LARGEST_WHOLE = 4_000_000  # pixels; tile=auto cuts what is larger
 _SIDE = 512  # of tile=auto's tiles
@@ -142,21 +143,39 @@ class _Work:
     def tiled(self, condition: Tensor | None) -> Parts:
         generator = self.model.generator
         assert isinstance(generator, ResidualCoder)
+        light = self._light()
         if condition is None:
-            return self._canvas(generator).tiles
+            canvas = self._canvas(generator)
+            return lambda: ((box, generator.with_tone(made, *light)) for box, made in canvas.tiles())
         assert isinstance(generator, LibraryGenerator)
         canvas = self._canvas(generator, generator.shares(condition))
         strength = condition.sum()
-        return lambda: ((box, generator.faded(self.seen(box), made, strength)) for box, made in canvas.tiles())
+
+        def parts() -> Iterator[tuple[Box, Tensor]]:
+            for box, made in canvas.tiles():
+                yield box, generator.faded(self.seen(box), generator.with_tone(made, *light, condition), strength)
+
+        return parts
+
+    def _light(self) -> tuple[Tensor, Tensor]:
+        """Measure the mean and standard deviation of the photo's luma, (1,) each, tile by tile."""
+        moments = Moments()
+        for box in boxes(self.whole.height, self.whole.width, self.tile or _EVERYTHING):
+            moments.add(luma(self.seen(box)))
+        mean, deviation = moments.mean, moments.variance.sqrt()
+        return mean.float().to(self.model.device), deviation.float().to(self.model.device)
 
     def _in_regions(self, generator: LibraryGenerator, regions: Regions) -> Parts:
         """Blended in the network's own features; the last region is the one that is left as it is."""
         strength = self.controls.strength
         conditions = [self.model.condition(dict(mix), strength) for mix in (*regions.mixes, {})]
         canvas = self._canvas(generator, generator.shares(torch.cat(conditions)), regions)
+        light, mixes = self._light(), torch.cat(conditions)
 
         def parts() -> Iterator[tuple[Box, Tensor]]:
             for box, made in canvas.tiles():
+                condition = torch.einsum("nphw,pk->nkhw", regions.shares(box).to(mixes), mixes)
+                made = generator.with_tone(made, *light, condition)
                 yield box, generator.faded(self.stored(box), made, strength * regions.cover(box).to(made))
 
         return parts

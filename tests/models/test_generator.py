@@ -21,6 +21,7 @@ from gan_style.models.blocks import (
     pad_to_multiple,
 )
 from gan_style.models.generator import ResnetGenerator
+from gan_style.models.tone import light
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +41,11 @@ def test_keeps_any_size(height, width):
     assert ResnetGenerator(width=1, blocks=0)(torch.zeros(1, 3, height, width)).shape == (1, 3, height, width)
 
 
+@pytest.mark.parametrize("output", ["linear", "tanh"])
 @pytest.mark.parametrize("scale", [1.0, 1e3])
-def test_stays_within_the_range(noise, scale):
+def test_stays_within_the_range(noise, scale, output):
     torch.manual_seed(0)
-    generator = ResnetGenerator(width=4, blocks=1)
+    generator = ResnetGenerator(width=4, blocks=1, output=output).eval()
     for parameter in generator.parameters():
         parameter.data *= scale
     made = generator(noise(2, 3, 20, 20))
@@ -57,15 +59,19 @@ def test_a_sample_is_made_from_itself_alone(generator, noise):
     torch.testing.assert_close(generator(pictures), one_by_one, rtol=1e-4, atol=1e-5)
 
 
-def test_is_the_same_in_training_and_in_use(generator, noise):
+def test_is_the_same_in_training_and_in_use_but_for_tone_and_range(generator, noise):
     in_use = copy.deepcopy(generator).eval()
-    assert torch.equal(generator(noise(1, 3, 20, 20)), in_use(noise(1, 3, 20, 20)))
+    photo = noise(1, 3, 20, 20)
+    expected = generator.with_tone(generator(photo), *light(photo))
+    assert torch.equal(in_use(photo), expected)
+    plain = ResnetGenerator(width=4, blocks=1, output="tanh", tone=False)
+    assert torch.equal(plain(photo), copy.deepcopy(plain).eval()(photo))
 
 
 def test_padding_does_not_show_on_sizes_that_need_none(generator, noise):
     """The result of a size that is a multiple of four is that of the layers alone."""
     picture = noise(1, 3, 24, 20)
-    layers = nn.Sequential(generator.encoder, generator.blocks, generator.decoder, nn.Tanh())
+    layers = nn.Sequential(generator.encoder, generator.blocks, generator.decoder)
     assert torch.equal(generator(picture), layers(picture))
 
 

@@ -10,6 +10,7 @@ from gan_style.models.blocks import ConditionalInstanceNorm, InstanceNorm
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe, rebuild
+from gan_style.models.tone import contrast, light, plain_color
 
 STYLES = ["monet", "wave", "scream"]
 
@@ -19,6 +20,8 @@ def library() -> LibraryGenerator:
     """With rows that differ, as training makes them."""
     torch.manual_seed(0)
     generator = LibraryGenerator(width=4, blocks=2, styles=STYLES)
+    assert generator.tones is not None
+    generator.tones.uniform_(-1.0, 1.0)
     for module in generator.modules():
         if isinstance(module, ConditionalInstanceNorm):
             module.weight.data += 0.5 * torch.randn_like(module.weight)
@@ -28,10 +31,11 @@ def library() -> LibraryGenerator:
 
 def single(library: LibraryGenerator, row: Tensor) -> ResnetGenerator:
     """An independent implementation of one condition: rows mixed by hand, in the single style's generator."""
-    generator = ResnetGenerator(width=4, blocks=2)
+    generator = ResnetGenerator(width=4, blocks=2, tone=False)
     weights = {
         name: row @ weight if weight.ndim <= 2 and len(weight) == len(row) else weight
         for name, weight in library.state_dict().items()
+        if name != "tones"
     }
     generator.load_state_dict(weights)
     return generator.eval()
@@ -41,9 +45,15 @@ def single(library: LibraryGenerator, row: Tensor) -> ResnetGenerator:
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_condition_mixes_rows_of_scale_and_shift(library, noise, condition, count):
     """What is missing from 1 is the photo's own row, the last; and so much of the photo's pixels is left."""
-    pictures, row = noise(count, 3, 20, 24), torch.tensor(condition, dtype=torch.float32)
+    library = library.double()
+    pictures, row = noise(count, 3, 20, 24).double(), torch.tensor(condition, dtype=torch.float64)
     strength = row.sum(dim=0, keepdim=True)
-    made = single(library, torch.cat([row, 1.0 - strength]))(pictures)
+    made = single(library, torch.cat([row, 1.0 - strength])).double()(pictures)
+    if strength:
+        colors = torch.stack([plain_color(curve.expand(count, -1, -1), light(pictures)[0]) for curve in library.tones])
+        color = torch.einsum("k,knc->nc", (row / strength).float(), colors).double()
+        share = contrast(light(pictures)[1])[:, None, None, None].double()
+        made = torch.lerp(color[..., None, None], made, share).clamp(-1, 1)
     expected = strength * made + (1.0 - strength) * pictures
     torch.testing.assert_close(library(pictures, row.expand(count, 3)), expected, rtol=1e-4, atol=1e-5)
 
@@ -105,7 +115,7 @@ def test_styles_are_named_once_each(styles):
 
 
 def test_is_rebuilt_with_the_names_of_its_styles(library, noise):
-    again = rebuild(describe(library), library.state_dict(), "a file")
+    again = rebuild(describe(library), library.state_dict(), "a file").eval()
     condition = torch.tensor([[0.0, 1.0, 0.0]])
     assert again.styles == STYLES
     assert torch.equal(again(noise(1, 3, 16, 16), condition), library(noise(1, 3, 16, 16), condition))

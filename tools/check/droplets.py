@@ -2,9 +2,9 @@
 """Count droplets: smooth blobs of a colour that neither the style nor the photo has in that place.
 
 Networks with instance normalisation can make them where one spike carries a channel's statistics (Karras et al. 2020,
-StyleGAN2, section 2). A droplet here is a connected region of at least MIN_AREA pixels of the result, blurred by a 3 x 3
-box, whose colour is more than THRESHOLD levels (Euclidean, RGB of 8 bits) from every colour of the style pictures and
-from the photo's own colour at that pixel.
+StyleGAN2, section 2). A droplet here is a connected region of at least MIN_AREA pixels of the result, blurred by a
+3 x 3 box, whose colour is more than THRESHOLD levels (Euclidean, RGB of 8 bits) from every colour of the style pictures
+and from the photo's own colour at that pixel.
 
     python tools/check/droplets.py --results painted/ --photos photos/ --style great_wave.jpg
 """
@@ -72,9 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         blobs = droplets(Image.open(path), Image.open(photos[path.stem]), colors)
         total, affected = total + len(blobs), affected + bool(blobs)
         if blobs:
-            print(
-                f"{path.name}: {len(blobs)}, the largest of {blobs[0][0]} pixels at row {blobs[0][1]}, column {blobs[0][2]}"
-            )
+            area, row, column = blobs[0]
+            print(f"{path.name}: {len(blobs)}, the largest of {area} pixels at row {row}, column {column}")
     print(f"{total} droplets on {affected} of {len(pictures(options.results))} results")
 
 

@@ -1,0 +1,56 @@
+"""The tone stage: gives a result back the light and the contrast of its photo, which instance normalisation discards.
+
+Instance normalisation makes a network blind to its input's mean and contrast: a photo at a hundredth of its brightness
+comes out like the photo itself, a plain black picture like a plain white one. So these two numbers are measured on the
+input and applied to the output: a picture without contrast becomes the style's colour of the same level (dark for
+black, light for white), a picture of full contrast is what the network makes of it, and what lies between is between.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from gan_style.functional import luma
+
+LEVELS = 5  # colours of a tone curve, from the darkest fifth of a style's pixels to the lightest
+FULL_CONTRAST = 0.2  # standard deviation of luma in [0, 1] from which a result is the network's alone; photos: 0.15-0.3
+
+
+def tone_curve(pictures: Iterable[Tensor]) -> Tensor:
+    """Compute a style's tone curve (LEVELS, 3): the mean colour of each fifth of its pixels, from dark to light.
+
+    pictures: each (1, 3, H, W) in [-1, 1], of any sizes; the curve is the mean over pictures, in [-1, 1].
+    """
+    curves = []
+    for picture in pictures:
+        colors = picture[0].flatten(1).float().T
+        order = luma(picture).flatten().argsort()
+        curves.append(torch.stack([fifth.mean(dim=0) for fifth in colors[order].tensor_split(LEVELS)]))
+    return torch.stack(curves).nanmean(dim=0)
+
+
+def light(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Measure the mean and the standard deviation of luma in [0, 1] of each picture: (N, 3, H, W) to (N,), (N,)."""
+    variance, mean = torch.var_mean(luma(images), dim=(1, 2, 3), correction=0)
+    return mean, variance.sqrt()
+
+
+def contrast(deviation: Tensor) -> Tensor:
+    """Compute how much of a result is the network's: from 0 for a plain picture to 1, always rising, level at 1."""
+    missing = (1.0 - deviation / FULL_CONTRAST).clamp_min(0.0)
+    return 1.0 - missing.square()
+
+
+def plain_color(curves: Tensor, mean: Tensor) -> Tensor:
+    """Interpolate tone curves (N, LEVELS, 3) at levels of luma (N,) in [0, 1]: (N, 3)."""
+    position = (mean.clamp(0.0, 1.0) * LEVELS - 0.5).clamp(0.0, LEVELS - 1.0)
+    levels = torch.arange(LEVELS, device=curves.device, dtype=position.dtype)
+    weights = (1.0 - (position[:, None] - levels).abs()).clamp_min(0.0)  # linear interpolation
+    return torch.einsum("nl,nlc->nc", weights, curves.to(weights.dtype))
+
+
+def apply_tone(made: Tensor, color: Tensor, share: Tensor) -> Tensor:
+    """Blend a result (N, 3, H, W) with its plain colour (N, 3), or a map of it (N, 3, H, W), by its contrast (N,)."""
+    color = color if color.ndim == 4 else color[..., None, None]
+    return torch.lerp(color.to(made.dtype), made, share[:, None, None, None].to(made.dtype))
