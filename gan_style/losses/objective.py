@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gan_style.functional import gram_matrix, grey
 from gan_style.losses.adversarial import Adversarial, Logits
@@ -116,8 +117,8 @@ class Objective:
         found: Features = {}
         for without_colours in (False, True):
             those = [term for term in terms if term.grey == without_colours]
-            features = self.perceptual(grey(picture) if without_colours else picture, style_layers(those))
-            found |= {term.key(layer): term.statistic(features[layer]) for term in those for layer in term.layers}
+            features = self._features(grey(picture) if without_colours else picture, style_features(those))
+            found |= {term.key(name): term.statistic(features[name]) for term in those for name in term.features}
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -125,7 +126,7 @@ class Objective:
 
         Not the targets of "each": their rows follow the style set, are many, and have to be set again.
         """
-        of_each = {term.key(layer) for term in self._style_terms(EACH) for layer in term.layers}
+        of_each = {term.key(name) for term in self._style_terms(EACH) for name in term.features}
         targets = {key: target.cpu() for key, target in self.style_targets.items() if key not in of_each}
         return {
             "scales": dict(self.perceptual.scales),
@@ -194,16 +195,32 @@ class Objective:
         """
         terms = list(terms)
         of_content = content_layers(terms)
-        scene.fake_features = self.perceptual(scene.fake, [*of_content, *style_layers(terms)])
+        scene.fake_features = self._features(scene.fake, [*of_content, *style_features(terms)])
         if scene.condition is not None:  # whose targets begin at the photo's own
-            of_content += style_layers(terms)
+            of_content += style_features(terms)
         scene.style_targets = self.style_targets
         if of_crops := [term for term in terms if isinstance(term, Style) and term.target == CROP]:
             with torch.no_grad():
                 scene.style_targets = scene.style_targets | self._statistics(scene.style, of_crops)
         if not scene.content_features.keys() >= set(of_content):
             with torch.no_grad():
-                scene.content_features = self.perceptual(scene.content, of_content)
+                scene.content_features = self._features(scene.content, of_content)
+
+    def _features(self, images: Tensor, names: Iterable[str]) -> Features:
+        """Compute features by name, LAYER or LAYER@SCALE: one pass of the perceptual network for each scale."""
+        layers: dict[str, list[str]] = {}
+        for name in names:
+            layer, _, scale = name.partition("@")
+            layers.setdefault(scale, []).append(layer)
+        features: Features = {}
+        for scale, wanted in layers.items():
+            if not scale:
+                features |= self.perceptual(images, wanted)
+                continue
+            size = [max(1, round(side * float(scale))) for side in images.shape[-2:]]
+            smaller = F.interpolate(images.float(), size, mode="bilinear", antialias=True)
+            features |= {f"{layer}@{scale}": value for layer, value in self.perceptual(smaller, wanted).items()}
+        return features
 
 
 def _pull(part: Tensor, outputs: Sequence[Tensor], scale: Tensor | None) -> Tensor:
@@ -222,6 +239,11 @@ def content_layers(terms: Iterable[Any]) -> list[str]:
 def style_layers(terms: Iterable[Any]) -> list[str]:
     """The layers that style terms ask for."""
     return [layer for term in terms if isinstance(term, Style) for layer in term.layers]
+
+
+def style_features(terms: Iterable[Any]) -> list[str]:
+    """List the features that style terms ask for: layers, or layers at scales."""
+    return [name for term in terms if isinstance(term, Style) for name in term.features]
 
 
 def mean_of(found: Iterable[Features], weights: Iterable[float] | None = None) -> Features:
@@ -263,6 +285,12 @@ def check_terms(terms: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"loss.{name}.layers={term.layers or []}: give a list of at least one layer, such as [relu3_1], "
                 f"or remove the term with ~loss.{name}"
+            )
+        if isinstance(term, Style) and (
+            isinstance(term.scales, str) or not term.scales or not all(0 < scale <= 1 for scale in term.scales)
+        ):
+            raise ValueError(
+                f"loss.{name}.scales={term.scales}: give a list of numbers above 0, up to 1, such as [1, 0.5, 0.25]"
             )
         if isinstance(term, Content | Style) and term.layer_weights is not None:
             check_mean_weights(term.layer_weights, len(term.layers), f"loss.{name}.layer_weights", "layer")

@@ -49,6 +49,8 @@ class Style(ABC):
     to the sum 1); None: all equal.
     relative: each layer's distance is divided by the mean square of its target: styles of strong textures, whose
     statistics are large, then weigh as much as others, and layers alike. What a library of styles needs.
+    scales: the picture is looked at in these sizes, from above 0 to 1, by the same layers, which then see strokes of
+    other widths (Snelgrove 2017; Gatys et al. 2017, section 6); the mean over all.
     """
 
     weight: float
@@ -57,20 +59,27 @@ class Style(ABC):
     grey: bool = False
     layer_weights: Sequence[float] | None = None
     relative: bool = False
+    scales: Sequence[float] = (1.0,)
+
+    @property
+    def features(self) -> list[str]:
+        """The names of the features that the term asks for: LAYER, or LAYER@SCALE of the picture made smaller."""
+        return [layer if scale == 1.0 else f"{layer}@{scale:g}" for scale in self.scales for layer in self.layers]
 
     def __call__(self, scene: Scene) -> Tensor:
         losses = []
-        for layer in self.layers:
-            target = scene.style_targets[self.key(layer)]
+        for name in self.features:
+            target = scene.style_targets[self.key(name)]
             target = target[scene.style_index] if self.target == EACH else target
             if scene.condition is not None:
-                target = self._at_strength(target, scene.content_features[layer], scene.condition)
-            statistic = self.statistic(scene.fake_features[layer])
+                target = self._at_strength(target, scene.content_features[name], scene.condition)
+            statistic = self.statistic(scene.fake_features[name])
             if self.relative:  # distances are squares, so that scaling both sides divides by the target's mean square
                 scale = target.square().mean(dim=(1, 2), keepdim=True).clamp_min(1e-12).rsqrt()
                 statistic, target = statistic * scale, target * scale
             losses.append(self.distance(statistic, target))
-        return weighted_mean(losses, self.layer_weights)
+        weights = None if self.layer_weights is None else list(self.layer_weights) * len(self.scales)
+        return weighted_mean(losses, weights)
 
     def _at_strength(self, wanted: Tensor, photo: Tensor, condition: Tensor) -> Tensor:
         """The target of each sample: on the straight line from the photo's own statistic to the style's.
@@ -86,9 +95,9 @@ class Style(ABC):
                 towards = strength[:, None, None] * wanted
             return towards + (1.0 - strength)[:, None, None] * self.statistic(photo)
 
-    def key(self, layer: str) -> str:
-        """The name of a layer's target; terms that want the same share it."""
-        return f"{self.statistic.__name__}/{'grey' if self.grey else 'colour'}/{layer}/{self.target}"
+    def key(self, feature: str) -> str:
+        """Name the target of a layer, or of a layer at a scale; terms that want the same share it."""
+        return f"{self.statistic.__name__}/{'grey' if self.grey else 'colour'}/{feature}/{self.target}"
 
     @staticmethod
     @abstractmethod

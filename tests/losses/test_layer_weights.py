@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from gan_style.functional import weighted_mean
 from gan_style.losses.content import Content, GatysContent
@@ -36,6 +37,41 @@ def test_a_terms_layers_are_weighted_in_any_unit(scene, kind):
         ([0.0, 2.0], alone[1]),
     ):
         assert torch.allclose(kind(weight=1.0, layers=LAYERS, layer_weights=weights)(scene), expected)
+
+
+@pytest.mark.parametrize("kind", [GramStyle, GatysStyle])
+def test_relative_distances_are_shares_of_the_targets_mean_square(scene, kind):
+    """Whatever the style's statistics are: ten times larger on both sides changes nothing."""
+    term = kind(weight=1.0, layers=LAYERS, relative=True)
+    absolute = kind(weight=1.0, layers=LAYERS[:1])(scene)
+    energy = scene.style_targets[term.key(LAYERS[0])].square().mean()
+    torch.testing.assert_close(kind(weight=1.0, layers=LAYERS[:1], relative=True)(scene), absolute / energy)
+    first = term(scene)
+    scene.style_targets = {key: 10.0 * target for key, target in scene.style_targets.items()}
+    scene.fake_features = {layer: 10.0**0.5 * features for layer, features in scene.fake_features.items()}
+    torch.testing.assert_close(term(scene), first)
+
+
+def test_scales_look_at_the_picture_made_smaller(make_objective, noise):
+    """The term at scale 0.5 is that of the pictures at half the size; the mean over scales is the mean of the terms."""
+    photo, style, fake = (noise(1, 3, 64, 64, seed=seed) for seed in (1, 2, 3))
+
+    def loss(scales: list[float], size: int) -> torch.Tensor:
+        term = GramStyle(weight=1.0, layers=["relu1_1", "relu2_1"], scales=scales)
+        objective = make_objective(adversarial=None, content=None, tv=None, style=term)
+        pictures = [F.interpolate(one, (size, size), mode="bilinear", antialias=True) for one in (photo, style, fake)]
+        objective.set_style("mean", [(0, pictures[1])])
+        return objective.generator_loss(Scene(*pictures), None, warming_up=False)[0]
+
+    half, both = loss([0.5], 64), loss([1.0, 0.5], 64)
+    torch.testing.assert_close(half, loss([1.0], 32))
+    torch.testing.assert_close(both, (half + loss([1.0], 64)) / 2)
+
+
+@pytest.mark.parametrize("scales", [[], [0.0], [2.0], "1"])
+def test_scales_that_there_are_not_are_refused_by_name(scales):
+    with pytest.raises(ValueError, match=r"loss\.mine\.scales="):
+        check_terms({"mine": GramStyle(weight=1.0, layers=LAYERS, scales=scales)})
 
 
 def test_a_weighted_mean_of_tensors():

@@ -31,7 +31,7 @@ def library() -> LibraryGenerator:
 
 def single(library: LibraryGenerator, row: Tensor) -> ResnetGenerator:
     """An independent implementation of one condition: rows mixed by hand, in the single style's generator."""
-    generator = ResnetGenerator(width=4, blocks=2, tone=False)
+    generator = ResnetGenerator(width=4, blocks=2, tone=False).to(row.dtype)
     weights = {
         name: row @ weight if weight.ndim <= 2 and len(weight) == len(row) else weight
         for name, weight in library.state_dict().items()
@@ -48,7 +48,7 @@ def test_a_condition_mixes_rows_of_scale_and_shift(library, noise, condition, co
     library = library.double()
     pictures, row = noise(count, 3, 20, 24).double(), torch.tensor(condition, dtype=torch.float64)
     strength = row.sum(dim=0, keepdim=True)
-    made = single(library, torch.cat([row, 1.0 - strength])).double()(pictures)
+    made = single(library, torch.cat([row, 1.0 - strength])).paint(pictures, None)
     if strength:
         colors = torch.stack([plain_color(curve.expand(count, -1, -1), light(pictures)[0]) for curve in library.tones])
         color = torch.einsum("k,knc->nc", (row / strength).float(), colors).double()
