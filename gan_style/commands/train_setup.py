@@ -210,7 +210,8 @@ def set_tones(setup: TrainSetup, state: TrainState, pictures: Pictures) -> None:
     """Measure the tone curve of each style, where the generator has a tone stage with curves of its own."""
     if getattr(state.generator, "tones", None) is None:
         return
-    styles = [pictures.style_pictures(setup.device, name=name) for name in setup.styles or [None]]
+    names: list[str | None] = [*setup.styles] or [None]
+    styles = [pictures.style_pictures(setup.device, name=name) for name in names]
     curves = [tone_curve(picture for _, picture in islice(style, _TONE_PICTURES)) for style in styles]
     for network in (state.generator, state.ema.network):
         network.get_buffer("tones").copy_(torch.stack(curves))
