@@ -2,7 +2,9 @@
 
 import base64
 import json
+import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -146,3 +148,18 @@ def take_part() -> Callable[..., dict[str, Any]]:
         return kept | {"participant": participant, "sheet": sheet, "questions": len(answers), "answers": answers}
 
     return answer
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A Chromium: the one that GAN_STYLE_CHROMIUM names, one on the PATH, or Playwright's own; else the test skips."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright (the extra dev) is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    with playwright.sync_playwright() as library:
+        found = os.environ.get("GAN_STYLE_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+        path = found or library.chromium.executable_path
+        if not Path(path).is_file():
+            pytest.skip(f"no Chromium: none on the PATH, nor at {path}; GAN_STYLE_CHROMIUM=... can name one")
+        browser = library.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -15,9 +15,9 @@ from gan_style.commands.sweep_parts import label_of_job
 from gan_style.config import command, flat, plain
 from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import split
-from gan_style.images.decode import UnreadablePictureError, decode, encode_uint8, list_pictures, to_float, to_uint8
+from gan_style.images.decode import UnreadablePictureError, decode, list_pictures, to_float
 from gan_style.report.comparison import Sheet, report
-from gan_style.report.html import data_uri
+from gan_style.report.html import data_uri, thumbnail
 from gan_style.report.runs import CONFIG_FILE, Run, find_runs, labels, read_run, rulers_apart, stale
 from gan_style.report.table import (
     as_csv,
@@ -55,12 +55,12 @@ def main(cfg: DictConfig) -> None:
         print(as_text(table, shutil.get_terminal_size((160, 24)).columns), flush=True)
         sheet = make_sheet(cfg, runs)
         page = report(
-            title="gan_style: comparison of runs",
+            title="Comparison of runs",
             facts=facts(runs),
             warnings=told,
             table=table,
-            axes_=axes_of(table),
-            curves={name: {k: run.series[name] for k, run in runs.items() if name in run.series} for name in names},
+            axes=axes_of(table),
+            series={name: {k: run.series[name] for k, run in runs.items() if name in run.series} for name in names},
             sheet=sheet,
         )
         ensure_writable(output, "output")
@@ -75,7 +75,6 @@ def _tell(told: list[str], words: str) -> None:
 
 
 _SCALES_APART = 0.01  # share by which feature scales may differ without a warning
-_HEIGHT, _QUALITY = 256, 88  # of a picture on the sheet: pixels at most, JPEG's quality
 
 
 def read_runs(spec: Any) -> dict[str, Run]:
@@ -174,7 +173,7 @@ def make_sheet(cfg: DictConfig, runs: Mapping[str, Run]) -> Sheet:
         return Sheet("Each run's last samples: content, style and result.", _grids(runs))
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     contents = {path: to_float(decode(path, short_side=cfg.size)[None]) for path in photos}
-    rows = {path: {Sheet.photo: _uri(content)} for path, content in contents.items()}
+    rows = {path: {Sheet.photo: thumbnail(content)} for path, content in contents.items()}
     for label, run in runs.items():
         for path, uri in _results(run, contents, device).items():
             rows[path][label] = uri
@@ -224,21 +223,13 @@ def _results(run: Run, contents: Mapping[Path, Tensor], device: torch.device) ->
         warnings.warn(f"{error}; it is not on the sheet", stacklevel=2)
         return {}
     with torch.inference_mode():
-        return {path: _uri(generator(picture.to(device))) for path, picture in contents.items()}
-
-
-def _uri(picture: Tensor) -> str:
-    """(1, 3, H, W) in [-1, 1], no higher than the sheet shows it, as a data URI."""
-    height, width = picture.shape[-2:]
-    size = (min(height, _HEIGHT), max(1, round(width * min(height, _HEIGHT) / height)))
-    small = torch.nn.functional.interpolate(picture.float(), size, mode="bilinear", antialias=True)[0]
-    return data_uri(encode_uint8(to_uint8(small).cpu(), ".jpg", quality=_QUALITY))
+        return {path: thumbnail(generator(picture.to(device))) for path, picture in contents.items()}
 
 
 def _styles(runs: Mapping[str, Run]) -> list[tuple[str, dict[str, str]]]:
     """A row of each run's first style picture; where they have the same one, it stands once."""
     found = {label: path for label, run in runs.items() if (path := _first_style(run)) is not None}
-    uris = {path: _uri(to_float(decode(path, short_side=_HEIGHT)[None])) for path in set(found.values())}
+    uris = {path: thumbnail(to_float(decode(path, short_side=256)[None])) for path in set(found.values())}
     if len(uris) == 1:
         return [("style", {Sheet.photo: next(iter(uris.values()))})]
     return [("style", {label: uris[path] for label, path in found.items()})] if found else []

@@ -21,8 +21,8 @@ from gan_style.evaluation.external import inception, lpips
 from gan_style.evaluation.runner import Judge, Results, worst
 from gan_style.evaluation.suite import DEFAULT, PHOTOS, STYLES, Measured, Ruler, check_names, summary, why_not
 from gan_style.images.decode import UnreadablePictureError, decode, to_float
-from gan_style.report.evaluation import SheetRow, Table, columns, number, report
-from gan_style.report.html import data_uri
+from gan_style.report.evaluation import Scores, columns, number, report, sheet_row
+from gan_style.report.html import thumbnail
 from gan_style.report.outputs import Found, labels, open_results
 from gan_style.runtime.device import choose_device, in_full_float32, placed
 from gan_style.runtime.distributed import Ranks, ranks
@@ -95,9 +95,6 @@ def _write(setup: Setup, judge: Judge, models: dict[str, Any], table: dict[str, 
     results = {name: measured for name, measured in sets.items() if name not in (PHOTOS, STYLES)}
     write_text(page, make_report(setup, judge, models, table, results))
     print(f"numbers: {setup.output / 'metrics.json'}\nreport:  {page}")
-
-
-_SHEET_HEIGHT = 190  # pixels of a picture on the report's sheet
 
 
 def make_setup(cfg: DictConfig) -> Setup:
@@ -258,7 +255,7 @@ def _calibration_pictures(setup: Setup) -> list[torch.Tensor]:
     return found
 
 
-def as_text(table: Table) -> str:
+def as_text(table: Scores) -> str:
     """The table for a terminal, metrics downward."""
     names = columns(table, layers=True)
     rows = [["", *table], *([name, *(number(found.get(name)) for found in table.values())] for name in names)]
@@ -268,7 +265,7 @@ def as_text(table: Table) -> str:
     )
 
 
-def as_json(setup: Setup, table: Table, sets: Mapping[str, Measured]) -> str:
+def as_json(setup: Setup, table: Scores, sets: Mapping[str, Measured]) -> str:
     """Everything: settings, versions, the table, and each picture's numbers."""
     pictures = {
         name: {_name(setup, name, n): numbers for n, numbers in measured.numbers.items()}
@@ -303,25 +300,18 @@ def _name(setup: Setup, name: str, picture: int) -> str:
 
 
 def make_report(
-    setup: Setup, judge: Judge, models: Mapping[str, Results], table: Table, results: Mapping[str, Measured]
+    setup: Setup, judge: Judge, models: Mapping[str, Results], table: Scores, results: Mapping[str, Measured]
 ) -> str:
     """The page; the results on its sheet are made once more."""
-    shown = ("content", "style", "ssim", "structure")
     sheet = []
     for n in worst(results, setup.cfg.report_pictures):
         path = setup.contents[n]
         content = to_float(decode(path, short_side=setup.cfg.size)[None].to(setup.device))
         pictures = {PHOTOS: content} | {name: made(path, content) for name, made in models.items()}
-        numbers = {name: {k: v for k, v in results[name].numbers[n].items() if k in shown} for name in models}
-        small = {name: data_uri(_small(picture)) for name, picture in pictures.items()}
-        sheet.append(SheetRow(path.name, small, numbers))
-    return report(title="gan_style: evaluation", facts=setup.facts, table=table, sheet=sheet)
-
-
-def _small(picture: torch.Tensor) -> torch.Tensor:
-    height, width = picture.shape[-2:]
-    size = (_SHEET_HEIGHT, max(1, round(width * _SHEET_HEIGHT / height)))
-    return torch.nn.functional.interpolate(picture, size, mode="bilinear", antialias=True)[0].cpu()
+        numbers = {name: results[name].numbers[n] for name in models}
+        small = {name: thumbnail(picture) for name, picture in pictures.items()}
+        sheet.append(sheet_row(path.name, small, numbers, list(models)))
+    return report(title="Evaluation", facts=setup.facts, scores=table, sheet=sheet)
 
 
 if __name__ == "__main__":

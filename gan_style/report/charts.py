@@ -4,8 +4,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gan_style.report.html import escape
+from markupsafe import Markup, escape
 
+COLORS = 8  # of runs, in turn (report.css)
+_DASHES = ("", "6 4", "2 3")  # of lines, where colors come again
+_MOST_POINTS = 300  # of a line
 _CHARACTER, _LINE = 6.6, 13.0  # about how wide a character and how high a line of 12 px text is
 
 
@@ -13,21 +16,26 @@ _CHARACTER, _LINE = 6.6, 13.0  # about how wide a character and how high a line 
 class Frame:
     """From numbers to places: x in [left, right], y in [bottom, top], drawn on width x height.
 
-    margin: to the left and below, where numbers stand; rim: to the right and above, None for as much.
+    margin: to the left and below, where numbers stand; rim: to the right and above.
     """
 
+    left: float
     right: float
+    bottom: float
     top: float
-    left: float = 0.0
-    bottom: float = 0.0
     width: int = 640
     height: int = 400
     margin: int = 60
-    rim: int | None = None
+    rim: int = 60
+
+    @property
+    def longest_label(self) -> int:
+        """Characters of a label that may stand beside a point."""
+        return 30 if self.width > 400 else 18
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Where a point is drawn, in SVG's units: to the right and downward."""
-        margins = self.margin + (self.margin if self.rim is None else self.rim)
+        margins = self.margin + self.rim
         across = (self.width - margins) * (x - self.left) / (self.right - self.left)
         up = (self.height - margins) * (y - self.bottom) / (self.top - self.bottom)
         return self.margin + across, self.height - self.margin - up
@@ -56,25 +64,25 @@ def axes(frame: Frame, across: str, up: str) -> str:
     parts = []
     for value in ticks(frame.right, frame.left):
         x, _ = frame.place(value, frame.bottom)
-        parts.append(f'<line class=grid x1="{x:.1f}" x2="{x:.1f}" y1="{y0:.1f}" y2="{y1:.1f}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{y0 + 18:.1f}" text-anchor="middle">{value:g}</text>')
+        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{y0:.1f}" y2="{y1:.1f}"/>')
+        parts.append(f'<text class="ticks" x="{x:.1f}" y="{y0 + 18:.1f}" text-anchor="middle">{value:g}</text>')
     for value in ticks(frame.top, frame.bottom):
         _, y = frame.place(frame.left, value)
-        parts.append(f'<line class=grid x1="{x0:.1f}" x2="{x1:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{x0 - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
+        parts.append(f'<line class="grid" x1="{x0:.1f}" x2="{x1:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="ticks" x="{x0 - 8:.1f}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
     middle = frame.height / 2
     if across:
-        parts.append(f'<text x="{frame.width / 2}" y="{y0 + 48:.0f}" text-anchor="middle">{escape(across)}</text>')
+        parts.append(f'<text x="{frame.width / 2}" y="{y0 + 40:.0f}" text-anchor="middle">{escape(across)}</text>')
     if up:
-        turned = f'text-anchor="middle" transform="rotate(-90 14 {middle})"'
-        parts.append(f'<text x="14" y="{middle}" {turned}>{escape(up)}</text>')
+        turned = f'text-anchor="middle" transform="rotate(-90 12 {middle})"'
+        parts.append(f'<text x="12" y="{middle}" {turned}>{escape(up)}</text>')
     return "".join(parts)
 
 
-def svg(frame: Frame, parts: Iterable[str], label: str, kind: str = "chart") -> str:
-    """The chart; label: what it shows, for those who cannot see it."""
+def svg(frame: Frame, parts: Iterable[str], label: str) -> Markup:
+    """Return the chart; label: what it shows, for those who cannot see it."""
     shown = f'viewBox="0 0 {frame.width} {frame.height}" role="img" aria-label="{escape(label)}"'
-    return f"<svg class={kind} {shown}>{''.join(parts)}</svg>"
+    return Markup(f'<svg class="chart" {shown}>{"".join(parts)}</svg>')  # parts escape their texts
 
 
 def path(frame: Frame, points: Iterable[tuple[float, float]]) -> str:
@@ -95,29 +103,36 @@ class Label:
     anchor: str
 
 
-def spread(frame: Frame, places: Sequence[tuple[float, float]], texts: Sequence[str]) -> list[Label | None]:
-    """A place beside each point for its text, on no point and on no other text; None where there is no room or no text.
+def spread(
+    frame: Frame, places: Sequence[tuple[float, float]], texts: Sequence[str], taken: Sequence[Box] = ()
+) -> list[Label | None]:
+    """Place each point's text beside it, on no point, no other text and nothing ``taken``; None where there is no room.
 
     Tried are right, left, above and below, then further off; the first points choose first.
     """
-    taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
-    found: list[Label | None] = []
+    occupied = [*taken, *((x - 7, y - 7, x + 7, y + 7) for x, y in places)]
+    labels: list[Label | None] = []
     for (x, y), text in zip(places, texts, strict=True):
-        wide = len(text) * _CHARACTER
-        tried = ((label, _box(label, wide)) for label in _choices(x, y))
-        free = ((label, box) for label, box in tried if _inside(frame, box) and not any(_meet(box, b) for b in taken))
-        label, box = next(free, (None, None)) if text else (None, None)
-        found.append(label)
-        if box is not None:
-            taken.append(box)
-    return found
+        chosen = None
+        for label in _choices(x, y) if text else ():
+            box = _box(label, len(text) * _CHARACTER)
+            if _inside(frame, box) and not any(_overlap(box, other) for other in occupied):
+                chosen = label
+                occupied.append(box)
+                break
+        labels.append(chosen)
+    return labels
 
 
 def _choices(x: float, y: float) -> list[Label]:
-    beside = [Label(x + 9, y + 4, "start"), Label(x - 9, y + 4, "end")]
+    beside = [Label(x + 11, y + 4, "start"), Label(x - 11, y + 4, "end")]
     over = [Label(x, y - 10, "middle"), Label(x, y + 19, "middle")]
     corners = [Label(x + 8 * i, y + 4 + 14 * j, "start" if i > 0 else "end") for j in (-1, 1) for i in (1, -1)]
     return [*beside, *over, *corners]
+
+
+def _text(label: Label, text: str) -> str:
+    return f'<text x="{label.x:.1f}" y="{label.y:.1f}" text-anchor="{label.anchor}">{escape(text)}</text>'
 
 
 def _box(label: Label, wide: float) -> Box:
@@ -129,5 +144,112 @@ def _inside(frame: Frame, box: Box) -> bool:
     return box[0] >= frame.margin and box[2] <= frame.width and box[1] >= 0 and box[3] <= frame.height - frame.margin
 
 
-def _meet(one: Box, other: Box) -> bool:
+def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+@dataclass(frozen=True)
+class ChartPoint:
+    """A point of a scatter chart. color: the number of its run's color, None for a baseline; front: it is filled."""
+
+    label: str
+    x: float
+    y: float
+    color: int | None = None
+    front: bool = False
+    labelled: bool = True
+
+
+def scatter(
+    points: Sequence[ChartPoint],
+    *,
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+    titles: tuple[str, str],
+    floor: tuple[float, str] | None = None,
+    step_line: Sequence[tuple[float, float]] = (),
+) -> tuple[Markup, Markup]:
+    """Draw points as a chart for wide windows, and as one for narrow ones.
+
+    floor: a height with its name, drawn as a line; step_line: the border of what these points dominate.
+    """
+    frames = (
+        Frame(*x_range, *y_range, width=760, height=420, margin=56, rim=20),
+        Frame(*x_range, *y_range, width=340, height=330, margin=48, rim=18),
+    )
+    wide, narrow = (_scatter(frame, points, titles, floor, step_line) for frame in frames)
+    return wide, narrow
+
+
+def _scatter(
+    frame: Frame,
+    points: Sequence[ChartPoint],
+    titles: tuple[str, str],
+    floor: tuple[float, str] | None,
+    step_line: Sequence[tuple[float, float]],
+) -> Markup:
+    parts = [axes(frame, *titles)]
+    taken: list[Box] = []
+    if step_line:
+        corners = [(step_line[0][0], frame.top)]
+        for (x, y), (after, _) in zip(step_line, [*step_line[1:], (frame.right, 0.0)], strict=True):
+            corners += [(x, y), (after, y)]
+        parts.append(f'<path class="front" d="{path(frame, corners)}"/>')
+    if floor is not None:
+        (x0, y0), (x1, _) = frame.place(frame.left, floor[0]), frame.place(frame.right, floor[0])
+        parts.append(f'<line class="floor" x1="{x0:.1f}" x2="{x1:.1f}" y1="{y0:.1f}" y2="{y0:.1f}"/>')
+        # Its name stands over or under the line, at an end where no point lies.
+        ends = [Label(x, y0 + dy, side) for x, side in ((x1, "end"), (x0 + 4, "start")) for dy in (-6, 15)]
+        circles = [(x - 7, y - 7, x + 7, y + 7) for x, y in (frame.place(point.x, point.y) for point in points)]
+        wide = len(floor[1]) * _CHARACTER
+        free = [c for c in ends if not any(_overlap(_box(c, wide), circle) for circle in circles)]
+        where = (free or ends)[0]
+        parts.append(_text(where, floor[1]))
+        taken.append(_box(where, wide))
+    # Points on the front choose the places of their labels first.
+    ordered = sorted(points, key=lambda point: not point.front)
+    places = [frame.place(point.x, point.y) for point in ordered]
+    texts = [shortened(point.label, frame.longest_label) if point.labelled else "" for point in ordered]
+    for point, (x, y), text, label in zip(ordered, places, texts, spread(frame, places, texts, taken), strict=True):
+        run = "" if point.color is None else f' data-run="{point.color}"'
+        color = "" if point.color is None else f" c{point.color % COLORS}"
+        hint = f"<title>{escape(point.label)}: {point.x:.4g}, {point.y:.4g}</title>"
+        circle = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{7 if point.front else 5}"/>'
+        name = "" if label is None else _text(label, text)
+        parts.append(f'<g class="point{color}{" front" if point.front else ""}"{run}>{hint}{circle}{name}</g>')
+    return svg(frame, parts, " against ".join(titles))
+
+
+def curves(lines: Sequence[tuple[str, int, Sequence[tuple[int, float]]]], name: str) -> Markup:
+    """Draw a metric over the steps: (run, number of its color, [(step, value)]) each.
+
+    Where values fell far at the beginning the chart shows the range of what came after.
+    """
+    values = sorted(y for *_, points in lines for _, y in points)
+    high = values[int(0.95 * len(values))] if len(values) >= 40 else values[-1]
+    shown = high if high - values[0] < (values[-1] - values[0]) / 3 else values[-1]
+    bottom, top = around([values[0], shown], margin=0.05)
+    last = max(x for *_, points in lines for x, _ in points)
+    frame = Frame(0.0, max(1, last), bottom, top, width=380, height=230, margin=44, rim=22)
+    parts = [axes(frame, "", "")]
+    for label, color, points in lines:
+        dash = _DASHES[color // COLORS % len(_DASHES)]
+        style = f' stroke-dasharray="{dash}"' if dash else ""
+        stride = -(-len(points) // _MOST_POINTS)
+        thinned = list(points[::-1][::stride][::-1])  # evenly spread, the last among them
+        inside = [(x, min(max(y, frame.bottom), frame.top)) for x, y in thinned]
+        line = f'<path d="{path(frame, inside)}"{style}/>'
+        if len(inside) == 1:
+            x, y = frame.place(*inside[0])
+            line = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
+        hint = f"<title>{escape(label)}</title>"
+        parts.append(f'<g class="line c{color % COLORS}" data-run="{color}">{hint}{line}</g>')
+    return svg(frame, parts, f"{name} over the steps")
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return a text cut in its middle, where names differ least."""
+    if len(text) <= longest:
+        return text
+    head = (longest - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (longest - 1 - head) :]}"

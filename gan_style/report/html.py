@@ -1,58 +1,98 @@
 """Self-contained HTML: one file that holds its pictures, styles and scripts, and that loads nothing from anywhere."""
 
 import base64
-import html
-import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import torch
+from markupsafe import Markup, escape
 from torch import Tensor
 
-from gan_style.images.decode import encode
+from gan_style.images.decode import encode, encode_uint8, to_uint8
 
-_ASSETS = Path(__file__).resolve().parent / "templates"
 _MIME = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
-# What the browser itself is told: nothing but what the file holds.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def page(*, title: str, body: str, style: str = "", script: str = "") -> str:
-    """A whole page around ``body`` (HTML), readable in light and dark and on a phone.
+@dataclass(frozen=True)
+class TableHead:
+    """A column's title, what it means (shown when pointed at), and whether its cells are texts."""
 
-    title: plain text, escaped here. style and script: CSS and JavaScript of our own, beside the house's page.css.
-    """
-    assert "</style" not in style.lower() and "</script" not in script.lower()
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{asset('page.css')}\n{style}\n</style>\n</head>\n"
-        f"<body>\n{body}\n" + (f"<script>\n{script}\n</script>\n" if script else "") + "</body>\n</html>\n"
+    title: str
+    meaning: str
+    is_text: bool = False
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """value: the number to sort by; error: its standard error; note: a line below."""
+
+    text: str
+    value: float | None = None
+    error: str = ""
+    note: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """color: the number of the run's color, None for a baseline."""
+
+    label: str
+    color: int | None
+    cells: Sequence[TableCell]
+
+
+@dataclass(frozen=True)
+class SheetCell:
+    """A picture as a data URI, None for a gap; label: "" for the photo; numbers: {metric: value} below it."""
+
+    label: str
+    color: int | None
+    picture: str | None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """A photo and what became of it; name: the photo's."""
+
+    name: str
+    cells: Sequence[SheetCell]
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page of gan_style/report/templates; whatever ``values`` hold is escaped, Markup aside."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    # tojson's own escapes keep texts from ending a script or an attribute; NaN would not be JSON
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    environment.filters["breakable"] = breakable
+    return environment.get_template(template).render(**values)
 
 
-def asset(name: str) -> str:
-    """The text of a file of gan_style/report/templates."""
-    return (_ASSETS / name).read_text(encoding="utf-8")
-
-
-def escape(text: str) -> str:
-    """Plain text as HTML, also inside of a quoted attribute."""
-    return html.escape(text, quote=True)
+def breakable(name: str) -> Markup:
+    """Return a name as HTML that may be broken into lines after its punctuation."""
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[,/#_=.])(?=.)", name, flags=re.DOTALL))
 
 
 def data_uri(picture: Tensor | bytes, suffix: str = ".jpg") -> str:
-    """A picture as what an img's src may hold: float (3, H, W) in [-1, 1], or the bytes of a file of that suffix."""
+    """Return an img's src: of float (3, H, W) in [-1, 1], or of the bytes of a file of that suffix."""
     content = picture if isinstance(picture, bytes) else encode(picture, suffix)
     return f"data:{_MIME[suffix.lower()]};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def data_block(name: str, content: Any) -> str:
-    """Plain containers for a script: JSON.parse(document.getElementById(name).textContent).
-
-    No character in it can end the block or start a tag, whatever the texts inside say.
-    """
-    text = json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return f'<script type="application/json" id="{escape(name)}">{text}</script>'
+def thumbnail(picture: Tensor, *, height: int = 256, quality: int = 88) -> str:
+    """Return a picture (1, 3, H, W) in [-1, 1], scaled down to at most ``height``, as a JPEG data URI."""
+    height, width = min(height, picture.shape[-2]), picture.shape[-1] * min(1.0, height / picture.shape[-2])
+    size = (height, max(1, round(width)))
+    small = torch.nn.functional.interpolate(picture.float(), size, mode="bilinear", antialias=True)[0]
+    return data_uri(encode_uint8(to_uint8(small).cpu(), ".jpg", quality=quality))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from gan_style.report.html import asset, data_block, page
+from gan_style.report.html import render
 from gan_style.study.design import Question, make_sheet
 
 RESULTS_FORMAT, RESULTS_VERSION = "gan-style study results", 1
@@ -51,8 +51,7 @@ def study_page(
         "sheets": [_packed(make_sheet(**count, random=Random(f"sheet {seed} {n}"))) for n in range(_SHEETS)],
     }
     fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-    body = f"{asset('study.html')}\n{data_block('study', content | {'study': fingerprint})}"
-    return page(title=title, body=body, style=asset("study.css"), script=asset("study.js")), fingerprint
+    return render("study.html", title=title, study=content | {"study": fingerprint}), fingerprint
 
 
 def _packed(sheet: Sequence[Question]) -> list[list[Any]]:

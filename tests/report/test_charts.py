@@ -15,7 +15,7 @@ def test_corners_lie_on_the_margins():
     frame = Frame(left=-1.0, right=3.0, bottom=10.0, top=20.0, width=200, height=100, margin=20, rim=5)
     assert frame.place(-1.0, 10.0) == (20, 80) and frame.place(3.0, 20.0) == (195, 5)
     assert frame.place(1.0, 15.0) == pytest.approx((107.5, 42.5))
-    assert Frame(right=1.0, top=1.0, width=200, height=100, margin=20).place(1.0, 1.0) == (180, 20)
+    assert Frame(0.0, 1.0, 0.0, 1.0, width=200, height=100, margin=20, rim=20).place(1.0, 1.0) == (180, 20)
 
 
 @given(NUMBER, st.floats(1e-6, 1e6))
@@ -41,7 +41,7 @@ def test_a_range_holds_its_values_and_is_never_empty(values):
 
 
 def test_a_path_goes_through_its_points():
-    frame = Frame(right=10.0, top=10.0, width=120, height=120, margin=10)
+    frame = Frame(0.0, 10.0, 0.0, 10.0, width=120, height=120, margin=10, rim=10)
     assert path(frame, [(0, 0), (10, 10)]) == "M10.0 110.0L110.0 10.0"
 
 
@@ -55,7 +55,7 @@ def boxes(frame, places, texts, labels):
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.text("abc", min_size=1, max_size=20)), max_size=14))
 def test_labels_never_overlap_nor_leave_the_chart(entries):
-    frame = Frame(right=1.0, top=1.0)
+    frame = Frame(0.0, 1.0, 0.0, 1.0)
     places = [frame.place(x, y) for x, y, _ in entries]
     texts = [text for *_, text in entries]
     found = list(boxes(frame, places, texts, spread(frame, places, texts)))
@@ -66,12 +66,12 @@ def test_labels_never_overlap_nor_leave_the_chart(entries):
 
 
 def test_a_lonely_point_has_its_label_to_the_right_and_no_text_has_no_place():
-    frame = Frame(right=1.0, top=1.0)
+    frame = Frame(0.0, 1.0, 0.0, 1.0)
     place = frame.place(0.2, 0.5)
     labels = spread(frame, [place, frame.place(0.9, 0.9)], ["name", ""])
     assert labels[0].anchor == "start" and labels[0].x > place[0] and labels[1] is None
 
 
 def test_axes_escape_their_titles():
-    text = axes(Frame(right=1.0, top=1.0), "<a>", '"b"&')
-    assert "&lt;a&gt;" in text and "&quot;b&quot;&amp;" in text and not re.search(r"<a>", text)
+    text = axes(Frame(0.0, 1.0, 0.0, 1.0), "<a>", '"b"&')
+    assert "&lt;a&gt;" in text and "&#34;b&#34;&amp;" in text and not re.search(r"<a>", text)

@@ -1,17 +1,15 @@
 """The page of a study: self-contained, blind, and in a real browser all of what it promises."""
 
 import json
-import os
 import re
-import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from web_pages import WebPage, check_self_contained
 
-from gan_style.report.html import data_block, data_uri, page
+from gan_style.report.html import data_uri
 from gan_style.study.answers import read_participant
 from gan_style.study.page import Pictures, decode_names, study_page
 
@@ -33,47 +31,23 @@ def make(**options: Any) -> tuple[str, str]:
     return study_page(pictures, **(default | options))
 
 
-class Reader(HTMLParser):
-    """Every tag with its attributes, and the text of each script."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[str] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        if self.lasttag == "script":
-            self.scripts.append(data)
-        elif self.lasttag != "style":
-            self.text += data
-
-
 def test_the_page_loads_nothing_from_anywhere():
     html, _ = make()
-    read = Reader(html)
-    assert not re.search(r"https?:|@import|url\(|\bimport\b|\bfetch\b|XMLHttpRequest|sendBeacon", html)
-    assert [(tag, a) for tag, a in read.tags if {"src", "href", "srcset", "action"} & a.keys()] == []
-    (policy,) = [a["content"] for _, a in read.tags if a.get("http-equiv") == "Content-Security-Policy"]
-    assert "default-src 'none'" in policy and "img-src data:;" in policy
-    assert {tag for tag, _ in read.tags} & {"link", "iframe", "object", "embed", "base"} == set()
+    check_self_contained(html)
+    assert not re.search(r"\bfetch\b|sendBeacon", html)
 
 
 def test_neither_names_nor_their_order_stand_in_the_page():
     html, _ = make()
     assert not any(part in html for part in ("secret-model", "alert(1)", "example.com"))
-    identified = [decode_names(json.loads(Reader(make(seed=n)[0]).scripts[0])["names"]) for n in range(10)]
+    identified = [decode_names(json.loads(WebPage(make(seed=n)[0]).scripts[0])["names"]) for n in range(10)]
     assert all(sorted(names.values()) == sorted(MODELS) for names in identified)
     assert {names["m1"] for names in identified} == set(MODELS), "which model is the first one depends on the seed"
 
 
 def test_hostile_texts_stay_texts():
     html, _ = make(title=HOSTILE)
-    read = Reader(html)
+    read = WebPage(html)
     assert len([tag for tag, _ in read.tags if tag == "script"]) == 2
     assert html.count("</script") == 2
     assert json.loads(read.scripts[0])["title"] == HOSTILE
@@ -82,7 +56,7 @@ def test_hostile_texts_stay_texts():
 
 def test_every_result_is_there_once_under_its_model():
     html, _ = make()
-    study = json.loads(Reader(html).scripts[0])
+    study = json.loads(WebPage(html).scripts[0])
     names = decode_names(study["names"])
     for identifier, results in zip(study["models"], study["results"], strict=True):
         model = MODELS.index(names[identifier])
@@ -98,23 +72,17 @@ def test_the_same_study_is_the_same_page_and_any_change_another_fingerprint():
 
 
 def test_participants_are_asked_in_different_orders():
-    sheets = json.loads(Reader(make()[0]).scripts[0])["sheets"]
+    sheets = json.loads(WebPage(make()[0]).scripts[0])["sheets"]
     assert len(sheets) > 100 and len({json.dumps(sheet) for sheet in sheets}) > 0.95 * len(sheets)
 
 
 def test_every_control_has_a_name_and_every_picture_an_alternative_text():
-    read = Reader(make()[0])
+    read = WebPage(make()[0])
     assert all("alt" in a for tag, a in read.tags if tag == "img")
     assert ("html", {"lang": "en"}) in read.tags
     labelled = {a.get("for") for tag, a in read.tags if tag == "label"}
     assert all(a["id"] in labelled for tag, a in read.tags if tag == "textarea")
     assert all("aria-label" in a for tag, a in read.tags if tag == "progress")
-
-
-def test_the_skeleton_escapes_its_title_and_blocks_hold_any_text():
-    html = page(title="<b>&", body=data_block("d", {"a": "</script><!-- \u2028 &amp;"}))
-    assert "<title>&lt;b&gt;&amp;</title>" in html
-    assert json.loads(Reader(html).scripts[0]) == {"a": "</script><!-- \u2028 &amp;"}
 
 
 def test_a_picture_as_a_data_uri_is_the_picture():
@@ -136,21 +104,6 @@ def test_a_picture_as_a_data_uri_is_the_picture():
 KEYS = {"left": "ArrowLeft", "right": "ArrowRight", "tie": "ArrowDown"}
 CHOICES = ("left", "right", "tie", "right", "left", "left", "tie", "right", "right", "left")
 SETTLED = 300  # milliseconds; see SETTLE_MS in study.js
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """A Chromium: the one that GAN_STYLE_CHROMIUM names, one on the PATH, or Playwright's own; else the test skips."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright (the extra dev) is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-    with playwright.sync_playwright() as library:
-        found = os.environ.get("GAN_STYLE_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-        path = found or library.chromium.executable_path
-        if not Path(path).is_file():
-            pytest.skip(f"no Chromium: none on the PATH, nor at {path}; GAN_STYLE_CHROMIUM=... can name one")
-        browser = library.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -222,7 +175,7 @@ def test_a_participant_answers_by_keyboard_reloads_undoes_and_saves(visit, study
 @pytest.mark.slow  # starts a browser
 def test_each_question_shows_what_it_says(visit, study):
     tab, _ = visit
-    data = json.loads(Reader(study.read_text()).scripts[0])
+    data = json.loads(WebPage(study.read_text()).scripts[0])
     tab.click("#start")
     participant = tab.evaluate("JSON.parse(Object.values(localStorage)[0]).participant")
     for kind, number, left, right, _ in data["sheets"][int(participant[:8], 16) % len(data["sheets"])]:
