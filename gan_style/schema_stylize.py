@@ -24,6 +24,7 @@ class StylizeConfig:
     tile: Any = MISSING
     max_megapixels: float = MISSING
     sheet: bool = MISSING
+    overwrite: bool = MISSING
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
@@ -35,6 +36,7 @@ class StylesConfig:
     sheet: str | None = None
     input: str = MISSING
     size: int = MISSING
+    overwrite: bool = MISSING
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 

@@ -38,7 +38,8 @@ import gan_style
 from gan_style.config import build
 from gan_style.data.pictures import find_pictures
 from gan_style.evaluation.suite import content_distance, style_distance
-from gan_style.images.decode import decode, encode, grid, list_pictures, to_float
+from gan_style.images.decode import decode, encode, grid, to_float
+from gan_style.images.formats import list_pictures
 from gan_style.losses.objective import Objective, content_layers, mean_gram, style_layers
 from gan_style.models.perceptual import COMPACT, Perceptual, compact, vgg19
 from gan_style.optimise.optimise import Optimisation, Problem

@@ -62,7 +62,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_style.functional import gram_matrix
-from gan_style.images.decode import decode, list_pictures, to_float
+from gan_style.images.decode import decode, to_float
+from gan_style.images.formats import list_pictures
 from gan_style.models.perceptual import COMPACT, Perceptual, compact, vgg19
 
 # How much each layer counts: deep ones, which content is read from, are the harder ones.

@@ -15,7 +15,8 @@ from gan_style.commands.sweep_parts import label_of_job
 from gan_style.config import command, flat, plain
 from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import split
-from gan_style.images.decode import UnreadablePictureError, decode, list_pictures, to_float
+from gan_style.images.decode import decode, to_float
+from gan_style.images.formats import UnreadablePictureError, list_pictures
 from gan_style.report.comparison import Sheet, report
 from gan_style.report.html import data_uri, thumbnail
 from gan_style.report.runs import CONFIG_FILE, Run, find_runs, labels, read_run, rulers_apart, stale

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from gan_style import __version__
 from gan_style.config import command, plain
 from gan_style.data.pictures import find_pictures
-from gan_style.images.decode import list_others
+from gan_style.images.formats import describe_others, scan_folder
 from gan_style.models.perceptual import compact
 from gan_style.models.weights import torchvision_file
 from gan_style.runtime.files import check_place, ensure_writable
@@ -197,8 +197,8 @@ def data(specs: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding(f"data.{name}", str(error), broken=True)
             continue
         folder = Path(spec).expanduser() if isinstance(spec, str) else None
-        others = len(list_others(folder)) if folder is not None and folder.is_dir() else 0
-        more = f", and {others} of kinds that are not read" if others else ""
+        words = describe_others(scan_folder(folder)[1]) if folder is not None and folder.is_dir() else None
+        more = f"; {words}" if words else ""
         size = sum(path.stat().st_size for path in paths)
         yield Finding(f"data.{name}", f"{len(paths):,} pictures, {size / 1e6:,.1f} MB{more}")
 

@@ -20,7 +20,8 @@ from gan_style.data.sets import split
 from gan_style.evaluation.external import inception, lpips
 from gan_style.evaluation.runner import Judge, Results, worst
 from gan_style.evaluation.suite import DEFAULT, PHOTOS, STYLES, Measured, Ruler, check_names, summary, why_not
-from gan_style.images.decode import UnreadablePictureError, decode, to_float
+from gan_style.images.decode import decode, to_float
+from gan_style.images.formats import UnreadablePictureError
 from gan_style.report.evaluation import Scores, columns, number, report, sheet_row
 from gan_style.report.html import thumbnail
 from gan_style.report.outputs import Found, labels, open_results

@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 
 from gan_style.commands.compare import read_run_of
 from gan_style.config import command, flat, plain
-from gan_style.images.decode import WITHOUT_NOTE, UnreadablePictureError, is_picture, read_note
+from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError, is_picture
+from gan_style.images.metadata import read_note
 from gan_style.report.runs import CONFIG_FILE, read_header
 from gan_style.report.table import short, status_of
 from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint
@@ -64,7 +65,8 @@ def _picture(path: Path) -> Lines:
             f"file={path}: not a picture, a generator (.safetensors), a checkpoint (.pt) or a run's folder"
         ) from error
     if note is None:
-        hint = "; files of this kind hold none" if path.suffix.lower() in WITHOUT_NOTE else ""
+        kind = FORMAT_OF_SUFFIX.get(path.suffix.lower())
+        hint = "; files of this kind hold none" if kind is not None and not kind.metadata else ""
         raise ValueError(f"file={path}: this picture does not say what made it{hint}")
     yield "kind", "a picture made by gan_style"
     yield from _items(note)

@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 
 from gan_style.config import build, command, flat, plain, to_yaml
 from gan_style.demo import PREFIX, demo_pictures
-from gan_style.images.decode import FORMAT_BY_SUFFIX, decode, to_float
+from gan_style.images.decode import decode, to_float
+from gan_style.images.formats import FORMAT_BY_SUFFIX
 from gan_style.losses.adversarial import Adversarial
 from gan_style.losses.objective import Objective, check_mean_weights, check_terms, content_layers, style_layers
 from gan_style.losses.regular import Identity

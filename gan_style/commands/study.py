@@ -15,7 +15,8 @@ from torch import Tensor
 
 from gan_style.config import command, plain
 from gan_style.data.pictures import find_pictures
-from gan_style.images.decode import decode, list_pictures, to_float
+from gan_style.images.decode import decode, to_float
+from gan_style.images.formats import list_pictures
 from gan_style.report.html import data_uri
 from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder
 from gan_style.runtime.device import choose_device

@@ -8,12 +8,16 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from gan_style import __version__
 from gan_style.config import command
 from gan_style.data.pictures import find_pictures
-from gan_style.images.decode import FORMAT_BY_SUFFIX, decode, encode, labelled_grid, to_float
+from gan_style.images.decode import decode, encode, labelled_grid, to_float
+from gan_style.images.formats import FORMAT_OF_SUFFIX, known_suffixes
+from gan_style.images.metadata import NOTED
 from gan_style.runtime.checkpoint import read_generator
 from gan_style.runtime.device import choose_device
-from gan_style.runtime.files import ensure_writable, write_bytes
+from gan_style.runtime.files import ensure_writable, file_hash, write_bytes
+from gan_style.runtime.outputs import check_replaceable, result_mark
 from gan_style.schema import at_least
 from gan_style.stylize.controls import Controls
 from gan_style.stylize.model import load_model, open_model, resolve_model, shipped
@@ -25,8 +29,8 @@ def main(cfg: DictConfig) -> None:
     """List the styles that come with gan_style, or a model's own; with sheet=FILE show them on one picture."""
     at_least(cfg.size, 16, "size")
     sheet = None if cfg.sheet is None else Path(cfg.sheet).expanduser()
-    if sheet is not None and sheet.suffix.lower() not in FORMAT_BY_SUFFIX:
-        raise ValueError(f"sheet={sheet}: cannot write this kind of picture; known are {', '.join(FORMAT_BY_SUFFIX)}")
+    if sheet is not None and sheet.suffix.lower() not in FORMAT_OF_SUFFIX:
+        raise ValueError(f"sheet={sheet}: cannot write this kind of picture; known are {known_suffixes()}")
     models = shipped() if cfg.checkpoint is None else _own(Path(cfg.checkpoint).expanduser())
     if not models:
         raise ValueError("this installation comes without models of its own; give checkpoint=...")
@@ -35,12 +39,24 @@ def main(cfg: DictConfig) -> None:
     if sheet is not None:
         if not all(models.values()):
             raise ValueError("sheet: this model takes its style from a picture; see gan-style stylize reference=...")
-        ensure_writable(sheet.parent, "sheet")
-        device = choose_device(cfg.runtime.device, cfg.runtime.threads)
-        photo = decode(find_pictures(cfg.input, "input")[0], short_side=cfg.size)
-        cells = [("photo", to_float(photo)), *(cell for path in models for cell in _painted(path, photo, device))]
-        write_bytes(sheet, encode(labelled_grid(cells, columns=min(len(cells), 5)), sheet.suffix))
-        print(f"sheet: {sheet}")
+        _write_sheet(cfg, sheet, list(models))
+
+
+def _write_sheet(cfg: DictConfig, sheet: Path, models: Sequence[Path]) -> None:
+    """Show one picture in every style."""
+    source = find_pictures(cfg.input, "input")[0]
+    if sheet.resolve() == source.resolve():
+        raise ValueError(f"sheet={sheet} is the input itself; results are never written over it")
+    settings = {"models": [file_hash(path) for path in models], "input": file_hash(source), "size": cfg.size}
+    mark = result_mark("styles", settings)
+    check_replaceable([(sheet, lambda: mark)], overwrite=cfg.overwrite, option="sheet")
+    ensure_writable(sheet.parent, "sheet")
+    device = choose_device(cfg.runtime.device, cfg.runtime.threads)
+    photo = decode(source, short_side=cfg.size)
+    cells = [("photo", to_float(photo)), *(cell for path in models for cell in _painted(path, photo, device))]
+    note = {NOTED: __version__, "command": "styles", "result": mark}
+    write_bytes(sheet, encode(labelled_grid(cells, columns=min(len(cells), 5)), sheet.suffix, note=note))
+    print(f"sheet: {sheet}")
 
 
 def _own(checkpoint: Path) -> dict[Path, tuple[str, ...]]:

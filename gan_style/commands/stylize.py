@@ -1,7 +1,9 @@
 """``gan-style stylize``: give pictures the style that a generator has learned."""
 
 import sys
+import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,21 @@ from omegaconf import DictConfig
 
 from gan_style.config import command, plain
 from gan_style.demo import PREFIX, demo_pictures
-from gan_style.images.decode import WITHOUT_NOTE, list_others
+from gan_style.images.formats import describe_others, format_for, scan_folder
 from gan_style.runtime.device import choose_device
-from gan_style.runtime.files import ensure_writable
+from gan_style.runtime.files import ensure_writable, file_hash
+from gan_style.runtime.outputs import check_replaceable
 from gan_style.runtime.provenance import config_hash
 from gan_style.schema_stylize import check_stylize
-from gan_style.stylize.batch import Job, Run, check_outputs, plan_file, plan_folder, with_masks, with_sheets
+from gan_style.stylize.batch import (
+    BatchStylizer,
+    PictureJob,
+    check_outputs,
+    plan_file,
+    plan_folder,
+    with_masks,
+    with_sheets,
+)
 from gan_style.stylize.controls import Controls, check_names, mixture
 from gan_style.stylize.model import Model, equal_parts, find_references, load_model, read_references, resolve_model
 
@@ -24,7 +35,14 @@ UNREADABLE = 3  # exit status: some pictures have no result
 
 @command("stylize")
 def main(cfg: DictConfig) -> int:
-    """Stylize a picture or a folder of pictures; status 3 where some could not be read, or were too large."""
+    """Stylize a picture or a folder of pictures; status 3 where some could not be read or written."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", flush=True)
+        return _stylize(cfg)
+
+
+def _stylize(cfg: DictConfig) -> int:
+    # What is read, and what will be written: nothing that is read, and nothing twice.
     check_stylize(cfg)
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     masks = _masks(plain(cfg.mask))
@@ -32,29 +50,41 @@ def main(cfg: DictConfig) -> int:
     jobs = with_sheets(jobs) if cfg.sheet else jobs
     paintings = _reference_files(cfg)
     check_outputs(jobs, paintings.values())
+
+    # The model, and what is asked of it.
     checkpoint = None if cfg.checkpoint is None else Path(cfg.checkpoint).expanduser()
     references = read_references(paintings, max_megapixels=cfg.max_megapixels)
     model, note = load_model(resolve_model(_named(plain(cfg.style), masks), checkpoint), device, references)
     controls = _controls(cfg, model, masks)
+    settings = {
+        "checkpoint": note["checkpoint"],
+        "style": dict(controls.mix),
+        "references": {name: file_hash(path) for name, path in paintings.items()},
+        "strength": controls.strength,
+        "colours": controls.colours,
+    }
+    stylizer = BatchStylizer(
+        model, controls, _note(note, model, controls, masks), settings, max_megapixels=cfg.max_megapixels
+    )
+
+    # Only results of the same command are written over.
+    check_replaceable(
+        ((path, partial(stylizer.mark, job)) for job in jobs for path in job.outputs), overwrite=cfg.overwrite
+    )
     ensure_writable(jobs[0].target.parent, "output")
-    if without := [job.target for job in jobs if job.target.suffix.lower() in WITHOUT_NOTE]:
+    if without := [job.target for job in jobs if not format_for(job.target.suffix).metadata]:
         print(f"warning: {without[0]} cannot say what made it: its kind of file holds nothing but pixels")
-    run = Run(model, controls, _note(note, model, controls, masks), cfg.max_megapixels)
-    failures = _report(run, jobs)
-    if failures:
-        print(f"gan-style stylize: {failures} of {len(jobs)} pictures have no result", file=sys.stderr)
-    return UNREADABLE if failures else 0
 
-
-def _report(run: Run, jobs: list[Job]) -> int:
-    """Do the work and tell of it; returns how many pictures have no result."""
+    # One picture after the other.
     failures = 0
-    for number, (job, problem, lost) in enumerate(run(jobs), start=1):
+    for number, (job, problem, lost) in enumerate(stylizer(jobs), start=1):
         failures += problem is not None
         print(f"[{number}/{len(jobs)}] {job.target if problem is None else problem}", flush=True)
         for what in lost:
-            print(f"warning: {job.target} cannot hold {what}", flush=True)
-    return failures
+            print(f"warning: {job.target} is without {what}", flush=True)
+    if failures:
+        print(f"gan-style stylize: {failures} of {len(jobs)} pictures have no result", file=sys.stderr)
+    return UNREADABLE if failures else 0
 
 
 def _controls(cfg: DictConfig, model: Model, masks: Mapping[str, Path]) -> Controls:
@@ -115,20 +145,18 @@ def _root(source: str) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def _plan(source: str, output: Path) -> list[Job]:
+def _plan(source: str, output: Path) -> list[PictureJob]:
     if source.startswith(PREFIX):
         jobs = [job for path in demo_pictures(source.removeprefix(PREFIX)) for job in plan_file(path, output)]
         if len({job.target for job in jobs}) < len(jobs):
             raise ValueError(f"output={output} is one picture, but input={source} are {len(jobs)}; give a folder")
         return jobs
     path = Path(source).expanduser()
-    if path.is_dir():
-        if others := list_others(path):
-            print(f"warning: {len(others)} pictures of kinds that are not read, such as {others[0]}, are passed over")
-        return plan_folder(path, output)
-    if not path.is_file():
-        raise ValueError(f"input={source}: there is no such file or folder")
-    return plan_file(path, output)
+    if not path.is_dir():
+        return plan_file(path, output)
+    if words := describe_others(scan_folder(path)[1]):
+        print(f"warning: input={source}: {words}")
+    return plan_folder(path, output)
 
 
 if __name__ == "__main__":

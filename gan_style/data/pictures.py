@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gan_style.demo import PREFIX, demo_pictures
-from gan_style.images.decode import FORMAT_BY_SUFFIX, UnreadablePictureError, decode, list_pictures
+from gan_style.images.decode import decode
+from gan_style.images.formats import FORMAT_BY_SUFFIX, UnreadablePictureError, list_pictures
 
 
 def find_pictures(spec: str | Sequence[str], option: str) -> list[Path]:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from gan_style.data.pictures import PictureSet, UnreadablePictures, find_pictures, held_out_split
 from gan_style.data.stream import Crop
-from gan_style.images.decode import UnreadablePictureError, decode, to_float
+from gan_style.images.decode import decode, to_float
+from gan_style.images.formats import UnreadablePictureError
 
 Spec = str | Sequence[str]
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gan_style.data.pictures import PictureSet
-from gan_style.images.decode import UnreadablePictureError
+from gan_style.images.formats import UnreadablePictureError
 
 _PATIENCE = 100  # unreadable pictures in a row before a draw gives up
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from gan_style.dataset.header import Header, read_header, sample_error
 from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample, SampleError
-from gan_style.images.decode import UnreadablePictureError, decode
+from gan_style.images.decode import decode
+from gan_style.images.formats import UnreadablePictureError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from torch import Tensor
 from gan_style.data.pictures import UnreadablePictures
 from gan_style.evaluation.suite import PHOTOS, Measured, Ruler, halves
 from gan_style.functional import gram_matrix
-from gan_style.images.decode import UnreadablePictureError, decode, to_float
+from gan_style.images.decode import decode, to_float
+from gan_style.images.formats import UnreadablePictureError
 from gan_style.losses.objective import mean_of
 from gan_style.losses.scene import Features
 from gan_style.runtime.distributed import Ranks

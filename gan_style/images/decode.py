@@ -5,39 +5,21 @@ wherever mathematics is done on it.
 """
 
 import io
-import json
-import os
-import warnings
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
+from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
-# Only formats that Pillow decodes itself: an EPS, say, would start Ghostscript.
-READABLE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-FORMAT_BY_SUFFIX = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-}
+from gan_style.images.formats import UnreadablePictureError, check_size, format_for, open_picture, opened, reason_of
+from gan_style.images.metadata import Metadata, save_options
+from gan_style.images.tiff import MAGIC, read_tiff
+
 _MOST_SCALED_PIXELS = 100_000_000  # a strip of 1 x 5000, say, would become 256 x 1,280,000
-OTHER_PICTURE_SUFFIXES = (".gif", ".avif", ".heic", ".jp2", ".ico", ".pdf", ".svg")  # known, but not written
-SAVE_OPTIONS: dict[str, dict[str, int]] = {
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"quality": 95},
-}
-NOTED = "gan_style"  # a key that every note has: it tells a note of ours from another program's description
-WITHOUT_NOTE = (".bmp",)  # kinds of file that hold nothing but pixels
-_DESCRIPTION = ("Description", 0x010E)  # keyword of PNG's tEXt (its section 11.3.3.2), tag of EXIF's ImageDescription
 _TURNED_BACK = {  # TIFF 6.0, Orientation: the transformations that undo those to upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -48,11 +30,6 @@ _TURNED_BACK = {  # TIFF 6.0, Orientation: the transformations that undo those t
     8: Image.Transpose.ROTATE_270,
 }
 _QUARTER_TURNS = (5, 6, 7, 8)  # orientations in which width and height change places
-_LONGEST_NOTE = 32_000  # characters; what EXIF can hold in a JPEG ends at 64 KiB
-
-
-class UnreadablePictureError(ValueError):
-    """A file that cannot be decoded; the message names it and says why."""
 
 
 def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bool = True) -> Tensor:
@@ -63,7 +40,10 @@ def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bo
     whole picture of a known kind.
     """
     try:
-        with Image.open(path, formats=READABLE_FORMATS) as picture:
+        if (deep := _deep_tiff(path, upright)) is not None:
+            ratio = max(deep.size) / min(deep.size)
+            return pil_to_tensor(_scaled(_to_rgb(deep), short_side, ratio, wide=deep.width > deep.height))
+        with open_picture(path) as picture:
             ratio, wide = max(picture.size) / min(picture.size), picture.width > picture.height
             drafted = None
             if short_side is not None and picture.mode in ("RGB", "L"):
@@ -78,6 +58,29 @@ def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bo
         raise UnreadablePictureError(f"cannot read the picture {path}: {reason_of(error)}") from error
 
 
+def _deep_tiff(path: Path | IO[bytes], upright: bool) -> Image.Image | None:
+    """A TIFF of a kind that Pillow does not read rightly, as RGB or RGBA of 8 bits; None for all others."""
+    with opened(path) as file:
+        tiff = read_tiff(file, check_size=check_size) if file.read(4) in MAGIC else None
+        if tiff is None:
+            return None
+    planes = turn_upright(tiff.planes, tiff.orientation) if upright else tiff.planes
+    if planes.dtype == np.uint16:
+        planes = np.round(planes / np.float32(257.0)).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(np.moveaxis(planes, 0, -1)))
+
+
+def turn_upright(planes: np.ndarray, orientation: int) -> np.ndarray:
+    """Return (C, H, W) as EXIF's orientation, 1 to 8, means it; a view."""
+    if orientation in _QUARTER_TURNS:
+        planes = planes.swapaxes(1, 2)
+    if orientation in (3, 4, 7, 8):
+        planes = planes[:, ::-1]
+    if orientation in (2, 3, 6, 7):
+        planes = planes[:, :, ::-1]
+    return planes
+
+
 def _turned_back(picture: Image.Image) -> Image.Image:
     """As it is stored: Pillow turns a TIFF upright when it is loaded, whether that is wanted or not."""
     if picture.format != "TIFF":
@@ -86,15 +89,6 @@ def _turned_back(picture: Image.Image) -> Image.Image:
     picture.load()
     turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != stored
     return picture.transpose(_TURNED_BACK[stored]) if turned and stored in _TURNED_BACK else picture
-
-
-def reason_of(error: Exception) -> str:
-    """Why a picture could not be read, in the user's words."""
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "its content is not a JPEG, PNG, WebP, BMP or TIFF picture"
-    return str(error) or type(error).__name__
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
@@ -134,48 +128,10 @@ def encode(image: Tensor, suffix: str, *, note: Mapping[str, Any] | None = None)
 
 def encode_uint8(picture: Tensor, suffix: str, *, note: Mapping[str, Any] | None = None, **options: int) -> bytes:
     """The same for uint8 (3, H, W) on the CPU; ``options`` (quality, lossless, compress_level) are Pillow's."""
-    kind = FORMAT_BY_SUFFIX.get(suffix.lower())
-    if kind is None:
-        raise ValueError(f"cannot write a picture as {suffix!r}; known are {', '.join(FORMAT_BY_SUFFIX)}")
-    buffer = io.BytesIO()
-    to_pil_image(picture).save(buffer, format=kind, **SAVE_OPTIONS.get(kind, {}) | options, **note_options(kind, note))
+    kind, buffer = format_for(suffix), io.BytesIO()
+    noted, _ = save_options(Metadata(), kind, note)
+    to_pil_image(picture).save(buffer, format=kind.name, **{**kind.save, **options, **noted})
     return buffer.getvalue()
-
-
-def note_options(kind: str, note: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Pillow's options that put a note into a file: as JSON in ASCII, which every reader of metadata shows."""
-    if note is None or kind == "BMP":
-        return {}
-    text = json.dumps(dict(note), ensure_ascii=True, allow_nan=False)
-    if NOTED not in note or len(text) > _LONGEST_NOTE:
-        raise ValueError(f"a note of {len(text)} characters; it needs the key {NOTED} and at most {_LONGEST_NOTE}")
-    if kind == "PNG":
-        chunks = PngImagePlugin.PngInfo()
-        chunks.add_text(_DESCRIPTION[0], text)
-        return {"pnginfo": chunks}
-    exif = Image.Exif()
-    exif[_DESCRIPTION[1]] = text
-    return {"exif": exif}
-
-
-def read_note(path: Path | IO[bytes]) -> dict[str, Any] | None:
-    """The note that ``encode`` put into a picture; None where there is none. UnreadablePictureError for no picture."""
-    try:
-        with Image.open(path, formats=READABLE_FORMATS) as picture:
-            texts = [getattr(picture, "text", {}).get(_DESCRIPTION[0]), picture.getexif().get(_DESCRIPTION[1])]
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise UnreadablePictureError(f"cannot read the picture {path}: {reason_of(error)}") from error
-    return next((note for text in texts if (note := _parsed(text)) is not None), None)
-
-
-def _parsed(text: Any) -> dict[str, Any] | None:
-    try:
-        found = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) and NOTED in found else None
 
 
 def encode_animation(images: Sequence[Tensor], seconds: Sequence[float]) -> bytes:
@@ -238,52 +194,3 @@ def _row(images: Sequence[Tensor], gap: int) -> Tensor:
     white = torch.ones(3, images[0].shape[-2], gap)
     parts = [part for image in images for part in (image, white)]
     return torch.cat(parts[:-1], dim=-1)
-
-
-def is_picture(path: Path) -> bool:
-    """Whether the name ends as a picture's does, hidden files aside."""
-    return path.suffix.lower() in FORMAT_BY_SUFFIX and not path.name.startswith(".")
-
-
-def list_pictures(folder: Path) -> list[Path]:
-    """All pictures below a folder, by name, in sorted order; hidden files and folders are passed over."""
-    return [path for path in _visible_files(folder) if is_picture(path)]
-
-
-def list_others(folder: Path) -> list[Path]:
-    """The same for pictures of kinds that are not read (GIF, HEIC, ...)."""
-    return [path for path in _visible_files(folder) if path.suffix.lower() in OTHER_PICTURE_SUFFIXES]
-
-
-def _visible_files(folder: Path) -> list[Path]:
-    return sorted(_walk(folder)) if folder.is_dir() else []
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Links to folders are followed, each folder is entered once; one that cannot be listed is warned of."""
-    entered: set[tuple[int, int]] = set()
-    folders, links = [folder], deque[Path]()
-    while folders or links:
-        place = folders.pop() if folders else links.popleft()
-        try:
-            here = place.stat()
-            if (here.st_dev, here.st_ino) in entered:
-                continue
-            entered.add((here.st_dev, here.st_ino))
-            with os.scandir(place) as found:
-                items = [(item.name, *_kind(item)) for item in found if not item.name.startswith(".")]
-        except OSError as error:
-            warnings.warn(f"{place} cannot be listed and is passed over: {error.strerror or error}", stacklevel=2)
-            continue
-        yield from (place / name for name, kind, _ in items if kind == "file")
-        for name, kind, linked in items:
-            if kind == "folder":
-                (links if linked else folders).append(place / name)
-
-
-def _kind(item: "os.DirEntry[str]") -> tuple[str, bool]:
-    """("folder", "file" or "", whether it is a link)."""
-    try:
-        return "folder" if item.is_dir() else "file" if item.is_file() else "", item.is_symlink()
-    except OSError:  # a link to itself
-        return "", True

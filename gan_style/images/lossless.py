@@ -1,293 +1,172 @@
-"""Pictures as their files hold them: with alpha, with 16 bits, with a colour profile, and as large as memory allows.
+"""Pictures as their files hold them: with alpha, 16 bits, a colour profile and metadata, and as large as memory allows.
 
-images/decode.py gives what a network learns from; this is for results that are to be as good as their source.
-
-Pillow has no mode for colours of 16 bits, but, with a little help, gives them all: asked for the 8 high bits it decodes
-a 16-bit file well; asked for the other byte order, it gives the 8 low ones. What it cannot do is write them: PNG (W3C,
-3rd edition) and TIFF 6.0 are written here, a strip of rows at a time.
+images/decode.py gives what a network learns from; this is for results that are to be as good as their source. Pillow
+has no mode for colours of 16 bits: tifffile has them for TIFF, imagecodecs for PNG.
 """
 
-import json
-import struct
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
+import imagecodecs
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-from gan_style.images.decode import (
-    FORMAT_BY_SUFFIX,
-    READABLE_FORMATS,
-    SAVE_OPTIONS,
+from gan_style.images.decode import turn_upright
+from gan_style.images.formats import (
+    FORMATS,
+    Format,
     UnreadablePictureError,
-    note_options,
+    format_for,
+    open_picture,
+    opened,
     reason_of,
 )
+from gan_style.images.metadata import Metadata, read_metadata, read_tiff_metadata, save_options
+from gan_style.images.tiff import MAGIC, read_tiff, write_tiff
 
-_SWAPPED = {"B": "L", "L": "B", "N": "B"}  # the last letter of a raw mode: big, little, the machine's (little) endian
-DEEP_SUFFIXES = (".png", ".tif", ".tiff")  # kinds of file that can hold 16 bits
-_KNOWN = {"LA;16B", *(f"{mode};16{order}" for mode in ("RGB", "RGBA") for order in "BLN")}
-_TYPES = {"H": 3, "I": 4}  # of a TIFF's entry: SHORT and LONG
-
-
-def is_deep(picture: Image.Image) -> bool:
-    """Whether an opened, not yet decoded picture has 16 bits a channel that can be had; else Pillow's 8 are."""
-    if "transparency" in picture.info:  # a single colour that is transparent, which Pillow tells of 8 bits alone
-        return False
-    return picture.mode.startswith("I;16") or _low_bytes(picture) is not None
-
-
-def is_grey_with_alpha(picture: Image.Image) -> bool:
-    """Of 16 bits: with_low_bytes makes it give high and low byte of the grey, then of alpha."""
-    return any(_raw_mode(tile) == "LA;16B" for tile in picture.tile)  # type: ignore[attr-defined]
-
-
-def _raw_mode(tile: Any) -> str:
-    return tile.args if isinstance(tile.args, str) else str(tile.args[0])
-
-
-def _low_bytes(picture: Image.Image) -> str | None:
-    """The raw mode that gives the low bytes, for a picture whose raw mode gives the high ones."""
-    modes = {_raw_mode(tile) for tile in getattr(picture, "tile", [])}
-    if len(modes) != 1 or (mode := modes.pop()) not in _KNOWN:
-        return None
-    return "RGBA" if mode == "LA;16B" else mode[:-1] + _SWAPPED[mode[-1]]  # RGBA: all four bytes as they are
-
-
-def with_low_bytes(picture: Image.Image) -> None:
-    """Make an opened picture decode to its low bytes (or, for grey with alpha, to all four bytes of a pixel)."""
-    wanted = _low_bytes(picture)
-    assert wanted is not None
-    picture.tile = [  # type: ignore[attr-defined]
-        tile._replace(args=wanted if isinstance(tile.args, str) else (wanted, *tile.args[1:]))
-        for tile in picture.tile  # type: ignore[attr-defined]
-    ]
-
-
-def write_deep(
-    file: IO[bytes], suffix: str, pixels: np.ndarray, *, note: Mapping[str, Any] | None, profile: bytes | None
-) -> None:
-    """uint16 (C, H, W), C of 3 (RGB) or 4 (with alpha), as a PNG or a TIFF; profile: an ICC profile."""
-    write = _write_png if suffix.lower() == ".png" else _write_tiff
-    text = b"" if note is None else json.dumps(dict(note), ensure_ascii=True, allow_nan=False).encode("ascii")
-    write(file, pixels, text, profile)
-
-
-def _strips(pixels: np.ndarray) -> Iterator[np.ndarray]:
-    """Strips of rows, (h, W, C)."""
-    channels, height, width = pixels.shape
-    step = max(1, _STRIP // (channels * width))
-    for top in range(0, height, step):
-        yield pixels[:, top : top + step].transpose(1, 2, 0)
-
-
-def _differences(strip: np.ndarray) -> np.ndarray:
-    """Each value less its left neighbour's, modulo 2^16, as TIFF's predictor 2 wants it."""
-    differences = strip.copy()
-    differences[:, 1:] -= strip[:, :-1]
-    return differences
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def _write_png(file: IO[bytes], pixels: np.ndarray, text: bytes, profile: bytes | None) -> None:
-    channels, height, width = pixels.shape
-    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
-    file.write(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header))
-    if profile:
-        file.write(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile)))
-    if text:
-        file.write(_chunk(b"tEXt", b"Description\0" + text))
-    packer = zlib.compressobj(6)
-    for strip in _strips(pixels):
-        file.write(_chunk(b"IDAT", packer.compress(_filtered(strip))))
-    file.write(_chunk(b"IDAT", packer.flush()) + _chunk(b"IEND", b""))
-
-
-def _filtered(strip: np.ndarray) -> bytes:
-    """Rows as PNG's filter 1 (Sub) has them: bytes less those of the pixel to the left, modulo 256."""
-    height, _, channels = strip.shape
-    raw = strip.astype(">u2").reshape(height, -1).view(np.uint8)
-    rows = np.empty((height, 1 + raw.shape[1]), np.uint8)
-    rows[:, 0], rows[:, 1:] = 1, raw
-    rows[:, 1 + 2 * channels :] -= raw[:, : -2 * channels]
-    return rows.tobytes()
-
-
-def _write_tiff(file: IO[bytes], pixels: np.ndarray, text: bytes, profile: bytes | None) -> None:
-    """Little-endian, Deflate with horizontal differences, its directory after the pixels."""
-    channels, height, width = pixels.shape
-    start = file.tell()
-    file.write(b"II*\0\0\0\0\0")
-    offsets, counts, rows = [], [], 0
-    for strip in _strips(pixels):
-        rows = rows or len(strip)
-        packed = zlib.compress(_differences(strip).astype("<u2").tobytes(), 6)
-        offsets.append(file.tell() - start)
-        counts.append(len(packed))
-        file.write(packed + b"\0" * (len(packed) % 2))
-    entries: dict[int, tuple[str, list[int] | bytes]] = {
-        256: ("I", [width]),
-        257: ("I", [height]),
-        258: ("H", [16] * channels),
-        259: ("H", [8]),  # Deflate
-        262: ("H", [2]),  # RGB
-        273: ("I", offsets),
-        277: ("H", [channels]),
-        278: ("I", [rows]),
-        279: ("I", counts),
-        284: ("H", [1]),  # channels together
-        317: ("H", [2]),  # horizontal differences
-    }
-    entries |= {270: ("s", text + b"\0")} if text else {}
-    entries |= {338: ("H", [2])} if channels == 4 else {}  # alpha that the colours are not multiplied with
-    entries |= {34675: ("u", profile)} if profile else {}
-    place = file.tell() - start
-    file.write(_directory(entries, place))
-    file.seek(start + 4)
-    file.write(struct.pack("<I", place))
-    file.seek(0, 2)
-
-
-def _directory(entries: Mapping[int, tuple[str, list[int] | bytes]], place: int) -> bytes:
-    """An image file directory that lies at ``place``, with the values too long for it behind it."""
-    head, beyond = struct.pack("<H", len(entries)), b""
-    end = place + 2 + 12 * len(entries) + 4
-    for tag, (kind, values) in sorted(entries.items()):
-        data = values if isinstance(values, bytes) else struct.pack(f"<{len(values)}{kind}", *values)
-        number = _TYPES.get(kind, 2 if kind == "s" else 7)  # ASCII or UNDEFINED
-        stored = data.ljust(4, b"\0")
-        if len(data) > 4:
-            stored = struct.pack("<I", end + len(beyond))
-            beyond += data + b"\0" * (len(data) % 2)
-        head += struct.pack("<HHI", tag, number, len(values)) + stored
-    return head + struct.pack("<I", 0) + beyond
-
-
-ALPHA_SUFFIXES = (".png", ".webp", ".tif", ".tiff")  # kinds of file that can hold transparency
-PROFILE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")  # a colour profile
-_RGB_MODES = ("RGB", "RGBA", "P")
-_STRIP = 4_000_000  # values or pixels that are copied at once
+_RGB_MODES = ("RGB", "RGBA", "P", "RGBa")
+_STRIP = 4_000_000  # pixels that are copied at once
 
 
 @dataclass(frozen=True)
 class Original:
     """pixels: RGB, uint8 or uint16, (3, H, W); alpha: the same type, (1, H, W), None where nothing is transparent;
-    profile: the colours' ICC profile, None where the file has none; stripped: whether it had one for colours that are
-    not RGB (grey, CMYK), which these pixels have no use for; frames: how many pictures the file holds, these pixels
-    being the first one's.
+    profile: the colours' ICC profile, None where the file has none; metadata: what else the file says; lost: what was
+    in the file and is not here, in words.
     """
 
     pixels: Tensor
     alpha: Tensor | None = None
     profile: bytes | None = None
-    stripped: bool = False
-    frames: int = 1
+    metadata: Metadata = field(default_factory=Metadata)
+    lost: tuple[str, ...] = ()
 
 
 def read_original(path: Path | IO[bytes], *, max_megapixels: float) -> Original:
-    """Upright, with everything that ``Original`` can hold. UnreadablePictureError for anything else, or a larger one.
+    """Read a picture, upright, with everything that ``Original`` can hold.
 
-    Alpha that the colours are multiplied with is divided out, to 8 bits; 16-bit grey becomes RGB.
+    UnreadablePictureError for anything else, or a larger one. Premultiplied alpha is divided out;
+    grey becomes RGB.
     """
     try:
-        return _read(path, max_megapixels)
+        with opened(path) as file:
+            if file.read(4) in MAGIC and (original := _read_tiff(file, max_megapixels)) is not None:
+                return original
+            with open_picture(file, limited=False) as picture:
+                _check_size(picture.size, max_megapixels)
+                if picture.format == "PNG" and _bit_depth_of_png(file) == 16:
+                    return _read_deep_png(picture, file)
+                return _read_shallow(picture, file)
     except (MemoryError, UnreadablePictureError):
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
         raise UnreadablePictureError(f"cannot read the picture {path}: {reason_of(error)}") from error
 
 
-def _read(path: Path | IO[bytes], max_megapixels: float) -> Original:
-    with _opened(path) as picture:
-        frames = _frames_of(picture)
-    return replace(_first(path, max_megapixels), frames=frames)
+def _check_size(size: tuple[int, int], max_megapixels: float) -> None:
+    if size[0] * size[1] > 1e6 * max_megapixels:
+        raise ValueError(
+            f"it has {size[0]} x {size[1]} pixels; max_megapixels={max_megapixels:g} allows no more than "
+            f"{max_megapixels:g} million"
+        )
 
 
-def _frames_of(picture: Image.Image) -> int:
-    """A JPEG's further pictures, which telephones hide in it, are the same one for other uses."""
+def _read_tiff(file: IO[bytes], max_megapixels: float) -> Original | None:
+    """A TIFF of a kind that Pillow does not read rightly; None for all others."""
+    tiff = read_tiff(file, check_size=lambda size: _check_size(size, max_megapixels))
+    if tiff is None:
+        return None
+    planes = turn_upright(tiff.planes, tiff.orientation)
+    metadata = read_tiff_metadata(file, (planes.shape[2], planes.shape[1]))
+    lost = [*tiff.lost, *_lost_pages(tiff.pages, "TIFF")]
+    return _original(planes, tiff.profile, metadata, lost, of_rgb=tiff.is_rgb)
+
+
+def _read_deep_png(picture: Image.Image, file: IO[bytes]) -> Original:
+    """A PNG of 16 bits: Pillow reads what it says, imagecodecs its pixels."""
+    lost = [*_lost_pages(_pages_of(picture), "PNG"), *_lost_texts(picture)]
+    picture.load()  # the end of the file may say more
+    orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    file.seek(0)
+    values = imagecodecs.png_decode(file.read())
+    values = values.reshape(*values.shape[:2], -1)
+    grey, transparent = values.shape[-1] < 3, values.shape[-1] in (2, 4)
+    if grey:
+        values = values[..., [0, 0, 0, 1] if transparent else [0, 0, 0]]
+    planes = turn_upright(np.moveaxis(values, -1, 0), orientation)
+    metadata = read_metadata(picture, (planes.shape[2], planes.shape[1]))
+    return _original(planes, picture.info.get("icc_profile"), metadata, lost, of_rgb=not grey)
+
+
+def _bit_depth_of_png(file: IO[bytes]) -> int:
+    file.seek(24)
+    return file.read(1)[0]
+
+
+def _read_shallow(picture: Image.Image, file: IO[bytes]) -> Original:
+    """Whatever Pillow decodes to 8 bits a channel."""
+    kind, mode, profile = str(picture.format), picture.mode, picture.info.get("icc_profile")
+    lost = [*_lost_pages(_pages_of(picture), kind), *_lost_texts(picture)]
+    if (bits := _bit_depth_of_iso(picture, file)) > 8:
+        lost.append(f"its {bits} bits (they are rounded to 8)")
+    planes = _shallow(picture)
+    size = (planes.shape[2], planes.shape[1])
+    metadata = read_tiff_metadata(file, size) if kind == "TIFF" else read_metadata(picture, size)
+    return _original(planes, profile, metadata, lost, of_rgb=mode in _RGB_MODES)
+
+
+def _pages_of(picture: Image.Image) -> int:
+    """A JPEG's further pictures, which telephones hide in it, are the same one for other uses; so are a HEIC's."""
     try:
-        return int(getattr(picture, "n_frames", 1)) if picture.format in ("TIFF", "PNG", "WEBP") else 1
+        return 1 if picture.format in ("JPEG", "MPO", "HEIF") else int(getattr(picture, "n_frames", 1))
     except Exception:  # of a damaged later page
         return 1
 
 
-def _first(path: Path | IO[bytes], max_megapixels: float) -> Original:
-    with _opened(path) as picture:
-        if picture.width * picture.height > 1e6 * max_megapixels:
-            raise ValueError(
-                f"it has {picture.width} x {picture.height} pixels; max_megapixels={max_megapixels:g} allows no more "
-                f"than {max_megapixels:g} million"
-            )
-        profile = picture.info.get("icc_profile") or None
-        if not is_deep(picture):
-            return _original(_shallow(picture), profile, of_rgb=picture.mode in _RGB_MODES)
-        if picture.mode.startswith("I;16"):
-            return _original(_grey(picture), profile, of_rgb=False)
-        grey_with_alpha = is_grey_with_alpha(picture)
-        values = _planes(_upright(picture)).astype(np.uint16)
-    with _opened(path) as picture:
-        with_low_bytes(picture)
-        low = _upright(picture)
-        if grey_with_alpha:  # high and low byte of grey, then of alpha
-            values = _planes(low).astype(np.uint16)
-            joined = values[[0, 2]] * 256 + values[[1, 3]]
-            return _original(joined[[0, 0, 0, 1]], profile, of_rgb=False)
-        values *= 256
-        _each_strip(low, lambda rows, strip: np.add(values[:, rows], strip, out=values[:, rows]))
-    return _original(values, profile, of_rgb=True)
+def _lost_pages(pages: int, kind: str) -> list[str]:
+    if pages <= 1:
+        return []
+    if kind == "TIFF":
+        return [f"all but the first of its {pages} pages"]
+    return [f"all but the first of its {pages} frames (gan-style stylize-video takes them, as a video)"]
 
 
-def _original(values: np.ndarray, profile: bytes | None, *, of_rgb: bool) -> Original:
-    """values: (3 or 4, H, W)."""
-    return Original(*_split(values), profile if of_rgb else None, stripped=profile is not None and not of_rgb)
+def _lost_texts(picture: Image.Image) -> list[str]:
+    dropped = picture.info.get("dropped_texts")
+    return [f"its texts ({', '.join(dropped)}), which are longer than a megabyte"] if dropped else []
 
 
-def _split(values: np.ndarray) -> tuple[Tensor, Tensor | None]:
-    planes = torch.from_numpy(values)
-    return planes[:3], planes[3:] if len(planes) == 4 else None
+def _bit_depth_of_iso(picture: Image.Image, file: IO[bytes]) -> int:
+    """Of HEIC and AVIF, which Pillow gives with 8 bits whatever they have."""
+    if picture.format == "HEIF":
+        return int(picture.info.get("bit_depth") or 8)
+    if picture.format != "AVIF":
+        return 8
+    file.seek(0)
+    box = file.read(4096).partition(b"av1C")[2]  # AV1 in ISO base media files, 2.3: a version, a profile, then flags
+    return 8 if len(box) < 3 or not box[2] & 0x40 else 12 if box[2] & 0x20 else 10
 
 
-def _opened(path: Path | IO[bytes]) -> Image.Image:
-    """As Image.open does it, but for its limit, of which there is one for the whole process."""
-    Image.init()
-    if hasattr(path, "seek"):
-        path.seek(0)
-    file: Any = path if hasattr(path, "read") else open(path, "rb")  # noqa: SIM115 (the picture closes it)
-    try:
-        start = file.read(16)
-        for name in READABLE_FORMATS:
-            factory, accept = Image.OPEN[name]
-            if accept is None or accept(start) is True:
-                file.seek(0)
-                picture = factory(file, "")
-                picture._exclusive_fp = file is not path
-                return picture
-    except BaseException:
-        if file is not path:
-            file.close()
-        raise
-    if file is not path:
-        file.close()
-    raise ValueError("its content is not a JPEG, PNG, WebP, BMP or TIFF picture")
-
-
-def _upright(picture: Image.Image) -> Image.Image:
-    picture.load()
-    ImageOps.exif_transpose(picture, in_place=True)
-    return picture
+def _original(
+    values: np.ndarray, profile: bytes | None, metadata: Metadata, lost: list[str], *, of_rgb: bool
+) -> Original:
+    """values: (3 or 4, H, W); a profile of colours that are not RGB (grey, CMYK) has no use any more."""
+    planes = torch.from_numpy(np.ascontiguousarray(values))
+    if profile and not of_rgb:
+        lost = [*lost, "its colour profile, which is not one of RGB"]
+    alpha = planes[3:] if len(planes) == 4 else None
+    return Original(planes[:3], alpha, profile or None if of_rgb else None, metadata, tuple(lost))
 
 
 def _shallow(picture: Image.Image) -> np.ndarray:
-    """uint8 (3 or 4, H, W) of a picture of any mode."""
-    picture = _upright(picture)
+    """uint8 (3 or 4, H, W), upright, of a picture of any mode."""
+    picture.load()
+    ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode == "F":  # taken to lie in [0, 1]
         picture = picture.point(lambda v: v * 255.0 + 0.5).convert("L")
     elif picture.mode.startswith("I"):
@@ -296,23 +175,13 @@ def _shallow(picture: Image.Image) -> np.ndarray:
     return _planes(picture if picture.mode == wanted else picture.convert(wanted))
 
 
-def _grey(picture: Image.Image) -> np.ndarray:
-    """16-bit grey as uint16 (3, H, W)."""
-    values = np.asarray(_upright(picture)).astype(np.uint16)
-    return np.broadcast_to(values, (3, *values.shape)).copy()
-
-
 def _planes(picture: Image.Image) -> np.ndarray:
     """(C, H, W), copied strip by strip: np.asarray alone would need the picture three times."""
     planes = np.empty((len(picture.getbands()), picture.height, picture.width), np.uint8)
-    _each_strip(picture, lambda rows, strip: np.copyto(planes[:, rows], strip))
-    return planes
-
-
-def _each_strip(picture: Image.Image, use: Callable[[slice, np.ndarray], object]) -> None:
     for rows in _rows(picture.height, picture.width):
-        strip = picture.crop((0, rows.start, picture.width, rows.stop))
-        use(rows, np.asarray(strip).reshape(rows.stop - rows.start, picture.width, -1).transpose(2, 0, 1))
+        strip = np.asarray(picture.crop((0, rows.start, picture.width, rows.stop)))
+        planes[:, rows] = strip.reshape(rows.stop - rows.start, picture.width, -1).transpose(2, 0, 1)
+    return planes
 
 
 def _rows(height: int, width: int) -> Iterator[slice]:
@@ -325,7 +194,7 @@ def on_white(original: Original) -> Original:
     """Without transparency: what shows through is white."""
     if original.alpha is None:
         return original
-    most = _most(original.pixels)
+    most = highest(original.pixels)
     pixels = torch.empty_like(original.pixels)
     for rows in _rows(*pixels.shape[1:]):
         part, share = original.pixels[:, rows].float(), original.alpha[:, rows].float() / most
@@ -333,7 +202,8 @@ def on_white(original: Original) -> Original:
     return replace(original, pixels=pixels, alpha=None)
 
 
-def _most(pixels: Tensor) -> float:
+def highest(pixels: Tensor) -> float:
+    """Return the value of white in uint8 or uint16."""
     return 255.0 if pixels.dtype == torch.uint8 else 65535.0
 
 
@@ -362,47 +232,86 @@ def preview(original: Original, height: int) -> Tensor:
 
 
 def from_pil(picture: Any) -> Original:
-    """What is in Pillow's picture, upright, which is left as it is; 16 bits of grey alone. ValueError for another."""
+    """Return what is in a picture of Pillow, upright; it is left as it is. ValueError for anything else."""
     if not isinstance(picture, Image.Image):
         raise ValueError(f"a picture expected, or its path, or a tensor (N, 3, H, W); got {type(picture).__name__}")
     copied = picture.copy()
     profile = picture.info.get("icc_profile") or None
     if picture.mode.startswith("I;16"):
-        return _original(_grey(copied), profile, of_rgb=False)
-    return _original(_shallow(copied), profile, of_rgb=picture.mode in _RGB_MODES)
+        ImageOps.exif_transpose(copied, in_place=True)
+        values = np.asarray(copied).astype(np.uint16)
+        planes = np.broadcast_to(values, (3, *values.shape))
+    else:
+        planes = _shallow(copied)
+    metadata = read_metadata(copied, (planes.shape[2], planes.shape[1]))
+    return _original(planes, profile, metadata, [], of_rgb=picture.mode in _RGB_MODES)
 
 
 def to_pil(original: Original) -> Any:
-    """Pillow's picture, RGB or RGBA, of 8 bits, for want of more."""
-    image = _image(to_eight_bits(original))
-    if original.profile:
-        image.info["icc_profile"] = original.profile
+    """Return Pillow's picture, RGB or RGBA, of 8 bits, for want of more; what its file said is in its ``info``."""
+    image, metadata = _image(to_eight_bits(original)), original.metadata
+    named = {"icc_profile": original.profile, "exif": metadata.exif, "xmp": metadata.xmp, "dpi": metadata.dpi}
+    image.info.update({name: value for name, value in named.items() if value})
     return image
+
+
+def lost_in(original: Original, suffix: str) -> list[str]:
+    """Return what a kind of file cannot hold of a picture, in words, and what was lost when it was read."""
+    kind, lost = format_for(suffix), list(original.lost)
+    if original.alpha is not None and not kind.alpha:
+        lost.append(f"its transparency (it is laid on white); {_suffixes_with('alpha')} keep it")
+    if original.pixels.dtype == torch.uint16 and not kind.deep:
+        lost.append(f"its 16 bits (they are rounded to 8); {_suffixes_with('deep')} keep them")
+    if original.profile is not None and not kind.profile:
+        lost.append(f"its colour profile; {_suffixes_with('profile')} keep it")
+    return lost + save_options(original.metadata, kind)[1]
+
+
+def _suffixes_with(ability: str) -> str:
+    return ", ".join(one.suffixes[0] for one in FORMATS if getattr(one, ability))
+
+
+def check_fits(original: Original, suffix: str) -> None:
+    """OSError for a picture that a kind of file has no room for."""
+    kind, longest = format_for(suffix), max(original.pixels.shape[1:])
+    if kind.longest_side is not None and longest > kind.longest_side:
+        raise OSError(f"a {kind.name} holds at most {kind.longest_side} pixels a side, and the picture has {longest}")
 
 
 def write_original(file: IO[bytes], suffix: str, original: Original, *, note: Mapping[str, Any] | None = None) -> None:
     """Write a picture as the kind of file that the suffix (".png") names, with all that this kind can hold.
 
-    What it cannot hold (ALPHA_SUFFIXES, DEEP_SUFFIXES) is laid on white, or rounded. note: as in images.encode.
+    What it cannot hold (``lost_in``) is laid on white, rounded, or left out. note: as in images.decode.encode.
     """
-    kind = FORMAT_BY_SUFFIX.get(suffix.lower())
-    if kind is None:
-        raise ValueError(f"cannot write a picture as {suffix!r}; known are {', '.join(FORMAT_BY_SUFFIX)}")
-    if suffix.lower() not in ALPHA_SUFFIXES:
+    kind = format_for(suffix)
+    if not kind.alpha:
         original = on_white(original)
-    if original.pixels.dtype != torch.uint8 and suffix.lower() in DEEP_SUFFIXES:
-        return write_deep(file, suffix, _joined(original), note=note, profile=original.profile)
-    original = to_eight_bits(original)
-    options: dict[str, Any] = {**SAVE_OPTIONS.get(kind, {}), **note_options(kind, note)}
-    if original.profile and suffix.lower() in PROFILE_SUFFIXES:
+    options, _ = save_options(original.metadata, kind, note)
+    if original.profile and kind.profile:
         options["icc_profile"] = original.profile
-    if kind == "WEBP" and original.alpha is not None:
+    if original.pixels.dtype == torch.uint16 and kind.deep:
+        _write_deep(file, kind, original, options)
+        return
+    original = to_eight_bits(original)
+    if kind.name == "WEBP" and original.alpha is not None:
         options["exact"] = True  # colours that cannot be seen are kept, too
-    _image(original).save(file, format=kind, **options)
+    _image(original).save(file, format=kind.name, **{**kind.save, **options})
 
 
-def _joined(original: Original) -> np.ndarray:
-    return (original.pixels if original.alpha is None else torch.cat([original.pixels, original.alpha])).numpy()
+def _write_deep(file: IO[bytes], kind: Format, original: Original, options: Mapping[str, Any]) -> None:
+    """16 bits a channel, which Pillow cannot write."""
+    planes = original.pixels if original.alpha is None else torch.cat([original.pixels, original.alpha])
+    pixels = np.ascontiguousarray(np.moveaxis(planes.numpy(), 0, -1))
+    if kind.name == "TIFF":
+        write_tiff(file, pixels, options)
+        return
+    # Pillow writes a PNG of one pixel; what that says besides its pixels goes behind the header of ours.
+    one_pixel = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(one_pixel, "PNG", **options)
+    spoken, end = one_pixel.getvalue(), 33  # of signature and header
+    data = imagecodecs.png_encode(pixels, level=6)
+    file.write(data[:end] + spoken[end : spoken.index(b"IDAT") - 4])
+    file.write(memoryview(data)[end:])
 
 
 def _image(original: Original) -> Image.Image:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from gan_style.evaluation.runner import Results
 from gan_style.evaluation.suite import PHOTOS, STYLES
-from gan_style.images.decode import UnreadablePictureError, decode, list_pictures, to_float
+from gan_style.images.decode import decode, to_float
+from gan_style.images.formats import UnreadablePictureError, list_pictures
 from gan_style.runtime.checkpoint import GENERATOR_FILE
 from gan_style.stylize.model import load_painter, of_style
 

@@ -1,7 +1,9 @@
 """Stylizing files: which goes where, and one after the other."""
 
+import errno
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,36 +11,42 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan_style.images.decode import (
-    FORMAT_BY_SUFFIX,
-    OTHER_PICTURE_SUFFIXES,
+from gan_style.images.decode import encode, grid, to_float
+from gan_style.images.formats import (
+    FORMAT_OF_SUFFIX,
+    UNREAD_SUFFIXES,
     UnreadablePictureError,
-    encode,
-    grid,
+    format_for,
+    is_broken_link,
+    known_suffixes,
     list_pictures,
-    to_float,
 )
 from gan_style.images.lossless import (
-    ALPHA_SUFFIXES,
-    DEEP_SUFFIXES,
-    PROFILE_SUFFIXES,
     Original,
+    check_fits,
+    lost_in,
     on_white,
     preview,
     read_original,
     write_original,
 )
-from gan_style.runtime.files import write_bytes, write_durably
+from gan_style.runtime.files import file_hash, write_bytes, write_durably
 from gan_style.runtime.machine import is_shortage
-from gan_style.stylize.controls import Controls, mask_file, option_of, read_mask, regions_of
+from gan_style.runtime.outputs import result_mark
+from gan_style.stylize.controls import Controls, Regions, mask_file, option_of, read_mask, regions_of
 from gan_style.stylize.model import Model
 from gan_style.stylize.paint import paint
 
 _SHEET_HEIGHT = 1024  # pixels, at most
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # errors that the next picture would meet, too
+
+
+class UnwritableResultError(OSError):
+    """A result that its file, or the file system, has no place for; the message says why."""
 
 
 @dataclass(frozen=True)
-class Job:
+class PictureJob:
     """One picture to read and where its result goes; masks: {style, or "" for all: a mask's file}; sheet: where before
     and after are put side by side, if at all.
     """
@@ -48,40 +56,49 @@ class Job:
     masks: Mapping[str, Path] = field(default_factory=dict)
     sheet: Path | None = None
 
+    @property
+    def outputs(self) -> list[Path]:
+        """The files that are written."""
+        return [self.target] if self.sheet is None else [self.target, self.sheet]
 
-def plan_file(source: Path, output: Path) -> list[Job]:
-    """One picture: ``output`` is a picture's name, or a folder to put it into."""
-    named = output.suffix.lower() in FORMAT_BY_SUFFIX and not output.is_dir()
-    if output.suffix.lower() in OTHER_PICTURE_SUFFIXES and not output.is_dir():
-        raise ValueError(f"output={output}: cannot write {output.suffix}; known are {', '.join(FORMAT_BY_SUFFIX)}")
-    if source.suffix.lower() in OTHER_PICTURE_SUFFIXES:
-        raise ValueError(f"input={source}: cannot read {source.suffix}; known are {', '.join(FORMAT_BY_SUFFIX)}")
+
+def plan_file(source: Path, output: Path) -> list[PictureJob]:
+    """Plan one picture: ``output`` is a picture's name, or a folder to put it into."""
+    if is_broken_link(source):
+        raise ValueError(f"input={source} is a link to {source.readlink()}, and there is no such file")
+    if not source.is_file():
+        raise ValueError(f"input={source}: there is no such file or folder")
+    if hint := UNREAD_SUFFIXES.get(source.suffix.lower()):
+        raise ValueError(f"input={source}: {hint}")
+    if output.suffix.lower() in UNREAD_SUFFIXES and not output.is_dir():
+        raise ValueError(f"output={output}: cannot write {output.suffix}; known are {known_suffixes()}")
+    named = output.suffix.lower() in FORMAT_OF_SUFFIX and not output.is_dir()
     target = output if named else output / source.name
-    if target.suffix.lower() not in FORMAT_BY_SUFFIX:
+    if target.suffix.lower() not in FORMAT_OF_SUFFIX:
         raise ValueError(f"input={source} has no picture's suffix; name the result, such as output=result.png")
     if target.resolve() == source.resolve():
         raise ValueError(f"output={output} is the input itself; results are never written over it")
-    return [Job(source, target)]
+    return [PictureJob(source, target)]
 
 
-def plan_folder(source: Path, output: Path) -> list[Job]:
-    """All pictures below a folder; the tree and the names are kept below ``output``, which lies outside the folder."""
-    if output.suffix.lower() in FORMAT_BY_SUFFIX and not output.is_dir():
+def plan_folder(source: Path, output: Path) -> list[PictureJob]:
+    """Plan all pictures below a folder; the tree and the names are kept below ``output``, which lies outside of it."""
+    if output.suffix.lower() in FORMAT_OF_SUFFIX and not output.is_dir():
         raise ValueError(f"output={output} is a picture's name, but input={source} is a folder; give a folder")
     if output.resolve().is_relative_to(source.resolve()):
         raise ValueError(f"output={output} lies inside input={source}; results are never written into the input")
     pictures = list_pictures(source)
     if not pictures:
-        raise ValueError(f"input={source}: there is no picture in this folder (known: {', '.join(FORMAT_BY_SUFFIX)})")
-    jobs = [Job(path, output / path.relative_to(source)) for path in pictures]
+        raise ValueError(f"input={source}: there is no picture in this folder (known: {known_suffixes()})")
+    jobs = [PictureJob(path, output / path.relative_to(source)) for path in pictures]
     inside = [job.target for job in jobs if job.target.resolve().is_relative_to(source.resolve())]
     if inside:
         raise ValueError(f"output={output} would write {inside[0]} into input={source}; give another folder")
     return jobs
 
 
-def with_masks(jobs: Sequence[Job], root: Path, masks: Mapping[str, Path]) -> list[Job]:
-    """The jobs with their masks: a file is that of every picture; a folder has one for each, of the same name.
+def with_masks(jobs: Sequence[PictureJob], root: Path, masks: Mapping[str, Path]) -> list[PictureJob]:
+    """Return the jobs with their masks: a file is that of every picture; a folder has one for each, of the same name.
 
     root: the folder that the pictures are below of. ValueError for a mask that is not there.
     """
@@ -91,8 +108,8 @@ def with_masks(jobs: Sequence[Job], root: Path, masks: Mapping[str, Path]) -> li
     ]
 
 
-def with_sheets(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs with sheets: of a.jpg a.before_after.jpg, or, where a.png is beside it, a.jpg.before_after.jpg."""
+def with_sheets(jobs: Sequence[PictureJob]) -> list[PictureJob]:
+    """Return the jobs with sheets: a.before_after.jpg of a.jpg; a.jpg.before_after.jpg where a.png is beside it."""
     stems = Counter(job.target.with_suffix("") for job in jobs)
     names = [job.target.stem if stems[job.target.with_suffix("")] == 1 else job.target.name for job in jobs]
     return [
@@ -101,15 +118,15 @@ def with_sheets(jobs: Sequence[Job]) -> list[Job]:
     ]
 
 
-def check_outputs(jobs: Sequence[Job], references: Iterable[Path] = ()) -> None:
+def check_outputs(jobs: Sequence[PictureJob], references: Iterable[Path] = ()) -> None:
     """ValueError where something would be written over what is read, or over another result."""
-    read = {path.resolve(): "a style's picture" for path in references}
-    read |= {job.source.resolve(): "an input" for job in jobs}
-    read |= {path.resolve(): "a mask" for job in jobs for path in job.masks.values()}
+    inputs = {path.resolve(): "a style's picture" for path in references}
+    inputs |= {job.source.resolve(): "an input" for job in jobs}
+    inputs |= {path.resolve(): "a mask" for job in jobs for path in job.masks.values()}
     written: set[Path] = set()
-    for path in (path for job in jobs for path in (job.target, job.sheet) if path is not None):
-        if path.resolve() in read:
-            raise ValueError(f"output: {path} is {read[path.resolve()]}; nothing is written over it")
+    for path in (path for job in jobs for path in job.outputs):
+        if path.resolve() in inputs:
+            raise ValueError(f"output: {path} is {inputs[path.resolve()]}; nothing is written over it")
         if path.resolve() in written:
             raise ValueError(f"output: {path} would be written twice; rename one of the pictures")
         written.add(path.resolve())
@@ -123,24 +140,29 @@ def stylize(generator: nn.Module, picture: Tensor, device: torch.device) -> Tens
 
 
 @dataclass(frozen=True)
-class Run:
-    """What all pictures of a run have in common; note: what made the results, for their metadata (images.encode)."""
+class BatchStylizer:
+    """Stylizes files one after the other.
+
+    note: what made the results, for their metadata (images.decode.encode); settings: all that they depend on besides
+    their own files (JSON types).
+    """
 
     model: Model
     controls: Controls
-    note: Mapping[str, Any] | None = None
+    note: Mapping[str, Any]
+    settings: Mapping[str, Any]
     max_megapixels: float = 200.0
 
-    def __call__(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, str | None, list[str]]]:
-        """One after the other: each job with None, or with why there is no result of it, and what is lost of it.
+    def __call__(self, jobs: Sequence[PictureJob]) -> Iterator[tuple[PictureJob, str | None, list[str]]]:
+        """Yield each job with None, or with why there is no result of it, and with what its result is without.
 
-        Each result appears whole or not at all. OSError for a target that cannot be written passes through, as does
-        the ValueError for a mask that does not fit.
+        Each result appears whole or not at all. OSError for a target without room, or that may not be written, passes
+        through, as does the ValueError for a mask that does not fit.
         """
         for job in jobs:
             try:
-                lost = self._made(job)
-            except UnreadablePictureError as error:
+                lost = self._stylize(job)
+            except (UnreadablePictureError, UnwritableResultError) as error:
                 yield job, str(error), []
             except (MemoryError, RuntimeError) as error:
                 if not is_shortage(error):
@@ -149,22 +171,40 @@ class Run:
             else:
                 yield job, None, lost
 
-    def _made(self, job: Job) -> list[str]:
+    def mark(self, job: PictureJob) -> str:
+        """Return what marks the results of a job (runtime.outputs)."""
+        masks = {name: file_hash(path) for name, path in job.masks.items()}
+        return result_mark("stylize", {**self.settings, "input": file_hash(job.source), "masks": masks})
+
+    def _stylize(self, job: PictureJob) -> list[str]:
+        # Read, and see that the result will have a place.
         original, suffix = read_original(job.source, max_megapixels=self.max_megapixels), job.target.suffix.lower()
         lost = lost_in(original, suffix)
-        if suffix not in ALPHA_SUFFIXES:
+        if not format_for(suffix).alpha:
             original = on_white(original)  # so that the network sees what will be seen
-        result = self._painted(job, original)
+        with _written(job.target):
+            check_fits(original, suffix)
+
+        # Paint.
+        pixels = paint(
+            self.model, original.pixels, self.controls, alpha=original.alpha, regions=self._regions(job, original)
+        )
+        result = replace(original, pixels=pixels)
         before = preview(original, _SHEET_HEIGHT) if job.sheet else None
         del original  # 100 megapixels are not held twice while they are encoded
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(job.target, lambda file: write_original(file, suffix, result, note=self.note))
+
+        # Write the result, and the sheet beside it.
+        note = {**self.note, "result": self.mark(job)}
+        with _written(job.target):
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(job.target, lambda file: write_original(file, suffix, result, note=note))
         if before is not None and job.sheet is not None:
             pair = [to_float(picture) for picture in (before, preview(result, _SHEET_HEIGHT))]
-            write_bytes(job.sheet, encode(grid([pair]), ".jpg", note=self.note))
+            with _written(job.sheet):
+                write_bytes(job.sheet, encode(grid([pair]), ".jpg", note=note))
         return lost
 
-    def _painted(self, job: Job, original: Original) -> Original:
+    def _regions(self, job: PictureJob, original: Original) -> Regions | None:
         masks = {
             name: read_mask(path, option_of(name), max_megapixels=self.max_megapixels)
             for name, path in job.masks.items()
@@ -176,21 +216,18 @@ class Run:
         except ValueError as error:
             files = ", ".join(str(path) for path in job.masks.values())
             raise ValueError(f"{error} ({job.source} with {files})") from error
-        pixels = paint(self.model, original.pixels, self.controls, alpha=original.alpha, regions=regions)
-        return replace(original, pixels=pixels)
+        return regions
 
 
-def lost_in(original: Original, suffix: str) -> list[str]:
-    """What a kind of file cannot hold of a picture, in words."""
-    lost = []
-    if original.alpha is not None and suffix not in ALPHA_SUFFIXES:
-        lost.append(f"its transparency (it is laid on white); {', '.join(ALPHA_SUFFIXES)} keep it")
-    if original.pixels.dtype == torch.uint16 and suffix not in DEEP_SUFFIXES:
-        lost.append(f"its 16 bits (they are rounded to 8); {', '.join(DEEP_SUFFIXES)} keep them")
-    if original.profile is not None and suffix not in PROFILE_SUFFIXES:
-        lost.append(f"its colour profile; {', '.join(PROFILE_SUFFIXES)} keep it")
-    if original.frames > 1:
-        lost.append(f"all but the first of its {original.frames} pages or frames")
-    if original.stripped:
-        lost.append("its colour profile, which is not one of RGB")
-    return lost
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """While something is written to a path: UnwritableResultError for what this one alone has no place for."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # encoders raise OSError, ValueError, RuntimeError
+        if (isinstance(error, OSError) and error.errno in _NO_ROOM) or is_shortage(error):
+            raise
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        raise UnwritableResultError(f"cannot write {path}: {reason}") from error

@@ -5,6 +5,7 @@ Masks are grey pictures that say where a style is wanted. White is all of it, bl
 
 import difflib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor
 
 from gan_style.images.color import COLOURS, STYLE
-from gan_style.images.decode import UnreadablePictureError, is_picture
-from gan_style.images.lossless import Original, read_original, to_eight_bits
+from gan_style.images.formats import UnreadablePictureError, is_picture
+from gan_style.images.lossless import Original, highest, read_original, to_eight_bits
 from gan_style.stylize.tiling import SMALLEST_TILE, Box
 
 AUTO, OFF = "auto", "off"
@@ -124,6 +125,7 @@ class Regions:
 
 
 _GREY_TOLERANCE = 8  # of 255: a JPEG's channels differ a little
+_DARK = 16  # of 255: the brightest value of what may be numbers of classes, and is hardly a mask
 
 
 def option_of(name: str) -> str:
@@ -148,15 +150,31 @@ def read_mask(path: Path, option: str, *, max_megapixels: float) -> Tensor:
         raise ValueError(f"{option}: {error}") from error
 
 
-def mask_of(original: Original, told: str) -> Tensor:
-    """uint8 (H, W) of a grey picture; what is transparent counts as black."""
-    original = to_eight_bits(original)
-    pixels = original.pixels
+def mask_of(original: Original, label: str) -> Tensor:
+    """Return uint8 (H, W) of a grey picture; what is transparent counts as black. label: how messages call it."""
+    pixels = to_eight_bits(original).pixels
+    if original.pixels.numpy().max(initial=0) == 1:  # of 65535, too
+        pixels = original.pixels.to(torch.int32)
     if int((pixels.amax(dim=0) - pixels.amin(dim=0)).max()) > _GREY_TOLERANCE:
-        raise ValueError(f"{told}: it has colours; a mask is a grey picture, white where the style is wanted")
+        raise ValueError(f"{label}: it has colours; a mask is a grey picture, white where the style is wanted")
+    mask = full_range(pixels[1], label)
     if original.alpha is None:
-        return pixels[1]
-    return (pixels[1].float() * (original.alpha[0].float() / 255.0)).round().to(torch.uint8)
+        return mask
+    return (mask.float() * (original.alpha[0].float() / highest(original.alpha))).round().to(torch.uint8)
+
+
+def full_range(mask: Tensor, label: str) -> Tensor:
+    """Return whole numbers as uint8; of 0 and 1 alone, as programs write masks, 1 is taken for white."""
+    brightest = int(mask.max()) if mask.numel() else 0
+    if brightest == 1:
+        warnings.warn(f"{label}: its values are 0 and 1; 1 is taken for white", stacklevel=2)
+        return mask.to(torch.uint8) * 255
+    if 1 < brightest < _DARK:
+        warnings.warn(
+            f"{label}: its brightest value is {brightest} of 255, so hardly anything changes; white is all of a style",
+            stacklevel=2,
+        )
+    return mask.to(torch.uint8)
 
 
 def regions_of(masks: Mapping[str, Tensor], mix: Mapping[str, float]) -> Regions | None:

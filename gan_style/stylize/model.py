@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_style.demo import PREFIX, demo_pictures
-from gan_style.images.decode import UnreadablePictureError, list_pictures, to_float
+from gan_style.images.decode import to_float
+from gan_style.images.formats import UnreadablePictureError, list_pictures
 from gan_style.images.lossless import Original, on_white, read_original, to_eight_bits
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator, OneStyle, condition_of

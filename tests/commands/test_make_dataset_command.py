@@ -21,7 +21,8 @@ from gan_style.commands.make_dataset_parts import Job, device_of, with_absolute_
 from gan_style.config import CONFIG_PATH, plain
 from gan_style.dataset.manifest import read_manifest
 from gan_style.dataset.plan import Plan
-from gan_style.images.decode import decode, read_note, to_float
+from gan_style.images.decode import decode, to_float
+from gan_style.images.metadata import read_note
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe

@@ -9,7 +9,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from gan_style.functional import rgb_to_yuv
-from gan_style.images.decode import decode, read_note, to_float
+from gan_style.images.decode import decode, to_float
+from gan_style.images.metadata import read_note
 from gan_style.models.perceptual import compact, vgg19
 from gan_style.optimise.run import Loop, Record
 from gan_style.runtime.provenance import optimisation_note

@@ -11,7 +11,7 @@ from PIL import Image
 import gan_style
 from gan_style.commands.make_dataset_styles import Drawn, make_stylizers
 from gan_style.dataset.manifest import read_manifest
-from gan_style.images.decode import read_note
+from gan_style.images.metadata import read_note
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.reference import ReferenceGenerator
 from gan_style.models.registry import describe

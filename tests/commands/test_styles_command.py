@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 import gan_style as package
-from gan_style.images.decode import decode, read_note
+from gan_style.images.decode import decode
+from gan_style.images.metadata import read_note
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
 from gan_style.runtime.checkpoint import read_generator, write_generator

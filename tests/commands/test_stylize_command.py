@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageCms
 
 from gan_style.commands.stylize import _mixed
-from gan_style.images.decode import read_note
 from gan_style.images.lossless import Original, read_original, write_original
+from gan_style.images.metadata import read_note
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe

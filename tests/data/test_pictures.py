@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gan_style.data.pictures import PictureSet, UnreadablePictures, find_pictures, held_out_split
-from gan_style.images.decode import UnreadablePictureError, decode
+from gan_style.images.decode import decode
+from gan_style.images.formats import UnreadablePictureError
 
 
 def plain(path: Path, colour: int = 0, size: tuple[int, int] = (6, 4)) -> Path:

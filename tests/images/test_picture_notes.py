@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gan_style.images.decode import FORMAT_BY_SUFFIX, WITHOUT_NOTE, UnreadablePictureError, decode, encode, read_note
+from gan_style.images.decode import decode, encode
+from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError
+from gan_style.images.metadata import read_note
 
 NOTE = {"gan_style": "9.9", "checkpoint": "ab" * 32, "style": 'Kü"hl\\ 水', "strength": 0.5, "seed": 7, "none": None}
 IMAGE = torch.linspace(-1, 1, 3 * 20 * 24).view(3, 20, 24)
-HOLDING = [suffix for suffix in FORMAT_BY_SUFFIX if suffix not in WITHOUT_NOTE]
+HOLDING = [suffix for suffix, kind in FORMAT_OF_SUFFIX.items() if kind.metadata]
 
 
 def by_pillow(data: bytes) -> str:
@@ -35,13 +37,13 @@ def test_every_kind_that_can_hold_a_note_holds_it(suffix, tmp_path):
     assert read_note(path) == NOTE
 
 
-@pytest.mark.parametrize("suffix", FORMAT_BY_SUFFIX)
+@pytest.mark.parametrize("suffix", FORMAT_OF_SUFFIX)
 def test_a_note_changes_no_pixel(suffix):
     pixels = [decode(io.BytesIO(encode(IMAGE, suffix, note=note))) for note in (None, NOTE)]
     assert torch.equal(*pixels)
 
 
-@pytest.mark.parametrize("suffix", FORMAT_BY_SUFFIX)
+@pytest.mark.parametrize("suffix", FORMAT_OF_SUFFIX)
 def test_without_a_note_there_is_none(suffix):
     assert read_note(io.BytesIO(encode(IMAGE, suffix))) is None
 

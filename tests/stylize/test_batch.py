@@ -1,5 +1,6 @@
 """gan_style/stylize/batch.py: which result goes where, and what happens to the pictures."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,21 @@ from torch import Tensor, nn
 
 from gan_style.images.decode import decode, to_float, to_uint8
 from gan_style.models.generator import ResnetGenerator
-from gan_style.stylize.batch import Job, Run, check_outputs, plan_file, plan_folder, stylize, with_masks, with_sheets
+from gan_style.stylize.batch import (
+    BatchStylizer,
+    PictureJob,
+    check_outputs,
+    plan_file,
+    plan_folder,
+    stylize,
+    with_masks,
+    with_sheets,
+)
 from gan_style.stylize.controls import Controls
 from gan_style.stylize.model import Model
 
 CPU = torch.device("cpu")
+NOTE = {"gan_style": "9.9"}
 
 
 class Negative(nn.Module):
@@ -28,10 +39,10 @@ class Negative(nn.Module):
         return -images
 
 
-def run(generator: nn.Module, jobs: list[Job], device: torch.device) -> Iterator[tuple[Job, str | None]]:
+def run(generator: nn.Module, jobs: list[PictureJob], device: torch.device) -> Iterator[tuple[PictureJob, str | None]]:
     """In one style, in full."""
-    work = Run(Model(generator, ("negative",), device), Controls({"negative": 1.0}))
-    return ((job, problem) for job, problem, _ in work(jobs))
+    stylizer = BatchStylizer(Model(generator, ("negative",), device), Controls({"negative": 1.0}), NOTE, {})
+    return ((job, problem) for job, problem, _ in stylizer(jobs))
 
 
 def noise(height: int, width: int) -> Tensor:
@@ -94,19 +105,19 @@ def test_a_generator_in_half_precision_gives_a_full_float_result() -> None:
 @pytest.mark.parametrize("name", ["result.png", "result.JPG", "new/deeper/result.webp"])
 def test_an_output_with_a_pictures_name_is_that_file(tmp_path: Path, name: str) -> None:
     source = saved(tmp_path / "a.jpg")
-    assert plan_file(source, tmp_path / name) == [Job(source, tmp_path / name)]
+    assert plan_file(source, tmp_path / name) == [PictureJob(source, tmp_path / name)]
 
 
 @pytest.mark.parametrize("name", ["results", "new/deeper", "version.2"])
 def test_any_other_output_is_a_folder_that_takes_the_pictures_name(tmp_path: Path, name: str) -> None:
     source = saved(tmp_path / "a.jpg")
-    assert plan_file(source, tmp_path / name) == [Job(source, tmp_path / name / "a.jpg")]
+    assert plan_file(source, tmp_path / name) == [PictureJob(source, tmp_path / name / "a.jpg")]
 
 
 def test_a_folder_that_exists_is_a_folder_whatever_it_is_called(tmp_path: Path) -> None:
     source, folder = saved(tmp_path / "a.jpg"), tmp_path / "results.png"
     folder.mkdir()
-    assert plan_file(source, folder) == [Job(source, folder / "a.jpg")]
+    assert plan_file(source, folder) == [PictureJob(source, folder / "a.jpg")]
 
 
 @pytest.mark.parametrize("output", ["in/a.png", "in", "in/../in/a.png", "link_to_in", "link_to_in/a.png", "link.png"])
@@ -127,7 +138,7 @@ def test_the_tree_and_the_names_are_kept(tmp_path: Path) -> None:
         saved(tmp_path / "in" / name)
     (tmp_path / "in" / "notes.txt").touch()
     jobs = plan_folder(tmp_path / "in", tmp_path / "out")
-    assert jobs == [Job(tmp_path / "in" / name, tmp_path / "out" / name) for name in sorted(names)]
+    assert jobs == [PictureJob(tmp_path / "in" / name, tmp_path / "out" / name) for name in sorted(names)]
 
 
 @pytest.mark.parametrize("output", ["in", "in/out", "in/deep/er", "in/../in", "link_to_in", "link_to_in/out"])
@@ -153,7 +164,7 @@ def test_an_output_above_the_input_is_refused_where_a_result_would_land_in_the_i
 
 def test_an_output_above_the_input_is_fine_where_all_results_lie_outside(tmp_path: Path) -> None:
     saved(tmp_path / "in" / "a.png")
-    assert plan_folder(tmp_path / "in", tmp_path) == [Job(tmp_path / "in" / "a.png", tmp_path / "a.png")]
+    assert plan_folder(tmp_path / "in", tmp_path) == [PictureJob(tmp_path / "in" / "a.png", tmp_path / "a.png")]
 
 
 def test_a_pictures_name_as_output_of_a_folder_is_refused(tmp_path: Path) -> None:
@@ -231,10 +242,24 @@ def test_an_old_result_is_replaced_even_where_it_is_a_second_name_of_the_input(t
     assert (tmp_path / "out" / "a.png").read_bytes() != before
 
 
-def test_a_target_that_cannot_be_written_stops_the_work(tmp_path: Path) -> None:
-    (tmp_path / "out").write_bytes(b"a file where a folder is wanted")
-    jobs = plan_file(saved(tmp_path / "a.png"), tmp_path / "out" / "deep")
-    with pytest.raises(OSError, match="out"):
+@pytest.mark.parametrize("target", ["file/b.png", f"{'n' * 252}.png", "wide.webp"])
+def test_a_result_that_cannot_be_written_is_named_and_the_others_are_done(tmp_path: Path, target: str) -> None:
+    """Below a file; under a name of 256 bytes; wider than the 16,383 pixels that a WebP can have."""
+    (tmp_path / "file").write_bytes(b"a file where a folder is wanted")
+    source = saved(tmp_path / "wide.png", 2, 16_384 if target == "wide.webp" else 6)
+    jobs = [PictureJob(source, tmp_path / target), PictureJob(source, tmp_path / "c.png")]
+    (_, problem), (_, none) = run(Negative(), jobs, CPU)
+    assert none is None and (tmp_path / "c.png").is_file()
+    assert str(tmp_path / target) in problem
+
+
+def test_a_disk_without_room_stops_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, write: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("gan_style.stylize.batch.write_durably", full)
+    jobs = [PictureJob(saved(tmp_path / name), tmp_path / f"out_{name}") for name in ("a.png", "b.png")]
+    with pytest.raises(OSError, match="No space"):
         list(run(Negative(), jobs, CPU))
 
 
@@ -287,17 +312,18 @@ def test_sheets_of_pictures_that_differ_in_kind_alone_have_names_of_their_own(tm
 @pytest.mark.parametrize("what", ["a mask", "an input", "a style's picture", "a sheet over an input", "twice"])
 def test_nothing_is_written_over_what_is_read_or_written_before(tmp_path: Path, what: str) -> None:
     source, other = saved(tmp_path / "x.before_after.jpg"), saved(tmp_path / "o.png")
-    jobs, references = [Job(source, tmp_path / "o.png")], []
+    jobs, references = [PictureJob(source, tmp_path / "o.png")], []
     if what == "a mask":
-        jobs = [Job(source, tmp_path / "o.png", {"": other})]
+        jobs = [PictureJob(source, tmp_path / "o.png", {"": other})]
     elif what == "an input":
-        jobs = [Job(source, tmp_path / "p.png"), Job(other, tmp_path / "q" / ".." / "o.png")]
+        jobs = [PictureJob(source, tmp_path / "p.png"), PictureJob(other, tmp_path / "q" / ".." / "o.png")]
     elif what == "a style's picture":
         references = [other]
     elif what == "a sheet over an input":
-        jobs, what = with_sheets([Job(source, tmp_path / "x.jpg")]), "an input"
+        jobs, what = with_sheets([PictureJob(source, tmp_path / "x.jpg")]), "an input"
     else:
-        folder = [Job(saved(tmp_path / name), tmp_path / "out" / name) for name in ("a.jpg", "a.before_after.jpg")]
+        names = ("a.jpg", "a.before_after.jpg")
+        folder = [PictureJob(saved(tmp_path / name), tmp_path / "out" / name) for name in names]
         jobs, what = with_sheets(folder), "would be written twice"
     with pytest.raises(ValueError, match=what):
         check_outputs(jobs, references)
@@ -332,4 +358,4 @@ def test_other_troubles_of_a_network_are_not_taken_for_a_lack_of_memory(tmp_path
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="mat1"):
-        list(run(Broken(), [Job(saved(tmp_path / "a.png"), tmp_path / "o.png")], CPU))
+        list(run(Broken(), [PictureJob(saved(tmp_path / "a.png"), tmp_path / "o.png")], CPU))

@@ -1,0 +1,209 @@
+"""TIFFs that Pillow does not read, or not rightly: more than 8 bits, floats, separate planes, premultiplied alpha.
+
+And writing those of 16 bits.
+"""
+
+import io
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import numpy as np
+from PIL import ExifTags, Image, TiffImagePlugin
+
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_ALPHA_BY_HAND = (1, 2)  # ExtraSamples (TIFF 6.0, section 18): premultiplied, and not; 0 is no transparency at all
+# The values of floats have no range of their own. A picture's brightest value says which one is meant; between these
+# ranges nobody can tell a dark picture from one with values beyond white.
+_FLOAT_RANGES = ((0.0, 1.0), (16.0, 255.0), (4096.0, 65535.0))
+_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+_OVERSHOOT = 0.05  # of the range: what resampling may add at edges
+
+
+@dataclass
+class TiffPixels:
+    """planes: uint8 or uint16, (3 or 4, H, W), RGB and alpha, as stored; orientation: TIFF's, 1 to 8; pages: how many
+    the file holds; profile: of its colours (ICC), if any; is_rgb: whether these are RGB; lost: what is not in the
+    planes any more, in words.
+    """
+
+    planes: np.ndarray
+    orientation: int
+    pages: int
+    profile: bytes | None
+    is_rgb: bool
+    lost: list[str] = field(default_factory=list)
+
+
+def read_tiff(file: IO[bytes], *, check_size: Callable[[tuple[int, int]], object]) -> TiffPixels | None:
+    """Read a TIFF's first page; None where Pillow reads it as well.
+
+    check_size: is given (width, height) before anything is decoded, and raises ValueError for too large a picture.
+    ValueError, naming the kind, for one that cannot be read rightly. tifffile's own errors pass through.
+    """
+    import tifffile  # takes a tenth of a second, and few files need it
+
+    file.seek(0)
+    with tifffile.TiffFile(file, name="picture.tif") as tiff:
+        page: Any = tiff.pages.first
+        if _is_plain(page):
+            return None
+        width, height = page.imagewidth, page.imagelength
+        check_size((width, height))
+        kind = _kind(page)
+        if page.photometric not in (0, 1, 2, 5) or page.imagedepth > 1:
+            raise ValueError(f"{kind} is not read")
+
+        # Values, channels last, whatever the file's order is.
+        values = page.asarray()
+        if page.planarconfig == 2 and page.samplesperpixel > 1:
+            values = np.moveaxis(values, 0, -1)
+        values = values.reshape(height, width, page.samplesperpixel)
+        lost: list[str] = []
+        values = _to_unsigned(values, page, kind, lost)
+        most = np.iinfo(values.dtype).max
+
+        # Colours and alpha, by what the file says that its samples are.
+        colours = {5: 4, 2: 3}.get(int(page.photometric), 1)
+        if values.shape[-1] < colours:
+            raise ValueError(f"{kind} is not read")
+        extra = [int(sample) for sample in page.extrasamples][: values.shape[-1] - colours]
+        alpha_at = next((colours + n for n, sample in enumerate(extra) if sample in _ALPHA_BY_HAND), None)
+        alpha = None if alpha_at is None else values[..., alpha_at : alpha_at + 1]
+        if values.shape[-1] > colours + (alpha is not None):
+            lost.append(f"its {values.shape[-1] - colours - (alpha is not None)} channels besides colours and alpha")
+        shown = values[..., :colours]
+        if page.photometric == 0:
+            shown = most - shown
+        if alpha is not None and alpha_at is not None and extra[alpha_at - colours] == 1:
+            shown = _unmultiplied(shown, alpha, most)
+        if page.photometric == 5:
+            shown = _from_cmyk(shown, most)
+        rgb = np.broadcast_to(shown, (height, width, 3)) if colours == 1 else shown
+        planes = np.moveaxis(rgb if alpha is None else np.concatenate([rgb, alpha], axis=-1), -1, 0)
+        orientation = page.tags.valueof(274, default=1)
+        return TiffPixels(
+            np.ascontiguousarray(planes),
+            orientation if orientation in range(1, 9) else 1,
+            len(tiff.pages),
+            page.tags.valueof(34675),
+            page.photometric == 2,
+            lost,
+        )
+
+
+def _is_plain(page: Any) -> bool:
+    """Whether Pillow decodes this kind rightly: up to 8 bits, whole numbers, the samples of a pixel together."""
+    bits = page.bitspersample
+    return bits <= 8 and page.sampleformat in (1, 4) and page.planarconfig != 2
+
+
+def _kind(page: Any) -> str:
+    formats = {1: "unsigned", 2: "signed", 3: "float", 5: "complex", 6: "complex"}
+    photometric = getattr(page.photometric, "name", str(page.photometric))
+    order = "separate planes" if page.planarconfig == 2 else "samples together"
+    return (
+        f"a TIFF of {page.samplesperpixel} x {page.bitspersample} bits "
+        f"({formats.get(int(page.sampleformat), 'unknown')}, {photometric}, {order})"
+    )
+
+
+def _to_unsigned(values: np.ndarray, page: Any, kind: str, lost: list[str]) -> np.ndarray:
+    """Values as uint8, or uint16 where they have more than 8 bits."""
+    if values.dtype.kind == "f":
+        lowest, highest = float(values.min()), float(values.max())
+        most = next((most for low, most in _FLOAT_RANGES if low <= highest <= most * (1 + _OVERSHOOT)), None)
+        if most is None or not lowest >= -_OVERSHOOT * most:  # not a number, too
+            raise ValueError(
+                f"{kind} with values from {lowest:g} to {highest:g} is not read: its range is none of 0 to 1, "
+                "0 to 255 and 0 to 65535"
+            )
+        lost.append(f"its {8 * values.dtype.itemsize}-bit floats (they are rounded to 16 bits)")
+        return _scaled(values, 65535.0 / most)
+    if values.dtype == bool:
+        return values.astype(np.uint8) * np.uint8(255)
+    bits = int(page.bitspersample)
+    if values.dtype.kind != "u" or bits > 32:
+        raise ValueError(f"{kind} is not read")
+    if bits <= 8:
+        return values if bits == 8 else np.round(values * (255.0 / (2**bits - 1))).astype(np.uint8)
+    if bits > 16:
+        lost.append(f"its {bits} bits (they are rounded to 16)")
+    return values if bits == 16 else _scaled(values, 65535.0 / (2**bits - 1))
+
+
+def _scaled(values: np.ndarray, factor: float) -> np.ndarray:
+    scaled = np.empty(values.shape, np.uint16)
+    for row, out in zip(values, scaled, strict=True):  # row by row: doubles of a large picture would not fit
+        out[:] = np.round(np.clip(row.astype(np.float64) * factor, 0, 65535))
+    return scaled
+
+
+def _unmultiplied(colours: np.ndarray, alpha: np.ndarray, most: int) -> np.ndarray:
+    divided = np.empty_like(colours)
+    for row, share, out in zip(colours, alpha, divided, strict=True):
+        out[:] = np.round(np.minimum(row * (float(most) / np.maximum(share, 1)), most))
+    return divided
+
+
+def _from_cmyk(inks: np.ndarray, most: int) -> np.ndarray:
+    """As Pillow does it: each ink takes its share of what black has left."""
+    rgb = np.empty((*inks.shape[:2], 3), inks.dtype)
+    for row, out in zip(inks, rgb, strict=True):
+        left = most - row.astype(np.float64)
+        out[:] = np.round(left[:, :3] * left[:, 3:] / most)
+    return rgb
+
+
+def write_tiff(file: IO[bytes], pixels: np.ndarray, options: Mapping[str, Any]) -> None:
+    """Write uint16 (H, W, 3 or 4), RGB and alpha; options: Pillow's exif, dpi and icc_profile."""
+    import tifffile
+
+    exif = Image.Exif()
+    exif.load(options.get("exif", b""))
+    directories = {int(tag): values for tag in _DIRECTORIES if (values := exif.get_ifd(tag))}
+    tags = [(tag, *typed, True) for tag, value in exif.items() if tag not in directories and (typed := _typed(value))]
+    whole = io.BytesIO()
+    tifffile.imwrite(
+        whole,
+        pixels,
+        byteorder="<",
+        photometric="rgb",
+        compression="zlib",
+        predictor=True,
+        extrasamples=["unassalpha"] if pixels.shape[-1] == 4 else None,
+        iccprofile=options.get("icc_profile"),
+        resolution=options.get("dpi"),
+        resolutionunit="inch" if options.get("dpi") else None,
+        # tifffile writes no directories of EXIF; the tag before each holds its place, and becomes it below
+        extratags=tags + [(tag - 1, "I", 1, 0, True) for tag in directories],
+        metadata=None,
+        software=False,
+    )
+    whole.seek(0)
+    with tifffile.TiffFile(whole) as tiff:
+        places = {tag: tiff.pages.first.tags[tag - 1].offset for tag in directories}
+    for tag, values in directories.items():
+        end = whole.seek(0, 2)
+        offset = end + end % 2
+        directory = TiffImagePlugin.ImageFileDirectory_v2(b"II*\0\x08\0\0\0")
+        directory.update(values)
+        whole.write(b"\0" * (end % 2) + directory.tobytes(offset))
+        whole.seek(places[tag])
+        whole.write(struct.pack("<HHII", tag, 4, 1, offset))  # LONG, one of them
+    file.write(whole.getbuffer())
+
+
+def _typed(value: Any) -> tuple[str, int, Any] | None:
+    """A tag's value as tifffile takes it: type, count, value; None for what it has no type for."""
+    if isinstance(value, str):
+        return "s", 0, value
+    if isinstance(value, bytes):
+        return "B", len(value), value
+    numbers = value if isinstance(value, tuple) else (value,)
+    if numbers and all(isinstance(number, int) for number in numbers):
+        return ("I" if max(numbers) > 65535 else "H"), len(numbers), value
+    if numbers and all(isinstance(number, int | float) for number in numbers):
+        return "d", len(numbers), value
+    return None

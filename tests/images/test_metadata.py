@@ -1,0 +1,149 @@
+"""gan_style/images/metadata.py: what a file says besides pixels is kept where the result's kind can hold it."""
+
+import io
+import json
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from gan_style.images.formats import FORMAT_OF_SUFFIX
+from gan_style.images.lossless import lost_in, read_original, write_original
+from gan_style.images.metadata import read_note
+
+DATE, MODEL, COPYRIGHT, ARTIST, DESCRIPTION = 0x9003, 0x0110, 0x8298, 0x013B, 0x010E
+EXIF, GPS = 0x8769, 0x8825
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" dc:title="A"/></x:xmpmeta>'
+NOTE = {"gan_style": "1", "style": "monet"}
+HOLDING = sorted({kind.suffixes[0] for kind in FORMAT_OF_SUFFIX.values() if kind.metadata})
+
+
+def camera_exif(**more: object) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112], exif[MODEL], exif[COPYRIGHT], exif[ARTIST] = 6, "EOS", "(c) Me", "Me"
+    exif.get_ifd(EXIF)[DATE] = "2020:01:02 03:04:05"
+    exif.get_ifd(EXIF)[0xA002] = 40
+    exif.get_ifd(GPS)[1], exif.get_ifd(GPS)[2] = "N", (48.0, 8.0, 0.0)
+    return exif
+
+
+def photo(path, exif: Image.Exif, **options: object):
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 40, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path, exif=exif, **options)
+    return path
+
+
+def stylized(source, suffix: str) -> tuple[Image.Image, list[str]]:
+    original = read_original(source, max_megapixels=1)
+    file = io.BytesIO()
+    write_original(file, suffix, original, note=NOTE)
+    assert read_note(file) == NOTE
+    return Image.open(file), lost_in(original, suffix)
+
+
+@pytest.mark.parametrize("suffix", HOLDING)
+def test_exif_xmp_and_resolution_of_a_photo_are_kept_upright(tmp_path, suffix):
+    source = photo(tmp_path / "a.jpg", camera_exif(), dpi=(300, 300), xmp=XMP)
+    result, lost = stylized(source, suffix)
+    assert lost == []
+    exif = result.getexif()
+    assert (exif[MODEL], exif[COPYRIGHT], exif[ARTIST]) == ("EOS", "(c) Me", "Me")
+    assert exif.get(0x0112, 1) == 1 and result.size == (20, 40)
+    assert exif.get_ifd(EXIF)[DATE] == "2020:01:02 03:04:05" and exif.get_ifd(EXIF)[0xA002] == 20
+    assert exif.get_ifd(GPS)[1] == "N" and [float(value) for value in exif.get_ifd(GPS)[2]] == [48.0, 8.0, 0.0]
+    xmp = result.info.get("xmp") or exif.get(700)
+    assert b'dc:title="A"' in xmp and b'Orientation="6"' not in xmp
+    dpi = result.info.get("dpi") or (exif[0x011A], exif[0x011B])
+    assert [round(float(value)) for value in dpi] == [300, 300]
+
+
+@pytest.mark.parametrize("suffix", HOLDING)
+def test_a_description_of_the_user_s_stays_beside_our_note(tmp_path, suffix):
+    exif = camera_exif()
+    exif[DESCRIPTION] = "My cat"
+    result, _ = stylized(photo(tmp_path / "a.jpg", exif), suffix)
+    assert result.getexif()[DESCRIPTION] == "My cat"
+
+
+def test_our_note_replaces_that_of_the_source(tmp_path):
+    exif = Image.Exif()
+    exif[DESCRIPTION] = json.dumps({"gan_style": "0", "style": "older"})
+    result, _ = stylized(photo(tmp_path / "a.jpg", exif), ".jpg")
+    assert json.loads(result.getexif()[DESCRIPTION]) == NOTE
+
+
+def test_artist_and_copyright_of_a_tiff_reach_other_kinds(tmp_path):
+    exif = Image.Exif()
+    exif[ARTIST], exif[COPYRIGHT] = "Me", "(c) Me"
+    for suffix in HOLDING:
+        result, _ = stylized(photo(tmp_path / "a.tif", exif, dpi=(72, 72)), suffix)
+        assert (result.getexif()[ARTIST], result.getexif()[COPYRIGHT]) == ("Me", "(c) Me")
+
+
+def test_texts_of_a_png_are_kept_or_named(tmp_path):
+    texts = PngImagePlugin.PngInfo()
+    for keyword, text in (("Author", "Me"), ("Title", "水"), ("parameters", "steps: 3")):
+        texts.add_itxt(keyword, text)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=texts)
+    result, lost = stylized(tmp_path / "a.png", ".png")
+    assert (result.text["Author"], result.text["Title"], result.text["parameters"], lost) == (
+        "Me",
+        "水",
+        "steps: 3",
+        [],
+    )
+    result, (lost,) = stylized(tmp_path / "a.png", ".jpg")
+    assert result.getexif()[ARTIST] == "Me" and "Title" in lost and "parameters" in lost
+
+
+def test_a_kind_without_metadata_is_said_to_be_without(tmp_path):
+    original = read_original(photo(tmp_path / "a.jpg", camera_exif(), xmp=XMP), max_megapixels=1)
+    assert {"EXIF" in line or "XMP" in line for line in lost_in(original, ".bmp")} == {True}
+
+
+def test_too_long_exif_loses_the_maker_s_note_first_and_says_so(tmp_path):
+    exif = camera_exif()
+    exif.get_ifd(EXIF)[0x927C] = bytes(64_000)
+    exif.get_ifd(EXIF)[DATE] = "2020:01:02 03:04:05"
+    source = photo(tmp_path / "a.png", exif)
+    original = read_original(source, max_megapixels=1)
+    file = io.BytesIO()
+    write_original(file, ".jpg", original, note={"gan_style": "1", "long": "x" * 5000})
+    assert Image.open(file).getexif().get_ifd(EXIF)[DATE] == "2020:01:02 03:04:05"
+    assert lost_in(original, ".png") == []
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("behind", [False, True], ids=["before the pixels", "behind them"])
+def test_a_png_with_megabytes_of_xmp_and_profile_is_read_whole(tmp_path, deep, behind):
+    """As Photoshop writes them; Pillow refuses more than 1 MB of each."""
+    from gan_style.images.decode import decode
+
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 9, 3)).astype(np.uint16 if deep else np.uint8)
+    file = io.BytesIO()
+    if deep:
+        import imagecodecs
+
+        file.write(imagecodecs.png_encode(pixels))
+    else:
+        Image.fromarray(pixels).save(file, "PNG")
+    xmp, profile, data = b"<x/>" + b" " * 3_000_000, bytes(range(256)) * 8000, file.getvalue()
+    text = chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp))
+    old = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2_000_000)))
+    colours = chunk(b"iCCP", b"p\0\0" + zlib.compress(profile))
+    data = (
+        data[:33] + colours + data[33:-12] + text + old + data[-12:]
+        if behind
+        else (data[:33] + colours + text + old + data[33:])
+    )
+    (tmp_path / "a.png").write_bytes(data)
+    original = read_original(tmp_path / "a.png", max_megapixels=1)
+    assert np.array_equal(original.pixels.numpy().transpose(1, 2, 0), pixels)
+    assert original.metadata.xmp == xmp and original.profile == profile
+    assert any("Comment" in line for line in original.lost)
+    assert decode(tmp_path / "a.png").shape == (3, 8, 9)

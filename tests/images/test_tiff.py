@@ -1,0 +1,150 @@
+"""gan_style/images/tiff.py: TIFFs written by tifffile come out with the values that went in, or are refused by kind."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from gan_style.images.decode import decode
+from gan_style.images.formats import UnreadablePictureError
+from gan_style.images.lossless import Original, lost_in, read_original, write_original
+from gan_style.images.metadata import Metadata
+
+RGB16 = np.random.default_rng(0).integers(0, 65536, (33, 47, 3)).astype(np.uint16)
+
+
+def write(path: Path, values: np.ndarray, **options: object) -> Path:
+    tifffile.imwrite(path, values, **options)
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    return read_original(path, max_megapixels=1).pixels.numpy().transpose(1, 2, 0)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd", "packbits"])
+@pytest.mark.parametrize("predictor", [False, True])
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_16_bit_colours_are_what_was_written(tmp_path, compression, predictor, planar, byteorder):
+    if predictor and compression in (None, "packbits"):
+        pytest.skip("no such file")
+    values = RGB16.transpose(2, 0, 1) if planar else RGB16
+    options = {"planarconfig": "separate" if planar else "contig", "compression": compression, "predictor": predictor}
+    path = write(tmp_path / "a.tif", values, photometric="rgb", byteorder=byteorder, **options)
+    assert np.array_equal(read(path), RGB16)
+    assert np.abs(decode(path).numpy().transpose(1, 2, 0) - RGB16 / 257.0).max() <= 0.5
+
+
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_8_bit_planes_tiles_and_bigtiff_are_read(tmp_path, tile):
+    values = (RGB16 >> 8).astype(np.uint8)
+    planes = write(tmp_path / "a.tif", values.transpose(2, 0, 1), photometric="rgb", planarconfig="separate", tile=tile)
+    big = write(tmp_path / "b.tif", RGB16, photometric="rgb", bigtiff=True, tile=tile)
+    assert np.array_equal(read(planes), values) and np.array_equal(read(big), RGB16)
+    assert np.array_equal(decode(planes).numpy().transpose(1, 2, 0), values)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("planar", [False, True])
+def test_premultiplied_alpha_is_divided_out_and_keeps_its_bits(tmp_path, deep, planar):
+    most = 65535 if deep else 255
+    alpha = np.linspace(most // 4, most, 33 * 47).reshape(33, 47, 1)
+    colours = RGB16 / 65535.0 * most
+    stored = np.concatenate([colours * alpha / most, alpha], axis=2).round().astype(np.uint16 if deep else np.uint8)
+    values = stored.transpose(2, 0, 1) if planar else stored
+    order = {"planarconfig": "separate" if planar else "contig"}
+    path = write(
+        tmp_path / "a.tif", values, photometric="rgb", extrasamples=["assocalpha"], compression="zlib", **order
+    )
+    original = read_original(path, max_megapixels=1)
+    assert original.pixels.dtype == (torch.uint16 if deep else torch.uint8)
+    assert np.array_equal(original.alpha[0].numpy(), stored[..., 3])
+    assert np.abs(original.pixels.numpy().transpose(1, 2, 0) - colours).max() <= 4
+
+
+@pytest.mark.parametrize("most", [1.0, 255.0, 65535.0])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_floats_of_each_usual_range_keep_their_grey(tmp_path, most, kind):
+    if most == 65535.0 and kind == np.float16:
+        pytest.skip("beyond half precision")
+    grey = np.linspace(0, most, 256).reshape(16, 16).astype(kind)
+    path = write(tmp_path / "a.tif", grey, photometric="minisblack")
+    expected = grey.astype(np.float64) / most * 255
+    assert np.abs(decode(path)[0].numpy() - expected).max() <= 0.51
+    assert "float" in read_original(path, max_megapixels=1).lost[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.full((8, 8), 5.0, np.float32), "0 to 255"),
+        (np.full((8, 8), -3.0, np.float32), "-3"),
+        (np.full((8, 8), np.nan, np.float32), "float"),
+        (np.full((8, 8), -5, np.int16), "16 bits.*signed"),
+        (np.zeros((8, 8), np.complex64), "complex"),
+    ],
+)
+def test_what_cannot_be_read_rightly_is_refused_with_its_kind(tmp_path, values, words):
+    path = write(tmp_path / "a.tif", values, photometric="minisblack")
+    for reader in (decode, lambda place: read_original(place, max_megapixels=1)):
+        with pytest.raises(UnreadablePictureError, match=f"a.tif.*{words}"):
+            reader(path)
+
+
+def test_other_depths_are_scaled_to_white(tmp_path):
+    most = write(tmp_path / "a.tif", np.full((8, 8), 2**32 - 1, np.uint32), photometric="minisblack")
+    white = write(tmp_path / "b.tif", np.zeros((8, 8), np.uint16), photometric="miniswhite")
+    assert read(most).min() == 65535 and read(white).min() == 65535
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_turns_deep_pictures_as_pillow_turns_shallow_ones(tmp_path, orientation):
+    tag = [(274, "H", 1, orientation, True)]
+    deep = write(tmp_path / "a.tif", RGB16, photometric="rgb", extratags=tag)
+    shallow = write(tmp_path / "b.tif", (RGB16 >> 8).astype(np.uint8), photometric="rgb", extratags=tag)
+    assert np.array_equal(read(deep) >> 8, read(shallow))
+    assert decode(deep).shape == decode(shallow).shape
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_cut_file_is_refused(tmp_path, compression):
+    path = write(tmp_path / "a.tif", RGB16, photometric="rgb", compression=compression)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(UnreadablePictureError, match=r"a\.tif"):
+        read_original(path, max_megapixels=1)
+
+
+def test_a_large_one_is_refused_before_it_is_decoded(tmp_path):
+    path = write(tmp_path / "a.tif", np.zeros((1001, 1000), np.uint16), photometric="minisblack", compression="zlib")
+    with pytest.raises(UnreadablePictureError, match="1000 x 1001 pixels; max_megapixels=1 "):
+        read_original(path, max_megapixels=1)
+
+
+def test_what_we_write_with_16_bits_says_what_its_source_said(tmp_path):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x013B], exif[0x8298] = "Me", "(c) Me"
+    exif.get_ifd(0x8769)[0x9003] = "2020:01:02 03:04:05"
+    exif.get_ifd(0x8825)[1] = "N"
+    exif.get_ifd(0x8825)[2] = (1.0, 2.0, 3.0)
+    metadata = Metadata(exif=exif.tobytes(), xmp=b"<x:xmpmeta/>", dpi=(300.0, 300.0))
+    pixels = torch.from_numpy(RGB16.transpose(2, 0, 1).copy())
+    original = Original(pixels, profile=b"profile", metadata=metadata)
+    assert lost_in(original, ".tif") == []
+    with open(tmp_path / "a.tif", "w+b") as file:
+        write_original(file, ".tif", original, note={"gan_style": "1"})
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        tags = tiff.pages.first.tags
+        assert tags["Artist"].value == "Me" and tags["Copyright"].value == "(c) Me" and tags["XMP"].value[:2] == b"<x"
+        assert tags["ExifTag"].value["DateTimeOriginal"] == "2020:01:02 03:04:05"
+        assert tags["GPSTag"].value["GPSLatitudeRef"] == "N"
+        assert tags["XResolution"].value == (300, 1) and tags["InterColorProfile"].value == b"profile"
+        assert np.array_equal(tiff.asarray(), RGB16)
+    again = io.BytesIO()
+    write_original(again, ".tif", read_original(tmp_path / "a.tif", max_megapixels=1), note={"gan_style": "1"})
+    assert again.getvalue() == (tmp_path / "a.tif").read_bytes()
