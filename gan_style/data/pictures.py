@@ -11,7 +11,14 @@ from torch import Tensor
 
 from gan_style.demo import PREFIX, demo_pictures
 from gan_style.images.decode import decode
-from gan_style.images.formats import FORMAT_BY_SUFFIX, UnreadablePictureError, list_pictures
+from gan_style.images.formats import (
+    UnreadablePictureError,
+    describe_others,
+    is_broken_link,
+    is_picture,
+    known_suffixes,
+    scan_folder,
+)
 
 
 def find_pictures(spec: str | Sequence[str], option: str) -> list[Path]:
@@ -32,16 +39,28 @@ def _find(spec: str, option: str) -> list[Path]:
         return _demo(spec, option)
     path = Path(spec).expanduser()
     if path.is_dir():
-        return _not_empty(list_pictures(path), f"{option}={spec}: there is no picture in this folder")
+        pictures, others = scan_folder(path)
+        _warn_of(others, f"{option}={spec}")
+        return _not_empty(pictures, f"{option}={spec}: there is no picture in this folder")
     if path.is_file():
         return [path]
     if glob.has_magic(spec):
         matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
-        pictures = [match for match in matches if match.suffix.lower() in FORMAT_BY_SUFFIX and match.is_file()]
+        files = [match for match in matches if not match.is_dir()]
+        pictures = [match for match in files if is_picture(match) and match.exists()]
+        _warn_of(sorted(set(files) - set(pictures)), f"{option}={spec}")
         return _not_empty(pictures, f"{option}={spec}: no picture matches this pattern")
+    if is_broken_link(path):
+        raise ValueError(f"{option}={spec} is a link to {path.readlink()}, and there is no such file")
     raise ValueError(
         f"{option}={spec}: there is no such folder or file; give a folder, a glob in quotes, a picture, or {PREFIX}NAME"
     )
+
+
+def _warn_of(others: Sequence[Path], source: str) -> None:
+    """Count, by kind, the files that are passed over."""
+    if words := describe_others(others):
+        warnings.warn(f"{source}: {words}", stacklevel=4)
 
 
 def _demo(spec: str, option: str) -> list[Path]:
@@ -53,7 +72,7 @@ def _demo(spec: str, option: str) -> list[Path]:
 
 def _not_empty(paths: list[Path], message: str) -> list[Path]:
     if not paths:
-        raise ValueError(f"{message} (known kinds: {', '.join(FORMAT_BY_SUFFIX)})")
+        raise ValueError(f"{message} (known kinds: {known_suffixes()})")
     return paths
 
 

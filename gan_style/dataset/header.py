@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from gan_style.dataset.sample import SampleError
+from gan_style.images.formats import open_picture
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # those that images.decode reads
 _PNG_MARKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 MOST_PIXELS = 178_000_000  # Pillow itself refuses more
 
@@ -39,7 +39,7 @@ def read_header(data: bytes, max_pixels: int = MOST_PIXELS) -> Header:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes that our own limit is for
-            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            with open_picture(io.BytesIO(data), limited=False) as picture:
                 if picture.width * picture.height > max_pixels:
                     raise SampleError(
                         "too large", f"{picture.width} x {picture.height} pixels; max_pixels={max_pixels}"
@@ -70,7 +70,7 @@ def sample_error(error: BaseException) -> SampleError:
     """What Pillow's refusal means."""
     text = str(error) or type(error).__name__
     if isinstance(error, Image.UnidentifiedImageError):
-        return SampleError("not a picture", "its content is not a JPEG, PNG, WebP, BMP or TIFF picture")
+        return SampleError("not a picture", text)
     if isinstance(error, Image.DecompressionBombError) or "too large" in text.lower():
         return SampleError("too large", text)
     if any(word in text.lower() for word in ("truncated", "unexpected end", "not enough", "incomplete")):

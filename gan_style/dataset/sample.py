@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # those that images.decode reads
+from gan_style.images.formats import FORMAT_OF_SUFFIX
+
+PICTURE_SUFFIXES = tuple(FORMAT_OF_SUFFIX)
 SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 MOST_BYTES = 1_000_000_000  # of one file: it is read into memory as a whole
 

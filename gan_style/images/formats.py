@@ -129,7 +129,7 @@ def opened(path: Path | IO[bytes]) -> Iterator[IO[bytes]]:
 
 
 def open_picture(path: Path | IO[bytes], *, limited: bool = True) -> Image.Image:
-    """Open a picture by its content, not yet decoded. Pillow's errors pass through; ValueError for another kind.
+    """Open a picture by its content, not yet decoded. Pillow's errors pass through.
 
     An open file has to be seekable, and stays open. limited: by ``check_size``; else the caller looks at the size.
     """
@@ -144,7 +144,9 @@ def open_picture(path: Path | IO[bytes], *, limited: bool = True) -> Image.Image
         head = file.read(64)
         name = next((name for name in READABLE_FORMATS if _begins_as(name, head)), None)
         if name is None:
-            raise ValueError(f"its content is not a {_kinds()} picture; it is {describe_content(head)}")
+            raise Image.UnidentifiedImageError(
+                f"its content is not a {_kinds()} picture; it is {describe_content(head)}"
+            )
         long_chunks: dict[str, Any] = {}
         source = _without_long_chunks(file, long_chunks) if name == "PNG" else file
         source.seek(0)
@@ -194,8 +196,6 @@ def reason_of(error: Exception) -> str:
     """Return why a picture could not be read, in the user's words."""
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
-    if isinstance(error, Image.UnidentifiedImageError):
-        return f"its content is not a {_kinds()} picture"
     return str(error) or type(error).__name__
 
 

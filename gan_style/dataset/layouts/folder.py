@@ -12,7 +12,8 @@ from typing import Any
 
 from gan_style.dataset.sample import PICTURE_SUFFIXES, Location, Sample, printable, split_of
 
-OTHER_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ico", ".tga", ".psd", ".ppm", ".pgm", ".exr")
+_NOT_READ = (".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ico", ".tga", ".psd", ".ppm", ".pgm", ".exr")
+OTHER_SUFFIXES = tuple(suffix for suffix in _NOT_READ if suffix not in PICTURE_SUFFIXES)
 _LONGEST_EXTENSION = 50  # letters
 
 
