@@ -30,7 +30,7 @@ _Convolution = tuple[Tensor, Tensor | None]  # weight, bias
 class Architecture:
     """A VGG: for each block how many 3x3 convolutions of how many channels; a 2x2 max pool between blocks.
 
-    With ``heads``, each relu layer is read through a linear 1x1 map (compact; see tools/distill_perceptual.py).
+    With ``heads``, each relu layer is read through a linear 1x1 map (compact; see tools/distill/distill.py).
     """
 
     name: str
@@ -55,7 +55,7 @@ class Architecture:
 
 VGG19 = Architecture("vgg19", ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512)))
 VGG16 = Architecture("vgg16", ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)))
-COMPACT = Architecture("compact", ((2, 16), (2, 32), (4, 80)), heads=True)
+COMPACT = Architecture("compact", ((2, 16), (2, 32), (4, 80), (2, 192)), heads=True)
 
 
 class Perceptual(nn.Module):
@@ -91,7 +91,7 @@ class Perceptual(nn.Module):
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
         if architecture.heads:
-            self.register_buffer("form_factors", torch.ones(len(architecture.layers())))
+            self.register_buffer("form_factors", torch.ones(len(self._path)))
         self._scaled: tuple[object, dict[str, _Convolution]] | None = None
         self.requires_grad_(False).eval()
 
@@ -230,7 +230,7 @@ def vgg16(*, layers: Sequence[str], weights: str = "imagenet", scales: Scales = 
 
 
 def compact(*, layers: Sequence[str], weights: str = "packaged", scales: Scales = None) -> Perceptual:
-    """The small network that stands in for VGG-19 up to relu3_4; ships with gan_style, needs no download.
+    """The small network that stands in for VGG-19 up to relu4_2; ships with gan_style, needs no download.
 
     weights: "packaged", a path, or "random" (tests); scales as for vgg19.
     """
@@ -266,6 +266,8 @@ def _filled(network: Perceptual, weights: Mapping[str, Tensor], source: str) -> 
             f"layer {network.layers[-1]} lies deeper than the weights file {source} reaches: {end}. Ask for shallower "
             f"layers (loss.content.layers, loss.style.layers) or give a file that holds it (perceptual.weights)"
         )
+    if "form_factors" in needed:  # one for each layer of the file, which may go deeper than this network
+        weights = {**weights, "form_factors": weights["form_factors"][: len(needed["form_factors"])]}
     for key, tensor in needed.items():
         if weights[key].shape != tensor.shape:
             raise ValueError(
