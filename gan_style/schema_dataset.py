@@ -5,8 +5,10 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from gan_style.dataset.layouts.recognise import LAYOUTS
+
 _CHOICES = {
-    "input_layout": ("auto", "folder", "webdataset", "coco"),
+    "input_layout": ("auto", *LAYOUTS),
     "output_layout": ("auto", "folder", "webdataset", "coco"),
     "format": ("keep", "jpg", "png", "webp"),
     "precision": ("float32", "bfloat16"),
@@ -93,6 +95,7 @@ class MakeDatasetConfig:
     max_failures: int = MISSING
     retry_failed: bool = False
     extend: bool = False
+    dry_run: bool = False
     engine: str = MISSING
     shard_index: int = MISSING
     shard_count: int = MISSING

@@ -11,20 +11,22 @@ from omegaconf import DictConfig
 from gan_style.commands.make_dataset_parts import (
     Job,
     device_of,
-    kind_of,
     make_names,
     make_worker,
+    scheme_of,
     settings_of,
     versions,
     with_absolute_paths,
 )
 from gan_style.commands.make_dataset_styles import StyleSource, check_references, find_styles, listed_references
 from gan_style.config import TOO_MANY_FAILURES, command, plain
+from gan_style.dataset.documents import Documents
 from gan_style.dataset.engines.local import Stop, run_here, run_processes
 from gan_style.dataset.journal import STATE, Records, only_one
-from gan_style.dataset.layouts.coco import CocoSource, from_classes, from_tables
-from gan_style.dataset.layouts.recognise import Source, open_source
+from gan_style.dataset.layouts.coco import CocoLayout
+from gan_style.dataset.layouts.recognise import Inventory, Layout, open_layout, output_kind
 from gan_style.dataset.manifest import Merge, Stopped, manifest_kind
+from gan_style.dataset.naming import Names
 from gan_style.dataset.plan import (
     Plan,
     Shard,
@@ -38,7 +40,7 @@ from gan_style.dataset.plan import (
 from gan_style.dataset.progress import Progress, total
 from gan_style.runtime.files import ensure_writable
 from gan_style.runtime.signals import PREEMPTED
-from gan_style.schema_dataset import check_make_dataset
+from gan_style.schema_dataset import check_make_dataset, strength_range
 
 
 @command("make_dataset")
@@ -56,8 +58,10 @@ def make(cfg: Mapping[str, Any]) -> int:
     cfg = {**cfg, "reference": listed_references(cfg)}
     stop, progress = Stop(PREEMPTED), Progress()
     with stop.watching():
-        source, kind = _open(cfg)
-        job = _planned(cfg, source, kind)
+        layout, kind = _open(cfg)
+        if cfg["dry_run"]:
+            return _show(cfg, layout, kind)
+        job = _planned(cfg, layout, kind)
         if stop.asked or not _run(job, stop, progress):
             return _stopped(job, stop)
         left = job.records.left(job.plan.shards)
@@ -65,41 +69,52 @@ def make(cfg: Mapping[str, Any]) -> int:
             print(f"this job's part is done; {len(left)} of {len(job.plan.shards)} shards are other jobs'")
             return 0
         try:
-            return _finish(job, source, stop, progress)
+            return _finish(job, layout, stop, progress)
         except Stopped:
             return _stopped(job, stop)
 
 
-def _open(cfg: Mapping[str, Any]) -> tuple[Source, str]:
-    """The source, and the output's layout."""
+def _open(cfg: Mapping[str, Any]) -> tuple[Layout, str]:
+    """The input's layout, and the output's kind."""
     output = Path(cfg["output"]).expanduser()
-    source = open_source(cfg["input"], cfg["input_layout"], made=cfg["output_layout"], carry=cfg["carry"])
-    kind = kind_of(source) if cfg["output_layout"] == "auto" else cfg["output_layout"]
-    source = open_source(cfg["input"], kind_of(source), made=kind, carry=cfg["carry"])
-    if cfg["size"] != "keep" and isinstance(source, CocoSource):
-        raise ValueError(
-            f"size={cfg['size']}: boxes and segmentations would no longer fit; a COCO folder needs size=keep"
-        )
-    here, there = output.resolve(), source.root.resolve()
+    layout = open_layout(cfg["input"], cfg["input_layout"], made=cfg["output_layout"], carry=cfg["carry"])
+    kind = output_kind(layout.kind, cfg["output_layout"])
+    if cfg["size"] != "keep" and isinstance(layout, CocoLayout):
+        layout.check_scaling()
+    here, there = output.resolve(), layout.root.resolve()
     if here.is_relative_to(there) or there.is_relative_to(here):
         raise ValueError(f"output={output} and input={cfg['input']}: neither may lie inside the other")
-    return source, kind
+    return layout, kind
 
 
-def _planned(cfg: Mapping[str, Any], source: Source, kind: str) -> Job:
+def _show(cfg: Mapping[str, Any], layout: Layout, kind: str) -> int:
+    """Say what was recognised, and write nothing."""
+    inventory, names = Inventory(layout), make_names(cfg, layout.kind, kind)
+    for sample in inventory.watch(layout.samples()):
+        names.give(sample)
+    inventory.check(cfg["input"])
+    print(inventory.line())
+    _warn_of_names(names)
+    print(f"output_layout={kind}; dry_run=true: nothing was written")
+    return 0
+
+
+def _planned(cfg: Mapping[str, Any], layout: Layout, kind: str) -> Job:
     """The job, with the plan that is there, or else a new one; ValueError where another was begun here."""
     output, device = Path(cfg["output"]).expanduser(), device_of(cfg)
     styles = find_styles(cfg)
-    settings = settings_of(cfg, styles, source, kind, device)
+    settings = settings_of(cfg, styles, layout.kind, kind, device)
     if output.is_dir() and not (output / STATE).exists() and any(output.iterdir()):
         raise ValueError(f"output={output} holds files that are not make-dataset's; choose another folder")
     ensure_writable(output, "output")
     with only_one(output / STATE / "plan.lock"):
         known = read_plan(output / STATE)
-        plan = _plan(cfg, styles, source, kind, settings, output / STATE, known)
+        plan = _plan(cfg, styles, layout, kind, settings, output / STATE, known)
     if known is not None and not cfg["extend"] and cfg["shard_index"] == 0:  # long for millions: one job does it
-        check_listing(known, source.samples)
-    job = Job(cfg, source.root, plan, kind, device)
+        check_listing(known, layout.samples)
+    print(plan.about, flush=True)
+    _warn_of_equal_copies(cfg, styles)
+    job = Job(cfg, layout.root, plan, layout.kind, kind, device)
     job.records.prepare()
     return job
 
@@ -107,34 +122,60 @@ def _planned(cfg: Mapping[str, Any], source: Source, kind: str) -> Job:
 def _plan(
     cfg: Mapping[str, Any],
     styles: Sequence[StyleSource],
-    source: Source,
+    layout: Layout,
     kind: str,
     settings: Mapping[str, Any],
     folder: Path,
     plan: Plan | None,
 ) -> Plan:
     """The plan that is there, extended if that is wanted, or a new one."""
-    names = make_names(cfg, source, kind)
-    classes = source.classes() if kind == "webdataset" else None
-    make = functools.partial(write_plan, folder, settings=settings, names=names, facts=source.facts(), classes=classes)
+    names, inventory = make_names(cfg, layout.kind, kind), Inventory(layout)
+    classes = layout.classes() if kind == "webdataset" else None
+    make = functools.partial(
+        write_plan, folder, settings=settings, names=names, facts=layout.facts(), classes=classes, about=inventory.line
+    )
     if plan is None:
         check_references(styles, cfg["max_pixels"])
-        print(f"looking through {cfg['input']} (input_layout={kind_of(source)}) ...", flush=True)
-        plan = make(samples=source.samples(), shard_size=cfg["shard_size"])
-        if not plan.inputs:
+        print(f"looking through {cfg['input']} (input_layout={layout.kind}) ...", flush=True)
+        plan = make(samples=inventory.watch(layout.samples()), shard_size=cfg["shard_size"])
+        try:
+            inventory.check(cfg["input"])
+        except ValueError:
             (folder / "plan.json").unlink()
-            raise ValueError(f"input={cfg['input']}: there is nothing in it")
+            raise
+        _warn_of_names(names)
         return plan
     check_settings(plan, settings)
     if not cfg["extend"]:
-        check_facts(plan, source.facts())
+        check_facts(plan, layout.facts())
         return plan
-    new = new_samples(plan, source.samples())
+    new = new_samples(plan, inventory.watch(layout.samples()))
     print(f"{len(new)} new inputs beside {plan.inputs}")
     if not new:
         return plan
     names.take(plan.all_samples())
     return make(samples=new, shard_size=cfg["shard_size"], before=plan)
+
+
+def _warn_of_names(names: Names) -> None:
+    if names.changed:
+        before, after = names.example
+        print(
+            f"warning: {names.changed} names were changed, since another differs from them in letters' case alone, is "
+            f"the same without its suffix, or since not every file system takes them: {before} is {after}",
+            file=sys.stderr,
+        )
+
+
+def _warn_of_equal_copies(cfg: Mapping[str, Any], styles: Sequence[StyleSource]) -> None:
+    least, most = strength_range(cfg["strength"])
+    drawn = sum(style.weight > 0 for style in styles)
+    if cfg["copies"] > drawn and least == most:
+        print(
+            f"warning: copies={cfg['copies']}, but there are {drawn} styles to draw and one strength, so that some "
+            f"copies of a picture are equal; give strength=[0.5,1.0], more styles, or copies={drawn}",
+            file=sys.stderr,
+        )
 
 
 def _run(job: Job, stop: Stop, progress: Progress) -> bool:
@@ -177,31 +218,35 @@ def _with_failures(records: Records, shards: Sequence[Shard]) -> list[Shard]:
     return [shard for shard, record in found if record is not None and record["failures"]]
 
 
-def _finish(job: Job, source: Source, stop: Stop, progress: Progress) -> int:
+def _finish(job: Job, layout: Layout, stop: Stop, progress: Progress) -> int:
     """Merge what the shards left into the dataset's own papers; the exit status."""
     with only_one(job.records.state / "merge.lock"):
         merge = Merge(job.records, lambda: stop.asked)
         merge.tidy()
         manifest = merge.manifest(job.cfg["manifest"])
-        if job.kind == "webdataset":
-            merge.classes()
-        if job.kind == "coco":
-            rows = (row for _, rows in merge.rows() for row in rows)
-            if isinstance(source, CocoSource):
-                from_tables(job.output, source.tables, rows, job.cfg["copies"])
-            else:
-                from_classes(job.output, rows, job.plan.classes)
+        warnings: list[str] = []
+        scheme = scheme_of(job.cfg, job.given, job.kind)
+        Documents(layout, job.kind, scheme, job.records, merge.each_row, warnings.append).write()
+        for warning in warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         speed = {"inputs": progress.done, "seconds": progress.seconds, "pictures_per_second": progress.rate}
-        summary = merge.summary({"this_job": speed, "versions": versions()})
+        more = {"this_job": speed, "versions": versions(), "recognised": job.plan.about, "warnings": warnings}
+        summary = merge.summary(more)
     return _told(job, manifest, summary)
 
 
 def _told(job: Job, manifest: Path, summary: Mapping[str, Any]) -> int:
     counts = ", ".join(f"{count} {status}" for status, count in summary["statuses"].items())
     print(f"{summary['rows']} results of {summary['inputs']} inputs: {counts}; see {manifest}")
+    reasons = ", ".join(f"{count} {kind}" for kind, count in summary["kinds"].items())
+    if reasons:
+        print(f"not stylized: {reasons}")
     failed = summary["statuses"].get("failed", 0)
     for failure in summary["failures"][:10]:
         print(f"  failed: {failure['key']}: {failure['kind']}: {failure['error']}", file=sys.stderr)
+    if failed and not summary["statuses"].get("ok"):
+        print("gan-style make-dataset: not one picture could be stylized", file=sys.stderr)
+        return TOO_MANY_FAILURES
     if failed > job.cfg["max_failures"]:
         print(
             f"gan-style make-dataset: {failed} failed, more than max_failures={job.cfg['max_failures']}",

@@ -9,14 +9,11 @@ from typing import Any
 from gan_style import __version__
 from gan_style.commands.make_dataset_styles import StyleSource, absolute, find_styles, fingerprint, make_stylizers
 from gan_style.dataset.journal import DATA, Records
-from gan_style.dataset.layouts.coco import CocoSource
-from gan_style.dataset.layouts.recognise import Source
-from gan_style.dataset.layouts.webdataset import TarSource
-from gan_style.dataset.naming import Names, Scheme, among_images, in_folders
+from gan_style.dataset.naming import Names, Scheme, among_images, in_folders, make_scheme
 from gan_style.dataset.plan import Plan
 from gan_style.dataset.sampling import BLEND, Choices
 from gan_style.dataset.worker import ShardWorker
-from gan_style.dataset.writers import Layout
+from gan_style.dataset.writers import Destination
 from gan_style.runtime.files import file_hash
 from gan_style.schema_dataset import strength_range
 
@@ -28,11 +25,14 @@ _PLANNED = (
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker is made from; it pickles. cfg: make-dataset's config as plain containers."""
+    """All that a worker is made from; it pickles. cfg: make-dataset's config as plain containers; given, kind: the
+    layouts of input and output.
+    """
 
     cfg: Mapping[str, Any]
     root: Path
     plan: Plan
+    given: str
     kind: str
     device: str
 
@@ -66,33 +66,27 @@ def device_of(cfg: Mapping[str, Any]) -> str:
     return str(name)
 
 
-def kind_of(source: Source) -> str:
-    """A source's layout."""
-    return {TarSource: "webdataset", CocoSource: "coco"}.get(type(source), "folder")
+def scheme_of(cfg: Mapping[str, Any], given: str, kind: str) -> Scheme:
+    """given, kind: the layouts of input and output."""
+    return make_scheme(cfg["copies"], None if cfg["format"] == "keep" else f".{cfg['format']}", given, kind)
 
 
-def make_scheme(cfg: Mapping[str, Any], kind: str) -> Scheme:
-    """kind: the output's layout."""
-    suffix = None if cfg["format"] == "keep" else f".{cfg['format']}"
-    return Scheme(cfg["copies"], suffix, keyed=kind == "webdataset")
-
-
-def make_names(cfg: Mapping[str, Any], source: Source, kind: str) -> Names:
-    """Where a source's samples go in an output of this layout."""
-    scheme, given = make_scheme(cfg, kind), kind_of(source)
+def make_names(cfg: Mapping[str, Any], given: str, kind: str) -> Names:
+    """Where samples go in an output of this layout."""
+    scheme = scheme_of(cfg, given, kind)
     if kind == "folder" and given == "webdataset":
         return Names(scheme, in_folders)
     return Names(scheme, among_images) if kind == "coco" and given != "coco" else Names(scheme)
 
 
 def settings_of(
-    cfg: Mapping[str, Any], styles: Sequence[StyleSource], source: Source, kind: str, device: str
+    cfg: Mapping[str, Any], styles: Sequence[StyleSource], given: str, kind: str, device: str
 ) -> dict[str, Any]:
     """All that results follow from, by the names of the options: what a plan is bound to."""
     hashes = {path: file_hash(path) for path in {one.path for one in styles}}
     return {
         "checkpoint": [fingerprint(one, hashes[one.path]) for one in styles],
-        "input_layout": kind_of(source),
+        "input_layout": given,
         "output_layout": kind,
         "strength": list(strength_range(cfg["strength"])),
         "strength_is": BLEND,
@@ -111,8 +105,9 @@ def versions() -> dict[str, str]:
 
 def make_worker(job: Job, number: int = 0) -> ShardWorker:
     """The worker of process ``number``, with its networks."""
-    layout = Layout(job.kind, job.output / DATA, make_scheme(job.cfg, job.kind))
-    return ShardWorker(job.records, layout, _make_pipeline(job, layout.scheme, number), seed=job.cfg["seed"])
+    scheme = scheme_of(job.cfg, job.given, job.kind)
+    destination = Destination(job.kind, job.output / DATA, scheme)
+    return ShardWorker(job.records, destination, _make_pipeline(job, scheme, number), seed=job.cfg["seed"])
 
 
 def _make_pipeline(job: Job, scheme: Scheme, number: int) -> Any:

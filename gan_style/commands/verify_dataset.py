@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from gan_style.config import command
 from gan_style.dataset.journal import STATE, Records
-from gan_style.dataset.layouts.recognise import open_source
+from gan_style.dataset.layouts.recognise import open_layout
 from gan_style.dataset.plan import check_facts, check_listing, read_plan
 from gan_style.dataset.verify import Verify, count_rows, repair
 
@@ -28,10 +28,10 @@ def verify(folder: str, given: str | None, *, repairing: bool) -> int:
         raise ValueError(f"output={folder}: there is no dataset by make-dataset in it")
     records, settings, root = Records(output, plan), plan.settings, None
     if given is not None:
-        source = open_source(given, settings["input_layout"], made=settings["output_layout"], carry=settings["carry"])
-        check_facts(plan, source.facts())
-        check_listing(plan, source.samples)
-        root = source.root
+        layout = open_layout(given, settings["input_layout"], made=settings["output_layout"], carry=settings["carry"])
+        check_facts(plan, layout.facts())
+        check_listing(plan, layout.samples)
+        root = layout.root
     findings = []
     for finding in Verify(records, root)():
         findings.append(finding)

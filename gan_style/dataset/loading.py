@@ -1,15 +1,18 @@
-"""From an sample to pixels: read, judge by the header, decode. Every failure is a SampleError with its kind."""
+"""From a sample to pixels: read, judge by the header, decode. Every failure is a SampleError with its kind."""
 
 import hashlib
 import io
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
 
+from gan_style.dataset.geometry import Change
 from gan_style.dataset.header import Header, read_header, sample_error
+from gan_style.dataset.layouts.labels import Label, adapted, read_labels, read_sidecars
+from gan_style.dataset.layouts.masks import Mask
+from gan_style.dataset.layouts.yolo import YoloLabel
 from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample, SampleError
 from gan_style.images.decode import decode
 from gan_style.images.formats import UnreadablePictureError
@@ -17,16 +20,21 @@ from gan_style.images.formats import UnreadablePictureError
 
 @dataclass(frozen=True)
 class Loaded:
-    """picture: uint8 (3, H, W), None for what is only carried; beside: what goes with it, by extension (".txt").
+    """picture: uint8 (3, H, W), None for what is only passed through; sidecars: what goes with it, by
+    extension (".txt"); labels: those that are labels; size: (width, height) that these are for, before any scaling.
 
-    orientation: what was done about EXIF's: None (there was none), "applied", or "stored" (left, for the labels' sake).
+    orientation: what was done about EXIF's: None (there was none), "applied", or "stored" (left, for the labels' sake);
+    tag: EXIF's orientation that the result is to have.
     """
 
     sha256: str
-    beside: Mapping[str, bytes]
+    sidecars: Mapping[str, bytes] = field(default_factory=dict)
+    labels: Mapping[str, Label] = field(default_factory=dict)
     picture: Tensor | None = None
     raw: bytes = b""
+    size: tuple[int, int] = (0, 0)
     orientation: str | None = None
+    tag: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,23 +58,21 @@ class Loader:
         assert sample.picture is not None
         data = sample.picture.read(self.root)
         sha256 = hashlib.sha256(data).hexdigest()
-        if sample.carried:
-            if self.short_side is not None and sample.picture.path.lower().endswith(PICTURE_SUFFIXES):
-                raise SampleError("labels", "a mask, which would not fit its picture any more; it needs size=keep")
-            return Loaded(sha256, {}, raw=data)
-        beside = {f".{extension}": place.read(self.root) for extension, place in sample.sidecars.items()}
-        beside |= {f".{extension}": text.encode() for extension, text in sample.inline.items()}
+        if sample.passthrough:
+            if self.short_side is not None and sample.key.lower().endswith(PICTURE_SUFFIXES):
+                raise SampleError("labels", "a mask of no picture, which cannot be scaled as one; it needs size=keep")
+            return Loaded(sha256, raw=data)
+        sidecars = read_sidecars(sample, self.root)
+        labels = read_labels(sidecars)
         header = read_header(data, self.max_pixels)
-        masks = [content for extension, content in beside.items() if extension.lower().endswith(PICTURE_SUFFIXES)]
-        if self.short_side is not None:
-            found = "a mask lies" if masks or sample.masks else boxes_in(beside) and "boxes or outlines lie"
-            if found:
-                raise SampleError("labels", f"{found} beside it, which would not fit any more; it needs size=keep")
-        if header.orientation != 1:
-            masks += [place.read(self.root) for place in sample.masks]
-        upright = fits_upright(sample, header, masks)
+        upright = fits_upright(sample, header, labels)
         orientation = None if header.orientation == 1 else "applied" if upright else "stored"
-        return Loaded(sha256, beside, self._decode(data, upright), orientation=orientation)
+        picture = self._decode(data, upright)
+        size = header.upright if upright else header.size
+        loaded = Loaded(sha256, sidecars, labels, picture, b"", size, orientation, 1 if upright else header.orientation)
+        # Labels that cannot be scaled are found before the network has worked for nothing.
+        adapted(sidecars, labels, Change("", size, (picture.shape[-1], picture.shape[-2])))
+        return loaded
 
     def _decode(self, data: bytes, upright: bool) -> Tensor:
         try:
@@ -75,29 +81,11 @@ class Loader:
             raise sample_error(error.__cause__ or error) from error
 
 
-def boxes_in(beside: Mapping[str, bytes]) -> bool:
-    """Whether what lies beside a picture has places in pixels: COCO's JSON, LabelMe's, or VOC's XML."""
-    return any(
-        (extension.lower().endswith(".json") and _has_places(content))
-        or (extension.lower().endswith(".xml") and b"<bndbox>" in content)
-        for extension, content in beside.items()
-    )
-
-
-def _has_places(content: bytes) -> bool:
-    try:
-        said = json.loads(content)
-        objects = [*said.get("annotations", ()), *said.get("shapes", ())]
-        return any(one.get(name) for one in objects for name in ("bbox", "segmentation", "keypoints", "points"))
-    except (ValueError, AttributeError, TypeError):
-        return False
-
-
-def fits_upright(sample: Sample, header: Header, masks: Iterable[bytes]) -> bool:
+def fits_upright(sample: Sample, header: Header, labels: Mapping[str, Label]) -> bool:
     """Whether the picture's labels were made for it upright, rather than as it is stored.
 
-    COCO's boxes and masks are for pixels as they are stored, which is what most readers give, unless the size that COCO
-    states, or the mask has, fits the upright picture alone. SampleError where COCO's fits neither.
+    Where they say for which size they were made (COCO, VOC, LabelMe, masks), that decides; boxes that do not say it are
+    for pixels as they are stored, which is what most readers give. SampleError where COCO's size fits neither.
     """
     if sample.labelled is not None:
         if sample.labelled not in (header.size, header.upright):
@@ -108,11 +96,10 @@ def fits_upright(sample: Sample, header: Header, masks: Iterable[bytes]) -> bool
         return False
     if header.orientation == 1:
         return True
-    return header.size not in {_size_of(mask) for mask in masks}
-
-
-def _size_of(content: bytes) -> tuple[int, int] | None:
-    try:
-        return read_header(content).size
-    except ValueError:
-        return None
+    sizes = {label.size for label in labels.values()}
+    if header.size in sizes:
+        return False
+    if header.upright in sizes:
+        return True
+    placed = [label for label in labels.values() if label.in_pixels or (isinstance(label, YoloLabel) and label.rows)]
+    return all(isinstance(label, Mask) for label in placed)

@@ -1,6 +1,5 @@
-"""What a finished dataset says of itself: the manifest, the classes, COCO's annotation files, the summary.
-
-All are merged from the shards' rows, in their order, and can be made again from them at any time.
+"""What a finished dataset says of itself: the manifest and the summary. Both are merged from the shards' rows,
+in their order, and can be made again from them at any time.
 """
 
 import json
@@ -17,8 +16,8 @@ from gan_style.dataset.worker import COLUMNS
 from gan_style.runtime.files import remove_leftovers, write_bytes, write_durably
 
 NAMES = {"parquet": "manifest.parquet", "jsonl": "manifest.jsonl"}
-SUMMARY, CLASSES = "summary.json", "classes.txt"
-_WHOLE = ("copy", "output_bytes", "width", "height", "seed", "tries")
+SUMMARY = "summary.json"
+_WHOLE = ("copy", "output_bytes", "width", "height", "source_width", "source_height", "seed", "tries")
 _REAL = ("strength", "content_distance", "structure")
 _NAMED_FAILURES = 1000  # in the summary; the manifest has them all
 
@@ -41,6 +40,10 @@ class Merge:
                 raise Stopped
             yield shard, list(self.records.rows(shard))
 
+    def each_row(self) -> Iterator[Row]:
+        for _, rows in self.rows():
+            yield from rows
+
     def manifest(self, kind: str) -> Path:
         """Write the manifest, as parquet, jsonl, or auto: parquet where pyarrow is there; the other kind is removed."""
         kind = manifest_kind(kind)
@@ -53,7 +56,8 @@ class Merge:
     def tidy(self) -> None:
         """Remove what killed processes left; all shards are done, and the caller alone merges."""
         output, state = self.records.output, self.records.state
-        for folder in (output, output / DATA, output / DATA / "annotations", state, state / "records", state / "rows"):
+        folders = {output, output / DATA, output / DATA / "annotations", state, state / "records", state / "rows"}
+        for folder in folders | {(output / DATA / name).parent for _, name, _ in self.records.plan.tables}:
             remove_leftovers(folder)
 
     def _jsonl(self, file: IO[bytes]) -> None:
@@ -81,12 +85,6 @@ class Merge:
                 group = []
         if group:
             yield group
-
-    def classes(self) -> None:
-        """The names behind the numbers in .cls, a line each."""
-        if self.records.plan.classes:
-            names = "".join(f"{name}\n" for name in self.records.plan.classes)
-            write_bytes(self.records.output / DATA / CLASSES, names.encode())
 
     def summary(self, more: Mapping[str, Any]) -> dict[str, Any]:
         """Counts and the failures by kind, from the rows; ``more`` is added. Written to summary.json."""

@@ -64,39 +64,68 @@ def _holds(packed: np.ndarray, mark: int) -> bool:
 _LONGEST = 255  # bytes of one name, on nearly all file systems
 _ROOM = 8  # for the copy's number
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
+_SHARED = (".txt", ".caption", ".tags")  # extensions of files that are written as they are
 _FILE_SUFFIXES = (*PICTURE_SUFFIXES, ".txt", ".json", ".xml", ".cls", ".csv")
 
 
 @dataclass(frozen=True)
 class Scheme:
     """How results are called. copies: of each picture; suffix: ".jpg" and so on, or None for the source's own;
-    keyed: as members of WebDataset samples, whose key ends at the first dot of the base name.
+    keyed: as members of WebDataset samples, whose key ends at the first dot of the base name; tree: sidecars lie where
+    the source has them (labels/1.txt), rather than all beside their picture.
     """
 
     copies: int
     suffix: str | None
     keyed: bool
-
-    def stem(self, sample: Sample, copy: int) -> str:
-        return sample.name if self.copies == 1 or sample.carried else f"{sample.name}~{copy + 1}"
+    tree: bool = False
 
     def picture_suffix(self, sample: Sample) -> str:
         assert sample.picture is not None
-        return self.suffix or PurePosixPath(sample.picture.member or sample.picture.path).suffix.lower()
+        return self.suffix or PurePosixPath(sample.picture.member or sample.picture.path).suffix
 
     def extensions(self, sample: Sample) -> list[str]:
-        """Of all files that each copy of an sample may have, the picture's first."""
-        if sample.carried or sample.picture is None:
+        """Of all files that each copy of a sample may have, the picture's first."""
+        if sample.passthrough or sample.picture is None:
             return [""]
         labelled = [".cls"] if self.keyed and sample.label is not None and "cls" not in sample.sidecars else []
-        beside = [f".{extension}" for extension in (*sample.sidecars, *sample.inline)]
-        return [self.picture_suffix(sample), *labelled, *beside]
+        sidecars = [f".{extension}" for extension in (*sample.sidecars, *sample.inline)]
+        return [self.picture_suffix(sample), *labelled, *sidecars]
 
-    def taken_by(self, sample: Sample) -> Iterator[str]:
-        """What no other sample may use: its files' names, or its samples' keys."""
-        copies = 1 if sample.carried else self.copies
-        for stem in (self.stem(sample, copy) for copy in range(copies)):
-            yield from [stem] if self.keyed else [stem + extension for extension in self.extensions(sample)]
+    def path(self, sample: Sample, copy: int, extension: str) -> str:
+        """Where one of a copy's files lies, below data/ or in its archive."""
+        if sample.passthrough or sample.picture is None:
+            return sample.name + extension
+        mark = "" if self.copies == 1 else f"~{copy + 1}"
+        is_picture = extension == self.picture_suffix(sample)
+        path = sample.paths.get("" if is_picture else extension[1:])
+        if path is None or not self.tree:
+            infix = path[2] if path is not None and is_picture and path[2].startswith(".") else ""  # 1.input.jpg
+            return f"{sample.name}{mark}{infix}{extension}"
+        folder, before, after = path
+        if after.startswith("*"):
+            picture = PurePosixPath(self.path(sample, copy, self.picture_suffix(sample))).name
+            return "/".join(filter(None, (folder, picture + after[1:])))
+        own = sample.name.rpartition("/")[2]
+        return "/".join(filter(None, (folder, f"{before}{own}{mark}{after}{extension if is_picture else ''}")))
+
+    def taken_by(self, sample: Sample) -> Iterator[tuple[str, str]]:
+        """(name, "") of what no other sample may use: its files' names, or its samples' keys. (name, source) of a
+        caption, which is the same file for all pictures that are called as it is (1.jpg, 1.png, 1.txt).
+        """
+        for copy in range(1 if sample.passthrough else self.copies):
+            if self.keyed:
+                yield self.path(sample, copy, ""), ""
+                continue
+            for extension in self.extensions(sample):
+                source = sample.sidecars.get(extension[1:]) if extension.endswith(_SHARED) else None
+                yield self.path(sample, copy, extension), str(source or "")
+
+
+def make_scheme(copies: int, suffix: str | None, given: str, kind: str) -> Scheme:
+    """The scheme of an output; given, kind: the layouts of input and output."""
+    tree = given != "webdataset" and (kind == "folder" or given == kind == "coco")
+    return Scheme(copies, suffix, keyed=kind == "webdataset", tree=tree)
 
 
 def in_folders(sample: Sample) -> str:
@@ -110,22 +139,23 @@ def in_folders(sample: Sample) -> str:
 
 def among_images(sample: Sample) -> str:
     """Where COCO's pictures lie."""
-    return f"images/{sample.name}"
+    return sample.name if sample.name.startswith("images/") else f"images/{sample.name}"
 
 
 class Names:
-    """Gives each sample its final name; remembers those that are taken."""
+    """Gives each sample its final name; remembers those that are taken. changed: how many were not free or safe."""
 
     def __init__(self, scheme: Scheme, wanted: Callable[[Sample], str] = lambda sample: sample.name) -> None:
-        """wanted: the name that an sample gets if it is safe and free."""
+        """wanted: the name that a sample gets if it is safe and free."""
         self.scheme, self.wanted = scheme, wanted
+        self.changed, self.example = 0, ("", "")
         self._taken = CompactNameSet()
         self._folders: dict[str, str] = {}
 
     def take(self, samples: Iterable[Sample]) -> None:
         """Remember samples that were given their names before."""
         for sample in samples:
-            self._taken.update(map(_folded, self.scheme.taken_by(sample)))
+            self._remember(sample)
             parts = sample.name.split("/")[:-1]
             for count in range(1, len(parts) + 1):
                 folder = "/".join(parts[:count])
@@ -133,19 +163,58 @@ class Names:
 
     def give(self, sample: Sample) -> Sample:
         """The sample with its final name."""
-        *folders, last = self.wanted(sample).split("/")
-        base, suffix = _halves(last) if sample.carried else (last, "")
-        room = _LONGEST - _ROOM - max(len(_bytes(extension)) for extension in (suffix, *self.scheme.extensions(sample)))
+        wanted = self.wanted(sample)
+        *folders, last = wanted.split("/")
+        base, suffix = _halves(last) if sample.passthrough else (last, "")
+        sample = self._without_clashes(sample)
+        room = _LONGEST - _ROOM - max(map(self._longest(sample), (suffix, *self.scheme.extensions(sample))))
         folder, safe = self._folder(folders), _safe(base, room, dots=not self.scheme.keyed)
         named, digits = replace(sample, name="/".join([*folder, safe + suffix])), 8
-        while self._are_taken(wanted := [_folded(one) for one in self.scheme.taken_by(named)]):
+        while self._is_taken(named):
             named = replace(sample, name="/".join([*folder, marked(safe, sample.key, digits, room) + suffix]))
             digits += 8
-        self._taken.update(wanted)
+        self._remember(named)
+        if named.name != wanted:
+            self.changed += 1
+            self.example = self.example if self.changed > 1 else (wanted, named.name)
         return named
 
-    def _are_taken(self, names: Iterable[str]) -> bool:
-        return any(name in self._taken for name in names)
+    def _without_clashes(self, sample: Sample) -> Sample:
+        """A mask that would be called as its picture is (1.png of 1.jpg, with format=png) becomes 1.mask.png."""
+        if sample.passthrough or sample.picture is None:
+            return sample
+        suffix = self.scheme.picture_suffix(sample)
+        sidecars, paths = dict(sample.sidecars), dict(sample.paths)
+        if suffix[1:] in sidecars and f"mask{suffix}" not in sidecars:
+            sidecars[f"mask{suffix}"] = sidecars.pop(suffix[1:])
+        for extension, (folder, before, after) in sample.paths.items():
+            path = sample.paths.get("", (sample.name.rpartition("/")[0], "", ""))
+            if extension and (folder, before, after) == (path[0], path[1], path[2] + suffix):
+                del paths[extension]
+        for extension, (folder, before, after) in paths.items():
+            paths[extension] = ("/".join(self._folder(folder.split("/"))) if folder else "", before, after)
+        return replace(sample, sidecars=sidecars, paths=paths)
+
+    def _longest(self, sample: Sample) -> Callable[[str], int]:
+        """How many bytes a file has besides its sample's base name, by its extension."""
+
+        def length(extension: str) -> int:
+            _, before, after = sample.paths.get(extension[1:], sample.paths.get("", ("", "", "")))
+            return len(_bytes(extension)) + len(_bytes(before + after)) * bool(self.scheme.tree)
+
+        return length
+
+    def _is_taken(self, sample: Sample) -> bool:
+        names = [(_folded(name), source) for name, source in self.scheme.taken_by(sample)]
+        return any(
+            name in self._taken and not (source and f"{name}\0{source}" in self._taken) for name, source in names
+        )
+
+    def _remember(self, sample: Sample) -> None:
+        for name, source in self.scheme.taken_by(sample):
+            self._taken.add(_folded(name))
+            if source:
+                self._taken.add(f"{_folded(name)}\0{source}")
 
     def _folder(self, folders: list[str]) -> list[str]:
         """Each part made safe, and marked where it differs from another folder's name in case or form alone."""

@@ -5,23 +5,28 @@ Which pictures share a batch follows from the shard alone: sums on a batch may d
 another, and results must not depend on workers or restarts.
 """
 
+import functools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from gan_style.dataset.geometry import Change
+from gan_style.dataset.layouts.labels import adapted
 from gan_style.dataset.loading import Loaded, Loader
 from gan_style.dataset.naming import Scheme
 from gan_style.dataset.sample import Sample, SampleError
 from gan_style.dataset.sampling import Choice, Choices
 from gan_style.dataset.stylizers import Stylizer
-from gan_style.dataset.worker import SKIPPED, Made, copies_of
+from gan_style.dataset.worker import SKIPPED, Made, copies_of, passed_through
 from gan_style.images.decode import encode_uint8, to_float, to_uint8
+from gan_style.images.metadata import oriented
 from gan_style.runtime.machine import is_shortage
 from gan_style.runtime.provenance import picture_note
 
@@ -151,8 +156,8 @@ class Pipeline:
         for number, sample, loaded in self._loaded(samples, pool):
             if isinstance(loaded, SampleError):
                 yield from _failures(number, sample, loaded, self.scheme.copies)
-            elif sample.carried:
-                yield _carried(number, loaded)
+            elif sample.passthrough:
+                yield functools.partial(passed_through, number, sample, loaded.sha256, loaded.raw, self.scheme)
             else:
                 for item in self._items(number, sample, loaded):
                     if item.choice.kept:
@@ -266,16 +271,22 @@ class Pipeline:
             if result.picture is None:
                 return Made(item.number, item.copy, row)
             suffix = self.scheme.picture_suffix(item.sample)
-            if suffix in item.loaded.beside:
+            if suffix in item.loaded.sidecars:
                 return Made(item.number, item.copy, row | _failed("name", f"a {suffix} lies beside it already"))
+            height, width = result.picture.shape[1:]
+            row |= {"width": width, "height": height}
+            row |= {"source_width": item.loaded.size[0], "source_height": item.loaded.size[1]}
+            name = PurePosixPath(self.scheme.path(item.sample, item.copy, suffix)).name
             try:
-                note = self._note(item, result)
-                data = encode_uint8(result.picture, suffix, note=note, **self.encoding.get(suffix, {}))
+                change = Change(name, item.loaded.size, (width, height))
+                sidecars = adapted(item.loaded.sidecars, item.loaded.labels, change)
+                note, options = self._note(item, result), self.encoding.get(suffix.lower(), {})
+                data = encode_uint8(result.picture, suffix, note=note, metadata=oriented(item.loaded.tag), **options)
+            except SampleError as error:
+                return Made(item.number, item.copy, row | _failed(error.kind, str(error)))
             except (OSError, ValueError, MemoryError) as error:  # WebP, say, ends at 16,383 pixels
                 return Made(item.number, item.copy, row | _failed("not encoded", str(error) or type(error).__name__))
-            height, width = result.picture.shape[1:]
-            files = {suffix: data, **item.loaded.beside}
-            return Made(item.number, item.copy, row | {"width": width, "height": height}, files)
+            return Made(item.number, item.copy, row, {suffix: data, **sidecars})
 
         return encode
 
@@ -286,10 +297,6 @@ class Pipeline:
             return None
         made: dict[str, Any] = {name: row[name] for name in ("checkpoint", "style", "strength")}
         return picture_note(**made, seed=self.choices.seed, copy=item.copy)
-
-
-def _carried(number: int, loaded: Loaded) -> Callable[[], Made]:
-    return lambda: Made(number, 0, {"status": "carried", "source_sha256": loaded.sha256}, {"": loaded.raw})
 
 
 def _failures(number: int, sample: Sample, trouble: SampleError, copies: int) -> Iterator[Callable[[], Made]]:

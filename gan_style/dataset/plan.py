@@ -51,6 +51,16 @@ class Plan:
         return list(self.content["classes"])
 
     @property
+    def tables(self) -> list[tuple[str, str, int]]:
+        """(path in the input, path below data/, bytes) of what is written when all results have their names."""
+        return [(key, name, size) for key, name, size in self.content.get("tables", ())]
+
+    @property
+    def about(self) -> str:
+        """What was recognised when it was planned, for people."""
+        return str(self.content.get("about", ""))
+
+    @property
     def inputs(self) -> int:
         return sum(part["inputs"] for part in self.content["parts"])
 
@@ -107,23 +117,27 @@ def write_plan(
     facts: Mapping[str, Any],
     before: Plan | None = None,
     classes: Sequence[str] | None = None,
+    about: Callable[[], str] = lambda: "",
 ) -> Plan:
     """Name the samples, cut them into shards of one split each, and write all that down; ``before`` is extended.
 
     facts: what is said of the inputs besides, by name; classes: names for the numbers in the inputs' own .cls files,
-    None to number the samples' labels. The caller has the folder to itself.
+    None to number the samples' labels; about: asked, once all are known, what they are, in a line for people.
     """
     parts = list(before.content["parts"]) if before else []
     file, listing = f"plan-{len(parts):03d}.jsonl", Listing()
     shards: list[Any] = []
     labels: set[str] = set()
+    tables = list(before.content.get("tables", ())) if before else []
     if before:
         for sample in before.all_samples():
             listing.add(sample)
 
     def write(target: IO[bytes]) -> None:
         for shard in _cut(_watched(samples, listing, labels), shard_size):
-            lines = b"".join(names.give(sample).to_line() for sample in shard)
+            named = [names.give(sample) for sample in shard]
+            tables.extend([one.key, one.name, one.picture.size] for one in named if one.table and one.picture)
+            lines = b"".join(sample.to_line() for sample in named)
             target.write(lines)
             shards.append([len(lines), len(shard), shard[0].split, _digest(lines)])
 
@@ -134,6 +148,8 @@ def write_plan(
         "format": FORMAT,
         "settings": dict(settings),
         "listing": listing.digest(),
+        "about": about(),
+        "tables": tables,
         "facts": dict(facts),
         "classes": known + sorted(labels - set(known)) if classes is None else list(classes),
         "parts": [*parts, {"file": file, "inputs": sum(shard[1] for shard in shards), "shards": shards}],
@@ -152,14 +168,14 @@ def _watched(samples: Iterable[Sample], listing: "Listing", labels: set[str]) ->
 
 
 def _cut(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
-    shard: list[Sample] = []
+    """Shards of one split each, also where splits take turns."""
+    begun: dict[str | None, list[Sample]] = {}
     for sample in samples:
-        if shard and (len(shard) == size or sample.split != shard[0].split):
-            yield shard
-            shard = []
+        shard = begun.setdefault(sample.split, [])
         shard.append(sample)
-    if shard:
-        yield shard
+        if len(shard) == size:
+            yield begun.pop(sample.split)
+    yield from begun.values()
 
 
 class Listing:
@@ -169,7 +185,7 @@ class Listing:
         self._sum, self.count = 0, 0
 
     def add(self, sample: Sample) -> None:
-        line = replace(sample, name="", masks=()).to_line()
+        line = replace(sample, name="").to_line()
         self._sum = (self._sum + int.from_bytes(hashlib.sha256(line).digest(), "big")) % 2**256
         self.count += 1
 
@@ -222,13 +238,13 @@ def new_samples(plan: Plan, samples: Iterable[Sample]) -> list[Sample]:
 
 def differences(plan: Plan, samples: Iterable[Sample]) -> tuple[list[Sample], list[Sample], list[Sample]]:
     """(new, changed, gone) of the inputs now against those of the plan."""
-    old = {sample.key: replace(sample, name="", masks=()) for sample in plan.all_samples()}
+    old = {sample.key: replace(sample, name="") for sample in plan.all_samples()}
     new, changed = [], []
     for sample in samples:
         known = old.pop(sample.key, None)
         if known is None:
             new.append(sample)
-        elif known != Sample.from_line(replace(sample, name="", masks=()).to_line()):
+        elif known != Sample.from_line(replace(sample, name="").to_line()):
             changed.append(sample)
     return new, changed, list(old.values())
 

@@ -1,16 +1,63 @@
 """One input of a dataset, as the plan keeps it: what it is called, where its bytes lie, what belongs to it."""
 
+import gzip
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gan_style.images.formats import FORMAT_OF_SUFFIX
 
 PICTURE_SUFFIXES = tuple(FORMAT_OF_SUFFIX)
-SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
+_KNOWN_PICTURES = (
+    ".gif .avif .heic .heif .hif .jp2 .j2k .jpf .jpx .jxl .jxr .jng .mng .ico .tga .psd .ppm .pgm .pbm .pnm .pfm .exr "
+    ".hdr .dds .pcx .sgi .svg .eps .xcf .qoi .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw .raw .bpg .flif .wdp .hdp "
+    ".fits .dcm .nii .pdf"
+)
+# Pictures that are not read: they are named and counted, and never passed through.
+OTHER_PICTURE_SUFFIXES = tuple(suffix for suffix in _KNOWN_PICTURES.split() if suffix not in PICTURE_SUFFIXES)
+CONTAINER_SUFFIXES = frozenset(  # of files that may hold a whole dataset
+    [
+        ".parquet",
+        ".arrow",
+        ".feather",
+        ".zip",
+        ".rar",
+        ".7z",
+        ".gz",
+        ".tgz",
+        ".bz2",
+        ".xz",
+        ".zst",
+        ".tar",
+        ".tfrecord",
+        ".tfrecords",
+        ".record",
+        ".lmdb",
+        ".mdb",
+        ".h5",
+        ".hdf5",
+        ".npz",
+        ".npy",
+        ".mat",
+        ".pkl",
+        ".pickle",
+        ".rec",
+        ".beton",
+        ".mp4",
+        ".mov",
+        ".avi",
+        ".mkv",
+        ".webm",
+    ]
+)
 MOST_BYTES = 1_000_000_000  # of one file: it is read into memory as a whole
 
 
@@ -40,9 +87,7 @@ class Location:
         if self.size > MOST_BYTES:
             raise SampleError("too large", f"{self.size} bytes; files up to {MOST_BYTES} are read")
         try:
-            with open(root / self.path, "rb") as file:
-                file.seek(self.offset or 0)
-                data = file.read(self.size + (self.offset is None))
+            data = self._read(root / self.path)
         except FileNotFoundError as error:
             raise SampleError("missing", "there is no such file any more") from error
         except OSError as error:
@@ -50,6 +95,14 @@ class Location:
         if len(data) != self.size:
             raise SampleError("changed", "its length is not the one it was planned with")
         return data
+
+    def _read(self, path: Path) -> bytes:
+        """One byte more than were planned, where it is a file of its own and has them."""
+        if self.offset is not None and is_compressed(path):
+            return os.pread(_unpacked_now(path).fileno(), self.size, self.offset)
+        with open(path, "rb") as file:
+            file.seek(self.offset or 0)
+            return file.read(self.size + (self.offset is None))
 
     def packed(self) -> list[Any]:
         return [self.path, self.size] if self.offset is None else [self.path, self.size, self.offset, self.member]
@@ -59,10 +112,13 @@ class Location:
 class Sample:
     """key: what the picture is called in its source, unique; every draw follows from it.
     name: the path of its results below the output, without suffix; unique too, whatever the case of its letters.
-    picture: None where there is none to be had; ``problem`` (kind, message) then says why, or it is only ``carried``.
-    sidecars: what lies beside it, by extension ("txt", "mask.png"); inline: the same, made by the source itself.
-    labelled: (width, height) that its labels were made for, where they say so; as_stored: they say nothing, and were
-    made for the pixels as they are stored; masks: carried pictures (with rows of their own) that were made for it.
+    picture: None where there is none to be had; ``problem`` (kind, message) then says why.
+    sidecars: the files that belong to it, by extension ("txt", "mask.png"); inline: the same, made by the layout.
+    paths: where, in a tree, those sidecars lie that are not called as the picture is up to a dot, by extension, and
+    under "" the picture: (folder, text before the name's last part, text after it; "*" there is the picture's name).
+    labelled: (width, height) that its labels were made for, where a table says so; as_stored: a table has labels that
+    were made for the pixels as they are stored.
+    passthrough: copied as it is; table: it names pictures, and is written when the names of all results are known.
     """
 
     key: str
@@ -72,10 +128,11 @@ class Sample:
     label: str | None = None
     sidecars: Mapping[str, Location] = field(default_factory=dict)
     inline: Mapping[str, str] = field(default_factory=dict)
+    paths: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
     labelled: tuple[int, int] | None = None
     as_stored: bool = False
-    masks: Sequence[Location] = ()
-    carried: bool = False
+    passthrough: bool = False
+    table: bool = False
     problem: tuple[str, str] | None = None
 
     def to_line(self) -> bytes:
@@ -88,24 +145,63 @@ class Sample:
             "label": self.label,
             "sidecars": {extension: place.packed() for extension, place in self.sidecars.items()},
             "inline": dict(self.inline),
+            "paths": {extension: list(path) for extension, path in self.paths.items()},
             "labelled": self.labelled,
             "as_stored": self.as_stored,
-            "masks": [place.packed() for place in self.masks],
-            "carried": self.carried,
+            "passthrough": self.passthrough,
+            "table": self.table,
             "problem": self.problem,
         }
-        kept = {key: value for key, value in content.items() if value not in (None, {}, [], False)}
+        kept = {key: value for key, value in content.items() if value not in (None, {}, False)}
         return json.dumps(kept, separators=(",", ":")).encode() + b"\n"
 
     @staticmethod
     def from_line(line: bytes) -> "Sample":
         content = json.loads(line)
+        content.pop("masks", None)  # of older plans
+        content["passthrough"] = content.pop("carried", False) or content.get("passthrough", False)
         for name in ("labelled", "problem"):
             content[name] = tuple(content[name]) if name in content else None
         content["picture"] = Location(*content["picture"]) if "picture" in content else None
-        content["masks"] = tuple(Location(*packed) for packed in content.get("masks", ()))
+        content["paths"] = {extension: tuple(path) for extension, path in content.get("paths", {}).items()}
         sidecars = content.get("sidecars", {})
         return Sample(**(content | {"sidecars": {name: Location(*packed) for name, packed in sidecars.items()}}))
+
+
+def is_compressed(path: Path) -> bool:
+    return path.name.endswith((".gz", ".tgz"))
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[IO[bytes]]:
+    """A tar archive, open for reading; one that is compressed is unpacked for that. OSError where it cannot be read."""
+    if is_compressed(path):
+        file = _unpacked_now(path)
+        file.seek(0)
+        yield file
+    else:
+        with open(path, "rb") as file:
+            yield file
+
+
+_unpacking = threading.Lock()
+
+
+def _unpacked_now(path: Path) -> IO[bytes]:
+    status = path.stat()
+    with _unpacking:
+        return _unpacked(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(2)
+def _unpacked(path: Path, changed: int, size: int) -> IO[bytes]:
+    """A compressed file's content in a file without a name, as far as it can be unpacked; changed, size: its own."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (it stays open as long as it is kept)
+    with gzip.open(path) as packed, suppress(EOFError, zlib.error):
+        while block := packed.read(2**20):
+            file.write(block)
+    file.flush()
+    return file
 
 
 def printable(name: str) -> str:
@@ -114,16 +210,3 @@ def printable(name: str) -> str:
         return os.fsencode(name).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half of a surrogate pair, from JSON
         return name.encode("utf-8", "backslashreplace").decode()
-
-
-def split_of(name: str) -> str | None:
-    """The split that a folder's or an archive's name stands for, as it is written there."""
-    return name if name.lower() in SPLITS else None
-
-
-def read_lines(path: Path, offset: int, size: int) -> Iterator[Sample]:
-    """The samples that a stretch of a plan's file holds."""
-    with open(path, "rb") as file:
-        file.seek(offset)
-        for line in file.read(size).splitlines():
-            yield Sample.from_line(line)

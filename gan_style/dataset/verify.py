@@ -9,17 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gan_style.dataset.documents import CLASSES, listed
+from gan_style.dataset.geometry import Change
 from gan_style.dataset.header import read_header
 from gan_style.dataset.journal import DATA, Records, Row
-from gan_style.dataset.manifest import CLASSES, read_manifest
-from gan_style.dataset.naming import CompactNameSet, Scheme
+from gan_style.dataset.layouts.labels import adapted, read_labels, read_sidecars
+from gan_style.dataset.layouts.tree import JUNK
+from gan_style.dataset.manifest import read_manifest
+from gan_style.dataset.naming import CompactNameSet, make_scheme
 from gan_style.dataset.plan import Plan, Shard
-from gan_style.dataset.sample import Location, Sample
+from gan_style.dataset.sample import Location, Sample, SampleError
 from gan_style.dataset.worker import copies_of
-from gan_style.dataset.writers import Layout
+from gan_style.dataset.writers import Destination
 from gan_style.runtime.files import file_hash
 
-_OWN = {"webdataset": (CLASSES,), "coco": ("annotations/",), "folder": ()}  # what merging writes into data/
+_OWN = {"webdataset": (CLASSES,), "coco": ("annotations/",), "folder": ()}  # what merging wrote, of older versions
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,14 @@ class Finding:
     damaged: bool = True
 
 
-def layout_of(output: Path, plan: Plan) -> Layout:
+def destination_of(output: Path, plan: Plan) -> Destination:
     """How a plan's results are laid out."""
     settings = plan.settings
     suffix = None if settings["format"] == "keep" else f".{settings['format']}"
     kind = settings["output_layout"]
-    return Layout(kind, output / DATA, Scheme(settings["copies"], suffix, keyed=kind == "webdataset"))
+    return Destination(
+        kind, output / DATA, make_scheme(settings["copies"], suffix, settings.get("input_layout", kind), kind)
+    )
 
 
 @dataclass(frozen=True)
@@ -50,13 +56,20 @@ class Verify:
     def __call__(self) -> Iterator[Finding]:
         """All that differs, shard by shard; then files that belong to none, and the manifest."""
         known = CompactNameSet()
-        layout = layout_of(self.records.output, self.records.plan)
+        destination = destination_of(self.records.output, self.records.plan)
         for shard in self.records.plan.shards:
-            yield from self._shard(shard, layout, known)
-        yield from self._strangers(known, _OWN[layout.kind])
+            yield from self._shard(shard, destination, known)
+        documents = listed(self.records.state)
+        for path, sha256 in (documents or {}).items():
+            known.add(path)
+            if _sha256(self.records.output / DATA / path) != sha256:
+                yield Finding(
+                    None, path, "differs from what was written; the same make-dataset command writes it again"
+                )
+        yield from self._strangers(known, _OWN[destination.kind] if documents is None else ())
         yield from self._manifest()
 
-    def _shard(self, shard: Shard, layout: Layout, known: CompactNameSet) -> Iterator[Finding]:
+    def _shard(self, shard: Shard, destination: Destination, known: CompactNameSet) -> Iterator[Finding]:
         record = self.records.record(shard)
         if record is None:
             yield Finding(shard.number, f"shard {shard.number}", "is not done, or its record is damaged")
@@ -67,7 +80,7 @@ class Verify:
             yield Finding(shard.number, f"shard {shard.number}", str(error))
             return
         samples = self.records.plan.samples(shard)
-        wanted = [sample for sample in samples for _ in range(copies_of(sample, layout.scheme.copies))]
+        wanted = [sample for sample in samples for _ in range(copies_of(sample, destination.scheme.copies))]
         if len(rows) != len(wanted):
             yield Finding(shard.number, f"shard {shard.number}", f"has {len(rows)} rows for {len(wanted)} results")
             return
@@ -75,11 +88,11 @@ class Verify:
             known.add(path)
             if _sha256(self.records.output / DATA / path) != sha256:
                 yield Finding(shard.number, path, "differs from its sha256")
-        stored = layout.stored(shard)
+        stored = destination.stored(shard)
         named: set[str] = set()
         for sample, row in zip(wanted, rows, strict=True):
             expected = stored.expected(sample, row)
-            named |= expected.keys()
+            named |= {name for name, _ in expected.values()}
             for problem in self._row(stored.read, sample, row, expected):
                 yield Finding(shard.number, row["output"] or row["key"], problem)
             yield from self._source(shard, sample, row)
@@ -88,8 +101,8 @@ class Verify:
         if stored.archive is None:
             known.update(named)
 
-    def _row(self, read: Any, sample: Sample, row: Row, expected: Mapping[str, str]) -> Iterator[str]:
-        for number, (name, sha256) in enumerate(expected.items()):
+    def _row(self, read: Any, sample: Sample, row: Row, expected: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+        for number, (name, sha256) in enumerate(expected.values()):
             content = read(name)
             if content is None:
                 yield f"{name} is missing"
@@ -118,16 +131,25 @@ class Verify:
                 shard.number, row["source"], "is not the source any more that the result was made from", False
             )
         sums = json.loads(row["sidecars"] or "{}")
-        for extension, place in sample.sidecars.items():
-            if row["output"] is not None and _hash(place, self.root) != sums.get(f".{extension}"):
-                yield Finding(shard.number, str(place), "differs from what lies beside the result", False)
+        if row["output"] is None or sample.passthrough:
+            return
+        try:
+            sidecars = read_sidecars(sample, self.root)
+            wanted = adapted(sidecars, read_labels(sidecars), change_of(row))
+        except SampleError as error:
+            yield Finding(shard.number, row["source"], f"what belongs to it cannot be read any more: {error}", False)
+            return
+        for extension, content in wanted.items():
+            if hashlib.sha256(content).hexdigest() != sums.get(extension):
+                place = sample.sidecars.get(extension[1:], row["source"])
+                yield Finding(shard.number, str(place), "differs from what belongs to the result", False)
 
     def _strangers(self, known: CompactNameSet, own: tuple[str, ...]) -> Iterator[Finding]:
         data = self.records.output / DATA
         for folder, _, names in os.walk(data):
             for name in names:
                 path = (Path(folder) / name).relative_to(data).as_posix()
-                if path not in known and not path.startswith(own):
+                if path not in known and not (own and path.startswith(own)) and not JUNK.match(name):
                     yield Finding(None, path, "is not in the manifest", False)
 
     def _manifest(self) -> Iterator[Finding]:
@@ -143,6 +165,14 @@ class Verify:
                 yield Finding(None, "the manifest", "has more rows than the shards", False)
         except (ValueError, OSError) as error:
             yield Finding(None, "the manifest", f"cannot be compared: {error}", False)
+
+
+def change_of(row: Row) -> Change:
+    """What became of a row's picture."""
+    name = (row["output"].partition("#")[2] or row["output"]).rpartition("/")[2]
+    if not row.get("source_width"):
+        return Change(name)
+    return Change(name, (row["source_width"], row["source_height"]), (row["width"], row["height"]))
 
 
 def repair(records: Records, findings: Sequence[Finding]) -> list[int]:

@@ -9,21 +9,33 @@ from enum import Enum
 from typing import Protocol
 
 from gan_style.dataset.journal import Lease, Records, Row
+from gan_style.dataset.naming import Scheme
 from gan_style.dataset.plan import Shard
 from gan_style.dataset.sample import Sample, printable
-from gan_style.dataset.writers import Layout, Sink
+from gan_style.dataset.writers import Destination, ShardWriter
 
 SKIPPED = ("no picture", "not annotated", "no home", "gate")  # kinds that are no failures
 COLUMNS = (
     *("key", "copy", "split", "label", "source", "source_sha256", "output", "output_sha256", "output_bytes"),
-    *("width", "height", "orientation", "checkpoint", "style", "strength", "seed", "tries"),
+    *(
+        "width",
+        "height",
+        "source_width",
+        "source_height",
+        "orientation",
+        "checkpoint",
+        "style",
+        "strength",
+        "seed",
+        "tries",
+    ),
     *("content_distance", "structure", "status", "kind", "error", "sidecars"),
 )
 
 
 @dataclass
 class Made:
-    """What became of one copy of an sample. files: the picture's under its suffix, and what lies beside it; none where
+    """What became of one copy of a sample. files: the picture's under its suffix, and its sidecars; none where
     there is nothing to write, and ``row`` says why; row: columns of the manifest.
     """
 
@@ -55,7 +67,7 @@ class ShardWorker:
     """Turns shards into files, rows and records; knows nothing of other workers. seed: for the manifest."""
 
     records: Records
-    layout: Layout
+    destination: Destination
     make: Maker
     seed: int
 
@@ -77,19 +89,19 @@ class ShardWorker:
         return Done.NOW
 
     def _do(self, shard: Shard, samples: Sequence[Sample], lease: Lease, kept: Ready) -> None:
-        self.layout.remove_leftovers(shard, samples, lease.dead)
-        sink = self.layout.sink(shard, lease.token)
+        self.destination.remove_leftovers(shard, samples, lease.dead)
+        writer = self.destination.writer(shard, lease.token)
         try:
-            rows = self._fill(shard, samples, sink, kept)
-            archives = sink.commit()
+            rows = self._fill(shard, samples, writer, kept)
+            archives = writer.commit()
         except BaseException:
             with suppress(OSError):
-                sink.discard()
+                writer.discard()
             raise
         self.records.commit(shard, rows, archives)
 
-    def _fill(self, shard: Shard, samples: Sequence[Sample], sink: Sink, kept: Ready) -> list[Row]:
-        """All results to the sink in the plan's order, whatever order they are made in; their rows."""
+    def _fill(self, shard: Shard, samples: Sequence[Sample], writer: ShardWriter, kept: Ready) -> list[Row]:
+        """All results to the writer in the plan's order, whatever order they are made in; their rows."""
         order = self._order(samples)
         ready = dict(kept)
         rows: list[Row] = []
@@ -99,7 +111,7 @@ class ShardWorker:
                 number, copy = order[len(rows)]
                 row, files = ready.pop((number, copy))
                 if files:
-                    sink.add(samples[number], copy, files)
+                    writer.add(samples[number], copy, files)
                 rows.append(row)
 
         todo = sorted({number for number, copy in order if (number, copy) not in kept})
@@ -113,13 +125,13 @@ class ShardWorker:
 
     def _order(self, samples: Sequence[Sample]) -> list[tuple[int, int]]:
         """(number, copy) of every row of a shard."""
-        copies = self.layout.scheme.copies
+        copies = self.destination.scheme.copies
         return [(number, copy) for number, sample in enumerate(samples) for copy in range(copies_of(sample, copies))]
 
     def _finished(self, shard: Shard, sample: Sample, made: Made) -> tuple[Row, dict[str, bytes]]:
         """The row in full, and the files with the class's number among them."""
         files = dict(made.files)
-        if files and self.layout.scheme.keyed and sample.label is not None and ".cls" not in files:
+        if files and self.destination.scheme.keyed and sample.label is not None and ".cls" not in files:
             files[".cls"] = str(self.records.plan.classes.index(sample.label)).encode()
         row = dict.fromkeys(COLUMNS) | {
             "key": printable(sample.key),
@@ -130,12 +142,12 @@ class ShardWorker:
             "seed": self.seed,
         }
         if files:
-            (extension, picture), *beside = files.items()
-            row["output"] = self.layout.path(shard, sample, made.copy, extension)
+            (extension, picture), *sidecars = files.items()
+            row["output"] = self.destination.path(shard, sample, made.copy, extension)
             row["output_sha256"] = hashlib.sha256(picture).hexdigest()
             row["output_bytes"] = len(picture)
             row["sidecars"] = json.dumps(
-                {extension: hashlib.sha256(content).hexdigest() for extension, content in beside}
+                {extension: hashlib.sha256(content).hexdigest() for extension, content in sidecars}
             )
         assert made.row.keys() <= row.keys(), made.row.keys() - row.keys()
         said = {name: printable(value) if isinstance(value, str) else value for name, value in made.row.items()}
@@ -143,7 +155,7 @@ class ShardWorker:
 
     def _kept(self, shard: Shard, samples: Sequence[Sample]) -> Ready:
         """What a done shard has besides failures, with its files, as long as they are what they were."""
-        stored, kept = self.layout.stored(shard), {}
+        stored, kept = self.destination.stored(shard), {}
         for (number, copy), row in zip(self._order(samples), self.records.rows(shard), strict=True):
             if row["status"] != "failed" and (files := stored.files(samples[number], row)) is not None:
                 kept[number, copy] = (row, files)
@@ -152,4 +164,12 @@ class ShardWorker:
 
 def copies_of(sample: Sample, copies: int) -> int:
     """How many rows an input has: one for each copy, a single one where there is nothing to stylize."""
-    return copies if sample.picture is not None and not sample.carried else 1
+    return copies if sample.picture is not None and not sample.passthrough else 1
+
+
+def passed_through(number: int, sample: Sample, sha256: str, content: bytes, scheme: Scheme) -> Made:
+    """A file as it is; a table only in name, since it is written when all results have theirs."""
+    row: Row = {"status": "carried", "source_sha256": sha256}
+    if sample.table:
+        return Made(number, 0, row | {"output": scheme.path(sample, 0, "")})
+    return Made(number, 0, row, {"": content})

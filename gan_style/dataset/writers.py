@@ -24,23 +24,25 @@ class Stored:
     scheme: Scheme
     archive: str | None
 
-    def expected(self, sample: Sample, row: Mapping[str, Any]) -> dict[str, str]:
-        """The names of a row's files, to their sha256: the picture first."""
-        if row["output"] is None:
+    def expected(self, sample: Sample, row: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+        """A row's files by extension, the picture first: (name, sha256)."""
+        if row["output"] is None or row["output_sha256"] is None:
             return {}
-        stem = self.scheme.stem(sample, row["copy"])
         name = row["output"].partition("#")[2] if self.archive else row["output"]
+        first = "" if sample.passthrough else self.scheme.picture_suffix(sample)
         sums = json.loads(row["sidecars"] or "{}")
-        return {name: row["output_sha256"]} | {stem + extension: sha256 for extension, sha256 in sums.items()}
+        return {first: (name, row["output_sha256"])} | {
+            extension: (self.scheme.path(sample, row["copy"], extension), sha256) for extension, sha256 in sums.items()
+        }
 
     def files(self, sample: Sample, row: Mapping[str, Any]) -> dict[str, bytes] | None:
         """A row's files by extension; None unless all are what they were when they were written."""
-        stem, found = self.scheme.stem(sample, row["copy"]), {}
-        for name, sha256 in self.expected(sample, row).items():
+        found = {}
+        for extension, (name, sha256) in self.expected(sample, row).items():
             content = self.read(name)
             if content is None or hashlib.sha256(content).hexdigest() != sha256:
                 return None
-            found[name.removeprefix(stem)] = content
+            found[extension] = content
         return found
 
     def read(self, name: str) -> bytes | None:
@@ -73,7 +75,7 @@ Archive = tuple[str, int, str]  # path below data/, bytes, sha256
 Files = Mapping[str, bytes]  # extension, with its dot, to content
 
 
-class Sink(Protocol):
+class ShardWriter(Protocol):
     """One shard's files."""
 
     def add(self, sample: Sample, copy: int, files: Files) -> None:
@@ -87,7 +89,7 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True)
-class Layout:
+class Destination:
     """kind: folder, webdataset or coco; data: the folder that all is written below."""
 
     kind: str
@@ -96,14 +98,14 @@ class Layout:
 
     def path(self, shard: Shard, sample: Sample, copy: int, extension: str) -> str:
         """The manifest's name for a file: its path below data/, for a member behind that of its archive."""
-        name = self.scheme.stem(sample, copy) + extension
+        name = self.scheme.path(sample, copy, extension)
         return f"{archive_name(shard)}#{name}" if self.kind == "webdataset" else name
 
-    def sink(self, shard: Shard, token: str) -> Sink:
+    def writer(self, shard: Shard, token: str) -> ShardWriter:
         files = Together(token)
         if self.kind == "webdataset":
-            return TarSink(files, self.data, archive_name(shard), self.scheme)
-        return FolderSink(files, self.data, self.scheme)
+            return TarWriter(files, self.data, archive_name(shard), self.scheme)
+        return FolderWriter(files, self.data, self.scheme)
 
     def stored(self, shard: Shard) -> Stored:
         return Stored(self.data, self.scheme, archive_name(shard) if self.kind == "webdataset" else None)
@@ -118,7 +120,7 @@ class Layout:
             return [self.data / archive_name(shard)]
         scheme = self.scheme
         return [
-            self.data / (scheme.stem(sample, copy) + extension)
+            self.data / scheme.path(sample, copy, extension)
             for sample in samples
             for copy in range(scheme.copies)
             for extension in scheme.extensions(sample)
@@ -131,7 +133,7 @@ def archive_name(shard: Shard) -> str:
 
 
 @dataclass
-class FolderSink:
+class FolderWriter:
     """Each file by itself, below data/."""
 
     files: Together
@@ -140,7 +142,7 @@ class FolderSink:
 
     def add(self, sample: Sample, copy: int, files: Files) -> None:
         for extension, content in files.items():
-            self.files.write(self.data / (self.scheme.stem(sample, copy) + extension), content)
+            self.files.write(self.data / self.scheme.path(sample, copy, extension), content)
 
     def commit(self) -> list[Archive]:
         self.files.commit()
@@ -150,7 +152,7 @@ class FolderSink:
         self.files.discard()
 
 
-class TarSink:
+class TarWriter:
     """One archive whose bytes follow from its members alone: in the plan's order, mtime 0, owned by root."""
 
     def __init__(self, files: Together, data: Path, name: str, scheme: Scheme) -> None:
@@ -164,7 +166,7 @@ class TarSink:
             self._file = _Hashed(self.files.open(self._target))
             self._tar = tarfile.TarFile(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[arg-type]
         for extension, content in sorted(files.items()):
-            member = tarfile.TarInfo(self.scheme.stem(sample, copy) + extension)
+            member = tarfile.TarInfo(self.scheme.path(sample, copy, extension))
             member.size = len(content)
             self._tar.addfile(member, io.BytesIO(content))
 

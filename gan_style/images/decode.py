@@ -126,10 +126,20 @@ def encode(image: Tensor, suffix: str, *, note: Mapping[str, Any] | None = None)
     return encode_uint8(to_uint8(image).cpu(), suffix, note=note)
 
 
-def encode_uint8(picture: Tensor, suffix: str, *, note: Mapping[str, Any] | None = None, **options: int) -> bytes:
-    """The same for uint8 (3, H, W) on the CPU; ``options`` (quality, lossless, compress_level) are Pillow's."""
+def encode_uint8(
+    picture: Tensor,
+    suffix: str,
+    *,
+    note: Mapping[str, Any] | None = None,
+    metadata: Metadata | None = None,
+    **options: Any,
+) -> bytes:
+    """The same for uint8 (3, H, W) on the CPU; ``options`` (quality, lossless, compress_level) are Pillow's.
+
+    metadata: what else the file is to say.
+    """
     kind, buffer = format_for(suffix), io.BytesIO()
-    noted, _ = save_options(Metadata(), kind, note)
+    noted, _ = save_options(metadata or Metadata(), kind, note)
     to_pil_image(picture).save(buffer, format=kind.name, **{**kind.save, **options, **noted})
     return buffer.getvalue()
 

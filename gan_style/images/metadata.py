@@ -44,6 +44,14 @@ class Metadata:
     iptc: bytes = b""
 
 
+def oriented(orientation: int) -> Metadata:
+    """Return what EXIF says of pixels that are not upright; nothing for orientation 1."""
+    exif = Image.Exif()
+    if orientation != 1:
+        exif[ExifTags.Base.Orientation] = orientation
+    return Metadata(exif=exif.tobytes() if len(exif) else b"")
+
+
 def read_metadata(picture: Image.Image, size: tuple[int, int]) -> Metadata:
     """Return what an opened picture, already decoded, says; size: its (width, height) once upright.
 

@@ -218,7 +218,8 @@ def test_engines_that_work_elsewhere_do_not_ask_for_a_gpu_here():
 def test_a_job_for_elsewhere_depends_on_no_working_folder(settings, generators, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cfg = plain(settings) | {"output": "out", "checkpoint": ["style.safetensors"]}
-    job = with_absolute_paths(Job(cfg, Path("in"), Plan(Path("out/.gan_style"), {"settings": {}}), "folder", "cpu"))
+    plan = Plan(Path("out/.gan_style"), {"settings": {}})
+    job = with_absolute_paths(Job(cfg, Path("in"), plan, "folder", "folder", "cpu"))
     assert job.output == tmp_path / "out" and job.root == tmp_path / "in"
     assert job.plan.folder == job.records.state == tmp_path / "out" / ".gan_style"
     assert job.cfg["checkpoint"] == [str(tmp_path / "style.safetensors")]
@@ -263,9 +264,11 @@ def test_a_short_side(make, photos):
     assert {min(Image.open(outcome.data / row["output"]).size) for row in outcome.rows} == {16}
 
 
-def test_a_short_side_that_a_mask_would_not_fit_is_a_failure(make):
+def test_a_mask_is_scaled_with_its_picture(make):
     outcome = make("out", "size=16")
-    assert [row["key"] for row in outcome.rows if row["kind"] == "labels"] == ["train/class 1/01.png"]
+    assert outcome.status == 0
+    sizes = [Image.open(outcome.data / "train/class 1" / name).size for name in ("01.png", "01.mask.png")]
+    assert sizes[0] == sizes[1] and min(sizes[0]) == 16
 
 
 def test_copies_get_names_and_sidecars_of_their_own(make):

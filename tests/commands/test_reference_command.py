@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import gan_style
-from gan_style.commands.make_dataset_styles import Drawn, make_stylizers
+from gan_style.commands.make_dataset_styles import StyleSource, make_stylizers
 from gan_style.dataset.manifest import read_manifest
 from gan_style.images.metadata import read_note
 from gan_style.models.generator import ResnetGenerator
@@ -228,13 +228,13 @@ def test_a_dataset_goes_on_with_the_same_references_alone(dataset, tmp_path):
 def test_a_generator_is_read_once_however_many_styles_it_has(far, monkeypatch):
     read, load = [], inference_load.load_generator
     monkeypatch.setattr(inference_load, "load_generator", lambda path, device: read.append(path) or load(path, device))
-    styles = [Drawn(far / "generator.safetensors", f"sea {number}", far / "sea.png") for number in range(3)]
+    styles = [StyleSource(far / "generator.safetensors", f"sea {number}", far / "sea.png") for number in range(3)]
     assert len(make_stylizers(styles, torch.device("cpu"), torch.float32, 16_000_000)) == 3
     assert read == [far / "generator.safetensors"]
 
 
 def test_pictures_that_do_not_fit_in_memory_are_painted_in_tiles(far):
-    style = Drawn(far / "generator.safetensors", "sea", far / "sea.png")
+    style = StyleSource(far / "generator.safetensors", "sea", far / "sea.png")
     [stylizer] = make_stylizers([style], torch.device("cpu"), torch.float32, 16_000_000)
     content = torch.rand(1, 3, 90, 70, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.inference_mode():

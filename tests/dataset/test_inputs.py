@@ -15,7 +15,9 @@ import torch
 import torchless
 from PIL import Image
 
-from gan_style.dataset.layouts.recognise import expand, open_source
+from gan_style.dataset.geometry import Change
+from gan_style.dataset.layouts.labels import read_label
+from gan_style.dataset.layouts.recognise import expand, open_layout
 from gan_style.dataset.loading import Loader
 from gan_style.dataset.manifest import read_manifest
 from gan_style.dataset.naming import Scheme
@@ -259,7 +261,8 @@ ARCHIVES = {
     "a later sample of the same key": ([member("good.jpg", b"first"), member("between.jpg", b"2"), *GOOD], None),
     "keys that differ in case": ([member("GOOD.jpg", b"first"), *GOOD], None),
     "a dot before": ([member("./a.jpg", b"1"), member("./a.cls", b"2"), *GOOD], None),
-    "dots in the name": ([member("a.b.jpg", b"1"), *GOOD], "no picture"),
+    "dots in the name": ([member("a.b.jpg", b"1"), *GOOD], None),
+    "several with dots in the name": ([member("a.b.jpg", b"1"), member("a.c.jpg", b"1"), *GOOD], "several pictures"),
     "a class that leads out": ([member("a.jpg", b"1"), member("a.cls", b"../../../evil"), *GOOD], None),
     "an absolute class": ([member("a.jpg", b"1"), member("a.cls", b"/tmp/evil"), *GOOD], None),
     "a class of bytes": ([member("a.jpg", b"1"), member("a.cls", bytes(range(256))), *GOOD], None),
@@ -306,7 +309,7 @@ def test_a_folder_of_many_files_is_listed_in_a_time_that_grows_with_their_number
         (tmp_path / f"{number}.jpg").touch()
         (tmp_path / f"{number}.txt").touch()
     begin = time.process_time()
-    samples = list(open_source(str(tmp_path), "folder", made="folder", carry=[]).samples())
+    samples = list(open_layout(str(tmp_path), "folder", made="folder", carry=[]).samples())
     assert len(samples) == 3000 and all(sample.sidecars for sample in samples)
     assert time.process_time() - begin < 1.0  # 0.1 s; with the square of their number it was 2
 
@@ -373,17 +376,17 @@ class TestLayoutByWhatIsThere:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             with tarfile.open(root / name, "w") if name.endswith(".tar") else open(root / name, "wb"):
                 pass
-        return type(open_source(str(root), "auto", made="folder", carry=[])).__name__
+        return open_layout(str(root), "auto", made="folder", carry=[]).kind
 
     @pytest.mark.parametrize("names", [["000.tar"], ["train/000.tar", "val/000.tar"], ["000.tar", "classes.txt"]])
     def test_archives(self, tmp_path, names):
-        assert self.kind(tmp_path, *names) == "TarSource"
+        assert self.kind(tmp_path, *names) == "webdataset"
 
     @pytest.mark.parametrize(
         "names", [["cats/1.jpg"], ["cats/1.jpg", ".cache/old.tar"], ["x.tar/cats/1.jpg"], ["notes.txt"]]
     )
     def test_pictures(self, tmp_path, names):
-        assert self.kind(tmp_path, *names) == "FolderSource"
+        assert self.kind(tmp_path, *names) in ("folder", "classes")
 
     @pytest.mark.parametrize(
         "names", [["backup.tar", "cats/1.jpg"], ["train/000.tar", "1.JPG"], ["old/a.tar", "train/cats/1.jpg"]]
@@ -393,10 +396,8 @@ class TestLayoutByWhatIsThere:
             self.kind(tmp_path, *names)
 
 
-class TestCarriedMasks:
-    """Masks beside their pictures, called 1_mask.png: rows of their own, and a word in what becomes of the picture."""
-
-    CARRY = ("*_mask.png", "SegmentationClass/*")
+class TestMasks:
+    """Masks that belong to a picture, beside it or in a tree of their own: they go along, and say how it lies."""
 
     def folder(self, root: Path, mask: tuple[int, int]) -> Path:
         (root / "SegmentationClass").mkdir(parents=True)
@@ -406,58 +407,77 @@ class TestCarriedMasks:
             (root / name).write_bytes(malformed.encoded("PNG", Image.new("L", mask)))
         return root
 
-    def loaded(self, root: Path, short_side: int | None = None, made: str = "folder") -> dict[str, object]:
-        """What becomes of each input: a picture's size, "carried", or the kind of its trouble."""
-        source, found = open_source(str(root), "folder", made=made, carry=self.CARRY), {}
-        for sample in source.samples():
+    def loaded(self, root: Path, short_side: int | None = None, made: str = "folder") -> dict[str, tuple[int, int]]:
+        """What becomes of each input: the picture's size."""
+        layout, found = open_layout(str(root), "auto", made=made, carry=[]), {}
+        for sample in layout.samples():
             sample = Sample.from_line(sample.to_line())  # as a plan keeps it
-            try:
-                one = Loader(root, max_pixels=1000, short_side=short_side)(sample)
-            except SampleError as trouble:
-                found[sample.key] = trouble.kind
-            else:
-                found[sample.key] = "carried" if one.picture is None else tuple(one.picture.shape[:0:-1])
+            one = Loader(root, max_pixels=1000, short_side=short_side)(sample)
+            found[sample.key] = tuple(one.picture.shape[:0:-1])
+            if sample.key == "a.jpg":
+                assert set(one.sidecars) == {".mask.png", ".SegmentationClass.png"}
         return found
 
+    @pytest.mark.parametrize("made", ["folder", "webdataset", "coco"])
     @pytest.mark.parametrize(("mask", "picture"), [((20, 30), (20, 30)), ((30, 20), (30, 20))])
-    def test_say_whether_the_picture_is_turned(self, tmp_path, mask, picture):
-        found = self.loaded(self.folder(tmp_path / "in", mask))
-        carried = {"a_mask.png": "carried", "SegmentationClass/a.png": "carried"}
-        assert found == {"a.jpg": picture, "a_b.jpg": (30, 20)} | carried
+    def test_say_whether_the_picture_is_turned(self, tmp_path, mask, picture, made):
+        found = self.loaded(self.folder(tmp_path / "in", mask), made=made)
+        assert found == {"a.jpg": picture, "a_b.jpg": (30, 20)}
 
-    def test_need_the_size_to_be_kept(self, tmp_path):
-        found = self.loaded(self.folder(tmp_path / "in", (30, 20)), short_side=10)
-        labels = dict.fromkeys(("a.jpg", "a_mask.png", "SegmentationClass/a.png"), "labels")
-        assert found == labels | {"a_b.jpg": (15, 10)}
+    def test_of_no_picture_need_the_size_to_be_kept(self, tmp_path):
+        root = self.folder(tmp_path / "in", (30, 20))
+        (root / "a.jpg").unlink()
+        carry = ["*_mask.png"]
+        (mask,) = [s for s in open_layout(str(root), "auto", made="folder", carry=carry).samples() if "a_mask" in s.key]
+        with pytest.raises(SampleError, match="size=keep"):
+            Loader(root, max_pixels=1000, short_side=10)(mask)
+        assert Loader(root, max_pixels=1000, short_side=None)(mask).raw == (root / "a_mask.png").read_bytes()
 
-    def test_are_missed_where_a_layout_has_no_place_for_them(self, tmp_path):
-        found = self.loaded(self.folder(tmp_path / "in", (30, 20)), made="webdataset")
-        assert found["a_mask.png"] == found["SegmentationClass/a.png"] == "labels"
+
+PLACES = {
+    "coco": (
+        "json",
+        {"annotations": [{"id": 1, "bbox": [1, 2, 3, 4]}]},
+        {"annotations": [{"id": 1, "bbox": [0.5, 1, 1.5, 2]}]},
+    ),
+    "outlines": ("json", {"segmentation": [[1, 2, 3, 4, 5, 6]]}, {"segmentation": [[0.5, 1, 1.5, 2, 2.5, 3]]}),
+    "captions": (
+        "json",
+        {"annotations": [{"caption": "words", "bbox": []}]},
+        {"annotations": [{"caption": "words", "bbox": []}]},
+    ),
+    "labelme": (
+        "json",
+        {"imageWidth": 20, "shapes": [{"points": [[2, 4], [6, 8]]}]},
+        {"imageWidth": 10, "shapes": [{"points": [[1, 2], [3, 4]]}]},
+    ),
+    "corners": ("json", {"xmin": 4, "ymin": 8, "label": "4"}, {"xmin": 2, "ymin": 4, "label": "4"}),
+    "shares": ("json", {"bbox": [0.5, 0.25, 0.5, 1]}, {"bbox": [0.5, 0.25, 0.5, 1]}),
+    "key points": ("json", {"keypoints": [2, 4, 2, 6, 8, 1]}, {"keypoints": [1, 2, 2, 3, 4, 1]}),
+    "VIA": (
+        "json",
+        {"shape_attributes": {"x": 2, "y": 4, "width": 6, "height": 8}},
+        {"shape_attributes": {"x": 1, "y": 2, "width": 3, "height": 4}},
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "fits"),
-    [
-        ("json", b'{"annotations": [{"id": 1, "bbox": [1, 2, 3, 4]}]}', False),
-        ("json", b'{"annotations": [{"id": 1, "segmentation": [[1, 2, 3, 4, 5, 6]]}]}', False),
-        ("json", b'{"annotations": [{"id": 1, "caption": "words", "bbox": []}]}', True),
-        ("json", b'{"shapes": [{"label": "cat", "points": [[1, 2], [3, 4]]}]}', False),
-        ("xml", b"<annotation><object><bndbox><xmin>1</xmin></bndbox></object></annotation>", False),
-        ("json", b'[{"annotations": 1}]', True),
-        ("json", b"no JSON", True),
-        ("txt", b"0 0.5 0.5 0.1 0.1", True),
-    ],
-)
-def test_places_in_pixels_need_the_size_to_be_kept(tmp_path, name, content, fits):
+@pytest.mark.parametrize("case", PLACES)
+def test_places_in_pixels_are_scaled_with_the_picture(case):
+    extension, content, wanted = PLACES[case]
+    label = read_label(f".{extension}", json.dumps(content).encode())
+    assert json.loads(label.adapted(Change("a.png", (20, 30), (10, 15)))) == wanted
+
+
+def test_what_cannot_be_scaled_needs_the_size_to_be_kept(tmp_path):
     (tmp_path / "a.png").write_bytes(malformed.encoded("PNG", Image.fromarray(malformed.pixels(30, 20))))
-    (tmp_path / f"a.{name}").write_bytes(content)
-    (sample,) = open_source(str(tmp_path), "folder", made="folder", carry=[]).samples()
-    assert Loader(tmp_path, max_pixels=1000, short_side=None)(sample).picture.shape == (3, 30, 20)
-    if fits:
-        assert Loader(tmp_path, max_pixels=1000, short_side=10)(sample).picture.shape == (3, 15, 10)
-    else:
+    for name, content in (("json", '{"segmentation": {"counts": "abc", "size": [30, 20]}}'), ("txt", "0 12 30 8 9")):
+        (tmp_path / f"a.{name}").write_text(content)
+        (sample,) = open_layout(str(tmp_path), "folder", made="folder", carry=[]).samples()
+        assert Loader(tmp_path, max_pixels=1000, short_side=None)(sample).picture.shape == (3, 30, 20)
         with pytest.raises(SampleError, match="size=keep"):
             Loader(tmp_path, max_pixels=1000, short_side=10)(sample)
+        (tmp_path / f"a.{name}").unlink()
 
 
 class TestOrientation:
@@ -507,7 +527,7 @@ class TestOrientation:
         size = {"width": 4, "height": 6} if stated else {}
         content = {"images": [{"id": 7, "file_name": "a.tif", **size}], "annotations": [], "categories": []}
         (tmp_path / "annotations.json").write_text(json.dumps(content))
-        source = open_source(str(tmp_path), "coco", made="coco", carry=[])
+        source = open_layout(str(tmp_path), "coco", made="coco", carry=[])
         (sample,) = [sample for sample in source.samples() if sample.key == "a.tif"]
         loaded = Loader(tmp_path, max_pixels=1000, short_side=None)(sample)
         assert torch.equal(loaded.picture.permute(1, 2, 0), torch.from_numpy(stored))
@@ -522,5 +542,5 @@ def test_a_source_is_listed_in_one_order_whatever_the_file_system_says(tmp_path,
     for name in ("b/1.jpg", "a/2.jpg", "a.jpg", "a/10.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"1")
-    keys = [sample.key for sample in open_source(str(tmp_path), "folder", made="folder", carry=[]).samples()]
+    keys = [sample.key for sample in open_layout(str(tmp_path), "folder", made="folder", carry=[]).samples()]
     assert keys == ["a/10.jpg", "a/2.jpg", "a.jpg", "b/1.jpg"]

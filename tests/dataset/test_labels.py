@@ -12,8 +12,7 @@ import yaml
 from PIL import Image
 
 from gan_style.dataset.journal import Records
-from gan_style.dataset.layouts.coco import from_classes, from_tables
-from gan_style.dataset.layouts.recognise import open_source
+from gan_style.dataset.layouts.recognise import open_layout
 from gan_style.dataset.manifest import read_manifest
 from gan_style.dataset.verify import Verify
 
@@ -69,16 +68,9 @@ def coco(tmp_path: Path) -> Path:
 
 def made(source: Path | str, output: Path, layout: str, **more) -> list[dict]:
     merge = torchless.make(str(source), output, layout, **more)
-    rows = list(read_manifest(output))
-    if layout == "coco":
-        opened = open_source(str(source), "auto", made=layout, carry=["*.mask.png"])
-        if hasattr(opened, "tables"):
-            from_tables(output, opened.tables, rows, more.get("copies", 1))
-        else:
-            from_classes(output, rows, merge.records.plan.classes)
     root = Path(source) if Path(source).is_dir() else None
-    assert [f for f in Verify(merge.records, root)() if f.shard is not None] == []
-    return rows
+    assert list(Verify(merge.records, root)()) == []
+    return list(read_manifest(output))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -129,7 +121,10 @@ def test_webdataset_reads_the_archives(folder, tmp_path):
             seen += 1
     assert seen == 12
     strays = {row["key"]: (row["status"], row["kind"]) for row in rows if row["status"] != "ok"}
-    assert strays == dict.fromkeys(["labels.csv", "Annotations/0-0.xml"], ("skipped", "no home"))
+    assert strays == {"labels.csv": ("skipped", "no home")}
+    first = members(tmp_path / "out" / "data")
+    assert first["train/cats/0-0.xml"] == given["Annotations/0-0.xml"]
+    assert json.loads(first["train/cats/0-0.labels.json"]) == {"0": "train/cats/0-0.jpg", "1": "cats"}
 
 
 def test_archives_back_to_folders(folder, tmp_path):
@@ -137,7 +132,8 @@ def test_archives_back_to_folders(folder, tmp_path):
     made(tmp_path / "tars" / "data", tmp_path / "out", "folder")
     wanted = {name: data for name, data in files(folder).items() if name.count("/") == 2}
     found = files(tmp_path / "out" / "data")
-    assert {name: data for name, data in found.items() if not name.endswith(".cls")} == wanted
+    said = ("train/cats/0-0.labels.json", "train/cats/0-0.xml")  # of the table, and of Annotations/
+    assert {name: data for name, data in found.items() if not name.endswith(".cls") and name not in said} == wanted
 
 
 def test_archives_with_numbers_for_classes_become_class_folders(tmp_path):
@@ -303,8 +299,8 @@ def test_nothing_that_is_said_of_a_coco_picture_overwrites_another(coco, tmp_pat
     made(coco, tmp_path / "between", "folder")
     found = files(tmp_path / "between" / "data" / "train2017")
     assert found["000000000100.json"] == b'{"shapes": []}'
-    assert json.loads(found["000000000100.coco.json"])["image"]["id"] == 100
-    said = [json.loads(found[f"000000000101.instances_train2017{number}.json"]) for number in ("", "_2")]
+    assert json.loads(found["000000000100.instances_train2017.json"])["image"]["id"] == 100
+    said = [json.loads(found[f"000000000101.instances_train2017{number}.json"]) for number in ("", ".2")]
     assert [one["image"]["id"] for one in said] == [101, 999]
     assert said[1]["annotations"] == [{"id": 1, "image_id": 999, "caption": "the second"}]
     made(tmp_path / "between" / "data", tmp_path / "out", "coco")
@@ -316,8 +312,8 @@ def test_masks_among_cocos_annotations_are_carried(coco, tmp_path):
     (coco / "annotations" / "panoptic_train2017").mkdir()
     (coco / "annotations" / "panoptic_train2017" / "000000000100.png").write_bytes(b"a mask")
     carry = yaml.safe_load((Path(__file__).parents[2] / "conf" / "make_dataset.yaml").read_text())["carry"]
-    source = open_source(str(coco), "coco", made="coco", carry=carry)
-    carried = [sample.key for sample in source.samples() if sample.carried]
+    source = open_layout(str(coco), "coco", made="coco", carry=carry)
+    carried = [sample.key for sample in source.samples() if sample.passthrough]
     assert carried == ["annotations/panoptic_train2017/000000000100.png"]
 
 

@@ -13,17 +13,18 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from gan_style.dataset.documents import Documents
 from gan_style.dataset.engines.local import Stop, run_here, run_processes
+from gan_style.dataset.geometry import Change
 from gan_style.dataset.journal import DATA, STATE, Records, only_one
-from gan_style.dataset.layouts.coco import CocoSource
-from gan_style.dataset.layouts.recognise import open_source
-from gan_style.dataset.layouts.webdataset import TarSource
+from gan_style.dataset.layouts.labels import adapted, read_labels, read_sidecars
+from gan_style.dataset.layouts.recognise import open_layout
 from gan_style.dataset.manifest import Merge
-from gan_style.dataset.naming import Names, Scheme, among_images, in_folders
+from gan_style.dataset.naming import Names, Scheme, among_images, in_folders, make_scheme
 from gan_style.dataset.plan import Plan, check_listing, check_settings, read_plan, write_plan
 from gan_style.dataset.sample import Sample, SampleError
-from gan_style.dataset.worker import SKIPPED, Made, ShardWorker, copies_of
-from gan_style.dataset.writers import Layout
+from gan_style.dataset.worker import SKIPPED, Made, ShardWorker, copies_of, passed_through
+from gan_style.dataset.writers import Destination
 
 
 class Backwards:
@@ -44,48 +45,53 @@ class Backwards:
             if sample.problem is not None:
                 raise SampleError(*sample.problem)
             data = sample.picture.read(self.root)
-            beside = {f".{name}": place.read(self.root) for name, place in sample.sidecars.items()}
-            beside |= {f".{name}": text.encode() for name, text in sample.inline.items()}
-        except SampleError as trouble:
-            status = "skipped" if trouble.kind in SKIPPED else "failed"
-            return Made(number, copy, {"status": status, "kind": trouble.kind, "error": str(trouble)})
-        row = {"status": "ok", "source_sha256": hashlib.sha256(data).hexdigest()}
-        if sample.carried:
-            return Made(number, copy, row | {"status": "carried"}, {"": data})
-        return Made(number, copy, row, {self.scheme.picture_suffix(sample): data[::-1], **beside})
+            sidecars = read_sidecars(sample, self.root)
+        except SampleError as error:
+            status = "skipped" if error.kind in SKIPPED else "failed"
+            return Made(number, copy, {"status": status, "kind": error.kind, "error": str(error)})
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sample.passthrough:
+            return passed_through(number, sample, sha256, data, self.scheme)
+        suffix = self.scheme.picture_suffix(sample)
+        change = Change(Path(self.scheme.path(sample, copy, suffix)).name)
+        files = {suffix: data[::-1], **adapted(sidecars, read_labels(sidecars), change)}
+        return Made(number, copy, {"status": "ok", "source_sha256": sha256}, files)
 
 
 def make_plan(
-    source_of: str, output: Path, layout: str = "folder", shard_size: int = 4, copies: int = 1, **settings: object
+    source_of: str, output: Path, made: str = "folder", shard_size: int = 4, copies: int = 1, **settings: object
 ) -> tuple[Plan, Path]:
     """The plan that is there, checked, or a new one; and the input's root."""
-    source = open_source(source_of, "auto", made=layout, carry=["*.mask.png"])
-    scheme = Scheme(copies, settings.get("suffix"), keyed=layout == "webdataset")
+    layout = open_layout(source_of, "auto", made=made, carry=["*.mask.png"])
+    scheme = make_scheme(copies, settings.get("suffix"), layout.kind, made)
     wanted = {
-        "folder": in_folders if isinstance(source, TarSource) else None,
-        "coco": None if isinstance(source, CocoSource) else among_images,
-    }.get(layout)
-    settings = {"format": "keep", "copies": copies, "output_layout": layout, **settings}
+        "folder": in_folders if layout.kind == "webdataset" else None,
+        "coco": None if layout.kind == "coco" else among_images,
+    }.get(made)
+    settings = {"format": "keep", "copies": copies, "input_layout": layout.kind, "output_layout": made, **settings}
     with only_one(output / STATE / "plan.lock"):
         plan = read_plan(output / STATE)
         if plan is None:
             names = Names(scheme, wanted) if wanted else Names(scheme)
-            classes = source.classes() if layout == "webdataset" else None
-            facts = source.facts()
-            plan = write_plan(output / STATE, source.samples(), settings, names, shard_size, facts, classes=classes)
+            classes = layout.classes() if made == "webdataset" else None
+            facts = layout.facts()
+            plan = write_plan(output / STATE, layout.samples(), settings, names, shard_size, facts, classes=classes)
         else:
             check_settings(plan, settings)
-            check_listing(plan, source.samples)
-    return plan, source.root
+            check_listing(plan, layout.samples)
+    return plan, layout.root
+
+
+def scheme_of(plan: Plan) -> Scheme:
+    settings = plan.settings
+    return make_scheme(settings["copies"], settings.get("suffix"), settings["input_layout"], settings["output_layout"])
 
 
 def make_worker(output: Path, plan: Plan, root: Path, pause: float = 0.0) -> ShardWorker:
-    settings = plan.settings
-    scheme = Scheme(settings["copies"], settings.get("suffix"), keyed=settings["output_layout"] == "webdataset")
-    records = Records(output, plan)
+    scheme, records = scheme_of(plan), Records(output, plan)
     records.prepare()
-    layout = Layout(settings["output_layout"], output / DATA, scheme)
-    return ShardWorker(records, layout, Backwards(root, scheme, pause), seed=0)
+    destination = Destination(plan.settings["output_layout"], output / DATA, scheme)
+    return ShardWorker(records, destination, Backwards(root, scheme, pause), seed=0)
 
 
 class Making:
@@ -118,8 +124,8 @@ def make(
     with only_one(merge.records.state / "merge.lock"):
         merge.tidy()
         merge.manifest("jsonl")
-        if layout == "webdataset":
-            merge.classes()
+        opened = open_layout(source, "auto", made=layout, carry=["*.mask.png"])
+        Documents(opened, layout, scheme_of(plan), merge.records, merge.each_row, print).write()
     return merge
 
 

@@ -1,79 +1,167 @@
-"""A COCO-style folder: pictures, and annotation files (JSON) that name them, with boxes, segmentations, captions."""
+"""COCO: annotation files (JSON) that name pictures, with boxes, outlines, key points, captions; wherever they lie, as
+COCO ships them (annotations/instances_train2017.json), as Roboflow does (train/_annotations.coco.json), or as CVAT.
+"""
 
 import hashlib
 import json
+import mmap
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from gan_style.dataset.geometry import scaled
 from gan_style.dataset.journal import DATA, Row
-from gan_style.dataset.layouts.folder import FolderSource
-from gan_style.dataset.sample import Sample, split_of
-from gan_style.runtime.files import ensure_folder, write_bytes
+from gan_style.dataset.layouts.folder import FolderLayout
+from gan_style.dataset.layouts.labels import read_label
+from gan_style.dataset.layouts.tables import Index
+from gan_style.dataset.layouts.tree import Tree, split_in
+from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample
+
+_IMAGES = "images/"
+_MOST_FILES = 50  # JSON files in one folder; where there are more, they are labels of single pictures
 
 
 @dataclass(frozen=True)
 class Table:
-    """One annotation file: its path below the root, its content, and the folder that its file names start from."""
+    """One annotation file: its path below the root, its content, and which picture each of its images is, by id."""
 
     path: str
     content: Mapping[str, Any]
-    base: str
+    pictures: Mapping[Any, str]
 
-    def picture(self, image: Mapping[str, Any]) -> str:
-        """The path of an image's file below the root."""
-        name = str(image.get("file_name", ""))
-        return f"{self.base}/{name}" if self.base else name
+    @property
+    def name(self) -> str:
+        """What the JSON of one of its images is called beside the picture."""
+        path = PurePosixPath(self.path)
+        folder = "" if path.parent.name in ("annotations", "") else f"{path.parent.name}_"
+        return re.sub(r"[^A-Za-z0-9_-]", "_", f"{folder}{path.stem}".lstrip("_"))
+
+    @property
+    def split(self) -> str | None:
+        """The split that its name, or its folder's, says."""
+        *folders, name = self.path.split("/")
+        found = split_in(PurePosixPath(name).stem.replace(".", "_"))
+        return next((one[0] for one in (found, *map(split_in, reversed(folders))) if one is not None), None)
 
 
-def find_tables(root: Path) -> list[str]:
-    """The annotation files of a folder: annotations/*.json, or annotations.json."""
-    found = [path for path in sorted((root / "annotations").glob("*.json")) if not path.name.startswith(".")]
-    found += [path for path in [root / "annotations.json"] if path.is_file()]
-    return [path.relative_to(root).as_posix() for path in found]
+def find_tables(tree: Tree) -> list[str]:
+    """The annotation files of a folder, by their content."""
+    found = []
+    for folder in tree.folders:
+        names = [name for name in tree.try_listing(folder).files if name.lower().endswith(".json")]
+        if len(names) <= _MOST_FILES or folder.rpartition("/")[2] == "annotations":
+            paths = (f"{folder}/{name}" if folder else name for name in names)
+            found += [path for path in paths if _may_be_table(tree.root / path)]
+    return [path for path in sorted(found) if _is_table(tree.root / path)]
 
 
-def read_table(root: Path, path: str) -> Table:
-    """ValueError for a file that is no annotation file."""
+def _may_be_table(path: Path) -> bool:
+    """Whether the words are in it that every annotation file has; without reading all of it into memory."""
     try:
-        content = json.loads((root / path).read_bytes())
-        images = content["images"]
-        known = all(isinstance(image, dict) and "id" in image and "file_name" in image for image in images)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"input: {root / path} is no COCO annotation file ({error})") from error
-    if not known:
-        raise ValueError(f"input: in {root / path} some images have no id or no file_name")
-    return Table(path, content, _base(root, path, images))
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(b'"images"') >= 0 and content.find(b'"file_name"') >= 0
+    except (OSError, ValueError):
+        return False
 
 
-def _base(root: Path, path: str, images: Sequence[Mapping[str, Any]]) -> str:
-    """The folder where most of the first pictures lie: of instances_train2017.json, train2017, images/train2017 ..."""
-    last = PurePosixPath(path).stem.rpartition("_")[2]
-    candidates = [last, f"images/{last}", "images", ""]
-    names = [str(image["file_name"]) for image in images[:20]]
-    hits = [sum((root / candidate / name).is_file() for name in names) for candidate in candidates]
-    return candidates[hits.index(max(hits))] if max(hits, default=0) else "images" * (root / "images").is_dir()
+def _is_table(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    images = content.get("images") if isinstance(content, dict) else None
+    return (
+        isinstance(images, list)
+        and all(isinstance(one, dict) for one in images)
+        and bool(content.keys() & {"annotations", "categories", "info", "licenses"})
+    )
+
+
+def check_neighbours(root: Path, paths: Sequence[str]) -> None:
+    """ValueError for a file among COCO's annotation files that is meant to be one by its name, and is none."""
+    for folder in {PurePosixPath(path).parent for path in paths if "/" in path}:
+        for path in sorted((root / folder).glob("*.json")):
+            relative = path.relative_to(root).as_posix()
+            meant = re.match(r"(instances|captions|person_keypoints|stuff|panoptic|image_info)_", path.name)
+            if relative not in paths and meant and not path.name.startswith("."):
+                raise ValueError(f"input: {path} is no COCO annotation file")
 
 
 @dataclass(frozen=True)
-class CocoSource:
-    """root: the folder; inline: whether each picture gets what is said of it as JSON beside it, for other layouts."""
+class CocoLayout:
+    """folder: the tree with the pictures and what else belongs to them; paths: of the annotation files."""
 
-    root: Path
-    carry: Sequence[str] = ()
-    inline: bool = False
-    strays: bool = True
-    paths: Sequence[str] = field(default_factory=list)
+    folder: FolderLayout
+    paths: Sequence[str]
+
+    kind = "coco"
+
+    @property
+    def root(self) -> Path:
+        return self.folder.root
+
+    @property
+    def names(self) -> Sequence[str]:
+        return ()
 
     def classes(self) -> None:
         """Ours to number."""
 
     @cached_property
     def tables(self) -> list[Table]:
-        return [read_table(self.root, path) for path in self.paths]
+        paths = {sample.key for sample in self._others if sample.picture and not sample.passthrough}
+        index = Index(dict.fromkeys(sorted(paths), ()))
+        return [self._read(path, index) for path in self.paths]
+
+    @cached_property
+    def _others(self) -> list[Sample]:
+        """What the folder holds besides its annotation files."""
+        return [sample for sample in self.folder.samples() if sample.key not in self.paths]
+
+    def _read(self, path: str, index: Index) -> Table:
+        """ValueError for a file that is no annotation file."""
+        try:
+            content = json.loads((self.root / path).read_bytes())
+            images = content["images"]
+            known = all(isinstance(image, dict) and "id" in image and "file_name" in image for image in images)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"input: {self.root / path} is no COCO annotation file ({error})") from error
+        if not known:
+            raise ValueError(f"input: in {self.root / path} some images have no id or no file_name")
+        folders = self._folders(path, images, index)
+        pictures = {image["id"]: self._picture(str(image["file_name"]), folders, index) for image in images}
+        return Table(path, content, pictures)
+
+    def _folders(self, path: str, images: Sequence[Mapping[str, Any]], index: Index) -> list[str]:
+        """Where its file names may start from, the likeliest first: where most of the first pictures lie."""
+        own, last = path.rpartition("/")[0], PurePosixPath(path).stem.rpartition("_")[2]
+        up = own.rpartition("/")[0]
+        split = split_in(PurePosixPath(path).stem)
+        words = dict.fromkeys([last, split[0] if split else last])
+        candidates = [own, up]
+        candidates += [
+            base + one for base in ("", f"{up}/" if up else "") for word in words for one in (word, f"images/{word}")
+        ]
+        candidates += [f"{up}/images" if up else "images", "images", ""]
+        candidates = list(dict.fromkeys(one.strip("/") for one in candidates))
+        names = [_plain(str(image["file_name"])) for image in images[:50]]
+        hits = {one: sum((f"{one}/{name}" if one else name) in index.files for name in names) for one in candidates}
+        return sorted(candidates, key=lambda one: -hits[one])
+
+    def _picture(self, name: str, folders: Sequence[str], index: Index) -> str:
+        """The path of an image's file below the root, however its slashes, percent signs or letters are written."""
+        plain = _plain(name)
+        for folder in folders:
+            path = f"{folder}/{plain}" if folder else plain
+            if path in index.files:
+                return path
+        found = index.find(name, folders[0])
+        if found is not None:
+            return found
+        return plain if name.startswith("/") or not folders[0] else f"{folders[0]}/{plain}"
 
     def facts(self) -> Mapping[str, Any]:
         sums = {path: hashlib.sha256((self.root / path).read_bytes()).hexdigest() for path in self.paths}
@@ -82,13 +170,11 @@ class CocoSource:
     def samples(self) -> Iterator[Sample]:
         """The folder's pictures, those that no annotation file names among them; then those that are not there."""
         said = self._said()
-        for sample in FolderSource(self.root, self.carry, self.strays).samples():
-            if sample.key in self.paths:
-                continue
+        for sample in self._others:
             images = said.pop(sample.key, None)
-            if images is not None:
+            if images is not None and sample.picture is not None and not sample.passthrough:
                 yield self._annotated(sample, images)
-            elif sample.picture is not None and not sample.carried:
+            elif sample.picture is not None and not sample.passthrough:
                 yield replace(sample, picture=None, problem=("not annotated", "no annotation file names it"))
             else:
                 yield sample
@@ -103,30 +189,41 @@ class CocoSource:
         said: dict[str, list[tuple[Table, Mapping[str, Any]]]] = {}
         for table in self.tables:
             for image in table.content["images"]:
-                said.setdefault(table.picture(image), []).append((table, image))
+                said.setdefault(table.pictures[image["id"]], []).append((table, image))
         return said
 
     def _annotated(self, sample: Sample, images: Sequence[tuple[Table, Mapping[str, Any]]]) -> Sample:
-        sizes = {(image["width"], image["height"]) for _, image in images if {"width", "height"} <= image.keys()}
+        sizes = {(image["width"], image["height"]) for _, image in images if image.get("width") and image.get("height")}
         if len(sizes) > 1:
             return replace(sample, picture=None, problem=("labels", f"annotation files differ in its size: {sizes}"))
         inline: dict[str, str] = {}
-        for table, image in images if self.inline else ():
-            name = PurePosixPath(table.path).stem.replace(".", "_")
-            wanted = ["json", "coco.json"] if len(images) == 1 else [f"{name}.json"]
-            wanted += [f"{name}_{number}.json" for number in range(2, len(images) + len(sample.sidecars) + 3)]
+        for table, image in images if self.folder.made != "coco" else ():
+            wanted = ["json", "coco.json"] if self._one_for_each else [f"{table.name}.json"]
+            wanted += [f"{table.name}.{number}.json" for number in range(2, len(images) + len(sample.sidecars) + 3)]
             extension = next(one for one in wanted if one not in inline and one not in sample.sidecars)
             inline[extension] = json.dumps(self._alone(table, image))
-        begun = re.match(r"[A-Za-z]+", PurePosixPath(sample.key).parent.name)
-        split = split_of(begun[0]) if begun else None
+        splits = [split for table, _ in images if (split := table.split) is not None]
+        split = sample.split or self._split_of_folder(sample) or next(iter(splits), None)
         labelled = next(iter(sizes), None)
         return replace(sample, label=None, split=split, inline=inline, labelled=labelled, as_stored=labelled is None)
+
+    @cached_property
+    def _one_for_each(self) -> bool:
+        """Whether no picture is named twice, be it by two annotation files."""
+        named = [picture for table in self.tables for picture in table.pictures.values()]
+        return len(named) == len(set(named)) and sum(len(table.content["images"]) for table in self.tables) == len(
+            named
+        )
+
+    def _split_of_folder(self, sample: Sample) -> str | None:
+        found = split_in(PurePosixPath(sample.key).parent.name)
+        return found[0] if found and not found[1] else None
 
     def _alone(self, table: Table, image: Mapping[str, Any]) -> dict[str, Any]:
         """What an annotation file says of one picture, with the categories that this needs."""
         annotations = self._annotations[table.path].get(image["id"], [])
         used = {annotation.get("category_id") for annotation in annotations}
-        categories = [category for category in table.content.get("categories", []) if category["id"] in used]
+        categories = [category for category in table.content.get("categories", []) if category.get("id") in used]
         return {"image": image, "annotations": annotations, "categories": categories}
 
     @cached_property
@@ -138,45 +235,62 @@ class CocoSource:
                 by_image.setdefault(annotation.get("image_id"), []).append(annotation)
         return found
 
+    def check_scaling(self) -> None:
+        """ValueError where outlines are run lengths, which cannot be scaled."""
+        for table in self.tables:
+            for annotation in table.content.get("annotations", []):
+                if isinstance(annotation.get("segmentation"), dict):
+                    raise ValueError(f"{table.path} has masks in run lengths, which would not fit any more; size=keep")
 
-_IMAGES = "images/"
+
+def _plain(name: str) -> str:
+    return re.sub(r"\A(\./)+", "", re.sub(r"[/\\]+", "/", name))
 
 
-def from_tables(output: Path, tables: Sequence[Table], rows: Iterable[Row], copies: int) -> None:
-    """The source's annotation files: ids, boxes and segmentations as they are, file names as they are now.
+# Writing
+
+
+def from_tables(
+    tables: Sequence[Table], rows: Iterable[Row], copies: int, factors: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """The source's annotation files, by path: ids and categories as they are, file names as they are now.
 
     Of several copies the first keeps its ids; those of copy c are c times (the largest id + 1) higher, in images and
-    annotations. Pictures without a result are left out, and so are their annotations.
+    annotations. Pictures without a result are left out, and so are their annotations. factors: by output, how a picture
+    was scaled.
     """
     made: dict[str, list[Row]] = {}
     for row in rows:
         if row["status"] == "ok":
             made.setdefault(row["key"], []).append(row)
-    for table in tables:
-        content = _copied(table, made, copies)
-        target = output / DATA / table.path
-        ensure_folder(target.parent)
-        write_bytes(target, json.dumps(content).encode())
+    return {table.path: json.dumps(_copied(table, made, copies, factors)).encode() for table in tables}
 
 
-def _copied(table: Table, made: Mapping[str, Sequence[Row]], copies: int) -> dict[str, Any]:
+def _copied(table: Table, made: Mapping[str, Sequence[Row]], copies: int, factors: Mapping[str, Any]) -> dict[str, Any]:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     said = table.content.get("annotations", [])
     image_span, span = _span(table.content["images"]), _span(said)
     for copy in range(copies):
-        kept = set()
+        kept: dict[Any, tuple[float, float]] = {}
         for image in table.content["images"]:
-            output = next((row["output"] for row in made.get(table.picture(image), []) if row["copy"] == copy), None)
-            if output is not None:
-                kept.add(image["id"])
-                new = {"id": _shifted(image["id"], copy, image_span), "file_name": _below(output, table.base)}
-                images.append({**image, **new})
+            path = table.pictures[image["id"]]
+            row = next((row for row in made.get(path, []) if row["copy"] == copy), None)
+            if row is None:
+                continue
+            output = row["output"]
+            kept[image["id"]] = factors.get(output, (1.0, 1.0))
+            new = {"id": _shifted(image["id"], copy, image_span), "file_name": _name(image["file_name"], path, output)}
+            if kept[image["id"]] != (1.0, 1.0):
+                new |= {"width": row["width"], "height": row["height"]}
+            images.append({**image, **new})
         for annotation in said:
             if annotation.get("image_id") in kept:
                 new = {"image_id": _shifted(annotation["image_id"], copy, image_span)}
                 new |= {"id": _shifted(annotation["id"], copy, span)} if "id" in annotation else {}
-                annotations.append({**annotation, **new})
+                scale = kept[annotation["image_id"]]
+                own = annotation if scale == (1.0, 1.0) else scaled(annotation, scale)
+                annotations.append({**own, **new})
     named = {"annotations": annotations} if "annotations" in table.content else {}
     return {**table.content, "images": images, **named}
 
@@ -191,40 +305,56 @@ def _shifted(number: Any, copy: int, span: int) -> Any:
     return number + copy * span if isinstance(number, int) else f"{number}~{copy + 1}"
 
 
-def _below(path: str, base: str) -> str:
-    """The path as seen from the folder that the file names start from."""
-    folder = PurePosixPath(base)
-    if PurePosixPath(path).is_relative_to(folder):
-        return PurePosixPath(path).relative_to(folder).as_posix()
-    return path
+def _name(name: str, path: str, output: str) -> str:
+    """A file name for a result, starting from where the old one did; as it was where the file is called as it was.
+
+    One that matched only loosely (backslashes, letters' case, %20), or was absolute, becomes the path as it is.
+    """
+    if path == output and (path == name or path.endswith(f"/{name}")) and not name.startswith("/"):
+        return name
+    plain = _plain(name)
+    base = path.removesuffix(plain) if path.endswith(plain) and not name.startswith("/") else None
+    if base is None:
+        same = PurePosixPath(plain).name.casefold() == PurePosixPath(path).name.casefold()
+        depth = len(PurePosixPath(plain).parts) if same and not name.startswith("/") and ":" not in name else 1
+        base = "/".join(path.split("/")[:-depth])
+        base += "/" if base else ""
+    return output.removeprefix(base) if output.startswith(base) else output
 
 
-def from_classes(output: Path, rows: Iterable[Row], classes: Sequence[str]) -> None:
-    """One annotation file for each split (else dataset.json), with a category for each class.
+def from_classes(output: Path, rows: Iterable[Row], classes: Sequence[str], names: Sequence[str]) -> dict[str, bytes]:
+    """Annotation files by path: one for each split (else dataset.json), with boxes from what lies beside each result.
 
-    An annotation without a box says which class a picture has; none is invented. Where a COCO picture's own JSON lies
-    beside the result, as make-dataset writes it for other layouts, the picture gets back what is said there, ids too.
+    An annotation without a box says which class a picture has; none is invented. Where the JSON of COCO pictures lies
+    beside results, as make-dataset writes it for other layouts, they get back what is said there, ids too; of several
+    annotation files, each its own. names: of classes by number, where labels have numbers alone.
     """
     contents: dict[str, _Annotations] = {}
     for row in rows:
         if row["status"] == "ok":
-            content = contents.setdefault(row["split"] or "dataset", _Annotations(classes))
-            content.add(row, _said(output, row))
-    ensure_folder(output / DATA / "annotations")
-    for split, content in contents.items():
-        write_bytes(output / DATA / "annotations" / f"{split}.json", json.dumps(content.plain()).encode())
+            split = row["split"] or "dataset"
+            said = dict(_said(output, row))
+            for name, one in said.items():
+                contents.setdefault(name or split, _Annotations(classes, names)).add(row, one, ())
+            if not said:
+                own = list(_labels_beside(output, row, names))
+                contents.setdefault(split, _Annotations(classes, names)).add(row, None, own)
+    return {f"annotations/{name}.json": json.dumps(one.plain()).encode() for name, one in contents.items()}
 
 
 class _Annotations:
     """An annotation file that grows."""
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: Sequence[str], names: Sequence[str]) -> None:
         self.classes = classes
         self.images: dict[Any, Mapping[str, Any]] = {}
         self.annotations: dict[Any, Mapping[str, Any]] = {}
         self.categories: dict[Any, Mapping[str, Any]] = {}
+        self._numbers: dict[str, int] = {}
+        for name in names:
+            self._category(name)
 
-    def add(self, row: Row, said: Mapping[str, Any] | None) -> None:
+    def add(self, row: Row, said: Mapping[str, Any] | None, labels: Sequence[Mapping[str, Any]]) -> None:
         own = said["image"] if said else {}
         image = {**own, "id": _free(own.get("id"), self.images), "file_name": row["output"].removeprefix(_IMAGES)}
         self.images[image["id"]] = image | {"width": row["width"], "height": row["height"]}
@@ -232,10 +362,29 @@ class _Annotations:
             self._annotate({**annotation, "image_id": image["id"]})
         for category in said["categories"] if said else []:
             self.categories.setdefault(category["id"], category)
-        if not said and row["label"] is not None:
-            number = self.classes.index(row["label"]) + 1
-            self.categories.setdefault(number, {"id": number, "name": row["label"]})
-            self._annotate({"image_id": image["id"], "category_id": number})
+        for label in labels:
+            placed = {name: value for name, value in label.items() if name not in ("name", "number")}
+            if "bbox" in placed:
+                placed |= {"area": round(placed["bbox"][2] * placed["bbox"][3], 6), "iscrowd": 0}
+            if "name" in label:
+                placed["category_id"] = self._category(label["name"])
+            self._annotate({"image_id": image["id"], **placed})
+        if not said and not labels and row["label"] is not None:
+            self._annotate({"image_id": image["id"], "category_id": self._class(row["label"])})
+
+    def _class(self, label: str) -> int:
+        number = self.classes.index(label) + 1
+        self.categories.setdefault(number, {"id": number, "name": label})
+        return number
+
+    def _category(self, name: str) -> int:
+        if name not in self._numbers:
+            number = len(self.categories) + 1
+            while number in self.categories:
+                number += 1
+            self._numbers[name] = number
+            self.categories[number] = {"id": number, "name": name}
+        return self._numbers[name]
 
     def _annotate(self, annotation: dict[str, Any]) -> None:
         annotation["id"] = _free(annotation.get("id"), self.annotations)
@@ -256,16 +405,61 @@ def _free(wanted: Any, taken: Mapping[Any, Any]) -> Any:
     return number
 
 
-def _said(output: Path, row: Row) -> Mapping[str, Any] | None:
-    """What the JSON beside a result says, where it is of COCO's kind."""
-    there = json.loads(row["sidecars"] or "{}")
-    extension = next((one for one in (".coco.json", ".json") if one in there), None)
-    if extension is None:
-        return None
-    path = PurePosixPath(row["output"]).with_suffix(extension)
+def _sidecar(output: Path, row: Row, extension: str) -> bytes | None:
+    stem = row["output"].removesuffix(PurePosixPath(row["output"]).suffix)
     try:
-        said = json.loads((output / DATA / path).read_bytes())
-        parts = [said["image"], *said["annotations"], *said["categories"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        return (output / DATA / (stem + extension)).read_bytes()
+    except OSError:
         return None
-    return said if all(isinstance(part, dict) for part in parts) else None
+
+
+def _said(output: Path, row: Row) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What JSON beside a result says, where it is of COCO's kind: (the annotation file's name, the content)."""
+    for extension in json.loads(row["sidecars"] or "{}"):
+        if not extension.endswith(".json"):
+            continue
+        content = _sidecar(output, row, extension)
+        try:
+            said = json.loads(content or b"")
+            parts = [said["image"], *said["annotations"], *said["categories"]]
+        except (ValueError, KeyError, TypeError):
+            continue
+        if all(isinstance(part, dict) for part in parts):
+            name = extension.removesuffix(".json").lstrip(".").partition(".")[0]
+            yield ("" if name in ("", "coco") else name), said
+
+
+def _labels_beside(output: Path, row: Row, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """COCO's annotations from what lies beside a result: YOLO's boxes, VOC's, LabelMe's, those of records, captions."""
+    size = row["width"], row["height"]
+    for extension in json.loads(row["sidecars"] or "{}"):
+        if extension.lower().endswith(PICTURE_SUFFIXES):
+            continue
+        content = _sidecar(output, row, extension) or b""
+        label = read_label(extension, content)
+        found = label.annotations(size, names) if label is not None else []
+        yield from found
+        if extension.lower().endswith(".json") and not found:
+            yield from _of_records(content)
+
+
+def _of_records(content: bytes) -> Iterator[dict[str, Any]]:
+    """Of records that tables had: Hugging Face's objects, rows of boxes, captions."""
+    said = json.loads(content) if content else None
+    for record in said if isinstance(said, list) else [said]:
+        if not isinstance(record, dict):
+            continue
+        objects = record.get("objects")
+        if isinstance(objects, dict) and isinstance(objects.get("bbox"), list):
+            names = objects.get("categories") or objects.get("category") or objects.get("label") or []
+            for at, box in enumerate(objects["bbox"]):
+                yield {"bbox": box} | ({"name": str(names[at])} if at < len(names) else {})
+        named = {str(name).lower(): value for name, value in record.items()}
+        corners = [named.get(name) for name in ("xmin", "ymin", "xmax", "ymax")]
+        if all(corner not in (None, "") for corner in corners):
+            left, top, right, bottom = (float(corner) for corner in corners)  # type: ignore[arg-type]
+            name = named.get("class") or named.get("label") or named.get("name")
+            yield {"bbox": [left, top, right - left, bottom - top]} | ({"name": str(name)} if name else {})
+        caption = named.get("text") or named.get("caption")
+        if isinstance(caption, str):
+            yield {"caption": caption}

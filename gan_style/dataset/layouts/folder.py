@@ -1,36 +1,42 @@
-"""A folder tree of pictures, of any depth: the class is the folder that a picture lies in, below its split if any."""
+"""A folder tree of pictures, of any depth: the class is the folder that a picture lies in, below its split if any.
 
-import os
+What belongs to a picture, be it beside it or in a tree of its own, is found by layouts/tree.py; what files say of many
+pictures (metadata.jsonl, _annotations.csv, data.yaml) by layouts/tables.py.
+"""
+
 import re
-import stat
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from fnmatch import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gan_style.dataset.sample import PICTURE_SUFFIXES, Location, Sample, printable, split_of
+from gan_style.dataset.layouts.masks import is_label_folder
+from gan_style.dataset.layouts.tables import TABLE_SUFFIXES, Statements, read_statements
+from gan_style.dataset.layouts.tree import Match, Tree, join
+from gan_style.dataset.sample import OTHER_PICTURE_SUFFIXES, PICTURE_SUFFIXES, Location, Sample, printable
 
-_NOT_READ = (".gif", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ico", ".tga", ".psd", ".ppm", ".pgm", ".exr")
-OTHER_SUFFIXES = tuple(suffix for suffix in _NOT_READ if suffix not in PICTURE_SUFFIXES)
-_LONGEST_EXTENSION = 50  # letters
+_CLASSLESS = ("yolo", "voc", "labelme", "cityscapes", "davis")  # layouts whose folders are no classes
 
 
-@dataclass(frozen=True)
-class FolderSource:
-    """root: the folder; carry: patterns of pictures, such as masks, that are copied and never stylized; strays:
-    whether files that belong to no picture have a place in the output; numbered: whether each result gets a .cls with
-    its class's number, so that one in the folder of a class, which may say something else, has no place beside it.
+class FolderLayout:
+    """root: the folder; kind: the layout's name; carry: patterns of pictures that are copied and never stylized; made:
+    the output's layout; names: of the classes by number, for YOLO.
 
-    Hidden files and folders are passed over. Files that are no pictures belong to the picture beside them whose name
-    they share up to a dot (1.jpg: 1.txt, 1.mask.png); all others are carried over as they are.
+    Hidden files and folders are passed over, and so is what systems leave behind.
     """
 
-    root: Path
-    carry: Sequence[str] = ()
-    strays: bool = True
-    numbered: bool = False
+    def __init__(
+        self,
+        root: Path,
+        carry: Sequence[str] = (),
+        *,
+        kind: str = "folder",
+        made: str = "folder",
+        names: Sequence[str] = (),
+    ) -> None:
+        self.root, self.kind, self.made, self.names = root, kind, made, names
+        self.tree = Tree(root, carry)
 
     def facts(self) -> Mapping[str, Any]:
         """What else the listing depends on."""
@@ -43,114 +49,109 @@ class FolderSource:
         """All inputs, sorted by the parts of their paths."""
         yield from self._folder("", frozenset())
 
+    @cached_property
+    def _statements(self) -> Statements:
+        """What tables say of single pictures."""
+        return read_statements(self.root, self.tree)
+
     def _folder(self, path: str, above: frozenset[tuple[int, int]]) -> Iterator[Sample]:
         try:
-            here = os.stat(self.root / path)
-            with os.scandir(self.root / path) as found:
-                items = sorted((item for item in found if not item.name.startswith(".")), key=lambda item: item.name)
+            listing = self.tree.listing(path)
         except OSError as error:
             if not path:
                 raise
             yield Sample(path, path, problem=("unreadable", f"this folder cannot be listed: {error.strerror or error}"))
             return
-        if (here.st_dev, here.st_ino) in above:
+        if listing.identity in above:
             yield Sample(path, path, problem=("link loop", "this folder links to one that it lies in"))
             return
-        files = {item.name: item for item in items if not is_folder(item)}
-        pictures = self._pictures(path, files)
-        beside, masks = self._sidecars(path, files, pictures), self._masks(path, files, pictures)
-        taken = {name for names in beside.values() for name in names.values()}
-        for item in items:
-            full = f"{path}/{item.name}" if path else item.name
-            if item.name not in files:
-                yield from self._folder(full, above | {(here.st_dev, here.st_ino)})
-            elif item.name not in taken:
-                sidecars = {ext: files[name] for ext, name in beside.get(item.name, {}).items()}
-                sample = self._file(full, item, sidecars)
-                own = [Location(f"{path}/{name}" if path else name, _size(files[name])[0]) for name in masks[item.name]]
-                yield replace(sample, masks=own) if own and sample.picture is not None else sample
-
-    def _sidecars(self, path: str, names: Iterable[str], pictures: Mapping[str, str]) -> dict[str, dict[str, str]]:
-        """{picture: {extension: file}} of one folder; a file belongs to the picture of the longest fitting stem."""
-        numbered = self.numbered and split_and_label(PurePosixPath(path).parts)[1] is not None
-        found: dict[str, dict[str, str]] = {}
-        for name in names:
-            suffix = PurePosixPath(name).suffix.lower()
-            if self._is_picture(f"{path}/{name}") or suffix in OTHER_SUFFIXES or (numbered and suffix == ".cls"):
+        split, label = self._split_and_label(path)
+        owners = self.tree.picture_folders_of(path)
+        taken = set().union(*(self.tree.matches(owner).taken for owner in owners)) if owners else set()
+        orphaned = not owners and self._are_orphaned_masks(path)
+        sidecars: Mapping[str, Mapping[str, Match]] = {}
+        shapes: Mapping[str, tuple[str, str, str]] = {}
+        if not owners:
+            matches = self.tree.matches(path)
+            taken, sidecars, shapes = matches.taken, matches.sidecars, matches.shapes
+        for name in sorted([*listing.folders, *listing.files]):
+            full = join(path, name)
+            if name not in listing.files:
+                yield from self._folder(full, above | {listing.identity})
+            elif full in taken and not self._says_the_class(name, label):
                 continue
-            stems = [name[:at] for at, letter in enumerate(name) if letter == "." and name[:at] in pictures]
-            if stems and len(name) - len(stems[-1]) <= _LONGEST_EXTENSION:
-                found.setdefault(pictures[stems[-1]], {})[name[len(stems[-1]) + 1 :]] = name
-        return found
+            elif self._is_photo(full) and not owners and not orphaned:
+                yield self._picture(full, split, label, sidecars.get(name, {}), shapes.get(name))
+            else:
+                yield self._other(full, split, label)
 
-    def _masks(self, path: str, names: Iterable[str], pictures: Mapping[str, str]) -> dict[str, list[str]]:
-        """{picture: carried pictures of one folder that are called as it is and then _something}."""
-        found: dict[str, list[str]] = defaultdict(list)
-        for name in names:
-            stems = [name[:at] for at, letter in enumerate(name) if letter == "_" and name[:at] in pictures]
-            if stems and name.lower().endswith(PICTURE_SUFFIXES) and self._is_carried(f"{path}/{name}"):
-                found[pictures[stems[-1]]].append(name)
-        return found
+    def _split_and_label(self, path: str) -> tuple[str | None, str | None]:
+        split, parts = self.tree.split_and_label(path)
+        if self.kind in _CLASSLESS:
+            return split, None
+        label = re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", printable("/".join(parts)))
+        return split, label or None  # a class is a line of classes.txt
 
-    def _pictures(self, path: str, names: Iterable[str]) -> dict[str, str]:
-        """{stem: the first picture of that name} in one folder."""
-        pictures: dict[str, str] = {}
-        for name in names:
-            if self._is_picture(f"{path}/{name}"):
-                pictures.setdefault(PurePosixPath(name).stem, name)
-        return pictures
+    def _are_orphaned_masks(self, path: str) -> bool:
+        """Whether a folder that is called as labels are holds masks, though no pictures are called as they are."""
+        if not any(map(is_label_folder, path.split("/"))):
+            return False
+        names = [name for name in self.tree.listing(path).files if name.lower().endswith(PICTURE_SUFFIXES)][:5]
+        return bool(names) and all(self.tree.looks_like_mask(join(path, name)) for name in names)
 
-    def _is_picture(self, path: str) -> bool:
-        return path.lower().endswith(PICTURE_SUFFIXES) and not self._is_carried(path)
+    def _is_photo(self, path: str) -> bool:
+        return self.tree.is_picture(path) and not self.tree.is_carried(path)
 
-    def _is_carried(self, path: str) -> bool:
-        return any(fnmatch(f"/{path.lstrip('/')}", f"*/{pattern}") for pattern in self.carry)
+    def _says_the_class(self, name: str, label: str | None) -> bool:
+        """A .cls in the folder of a class, where each result gets one that says the folder's."""
+        return self.made == "webdataset" and label is not None and PurePosixPath(name).suffix.lower() == ".cls"
 
-    def _file(self, path: str, item: "os.DirEntry[str]", beside: Mapping[str, "os.DirEntry[str]"]) -> Sample:
-        folder, suffix = PurePosixPath(path).parent, PurePosixPath(path).suffix
-        split, label = split_and_label(folder.parts)
-        sample, carried = Sample(path, path, split=split), not self._is_picture(path)
-        size, problem = _size(item)
-        if problem is None and suffix.lower() in OTHER_SUFFIXES and not self._is_carried(path):
-            problem = ("unsupported kind", f"{suffix} pictures are not read")
-        if problem is None and carried and not self.strays:
-            numbered = self.numbered and suffix.lower() == ".cls" and label is not None
-            problem = ("no home", "the folder says the class" if numbered else "it belongs to no picture")
-            if path.lower().endswith(PICTURE_SUFFIXES):
-                problem = ("labels", "samples hold masks that are called as their picture up to a dot, 1.mask.png")
-        places = {}
-        for extension, other in beside.items():
-            size_beside, trouble = _size(other)
+    def _picture(
+        self,
+        path: str,
+        split: str | None,
+        label: str | None,
+        matches: Mapping[str, Match],
+        shape: tuple[str, str, str] | None,
+    ) -> Sample:
+        folder, size, problem = path.rpartition("/")[0], *self._stat(path)
+        before, base, after = shape or ("", PurePosixPath(path).stem, "")
+        sidecars: dict[str, Location] = {}
+        paths: dict[str, tuple[str, str, str]] = {"": (folder, before, after)} if shape else {}
+        for extension, place in matches.items():
+            if extension == "cls" and self._says_the_class("1.cls", label):
+                continue
+            size_of_it, trouble = self._stat(place.path)
             problem = problem or (trouble and (trouble[0], f"its .{extension}: {trouble[1]}"))
-            places[extension] = Location(str(folder / other.name), size_beside)
+            sidecars[extension] = Location(place.path, size_of_it)
+            where = place.path.rpartition("/")[0], place.before, place.after
+            if shape or where != (folder, "", f".{extension}"):
+                paths[extension] = where
+        if problem is not None:
+            return Sample(path, path, split=split, problem=problem)
+        sample = Sample(path, join(folder, base), Location(path, size), split, label, sidecars, paths=paths)
+        return self._statements.applied(sample, inline=self.made != "folder")
+
+    def _other(self, path: str, split: str | None, label: str | None) -> Sample:
+        """A file that belongs to no picture, or a picture that is not stylized."""
+        sample, suffix = Sample(path, path, split=split), PurePosixPath(path).suffix.lower()
+        size, problem = self._stat(path)
+        is_mask = suffix in PICTURE_SUFFIXES
+        if problem is None and suffix in OTHER_PICTURE_SUFFIXES and not self.tree.is_carried(path):
+            problem = ("unsupported kind", f"{suffix} pictures are not read")
+        if problem is None and self.made == "webdataset":
+            problem = ("no home", "it belongs to no picture")
+            if self._says_the_class(path, label):
+                problem = ("no home", "the folder says the class")
+            elif is_mask:
+                problem = ("labels", "no picture is called as this mask is, and samples have no other place for it")
+            elif self._statements.is_read(path):
+                problem = ("no home", "what it says of each picture goes with that picture")
         if problem is not None:
             return replace(sample, problem=problem)
-        if carried:
-            return replace(sample, picture=Location(path, size), carried=True)
-        stem = str(folder / PurePosixPath(path).stem)
-        return replace(sample, name=stem, picture=Location(path, size), label=label, sidecars=places)
+        table = suffix in TABLE_SUFFIXES and size < 1_000_000_000
+        return replace(sample, picture=Location(path, size), passthrough=True, table=table)
 
-
-def split_and_label(parts: Sequence[str]) -> tuple[str | None, str | None]:
-    """("train", "cats") of ("train", "cats"); deeper folders below a class are a part of its name: "cats/black"."""
-    split = split_of(parts[0]) if parts else None
-    rest = parts[1:] if split is not None else parts
-    label = re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", printable("/".join(rest)))
-    return split, label or None  # a class is a line of classes.txt
-
-
-def is_folder(item: "os.DirEntry[str]") -> bool:
-    try:
-        return item.is_dir()
-    except OSError:  # a link to itself, say; the file's row will tell
-        return False
-
-
-def _size(item: "os.DirEntry[str]") -> tuple[int, tuple[str, str] | None]:
-    try:
-        found = item.stat()
-    except OSError as error:
-        return 0, ("missing", f"{error.strerror}: a link that leads nowhere?")
-    if not stat.S_ISREG(found.st_mode):
-        return 0, ("not a regular file", "a pipe, a socket or a device")
-    return found.st_size, None
+    def _stat(self, path: str) -> tuple[int, tuple[str, str] | None]:
+        folder, _, name = path.rpartition("/")
+        return self.tree.listing(folder).files[name]

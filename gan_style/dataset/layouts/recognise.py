@@ -1,31 +1,49 @@
-"""From what the user names to a source."""
+"""What an input is: its layout, by its files, and how many of which there are."""
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, product
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
-from gan_style.dataset.layouts.coco import CocoSource, find_tables
-from gan_style.dataset.layouts.folder import FolderSource, is_folder
-from gan_style.dataset.layouts.webdataset import TarSource
-from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample
+from gan_style.dataset.layouts.coco import CocoLayout, check_neighbours, find_tables
+from gan_style.dataset.layouts.folder import FolderLayout
+from gan_style.dataset.layouts.labelme import JsonLabel
+from gan_style.dataset.layouts.labels import read_label
+from gan_style.dataset.layouts.masks import words_of
+from gan_style.dataset.layouts.tree import Tree, is_folder, join
+from gan_style.dataset.layouts.voc import VocLabel
+from gan_style.dataset.layouts.webdataset import WebDatasetLayout
+from gan_style.dataset.layouts.yolo import YoloLabel, names_in, read_names, read_yaml
+from gan_style.dataset.sample import CONTAINER_SUFFIXES, PICTURE_SUFFIXES, Sample
 
-LAYOUTS = ("folder", "webdataset", "coco")
+# The names of input_layout; those but webdataset and coco are folders, told apart by what lies in them.
+FOLDERS = ("folder", "classes", "yolo", "voc", "labelme", "cityscapes", "davis", "masks", "pairs", "imagefolder")
+LAYOUTS = (*FOLDERS, "webdataset", "coco")
+_ARCHIVES = (".tar", ".tar.gz", ".tgz")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _MOST_ARCHIVES = 10_000_000
 _LOOKED_INTO = 1000  # folders, and files in each, to tell archives from pictures
+_MOST_LABELS = 200  # that are read to tell what wrote them
 
 
-class Source(Protocol):
-    """root: where places are; facts: what else the listing depends on; samples: all inputs, always in one order.
+class Layout(Protocol):
+    """root: where locations are; kind: its name; facts: what else the listing depends on; samples: all inputs, always
+    in one order; names: of classes by number, where labels have numbers alone.
 
     classes: the names behind the numbers in its .cls files, in their order; None where it has none, and we number them.
     """
 
     @property
     def root(self) -> Path: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def names(self) -> Sequence[str]: ...
 
     def facts(self) -> Mapping[str, Any]: ...
 
@@ -34,40 +52,185 @@ class Source(Protocol):
     def samples(self) -> Iterator[Sample]: ...
 
 
-def open_source(spec: str, layout: str, *, made: str, carry: Sequence[str]) -> Source:
+def output_kind(given: str, wanted: str) -> str:
+    """The output's layout; wanted: the option, auto for the input's, which for any tree is folder."""
+    if wanted != "auto":
+        return wanted
+    return "folder" if given in FOLDERS else given
+
+
+def open_layout(spec: str, layout: str, *, made: str, carry: Sequence[str]) -> Layout:
     """layout: one of LAYOUTS, or auto; made: the output's. ValueError, in the user's words, where there is nothing."""
     path = Path(spec).expanduser()
-    layout = _guess(spec, path) if layout == "auto" else layout
-    if layout == "webdataset":
-        return _tars(spec, path)
+    if layout == "webdataset" or (layout == "auto" and not path.is_dir() and spec.endswith((*_ARCHIVES, "}"))):
+        return _archives(spec, path)
     if not path.is_dir():
+        if path.is_file():
+            raise ValueError(f"input={spec}: a folder, or .tar archives, expected; unpack this file first")
         raise ValueError(f"input={spec}: there is no such folder")
-    strays = made != "webdataset"
-    if layout == "folder":
-        return FolderSource(path, carry, strays, numbered=not strays)
-    tables = find_tables(path)
-    if not tables:
-        raise ValueError(f"input={spec}: a COCO folder has annotations/*.json or annotations.json; here is neither")
-    return CocoSource(path, carry, inline=made != "coco", strays=strays, paths=tables)
-
-
-def _guess(spec: str, path: Path) -> str:
-    if path.is_dir():
-        if find_tables(path):
-            return "coco"
+    tree = Tree(path, carry)
+    tables = find_tables(tree) if layout in ("auto", "coco") else []
+    if layout == "coco" and not tables:
+        raise ValueError(f"input={spec}: no JSON file in this folder is one of COCO's annotations")
+    if tables:
+        check_neighbours(path, tables)
+        return CocoLayout(FolderLayout(path, carry, kind="coco", made=output_kind("coco", made)), tables)
+    if layout == "auto":
         archive, picture = _seen(path)
         if archive is not None and picture is not None:
             raise ValueError(
                 f"input={spec}: holds an archive ({archive}) and pictures ({picture}); say input_layout=webdataset or "
                 f"input_layout=folder"
             )
-        return "folder" if archive is None else "webdataset"
-    return "webdataset" if spec.endswith((".tar", "}")) else "folder"
+        if archive is not None:
+            return _archives(spec, path)
+        layout = _kind_of(tree)
+    names = _class_names(tree) if layout == "yolo" else []
+    return FolderLayout(path, carry, kind=layout, made=output_kind(layout, made), names=names)
+
+
+def _kind_of(tree: Tree) -> str:
+    """Which of FOLDERS a tree is, by what belongs to its first pictures."""
+    metadata = any(
+        re.fullmatch(r"metadata\.(jsonl|csv|parquet)", name) for path in tree.folders for name in _names(tree, path)
+    )
+    if metadata:
+        return "imagefolder"
+    labels: Counter[str] = Counter()
+    for path in [one for one in tree.folders if not tree.is_label_path(one)][:60]:
+        matches = tree.matches(path)
+        photos = [
+            name for name in _names(tree, path) if tree.is_picture(name) and join(path, name) not in matches.taken
+        ]
+        for name in photos[: _MOST_LABELS // 10]:
+            sidecars = matches.sidecars.get(name, {}).values()
+            labels.update({kind for place in sidecars if (kind := _label_kind(tree, place.path))})
+            labels["pictures"] += 1
+    yamls = (
+        join(path, name)
+        for path in tree.folders[:20]
+        for name in _names(tree, path)[:200]
+        if name.endswith((".yaml", ".yml"))
+    )
+    if any(read_yaml(tree.root / path) for path in yamls):
+        return "yolo"
+    for kind in ("yolo", "voc", "labelme", "cityscapes"):
+        if labels[kind] >= max(1, labels["pictures"] / 5):
+            return kind
+    if labels["masks"] or labels["pairs"]:
+        if any(rule.pictures[-1:] == ("JPEGImages",) and rule.labels == ("Annotations",) for rule in tree.rules):
+            return "davis"
+        return "masks" if labels["masks"] >= labels["pairs"] else "pairs"
+    has_classes = any(tree.split_and_label(path)[1] for path in tree.folders)
+    return "classes" if has_classes else "folder"
+
+
+def _names(tree: Tree, path: str) -> list[str]:
+    return list(tree.try_listing(path).files)
+
+
+def _label_kind(tree: Tree, path: str) -> str | None:
+    """Which layout a label speaks for."""
+    if path.lower().endswith(PICTURE_SUFFIXES):
+        pair = {"target", "targets", "output", "outputs"} & set(words_of(path.rpartition(".")[0].replace("/", "_")))
+        return "pairs" if pair else "masks"
+    content = tree._read(path)
+    label = read_label(PurePosixPath(path).suffix, content) if content is not None else None
+    if isinstance(label, VocLabel):
+        return "voc"
+    if isinstance(label, YoloLabel):
+        return "yolo" if label.rows else "empty"
+    if isinstance(label, JsonLabel):
+        if label.is_labelme:
+            return "labelme"
+        return "cityscapes" if "objects" in label.content and "imgHeight" in label.content else None
+    return None
+
+
+def _class_names(tree: Tree) -> list[str]:
+    """YOLO's classes by number, from data.yaml, or a file with a name in each line."""
+    for path in tree.folders[:50]:
+        for name in _names(tree, path):
+            if name.endswith((".yaml", ".yml")) and (content := read_yaml(tree.root / join(path, name))) is not None:
+                return names_in(content)
+    for path in tree.folders:
+        for name in (
+            "classes.txt",
+            "obj.names",
+            "_darknet.labels",
+            "labels.txt",
+            "predefined_classes.txt",
+            "classes.names",
+        ):
+            if name in tree.try_listing(path).files:
+                return read_names(tree.root / join(path, name))
+    return []
+
+
+class Inventory:
+    """Counts what a layout was found to hold."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.splits: Counter[str] = Counter()
+        self.labels: Counter[str] = Counter()
+        self.problems: Counter[str] = Counter()
+        self.others: Counter[str] = Counter()
+        self.classes: set[str] = set()
+        self.pictures = self.masks = 0
+
+    def watch(self, samples: Iterator[Sample]) -> Iterator[Sample]:
+        for sample in samples:
+            self._count(sample)
+            yield sample
+
+    def _count(self, sample: Sample) -> None:
+        suffix = PurePosixPath(sample.key).suffix.lower() or "no suffix"
+        if sample.problem is not None:
+            self.problems[sample.problem[0]] += 1
+        elif sample.passthrough:
+            is_mask = suffix in PICTURE_SUFFIXES
+            self.masks += is_mask
+            self.others[suffix] += not is_mask
+        else:
+            self.pictures += 1
+            self.splits[sample.split or ""] += 1
+            if sample.label is not None and len(self.classes) < 1_000_000:
+                self.classes.add(sample.label)
+            for extension in (*sample.sidecars, *sample.inline):
+                is_mask = f".{extension}".lower().endswith(PICTURE_SUFFIXES)
+                self.labels[f"masks ({extension})" if is_mask else f".{extension} files"] += 1
+
+    def line(self) -> str:
+        """What was recognised, for people: one line."""
+        splits = ", ".join(f"{name or 'no split'} {count}" for name, count in sorted(self.splits.items()))
+        parts = [f"{self.pictures} pictures" + (f" ({splits})" if set(self.splits) - {""} else "")]
+        parts += [f"{len(self.classes)} classes ({_some(sorted(self.classes))})"] if self.classes else []
+        parts += [f"{count} {what}" for what, count in self.labels.most_common(8)]
+        parts += [f"{self.masks} masks of no picture, copied as they are"] if self.masks else []
+        others = ", ".join(f"{count} {suffix}" for suffix, count in self.others.most_common(5))
+        parts += [f"{self.others.total()} other files ({others})"] if self.others.total() else []
+        parts += [f"{count} not stylized: {kind}" for kind, count in self.problems.most_common()]
+        return f"input_layout={self.layout.kind}: {'; '.join(parts)}"
+
+    def check(self, spec: str) -> None:
+        """ValueError where there is nothing to stylize."""
+        if self.pictures:
+            return
+        if not (self.problems or self.others or self.masks):
+            raise ValueError(f"input={spec}: there is nothing in it")
+        containers = {suffix: count for suffix, count in self.others.items() if suffix in CONTAINER_SUFFIXES}
+        hint = "; what such files hold has to be unpacked first" if containers else ""
+        raise ValueError(f"input={spec}: there is no picture in it that can be stylized; {self.line()}{hint}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _seen(root: Path) -> tuple[str | None, str | None]:
     """(an archive at the top or in a folder there, a picture beside it or deeper); without an archive no picture."""
-    archive = next((name for name in _files(root, "", depth=2) if name.endswith(".tar")), None)
+    archive = next((name for name in _files(root, "", depth=2) if name.endswith(_ARCHIVES)), None)
     if archive is None:
         return None, None
     pictures = (name for name in _files(root, "", depth=4) if name.lower().endswith(PICTURE_SUFFIXES))
@@ -87,9 +250,11 @@ def _files(root: Path, folder: str, depth: int) -> Iterator[str]:
         yield from _files(root, f"{folder}{name}/", depth - 1)
 
 
-def _tars(spec: str, path: Path) -> TarSource:
+def _archives(spec: str, path: Path) -> WebDatasetLayout:
     if path.is_dir():
-        found = sorted(archive for archive in path.rglob("*.tar") if not archive.name.startswith("."))
+        found = sorted(
+            one for one in path.rglob("*.t*") if one.name.endswith(_ARCHIVES) and not one.name.startswith(".")
+        )
     else:
         found = [Path(name) for name in expand(str(path))]
     if not found:
@@ -98,7 +263,7 @@ def _tars(spec: str, path: Path) -> TarSource:
     if missing:
         raise ValueError(f"input={spec}: {len(missing)} of {len(found)} archives are not there, such as {missing[0]}")
     root = path if path.is_dir() else _common(found)
-    return TarSource(root, [archive.relative_to(root).as_posix() for archive in found])
+    return WebDatasetLayout(root, [archive.relative_to(root).as_posix() for archive in found])
 
 
 def _common(paths: Sequence[Path]) -> Path:

@@ -3,31 +3,44 @@
 import hashlib
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gan_style.dataset.layouts.masks import core_of, looks_like_mask
+from gan_style.dataset.layouts.tree import split_in
 from gan_style.dataset.naming import CompactNameSet
-from gan_style.dataset.sample import PICTURE_SUFFIXES, Location, Sample, printable, split_of
+from gan_style.dataset.sample import (
+    OTHER_PICTURE_SUFFIXES,
+    PICTURE_SUFFIXES,
+    Location,
+    Sample,
+    SampleError,
+    open_archive,
+    printable,
+)
 
 _LONGEST_NAME, _LONGEST_EXTENSION = 1024, 200  # bytes of a member's path, and of what follows its key
 _LONGEST_CLASS = 1_000  # bytes of a .cls; a longer one is carried over and taken for no class
-_PREFERENCE = [suffix[1:] for suffix in PICTURE_SUFFIXES]  # a .jpg with a .png beside it: the .png is its mask
 _KEY = re.compile(r"((?:.*/|)[^./][^./]*)\.([^/]+)", re.DOTALL)
 CLASSES = "classes.txt"
 
 
-@dataclass(frozen=True)
-class TarSource:
+class WebDatasetLayout:
     """root: the folder; archives: their paths below it. The class is what a .cls holds: a name, or a number that
-    classes.txt beside the archives may translate; the split is what an archive's name begins with, or its folder.
+    classes.txt beside the archives may translate; the split is a word of an archive's name, or its folder.
 
     Only regular members are looked at, and none is ever extracted.
     """
 
-    root: Path
-    archives: Sequence[str]
+    kind = "webdataset"
+    names: Sequence[str] = ()
+
+    def __init__(self, root: Path, archives: Sequence[str]) -> None:
+        self.root, self.archives = root, archives
+        self._photos: dict[frozenset[str], str] = {}  # of extensions that come together, the photo's
 
     def facts(self) -> Mapping[str, Any]:
         return {CLASSES: _sha256(self.root / CLASSES)}
@@ -46,26 +59,91 @@ class TarSource:
                 yield sample
 
     def _archive(self, archive: str, names: Sequence[str]) -> Iterator[Sample]:
-        path, group = self.root / archive, _Group("", archive)
+        group = _Group("", archive)
         try:
-            with tarfile.open(path, "r:") as tar:  # no compression: members are read where they lie
+            with open_archive(self.root / archive) as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 for member in _members(tar):
+                    if is_junk(member.name):
+                        continue
                     if (problem := _problem(member)) is not None:
                         yield Sample(f"{archive}#{member.name}", member.name.strip("/") or "_", problem=problem)
                         continue
                     key, extension = _halves(_plain(member.name))
                     if key != group.key:
-                        yield from group.samples(self.root, names)
+                        yield from self._samples(group, names)
                         group = _Group(key, archive)
                     group.add(extension, Location(archive, member.size, member.offset_data, member.name))
-                yield from group.samples(self.root, names)
-        except (tarfile.TarError, OSError, ValueError, EOFError, RecursionError) as error:
-            yield from group.samples(self.root, names)
+                yield from self._samples(group, names)
+        except (tarfile.TarError, OSError, ValueError, EOFError, RecursionError, zlib.error) as error:
+            yield from self._samples(group, names)
             yield Sample(archive, archive, problem=("damaged archive", str(error) or type(error).__name__))
+
+    def _samples(self, group: "_Group", names: Sequence[str]) -> Iterator[Sample]:
+        """The sample that a group of members is; none of no members."""
+        key = group.key
+        if not group.members:
+            return
+        if group.doubled is not None:
+            yield Sample(key, key, problem=("doubled member", f"two members .{group.doubled} in one sample"))
+            return
+        try:
+            photo = self._photo(group.members)
+        except SampleError as error:
+            yield Sample(key, key, problem=(error.kind, str(error)))
+            return
+        if photo is None:
+            others = [one for one in group.members if f".{one}".lower().endswith(OTHER_PICTURE_SUFFIXES)]
+            problem = ("no picture", f"a sample of {', '.join(group.members)} alone")
+            if others:
+                problem = ("unsupported kind", f".{others[0]} pictures are not read")
+            yield Sample(key, key, problem=problem)
+            return
+        sidecars = {extension: place for extension, place in group.members.items() if extension != photo}
+        label = _label(sidecars["cls"], self.root, names) if "cls" in sidecars else None
+        infix = f".{photo}".rpartition(".")[0]  # input.jpg
+        paths = {"": ("", "", infix)} if infix else {}
+        split = split_of_archive(group.archive)
+        yield Sample(key, key, group.members[photo], split, label, sidecars, paths=paths)
+
+    def _photo(self, members: Mapping[str, Location]) -> str | None:
+        """Which of a sample's members is the photo; the others may be its masks, or what it is to become. SampleError
+        where several are photos.
+        """
+        pictures = [one for one in members if f".{one}".lower().endswith(PICTURE_SUFFIXES)]
+        plain = [one for one in pictures if "." not in one]
+        named = [one for one in pictures if core_of(f"x.{one.rpartition('.')[0]}").role != "label"]
+        if len(plain) == 1:
+            return plain[0]
+        candidates = plain or named or (pictures if len(pictures) == 1 else [])
+        called = [one for one in candidates if core_of(f"x.{one.rpartition('.')[0]}").role == "picture"]
+        candidates = called if len(called) == 1 else candidates
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
+        if not plain:
+            raise SampleError("several pictures", f"{', '.join(candidates)}: which is to be stylized is not known")
+        together = frozenset(candidates)
+        if together not in self._photos:
+            by_kind = sorted(candidates, key=lambda one: (core_of(f"x.{one}").role != "picture", _rank(one)))
+            photos = [one for one in by_kind if not self._is_mask(members[one])]
+            self._photos[together] = (photos or by_kind)[0]
+        return self._photos[together]
+
+    def _is_mask(self, place: Location) -> bool:
+        try:
+            return looks_like_mask(place.read(self.root))
+        except ValueError:
+            return False
+
+
+def _rank(extension: str) -> int:
+    suffix = "." + extension.rpartition(".")[2].lower()
+    return PICTURE_SUFFIXES.index(suffix)
 
 
 @dataclass
 class _Group:
+    """Members that share a key."""
+
     key: str
     archive: str
     members: dict[str, Location] = field(default_factory=dict)
@@ -76,19 +154,11 @@ class _Group:
             self.doubled = extension
         self.members[extension] = place
 
-    def samples(self, root: Path, names: Sequence[str]) -> Iterator[Sample]:
-        if not self.members:
-            return
-        if self.doubled is not None:
-            yield Sample(self.key, self.key, problem=("doubled member", f"two members .{self.doubled} in one sample"))
-            return
-        pictures = [extension for kind in _PREFERENCE for extension in self.members if extension.lower() == kind]
-        if not pictures:
-            yield Sample(self.key, self.key, problem=("no picture", f"a sample of {', '.join(self.members)} alone"))
-            return
-        beside = {extension: place for extension, place in self.members.items() if extension != pictures[0]}
-        label = _label(beside["cls"], root, names) if "cls" in beside else None
-        yield Sample(self.key, self.key, self.members[pictures[0]], split_of_archive(self.archive), label, beside)
+
+def is_junk(name: str) -> bool:
+    """Whether a member is only what a system left behind when it made the archive."""
+    parts = _plain(name).split("/")
+    return "__MACOSX" in parts or parts[-1].startswith("._") or parts[-1] in (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -147,10 +217,11 @@ def _label(place: Location, root: Path, names: Sequence[str]) -> str | None:
 
 
 def split_of_archive(archive: str) -> str | None:
-    """train of train-000012.tar and of train/000012.tar."""
-    folder, _, name = archive.rpartition("/")
-    begun = re.match(r"[A-Za-z]+(?=[-_.\d])", name)
-    return (split_of(begun[0]) if begun else None) or split_of(folder.rpartition("/")[2])
+    """train of train-000012.tar, of imagenet-train-000012.tar, and of train/000012.tar."""
+    *folders, name = archive.split("/")
+    stem = re.sub(r"(\.tar)?(\.gz|\.tgz|\.tar)$", "", name)
+    found = (split_in(one) for one in (stem, *reversed(folders)))
+    return next((split[0] for split in found if split is not None), None)
 
 
 def _first_offset(sample: Sample) -> int:

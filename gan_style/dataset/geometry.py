@@ -1,0 +1,169 @@
+"""Scale boxes, outlines and key points as their picture was, in whatever records they stand, by their fields' names."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_X = {"x", "xmin", "xmax", "x1", "x2", "x3", "x4", "x_min", "x_max", "xtl", "xbr", "left", "right", "cx", "rx", "w"}
+_X |= {"width", "imagewidth", "imgwidth", "image_width", "img_width", "all_points_x", "bbox_width", "box_width", "x0"}
+_X |= {"bbox_x", "bbox_x1", "bbox_x2", "bbox_xmin", "bbox_xmax", "xc", "x_center", "bbox_w"}
+_Y = {"y", "ymin", "ymax", "y1", "y2", "y3", "y4", "y_min", "y_max", "ytl", "ybr", "top", "bottom", "cy", "ry", "h"}
+_Y |= {"height", "imageheight", "imgheight", "image_height", "img_height", "all_points_y", "bbox_height", "box_height"}
+_Y |= {"bbox_y", "bbox_y1", "bbox_y2", "bbox_ymin", "bbox_ymax", "yc", "y_center", "bbox_h", "y0"}
+_XY = {"bbox", "bboxes", "box", "boxes", "segmentation", "points", "point", "polygon", "polygons", "coordinates"}
+_XY |= {"exterior", "interior", "landmarks", "vertices", "rect", "bounding_box", "bounding_boxes", "bndbox", "outline"}
+_KEYPOINTS = {"keypoints"}  # COCO's: x, y, visibility
+# Fields that say how large the picture is, and nothing of what is in it.
+_SIZES = {
+    "imagewidth",
+    "imageheight",
+    "imgwidth",
+    "imgheight",
+    "image_width",
+    "image_height",
+    "img_width",
+    "img_height",
+}
+PLACES = ("bbox", "bboxes", "box", "boxes", "segmentation", "keypoints", "points", "polygon", "polygons", "xmin", "x1")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of a picture: its file's name now; (width, height) before and after, None where they are the same."""
+
+    picture: str
+    old: tuple[int, int] | None = None
+    new: tuple[int, int] | None = None
+
+    @property
+    def is_scaled(self) -> bool:
+        return self.old is not None and self.old != self.new
+
+    @property
+    def factors(self) -> tuple[float, float]:
+        """(horizontal, vertical)."""
+        if self.old is None or self.new is None:
+            return 1.0, 1.0
+        return self.new[0] / self.old[0], self.new[1] / self.old[1]
+
+
+def scaled(record: Any, factors: tuple[float, float]) -> Any:
+    """A record (of JSON) with all that is in pixels scaled; values that all lie in [0, 1] are shares, and stay."""
+    if isinstance(record, dict):
+        return {name: _scaled_field(name, value, record, factors) for name, value in record.items()}
+    if isinstance(record, list):
+        return [scaled(one, factors) for one in record]
+    return record
+
+
+def _scaled_field(name: Any, value: Any, record: Mapping[str, Any], factors: tuple[float, float]) -> Any:
+    key, (fx, fy) = str(name).lower(), factors
+    if key in _XY or key in _KEYPOINTS:
+        if isinstance(value, str):  # of a CSV
+            return _scaled_text(value, key, factors)
+        if isinstance(value, dict) and "counts" in value:
+            raise ValueError("a mask in run lengths cannot be scaled")
+        return value if _are_shares(value) else _scaled_list(value, factors, 3 if key in _KEYPOINTS else 2)
+    if key in _X:
+        return value if _are_shares(_sides(record)) else _times(value, fx)
+    if key in _Y:
+        return value if _are_shares(_sides(record)) else _times(value, fy)
+    if key == "area":
+        return _times(value, fx * fy)
+    if key == "r":
+        return _times(value, math.sqrt(fx * fy))
+    return scaled(value, factors)
+
+
+def _scaled_text(value: str, key: str, factors: tuple[float, float]) -> str:
+    try:
+        numbers = json.loads(value)
+    except ValueError:
+        return value
+    return json.dumps(_scaled_field(key, numbers, {}, factors)) if isinstance(numbers, list) else value
+
+
+def _scaled_list(value: Any, factors: tuple[float, float], period: int) -> Any:
+    """Numbers in turn for x and y (and what else a period has); lists and records of such."""
+    if not isinstance(value, list):
+        return scaled(value, factors)
+    numbers = [isinstance(one, int | float) for one in value]
+    if not all(numbers):
+        return [_scaled_list(one, factors, period) for one in value]
+    return [_times(one, factors[at % period]) if at % period < 2 else one for at, one in enumerate(value)]
+
+
+def _sides(record: Mapping[str, Any]) -> list[Any]:
+    return [value for name, value in record.items() if str(name).lower() in (_X | _Y) - _SIZES - {"width", "height"}]
+
+
+def _are_shares(value: Any) -> bool:
+    """Whether these are shares of the picture's sides rather than pixels: all in [0, 1], and not all whole."""
+    numbers = list(_numbers(value))
+    return bool(numbers) and all(0 <= one <= 1 for one in numbers) and any(one % 1 for one in numbers)
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, list):
+        for one in value:
+            yield from _numbers(one)
+    elif isinstance(value, dict):
+        yield from _numbers(list(value.values()))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+    elif isinstance(value, str) and (number := _number(value)) is not None:
+        yield number
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _times(value: Any, factor: float) -> Any:
+    """A number, a list of numbers, or a number in words, times a factor; whole ones stay whole where they can."""
+    if isinstance(value, list):
+        return [_times(one, factor) for one in value]
+    if isinstance(value, str):
+        number = _number(value)
+        return value if number is None else text_of(number * factor)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    product = round(value * factor, 6)
+    return int(product) if product == int(product) and isinstance(value, int) else product
+
+
+def text_of(number: float) -> str:
+    """A number without needless digits."""
+    return f"{round(number, 6):g}" if abs(number) < 1e5 else str(round(number, 3))
+
+
+def has_places(record: Any) -> bool:
+    """Whether a record (of JSON) holds places in a picture."""
+    if isinstance(record, dict):
+        return any(
+            (str(name).lower() in PLACES and value not in ([], None, "")) or has_places(value)
+            for name, value in record.items()
+        )
+    return isinstance(record, list) and any(has_places(one) for one in record[:1000])
+
+
+def stated_size(record: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(width, height) of the picture where a record says so."""
+    named = {str(name).lower(): value for name, value in record.items()}
+    of_box = named.keys() & {"x", "left", "cx", "xc", "x_center", "bbox_x"}
+    for width, height in (("imagewidth", "imageheight"), ("imgwidth", "imgheight"), ("width", "height")):
+        if width == "width" and of_box:
+            continue
+        try:
+            size = int(named[width]), int(named[height])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if min(size) > 0:
+            return size
+    return None

@@ -1,0 +1,72 @@
+"""Labels in a JSON file for each picture: LabelMe's, and those of other tools that use the same names for things."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gan_style.dataset.geometry import Change, has_places, scaled, stated_size
+
+_PICTURES = ("imagePath", "filename", "file_name", "image", "image_path", "img_path", "name", "imageName", "image_name")
+
+
+@dataclass(frozen=True)
+class JsonLabel:
+    """One picture's labels in a JSON object: LabelMe's shapes, Cityscapes' objects, others' boxes or outlines."""
+
+    content: dict[str, Any]
+    raw: bytes
+
+    @staticmethod
+    def parse(extension: str, content: bytes) -> "JsonLabel | None":
+        if not extension.lower().endswith(".json"):
+            return None
+        try:
+            record = json.loads(content)
+        except (ValueError, RecursionError):
+            return None
+        return JsonLabel(record, content) if isinstance(record, dict) else None
+
+    @property
+    def is_labelme(self) -> bool:
+        return "shapes" in self.content and "imagePath" in self.content
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(width, height) that the file states, itself or in the part that says what the picture is."""
+        parts = [self.content, *(self.content.get(name) for name in ("size", "image", "metadata"))]
+        sizes = (stated_size(part) for part in parts if isinstance(part, dict))
+        return next((size for size in sizes if size is not None), None)
+
+    @property
+    def in_pixels(self) -> bool:
+        return has_places(self.content)
+
+    def adapted(self, change: Change) -> bytes:
+        """The picture's name and size now. Its bytes (LabelMe's imageData) are the original's, and go."""
+        record = dict(self.content)
+        for name in _PICTURES:
+            value = record.get(name)
+            if isinstance(value, str) and "." in value:
+                record[name] = value[: max(value.rfind("/"), value.rfind("\\")) + 1] + change.picture
+        if record.get("imageData") is not None:
+            record["imageData"] = None
+        if isinstance(record.get("image"), dict) and isinstance(record["image"].get("file_name"), str):
+            record["image"] = {**record["image"], "file_name": change.picture}
+        if change.is_scaled:
+            record = scaled(record, change.factors)
+        return self.raw if record == self.content else json.dumps(record, ensure_ascii=False, indent=2).encode()
+
+    def annotations(self, size: tuple[int, int], names: Sequence[str]) -> list[dict[str, Any]]:
+        """As COCO has them, with the class's name."""
+        found = []
+        for one in self.content.get("shapes") or self.content.get("objects") or []:
+            points = one.get("points") or one.get("polygon") if isinstance(one, dict) else None
+            if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
+                continue
+            xs, ys = [point[0] for point in points], [point[1] for point in points]
+            box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+            outline = [[side for point in points for side in point]] if len(points) > 2 else None
+            placed = {"bbox": box} | ({"segmentation": outline} if outline else {})
+            found.append({"name": str(one.get("label", "")), **placed})
+        return found

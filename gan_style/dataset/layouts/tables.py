@@ -1,0 +1,554 @@
+"""Files that speak of many pictures by their names: Hugging Face's metadata.jsonl, Roboflow's _annotations.csv, files
+of VIA and CVAT, lists of splits, YOLO's data.yaml, or whatever else has records with a picture's name in them.
+
+Once all results have their names, such a file is written again with these: a record, line or row for each copy, boxes
+scaled as the picture was. In layouts without a place for it, each picture gets what is said of it.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+from xml.etree import ElementTree
+
+from gan_style.dataset.geometry import has_places, scaled, stated_size
+from gan_style.dataset.layouts.yolo import read_yaml, rewritten_yaml
+from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample
+
+if TYPE_CHECKING:
+    from gan_style.dataset.layouts.tree import Tree
+
+TABLE_SUFFIXES = (
+    *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".xml", ".lst", ".list", ".parquet"),
+)
+_RECORDED = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".parquet")
+_MOST_IN_A_FOLDER = 50  # files of these kinds; more are labels of single pictures
+_MOST_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class Output:
+    """One result of a picture: its path below data/, and by how much it was scaled in width and height."""
+
+    path: str
+    factors: tuple[float, float] = (1.0, 1.0)
+
+
+class Index:
+    """The files that tables may name, by path; files: to their results."""
+
+    def __init__(self, files: Mapping[str, Sequence[Output]]) -> None:
+        self.files = files
+
+    @cached_property
+    def _folded(self) -> dict[str, str]:
+        return {path.casefold(): path for path in self.files}
+
+    @cached_property
+    def _names(self) -> dict[str, str | None]:
+        """By base name; None where several are called so."""
+        names: dict[str, str | None] = {}
+        for path in self.files:
+            name = path.rpartition("/")[2].casefold()
+            names[name] = None if name in names else path
+        return names
+
+    @cached_property
+    def _stems(self) -> dict[str, str | None]:
+        stems: dict[str, str | None] = {}
+        for path in self.files:
+            if path.lower().endswith(PICTURE_SUFFIXES):
+                stem = PurePosixPath(path).stem
+                stems[stem] = None if stem in stems else path
+        return stems
+
+    def find(self, reference: str, folder: str) -> str | None:
+        """The path of the file that a table in this folder means."""
+        for name in dict.fromkeys((reference, unquote(reference))):
+            parts = [part for part in re.split(r"[/\\]+", name.strip()) if part not in ("", ".")]
+            if not parts or len(name) > 4096:
+                continue
+            for base in dict.fromkeys((folder, "")):
+                path = _normal([*(base.split("/") if base else []), *parts])
+                if path is not None and path in self.files:
+                    return path
+                if path is not None and (found := self._folded.get(path.casefold())) is not None:
+                    return found
+            parts = [part for part in parts if part != ".."]
+            for at in range(len(parts) - 1):  # of another place: the longest end of the path that is one of ours
+                for base in dict.fromkeys((folder, "")):
+                    path = "/".join([*(base.split("/") if base else []), *parts[at + 1 :]])
+                    if len(parts) - at > 2 and (found := self._folded.get(path.casefold())) is not None:
+                        return found
+            if (found := self._in_folder(parts[-1], folder) or self._names.get(parts[-1].casefold())) is not None:
+                return found
+        return None
+
+    def _in_folder(self, name: str, folder: str) -> str | None:
+        """A file of this name in one of the usual folders beside a table: images/."""
+        for inner in ("images", "image", "imgs", "img", "JPEGImages", "data"):
+            path = f"{folder}/{inner}/{name}" if folder else f"{inner}/{name}"
+            if path in self.files:
+                return path
+        return None
+
+    def find_stem(self, stem: str) -> str | None:
+        return self._stems.get(stem)
+
+    def renamed(self, reference: str, path: str, output: Output, folder: str) -> str:
+        """The reference to a result, in the form of that to its source."""
+        slashed, absolute = reference.replace("\\", "/"), re.match(r"([A-Za-z]:)?[/\\]", reference) is not None
+        own, parts = unquote(slashed).split("/"), path.split("/")
+        same = 0
+        while same < min(len(own), len(parts)) and own[-1 - same].casefold() == parts[-1 - same].casefold():
+            same += 1
+        new = output.path.split("/")
+        if absolute:  # which would lead to the originals
+            up = [".."] * len(folder.split("/")) if folder else ["."]
+            below = output.path.removeprefix(f"{folder}/") if folder else output.path
+            return f"./{below}" if below != output.path or not folder else "/".join([*up, *new])
+        if output.path == path:
+            return reference
+        kept = slashed.split("/")[: len(own) - same]
+        result = "/".join([*kept, *new[len(new) - same :]])
+        return result.replace("/", "\\") if "\\" in reference and "/" not in reference else result
+
+
+def _normal(parts: Sequence[str]) -> str | None:
+    """A path without "..", None for one that leads out."""
+    done: list[str] = []
+    for part in parts:
+        if part == "..":
+            if not done:
+                return None
+            done.pop()
+        else:
+            done.append(part)
+    return "/".join(done)
+
+
+@dataclass
+class Rewriter:
+    """Writes a table again. index: of what it may name; folder: the table's; named: references that were found."""
+
+    index: Index
+    folder: str
+    named: int = 0
+    gone: int = 0
+
+    def references(self, value: Any) -> str | None:
+        """The path that a value names; None where it names no picture of ours."""
+        if not isinstance(value, str) or not 0 < len(value) < 4096 or "\n" in value:
+            return None
+        if not re.search(r"\.[A-Za-z0-9]{2,5}\Z", value.strip()):
+            return None
+        return self.index.find(value, self.folder)
+
+    def outputs(self, path: str) -> Sequence[Output]:
+        self.named += 1
+        outputs = self.index.files[path]
+        self.gone += not outputs
+        return outputs
+
+    def name(self, reference: str, path: str, output: Output) -> str:
+        return self.index.renamed(reference, path, output, self.folder)
+
+    def json(self, value: Any) -> Any:
+        """A JSON value with each record, string or key that names a picture once for each of its results."""
+        if isinstance(value, list):
+            return [copy for one in value for copy in self._copies(one)]
+        if isinstance(value, dict):
+            result: dict[str, Any] = {}
+            for key, one in value.items():
+                for new_key, copy in self._fields(key, one):
+                    result[new_key] = copy
+            return result
+        return value
+
+    def _copies(self, one: Any) -> Iterator[Any]:
+        """Of an element of a list."""
+        if isinstance(one, str) and (path := self.references(one)) is not None:
+            yield from (self.name(one, path, output) for output in self.outputs(path))
+        elif isinstance(one, dict) and (named := self._named_in(one)):
+            yield from self._records(one, named)
+        else:
+            yield self.json(one)
+
+    def _fields(self, key: str, one: Any) -> Iterator[tuple[str, Any]]:
+        """Of a record, whose keys may name pictures (VIA: 1.jpg45678)."""
+        if (path := self.references(key)) is not None:
+            for output in self.outputs(path):
+                yield self.name(key, path, output), self._scaled(self._renamed_in(one, output), output)
+        elif isinstance(one, dict) and (named := self._named_in(one)) and any(key.startswith(one[n]) for n in named):
+            for copy in self._records(one, named):
+                old = next(one[name] for name in named if key.startswith(one[name]))
+                new = next(copy[name] for name in named if key.startswith(one[name]))
+                yield new + key[len(old) :], copy
+        else:
+            yield key, self.json(one)
+
+    def _named_in(self, record: Mapping[str, Any]) -> dict[str, str]:
+        """Which fields name a picture, and which."""
+        found = {name: self.references(value) for name, value in record.items()}
+        return {name: path for name, path in found.items() if path is not None}
+
+    def _renamed_in(self, value: Any, output: Output) -> Any:
+        if isinstance(value, dict):
+            named = self._named_in(value)
+            return {k: self.name(v, named[k], output) if k in named else v for k, v in value.items()}
+        return value
+
+    def _records(self, record: Mapping[str, Any], named: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """A record for each copy; other files that it names (masks) have the copy's number, too."""
+        first = next(iter(named.values()))
+        for number, output in enumerate(self.outputs(first)):
+            copy = dict(record)
+            for name, path in named.items():
+                own = self.index.files[path]
+                if own:
+                    copy[name] = self.name(record[name], path, own[min(number, len(own) - 1)])
+            yield self._scaled(copy, output)
+
+    def _scaled(self, record: Any, output: Output) -> Any:
+        return record if output.factors == (1.0, 1.0) else scaled(record, output.factors)
+
+    def rows(self, header: Sequence[str] | None, rows: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
+        """Of a CSV; without a header boxes are known only in the form of name, x1, y1, x2, y2, class."""
+        for row in rows:
+            paths = {at: path for at, value in enumerate(row) if (path := self.references(value)) is not None}
+            if not paths:
+                yield row
+                continue
+            first = next(iter(paths.values()))
+            for number, output in enumerate(self.outputs(first)):
+                copy = list(row)
+                for at, path in paths.items():
+                    own = self.index.files[path]
+                    if own:
+                        copy[at] = self.name(row[at], path, own[min(number, len(own) - 1)])
+                if output.factors != (1.0, 1.0):
+                    names = header or (["", "x1", "y1", "x2", "y2"] if _is_retinanet(row) else [])
+                    record = self._scaled(dict(zip(names, copy, strict=False)), output)
+                    copy = [str(record.get(name, value)) if name else value for name, value in _pairs(names, copy)]
+                yield copy
+
+    def lines(self, text: str) -> str:
+        """Of a list: whole lines, or words of them, that name pictures, with their suffix or (VOC's) without."""
+        lines, result, at = text.splitlines(), list[str](), 0
+        stems = self._are_stems(lines)
+        while at < len(lines):
+            line = lines[at]
+            block = [line]
+            at += 1
+            if self.references(line.strip()) is not None:  # WIDER: a count, and so many boxes
+                count = lines[at].strip() if at < len(lines) else ""
+                if count.isdigit() and all(_is_box(one) for one in lines[at + 1 : at + 1 + max(1, int(count))]):
+                    block += lines[at : at + 1 + max(1, int(count))]
+                    at += len(block) - 1
+            result += self._line_copies(block, stems)
+        return "\n".join(result) + "\n" * text.endswith("\n")
+
+    def _are_stems(self, lines: Sequence[str]) -> bool:
+        words = [line.split()[0] for line in lines[:200] if line.split()]
+        return bool(words) and sum(self.index.find_stem(word) is not None for word in words) > len(words) / 2
+
+    def _line_copies(self, block: Sequence[str], stems: bool) -> Iterator[str]:
+        line = block[0]
+        if (path := self.references(line.strip())) is not None:
+            for output in self.outputs(path):
+                yield line.replace(line.strip(), self.name(line.strip(), path, output))
+                yield from (_scaled_box(one, output) for one in block[1:])
+            return
+        words = re.split(r"(\s+|,)", line)
+        paths = {at: found for at, word in enumerate(words) if (found := self.references(word)) is not None}
+        if not paths and stems and (found := self.index.find_stem(line.split()[0] if line.split() else "")):
+            stem = line.split()[0]
+            for output in self.outputs(found):
+                yield line.replace(stem, PurePosixPath(output.path).stem, 1)
+            return
+        if not paths:
+            yield line
+            return
+        for number, _ in enumerate(self.outputs(next(iter(paths.values())))):
+            copy = list(words)
+            for at, path in paths.items():
+                own = self.index.files[path]
+                if own:
+                    copy[at] = self.name(words[at], path, own[min(number, len(own) - 1)])
+            yield "".join(copy)
+
+    def element(self, parent: ElementTree.Element) -> None:
+        """Of XML (CVAT, dlib): elements with an attribute that names a picture."""
+        children: list[ElementTree.Element] = []
+        for child in parent:
+            paths = {name: path for name, value in child.attrib.items() if (path := self.references(value)) is not None}
+            if not paths:
+                self.element(child)
+                children.append(child)
+                continue
+            name, path = next(iter(paths.items()))
+            for number, output in enumerate(self.outputs(path)):
+                copy = ElementTree.fromstring(ElementTree.tostring(child))
+                if number and copy.get("id", "").isdigit():
+                    copy.set("id", f"{copy.get('id')}{number:03d}")
+                copy.set(name, self.name(child.attrib[name], path, output))
+                if output.factors != (1.0, 1.0):
+                    _scale_element(copy, output.factors)
+                children.append(copy)
+        parent[:] = children
+
+
+def _pairs(names: Sequence[str], values: Sequence[str]) -> Iterator[tuple[str, str]]:
+    yield from ((names[at] if at < len(names) else "", value) for at, value in enumerate(values))
+
+
+def _is_retinanet(row: Sequence[str]) -> bool:
+    return len(row) == 6 and all(re.fullmatch(r"-?\d+(\.\d+)?", value.strip()) for value in row[1:5])
+
+
+def _is_box(line: str) -> bool:
+    words = line.split()
+    return len(words) >= 4 and all(re.fullmatch(r"-?\d+(\.\d+)?", word) for word in words)
+
+
+def _scaled_box(line: str, output: Output) -> str:
+    """x, y, width, height, then what else there is; a line of one number is a count."""
+    if output.factors == (1.0, 1.0) or not _is_box(line):
+        return line
+    words = line.split()
+    box = [f"{float(word) * output.factors[at % 2]:g}" for at, word in enumerate(words[:4])]
+    return " ".join([*box, *words[4:]])
+
+
+def _scale_element(element: ElementTree.Element, factors: tuple[float, float]) -> None:
+    for one in element.iter():
+        record = {name: value for name, value in one.attrib.items() if name != "points"}
+        one.attrib.update({name: str(value) for name, value in scaled(record, factors).items()})
+        if "points" in one.attrib:
+            points = [pair.split(",") for pair in one.attrib["points"].split(";")]
+            moved = [[f"{float(side) * factor:g}" for side, factor in zip(p, factors, strict=True)] for p in points]
+            one.set("points", ";".join(",".join(pair) for pair in moved))
+
+
+def rewritten(path: str, content: bytes, index: Index, root: Path, warn: Callable[[str], object]) -> bytes:
+    """A table's content for the result; its own bytes where nothing has to change.
+
+    path: the table's, below the root; warn: is told of what could not be mended.
+    """
+    suffix, rewriter = PurePosixPath(path).suffix.lower(), Rewriter(index, path.rpartition("/")[0])
+    try:
+        new = _rewritten(path, suffix, content, rewriter, root, warn)
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        csv.Error,
+        ElementTree.ParseError,
+    ) as error:
+        if any(name.encode() in content for name in _some_names(index)):
+            warn(f"{path} names pictures, but could not be read ({error}); it is copied as it is")
+        return content
+    if rewriter.gone:
+        warn(f"{path}: {rewriter.gone} entries are left out, since their pictures have no result")
+    return content if new is None else new
+
+
+def _some_names(index: Index) -> Iterator[str]:
+    for number, path in enumerate(index.files):
+        if number >= 100:
+            return
+        yield path.rpartition("/")[2]
+
+
+def _rewritten(
+    path: str, suffix: str, content: bytes, rewriter: Rewriter, root: Path, warn: Callable[[str], object]
+) -> bytes | None:
+    if suffix in (".yaml", ".yml"):
+        data = read_yaml(root / path)
+        if data is None:
+            return None
+        new_yaml, outside = rewritten_yaml(data, path, root)
+        for value in outside:
+            warn(f"{path}: {value} is not in the input, and left as it is")
+        return new_yaml
+    if suffix == ".parquet":
+        return _rewritten_parquet(content, rewriter)
+    text = content.decode("utf-8-sig")
+    if suffix == ".json":
+        value = json.loads(text)
+        new_value = rewriter.json([value])
+        new_value = new_value[0] if len(new_value) == 1 else value  # a file about one picture of several copies
+        return None if new_value == value else json.dumps(new_value, ensure_ascii=False).encode()
+    if suffix in (".jsonl", ".ndjson"):
+        records = [json.loads(line) for line in text.splitlines() if line.strip()]
+        new_records = rewriter.json(records)
+        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in new_records)
+        return None if new_records == records else "".join(lines).encode()
+    if suffix in (".csv", ".tsv"):
+        rows, delimiter = _read_rows(text, suffix)
+        header = None if not rows or any(rewriter.references(value) for value in rows[0]) else rows[0]
+        body = rows[1:] if header else rows
+        new_rows = [*([header] if header else []), *rewriter.rows(header, body)]
+        if new_rows == rows:
+            return None
+        buffer = io.StringIO()
+        csv.writer(buffer, delimiter=delimiter, lineterminator="\r\n" if "\r\n" in text else "\n").writerows(new_rows)
+        return buffer.getvalue().encode()
+    if suffix == ".xml":
+        if b"<!ENTITY" in content:
+            return None
+        tree = ElementTree.fromstring(text)
+        before = ElementTree.tostring(tree)
+        rewriter.element(tree)
+        after = ElementTree.tostring(tree, encoding="utf-8", xml_declaration=True)
+        return None if ElementTree.tostring(tree) == before else after
+    new_text = rewriter.lines(text)
+    return None if new_text.rstrip("\n") == "\n".join(text.splitlines()).rstrip("\n") else new_text.encode()
+
+
+def _read_rows(text: str, suffix: str) -> tuple[list[list[str]], str]:
+    first = text.splitlines()[0] if text else ""
+    delimiter = "\t" if suffix == ".tsv" or first.count("\t") > first.count(",") else ","
+    delimiter = ";" if first.count(";") > first.count(delimiter) else delimiter
+    return [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row], delimiter
+
+
+def _rewritten_parquet(content: bytes, rewriter: Rewriter) -> bytes | None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(io.BytesIO(content))
+    records = table.to_pylist()
+    new = rewriter.json(records)
+    if new == records:
+        return None
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(new, schema=table.schema), buffer)
+    return buffer.getvalue()
+
+
+# What tables say of single pictures, for layouts that have no place for tables, and to know how labels lie
+
+
+@dataclass
+class Statements:
+    """records: of each picture, by its path: (the table's name, the record); read: the tables that have any."""
+
+    records: dict[str, list[tuple[str, Any]]] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
+    with_boxes: bool = False
+
+    def is_read(self, path: str) -> bool:
+        return path in self.read
+
+    def applied(self, sample: Sample, *, inline: bool) -> Sample:
+        """The sample, with what is said of it: whether boxes are for the pixels as stored; as JSON beside it."""
+        records = self.records.get(sample.key)
+        if not records:
+            return sample
+        placed = [record for _, record in records if has_places(record)]
+        sizes = {size for record in placed if (size := stated_size(record)) is not None}
+        if len(sizes) == 1:
+            sample = replace(sample, labelled=next(iter(sizes)))
+        elif placed:
+            sample = replace(sample, as_stored=True)
+        if not inline:
+            return sample
+        texts = dict(sample.inline)
+        for table in dict.fromkeys(name for name, _ in records):
+            own = [record for name, record in records if name == table]
+            wanted = "json" if table == "metadata" else f"{table}.json"
+            extension = next(one for one in (wanted, f"{table}.json", f"{table}.2.json") if one not in sample.sidecars)
+            texts[extension] = json.dumps(own[0] if len(own) == 1 else own)
+        captions = [
+            r[n] for _, r in records if isinstance(r, dict) for n in ("text", "caption") if isinstance(r.get(n), str)
+        ]
+        if len(captions) == 1 and "txt" not in sample.sidecars:
+            texts["txt"] = captions[0]
+        return replace(sample, inline=texts)
+
+
+def read_statements(root: Path, tree: "Tree") -> Statements:
+    """What the tables of a tree say of its pictures."""
+    found = Statements()
+    paths = [path for path in _tables(tree) if (root / path).stat().st_size <= _MOST_BYTES]
+    if not paths:
+        return found
+    index = Index(dict.fromkeys(_pictures(tree, ""), ()))
+    for path in paths:
+        rewriter = Rewriter(index, path.rpartition("/")[0])
+        try:
+            for record in _records(root, path, rewriter):
+                named = rewriter._named_in(record)
+                for key in dict.fromkeys(named.values()):
+                    name = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(path).stem).strip("_") or "table"
+                    found.records.setdefault(key, []).append((name, record))
+                    found.read.add(path)
+        except (ValueError, TypeError, csv.Error, RecursionError):
+            continue
+    return found
+
+
+def _tables(tree: "Tree") -> Iterator[str]:
+    for folder in tree.folders:
+        names = [name for name in tree.try_listing(folder).files if name.lower().endswith(_RECORDED)]
+        if len(names) <= _MOST_IN_A_FOLDER:
+            taken = tree.matches(folder).taken if names else ()
+            owners = tree.picture_folders_of(folder) if names else ()
+            taken = set(taken).union(*(tree.matches(owner).taken for owner in owners))
+            paths = (f"{folder}/{name}" if folder else name for name in names)
+            yield from (path for path in paths if path not in taken)
+
+
+def _pictures(tree: "Tree", path: str, depth: int = 0) -> Iterator[str]:
+    listing = tree.try_listing(path)
+    yield from (f"{path}/{name}" if path else name for name in listing.files if name.lower().endswith(PICTURE_SUFFIXES))
+    for name in listing.folders if depth < 30 else ():
+        yield from _pictures(tree, f"{path}/{name}" if path else name, depth + 1)
+
+
+def _records(root: Path, path: str, rewriter: Rewriter) -> Iterator[dict[str, Any]]:
+    """The records of a table, each of which may name pictures."""
+    content, suffix = (root / path).read_bytes(), PurePosixPath(path).suffix.lower()
+    if suffix == ".parquet":
+        import pyarrow.parquet
+
+        names = pyarrow.parquet.read_schema(root / path).names
+        if "file_name" in names:
+            yield from pyarrow.parquet.read_table(root / path).to_pylist()
+        return
+    text = content.decode("utf-8-sig")
+    if suffix in (".jsonl", ".ndjson"):
+        yield from (one for line in text.splitlines() if line.strip() and isinstance(one := json.loads(line), dict))
+    elif suffix == ".json":
+        yield from _dicts(json.loads(text), rewriter)
+    else:
+        rows, _ = _read_rows(text, suffix)
+        if rows and not any(rewriter.references(value) for value in rows[0]):
+            yield from (dict(zip(rows[0], row, strict=False)) for row in rows[1:])
+        else:
+            yield from ({str(at): value for at, value in enumerate(row)} for row in rows)
+
+
+def _dicts(value: Any, rewriter: Rewriter) -> Iterator[dict[str, Any]]:
+    """The records in a JSON value that name a picture; keys that do become a field of theirs."""
+    if isinstance(value, list):
+        for one in value:
+            yield from _dicts(one, rewriter)
+    elif isinstance(value, dict):
+        if rewriter._named_in(value):
+            yield value
+            return
+        for key, one in value.items():
+            if rewriter.references(key) is not None:
+                yield {"file_name": key, **(one if isinstance(one, dict) else {"value": one})}
+            else:
+                yield from _dicts(one, rewriter)

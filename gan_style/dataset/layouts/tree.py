@@ -1,0 +1,526 @@
+"""A tree of folders: which files are pictures, which belong to which picture, wherever they lie, and what is a split.
+
+What belongs to a picture lies beside it (1.txt, 1_mask.png) or in a tree of its own that mirrors the pictures'
+(labels/train/1.txt of images/train/1.jpg, gtFine, Annotations, masks below the pictures, train_masks beside train).
+"""
+
+import os
+import re
+import stat
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from gan_style.dataset.layouts.masks import (
+    core_of,
+    is_coloured,
+    is_label_folder,
+    looks_like_mask,
+    may_look_like_photos,
+    word_set,
+    words_of,
+)
+from gan_style.dataset.sample import OTHER_PICTURE_SUFFIXES, PICTURE_SUFFIXES
+
+JUNK = re.compile(
+    r"(?i)\A(\..*|thumbs\.db|ehthumbs\.db|desktop\.ini|icon\r|__macosx|@eadir|\$recycle\.bin|lost\+found)\Z"
+)
+_MOST_FOLDERS, _MOST_BESIDE = 3000, 60  # folders that are looked at for trees that mirror each other; siblings of one
+_LOOKED_AT = 3  # pictures of a folder that are looked at to tell masks from photos
+_LONGEST_ENDING = 50  # letters of a file's name after its picture's
+_IMAGE_FOLDERS = word_set("images image imgs img jpegimages jpgs jpg pictures pics photos leftimg8bit data rgb frames")
+SPLITS = word_set("train training val valid validation dev test testing trainval minival holdout unlabeled unlabelled")
+_TRAIN = frozenset(("train", "training", "trainval"))
+
+
+class Listing(NamedTuple):
+    """What lies in one folder, by name, sorted; files: to their sizes and what is wrong with them."""
+
+    folders: Sequence[str]
+    files: Mapping[str, tuple[int, tuple[str, str] | None]]
+    identity: tuple[int, int]
+
+
+class Match(NamedTuple):
+    """A file that belongs to a picture: its path below the root; the text before and after the picture's base name."""
+
+    path: str
+    before: str
+    after: str
+
+
+@dataclass
+class Matches:
+    """shapes: of pictures whose own names hold more than the base: (text before, base, text after)."""
+
+    sidecars: dict[str, dict[str, Match]] = field(default_factory=dict)
+    shapes: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)  # paths
+
+
+class Rule(NamedTuple):
+    """Labels lie in ``labels`` where their pictures lie in ``pictures``: parts of paths, which may be empty."""
+
+    labels: tuple[str, ...]
+    pictures: tuple[str, ...]
+
+
+class Tree:
+    """A folder's tree, read folder by folder. carry: patterns of pictures that are never stylized."""
+
+    def __init__(self, root: Path, carry: Sequence[str] = ()) -> None:
+        self.root = root
+        patterns = [_regex(pattern) for pattern in carry]
+        self._carry = re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
+        self.listing = lru_cache(64)(self._listing)
+        self.matches = lru_cache(8)(self._matches)
+
+    def _listing(self, path: str) -> Listing:
+        """OSError where it cannot be listed. Hidden files, and what systems leave (Thumbs.db), are passed over."""
+        here = os.stat(self.root / path)
+        folders, files = [], {}
+        with os.scandir(self.root / path) as found:
+            for item in sorted((item for item in found if not JUNK.match(item.name)), key=lambda item: item.name):
+                if is_folder(item):
+                    folders.append(item.name)
+                else:
+                    files[item.name] = _size(item)
+        return Listing(folders, files, (here.st_dev, here.st_ino))
+
+    def try_listing(self, path: str) -> Listing:
+        """The same; nothing where it cannot be listed."""
+        try:
+            return self.listing(path)
+        except OSError:
+            return Listing([], {}, (0, 0))
+
+    def is_carried(self, path: str) -> bool:
+        return self._carry is not None and self._carry.match(f"/{path.lstrip('/')}") is not None
+
+    def is_picture(self, path: str) -> bool:
+        """Whether a file is a picture by its name, be it a photo or a mask."""
+        return path.lower().endswith(PICTURE_SUFFIXES)
+
+    # Which folders mirror which
+
+    @cached_property
+    def folders(self) -> list[str]:
+        """Folders with files, the top ones first; of a large tree some."""
+        found: list[str] = []
+        waiting, seen = deque([("", 0)]), set()
+        while waiting and len(found) < _MOST_FOLDERS:
+            path, depth = waiting.popleft()
+            listing = self.try_listing(path)
+            if listing.identity in seen:
+                continue
+            seen.add(listing.identity)
+            if listing.files:
+                found.append(path)
+            if depth < 8:
+                waiting.extend((join(path, name), depth + 1) for name in listing.folders[:200])
+        return found
+
+    @cached_property
+    def rules(self) -> list[Rule]:
+        """Which trees of labels mirror which trees of pictures, from the folders looked at."""
+        known = set(self.folders)
+        rules: dict[Rule, None] = {}
+        for path in self.folders:
+            parts = tuple(path.split("/")) if path else ()
+            if any(_replaced(parts, rule.labels, rule.pictures) & known for rule in rules):
+                continue
+            for rule in self._rules_of(parts, known):
+                rules[rule] = None
+        # Where labels lie in two trees of one picture tree both are rules; a tree of labels is no tree of pictures.
+        labels = {rule.labels for rule in rules}
+        return [rule for rule in rules if rule.pictures not in labels or not rule.pictures]
+
+    def _rules_of(self, parts: tuple[str, ...], known: set[str]) -> Iterator[Rule]:
+        """The rules by which a folder's files are labels of another folder's pictures."""
+        files = self.try_listing("/".join(parts)).files
+        pictures = [name for name in files if self.is_picture(name)]
+        for at in range(len(parts) - 1, -1, -1):
+            named = is_label_folder(parts[at])
+            if not named and len(pictures) == len(files) and not self._are_masks(parts, pictures, strictly=True):
+                continue
+            if named and pictures and not may_look_like_photos(parts[at]) and not self._are_masks(parts, pictures):
+                continue
+            if not named and 0 < len(pictures) < len(files):
+                continue  # pictures with their labels beside them
+            before, after = parts[:at], parts[at + 1 :]
+            found = False
+            for other in self._others(before, parts[at]):
+                place = "/".join([*before, *other, *after])
+                if place not in known or place == "/".join(parts):
+                    continue
+                if self._mirror(place, "/".join(parts)):
+                    found = True
+                    yield Rule((parts[at],), other)
+            if found:
+                return
+
+    def _others(self, before: tuple[str, ...], name: str) -> Iterator[tuple[str, ...]]:
+        """What may stand in a path for a folder of labels: nothing, its siblings, and the folders in those."""
+        yield ()
+        siblings = [one for one in self.try_listing("/".join(before)).folders if one != name][:_MOST_BESIDE]
+        for sibling in siblings:
+            if not is_label_folder(sibling) or self._has_photos(join("/".join(before), sibling)):
+                yield (sibling,)
+        for sibling in siblings if len(siblings) <= 10 else ():
+            for inner in self.try_listing(join("/".join(before), sibling)).folders[:10]:
+                if not is_label_folder(inner):
+                    yield (sibling, inner)
+
+    def _has_photos(self, path: str) -> bool:
+        """Whether a folder that is called as labels are holds photos, or leads to them."""
+        for one in (path, *(join(path, name) for name in self.try_listing(path).folders[:5])):
+            pictures = [name for name in self.try_listing(one).files if self.is_picture(name)]
+            if pictures and not self._are_masks(tuple(one.split("/")), pictures):
+                return True
+        return False
+
+    def _are_masks(self, parts: tuple[str, ...], names: Sequence[str], *, strictly: bool = False) -> bool:
+        """Whether some of a folder's pictures look like masks; not strictly: grey ones, too (depth, mattes)."""
+        step = max(1, len(names) // _LOOKED_AT)
+        looked = [
+            self.looks_like_mask("/".join([*parts, name]), grey=not strictly) for name in names[::step][:_LOOKED_AT]
+        ]
+        return bool(looked) and all(looked)
+
+    def looks_like_mask(self, path: str, *, grey: bool = False) -> bool:
+        content = self._read(path)
+        return content is not None and looks_like_mask(content, grey=grey)
+
+    def _read(self, path: str) -> bytes | None:
+        try:
+            place = self.root / path
+            return (
+                place.read_bytes()
+                if place.stat().st_size < 100_000_000 and stat.S_ISREG(place.stat().st_mode)
+                else None
+            )
+        except OSError:
+            return None
+
+    def _mirror(self, pictures: str, labels: str) -> bool:
+        """Whether most files of one of two folders are called as those of the other."""
+        names = [name for name in self.try_listing(pictures).files if self.is_picture(name)]
+        files = list(self.try_listing(labels).files)
+        if not names or not files:
+            return False
+        matches = match(names, [(name, labels) for name in files], beside=False)
+        return len(matches.sidecars) >= max(1, min(len(names), len(files)) / 2)
+
+    def label_folders_of(self, path: str) -> list[tuple[str, str]]:
+        """Where labels of a folder's pictures may lie: (folder, the name of its tree)."""
+        parts = tuple(path.split("/")) if path else ()
+        found = {
+            place: rule.labels[-1]
+            for rule in self.rules
+            for place in sorted(_replaced(parts, rule.pictures, rule.labels))
+            if place != path and (self.root / place).is_dir()
+        }
+        return list(found.items())
+
+    def picture_folders_of(self, path: str) -> list[str]:
+        """The folders whose pictures a folder's files may be labels of; none for one that holds no labels."""
+        parts = tuple(path.split("/")) if path else ()
+        return sorted(
+            place
+            for place in set().union(*(_replaced(parts, rule.labels, rule.pictures) for rule in self.rules))
+            if place != path and (self.root / place).is_dir()
+        )
+
+    def is_label_path(self, path: str) -> bool:
+        """Whether a path leads through a tree of labels."""
+        return bool(self.picture_folders_of(path))
+
+    # What belongs to a folder's pictures
+
+    def _matches(self, path: str) -> Matches:
+        listing = self.try_listing(path)
+        pictures = [name for name in listing.files if self.is_picture(name) and not self.is_carried(join(path, name))]
+        beside = [(name, path) for name in listing.files]
+        found = match(pictures, beside, beside=True)
+        # Two pictures of one name beside each other: one may be the other's mask.
+        self._add_masks_of_the_same_name(path, pictures, found)
+        taken = {PurePosixPath(one).name for one in found.taken}
+        photos = [name for name in pictures if name not in taken]
+        for folder, tree in self.label_folders_of(path):
+            files = [(name, folder) for name in self.try_listing(folder).files]
+            _merge(found, match(photos, files, beside=False), tree)
+        return found
+
+    def _add_masks_of_the_same_name(self, path: str, pictures: Sequence[str], found: Matches) -> None:
+        stems: dict[str, list[str]] = {}
+        for name in pictures:
+            stems.setdefault(PurePosixPath(name).stem, []).append(name)
+        pairs = [names for names in stems.values() if len(names) > 1]
+        for names in pairs:
+            looked = {name: self.looks_like_mask(join(path, name)) for name in names}
+            photos = [name for name in names if not looked[name]]
+            if len(photos) != 1:
+                coloured = [name for name in names if is_coloured(self._read(join(path, name)) or b"")]
+                photos = coloured if not photos and len(coloured) == 1 else photos
+                if len(photos) != 1:
+                    continue
+            for name in names:
+                if name != photos[0]:
+                    suffix = PurePosixPath(name).suffix
+                    found.sidecars.setdefault(photos[0], {})[f"mask{suffix}"] = Match(join(path, name), "", suffix)
+                    found.taken.add(join(path, name))
+                    found.sidecars.pop(name, None)
+
+    # Splits and classes
+
+    def split_of_level(self, path: str) -> Mapping[str, tuple[str, str]]:
+        """Of a folder whose folders are splits: name to (split, what is left of the name); else empty."""
+        return self._split_level(path)
+
+    @cached_property
+    def _split_level(self):  # type: ignore[no-untyped-def]
+        return lru_cache(1024)(self._find_splits)
+
+    def _find_splits(self, path: str) -> Mapping[str, tuple[str, str]]:
+        names = [name for name in self.try_listing(path).folders if not self.is_label_path(join(path, name))]
+        names = [name for name in names if self._holds_pictures(join(path, name))] or names
+        found = {name: split for name in names if (split := split_in(name)) is not None}
+        if not found:
+            return {}
+        rests = {rest for name, (_, rest) in found.items()}
+        exact = all(rest == "" for rest in rests)
+        uniform = len(rests) == 1 or rests <= {"A", "B", "C", "D"}
+        kinds = {split.lower() in _TRAIN for split, _ in found.values()}
+        if not (exact or uniform):
+            found = {name: split for name, split in found.items() if split[1] == ""}
+            kinds = {split.lower() in _TRAIN for split, _ in found.values()}
+        if len(found) == len(names) or (len(found) > 1 and kinds == {True, False}):
+            letters = rests <= {"A", "B", "C", "D"} and not exact
+            return {name: (split, rest if letters else "") for name, (split, rest) in found.items()}
+        return {}
+
+    def _holds_pictures(self, path: str, depth: int = 4) -> bool:
+        listing = self.try_listing(path)
+        if any(self.is_picture(name) for name in listing.files):
+            return True
+        return depth > 0 and any(self._holds_pictures(join(path, name), depth - 1) for name in listing.folders[:5])
+
+    @cached_property
+    def _picture_trees(self) -> set[str]:
+        count = Counter(rule.labels for rule in self.rules)  # labels of several folders are of classes, or splits
+        alone = {rule.pictures[0] for rule in self.rules if len(rule.pictures) == 1 and count[rule.labels] == 1}
+        parts = {part for rule in self.rules for part in rule.pictures}
+        return alone | {part for part in parts if part.lower() in _IMAGE_FOLDERS}
+
+    def is_picture_tree(self, path: str, name: str) -> bool:
+        """Whether a folder is only where pictures lie (images/), rather than a class."""
+        if name in self._picture_trees:
+            return True
+        siblings = [one for one in self.try_listing(path).folders if not is_label_folder(one)]
+        return name.lower() in _IMAGE_FOLDERS and siblings == [name]
+
+    def split_and_label(self, path: str) -> tuple[str | None, list[str]]:
+        """The split of a folder's pictures, and the folders that are its class: ("train", ["cats"]) of train/cats."""
+        split: str | None = None
+        label: list[str] = []
+        here = ""
+        for name in path.split("/") if path else ():
+            level = self.split_of_level(here) if split is None else {}
+            if name in level:
+                split, letter = level[name]
+                label = [] if not self._is_class(here, label) else label
+                label += [letter] if letter else []
+            elif (
+                split is not None
+                and (split_in(name) or ("",))[0].lower() == split.lower()
+                and self._is_alone(here, name)
+            ):
+                pass  # seg_train/seg_train
+            elif not self.is_picture_tree(here, name):
+                label = [*label, name]
+            here = join(here, name)
+        return split, label
+
+    def _is_alone(self, path: str, name: str) -> bool:
+        return list(self.try_listing(path).folders) == [name]
+
+    def _is_class(self, path: str, label: Sequence[str]) -> bool:
+        """Whether folders above a split tell classes apart: cats/train, dogs/train, and not flowers/train alone."""
+        parts = path.split("/")
+        tops = [self.try_listing("/".join(parts[:at])).folders for at in range(len(parts))]
+        return bool(label) and any(len([one for one in names if not is_label_folder(one)]) > 1 for names in tops)
+
+
+def match(pictures: Sequence[str], files: Iterable[tuple[str, str]], *, beside: bool) -> Matches:
+    """Which files belong to which of one folder's pictures, by their names; files: (name, folder).
+
+    A file belongs to the picture of the longest stem that its name begins with, up to a dot, or up to another separator
+    where what follows says that it is a label; or to that of the same name without such words (mask_6.png of 6.jpg).
+    beside: in the pictures' own folder, where pictures are labels only if their names say so.
+    """
+    stems: dict[str, list[str]] = {}
+    cores: dict[str, list[str]] = {}
+    photos = [name for name in pictures if not beside or core_of(PurePosixPath(name).stem).role != "label"]
+    for name in pictures:
+        stems.setdefault(PurePosixPath(name).stem, []).append(name)
+    for name in photos:
+        core = core_of(PurePosixPath(name).stem)
+        if core.role:
+            cores.setdefault(core.base, []).append(name)
+    found = Matches()
+    for name, folder in files:
+        is_picture = name.lower().endswith((*PICTURE_SUFFIXES, *OTHER_PICTURE_SUFFIXES))
+        if beside and is_picture and core_of(PurePosixPath(name).stem).role != "label":
+            continue
+        placed = _placed(name, stems, cores, beside=beside, is_picture=is_picture)
+        if placed is None or (beside and placed[0] == [name]):
+            continue
+        owners, before, after, base = placed
+        for owner in owners:
+            if beside and owner == name:
+                continue
+            if base is not None:
+                core = core_of(PurePosixPath(owner).stem)
+                found.shapes[owner] = (core.before, core.base, core.after)
+            found.sidecars.setdefault(owner, {})[_key(before, after, found.sidecars.get(owner, {}))] = Match(
+                join(folder, name), before, after
+            )
+            found.taken.add(join(folder, name))
+    _drop_masks_of_masks(found)
+    return found
+
+
+def _placed(
+    name: str, stems: Mapping[str, list[str]], cores: Mapping[str, list[str]], *, beside: bool, is_picture: bool
+) -> tuple[list[str], str, str, str | None] | None:
+    """(pictures, text before their base, text after it, the base where it is not their stem) for a label's name."""
+    own = PurePosixPath(name).stem
+    for at in range(len(name) - 1, 0, -1):
+        if name[at] not in "._- " or name[:at] not in stems or len(name) - at > _LONGEST_ENDING:
+            continue
+        ending = name[at:]
+        if name[at] == "." and is_picture and beside and name[:at] == own:
+            continue  # the picture itself, or another of its name
+        if name[at] != "." and not _is_ending(ending, beside=beside):
+            continue
+        owners = stems[name[:at]]
+        exact = [owner for owner in owners if name.startswith(f"{owner}.")]
+        if exact:  # 1.jpg.json
+            return exact, "", "*" + name[len(exact[0]) :], None
+        return owners, "", ending, None
+    core = core_of(own)
+    suffix = name[len(own) :]
+    if core.role == "label" and core.base in stems:
+        return stems[core.base], core.before, core.after + suffix, None
+    if core.role and core.base in cores:
+        return cores[core.base], core.before, core.after + suffix, core.base
+    if not core.role and own in cores:  # 1.png of 1_image.jpg
+        return cores[own], "", suffix, own
+    return None
+
+
+def _is_ending(ending: str, *, beside: bool) -> bool:
+    """Whether what follows a picture's stem and is no suffix says that this is its label: _mask, and not _2."""
+    words = words_of(PurePosixPath(ending).stem if "." in ending else ending)
+    if beside:
+        return bool(words) and core_of(f"x{PurePosixPath(ending).stem}").role == "label"
+    return bool(words) and not words[0][0].isdigit()
+
+
+def _key(before: str, after: str, taken: Mapping[str, Match]) -> str:
+    """The extension that a sidecar has where it lies beside its picture: "txt", "mask.png"."""
+    ending = after.lstrip("*")
+    stem, _, suffix = (before + ending).rpartition(".")
+    words = [word for word in re.split(r"[_\-. ]+", stem) if word]
+    key = ".".join(["_".join(words), suffix] if words else [suffix])
+    if not before and ending.startswith("."):
+        key = ending[1:]
+    number, wanted = 2, key
+    while key in taken:
+        key, number = f"{number}.{wanted}", number + 1
+    return key
+
+
+def _merge(found: Matches, more: Matches, tree: str) -> None:
+    """Add what lies in a tree of labels; its name tells a mask from the picture: masks.png."""
+    for picture, sidecars in more.sidecars.items():
+        own = found.sidecars.setdefault(picture, {})
+        for key, place in sidecars.items():
+            wanted = key if not _is_picture_key(key) or "." in key else f"{_word(tree)}.{key}"
+            wanted = wanted if wanted not in own else f"{_word(tree)}.{key}"
+            number, free = 2, wanted
+            while free in own:
+                free, number = f"{number}.{wanted}", number + 1
+            own[free] = place
+    found.taken |= more.taken
+    found.shapes |= {picture: shape for picture, shape in more.shapes.items() if picture not in found.shapes}
+
+
+def _word(tree: str) -> str:
+    """A folder's name as a part of an extension."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", tree)[:40] or "label"
+
+
+def _is_picture_key(key: str) -> bool:
+    return f".{key}".lower().endswith((*PICTURE_SUFFIXES, *OTHER_PICTURE_SUFFIXES))
+
+
+def _drop_masks_of_masks(found: Matches) -> None:
+    """A picture that is another's label has none of its own; they are the other's."""
+    names = {PurePosixPath(path).name for path in found.taken}
+    for name in [name for name in found.sidecars if name in names]:
+        del found.sidecars[name]
+
+
+def split_in(name: str) -> tuple[str, str] | None:
+    """("train", "") of train, ("train", "seg") of seg_train, ("train", "A") of trainA, ("train", "") of train2017."""
+    pieces = [piece for piece in re.split(r"[_\-. ]+|(?<=[a-z])(?=[A-Z0-9])|(?<=[0-9])(?=[A-Za-z])", name) if piece]
+    places = [at for at, piece in enumerate(pieces) if piece.lower() in SPLITS]
+    if not places:
+        return None
+    at = places[-1] if len(places) == 1 or pieces[places[0]].lower() not in _TRAIN else places[0]
+    ignored = _IMAGE_FOLDERS | {"set", "split", "folder", "dir", "dataset"}
+    rest = [piece for number, piece in enumerate(pieces) if number != at]
+    rest = [piece for piece in rest if not piece.isdigit() and piece.lower() not in ignored]
+    return pieces[at], "_".join(rest)
+
+
+def _replaced(parts: tuple[str, ...], old: tuple[str, ...], new: tuple[str, ...]) -> set[str]:
+    """All paths in which one stretch is another; where the old one is empty, the new one is put in somewhere."""
+    width = len(old)
+    return {
+        "/".join([*parts[:at], *new, *parts[at + width :]])
+        for at in range(len(parts) - width + 1)
+        if parts[at : at + width] == old
+    }
+
+
+def join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def is_folder(item: "os.DirEntry[str]") -> bool:
+    try:
+        return item.is_dir()
+    except OSError:  # a link to itself, say; the file's row will tell
+        return False
+
+
+def _size(item: "os.DirEntry[str]") -> tuple[int, tuple[str, str] | None]:
+    try:
+        found = item.stat()
+    except OSError as error:
+        return 0, ("missing", f"{error.strerror}: a link that leads nowhere?")
+    if not stat.S_ISREG(found.st_mode):
+        return 0, ("not a regular file", "a pipe, a socket or a device")
+    return found.st_size, None
+
+
+def _regex(pattern: str) -> str:
+    """A shell's pattern for the end of a path that begins with a slash."""
+    import fnmatch
+
+    return fnmatch.translate(f"*/{pattern}")

@@ -1,0 +1,146 @@
+"""YOLO: a text file of boxes for each picture (labels/train/1.txt of images/train/1.jpg), and data.yaml, which names
+classes and says where the splits lie. Boxes are shares of the picture's sides, so that they fit whatever its size is.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_LINE = re.compile(rf"\s*\d+(?:\.0*)?(?:\s+{_NUMBER}){{4,}}\s*")
+_SPLITS = ("train", "val", "test", "minival")
+
+
+@dataclass(frozen=True)
+class YoloLabel:
+    """rows: class, then numbers: a box (x, y of its middle, width, height), or an outline, or a box and key points."""
+
+    rows: Sequence[Sequence[float]]
+    raw: bytes
+
+    @staticmethod
+    def parse(extension: str, content: bytes) -> "YoloLabel | None":
+        """None for any text that is no list of boxes; an empty file is one of none."""
+        if not extension.lower().endswith(".txt") or len(content) > 10_000_000:
+            return None
+        try:
+            lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip()]
+        except ValueError:
+            return None
+        if not all(_LINE.fullmatch(line) for line in lines):
+            return None
+        return YoloLabel([[float(word) for word in line.split()] for line in lines], content)
+
+    size = None
+
+    @property
+    def in_shares(self) -> bool:
+        return all(0 <= value <= 1 for row in self.rows for value in row[1:5])
+
+    @property
+    def in_pixels(self) -> bool:
+        """Some write pixels in the same form."""
+        return not self.in_shares
+
+    def adapted(self, change: Any) -> bytes:
+        if change.is_scaled and self.in_pixels:
+            raise ValueError("its numbers are pixels in an order that is not known")
+        return self.raw
+
+    def annotations(self, size: tuple[int, int], names: Sequence[str]) -> list[dict[str, Any]]:
+        """As COCO has them, with the class's name, or its number where it has none; size: (width, height)."""
+        if not self.in_shares:
+            return []
+        found = []
+        for row in self.rows:
+            number, values = int(row[0]), row[1:]
+            name = names[number] if number < len(names) else str(number)
+            placed: dict[str, Any] = {"name": name, "number": number}
+            if len(values) > 5 and len(values) % 2 == 0:  # an outline
+                xs, ys = ([value * side for value in values[at::2]] for at, side in enumerate(size))
+                outline = [side for point in zip(xs, ys, strict=True) for side in point]
+                placed["bbox"] = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+                placed["segmentation"] = [[round(side, 6) for side in outline]]
+            else:
+                x, y, width, height = values[:4]
+                placed["bbox"] = [
+                    (x - width / 2) * size[0],
+                    (y - height / 2) * size[1],
+                    width * size[0],
+                    height * size[1],
+                ]
+            placed["bbox"] = [round(side, 6) for side in placed["bbox"]]
+            found.append(placed)
+        return found
+
+
+def read_yaml(path: Path) -> dict[str, Any] | None:
+    """data.yaml's content, None for any other file."""
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig")) if path.stat().st_size < 10_000_000 else None
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    known = isinstance(content, dict) and "names" in content and any(name in content for name in _SPLITS)
+    return content if known else None
+
+
+def names_in(content: dict[str, Any]) -> list[str]:
+    """The classes by number, of a list or of {0: name}."""
+    names = content["names"]
+    if isinstance(names, dict):
+        numbers = {int(number): str(name) for number, name in names.items() if str(number).isdigit()}
+        return [numbers.get(number, str(number)) for number in range(max(numbers, default=-1) + 1)]
+    return [str(name) for name in names or []]
+
+
+def read_names(path: Path) -> list[str]:
+    """Of a file with a class's name in each line, such as classes.txt or obj.names."""
+    return [
+        line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines() if line.strip()
+    ]
+
+
+def rewritten_yaml(content: dict[str, Any], path: str, root: Path) -> tuple[bytes | None, list[str]]:
+    """data.yaml for the result: without ``path``, which may lead to the originals, and splits relative to the file.
+
+    path: the file's, below the root. Returns None where nothing has to change, and the splits that lie outside.
+    """
+    import yaml  # type: ignore[import-untyped]
+
+    here = (root / path).parent
+    base = here
+    if content.get("path"):
+        given = Path(str(content["path"])).expanduser()
+        candidates = [given if given.is_absolute() else here / given, here]
+        base = next((one for one in candidates if one.resolve().is_relative_to(root.resolve()) and one.exists()), here)
+    changed = {name: value for name, value in content.items() if name != "path"}
+    outside: list[str] = []
+    for name in _SPLITS:
+        if isinstance(value := content.get(name), str | list) and value:
+            listed = [value] if isinstance(value, str) else value
+            moved = [_relative(str(one), base, here, root, outside) for one in listed]
+            changed[name] = moved[0] if isinstance(value, str) else moved
+    if changed == content:
+        return None, outside
+    return yaml.safe_dump(changed, sort_keys=False, allow_unicode=True).encode(), outside
+
+
+def _relative(value: str, base: Path, here: Path, root: Path, outside: list[str]) -> str:
+    """A split's path as seen from the file's folder."""
+    given = Path(value).expanduser()
+    places = [given if given.is_absolute() else base / given]
+    if not given.is_absolute():
+        trimmed = [part for part in PurePosixPath(value).parts if part != ".."]
+        places += [base.joinpath(*trimmed), here.joinpath(*trimmed), here.parent.joinpath(*trimmed)]
+    else:  # of another machine, or of where the dataset lay before
+        places += [root.joinpath(*given.parts[at:]) for at in range(1, len(given.parts))]
+    for place in places:
+        if place.exists() and place.resolve().is_relative_to(root.resolve()):
+            return Path(os.path.relpath(place.resolve(), here.resolve())).as_posix()
+    outside.append(value)
+    return value
