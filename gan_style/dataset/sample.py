@@ -18,8 +18,8 @@ from gan_style.images.formats import FORMAT_OF_SUFFIX
 PICTURE_SUFFIXES = tuple(FORMAT_OF_SUFFIX)
 _KNOWN_PICTURES = (
     ".gif .avif .heic .heif .hif .jp2 .j2k .jpf .jpx .jxl .jxr .jng .mng .ico .tga .psd .ppm .pgm .pbm .pnm .pfm .exr "
-    ".hdr .dds .pcx .sgi .svg .eps .xcf .qoi .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw .raw .bpg .flif .wdp .hdp "
-    ".fits .dcm .nii .pdf"
+    ".hdr .dds .pcx .sgi .svg .eps .xcf .qoi .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw .raw .bpg .flif "
+    ".wdp .hdp .fits .dcm .nii .pdf"
 )
 # Pictures that are not read: they are named and counted, and never passed through.
 OTHER_PICTURE_SUFFIXES = tuple(suffix for suffix in _KNOWN_PICTURES.split() if suffix not in PICTURE_SUFFIXES)
