@@ -12,6 +12,7 @@ from gan_style.images.lossless import Original, from_pil, read_original, to_pil
 from gan_style.runtime.device import choose_device
 from gan_style.stylize.controls import (
     Controls,
+    Stroke,
     Style,
     Tile,
     check_names,
@@ -48,6 +49,7 @@ class Stylizer:
         strength: float = 1.0,
         mask: Any = None,
         colours: str = "style",
+        stroke: Stroke = 1.0,
         tile: Tile = "auto",
         max_megapixels: float = 200.0,
     ) -> Any:
@@ -59,13 +61,14 @@ class Stylizer:
         picture, a picture of any of these kinds, or {name: picture}, mixed evenly or as style has it. strength: 0, the
         picture itself, to 1. mask: where; a grey picture (white: there) of any of these kinds, or a tensor (H, W) in
         [0, 1] or of uint8, or {style: mask}.
+        stroke: how many times as broad as the model's own its strokes are, or "auto", as on 512 pixels;
         colours: "style", "luminance" or "lab"; tile: "auto", "off", or a side in pixels. ValueError for bad input.
         """
         by_style = isinstance(mask, Mapping)
         model = with_references(self._model, _references(reference, max_megapixels))
         default = self.style if reference is None else equal_parts(model.styles)
         chosen = style if style is not None or by_style else default
-        controls = Controls(mixture(chosen, model.styles, masked=by_style), strength, colours, tile)
+        controls = Controls(mixture(chosen, model.styles, masked=by_style), strength, colours, tile, stroke)
         given = {} if mask is None else dict(mask) if by_style else {"": mask}
         if mask is not None:
             check_names(list(given), model.styles)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -101,6 +101,8 @@ def check_arguments(function: Any, arguments: Mapping[str, Any], given: Mapping[
             known = [other for other in parameters if other not in given]
             raise ValueError(f"there is no {option}.{name}{nearest(name, known)}; allowed are {', '.join(known)}")
         expected = parameters[name].annotation
+        if value is None and type(None) in get_args(expected):
+            continue
         if expected not in (bool, int, float, str):
             expected = type(parameters[name].default)
             expected = float if expected is int else expected

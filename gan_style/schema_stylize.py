@@ -21,6 +21,7 @@ class StylizeConfig:
     strength: float = MISSING
     mask: Any = None
     colours: str = MISSING
+    stroke: Any = MISSING
     tile: Any = MISSING
     max_megapixels: float = MISSING
     sheet: bool = MISSING

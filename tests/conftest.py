@@ -112,6 +112,7 @@ def make_state() -> Callable[..., TrainState]:
     ) -> TrainState:
         torch.manual_seed(seed)
         generator = ResnetGenerator(width=4, blocks=1)
+        torch.nn.init.ones_(generator.blocks[0].norm.weight)  # at 0, where it begins, its convolutions learn nothing
         discriminator = PatchDiscriminator(receptive_field=16, width=4) if adversarial else None
         default = {
             "generator": generator,

@@ -62,6 +62,7 @@ def _stylize(cfg: DictConfig) -> int:
         "references": {name: file_hash(path) for name, path in paintings.items()},
         "strength": controls.strength,
         "colours": controls.colours,
+        "stroke": controls.stroke,
     }
     stylizer = BatchStylizer(
         model, controls, _note(note, model, controls, masks), settings, max_megapixels=cfg.max_megapixels
@@ -94,7 +95,7 @@ def _controls(cfg: DictConfig, model: Model, masks: Mapping[str, Path]) -> Contr
     if style is None and cfg.reference is not None and not masked:
         style = equal_parts(model.styles)
     mix = mixture(style, model.styles, masked=masked)
-    return Controls(mix, cfg.strength, cfg.colours, cfg.tile)
+    return Controls(mix, cfg.strength, cfg.colours, cfg.tile, cfg.stroke)
 
 
 def _reference_files(cfg: DictConfig) -> dict[str, Path]:

@@ -118,6 +118,7 @@ class DataOptions:
 class OptimiserOptions:
     generator: Any
     discriminator: Any
+    style_rows: float = option(0)
 
 
 @dataclass(kw_only=True)

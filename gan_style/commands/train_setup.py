@@ -25,6 +25,8 @@ from gan_style.evaluation.suite import Ruler
 from gan_style.losses.objective import Objective, Term, check_terms, content_layers, mean_gram, style_layers
 from gan_style.losses.scene import Features
 from gan_style.losses.style import CROP, EACH, MEAN, Style
+from gan_style.models.blocks import ConditionalInstanceNorm
+from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
 from gan_style.models.tone import tone_curve
 from gan_style.runtime.checkpoint import BEST_FILE, GENERATOR_FILE, CheckpointFolder, read_checkpoint
@@ -300,7 +302,13 @@ def _make_discriminator(setup: TrainSetup) -> nn.Module:
 def _make_optimiser(cfg: DictConfig, name: str, network: nn.Module) -> Optimizer:
     make = build(cfg.optimiser[name], f"optimiser.{name}")
     try:
-        optimiser: Optimizer = make(network.parameters())
+        # Of a library's styles each sees but a share of the samples: its rows of scales and shifts learn faster.
+        norms = network.modules() if isinstance(network, LibraryGenerator) else ()
+        rows = [row for norm in norms if isinstance(norm, ConditionalInstanceNorm) for row in norm.parameters()]
+        others = [parameter for parameter in network.parameters() if not any(parameter is row for row in rows)]
+        optimiser: Optimizer = make([{"params": others}, {"params": rows}] if rows else others)
+        for group in optimiser.param_groups[1:]:
+            group["lr"] *= cfg.optimiser.style_rows
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"optimiser.{name}: {error}") from error
     return optimiser

@@ -70,13 +70,21 @@ class ConvNormRelu(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside the identity, no ReLU after the sum (Johnson et al. 2016, supplement, section 1)."""
+    """Two 3x3 convolutions beside the identity, no ReLU after the sum (Johnson et al. 2016, supplement, section 1).
+
+    It begins as the identity: the last normalisation's scale starts at 0 (Goyal et al. 2017, section 5.1). Started at
+    1, each block adds features of unit variance whether there is a use for them or not; a generator of many styles
+    learns to spend that variance on one place, a spike that grows from block to block, carries the statistics of all
+    later normalisations and shows as a droplet (Karras et al. 2020, StyleGAN2, section 2; measured in docs/quality.md).
+    """
 
     def __init__(self, channels: int, *, norm: Norm = InstanceNorm) -> None:
         super().__init__()
         self.first = ConvNormRelu(channels, channels, 3, norm=norm)
         self.second = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=False)
         self.norm = norm(channels)
+        assert isinstance(self.norm.weight, Tensor)
+        nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         return x + self.norm(self.second(self.first(x, condition)), condition)

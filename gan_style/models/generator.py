@@ -38,7 +38,12 @@ class ResidualCoder(nn.Module):
             raise ValueError(f"generator.width={width}, generator.blocks={blocks}: width from 1, blocks from 0")
         if output not in OUTPUTS:
             raise ValueError(f"generator.output={output}; allowed are {', '.join(OUTPUTS)}")
-        self.arguments: dict[str, Any] = {"width": width, "blocks": blocks, "output": output, "tone": tones > 0}
+        self.arguments: dict[str, Any] = {
+            "width": width,
+            "blocks": blocks,
+            "output": output,
+            "tone": tones > 0,
+        }
         self.output = output
         self.register_buffer("tones", torch.zeros(tones, LEVELS, 3) if tones else None)
         self.recompute = False  # whether activations inside the stages are made again in backward, to save memory
@@ -110,7 +115,14 @@ class ResnetGenerator(ResidualCoder):
     output: "linear", or "tanh"; tone: whether results keep the photo's light (models/tone.py).
     """
 
-    def __init__(self, *, width: int = 32, blocks: int = 5, output: str = "linear", tone: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        width: int = 32,
+        blocks: int = 5,
+        output: str = "linear",
+        tone: bool = True,
+    ) -> None:
         super().__init__(width, blocks, InstanceNorm, output, tones=int(tone))
 
     def forward(self, images: Tensor) -> Tensor:

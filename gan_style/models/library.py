@@ -20,7 +20,13 @@ class LibraryGenerator(ResidualCoder):
     """
 
     def __init__(
-        self, *, width: int = 32, blocks: int = 5, output: str = "linear", tone: bool = True, styles: Sequence[str] = ()
+        self,
+        *,
+        width: int = 32,
+        blocks: int = 5,
+        output: str = "linear",
+        tone: bool = True,
+        styles: Sequence[str] = (),
     ) -> None:
         if not styles or len(set(styles)) < len(styles):
             raise ValueError(

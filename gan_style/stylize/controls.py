@@ -25,19 +25,23 @@ _MASK_TOLERANCE = 3  # of 255, for masks that are each rounded
 
 Style = str | Mapping[str, float] | None
 Tile = int | Literal["auto", "off"]
+Stroke = float | Literal["auto"]
+STROKE_SIDE = 512  # pixels; stroke=auto paints the short side of larger pictures at this length
 
 
 @dataclass(frozen=True)
 class Controls:
     """mix: {style: its share}, summing to 1; empty where masks name the styles. strength: from 0, the photo, to 1.
 
-    colours: one of COLOURS; tile: a side in pixels, "off", or "auto": where the picture is large.
+    colours: one of COLOURS; tile: a side in pixels, "off", or "auto": where the picture is large. stroke: how many
+    times as broad as the model's own its strokes are, from 1, or "auto": as on a picture of STROKE_SIDE pixels.
     """
 
     mix: Mapping[str, float]
     strength: float = 1.0
     colours: str = STYLE
     tile: Tile = "auto"
+    stroke: Stroke = 1.0
 
     def __post_init__(self) -> None:
         if not (_is_number(self.strength) and 0 <= self.strength <= 1):
@@ -46,6 +50,12 @@ class Controls:
             raise ValueError(f"colours={self.colours}; allowed are {', '.join(COLOURS)}")
         if self.tile not in (AUTO, OFF) and not (isinstance(self.tile, int) and self.tile >= SMALLEST_TILE):
             raise ValueError(f"tile={self.tile}; allowed are {AUTO}, {OFF}, or a side from {SMALLEST_TILE} pixels")
+        if self.stroke != AUTO and not (_is_number(self.stroke) and 1 <= self.stroke < math.inf):
+            raise ValueError(f"stroke={self.stroke}; allowed are {AUTO}, or numbers from 1 (the model's own strokes)")
+
+    def reduction(self, height: int, width: int) -> float:
+        """Compute by how much a picture of this size is made smaller before it is painted."""
+        return max(1.0, min(height, width) / STROKE_SIDE) if self.stroke == AUTO else float(self.stroke)
 
 
 def unknown_style(name: Any, known: Sequence[str], option: str = "style") -> ValueError:

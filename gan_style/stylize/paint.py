@@ -3,10 +3,12 @@ share a model.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gan_style.functional import Moments, luma
 from gan_style.images.color import LAB, LUMINANCE, STYLE, LabMatch, with_luma_of
@@ -20,6 +22,8 @@ from gan_style.stylize.tiling import Box, Canvas, boxes
 LARGEST_WHOLE = 4_000_000  # pixels; tile=auto cuts what is larger
 _SIDE = 512  # of tile=auto's tiles
 _EVERYTHING = 2**30  # a side that no picture has
+_ENLARGED_SIDE = 1024  # of the parts in which a small result is enlarged
+_FLAT = 1e-3  # variance of luma in [0, 1] below which a window has no edge
 
 Parts = Callable[[], Iterator[tuple[Box, Tensor]]]  # of the result, (1, 3, h, w) in [-1, 1]; as often as it is called
 
@@ -125,6 +129,8 @@ class _Work:
         return int(self.controls.tile)
 
     def parts(self) -> Parts:
+        if self.controls.reduction(self.whole.height, self.whole.width) > 1.0:
+            return self._broad()
         generator, strength = self.model.generator, self.controls.strength
         if not isinstance(generator, LibraryGenerator):
             made = self._at_once(None) if self.tile is None else self.tiled(None)
@@ -133,6 +139,40 @@ class _Work:
             return self._in_regions(generator, self.regions)
         condition = self.model.condition(dict(self.controls.mix), strength)
         return self._at_once(condition) if self.tile is None else self.tiled(condition)
+
+    def _broad(self) -> Parts:
+        """Paint with broad strokes: the picture made smaller, and its result enlarged.
+
+        What is too fine for the small picture comes from the photo: its luma's detail, with the gain that luma has in
+        the small result around that place (the linear model of the guided filter: He et al. 2010, equation 5).
+        """
+        reduction = self.controls.reduction(self.whole.height, self.whole.width)
+        size = [max(1, round(side / reduction)) for side in self.pixels.shape[-2:]]
+
+        # The small picture and its result
+        work = replace(
+            self,
+            pixels=_smaller(self.pixels, size),
+            alpha=None if self.alpha is None else _smaller(self.alpha, size),
+            controls=replace(self.controls, stroke=1.0),
+            regions=None if self.regions is None else replace(self.regions, planes=_smaller(self.regions.planes, size)),
+        )
+        made = torch.empty(1, 3, *size, device=self.model.device)
+        for box, part in work.parts()():
+            made[(..., *box.place)] = part
+
+        # How luma and the result's colours go together in 5 x 5 windows
+        guide = luma(work.seen(work.whole))
+        window = partial(F.avg_pool2d, kernel_size=5, stride=1, padding=2, count_include_pad=False)
+        covariance = window(guide * made) - window(guide) * window(made)
+        gain = covariance / (window(guide.square()) - window(guide).square() + _FLAT)
+
+        def parts() -> Iterator[tuple[Box, Tensor]]:
+            for box in boxes(self.whole.height, self.whole.width, self.tile or _ENLARGED_SIDE):
+                base, level, slope = (_enlarged(x, box, self.whole) for x in (made, guide, gain))
+                yield box, (base + slope * (luma(self.seen(box)) - level)).clamp(-1.0, 1.0)
+
+        return parts
 
     def _at_once(self, condition: Tensor | None) -> Parts:
         content = self.seen(self.whole).contiguous(memory_format=torch.channels_last)
@@ -229,6 +269,20 @@ class _Work:
         return self.alpha[(slice(None), *box.place)][None].to(self.model.device).float() > 0
 
 
+def _smaller(pixels: Tensor, size: list[int]) -> Tensor:
+    """Scale (C, H, W) of any type down to a size, with antialiasing."""
+    smaller = F.interpolate(pixels[None].float(), size, mode="bilinear", antialias=True)[0]
+    return smaller if pixels.is_floating_point() else smaller.round().to(torch.int32).to(pixels.dtype)
+
+
+def _enlarged(small: Tensor, box: Box, whole: Box) -> Tensor:
+    """Return a box's part, (1, C, h, w), of a small picture (1, C, h', w') scaled up to the whole, bicubic."""
+    rows = (torch.arange(box.top, box.bottom, device=small.device) + 0.5) * (2.0 / whole.height) - 1.0
+    columns = (torch.arange(box.left, box.right, device=small.device) + 0.5) * (2.0 / whole.width) - 1.0
+    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
+    return F.grid_sample(small.float(), grid, mode="bicubic", padding_mode="border", align_corners=False)
+
+
 @dataclass(frozen=True)
 class FramePainter:
     """uint8 (N, 3, H, W) on the CPU to results of the same shape and type: paint's, but for rounding."""
@@ -243,7 +297,8 @@ class FramePainter:
 
     def _together(self, pictures: Tensor) -> bool:
         whole = self.controls.tile == OFF or pictures.shape[-2] * pictures.shape[-1] <= LARGEST_WHOLE
-        return len(pictures) > 1 and whole and self.controls.colours == STYLE and self.controls.strength > 0
+        plain = self.controls.colours == STYLE and self.controls.stroke == 1
+        return len(pictures) > 1 and whole and plain and self.controls.strength > 0
 
     @torch.inference_mode()
     def _batch(self, pictures: Tensor) -> Tensor:

@@ -53,6 +53,11 @@ def test_stays_within_the_range(noise, scale, output):
     assert made.std() > 0  # it says something
 
 
+def test_a_residual_block_begins_as_the_identity(noise):
+    x = noise(1, 4, 12, 12)
+    assert torch.equal(ResidualBlock(4)(x), x)
+
+
 def test_a_sample_is_made_from_itself_alone(generator, noise):
     pictures = noise(3, 3, 20, 24)
     one_by_one = torch.cat([generator(picture[None]) for picture in pictures])
@@ -75,7 +80,9 @@ def test_padding_does_not_show_on_sizes_that_need_none(generator, noise):
     assert torch.equal(generator(picture), layers(picture))
 
 
-def test_every_parameter_is_learned(generator, noise):
+def test_every_parameter_is_learned(noise):
+    generator = ResnetGenerator(width=4, blocks=1)
+    nn.init.ones_(generator.blocks[0].norm.weight)  # at 0, where it begins, it learns first and alone
     generator(noise(2, 3, 20, 20)).square().sum().backward()
     silent = [name for name, parameter in generator.named_parameters() if not parameter.grad.any()]
     generator.zero_grad()

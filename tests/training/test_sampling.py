@@ -164,7 +164,7 @@ def test_a_library_is_measured_in_each_of_its_styles(make_sampler):
 
 def test_references_are_shown_to_the_generator_that_takes_its_style_from_them(make_sampler):
     torch.manual_seed(0)
-    generator = ReferenceGenerator(width=4, blocks=1, code=3)
+    generator = ReferenceGenerator(width=4, blocks=1, code=3).eval()
     one, two = make_sampler("ssim"), make_sampler("ssim")
     two.styles = [-one.styles[0]]
     results = ReferenceSampler({"one": one, "two": two}).results(generator)

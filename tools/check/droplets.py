@@ -6,17 +6,23 @@ StyleGAN2, section 2). A droplet here is a connected region of at least MIN_AREA
 3 x 3 box, whose colour is more than THRESHOLD levels (Euclidean, RGB of 8 bits) from every colour of the style pictures
 and from the photo's own colour at that pixel.
 
-    python tools/check/droplets.py --results painted/ --photos photos/ --style great_wave.jpg
+Of a model, every style is run on photos, on plain pictures of seven levels, on a smooth sky and on a black picture
+with one white dot; of results that are there already, these are looked at.
+
+    python tools/check/droplets.py --model runs/library --photos photos/ --style wave=great_wave.jpg monet=monets/
+    python tools/check/droplets.py --results painted/ --photos photos/ --style wave=great_wave.jpg
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 from scipy.spatial import cKDTree
+
+import gan_style
 
 MIN_AREA = 40  # pixels
 THRESHOLD = 28.0  # levels
@@ -58,23 +64,59 @@ def pictures(path: Path) -> list[Path]:
     return sorted(one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, required=True, help="folder of results, named as their photos")
-    parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
-    parser.add_argument("--style", type=Path, required=True, nargs="+", help="style pictures or folders of them")
-    options = parser.parse_args(arguments)
+def synthetic(size: int = 256) -> dict[str, Image.Image]:
+    """Make pictures that bring droplets out: plain ones, a smooth sky of 25 levels, a white dot on black."""
+    plain = {
+        f"plain {level}": Image.new("RGB", (size, size), (level,) * 3) for level in (0, 42, 85, 128, 170, 213, 255)
+    }
+    sky = np.linspace(200, 225, size)[:, None, None] - np.array([60, 30, 0])
+    dot = Image.new("RGB", (size, size))
+    dot.putpixel((size // 3, size // 2), (255, 255, 255))
+    return plain | {"sky": Image.fromarray(np.broadcast_to(sky, (size, size, 3)).astype("uint8")), "dot": dot}
 
-    colors = palette(Image.open(path) for folder in options.style for path in pictures(folder))
-    photos = {path.stem: path for path in pictures(options.photos)}
+
+def report(style: str, results: Mapping[str, Image.Image], sources: Mapping[str, Image.Image], colors: cKDTree) -> int:
+    """Print the droplets on a style's results, and return how many there are."""
     total = affected = 0
-    for path in pictures(options.results):
-        blobs = droplets(Image.open(path), Image.open(photos[path.stem]), colors)
+    for name, result in results.items():
+        blobs = droplets(result, sources[name], colors)
         total, affected = total + len(blobs), affected + bool(blobs)
         if blobs:
             area, row, column = blobs[0]
-            print(f"{path.name}: {len(blobs)}, the largest of {area} pixels at row {row}, column {column}")
-    print(f"{total} droplets on {affected} of {len(pictures(options.results))} results")
+            print(f"  {name}: {len(blobs)}, the largest of {area} pixels at row {row}, column {column}")
+    print(f"{style}: {total} droplets on {affected} of {len(results)} results", flush=True)
+    return total
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--results", type=Path, help="folder of results, named as their photos")
+    what.add_argument("--model", help="a generator: a run, a file, or a style that ships")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--max-photos", type=int, default=None)
+    parser.add_argument("--size", type=int, default=256, help="short side of the photos that a model is run on")
+    parser.add_argument("--style", required=True, nargs="+", metavar="NAME=PICTURES", help="a picture, or a folder")
+    options = parser.parse_args(arguments)
+
+    styles = {name: pictures(Path(path)) for name, path in (one.split("=", 1) for one in options.style)}
+    photos = {path.stem: Image.open(path).convert("RGB") for path in pictures(options.photos)[: options.max_photos]}
+    total = 0
+    if options.results:
+        ((style, paths),) = styles.items()
+        results = {path.stem: Image.open(path) for path in pictures(options.results)}
+        total = report(style, results, photos, palette(map(Image.open, paths)))
+    else:
+        model = gan_style.load(options.model)
+        for photo in photos.values():
+            scale = options.size / min(photo.size)
+            photo.thumbnail([round(side * scale) for side in photo.size], Image.Resampling.LANCZOS)
+        sources = photos | synthetic()
+        for style, paths in styles.items():
+            choice = {"style": style} if len(model.styles) > 1 else {}
+            results = {name: model(source, **choice) for name, source in sources.items()}
+            total += report(style, results, sources, palette(map(Image.open, paths)))
+    print(f"{total} droplets in all")
 
 
 if __name__ == "__main__":
