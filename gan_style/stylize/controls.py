@@ -50,7 +50,7 @@ class Controls:
             raise ValueError(f"colours={self.colours}; allowed are {', '.join(COLOURS)}")
         if self.tile not in (AUTO, OFF) and not (isinstance(self.tile, int) and self.tile >= SMALLEST_TILE):
             raise ValueError(f"tile={self.tile}; allowed are {AUTO}, {OFF}, or a side from {SMALLEST_TILE} pixels")
-        if self.stroke != AUTO and not (_is_number(self.stroke) and 1 <= self.stroke < math.inf):
+        if self.stroke != AUTO and not (_is_number(self.stroke) and 1 <= float(self.stroke) < math.inf):
             raise ValueError(f"stroke={self.stroke}; allowed are {AUTO}, or numbers from 1 (the model's own strokes)")
 
     def reduction(self, height: int, width: int) -> float:

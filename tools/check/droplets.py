@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model = gan_style.load(options.model)
         for photo in photos.values():
             scale = options.size / min(photo.size)
-            photo.thumbnail([round(side * scale) for side in photo.size], Image.Resampling.LANCZOS)
+            photo.thumbnail((photo.width * scale, photo.height * scale), Image.Resampling.LANCZOS)
         sources = photos | synthetic()
         for style, paths in styles.items():
             choice = {"style": style} if len(model.styles) > 1 else {}

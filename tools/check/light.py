@@ -40,7 +40,7 @@ def main() -> None:
     photos = [Image.open(path).convert("RGB") for path in pictures(options.photos)[: options.max_photos]]
     for photo in photos:
         scale = options.size / min(photo.size)
-        photo.thumbnail([round(side * scale) for side in photo.size], Image.Resampling.LANCZOS)
+        photo.thumbnail((photo.width * scale, photo.height * scale), Image.Resampling.LANCZOS)
     for style, path in (one.split("=", 1) for one in options.style):
         choice = {"style": style} if len(model.styles) > 1 else {}
 
