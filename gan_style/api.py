@@ -16,6 +16,7 @@ from gan_style.stylize.controls import (
     Style,
     Tile,
     check_names,
+    full_range,
     mask_of,
     mixture,
     option_of,
@@ -24,6 +25,9 @@ from gan_style.stylize.controls import (
 )
 from gan_style.stylize.model import Model, equal_parts, open_model, resolve_model, shipped, shown, with_references
 from gan_style.stylize.paint import paint
+
+Range = tuple[float, float] | None
+_OVERSHOOT = 1.5  # what networks and resampling may make of values in [-1, 1]
 
 
 class Stylizer:
@@ -52,11 +56,14 @@ class Stylizer:
         stroke: Stroke = 1.0,
         tile: Tile = "auto",
         max_megapixels: float = 200.0,
+        value_range: tuple[float, float] | None = None,
     ) -> Any:
         """The stylized picture, of the kind that was given and of the same size.
 
         picture: a Pillow picture; the path of one, for which a Pillow picture is returned, upright and of 8 bits; or a
         tensor (N, 3, H, W), float in [-1, 1] or uint8, whose device, type and range the result shares.
+        value_range: of float tensors, black and white, such as (0, 1); floats that could be of that range, or of no
+        usual one, are refused without it.
         style: a name, or {name: weight} with weights that sum to 1. reference: for a model that takes its style from a
         picture, a picture of any of these kinds, or {name: picture}, mixed evenly or as style has it. strength: 0, the
         picture itself, to 1. mask: where; a grey picture (white: there) of any of these kinds, or a tensor (H, W) in
@@ -65,7 +72,7 @@ class Stylizer:
         colours: "style", "luminance" or "lab"; tile: "auto", "off", or a side in pixels. ValueError for bad input.
         """
         by_style = isinstance(mask, Mapping)
-        model = with_references(self._model, _references(reference, max_megapixels))
+        model = with_references(self._model, _references(reference, max_megapixels, value_range))
         default = self.style if reference is None else equal_parts(model.styles)
         chosen = style if style is not None or by_style else default
         controls = Controls(mixture(chosen, model.styles, masked=by_style), strength, colours, tile, stroke)
@@ -75,9 +82,11 @@ class Stylizer:
         masks = {name: _as_mask(one, option_of(name), max_megapixels) for name, one in given.items()}
         regions = regions_of(masks, controls.mix)
         if isinstance(picture, Tensor):
-            _check(picture)
-            made = [paint(model, one, controls, regions=regions) for one in picture]
-            return torch.stack(made).to(picture.device) if made else picture.clone()
+            images = _in_range(picture, value_range)
+            if not len(images):
+                return picture.clone()
+            results = torch.stack([paint(model, image, controls, regions=regions) for image in images])
+            return _back_in_range(results, value_range).to(picture.device)
         original = _opened(picture, max_megapixels)
         pixels = paint(model, original.pixels, controls, alpha=original.alpha, regions=regions)
         return to_pil(Original(pixels, original.alpha, original.profile))
@@ -108,28 +117,54 @@ def _opened(picture: Any, max_megapixels: float) -> Original:
     return from_pil(picture)
 
 
-def _references(given: Any, max_megapixels: float) -> dict[str, Tensor]:
+def _references(given: Any, max_megapixels: float, value_range: Range) -> dict[str, Tensor]:
     """{name: (1, 3, H, W) in [-1, 1]}; an only picture needs no name."""
     if given is None:
         return {}
     named = given if isinstance(given, Mapping) else {"reference": given}
-    return {str(name): _as_reference(one, max_megapixels) for name, one in named.items()}
+    return {str(name): _as_reference(picture, max_megapixels, value_range) for name, picture in named.items()}
 
 
-def _as_reference(picture: Any, max_megapixels: float) -> Tensor:
+def _as_reference(picture: Any, max_megapixels: float, value_range: Range) -> Tensor:
     if not isinstance(picture, Tensor):
         return shown(_opened(picture, max_megapixels))
-    _check(picture)
     if len(picture) != 1:
         raise ValueError(f"reference: a tensor of shape (1, 3, H, W) expected, got {tuple(picture.shape)}")
-    return to_float(picture) if picture.dtype == torch.uint8 else picture.float()
+    images = _in_range(picture, value_range)
+    return to_float(images) if images.dtype == torch.uint8 else images.float()
 
 
-def _check(pictures: Tensor) -> None:
+def _in_range(pictures: Tensor, value_range: Range) -> Tensor:
+    """Return (N, 3, H, W) of uint8, or of floats in [-1, 1]. ValueError for what may be meant otherwise."""
     if pictures.ndim != 4 or pictures.shape[1] != 3:
         raise ValueError(f"a tensor of shape (N, 3, H, W) expected, got {tuple(pictures.shape)}")
-    if pictures.dtype != torch.uint8 and not pictures.is_floating_point():
+    if pictures.dtype == torch.uint8:
+        return pictures
+    if not pictures.is_floating_point():
         raise ValueError(f"a tensor of uint8, or of floats in [-1, 1], expected; got {pictures.dtype}")
+    if not pictures.numel():
+        return pictures
+    lowest, highest = (float(value) for value in pictures.aminmax())
+    if value_range is None and lowest >= 0 and highest <= _OVERSHOOT:
+        raise ValueError(
+            f"all values lie from {lowest:g} to {highest:g}: give value_range=(0, 1) if 0 is black, or "
+            "value_range=(-1, 1) if 0 is grey"
+        )
+    black, white = value_range or (-1.0, 1.0)
+    beyond = (_OVERSHOOT - 1.0) / 2.0 * (white - black)
+    if not (black - beyond <= lowest and highest <= white + beyond):  # not a number, too
+        raise ValueError(
+            f"floats from {black:g} to {white:g} expected, but the values go from {lowest:g} to {highest:g}; "
+            "say with value_range=(black, white), such as (0, 255), what they mean"
+        )
+    return pictures if value_range is None else (pictures - black) * (2.0 / (white - black)) - 1.0
+
+
+def _back_in_range(images: Tensor, value_range: Range) -> Tensor:
+    if value_range is None or images.dtype == torch.uint8:
+        return images
+    black, white = value_range
+    return (images + 1.0) * ((white - black) / 2.0) + black
 
 
 def _as_mask(mask: Any, option: str, max_megapixels: float) -> Tensor:
@@ -138,6 +173,12 @@ def _as_mask(mask: Any, option: str, max_megapixels: float) -> Tensor:
         return read_mask(Path(mask).expanduser(), option, max_megapixels=max_megapixels)
     if not isinstance(mask, Tensor):
         return mask_of(from_pil(mask), option)
-    if mask.ndim != 2 or not (mask.dtype == torch.uint8 or mask.is_floating_point()):
-        raise ValueError(f"{option}: a tensor (H, W) of uint8 or of floats in [0, 1] expected, got {tuple(mask.shape)}")
-    return (mask if mask.dtype == torch.uint8 else (mask.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)).cpu()
+    if mask.ndim != 2 or not (mask.dtype in (torch.uint8, torch.bool) or mask.is_floating_point()):
+        got = f"{mask.dtype} {tuple(mask.shape)}"
+        raise ValueError(f"{option}: a tensor (H, W) of uint8, bool or floats in [0, 1] expected, got {got}")
+    if not mask.is_floating_point():
+        return full_range(mask.cpu(), option) if mask.dtype == torch.uint8 else mask.cpu().to(torch.uint8) * 255
+    lowest, highest = (float(value) for value in mask.aminmax()) if mask.numel() else (0.0, 0.0)
+    if not (lowest >= -0.01 and highest <= 1.01):
+        raise ValueError(f"{option}: floats in [0, 1] expected, but the values go from {lowest:g} to {highest:g}")
+    return (mask.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8).cpu()

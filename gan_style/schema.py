@@ -1,17 +1,13 @@
 """The typed schema of each root config: a mistyped key or a wrong type fails before anything runs."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
 
-from gan_style import schema_compare, schema_search, schema_video
+from gan_style import schema_compare, schema_search
 from gan_style.schema_dataset import MakeDatasetConfig, VerifyDatasetConfig
 from gan_style.schema_runtime import RuntimeConfig, at_least
-from gan_style.schema_stylize import StylesConfig, StylizeConfig
-
-STARTS = ("content", "noise", "style")
 
 
 @dataclass
@@ -62,47 +58,12 @@ class StudyConfig:
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
 
-@dataclass
-class OptimiseConfig:
-    """The root of ``gan-style optimise``; see conf/optimise.yaml for what each means."""
-
-    content: Any = MISSING
-    style: Any = MISSING
-    style_weights: Any = None
-    output: str = MISSING
-    size: int | None = None
-    max_megapixels: float = MISSING
-    style_scale: float = MISSING
-    levels: int = MISSING
-    shares: Any = None
-    steps: int = MISSING
-    init: str = MISSING
-    seed: int = MISSING
-    views: int | None = None
-    colours: str = MISSING
-    calibrate: bool = MISSING
-    perceptual: Any = MISSING
-    loss: dict[str, Any] = field(default_factory=dict)
-    method: Any = MISSING
-    save_every: int = MISSING
-    gif: Any = None
-    log_every: int = MISSING
-    checkpoint_every: int = MISSING
-    overwrite: bool = False
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
-    dry_run: bool = False
-
-
 ROOTS: dict[str, type] = {
-    "stylize": StylizeConfig,
-    "styles": StylesConfig,
-    "optimise": OptimiseConfig,
     "evaluate": EvaluateConfig,
     "study": StudyConfig,
     "make_dataset": MakeDatasetConfig,
     "verify_dataset": VerifyDatasetConfig,
     **schema_compare.ROOTS,
-    **schema_video.ROOTS,
     **schema_search.ROOTS,
 }
 
@@ -138,19 +99,5 @@ def check_study(cfg: Any) -> None:
         at_least(cfg[name], least, name)
     if 2 * cfg.repeats > cfg.questions:
         raise ValueError(f"repeats={cfg.repeats}; allowed are 0 to half of questions={cfg.questions}")
-    if not -(2**63) <= cfg.seed < 2**63:
-        raise ValueError(f"seed={cfg.seed}; allowed are whole numbers of 64 bits")
-
-
-def check_optimise(cfg: Any) -> None:
-    """What the types cannot say: ranges. ValueError in the user's words."""
-    smallest = {"size": 16, "levels": 1, "steps": 1, "views": 0, "save_every": 0, "log_every": 1, "checkpoint_every": 1}
-    for name, least in smallest.items():
-        at_least(cfg[name], least, name)
-    if cfg.init not in STARTS:
-        raise ValueError(f"init={cfg.init}; allowed are {', '.join(STARTS)}")
-    for name in ("style_scale", "max_megapixels"):
-        if not 0 < cfg[name] < math.inf:
-            raise ValueError(f"{name}={cfg[name]}; allowed are numbers above 0")
     if not -(2**63) <= cfg.seed < 2**63:
         raise ValueError(f"seed={cfg.seed}; allowed are whole numbers of 64 bits")

@@ -84,6 +84,34 @@ def test_float_tensors_and_batches(folder, library):
     assert library(pictures[:0], style="wave").shape == (0, 3, 40, 60)
 
 
+@pytest.mark.parametrize(("black", "white"), [(0.0, 1.0), (0.0, 255.0), (-1.0, 1.0)])
+def test_floats_of_another_range_are_the_same_picture_once_it_is_said(folder, library, black, white):
+    picture = to_float(decode(folder / "photo.png")[None])
+    other = (picture + 1) / 2 * (white - black) + black
+    result = library(other, style="wave", value_range=(black, white))
+    assert torch.allclose((result - black) / (white - black) * 2 - 1, library(picture, style="wave"), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [((0.0, 255.0), "value_range"), ((0.0, 1.0), r"value_range=\(0, 1\)"), ((-1.0, float("nan")), "-1 to 1")],
+)
+def test_floats_that_may_mean_something_else_are_refused(library, values, words):
+    picture = torch.full((1, 3, 20, 24), values[0])
+    picture[..., 10:] = values[1]
+    with pytest.raises(ValueError, match=words):
+        library(picture, style="wave")
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.bool])
+def test_a_mask_of_0_and_1_is_one_of_black_and_white(folder, library, kind):
+    mask = torch.zeros(40, 60, dtype=torch.uint8)
+    mask[:, 30:] = 1
+    with warnings.catch_warnings(record=True):
+        result = library(folder / "photo.png", style="wave", mask=mask.to(kind))
+    assert np.array_equal(np.asarray(result), np.asarray(library(folder / "photo.png", style="wave", mask=mask * 255)))
+
+
 def test_transparency_is_kept(folder, library):
     picture = Image.open(folder / "photo.png").convert("RGBA")
     picture.putalpha(Image.linear_gradient("L").resize(picture.size))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from omegaconf import DictConfig
 from gan_style.commands.compare import read_run_of
 from gan_style.config import command, flat, plain
 from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError, is_picture
-from gan_style.images.metadata import read_note
+from gan_style.images.metadata import NOTED, read_note
 from gan_style.report.runs import CONFIG_FILE, read_header
 from gan_style.report.table import short, status_of
 from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint
@@ -18,6 +19,7 @@ from gan_style.runtime.files import file_hash
 from gan_style.runtime.provenance import FAILURE_FILE, PROVENANCE_FILE, read_record
 
 _HELD_OUT = ("heldout/content", "heldout/style", "heldout/style_ratio", "heldout/ssim", "heldout/composite")
+_VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 Lines = Iterator[tuple[str, str]]
 
 
@@ -52,7 +54,21 @@ def _rows(path: Path) -> Lines:
         return kinds[path.suffix](path)
     if path.name == PROVENANCE_FILE:
         return _provenance(path.parent)
+    if path.suffix.lower() in _VIDEO_SUFFIXES:
+        return _video(path)
     return _picture(path)
+
+
+def _video(path: Path) -> Lines:
+    if find_spec("av") is None:
+        raise ValueError(f"file={path}: videos need PyAV: pip install 'gan_style[video]'")
+    from gan_style.video.mux import comment_of
+
+    note = comment_of(path)
+    if NOTED not in note:
+        raise ValueError(f"file={path}: this video does not say what made it")
+    yield "kind", "a video made by gan_style"
+    yield from _items(note)
 
 
 def _picture(path: Path) -> Lines:

@@ -3,7 +3,9 @@
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +17,65 @@ from torch.optim import Optimizer
 from gan_style.config import build, command, flat, plain, to_yaml
 from gan_style.demo import PREFIX, demo_pictures
 from gan_style.images.decode import decode, to_float
-from gan_style.images.formats import FORMAT_BY_SUFFIX
+from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError, known_suffixes
+from gan_style.images.lossless import Original, lost_in, on_white, read_original
 from gan_style.losses.adversarial import Adversarial
 from gan_style.losses.objective import Objective, check_mean_weights, check_terms, content_layers, style_layers
 from gan_style.losses.regular import Identity
 from gan_style.losses.stable import Stability
 from gan_style.losses.style import MEAN, Style
 from gan_style.optimise.optimise import (
+    COLOURS,
     Optimisation,
     Problem,
     canvas_channels,
-    check_colours,
     finished,
     seen_by_the_transfer,
 )
 from gan_style.optimise.pyramid import SMALLEST, Level, covering, draw_view, plan_levels, resized
 from gan_style.optimise.run import Every, Loop, Record
+from gan_style.options import SEEDS, Runtime, may_change, option
 from gan_style.runtime.device import choose_device, in_full_float32, placed
 from gan_style.runtime.files import check_place, ensure_writable
-from gan_style.schema import check_optimise
 from gan_style.training.progress import Progress, duration
 
+_MOST_MEGAPIXELS = 200.0  # of the content's file, before it is scaled
 _NOISE = 0.3  # standard deviation of the noise to start from, for values in [-1, 1]: about a photo's
 
-# What may change when an optimisation goes on; the pictures are compared by their files' contents.
-_MAY_CHANGE = (
-    *("content", "style", "output", "save_every", "gif", "log_every", "checkpoint_every", "overwrite", "dry_run"),
-    *("max_megapixels", "runtime.device", "runtime.threads"),
-)
+
+# The pictures may change their names: they are compared by their files' contents.
+@dataclass(kw_only=True)
+class OptimiseOptions:
+    content: Any = option(path=True, required=True, may_change=True)
+    style: Any = option(path=True, required=True, may_change=True)
+    style_weights: Any
+    output: str = option(path=True, may_change=True)
+    size: int | None = option(16)
+    max_megapixels: float = option(above=0, below=inf, may_change=True)
+    style_scale: float = option(above=0, below=inf)
+    levels: int = option(1)
+    shares: Any
+    steps: int = option(1)
+    init: str = option(choices=("content", "noise", "style"))
+    seed: int = option(*SEEDS)
+    views: int | None = option(0)
+    colours: str = option(choices=COLOURS)
+    calibrate: bool
+    perceptual: Any
+    loss: dict[str, Any]
+    method: Any
+    save_every: int = option(0, may_change=True)
+    gif: Any = option(path=True, may_change=True)
+    log_every: int = option(1, may_change=True)
+    checkpoint_every: int = option(1, may_change=True)
+    overwrite: bool = option(may_change=True)
+    runtime: Runtime = option(may_change=True)
+    dry_run: bool = option(may_change=True)
 
 
-@command("optimise")
+@command("optimise", OptimiseOptions)
 def main(cfg: DictConfig) -> int:
     """Give one picture the style of others; the same command again goes on, and once finished does nothing."""
-    check_optimise(cfg)
-    check_colours(cfg.colours)
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     in_full_float32()
     inputs = _inputs(cfg)
@@ -58,8 +84,11 @@ def main(cfg: DictConfig) -> int:
     if saved is not None and saved["finished"] and record.output.exists():
         print(f"{record.output} is finished; overwrite=true makes it anew")
         return 0
+    record.check_replaceable(saved["frames"] if saved is not None else [], overwrite=cfg.overwrite)
+    for words in lost_in(record.content, record.output.suffix):
+        print(f"warning: {record.output} is without {words}")
     objective = make_objective(cfg, device)
-    content = load_picture(cfg, inputs[0], cfg.size, device)
+    content = load_content(cfg, inputs[0], record.content, device)
     levels = make_levels(cfg, content)
     styles = load_styles(cfg, content, inputs[1:])
     optimisation = make_optimisation(cfg, objective, content, styles, levels)
@@ -88,12 +117,16 @@ def _inputs(cfg: DictConfig) -> list[Path]:
 def _record(cfg: DictConfig, inputs: list[Path]) -> Record:
     """What is to be written and where, once it is clear that it can be and destroys no input."""
     output = Path(cfg.output).expanduser()
-    if output.is_dir() or output.suffix.lower() not in FORMAT_BY_SUFFIX:
-        raise ValueError(f"output={cfg.output}: give a picture's name; known are {', '.join(FORMAT_BY_SUFFIX)}")
-    record = Record(output, _fingerprint(plain(cfg), inputs), _animation(cfg, output))
+    if output.is_dir() or output.suffix.lower() not in FORMAT_OF_SUFFIX:
+        raise ValueError(f"output={cfg.output}: give a picture's name; known are {known_suffixes()}")
+    try:
+        content = read_original(inputs[0], max_megapixels=_MOST_MEGAPIXELS)
+    except UnreadablePictureError as error:
+        raise ValueError(f"content: {error}") from error
+    record = Record(output, _fingerprint(plain(cfg), inputs), content, _animation(cfg, output))
     record.check_apart(inputs)
-    for option, path in (("output", output), ("gif", record.animation or output)):
-        check_place(path.parent, option)
+    for name, path in (("output", output), ("gif", record.animation or output)):
+        check_place(path.parent, name)
     return record
 
 
@@ -109,7 +142,7 @@ def _animation(cfg: DictConfig, output: Path) -> Path | None:
 
 def _fingerprint(settings: dict[str, Any], inputs: list[Path]) -> dict[str, Any]:
     """All that the result depends on, by dotted name."""
-    found = {key: value for key, value in flat(settings).items() if key not in _MAY_CHANGE}
+    found = {key: value for key, value in flat(settings).items() if not may_change(OptimiseOptions, key)}
     digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in inputs]
     return found | {"content (sha256 of the file)": digests[0], "style (sha256 of the files)": digests[1:]}
 
@@ -131,8 +164,8 @@ def _show(settings: dict[str, Any], optimisation: Optimisation, device: torch.de
 
 
 def _run(cfg: DictConfig, optimisation: Optimisation, record: Record, content: Tensor, frames: list[int]) -> None:
-    for option, path in (("output", record.output), ("gif", record.animation or record.output)):
-        ensure_writable(path.parent, option)
+    for name, path in (("output", record.output), ("gif", record.animation or record.output)):
+        ensure_writable(path.parent, name)
     names = {name: name for name in ("total", *optimisation.problem.objective.terms)}
     first = optimisation.evaluation
     progress = Progress(first_step=first, steps=optimisation.steps, batch=1, terms=names, unit="evaluations")
@@ -206,13 +239,28 @@ def load_styles(cfg: DictConfig, content: Tensor, paths: list[Path]) -> list[Ten
 def load_picture(cfg: DictConfig, path: Path, short_side: int | None, device: torch.device) -> Tensor:
     """A picture, (1, 3, H, W) in [-1, 1] on the device."""
     picture = decode(path, short_side=short_side)
-    height, width = picture.shape[1:]
+    check_megapixels(cfg, path, *picture.shape[1:])
+    return to_float(picture[None].to(device))
+
+
+def check_megapixels(cfg: DictConfig, path: Path, height: int, width: int) -> None:
+    """ValueError for more pixels than an optimisation is to work at."""
     if height * width > cfg.max_megapixels * 1e6:
         raise ValueError(
             f"{path} would be worked at with {width} x {height} = {height * width / 1e6:.1f} megapixels, more than "
             f"max_megapixels={cfg.max_megapixels:g}; give a smaller size (short side in pixels), or a larger limit"
         )
-    return to_float(picture[None].to(device))
+
+
+def load_content(cfg: DictConfig, path: Path, original: Original, device: torch.device) -> Tensor:
+    """Likewise of the content, with its 16 bits where it has them."""
+    if original.pixels.dtype == torch.uint8:
+        return load_picture(cfg, path, cfg.size, device)
+    picture = on_white(original).pixels.float()[None] / 32767.5 - 1.0
+    factor = 1.0 if cfg.size is None else cfg.size / min(picture.shape[-2:])
+    height, width = (max(1, round(length * factor)) for length in picture.shape[-2:])
+    check_megapixels(cfg, path, height, width)
+    return resized(picture, height, width).clamp(-1.0, 1.0).to(device)
 
 
 def make_optimisation(

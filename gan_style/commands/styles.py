@@ -1,6 +1,7 @@
 """``gan-style styles``: which styles there are, and a sheet of them."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,29 @@ from gan_style.data.pictures import find_pictures
 from gan_style.images.decode import decode, encode, labelled_grid, to_float
 from gan_style.images.formats import FORMAT_OF_SUFFIX, known_suffixes
 from gan_style.images.metadata import NOTED
+from gan_style.options import Runtime, option
 from gan_style.runtime.checkpoint import read_generator
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import ensure_writable, file_hash, write_bytes
 from gan_style.runtime.outputs import check_replaceable, result_mark
-from gan_style.schema import at_least
 from gan_style.stylize.controls import Controls
 from gan_style.stylize.model import load_model, open_model, resolve_model, shipped
 from gan_style.stylize.paint import paint
 
 
-@command("styles")
+@dataclass(kw_only=True)
+class StylesOptions:
+    checkpoint: str | None = option(path=True)
+    sheet: str | None = option(path=True)
+    input: str = option(path=True)
+    size: int = option(16)
+    overwrite: bool
+    runtime: Runtime
+
+
+@command("styles", StylesOptions)
 def main(cfg: DictConfig) -> None:
     """List the styles that come with gan_style, or a model's own; with sheet=FILE show them on one picture."""
-    at_least(cfg.size, 16, "size")
     sheet = None if cfg.sheet is None else Path(cfg.sheet).expanduser()
     if sheet is not None and sheet.suffix.lower() not in FORMAT_OF_SUFFIX:
         raise ValueError(f"sheet={sheet}: cannot write this kind of picture; known are {known_suffixes()}")

@@ -3,20 +3,22 @@
 import sys
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from gan_style.config import command, plain
 from gan_style.demo import PREFIX, demo_pictures
 from gan_style.images.formats import describe_others, format_for, scan_folder
+from gan_style.options import Runtime, option
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import ensure_writable, file_hash
 from gan_style.runtime.outputs import check_replaceable
 from gan_style.runtime.provenance import config_hash
-from gan_style.schema_stylize import check_stylize
 from gan_style.stylize.batch import (
     BatchStylizer,
     PictureJob,
@@ -33,7 +35,25 @@ _MOST_NAMED = 100  # styles, in a picture's note
 UNREADABLE = 3  # exit status: some pictures have no result
 
 
-@command("stylize")
+@dataclass(kw_only=True)
+class StylizeOptions:
+    input: str = option(path=True)
+    output: str = option(path=True)
+    checkpoint: str | None = option(path=True)
+    style: Any
+    reference: Any = option(path=True)
+    strength: float
+    mask: Any = option(path=True)
+    colours: str
+    stroke: Any
+    tile: Any
+    max_megapixels: float = option(above=0, below=inf)
+    sheet: bool
+    overwrite: bool
+    runtime: Runtime
+
+
+@command("stylize", StylizeOptions)
 def main(cfg: DictConfig) -> int:
     """Stylize a picture or a folder of pictures; status 3 where some could not be read or written."""
     with warnings.catch_warnings():
@@ -43,7 +63,11 @@ def main(cfg: DictConfig) -> int:
 
 def _stylize(cfg: DictConfig) -> int:
     # What is read, and what will be written: nothing that is read, and nothing twice.
-    check_stylize(cfg)
+    for name in ("style", "mask"):
+        if cfg[name] is not None and not isinstance(cfg[name], str | Mapping | DictConfig):
+            raise ValueError(f"{name}={cfg[name]}: a name, or names in braces, expected; see gan-style stylize --help")
+    if cfg.reference is not None and not isinstance(cfg.reference, str | ListConfig):
+        raise ValueError(f"reference={cfg.reference}: a picture, or several as [a.jpg,b.jpg], expected")
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     masks = _masks(plain(cfg.mask))
     jobs = with_masks(_plan(str(cfg.input), Path(cfg.output).expanduser()), _root(str(cfg.input)), masks)

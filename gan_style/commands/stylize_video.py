@@ -1,29 +1,220 @@
 """``gan-style stylize-video``: give a video, or what a camera sees, the style that a generator has learned."""
 
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from gan_style.config import command
-from gan_style.schema_video import check_stylize_video
+from gan_style.config import command, plain
+from gan_style.options import Runtime, option
+from gan_style.runtime.device import choose_device
+from gan_style.runtime.files import ensure_writable, file_hash, locked
+from gan_style.runtime.provenance import config_hash
+from gan_style.runtime.signals import PREEMPTED, stop_on_signals
+from gan_style.stylize.controls import Controls, mixture
+from gan_style.stylize.model import load_model, resolve_model
+from gan_style.stylize.paint import FramePainter
+
+if TYPE_CHECKING:  # both need PyAV, and the first says so where it is missing
+    from gan_style.video.decode import Video
+    from gan_style.video.run import Work
 
 _NEEDED = {"av": "PyAV", "cv2": "OpenCV"}
+UNREADABLE = 3  # exit status: parts of the video could not be read
 
 
-@command("stylize_video")
+@dataclass(kw_only=True)
+class StylizeVideoOptions:
+    checkpoint: str | None = option(path=True)
+    style: Any = None
+    input: str = option(path=True)
+    fps: float | None = option(above=0, most=1000)
+    output: str | None = option(path=True)
+    strength: float
+    colours: str
+    codec: str
+    crf: Any
+    pixels: str | None
+    options: dict[str, Any]
+    blend: float = option(0, below=1)
+    cut: float = option(above=0, most=1)
+    warp_error: bool
+    segment: int = option(1)
+    batch: int = option(1)
+    overwrite: bool
+    port: int = option(0, 65535)
+    size: int | None = option(16)
+    runtime: Runtime
+
+
+@command("stylize_video", StylizeVideoOptions)
 def main(cfg: DictConfig) -> int:
     """Stylize a video: its sound, its times and its size are kept. The same command goes on where it was stopped.
 
     Status 3 where parts of it could not be read, 75 where it was asked to stop.
     """
-    check_stylize_video(cfg)
+    crf = cfg.crf
+    if crf != "auto" and (isinstance(crf, bool) or not isinstance(crf, int | float) or not 0 <= crf <= 63):
+        raise ValueError(f"crf={crf}; allowed are auto, or numbers from 0 (best) to 51, and to 63 for VP9 and AV1")
     if missing := [name for module, name in _NEEDED.items() if find_spec(module) is None]:
         raise ValueError(f"videos need {' and '.join(missing)}: pip install 'gan_style[video]'")
-    from gan_style.commands import stylize_video_parts as parts  # which imports them
+    if str(cfg.input).startswith("camera:"):
+        return _show_camera(cfg)
+    if cfg.output is None:
+        raise ValueError("output=... is missing; see gan-style stylize-video --help")
+    return _stylize(cfg, Path(str(cfg.input)).expanduser(), Path(str(cfg.output)).expanduser())
 
-    if parts.is_camera(cfg.input):
-        return parts.preview(cfg)
-    return parts.stylize(cfg)
+
+def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
+    """From file to file; the exit status."""
+    from gan_style.video.decode import probe
+    from gan_style.video.encode import choose_encoding, container_of
+    from gan_style.video.mux import comment_of, join, what_fits
+    from gan_style.video.run import Progress, Segments, Work
+    from gan_style.video.temporal import Follower, Tally
+
+    # What is read, how it will be written, and what of it cannot be kept.
+    if output.resolve() == source.resolve():
+        raise ValueError(f"output={output} is the input itself; results are never written over it")
+    if output.is_dir():
+        raise ValueError(f"output={output} is a folder; name a file in it")
+    container, video = container_of(output), probe(source, cfg.fps)
+    options = plain(cfg.options)
+    encoding = choose_encoding(video, container, codec=cfg.codec, crf=cfg.crf, pixels=cfg.pixels, options=options)
+    kept, left = what_fits(video, container)
+    for words in (*(f"{stream} cannot be kept in {output.suffix}" for stream in left), *_changes(video)):
+        print(f"warning: {words}")
+
+    # The network, and all that the result depends on.
+    painter, note = _painter(cfg)
+    settings = {
+        "input": _hash_of(video),
+        "checkpoint": note["checkpoint"],
+        "style": dict(painter.controls.mix),
+        **{name: cfg[name] for name in ("strength", "colours", "blend", "cut", "segment", "warp_error")},
+        **{"codec": encoding.codec, "pixels": encoding.pixels, "options": dict(encoding.options)},
+        **({"fps": cfg.fps} if cfg.fps is not None else {}),
+        "pyav": _version_of("av"),
+        "state_bits": 16,
+    }
+    note |= {"plan": config_hash(settings)}
+    if output.exists() and not cfg.overwrite:
+        if comment_of(output).get("plan") == note["plan"]:
+            print(f"{output} is finished already")
+            return 0
+        raise ValueError(f"output={output} is there already; overwrite=true replaces it")
+
+    # Segments, one after the other, beside the output; then all of them joined with the source's other streams.
+    ensure_writable(output.parent, "output")
+    segments = Segments(output.with_name(f"{output.name}.parts"))
+    segments.begin(settings)
+    with locked(segments.folder, "output"), stop_on_signals() as stop:
+        length = "" if video.frames is None else f", {video.frames} frames"
+        print(f"{video.path}: {video.width} x {video.height}, {float(video.rate):.5g} frames/s{length}", flush=True)
+        progress = Progress(video.frames, lambda line: print(line, flush=True))
+        follower = Follower(cfg.blend, cfg.cut, cfg.warp_error)
+        work = Work(video, painter, encoding, segments, follower, progress, length=cfg.segment, batch=cfg.batch)
+        count = work.run(stop)
+        if count is None:
+            print(f"stopped by {stop.reason} after {progress.done} frames, kept; the same command goes on", flush=True)
+            return PREEMPTED
+        join(
+            output,
+            container,
+            video,
+            encoding,
+            (packet for number in range(count) for packet in segments.load(number).packets),
+            times=[time for number in range(count) for time in segments.times(number)],
+            kept=kept,
+            note=json.dumps(note),
+        )
+        tally = sum((segments.load(number).tally for number in range(count)), Tally())
+        segments.remove(count)
+    print(f"{progress.line()}\n{_measured(tally)}\n{output}", flush=True)
+    return _report_problems(work, progress.done)
+
+
+def _changes(video: "Video") -> list[str]:
+    """What is another picture than the source's, in words."""
+    changes = []
+    if video.is_hdr:
+        changes.append(f"{video.path} is HDR; its colours are tone-mapped to BT.709, without HDR")
+    if video.bits > 8:
+        changes.append(f"the {video.bits} bits of {video.path} become 8")
+    if len(video.offsets) > 1:
+        changes.append(f"{video.path} is joined from {len(video.offsets)} recordings; their times go on at the joins")
+    return changes
+
+
+def _hash_of(video: "Video") -> str:
+    files = dict.fromkeys(file for file, _ in video.pictures) or {video.path: None}
+    hashes = [file_hash(file) for file in files]
+    return hashes[0] if len(hashes) == 1 else config_hash({"pictures": hashes})
+
+
+def _version_of(module: str) -> str:
+    return str(__import__(module).__version__)
+
+
+def _painter(cfg: DictConfig) -> tuple[FramePainter, dict[str, Any]]:
+    """The network at work, and what its results say of it."""
+    style = plain(cfg.style)
+    if style is not None and not isinstance(style, str | Mapping):
+        raise ValueError(f"style={style}: a name, or names with weights, '{{monet: 0.6, wave: 0.4}}', expected")
+    names = [style] if isinstance(style, str) else list(style or {})
+    checkpoint = None if cfg.checkpoint is None else Path(str(cfg.checkpoint)).expanduser()
+    device = choose_device(cfg.runtime.device, cfg.runtime.threads)
+    if cfg.runtime.threads is not None:
+        import cv2
+
+        cv2.setNumThreads(cfg.runtime.threads)
+    model, note = load_model(resolve_model(names, checkpoint), device)
+    controls = Controls(mixture(style, model.styles), float(cfg.strength), str(cfg.colours))
+    shown = "+".join(f"{name} {share:g}" if share < 1 else name for name, share in controls.mix.items())
+    return FramePainter(model, controls), note | {"style": shown, "strength": controls.strength}
+
+
+def _measured(tally: Any) -> str:
+    listed = ", ".join(map(str, tally.cuts[:12])) + (" ..." if len(tally.cuts) > 12 else "")
+    cuts = f"{len(tally.cuts)} scene cuts" + (f" (at frames {listed})" if tally.cuts else "")
+    means = tally.means()
+    if means is None:
+        return cuts
+    return f"{cuts}\nwarp error (root mean square, 0 to 1): source {means[0]:.4f}, result {means[1]:.4f}"
+
+
+def _report_problems(work: "Work", done: int) -> int:
+    """Say what could not be read; the exit status."""
+    seen, video = work.seen, work.video
+    words = []
+    if seen.problems:
+        words.append(f"{len(seen.problems)} errors in reading it ({seen.problems[0]})")
+    if video.frames is not None and seen.packets < video.frames:
+        words.append(f"it ends early: {seen.packets} of {video.frames} frames are in the file")
+    elif video.seconds is not None and seen.end < video.seconds - max(0.5, float(3 / video.rate)):
+        words.append(f"it ends early: {seen.end:.1f} of {video.seconds:.1f} s are in the file")
+    if words:
+        print(f"gan-style stylize-video: {video.path}: {'; '.join(words)}; {done} frames done", file=sys.stderr)
+    return UNREADABLE if words else 0
+
+
+def _show_camera(cfg: DictConfig) -> int:
+    """What a camera sees, stylized, as a page on this machine, until Ctrl-C."""
+    from gan_style.video.camera import camera_number, camera_pictures, show
+
+    number = camera_number(str(cfg.input))
+    if cfg.output is not None:
+        raise ValueError(f"output={cfg.output}: what a camera sees is shown and not kept; leave it out")
+    pictures = camera_pictures(number, cfg.size)
+    painter, _ = _painter(cfg)
+    with stop_on_signals() as stop:
+        show(pictures, painter, int(cfg.port), stop)
+    return 0
 
 
 if __name__ == "__main__":

@@ -28,12 +28,6 @@ COLOURS = (STYLE, LUMINANCE, HISTOGRAM)
 _FIRST_STEP = 0.01  # mean change of a value in [-1, 1], about one grey level, that L-BFGS tries first
 
 
-def check_colours(colours: str) -> None:
-    """ValueError for a choice that there is not."""
-    if colours not in COLOURS:
-        raise ValueError(f"colours={colours}; allowed are {', '.join(COLOURS)}")
-
-
 def seen_by_the_transfer(colours: str, content: Tensor, styles: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """The content and the styles (each (1, 3, H, W) in [-1, 1], any size) as the transfer is to see them."""
     if colours == LUMINANCE:

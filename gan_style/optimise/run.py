@@ -4,18 +4,20 @@ These are its result, the pictures on the way, and the state from which it goes 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gan_style.images.decode import decode, encode, encode_animation, to_float
+from gan_style.images.decode import decode, encode_animation, to_float, to_uint8
+from gan_style.images.lossless import Original, highest, write_original
 from gan_style.optimise.optimise import NonFiniteError, Optimisation
 from gan_style.optimise.pyramid import resized
 from gan_style.runtime.checkpoint import FORMAT, read_checkpoint
 from gan_style.runtime.files import write_bytes, write_durably
+from gan_style.runtime.outputs import check_replaceable, result_mark
 from gan_style.runtime.provenance import optimisation_note
 
 _SECONDS_A_FRAME, _SECONDS_OF_THE_LAST = 0.12, 2.0
@@ -25,11 +27,13 @@ _SECONDS_A_FRAME, _SECONDS_OF_THE_LAST = 0.12, 2.0
 class Record:
     """The files beside ``output``: OUTPUT.optimise (the state) and the folder STEM_steps (pictures on the way).
 
-    settings: {dotted name: value}, whatever the result depends on, as plain values; animation: the GIF's path, or None.
+    settings: {dotted name: value}, whatever the result depends on, as plain values; content: as its file has it, of
+    whatever size; animation: the GIF's path, or None.
     """
 
     output: Path
     settings: Mapping[str, Any]
+    content: Original
     animation: Path | None = None
 
     @property
@@ -94,9 +98,37 @@ class Record:
         self.steps_folder.mkdir(exist_ok=True)
         self.write(self.frame_path(evaluation), picture)
 
+    @property
+    def mark(self) -> str:
+        """What marks the files of this optimisation (runtime.outputs)."""
+        return result_mark("optimise", self.settings)
+
+    def check_replaceable(self, frames: Iterable[int], *, overwrite: bool) -> None:
+        """ValueError where a file is there that no earlier command with these settings has left.
+
+        frames: those that the state tells of.
+        """
+        known = {self.frame_path(evaluation) for evaluation in frames}
+        steps = [path for path in self.steps_folder.glob(f"*{self.output.suffix}") if path not in known]
+        single = [path for path in (self.output, self.animation, self.last_good_path) if path is not None]
+        check_replaceable(((path, lambda: self.mark) for path in (*single, *steps)), overwrite=overwrite)
+
     def write(self, path: Path, picture: Tensor) -> None:
-        """Write (1, 3, h, w) in [-1, 1], whole or not at all, with a note of what made it."""
-        write_bytes(path, encode(picture[0], path.suffix, note=optimisation_note(self.settings)))
+        """Write (1, 3, h, w) in [-1, 1], whole or not at all, with a note of what made it.
+
+        With the content's transparency, and all else that its file has, 16 bits where it has them.
+        """
+        deep = self.content.pixels.dtype == torch.uint16
+        image = picture[0].detach().float().cpu().clamp(-1.0, 1.0)
+        pixels = ((image + 1.0) * 32767.5).round().to(torch.int32).to(torch.uint16) if deep else to_uint8(image)
+        alpha = self.content.alpha
+        if alpha is not None:
+            most = highest(alpha)
+            shares = resized(alpha[None].float(), *image.shape[-2:])[0].clamp(0.0, most)
+            alpha = shares.round().to(torch.int32).to(self.content.pixels.dtype)
+        original = replace(self.content, pixels=pixels, alpha=alpha)
+        note = {**optimisation_note(self.settings), "result": self.mark}
+        write_durably(path, lambda file: write_original(file, path.suffix, original, note=note))
 
     def write_animation(self, frames: Sequence[int]) -> None:
         """The pictures on the way one after the other, all as large as the last."""
@@ -104,7 +136,8 @@ class Record:
         pictures = [to_float(decode(self.frame_path(number))[None]) for number in frames]
         size = pictures[-1].shape[-2:]
         seconds = [_SECONDS_A_FRAME] * (len(pictures) - 1) + [_SECONDS_OF_THE_LAST]
-        write_bytes(self.animation, encode_animation([resized(one, *size)[0] for one in pictures], seconds))
+        animation = encode_animation([resized(one, *size)[0] for one in pictures], seconds, comment=self.mark)
+        write_bytes(self.animation, animation)
 
 
 @dataclass(frozen=True)

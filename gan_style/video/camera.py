@@ -1,7 +1,7 @@
 """What a camera sees, as a page on this machine."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gan_style.images.decode import encode_uint8
+from gan_style.runtime.signals import Stop
 
 _HTML = b"""<!doctype html><meta charset="utf-8"><title>gan_style</title>
 <style>body{margin:0;background:#111;display:grid;place-items:center;height:100vh}img{max-width:100%;max-height:100%}
@@ -84,6 +85,17 @@ class Page:
                     return
                 data, seen = self._latest, self._number
             yield data
+
+
+def show(pictures: Iterable[Tensor], paint: Callable[[Tensor], Tensor], port: int, stop: Stop) -> None:
+    """Serve pictures (uint8 (3, H, W) each), stylized, until they end or a signal comes."""
+    page = Page()
+    with serve(page, port) as address:
+        print(f"{address} shows it; Ctrl-C ends", flush=True)
+        for picture in pictures:
+            page.show(paint(picture[None])[0])
+            if stop.reason is not None:
+                break
 
 
 @contextmanager

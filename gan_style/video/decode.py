@@ -1,14 +1,26 @@
-"""Reading a video: what it says of itself, and its frames, upright and in RGB."""
+"""Reading a video: what it says of itself, and its frames, upright and in RGB.
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+A video is a file, or pictures that are shown one after the other: a folder, a pattern, or an animated WebP or AVIF,
+which FFmpeg does not read.
+"""
+
+import glob
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import av.logging
 import numpy as np
 
+from gan_style.images.decode import decode
+from gan_style.images.formats import UnreadablePictureError, is_picture, list_pictures, open_picture
+from gan_style.images.lossless import from_pil, on_white
+from gan_style.video.hdr import HLG, PQ, to_sdr
 from gan_style.video.temporal import Frame
 
 _BT709, _BT601, _BT2020 = 1, 5, 9  # swscale's numbers of matrices
@@ -17,6 +29,9 @@ _UNSPECIFIED = 2
 _LIMITED, _FULL = 1, 2
 _MOST_PROBLEMS = 1000  # after which a file is given up
 _HD = 720  # lines from which on an untagged video is taken to be BT.709
+_JUMP_BACK, _JUMP_AHEAD = 0.1, 10.0  # seconds by which times jump where recordings are joined
+_RESTARTING = ("mpegts", "mpeg", "hls")  # formats whose times start anywhere, so that they may jump ahead at a join
+_TICK = Fraction(1, 1000)  # of pictures: seconds
 
 
 @dataclass(frozen=True)
@@ -33,19 +48,39 @@ class Colours:
 class Video:
     """What a video says of itself.
 
-    width, height: upright, in pixels; turn: quarter turns, anticlockwise, that make it so; time_base: seconds of a
-    tick; rate: frames a second on average; frames: as its header says, None where it does not; aspect: of a pixel.
+    width, height: upright, in pixels; transposed, flip_x, flip_y: what makes frames upright, in this order; time_base:
+    seconds of a tick; rate: frames a second on average; frames: as its header says, None where it does not; seconds:
+    the same of its length; aspect: of a pixel; colours: of the result; source_colours: of the frames, which differ
+    where HDR is made SDR; bits: of a value; offsets: seconds to add in each of the recordings that it is joined from;
+    pictures: where it is no file for FFmpeg, each picture with how long it is shown, in ticks.
     """
 
     path: Path
     width: int
     height: int
-    turn: int
     time_base: Fraction
     rate: Fraction
     frames: int | None
     aspect: Fraction
     colours: Colours
+    source_colours: Colours
+    transposed: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+    bits: int = 8
+    seconds: float | None = None
+    offsets: tuple[Fraction, ...] = (Fraction(0),)
+    pictures: Sequence[tuple[Path, int]] = ()
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether its frames are tone-mapped."""
+        return self.source_colours.transfer in (PQ, HLG)
+
+    @property
+    def streams_of(self) -> Path | None:
+        """The file with its other streams, if it has any."""
+        return None if self.pictures else self.path
 
 
 @dataclass(frozen=True)
@@ -60,14 +95,20 @@ class Tick:
 
 @dataclass
 class Seen:
-    """What reading has met: packets that should hold frames, and why some could not be decoded."""
+    """What reading has met: packets that should hold frames, what could not be decoded or is damaged, and the end of
+    the last frame, in seconds after the first one's beginning.
+    """
 
     packets: int = 0
     problems: list[str] = field(default_factory=list)
+    end: float = 0.0
 
 
 class UnreadableVideoError(ValueError):
     """A file that cannot be played; the message names it and says why."""
+
+
+# Files
 
 
 def open_video(path: Path) -> Any:
@@ -78,7 +119,8 @@ def open_video(path: Path) -> Any:
         container = av.open(str(path.absolute()))  # "12:30.mp4" alone would be a protocol
     except (av.FFmpegError, ValueError) as error:
         raise UnreadableVideoError(f"input={path}: cannot read this as a video ({_reason(error)})") from error
-    if container.format.name == "image2" or container.format.name.endswith("_pipe"):
+    name = container.format.name
+    if name == "image2" or (name.endswith("_pipe") and name not in ("gif_pipe", "apng_pipe")):
         container.close()
         raise UnreadableVideoError(f"input={path} is a picture; gan-style stylize takes pictures")
     return container
@@ -88,35 +130,79 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", "") or error)
 
 
+def is_cover(stream: Any) -> bool:
+    """Whether a stream is a picture that stands for the whole file."""
+    return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
 def video_stream(container: Any, path: Path) -> Any:
     """The stream that is stylized: the first that is no cover picture."""
     for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
+        if not is_cover(stream):
             return stream
     raise UnreadableVideoError(f"input={path}: there are no pictures in this file, only sound or other data")
 
 
-def probe(path: Path) -> Video:
-    """Look at a video's header and first frame. UnreadableVideoError for anything that cannot be stylized."""
+def probe(path: Path, fps: float | None = None) -> Video:
+    """Look at a video's header and first frame. UnreadableVideoError for anything that cannot be stylized.
+
+    path: a video's file, or a folder or pattern of pictures, which are shown ``fps`` times a second.
+    """
+    if not path.is_file():
+        return _picture_sequence(path, fps)
+    if fps is not None:
+        raise UnreadableVideoError(f"fps={fps:g}: {path} is a video and has times of its own; leave it out")
+    if is_picture(path) and (animation := _animation(path)) is not None:
+        return animation
     with open_video(path) as container:
         stream = video_stream(container, path)
-        first = next(_decoded(container, stream, Seen()), None)
+        first = next(_decoded(container, stream, Seen(), Timeline((Fraction(0),))), None)
         if first is None:
             raise UnreadableVideoError(f"input={path}: this video has no frame that can be decoded")
-        turn = round(first.rotation / 90) % 4
-        sides = (first.width, first.height) if turn % 2 == 0 else (first.height, first.width)
+        transposed, flip_x, flip_y = _display_matrix(first)
+        sides = (first.height, first.width) if transposed else (first.width, first.height)
         aspect = Fraction(stream.sample_aspect_ratio or 1)
-        return Video(
+        source_colours = _colours(first)
+        hdr = source_colours.transfer in (PQ, HLG)
+        video = Video(
             path=path,
             width=sides[0],
             height=sides[1],
-            turn=turn,
+            transposed=transposed,
+            flip_x=flip_x,
+            flip_y=flip_y,
             time_base=stream.time_base,
             rate=Fraction(stream.average_rate or stream.guessed_rate or 25),
             frames=stream.frames or None,
-            aspect=aspect if turn % 2 == 0 else 1 / aspect,
-            colours=_colours(first),
+            seconds=_length(stream),
+            aspect=1 / aspect if transposed else aspect,
+            colours=Colours(_BT709, _LIMITED, _BT709, _BT709) if hdr else source_colours,
+            source_colours=source_colours,
+            bits=max(component.bits for component in first.format.components),
         )
+    return replace(video, offsets=_join_offsets(path))
+
+
+def _display_matrix(frame: Any) -> tuple[bool, bool, bool]:
+    """(transposed, flipped from left to right, from top to bottom): the display matrix, to the next quarter turn.
+
+    In row vectors, (x y 1) M, with M = (a b u; c d v; x y w): so a point goes to (a x + c y, b x + d y).
+    """
+    for item in frame.side_data:
+        if item.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(item), np.int32)[:5])
+            if abs(a) + abs(d) >= abs(b) + abs(c):
+                return False, a < 0, d < 0
+            return True, c < 0, b < 0
+    return False, False, False
+
+
+def _length(stream: Any) -> float | None:
+    """The seconds that a stream says to last: in its header, or as Matroska's tag."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    tag = re.fullmatch(r"(\d+):(\d\d):(\d\d\.\d+)", stream.metadata.get("DURATION", ""))
+    return None if tag is None else int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
 
 
 def _colours(frame: Any) -> Colours:
@@ -127,46 +213,229 @@ def _colours(frame: Any) -> Colours:
     )
 
 
+# Joined recordings
+
+
+class Timeline:
+    """Finds where the times of a file begin anew, stream by stream, as in recordings that were joined byte by byte;
+    and makes them go on there (``shift``).
+    """
+
+    def __init__(self, offsets: Sequence[Fraction], *, restarting: bool = False) -> None:
+        self._offsets, self._restarting = offsets, restarting
+        self._latest: dict[int, float] = {}
+        self._pieces: dict[int, int] = {}
+
+    def piece(self, packet: Any) -> int:
+        """The number of the recording that a packet is of; to be told of every packet once."""
+        index, when = packet.stream_index, packet.dts if packet.dts is not None else None
+        if when is not None:
+            seconds = float(when * packet.time_base)
+            latest = self._latest.get(index, seconds)
+            ahead = self._restarting and packet.stream.type in ("video", "audio") and seconds > latest + _JUMP_AHEAD
+            if seconds < latest - _JUMP_BACK or ahead:
+                self._pieces[index] = self._pieces.get(index, 0) + 1
+            self._latest[index] = seconds
+        return self._pieces.get(index, 0)
+
+    def shift(self, packet: Any) -> None:
+        """Move a packet's times to where they belong."""
+        offset = self._offsets[min(self.piece(packet), len(self._offsets) - 1)]
+        if offset:
+            ticks = round(offset / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            packet.dts = None if packet.dts is None else packet.dts + ticks
+
+
+def timeline_of(video: Video, container: Any) -> Timeline:
+    """A timeline for one pass through a video's file."""
+    return Timeline(video.offsets, restarting=container.format.name in _RESTARTING)
+
+
+def _join_offsets(path: Path) -> tuple[Fraction, ...]:
+    """Seconds to add in each of the recordings that a file is joined from; one, 0, for any other file."""
+    starts: dict[int, Fraction] = {}
+    ends: dict[int, Fraction] = {}
+    with open_video(path) as container:
+        timeline = Timeline((), restarting=container.format.name in _RESTARTING)
+        streams = [stream for stream in container.streams if stream.type in ("video", "audio") and not is_cover(stream)]
+        for packet in _packets(container, streams, []):
+            if packet.pts is None or not packet.size:
+                continue
+            piece = timeline.piece(packet)
+            begin = packet.pts * packet.time_base
+            end = begin + (packet.duration or 0) * packet.time_base
+            starts[piece] = min(starts.get(piece, begin), begin)
+            ends[piece] = max(ends.get(piece, end), end)
+    offsets = [Fraction(0)]
+    for piece in range(1, max(starts, default=0) + 1):
+        offsets.append(offsets[-1] + ends[piece - 1] - starts[piece])
+    return tuple(offsets)
+
+
+# Frames
+
+
 def ticks(video: Video, seen: Seen) -> Iterator[Tick]:
     """A video's frames, in the order in which they are shown, with times that grow; what is damaged is passed over."""
     step = max(1, round(1 / (video.rate * video.time_base)))
-    earliest, due = None, 0
+    earliest, due, first = None, 0, 0
+    for number, frame in enumerate(_frames(video, seen)):
+        pts = due if frame.pts is None else frame.pts
+        pts = pts if earliest is None else max(pts, earliest)
+        first = pts if earliest is None else first
+        duration = frame.duration or step
+        yield Tick(number, pts, duration, frame)
+        earliest, due = pts + 1, pts + duration
+        seen.end = float((due - first) * video.time_base)
+
+
+def _frames(video: Video, seen: Seen) -> Iterator[Any]:
+    if video.pictures:
+        yield from _picture_frames(video, seen)
+        return
     with open_video(video.path) as container:
         stream = video_stream(container, video.path)
         stream.thread_type = "AUTO"
-        for number, frame in enumerate(_decoded(container, stream, seen)):
-            pts = due if frame.pts is None else frame.pts
-            pts = pts if earliest is None else max(pts, earliest)
-            duration = frame.duration or step
-            yield Tick(number, pts, duration, frame)
-            earliest, due = pts + 1, pts + duration
+        with _logged(seen.problems):
+            yield from _decoded(container, stream, seen, timeline_of(video, container))
+
+
+@contextmanager
+def _logged(problems: list[str]) -> Iterator[None]:
+    """Add what FFmpeg logs as errors meanwhile: it conceals damage in frames, and takes a cut file for a whole one."""
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture(local=False) as logs:
+            yield
+            problems += list(dict.fromkeys(f"{name}: {message.strip()}" for _, name, message in logs))
+    finally:
+        av.logging.set_level(None)  # before the container is closed: its threads would wait for us to log
 
 
 def rgb(video: Video, tick: Tick) -> Frame:
     """A frame as uint8 (H, W, 3), upright. UnreadableVideoError where it has another size than the first."""
-    frame, colours = tick.frame, video.colours
-    size = (frame.height, frame.width) if video.turn % 2 else (frame.width, frame.height)
+    frame, colours = tick.frame, video.source_colours
+    size = (frame.height, frame.width) if video.transposed else (frame.width, frame.height)
     if size != (video.width, video.height):
         raise UnreadableVideoError(
             f"input={video.path}: frame {tick.number} has {size[0]} x {size[1]} pixels and the first {video.width} x "
             f"{video.height}; videos that change their size are not stylized"
         )
-    planes = frame.reformat(
-        format="rgb24", src_colorspace=colours.matrix, src_color_range=colours.range, dst_color_range=_FULL
-    )
-    return np.ascontiguousarray(np.rot90(planes.to_ndarray(), video.turn))
+    values = frame.reformat(
+        format="rgb48le" if video.is_hdr else "rgb24",
+        src_colorspace=colours.matrix,
+        src_color_range=colours.range,
+        dst_color_range=_FULL,
+    ).to_ndarray()
+    if video.is_hdr:
+        values = to_sdr(values, colours.transfer, wide=colours.primaries == _BT2020)
+    if video.transposed:
+        values = values.swapaxes(0, 1)
+    values = values[:: -1 if video.flip_y else 1, :: -1 if video.flip_x else 1]
+    return np.ascontiguousarray(values)
 
 
-def _decoded(container: Any, stream: Any, seen: Seen) -> Iterator[Any]:
-    packets = container.demux(stream)
-    while len(seen.problems) < _MOST_PROBLEMS:
+def _decoded(container: Any, stream: Any, seen: Seen, timeline: Timeline) -> Iterator[Any]:
+    for packet in _packets(container, [stream], seen.problems):
+        seen.packets += packet.size > 0
+        timeline.shift(packet)
         try:
-            packet = next(packets, None)
-            if packet is None:
-                return
-            seen.packets += packet.size > 0
-            yield from packet.decode()
+            for frame in packet.decode():
+                if frame.is_corrupt:
+                    seen.problems.append("a frame is damaged")
+                yield frame
         except av.EOFError:
             return
         except av.FFmpegError as error:
             seen.problems.append(_reason(error))
+            if len(seen.problems) >= _MOST_PROBLEMS:
+                return
+
+
+def _packets(container: Any, streams: Sequence[Any], problems: list[str]) -> Iterator[Any]:
+    """Packets of some streams, in the file's order, as far as they can be read."""
+    packets = container.demux(streams)
+    while len(problems) < _MOST_PROBLEMS:
+        try:
+            packet = next(packets, None)
+        except av.EOFError:
+            return
+        except av.FFmpegError as error:
+            problems.append(_reason(error))
+            continue
+        if packet is None:
+            return
+        yield packet
+
+
+# Pictures, one after the other
+
+
+def _picture_sequence(path: Path, fps: float | None) -> Video:
+    """A folder or a pattern of pictures, in the order of the numbers in their names."""
+    if path.is_dir():
+        files = list_pictures(path)
+    elif glob.has_magic(str(path)):
+        files = [match for name in glob.glob(str(path), recursive=True) if is_picture(match := Path(name))]
+    else:
+        raise UnreadableVideoError(f"input={path}: there is no such file")
+    if not files:
+        raise UnreadableVideoError(f"input={path}: there are no pictures")
+    if fps is None:
+        raise UnreadableVideoError(f"fps=... is missing: {path} are {len(files)} pictures, which have no times")
+    files.sort(key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(file))])
+    step = Fraction(str(fps)).limit_denominator(1001)
+    ends = [round(number / step / _TICK) for number in range(len(files) + 1)]
+    shown = [(file, end - begin) for file, begin, end in zip(files, ends, ends[1:], strict=False)]
+    try:
+        picture = decode(files[0])
+    except UnreadablePictureError as error:
+        raise UnreadableVideoError(f"input={path}: {error}") from error
+    return _of_pictures(path, shown, width=picture.shape[2], height=picture.shape[1], rate=step)
+
+
+def _animation(path: Path) -> Video | None:
+    """An animated WebP or AVIF; None for any other file."""
+    try:
+        with open_picture(path) as picture:
+            if picture.format not in ("WEBP", "AVIF") or getattr(picture, "n_frames", 1) < 2:
+                return None
+            durations = []
+            for number in range(picture.n_frames):  # type: ignore[attr-defined]
+                picture.seek(number)
+                picture.load()
+                durations.append(max(1, round(picture.info.get("duration") or 100)))
+            width, height = picture.size
+    except (OSError, ValueError, SyntaxError):
+        return None  # FFmpeg's to refuse
+    rate = Fraction(len(durations) * 1000, sum(durations))
+    return _of_pictures(path, [(path, duration) for duration in durations], width=width, height=height, rate=rate)
+
+
+def _of_pictures(path: Path, shown: Sequence[tuple[Path, int]], *, width: int, height: int, rate: Fraction) -> Video:
+    matrix = _BT709 if height >= _HD else _BT601
+    colours = Colours(matrix, _LIMITED, _UNSPECIFIED, _UNSPECIFIED)
+    return Video(path, width, height, _TICK, rate, len(shown), Fraction(1), colours, colours, pictures=shown)
+
+
+def _picture_frames(video: Video, seen: Seen) -> Iterator[Any]:
+    pts, animation = 0, video.pictures[0][0] == video.path
+    source = open_picture(video.path) if animation else None
+    for number, (file, duration) in enumerate(video.pictures):
+        seen.packets += 1
+        try:
+            if source is not None:
+                source.seek(number)
+                picture = on_white(from_pil(source)).pixels
+            else:
+                picture = decode(file)
+        except (UnreadablePictureError, OSError, ValueError) as error:
+            seen.problems.append(str(error))
+        else:
+            frame = av.VideoFrame.from_ndarray(picture.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
+            frame.pts, frame.time_base, frame.duration = pts, _TICK, duration
+            yield frame
+        pts += duration
+    if source is not None:
+        source.close()

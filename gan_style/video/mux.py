@@ -4,6 +4,7 @@ import heapq
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,25 @@ from typing import Any
 import av
 
 from gan_style.runtime.files import write_durably
-from gan_style.video.decode import Video, open_video, video_stream
+from gan_style.video.decode import Timeline, Video, is_cover, open_video, timeline_of, video_stream
 from gan_style.video.encode import Coded, Encoding, configured, decode_times
 
 _TIMED = ("mp4", "mov")  # with timecode tracks, which cannot be copied
+_COVERS = ("mp4", "mov", "matroska")  # which can hold a picture that stands for the whole
 
 
 def what_fits(video: Video, container: str) -> tuple[list[int], list[str]]:
     """The numbers of the source's other streams that such a file can hold; and what it cannot, in words."""
-    kept, left = [], []
-    with open_video(video.path) as source:
+    kept: list[int] = []
+    left: list[str] = []
+    if video.streams_of is None:
+        return kept, left
+    with open_video(video.streams_of) as source:
         own = video_stream(source, video.path)
         for stream in source.streams:
             if stream.index == own.index or (container in _TIMED and _is_timecode(stream)):
                 continue
-            if _fits(stream, container):
+            if container in _COVERS if is_cover(stream) else _fits(stream, container):
                 kept.append(stream.index)
             else:
                 left.append(f"stream {stream.index} ({_called(stream)})")
@@ -83,25 +88,54 @@ def _write(
     note: str,
 ) -> None:
     options = {"movflags": "+faststart"} if container in _TIMED else {}
-    with (
-        open_video(video.path) as source,
-        av.open(str(path.absolute()), "w", format=container, options=options) as target,
-    ):
-        own, others = video_stream(source, video.path), set(kept)
+    with ExitStack() as opened:
+        source = None if video.streams_of is None else opened.enter_context(open_video(video.streams_of))
+        target = opened.enter_context(av.open(str(path.absolute()), "w", format=container, options=options))
+
+        # Streams in the source's order; a cover is a stream of its own, or in Matroska an attachment.
         streams: dict[int, Any] = {}
-        for stream in source.streams:
-            if stream.index == own.index:
-                streams[stream.index] = _video_stream(target, video, encoding)
-            elif stream.index in others:
+        covers: list[Any] = []
+        own = None if source is None else video_stream(source, video.path).index
+        for stream in [None] if source is None else source.streams:
+            if stream is None or stream.index == own:
+                streams[-1] = _video_stream(target, video, encoding)
+                if stream is not None:
+                    _describe(streams[-1], stream)
+            elif stream.index in kept and is_cover(stream):
+                picture = _cover_of(video.path, stream.index)
+                if container == "matroska":
+                    kind = stream.codec_context.name.replace("mjpeg", "jpeg")
+                    name = stream.metadata.get("filename", f"cover.{kind.replace('jpeg', 'jpg')}")
+                    target.add_attachment(name, stream.metadata.get("mimetype", f"image/{kind}"), picture)
+                else:
+                    cover = target.add_stream_from_template(stream)
+                    cover.disposition = stream.disposition
+                    covers.append(_cover_packet(cover, picture))
+            elif stream.index in kept:
                 streams[stream.index] = target.add_stream_from_template(stream)
-            if stream.index in streams:
                 _describe(streams[stream.index], stream)
-        target.metadata.update(_lasting(source.metadata) | {"comment": note})
-        target.set_chapters(source.chapters())
-        pictures = _packets(timed, streams[own.index], video.time_base)
-        copied = _copied(source, {index: stream for index, stream in streams.items() if index in others})
+        target.metadata.update((_lasting(source.metadata) if source is not None else {}) | {"comment": note})
+        if source is not None:
+            target.set_chapters(source.chapters())
+
+        # Packets of all streams, by their times.
+        pictures = _packets(timed, streams.pop(-1), video.time_base)
+        copied = iter(()) if source is None else _copied(source, streams, timeline_of(video, source))
+        for packet in covers:
+            target.mux(packet)
         for _, packet in heapq.merge(pictures, copied, key=lambda pair: pair[0]):
             target.mux(packet)
+
+
+def _cover_of(path: Path, index: int) -> bytes:
+    with open_video(path) as source:
+        return next(bytes(packet) for packet in source.demux(source.streams[index]) if packet.size)
+
+
+def _cover_packet(stream: Any, picture: bytes) -> Any:
+    packet = av.Packet(picture)
+    packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, 0, 0, True
+    return packet
 
 
 def _video_stream(target: Any, video: Video, encoding: Encoding) -> Any:
@@ -130,7 +164,7 @@ def _packets(timed: Iterable[tuple[Coded, int]], stream: Any, time_base: Fractio
         yield float(when * time_base), packet
 
 
-def _copied(source: Any, streams: Mapping[int, Any]) -> Iterator[tuple[float, Any]]:
+def _copied(source: Any, streams: Mapping[int, Any], timeline: Timeline) -> Iterator[tuple[float, Any]]:
     """Packets of other streams as they are, in the file's order; what cannot be read ends them."""
     if not streams:
         return
@@ -142,6 +176,7 @@ def _copied(source: Any, streams: Mapping[int, Any]) -> Iterator[tuple[float, An
             return  # the pictures' reader has said that the file is damaged
         if packet is None:
             return
+        timeline.shift(packet)
         when = packet.pts if packet.dts is None else packet.dts
         if packet.size and when is not None:
             latest = max(latest, float(when * packet.time_base))

@@ -12,15 +12,16 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
+import numpy as np
 import torch
 from torch import Tensor
 
-from gan_style.images.decode import decode, encode_uint8
 from gan_style.runtime.files import Together, ensure_folder, write_bytes
 from gan_style.runtime.signals import Stop
 from gan_style.video.decode import Seen, Tick, Video, rgb, ticks
 from gan_style.video.encode import Coded, Encoder, Encoding
-from gan_style.video.temporal import Follower, Frame, Tally
+from gan_style.video.temporal import Field, Follower, Frame, Tally
 
 PLAN = "plan.json"
 
@@ -67,8 +68,8 @@ class Segments:
         whole = data.is_file() and hashlib.sha256(data.read_bytes()).hexdigest() == record["sha256"]
         return int(record["frames"]) if whole else None
 
-    def save(self, number: int, segment: Segment, last: Frame) -> None:
-        """Keep a segment, for good; last: its last result."""
+    def save(self, number: int, segment: Segment, last: Field) -> None:
+        """Keep a segment, for good; last: its last result, in steps of 1/256 (Follower)."""
         data = b"".join(packet.data for packet in segment.packets)
         record = {
             "frames": segment.frames,
@@ -76,7 +77,7 @@ class Segments:
             "packets": [[p.pts, p.duration, p.key, len(p.data)] for p in segment.packets],
             "sha256": hashlib.sha256(data).hexdigest(),
         }
-        picture = encode_uint8(torch.from_numpy(last).permute(2, 0, 1), ".png", compress_level=1)
+        picture = bytes(imagecodecs.png_encode((last * 256).astype(np.uint16), level=1))
         together = Together("segment")
         for suffix, content in (("bin", data), ("png", picture), ("json", json.dumps(record).encode())):
             together.write(self._path(number, suffix), content)  # the record last: it says that the others are there
@@ -98,9 +99,10 @@ class Segments:
         assert record is not None
         return [packet[0] for packet in record["packets"]]
 
-    def last(self, number: int) -> Frame:
+    def last(self, number: int) -> Field:
         """The last result of a segment that is there."""
-        return decode(self._path(number, "png")).permute(1, 2, 0).contiguous().numpy()
+        values = imagecodecs.png_decode(self._path(number, "png").read_bytes())
+        return np.asarray(values / np.float32(256), dtype=np.float32)
 
     def remove(self, count: int) -> None:
         """All segments and the folder, once the output is there. Files of other names, and then the folder, stay."""

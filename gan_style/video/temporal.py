@@ -74,7 +74,7 @@ def _places(field: Field) -> tuple[Field, Field]:
     return x + field[..., 0], y + field[..., 1]
 
 
-def warp_error(current: Frame, previous: Frame, field: Field, mask: NDArray[np.bool_]) -> float | None:
+def warp_error(current: NDArray[Any], previous: NDArray[Any], field: Field, mask: NDArray[np.bool_]) -> float | None:
     """Mean squared difference of a frame and the one before, moved along the flow, over trusted pixels.
 
     Values in [0, 1], mean over colours: Lai et al. 2018 (Learning Blind Video Temporal Consistency), their warping
@@ -132,36 +132,39 @@ class Follower:
     """Takes frames and their results one after the other.
 
     blend: share of the last result, moved along the flow, in the next one where the flow can be trusted, 0 to below 1;
-    cut: change of colours from which on a new scene begins (scenes.change); measure: whether warp errors are wanted.
+    cut: change of colours from which on a new scene begins (change); measure: whether warp errors are wanted. The last
+    result is kept in steps of 1/256, not rounded to 8 bits: else small changes would never arrive.
     """
 
     blend: float
     cut: float
     measure: bool
     last_source: Frame | None = None
-    last_result: Frame | None = None
+    last_result: Field | None = None
     tally: Tally = field(default_factory=Tally)
 
     def __call__(self, number: int, source: Frame, result: Frame) -> Frame:
-        """The result to keep, blended where that is asked for. number: the frame's, for the list of cuts."""
-        before, made = self.last_source, self.last_result
-        if before is not None and made is not None:
+        """Return the result to keep, blended where that is asked for. number: the frame's, for the list of cuts."""
+        before, last = self.last_source, self.last_result
+        state = result.astype(np.float32)
+        if before is not None and last is not None:
             if change(source, before) >= self.cut:
                 self.tally.cuts.append(number)
             elif self.blend or self.measure:
-                result = self._along(source, before, result, made)
-        self.last_source, self.last_result = source, result
-        return result
+                state = self._along(source, before, state, last)
+        self.last_source, self.last_result = source, state
+        return np.asarray(state.round().clip(0, 255), dtype=np.uint8)
 
-    def _along(self, source: Frame, before: Frame, result: Frame, made: Frame) -> Frame:
+    def _along(self, source: Frame, before: Frame, result: Field, last: Field) -> Field:
         backward = flow(source, before)
         mask = trusted(backward, flow(before, source))
         if self.blend:
-            share = self.blend * mask[..., None]
-            mixed = result * (1.0 - share) + moved(made, backward) * share
-            result = mixed.round().clip(0, 255).astype(np.uint8)
+            share = np.float32(self.blend) * mask[..., None]
+            mixed = result * (1 - share) + moved(last, backward) * share
+            result = np.asarray((mixed * 256).round().clip(0, 255 * 256) / 256, dtype=np.float32)
         if self.measure:
-            errors = [warp_error(*pair, backward, mask) for pair in ((source, before), (result, made))]
-            if errors[0] is not None and errors[1] is not None:
-                self.tally += Tally(1, errors[0], errors[1])
+            of_source = warp_error(source, before, backward, mask)
+            of_result = warp_error(result, last, backward, mask)
+            if of_source is not None and of_result is not None:
+                self.tally += Tally(1, of_source, of_result)
         return result

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from gan_style.functional import rgb_to_yuv
 from gan_style.images.decode import decode, to_float
+from gan_style.images.lossless import Original
 from gan_style.images.metadata import read_note
 from gan_style.models.perceptual import compact, vgg19
 from gan_style.optimise.run import Loop, Record
@@ -323,4 +324,7 @@ def test_the_state_holds_plain_containers_and_tensors_only(optimise, tmp_path):
     assert optimise().status == 0
     saved = torch.load(tmp_path / "out" / "r.png.optimise", weights_only=True)
     assert saved["finished"] and saved["optimisation"]["evaluation"] == 6
-    assert Record(tmp_path / "out" / "r.png", saved["settings"]).load() is not None
+    assert (
+        Record(tmp_path / "out" / "r.png", saved["settings"], Original(torch.zeros(3, 1, 1, dtype=torch.uint8))).load()
+        is not None
+    )

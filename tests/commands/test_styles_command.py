@@ -62,6 +62,16 @@ def test_the_sheet_shows_the_photo_and_every_style(gan_style, tmp_path):
         assert sheet.size == (5 * 40 + 4 * 4, 2 * (32 + 24) + 4)  # nine pictures, five to a row, each with its name
 
 
+def test_a_sheet_never_replaces_a_photo(gan_style, tmp_path):
+    source = photo(tmp_path / "photo.png")
+    before = source.read_bytes()
+    for more in ((), ("overwrite=true",)):
+        assert gan_style("styles", f"input={source}", "size=32", f"sheet={source}", *more).status == 2
+    other = photo(tmp_path / "other.png")
+    assert gan_style("styles", f"input={other}", "size=32", f"sheet={source}").status == 2
+    assert source.read_bytes() == before
+
+
 def test_a_library_of_ones_own_is_listed_too(gan_style):
     (path,) = shipped()
     outcome = gan_style("styles", f"checkpoint={path}")

@@ -179,6 +179,52 @@ def test_a_mixture_on_a_folder_with_a_folder_of_masks_and_tiles(gan_style, libra
     assert read_note(tmp_path / "out" / "cats" / "two (2).jpg")["style"] == {"monet": 0.4, "wave": 0.6}
 
 
+def test_other_files_are_kept_and_results_of_the_same_command_made_anew(gan_style, generator_file, photos, tmp_path):
+    """stylize input=p/new output=p, where p holds another picture of the same name."""
+    (tmp_path / "p" / "new").mkdir(parents=True)
+    (photos / "one.png").rename(tmp_path / "p" / "new" / "IMG_1.png")
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "p" / "IMG_1.png")
+    other = (tmp_path / "p" / "IMG_1.png").read_bytes()
+    arguments = [
+        "stylize",
+        f"checkpoint={generator_file}",
+        f"input={tmp_path / 'p' / 'new'}",
+        f"output={tmp_path / 'p'}",
+    ]
+    outcome = gan_style(*arguments)
+    assert outcome.status == 2 and "overwrite=true" in outcome.err and "IMG_1.png" in outcome.err
+    assert (tmp_path / "p" / "IMG_1.png").read_bytes() == other
+    assert gan_style(*arguments, "overwrite=true").status == 0
+    own = (tmp_path / "p" / "IMG_1.png").read_bytes()
+    assert own != other and gan_style(*arguments).status == 0
+    assert gan_style(*arguments, "strength=0.5").status == 2, "a result of other settings is another file"
+    assert (tmp_path / "p" / "IMG_1.png").read_bytes() == own
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif", ".heic"])
+def test_every_kind_of_result_is_known_as_our_own(gan_style, generator_file, photos, tmp_path, suffix):
+    arguments = [f"checkpoint={generator_file}", f"input={photos / 'one.png'}", f"output={tmp_path / f'o{suffix}'}"]
+    assert [gan_style("stylize", *arguments).status for _ in range(2)] == [0, 0]
+    arguments[1] = f"input={photos / 'cats' / 'two (2).jpg'}"
+    assert gan_style("stylize", *arguments).status == 2, "of another picture"
+
+
+def test_a_sheet_that_is_there_already_is_kept(gan_style, generator_file, photos, tmp_path):
+    (tmp_path / "o.before_after.jpg").write_bytes(b"mine")
+    arguments = [f"checkpoint={generator_file}", f"input={photos / 'one.png'}", f"output={tmp_path / 'o.png'}"]
+    assert gan_style("stylize", *arguments, "sheet=true").status == 2
+    assert (tmp_path / "o.before_after.jpg").read_bytes() == b"mine" and not (tmp_path / "o.png").exists()
+
+
+def test_a_result_that_cannot_be_written_does_not_end_the_folder(gan_style, generator_file, photos, tmp_path):
+    """Its name has the 255 bytes that a name may have, and that of its sheet has more."""
+    (photos / "cats" / "two (2).jpg").rename(photos / f"{'n' * 251}.jpg")
+    arguments = [f"checkpoint={generator_file}", f"input={photos}", f"output={tmp_path / 'out'}", "sheet=true"]
+    outcome = gan_style("stylize", *arguments)
+    assert outcome.status == 3 and "nnn" in outcome.out
+    assert (tmp_path / "out" / "one.before_after.jpg").is_file() and (tmp_path / "out" / "one.png").is_file()
+
+
 def test_alpha_and_16_bits_are_kept_or_named(gan_style, generator_file, tmp_path):
     planes = torch.randint(0, 65536, (4, 20, 30)).to(torch.uint16)
     with open(tmp_path / "a.png", "wb") as file:

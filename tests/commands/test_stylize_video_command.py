@@ -151,6 +151,14 @@ def test_finished_it_does_nothing_and_another_s_file_is_not_replaced(gan_style, 
     assert note["strength"] == 1.0 and len(note["checkpoint"]) == 64
 
 
+def test_info_says_what_made_a_video(gan_style, model, tmp_path):
+    source, target = write_clip(tmp_path / "clip.mp4", frames=3), tmp_path / "o.mp4"
+    assert gan_style("stylize_video", *options(model, source, target)).status == 0
+    outcome = gan_style("info", f"file={target}")
+    assert outcome.status == 0 and "strength" in outcome.out and "checkpoint" in outcome.out
+    assert gan_style("info", f"file={source}").status == 2
+
+
 def test_what_cannot_be_kept_is_said(gan_style, model, tmp_path):
     source, target = write_clip(tmp_path / "clip.mp4", frames=3), tmp_path / "o.webm"
     outcome = gan_style("stylize_video", *options(model, source, target, "codec=libvpx-vp9"))
@@ -169,7 +177,7 @@ def test_a_truncated_video_is_done_as_far_as_it_goes_and_the_status_tells(gan_st
     (tmp_path / "cut.mp4").write_bytes(data[: len(data) * 6 // 10])
     outcome = gan_style("stylize_video", *options(model, tmp_path / "cut.mp4", tmp_path / "o.mp4"))
     assert outcome.status == 3
-    assert "of 20 frames" in outcome.err or "could not be decoded" in outcome.err
+    assert "of 20 frames" in outcome.err or "errors in reading it" in outcome.err
     assert 2 < len(frame_times(tmp_path / "o.mp4")) < 20
 
 
@@ -187,6 +195,9 @@ BAD_INPUT = {
     "an unknown codec": ("{clip}", "{tmp}/o.mp4", ["codec=h999"], "there are libx264"),
     "a codec that does not fit": ("{clip}", "{tmp}/o.webm", [], "it can hold"),
     "an unknown style": ("{clip}", "{tmp}/o.mp4", ["style=monett"], "there is no such style"),
+    "a list of styles": ("{clip}", "{tmp}/o.mp4", ["style=[a,b]"], "names with weights"),
+    "times of a video": ("{clip}", "{tmp}/o.mp4", ["fps=24"], "fps=24"),
+    "pictures without times": ("{tmp}", "{tmp}/o.mp4", [], "fps=... is missing"),
     "too much blending": ("{clip}", "{tmp}/o.mp4", ["blend=1"], "blend=1"),
     "no frames in a segment": ("{clip}", "{tmp}/o.mp4", ["segment=0"], "segment=0"),
     "a quality that is none": ("{clip}", "{tmp}/o.mp4", ["crf=best"], "crf=best"),

@@ -64,7 +64,7 @@ def bad() -> Iterator[tuple[str, bytes, tuple[str, ...]]]:
     yield "moving.jpg", encoded("GIF"), NOT
     yield "icon.png", encoded("ICO"), NOT
     yield "plain.jpg", encoded("PPM"), NOT
-    yield "heic.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", NOT
+    yield "heic.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", DAMAGED
     yield "two bytes.jpg", b"\xff\xd8", DAMAGED
     yield "no scan.jpg", whole["jpg"][:200] + b"\xff\xd9", DAMAGED
     yield "signature.png", b"\x89PNG\r\n\x1a\n", DAMAGED

@@ -281,6 +281,18 @@ def test_a_mask_is_grey_and_what_is_transparent_in_it_is_black():
         mask_of(Original(picture(20, 30)), "mask")
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.uint16])
+def test_a_mask_of_0_and_1_is_one_of_black_and_white(kind):
+    grey = half(20, 30)
+    with pytest.warns(UserWarning, match="0 and 1"):
+        assert torch.equal(mask_of(Original((grey > 0).to(kind).expand(3, 20, 30)), "mask"), grey)
+
+
+def test_a_mask_that_is_nearly_black_all_over_is_warned_of():
+    with pytest.warns(UserWarning, match="brightest value is 3 of 255"):
+        mask_of(Original(torch.full((3, 20, 30), 3, dtype=torch.uint8)), "mask")
+
+
 def test_lab_and_back(noise):
     images = noise(1, 3, 20, 20)
     torch.testing.assert_close(lab_to_rgb(rgb_to_lab(images)), images, rtol=0, atol=2e-3)
