@@ -17,55 +17,53 @@ from gan_style.functional import Moments, lab_to_rgb, rgb_to_lab, rgb_to_yuv
 STYLE, LUMINANCE, LAB = "style", "luminance", "lab"
 COLOURS = (STYLE, LUMINANCE, LAB)
 _SMALLEST_DEVIATION = 0.5  # of L*, a*, b*: what varies less is rounding, which nothing may amplify
+_SMALLEST_VARIANCE = 1e-4  # of values in [-1, 1]: a direction with less is rounding, which nothing may amplify
 
 
-def with_luma_of(made: Tensor, photo: Tensor) -> Tensor:
-    """The photo with the result's luma; both (N, 3, H, W) in [-1, 1].
+def with_luma_of(result: Tensor, photo: Tensor) -> Tensor:
+    """Return the photo with the result's luma; both (N, 3, H, W) in [-1, 1].
 
     A new luma under unchanged U and V moves R, G and B alike; so where the two are equal nothing changes.
     """
-    difference = (rgb_to_yuv(made)[:, :1] - rgb_to_yuv(photo)[:, :1]) * 2.0
+    difference = (rgb_to_yuv(result)[:, :1] - rgb_to_yuv(photo)[:, :1]) * 2.0
     return (photo + difference).clamp(-1.0, 1.0)
 
 
 @dataclass
 class LabMatch:
-    """First told of all parts of a result and its photo (``see``), then moves the result's colours to the photo's."""
+    """Moves a result's colours to its photo's, in CIE Lab, once all parts of both have been measured (``add``)."""
 
-    _made: Moments = field(default_factory=Moments)
+    _result: Moments = field(default_factory=Moments)
     _photo: Moments = field(default_factory=Moments)
 
-    def see(self, made: Tensor, photo: Tensor, cover: Tensor | None) -> None:
-        """(1, 3, h, w) in [-1, 1]; cover: (1, 1, h, w) in [0, 1], where the result counts, None for everywhere."""
-        self._made.add(rgb_to_lab(made), cover)
+    def add(self, result: Tensor, photo: Tensor, cover: Tensor | None) -> None:
+        """Measure (1, 3, h, w) in [-1, 1]; cover: (1, 1, h, w) in [0, 1], where the result counts, None everywhere."""
+        self._result.add(rgb_to_lab(result), cover)
         self._photo.add(rgb_to_lab(photo), cover)
 
-    def __call__(self, made: Tensor, photo: Tensor, cover: Tensor | None) -> Tensor:
-        """Where a mask's edge is soft, what is there of the photo keeps its colours, as if the two were blended."""
-        own, wanted = (moments.variance.sqrt() for moments in (self._made, self._photo))
-        scale = torch.where(own > _SMALLEST_DEVIATION, wanted / own.clamp_min(_SMALLEST_DEVIATION), 0.0)
-        shift = self._photo.mean - self._made.mean * scale
-        scale, shift = (values.to(made)[:, None, None] for values in (scale, shift))
+    def __call__(self, result: Tensor, photo: Tensor, cover: Tensor | None) -> Tensor:
+        """Where a mask's edge is soft, the photo's part keeps its colours, as if the two were blended."""
+        deviation, target = (moments.variance.sqrt() for moments in (self._result, self._photo))
+        scale = torch.where(deviation > _SMALLEST_DEVIATION, target / deviation.clamp_min(_SMALLEST_DEVIATION), 0.0)
+        shift = self._photo.mean - self._result.mean * scale
+        scale, shift = (values.to(result)[:, None, None] for values in (scale, shift))
         if cover is None:
-            return lab_to_rgb(rgb_to_lab(made) * scale + shift)
-        kept = rgb_to_lab(photo) * (1.0 - cover)
-        return lab_to_rgb((rgb_to_lab(made) - kept) * scale + shift * cover + kept)
+            return lab_to_rgb(rgb_to_lab(result) * scale + shift)
+        photo_part = rgb_to_lab(photo) * (1.0 - cover)
+        return lab_to_rgb((rgb_to_lab(result) - photo_part) * scale + shift * cover + photo_part)
 
 
-_SMALLEST_VARIANCE = 1e-4  # of values in [-1, 1]: a direction with less is rounding, which nothing may amplify
+def match_colours(picture: Tensor, target: Tensor) -> Tensor:
+    """The picture with the mean and covariance of the target's channels; both (1, C, H, W) in [-1, 1].
 
-
-def match_colours(picture: Tensor, wanted: Tensor) -> Tensor:
-    """The picture with the mean and covariance of the wanted one's channels; both (1, C, H, W) in [-1, 1].
-
-    x A + b with A = cov(wanted)^(1/2) cov(picture)^(-1/2), the symmetric roots of Hertzmann et al. 2001 (Image
+    x A + b with A = cov(target)^(1/2) cov(picture)^(-1/2), the symmetric roots of Hertzmann et al. 2001 (Image
     Analogies), which Gatys et al. prefer to Cholesky's; for one channel their luma matching, (x - mean) sd / sd + mean.
     Directions in which the picture does not vary (all but one, of a grey one) stay empty. Clamped to [-1, 1].
     """
-    (mean, covariance), (wanted_mean, wanted_covariance) = _moments(picture), _moments(wanted)
-    transform = _power(wanted_covariance, 0.5) @ _power(covariance, -0.5)
+    (mean, covariance), (target_mean, target_covariance) = _moments(picture), _moments(target)
+    transform = _power(target_covariance, 0.5) @ _power(covariance, -0.5)
     pixels = picture[0].flatten(1).double() - mean
-    matched = (transform @ pixels + wanted_mean).to(picture.dtype)
+    matched = (transform @ pixels + target_mean).to(picture.dtype)
     return matched.reshape(picture.shape).clamp(-1.0, 1.0)
 
 

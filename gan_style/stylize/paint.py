@@ -1,5 +1,6 @@
-"""One picture, or several frames of a video, by a model and what is asked for. Nothing here keeps a state: threads may
-share a model.
+"""Paint one picture, or several frames of a video, by a model and what is asked for.
+
+Nothing here keeps a state: threads may share a model.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,22 +18,24 @@ from gan_style.models.generator import ResidualCoder
 from gan_style.models.library import LibraryGenerator
 from gan_style.stylize.controls import AUTO, OFF, Controls, Regions
 from gan_style.stylize.model import Model
-from gan_style.stylize.tiling import Box, Canvas, boxes
+from gan_style.stylize.tiling import Box, TiledGenerator, boxes
 
 LARGEST_WHOLE = 4_000_000  # pixels; tile=auto cuts what is larger
 _SIDE = 512  # of tile=auto's tiles
-_EVERYTHING = 2**30  # a side that no picture has
+_WHOLE_SIDE = 2**30  # a side that no picture has
 _ENLARGED_SIDE = 1024  # of the parts in which a small result is enlarged
 _FLAT = 1e-3  # variance of luma in [0, 1] below which a window has no edge
 
-Parts = Callable[[], Iterator[tuple[Box, Tensor]]]  # of the result, (1, 3, h, w) in [-1, 1]; as often as it is called
+Outputs = Callable[
+    [], Iterator[tuple[Box, Tensor]]
+]  # parts of the result, (1, 3, h, w) in [-1, 1]; as often as it is called
 
 
 @torch.inference_mode()
 def paint(
     model: Model, pixels: Tensor, controls: Controls, *, alpha: Tensor | None = None, regions: Regions | None = None
 ) -> Tensor:
-    """A picture, (3, H, W), to the result of the same size and type, on the CPU.
+    """Stylize a picture, (3, H, W), to a result of the same size and type, on the CPU.
 
     pixels: uint8, uint16, or float in [-1, 1]; alpha: (1, H, W), where it is 0 the network sees white, since nobody
     knows what is stored there; regions: where anything is to be changed, None for everywhere. Where nothing is, the
@@ -41,38 +44,45 @@ def paint(
     height, width = pixels.shape[-2:]
     if regions is not None:
         regions.check_size(height, width)
-    work = _Work(model, pixels, alpha, controls, regions)
+    source = _Source(model, pixels, alpha, controls, regions)
     if controls.strength == 0 or 0 in (height, width):
         return pixels.clone()
-    result, parts = torch.empty_like(pixels, device="cpu"), work.parts()
-    match = work.lab_match(parts) if controls.colours == LAB else None
-    for box, made in parts():
-        photo, cover = work.stored(box), work.cover(box)
-        if not made.isfinite().all():
+
+    # The network's output, as a whole or tile by tile; strength and regions are in it.
+    outputs = source.outputs()
+
+    # Colours to be matched are measured over the whole picture first.
+    match = source.lab_match(outputs) if controls.colours == LAB else None
+
+    # Part by part: the colours that are asked for, and the photo itself outside of the regions.
+    result = torch.empty_like(pixels, device="cpu")
+    for box, output in outputs():
+        photo, cover = source.photo(box), source.cover(box)
+        if not output.isfinite().all():
             raise ArithmeticError("the generator's result is not a finite number")
         if controls.colours == LUMINANCE:
-            made = with_luma_of(made, photo)
+            output = with_luma_of(output, photo)
         if match is not None:
-            made = match(made, photo, cover)
+            output = match(output, photo, cover)
         if cover is not None:
-            made = torch.where(cover == 0, photo, made)
-        result[(slice(None), *box.place)] = _as_type(made[0], pixels.dtype).cpu()
+            output = torch.where(cover == 0, photo, output)
+        result[(slice(None), *box.place)] = _as_type(output[0], pixels.dtype).cpu()
     return result
 
 
 def in_tiles(generator: nn.Module, images: Tensor, condition: Tensor | None = None, *, tile: int = _SIDE) -> Tensor:
-    """What the generator makes of (N, 3, H, W) in [-1, 1], with little memory: one by one, tile by tile.
+    """Run a generator on (N, 3, H, W) in [-1, 1] with little memory: picture by picture, tile by tile.
 
     condition: (N, K), a library's. Same shape and range, on the images' device.
     """
-    made = torch.empty_like(images, dtype=torch.float32)
+    output = torch.empty_like(images, dtype=torch.float32)
     for number in range(len(images)):
         condition_here = None if condition is None else condition[number : number + 1]
         model = Model(generator, tuple(getattr(generator, "styles", ("",))), images.device)
-        work = _Work(model, images[number], None, Controls({}, tile=tile), None)
-        for box, part in work.tiled(condition_here)():
-            made[(number, slice(None), *box.place)] = part[0]
-    return made
+        source = _Source(model, images[number], None, Controls({}, tile=tile), None)
+        for box, part in source.tiled(condition_here)():
+            output[(number, slice(None), *box.place)] = part[0]
+    return output
 
 
 def _as_float(pixels: Tensor) -> Tensor:
@@ -89,8 +99,8 @@ def _as_type(image: Tensor, kind: torch.dtype) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What ``paint`` has been given, seen part by part."""
+class _Source:
+    """The inputs of ``paint``, part by part."""
 
     model: Model
     pixels: Tensor
@@ -98,16 +108,16 @@ class _Work:
     controls: Controls
     regions: Regions | None
 
-    def stored(self, box: Box) -> Tensor:
+    def photo(self, box: Box) -> Tensor:
         """The picture as it is, (1, 3, h, w)."""
         return _as_float(self.pixels[(slice(None), *box.place)][None].to(self.model.device))
 
-    def seen(self, box: Box) -> Tensor:
-        """What the network is shown, (1, 3, h, w)."""
-        stored = self.stored(box)
+    def network_input(self, box: Box) -> Tensor:
+        """What the network is given, (1, 3, h, w): white where nothing can be seen."""
+        photo = self.photo(box)
         if self.alpha is None:
-            return stored
-        return torch.where(self._visible(box), stored, 1.0)
+            return photo
+        return torch.where(self._visible(box), photo, 1.0)
 
     def cover(self, box: Box) -> Tensor | None:
         return None if self.regions is None else self.regions.cover(box).to(self.model.device)
@@ -128,19 +138,20 @@ class _Work:
             raise ValueError(f"tile={self.controls.tile}: this generator cannot be taken tile by tile; allowed is off")
         return int(self.controls.tile)
 
-    def parts(self) -> Parts:
+    def outputs(self) -> Outputs:
+        """Run the network. A multi-style generator knows strength and regions itself; others are blended after it."""
         if self.controls.reduction(self.whole.height, self.whole.width) > 1.0:
             return self._broad()
         generator, strength = self.model.generator, self.controls.strength
         if not isinstance(generator, LibraryGenerator):
-            made = self._at_once(None) if self.tile is None else self.tiled(None)
-            return self._blended(made)
+            output = self._at_once(None) if self.tile is None else self.tiled(None)
+            return self._blended(output)
         if self.regions is not None:
             return self._in_regions(generator, self.regions)
         condition = self.model.condition(dict(self.controls.mix), strength)
         return self._at_once(condition) if self.tile is None else self.tiled(condition)
 
-    def _broad(self) -> Parts:
+    def _broad(self) -> Outputs:
         """Paint with broad strokes: the picture made smaller, and its result enlarged.
 
         What is too fine for the small picture comes from the photo: its luma's detail, with the gain that luma has in
@@ -150,114 +161,117 @@ class _Work:
         size = [max(1, round(side / reduction)) for side in self.pixels.shape[-2:]]
 
         # The small picture and its result
-        work = replace(
+        small = replace(
             self,
             pixels=_smaller(self.pixels, size),
             alpha=None if self.alpha is None else _smaller(self.alpha, size),
             controls=replace(self.controls, stroke=1.0),
             regions=None if self.regions is None else replace(self.regions, planes=_smaller(self.regions.planes, size)),
         )
-        made = torch.empty(1, 3, *size, device=self.model.device)
-        for box, part in work.parts()():
-            made[(..., *box.place)] = part
+        output = torch.empty(1, 3, *size, device=self.model.device)
+        for box, part in small.outputs()():
+            output[(..., *box.place)] = part
 
         # How luma and the result's colours go together in 5 x 5 windows
-        guide = luma(work.seen(work.whole))
+        guide = luma(small.network_input(small.whole))
         window = partial(F.avg_pool2d, kernel_size=5, stride=1, padding=2, count_include_pad=False)
-        covariance = window(guide * made) - window(guide) * window(made)
+        covariance = window(guide * output) - window(guide) * window(output)
         gain = covariance / (window(guide.square()) - window(guide).square() + _FLAT)
 
         def parts() -> Iterator[tuple[Box, Tensor]]:
             for box in boxes(self.whole.height, self.whole.width, self.tile or _ENLARGED_SIDE):
-                base, level, slope = (_enlarged(x, box, self.whole) for x in (made, guide, gain))
-                yield box, (base + slope * (luma(self.seen(box)) - level)).clamp(-1.0, 1.0)
+                base, level, slope = (_enlarged(x, box, self.whole) for x in (output, guide, gain))
+                yield box, (base + slope * (luma(self.network_input(box)) - level)).clamp(-1.0, 1.0)
 
         return parts
 
-    def _at_once(self, condition: Tensor | None) -> Parts:
-        content = self.seen(self.whole).contiguous(memory_format=torch.channels_last)
-        given = (content,) if condition is None else (content, condition)
-        made = self.model.generator(*given).float()
-        return lambda: iter([(self.whole, made)])
+    def _at_once(self, condition: Tensor | None) -> Outputs:
+        content = self.network_input(self.whole).contiguous(memory_format=torch.channels_last)
+        arguments = (content,) if condition is None else (content, condition)
+        output = self.model.generator(*arguments).float()
+        return lambda: iter([(self.whole, output)])
 
-    def tiled(self, condition: Tensor | None) -> Parts:
+    def tiled(self, condition: Tensor | None) -> Outputs:
         generator = self.model.generator
         assert isinstance(generator, ResidualCoder)
         light = self._light()
         if condition is None:
-            canvas = self._canvas(generator)
-            return lambda: ((box, generator.with_tone(made, *light)) for box, made in canvas.tiles())
+            tiled = self._tiled_generator(generator)
+            return lambda: ((box, generator.with_tone(output, *light)) for box, output in tiled.tiles())
         assert isinstance(generator, LibraryGenerator)
-        canvas = self._canvas(generator, generator.shares(condition))
+        tiled = self._tiled_generator(generator, generator.shares(condition))
         strength = condition.sum()
 
         def parts() -> Iterator[tuple[Box, Tensor]]:
-            for box, made in canvas.tiles():
-                yield box, generator.faded(self.seen(box), generator.with_tone(made, *light, condition), strength)
+            for box, output in tiled.tiles():
+                yield (
+                    box,
+                    generator.faded(self.network_input(box), generator.with_tone(output, *light, condition), strength),
+                )
 
         return parts
 
     def _light(self) -> tuple[Tensor, Tensor]:
         """Measure the mean and standard deviation of the photo's luma, (1,) each, tile by tile."""
         moments = Moments()
-        for box in boxes(self.whole.height, self.whole.width, self.tile or _EVERYTHING):
-            moments.add(luma(self.seen(box)))
+        for box in boxes(self.whole.height, self.whole.width, self.tile or _WHOLE_SIDE):
+            moments.add(luma(self.network_input(box)))
         mean, deviation = moments.mean, moments.variance.sqrt()
         return mean.float().to(self.model.device), deviation.float().to(self.model.device)
 
-    def _in_regions(self, generator: LibraryGenerator, regions: Regions) -> Parts:
+    def _in_regions(self, generator: LibraryGenerator, regions: Regions) -> Outputs:
         """Blended in the network's own features; the last region is the one that is left as it is."""
         strength = self.controls.strength
         conditions = [self.model.condition(dict(mix), strength) for mix in (*regions.mixes, {})]
-        canvas = self._canvas(generator, generator.shares(torch.cat(conditions)), regions)
+        tiled = self._tiled_generator(generator, generator.shares(torch.cat(conditions)), regions)
         light, mixes = self._light(), torch.cat(conditions)
 
         def parts() -> Iterator[tuple[Box, Tensor]]:
-            for box, made in canvas.tiles():
+            for box, output in tiled.tiles():
                 condition = torch.einsum("nphw,pk->nkhw", regions.shares(box).to(mixes), mixes)
-                made = generator.with_tone(made, *light, condition)
-                yield box, generator.faded(self.stored(box), made, strength * regions.cover(box).to(made))
+                output = generator.with_tone(output, *light, condition)
+                yield box, generator.faded(self.photo(box), output, strength * regions.cover(box).to(output))
 
         return parts
 
-    def _canvas(
+    def _tiled_generator(
         self, generator: ResidualCoder, conditions: Tensor | None = None, regions: Regions | None = None
-    ) -> Canvas:
-        canvas = Canvas(
+    ) -> TiledGenerator:
+        tiled = TiledGenerator(
             generator,
-            self.seen,
+            self.network_input,
             self.whole.height,
             self.whole.width,
             self.model.device,
-            self.tile or _EVERYTHING,
+            self.tile or _WHOLE_SIDE,
             conditions,
             None if regions is None else regions.shares,
         )
-        canvas.prepare()
-        return canvas
+        tiled.prepare()
+        return tiled
 
-    def _blended(self, made: Parts) -> Parts:
+    def _blended(self, output: Outputs) -> Outputs:
         """A generator of one style knows no strength; its result is blended with the picture."""
         strength = self.controls.strength
         if strength == 1 and self.regions is None:
-            return made
+            return output
 
         def parts() -> Iterator[tuple[Box, Tensor]]:
-            for box, part in made():
+            for box, part in output():
                 cover = self.cover(box)
                 amount = torch.tensor(strength).to(part) if cover is None else strength * cover
-                yield box, torch.lerp(self.stored(box), part, amount)
+                yield box, torch.lerp(self.photo(box), part, amount)
 
         return parts
 
-    def lab_match(self, parts: Parts) -> LabMatch:
+    def lab_match(self, parts: Outputs) -> LabMatch:
         match = LabMatch()
-        for box, made in parts():
-            match.see(made, self.stored(box), self._shown(box))
+        for box, output in parts():
+            match.add(output, self.photo(box), self._color_weights(box))
         return match
 
-    def _shown(self, box: Box) -> Tensor | None:
-        """Where a result counts for its colours: in the regions, and where something can be seen."""
+    def _color_weights(self, box: Box) -> Tensor | None:
+        """How much each pixel counts for the result's colours: in the regions, and where something can be seen."""
         cover = self.cover(box)
         if self.alpha is None:
             return cover
@@ -285,17 +299,17 @@ def _enlarged(small: Tensor, box: Box, whole: Box) -> Tensor:
 
 @dataclass(frozen=True)
 class FramePainter:
-    """uint8 (N, 3, H, W) on the CPU to results of the same shape and type: paint's, but for rounding."""
+    """Paints frames, uint8 (N, 3, H, W) on the CPU, to the same shape and type: several at a time where possible."""
 
     model: Model
     controls: Controls
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        if self._together(pictures):
+        if self._can_batch(pictures):
             return self._batch(pictures)
         return torch.stack([paint(self.model, picture, self.controls) for picture in pictures])
 
-    def _together(self, pictures: Tensor) -> bool:
+    def _can_batch(self, pictures: Tensor) -> bool:
         whole = self.controls.tile == OFF or pictures.shape[-2] * pictures.shape[-1] <= LARGEST_WHOLE
         plain = self.controls.colours == STYLE and self.controls.stroke == 1
         return len(pictures) > 1 and whole and plain and self.controls.strength > 0
@@ -306,9 +320,9 @@ class FramePainter:
         images = to_float(pictures.to(model.device)).contiguous(memory_format=torch.channels_last)
         if isinstance(model.generator, LibraryGenerator):
             condition = model.condition(dict(self.controls.mix), strength)
-            made = model.generator(images, condition.expand(len(images), -1)).float()
+            output = model.generator(images, condition.expand(len(images), -1)).float()
         else:
-            made = torch.lerp(images, model.generator(images).float(), strength)
-        if not made.isfinite().all():
+            output = torch.lerp(images, model.generator(images).float(), strength)
+        if not output.isfinite().all():
             raise ArithmeticError("the generator's result is not a finite number")
-        return to_uint8(made).cpu()
+        return to_uint8(output).cpu()

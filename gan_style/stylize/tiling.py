@@ -30,6 +30,13 @@ from gan_style.functional import Moments
 from gan_style.models.blocks import ConditionalInstanceNorm, InstanceNorm
 from gan_style.models.generator import DOWNSAMPLING, SMALLEST, ResidualCoder
 
+MARGIN = 16  # pixels of the picture; a stage sees at most 11 (its masks', scaled to a quarter, included)
+SMALLEST_TILE = 64
+_IN_MEMORY = 2**28  # bytes of activations; more are kept in a file
+_EPSILON = 1e-5  # under the root; group_norm's own
+
+Rows = Mapping[str, Tensor]  # a normalisation's name -> (P, 2, C): for each of P conditions its scale and its shift
+
 
 @dataclass(frozen=True)
 class Box:
@@ -76,17 +83,12 @@ class Box:
 
 
 def boxes(height: int, width: int, side: int) -> list[Box]:
-    """A picture cut into tiles, row by row."""
+    """Cut a picture into tiles, row by row."""
     starts = [(top, left) for top in range(0, height, side) for left in range(0, width, side)]
     return [Box(top, top + side, left, left + side).clipped(height, width) for top, left in starts]
 
 
-_EPSILON = 1e-5  # under the root; group_norm's own
-
-Rows = Mapping[str, Tensor]  # a normalisation's name -> (P, 2, C): for each of P conditions its scale and its shift
-
-
-class _Frozen(nn.Module):
+class _FrozenNorm(nn.Module):
     """A normalisation with known statistics: a scale and a shift; shares (1, P, h, w) mix them from P rows."""
 
     def __init__(self, rows: Tensor) -> None:
@@ -102,51 +104,50 @@ class _Frozen(nn.Module):
         return torch.addcmul(shift, x, scale)
 
 
-class Reached(Exception):  # noqa: N818 (not an error: how a pass ends at the normalisation that it is for)
+class NormReached(Exception):  # noqa: N818 (not an error)
+    """How a pass ends at the normalisation that it is to measure; x: what goes into that."""
+
     def __init__(self, name: str, x: Tensor) -> None:
         super().__init__(name)
         self.name, self.x = name, x
 
 
-class _Unknown(nn.Module):
-    """A normalisation whose statistics are still to be found."""
+class _UnmeasuredNorm(nn.Module):
+    """A normalisation whose statistics are still to be measured: a pass ends there."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
 
     def forward(self, x: Tensor, shares: Tensor | None = None) -> Tensor:
-        raise Reached(self.name, x)
+        raise NormReached(self.name, x)
 
 
-def twin(module: nn.Module, rows: Rows, name: str = "") -> nn.Module:
-    """A copy of the module tree with its normalisations frozen or unknown; it shares all weights, and changes none."""
+def clone_with_frozen_norms(module: nn.Module, rows: Rows, name: str = "") -> nn.Module:
+    """Copy a module tree, its normalisations frozen or yet to be measured; all weights are shared, and none changes."""
     if isinstance(module, InstanceNorm | ConditionalInstanceNorm):
-        return _Frozen(rows[name]) if name in rows else _Unknown(name)
+        return _FrozenNorm(rows[name]) if name in rows else _UnmeasuredNorm(name)
     copied = copy.copy(module)
     children = module._modules.items()
-    copied._modules = {key: child and twin(child, rows, f"{name}.{key}" if name else key) for key, child in children}
+    copied._modules = {
+        key: child and clone_with_frozen_norms(child, rows, f"{name}.{key}" if name else key) for key, child in children
+    }
     return copied
 
 
-def row_of(norm: nn.Module, condition: Tensor | None, found: Moments, device: torch.device) -> Tensor:
-    """(1, 2, C): the scale and the shift that a normalisation amounts to under one condition, (1, K)."""
+def frozen_row(norm: nn.Module, condition: Tensor | None, moments: Moments, device: torch.device) -> Tensor:
+    """Return (1, 2, C): the scale and shift that a normalisation amounts to under one condition, (1, K)."""
     if isinstance(norm, ConditionalInstanceNorm):
         assert condition is not None
         gain, offset = ((condition.to(table) @ table)[0].double().cpu() for table in (norm.weight, norm.bias))
     else:
         assert isinstance(norm, InstanceNorm)
         gain, offset = norm.weight.double().cpu(), norm.bias.double().cpu()
-    scale = gain / (found.variance + _EPSILON).sqrt()
-    return torch.stack([scale, offset - found.mean * scale])[None].float().to(device)
+    scale = gain / (moments.variance + _EPSILON).sqrt()
+    return torch.stack([scale, offset - moments.mean * scale])[None].float().to(device)
 
 
-MARGIN = 16  # pixels of the picture; a stage sees at most 11 (its masks', scaled to a quarter, included)
-SMALLEST_TILE = 64
-_IN_MEMORY = 2**28  # bytes of activations; more are kept in a file
-
-
-class _Store:
+class _ActivationStore:
     """Activations (C, h, w) of a whole picture, in float32; in a file that vanishes with the store where they are many.
 
     The file is mapped only while a part is read or written, so that it does not count as resident memory.
@@ -191,8 +192,8 @@ Read = Callable[[Box], Tensor]
 
 
 @dataclass
-class Canvas:
-    """What the tiles are made of.
+class TiledGenerator:
+    """A generator that is run tile by tile, with the statistics of the whole picture.
 
     content: a part of the picture, (1, 3, h, w) in [-1, 1]; height, width: the picture's; conditions: (P, K), what the
     normalisations are given in each of P regions, None for a generator without; shares: a part of the map (1, P, h, w)
@@ -220,55 +221,57 @@ class Canvas:
     def prepare(self) -> None:
         """Measure all statistics; it takes about three times as long as the tiles themselves."""
         conditions: Sequence[Tensor | None] = [None] if self.conditions is None else list(self.conditions[:, None])
-        found = []
+        measured = []
         for condition in conditions:
-            self._inner: _Store | None = None  # its room is given back before the next one takes some
-            rows, self._inner = self._measured(condition)
-            found.append(rows)
-        self._rows = {name: torch.cat([rows[name] for rows in found]) for name in found[0]}
-        if len(found) > 1:
+            self._inner: _ActivationStore | None = None  # its room is given back before the next one takes some
+            rows, self._inner = self._measure(condition)
+            measured.append(rows)
+        self._rows = {name: torch.cat([rows[name] for rows in measured]) for name in measured[0]}
+        if len(measured) > 1:
             self._inner = None
-            self._inner = self._mixed()
+            self._inner = self._mix_regions()
 
-    def _measured(self, condition: Tensor | None) -> tuple[Rows, _Store | None]:
-        """The rows of all normalisations under one condition, and what goes into the last stage."""
+    def _measure(self, condition: Tensor | None) -> tuple[Rows, _ActivationStore | None]:
+        """Measure the rows of all normalisations under one condition; with them what goes into the last stage."""
         rows: dict[str, Tensor] = {}
-        inner: _Store | None = None
+        inner: _ActivationStore | None = None
         for number in range(self._last + 1):
-            while (found := self._statistics(number, inner, rows)) is not None:
-                name, moments = found
-                rows[name] = row_of(self.generator.get_submodule(name), condition, moments, self.device)
+            while (statistics := self._statistics(number, inner, rows)) is not None:
+                name, moments = statistics
+                rows[name] = frozen_row(self.generator.get_submodule(name), condition, moments, self.device)
             if number < self._last:
-                inner = self._kept(number, inner, rows, None)
+                inner = self._store_stage(number, inner, rows, None)
         return rows, inner
 
-    def _statistics(self, number: int, inner: _Store | None, rows: Rows) -> tuple[str, Moments] | None:
+    def _statistics(self, number: int, inner: _ActivationStore | None, rows: Rows) -> tuple[str, Moments] | None:
         """The name and statistics of a stage's first normalisation without rows; None where all have theirs."""
         moments, name = Moments(), None
         for box, outer, x in self._inputs(number, inner):
             try:
                 self._stage(number, rows)(x, None)
-            except Reached as reached:
-                moments.add(box.cut(reached.x, outer))
-                name = reached.name
+            except NormReached as stopped:
+                moments.add(box.cut(stopped.x, outer))
+                name = stopped.name
             else:
                 break
         return None if name is None else (name, moments)
 
-    def _kept(self, number: int, inner: _Store | None, rows: Rows, shares: Read | None) -> _Store:
-        stage, kept = self._stage(number, rows), None
+    def _store_stage(
+        self, number: int, inner: _ActivationStore | None, rows: Rows, shares: Read | None
+    ) -> _ActivationStore:
+        stage, store = self._stage(number, rows), None
         for box, outer, x in self._inputs(number, inner):
             y = box.cut(stage(x, self._shares(shares, outer)), outer)
-            if kept is None:
-                kept = _Store(y.shape[1], self._height // DOWNSAMPLING, self._width // DOWNSAMPLING)
-            kept.write(box.divided(DOWNSAMPLING), y)
-        assert kept is not None
-        return kept
+            if store is None:
+                store = _ActivationStore(y.shape[1], self._height // DOWNSAMPLING, self._width // DOWNSAMPLING)
+            store.write(box.divided(DOWNSAMPLING), y)
+        assert store is not None
+        return store
 
-    def _mixed(self) -> _Store | None:
+    def _mix_regions(self) -> _ActivationStore | None:
         inner = None
         for number in range(self._last):
-            inner = self._kept(number, inner, self._rows, self.shares)
+            inner = self._store_stage(number, inner, self._rows, self.shares)
         return inner
 
     @torch.inference_mode()
@@ -276,16 +279,16 @@ class Canvas:
         """The tiles of the result, (1, 3, h, w) in [-1, 1] on the device, as often as they are asked for."""
         stage = self._stage(self._last, self._rows)
         for box, outer, x in self._inputs(self._last, self._inner):
-            made = box.cut(stage(x, self._shares(self.shares, outer)), outer)
+            output = box.cut(stage(x, self._shares(self.shares, outer)), outer)
             inside = box.clipped(self.height, self.width)
-            yield inside, made[..., : inside.height, : inside.width]
+            yield inside, output[..., : inside.height, : inside.width]
 
     def _stage(self, number: int, rows: Rows) -> Callable[[Tensor, Tensor | None], Tensor]:
-        network = twin(self.generator, rows)
+        network = clone_with_frozen_norms(self.generator, rows)
         assert isinstance(network, ResidualCoder)
         return network.stages[number]
 
-    def _inputs(self, number: int, inner: _Store | None) -> Iterator[tuple[Box, Box, Tensor]]:
+    def _inputs(self, number: int, inner: _ActivationStore | None) -> Iterator[tuple[Box, Box, Tensor]]:
         """For each tile: its box, the one with a margin around it, and what goes into the stage there."""
         for box in self._boxes:
             outer = box.grown(MARGIN, self._height, self._width)

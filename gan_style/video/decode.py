@@ -259,14 +259,18 @@ def _join_offsets(path: Path) -> tuple[Fraction, ...]:
     with open_video(path) as container:
         timeline = Timeline((), restarting=container.format.name in _RESTARTING)
         streams = [stream for stream in container.streams if stream.type in ("video", "audio") and not is_cover(stream)]
+        due: dict[int, Fraction] = {}  # of each stream's next packet, whose time may not be told
         for packet in _packets(container, streams, []):
-            if packet.pts is None or not packet.size:
+            if not packet.size:
                 continue
-            piece = timeline.piece(packet)
-            begin = packet.pts * packet.time_base
-            end = begin + (packet.duration or 0) * packet.time_base
+            piece, rate = timeline.piece(packet), getattr(packet.stream, "average_rate", None)
+            begin = due.get(packet.stream_index) if packet.pts is None else packet.pts * packet.time_base
+            if begin is None:
+                continue
+            duration = packet.duration * packet.time_base if packet.duration else 1 / rate if rate else Fraction(0)
+            due[packet.stream_index] = begin + duration
             starts[piece] = min(starts.get(piece, begin), begin)
-            ends[piece] = max(ends.get(piece, end), end)
+            ends[piece] = max(ends.get(piece, begin), begin + duration)
     offsets = [Fraction(0)]
     for piece in range(1, max(starts, default=0) + 1):
         offsets.append(offsets[-1] + ends[piece - 1] - starts[piece])

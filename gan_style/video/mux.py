@@ -16,7 +16,7 @@ from gan_style.video.decode import Timeline, Video, is_cover, open_video, timeli
 from gan_style.video.encode import Coded, Encoding, configured, decode_times
 
 _TIMED = ("mp4", "mov")  # with timecode tracks, which cannot be copied
-_COVERS = ("mp4", "mov", "matroska")  # which can hold a picture that stands for the whole
+_COVERS = ("mp4", "matroska")  # which can hold a picture that stands for the whole
 
 
 def what_fits(video: Video, container: str) -> tuple[list[int], list[str]]:

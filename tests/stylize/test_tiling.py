@@ -19,7 +19,7 @@ from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
 from gan_style.runtime.checkpoint import write_generator
 from gan_style.stylize.paint import in_tiles
-from gan_style.stylize.tiling import Box, Canvas, _Store, boxes, twin
+from gan_style.stylize.tiling import Box, TiledGenerator, _ActivationStore, boxes, clone_with_frozen_norms
 
 CPU = torch.device("cpu")
 SIZES = [(1, 1), (16, 300), (65, 131), (130, 67), (128, 192), (201, 90)]
@@ -78,7 +78,7 @@ def test_pictures_of_a_batch_are_done_one_by_one(single, noise):
 
 
 def canvas_of(generator: ResidualCoder, images: Tensor, shares: Tensor, conditions: Tensor, tile: int) -> Tensor:
-    canvas = Canvas(
+    canvas = TiledGenerator(
         generator,
         lambda box: images[(..., *box.place)],
         *images.shape[-2:],
@@ -120,8 +120,8 @@ def test_a_frozen_copy_shares_the_weights_and_leaves_the_generator_as_it_was(sin
     in_tiles(single, noise(1, 3, 70, 70), tile=64)
     assert [id(module) for module in single.modules()] == state
     assert all(torch.equal(a, b) for a, b in zip(before.parameters(), single.parameters(), strict=True))
-    assert twin(single, {}).encoder[0][0] is not single.encoder[0][0]
-    assert twin(single, {}).encoder[0][0].weight is single.encoder[0][0].weight
+    assert clone_with_frozen_norms(single, {}).encoder[0][0] is not single.encoder[0][0]
+    assert clone_with_frozen_norms(single, {}).encoder[0][0].weight is single.encoder[0][0].weight
 
 
 def test_large_activations_lie_in_a_file(single, noise, monkeypatch):
@@ -204,7 +204,7 @@ def test_no_more_than_two_stores_take_room_at_a_time(library, noise, monkeypatch
     alive: set[int] = set()
     most = 0
 
-    class Counted(_Store):
+    class Counted(_ActivationStore):
         def __init__(self, *arguments: int) -> None:
             nonlocal most
             super().__init__(*arguments)
@@ -214,7 +214,7 @@ def test_no_more_than_two_stores_take_room_at_a_time(library, noise, monkeypatch
         def __del__(self) -> None:
             alive.discard(id(self))
 
-    monkeypatch.setattr("gan_style.stylize.tiling._Store", Counted)
+    monkeypatch.setattr("gan_style.stylize.tiling._ActivationStore", Counted)
     shares = torch.full((1, 2, 70, 130), 0.5)
     canvas_of(library, noise(1, 3, 70, 130), shares, torch.eye(3)[:2], 64)
     assert most == 2
