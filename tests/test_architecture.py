@@ -24,7 +24,7 @@ LAYERS = [
     {"report"},
     {"study"},
     {"schema_runtime", "schema_search", "schema_dataset"},
-    {"schema_stylize", "schema_video", "schema_compare"},
+    {"schema_compare"},
     {"schema"},
     {"config"},
     {"commands", "api"},

@@ -26,9 +26,8 @@ _WHOLE_SIDE = 2**30  # a side that no picture has
 _ENLARGED_SIDE = 1024  # of the parts in which a small result is enlarged
 _FLAT = 1e-3  # variance of luma in [0, 1] below which a window has no edge
 
-Outputs = Callable[
-    [], Iterator[tuple[Box, Tensor]]
-]  # parts of the result, (1, 3, h, w) in [-1, 1]; as often as it is called
+# Parts of the result, (1, 3, h, w) in [-1, 1], as often as it is called.
+Outputs = Callable[[], Iterator[tuple[Box, Tensor]]]
 
 
 @torch.inference_mode()
@@ -204,10 +203,8 @@ class _Source:
 
         def parts() -> Iterator[tuple[Box, Tensor]]:
             for box, output in tiled.tiles():
-                yield (
-                    box,
-                    generator.faded(self.network_input(box), generator.with_tone(output, *light, condition), strength),
-                )
+                output = generator.with_tone(output, *light, condition)
+                yield box, generator.faded(self.network_input(box), output, strength)
 
         return parts
 
