@@ -232,9 +232,9 @@ def test_every_kind_of_style_trains_with_every_target(gan_style, tmp_path, kind,
     assert kept == (set() if target == "each" else {1})  # a row for every picture would be much to keep
 
 
-def test_the_losses_of_gatys_train_on_the_first_layers(gan_style, tmp_path):
-    """conf/loss/gatys.yaml asks for VGG up to relu5_1: its terms, on layers that compact has too."""
-    layers = ("loss.content.layers=[relu3_2]", "loss.style.layers=[relu1_1,relu2_1]")
+def test_the_losses_of_gatys_train_on_the_layers_that_compact_has(gan_style, tmp_path):
+    """conf/loss/gatys.yaml asks for VGG up to relu5_1."""
+    layers = ("loss.content.layers=[relu4_2]", "loss.style.layers=[relu1_1,relu2_1,relu3_1,relu4_1]")
     outcome = gan_style("train", *SMOKE, "loss=gatys", *layers, f"run.root={tmp_path}")
     assert outcome.status == 0, outcome.err
     assert logged(tmp_path / "smoke")[4].keys() >= {"loss/content", "loss/style"}
@@ -392,7 +392,7 @@ BAD_INPUT = {
     "one text file named .jpg": (["data.content={tmp}/mixed"], ["fake.jpg", "not a JPEG", "data.max_unreadable=0.05"]),
     "truncated jpg": (["data.content={tmp}/cut"], ["cut.jpg", "truncated"]),
     "unknown layer": (["loss.style.layers=[relu3_9]"], ["no layer 'relu3_9'", "did you mean relu3_"]),
-    "layer too deep": (["loss.content.layers=[relu4_2]"], ["relu4_2"]),
+    "layer too deep": (["loss.content.layers=[relu4_3]"], ["no layer 'relu4_3'", "did you mean relu4_2?"]),
     "wrong type": (["training.steps=many"], ["training.steps", "many"]),
     "wrong type in a node": (["generator.width=wide"], ["generator.width=wide", "int expected"]),
     "mistyped key": (["trainig.steps=3"], ["no option trainig.steps", "did you mean training.steps"]),
