@@ -24,7 +24,6 @@ LAYERS = [
     {"report"},
     {"study"},
     {"schema_runtime", "schema_search", "schema_dataset"},
-    {"schema_compare"},
     {"schema"},
     {"config"},
     {"commands", "api"},

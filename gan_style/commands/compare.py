@@ -4,6 +4,7 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import split
 from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import UnreadablePictureError, list_pictures
+from gan_style.options import Runtime, option
 from gan_style.report.comparison import Sheet, report
 from gan_style.report.html import data_uri, thumbnail
-from gan_style.report.runs import CONFIG_FILE, Run, find_runs, labels, read_run, rulers_apart, stale
+from gan_style.report.runs import CONFIG_FILE, Run, find_runs, labels, located, measured_differently, read_run, stale
 from gan_style.report.table import (
     as_csv,
     as_text,
@@ -27,25 +29,43 @@ from gan_style.report.table import (
     check_common,
     curve_names,
     make_table,
-    ruler_differences,
-    scales_apart,
+    protocol_differences,
+    scale_spread,
 )
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import check_place, ensure_writable, write_text
-from gan_style.schema_compare import check_compare
 from gan_style.stylize.model import load_painter
 
+_SCALES_APART = 0.01  # share by which feature scales may differ without a warning
 
-@command("compare")
+
+@dataclass(kw_only=True)
+class CompareOptions:
+    runs: Any = option(path=True, required=True)
+    output: str = option(path=True)
+    curves: list[str] | None
+    content: Any = option(path=True)
+    pictures: int = option(0)
+    size: int = option(16)
+    runtime: Runtime
+
+
+@command("compare", CompareOptions)
 def main(cfg: DictConfig) -> None:
     """Compare runs: a table, content against style, curves and pictures; finished, unfinished and failed ones alike.
 
     The runs' folders are given as plain words, gan-style compare runs/a sweeps/x, or as runs=[runs/a,sweeps/x].
     """
     with warnings.catch_warnings():
-        told: list[str] = []
-        warnings.showwarning = lambda message, *_: _tell(told, str(message))
-        check_compare(cfg)
+        messages: list[str] = []
+
+        def warn(message: Warning | str, *_: Any, **__: Any) -> None:
+            messages.append(str(message))
+            print(f"warning: {message}", flush=True)
+
+        warnings.showwarning = warn
+
+        # Read the runs and print their table.
         output = Path(cfg.output).expanduser()
         check_place(output, "output")
         runs = read_runs(cfg.runs)
@@ -54,28 +74,21 @@ def main(cfg: DictConfig) -> None:
         table = make_table(runs)
         warn_of(runs)
         print(as_text(table, shutil.get_terminal_size((160, 24)).columns), flush=True)
-        sheet = make_sheet(cfg, runs)
+
+        # Stylize photos with all of them, and write.
         page = report(
             title="Comparison of runs",
             facts=facts(runs),
-            warnings=told,
+            sheet=make_sheet(cfg, runs),
+            warnings=messages,
             table=table,
             axes=axes_of(table),
             series={name: {k: run.series[name] for k, run in runs.items() if name in run.series} for name in names},
-            sheet=sheet,
         )
         ensure_writable(output, "output")
         write_text(output / "summary.csv", as_csv(table))
         write_text(output / "report.html", page)
         print(f"table:  {output / 'summary.csv'}\nreport: {output / 'report.html'}")
-
-
-def _tell(told: list[str], words: str) -> None:
-    told.append(words)
-    print(f"warning: {words}", flush=True)
-
-
-_SCALES_APART = 0.01  # share by which feature scales may differ without a warning
 
 
 def read_runs(spec: Any) -> dict[str, Run]:
@@ -118,13 +131,13 @@ def warn_of(runs: Mapping[str, Run]) -> None:
         for problem in run.problems:
             warnings.warn(problem, stacklevel=2)
     _warn_of_evaluations(runs)
-    if keys := ruler_differences(runs):
+    if keys := protocol_differences(runs):
         warnings.warn(
             f"the runs differ in {', '.join(keys)}, with which held-out numbers and losses are measured: those are "
             f"of different scales here; gan-style evaluate measures all models alike",
             stacklevel=2,
         )
-    elif (apart := scales_apart(runs)) > _SCALES_APART:
+    elif (apart := scale_spread(runs)) > _SCALES_APART:
         warnings.warn(
             f"the runs' feature scales differ by up to {100 * apart:.0f} %, so that their held-out content does by up "
             f"to twice that, and style by four times; more training.calibration_pictures, or perceptual.scales, bring "
@@ -136,7 +149,7 @@ def warn_of(runs: Mapping[str, Run]) -> None:
 def _warn_of_evaluations(runs: Mapping[str, Run]) -> None:
     for label, (then, now) in stale(runs).items():
         warnings.warn(f"evaluate/ of {label} was measured after {then:,} steps, it has {now:,} now", stacklevel=3)
-    if rulers_apart(runs):
+    if measured_differently(runs):
         warnings.warn(
             "evaluate/ was measured in several evaluations that differ in their settings or pictures, so those numbers "
             "are of different scales here; gan-style evaluate checkpoint=[...] with all runs measures them alike",
@@ -203,7 +216,9 @@ def _photos(cfg: DictConfig, runs: Mapping[str, Run]) -> list[Path]:
 def _held_out(runs: Mapping[str, Run]) -> list[Path]:
     reason = "no run says what it was trained on"
     for run in runs.values():
-        content, holdout = run.settings.get("data.content"), run.settings.get("data.holdout")
+        content, holdout = (
+            located(run.settings.get(name), run.folder, run.settings) for name in ("data.content", "data.holdout")
+        )
         if content is None:
             continue
         try:
@@ -237,7 +252,7 @@ def _styles(runs: Mapping[str, Run]) -> list[tuple[str, dict[str, str]]]:
 
 
 def _first_style(run: Run) -> Path | None:
-    spec = run.settings.get("data.style")
+    spec = located(run.settings.get("data.style"), run.folder, run.settings)
     try:
         path = find_pictures(spec, "data.style")[0] if spec is not None else None
         if path is not None:

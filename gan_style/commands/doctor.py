@@ -19,6 +19,7 @@ from gan_style.data.pictures import find_pictures
 from gan_style.images.formats import describe_others, scan_folder
 from gan_style.models.perceptual import compact
 from gan_style.models.weights import torchvision_file
+from gan_style.options import option
 from gan_style.runtime.files import check_place, ensure_writable
 from gan_style.runtime.provenance import git_state, installed, requirements
 from gan_style.runtime.tracking.wandb import resolve_mode
@@ -35,7 +36,20 @@ class Finding:
     broken: bool = False
 
 
-@command("doctor")
+@dataclass(kw_only=True)
+class CheckedData:
+    content: Any = option(path=True)
+    style: Any = option(path=True)
+
+
+@dataclass(kw_only=True)
+class DoctorOptions:
+    data: CheckedData
+    folders: list[str] = option(path=True)
+    wandb: str
+
+
+@command("doctor", DoctorOptions)
 def main(cfg: DictConfig) -> int:
     """Look at versions, devices, weights, tracking, disk and data; status 1 where something that is needed is broken.
 

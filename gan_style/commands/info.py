@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from gan_style.commands.compare import read_run_of
 from gan_style.config import command, flat, plain
 from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError, is_picture
 from gan_style.images.metadata import NOTED, read_note
+from gan_style.options import option
 from gan_style.report.runs import CONFIG_FILE, read_header
 from gan_style.report.table import short, status_of
 from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint
@@ -23,7 +25,12 @@ _VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 Lines = Iterator[tuple[str, str]]
 
 
-@command("info")
+@dataclass(kw_only=True)
+class InfoOptions:
+    file: Any = option(path=True, required=True)
+
+
+@command("info", InfoOptions)
 def main(cfg: DictConfig) -> None:
     """Say what made a picture, or what a generator's file, a checkpoint or a run's folder holds.
 
@@ -78,7 +85,7 @@ def _picture(path: Path) -> Lines:
         if is_picture(path):
             raise
         raise ValueError(
-            f"file={path}: not a picture, a generator (.safetensors), a checkpoint (.pt) or a run's folder"
+            f"file={path}: not a picture, a video, a generator (.safetensors), a checkpoint (.pt) or a run's folder"
         ) from error
     if note is None:
         kind = FORMAT_OF_SUFFIX.get(path.suffix.lower())

@@ -15,7 +15,7 @@ from gan_style.config import CONFIG_PATH, build, composed, flat, is_said_whole, 
 from gan_style.evaluation.suite import METRICS
 from gan_style.losses.objective import content_layers, style_layers
 from gan_style.options import check_options
-from gan_style.report.table import is_of_ruler
+from gan_style.report.table import is_measurement_setting
 from gan_style.runtime.provenance import read_failure
 from gan_style.runtime.signals import Stop
 from gan_style.schema_search import DIRECTIONS
@@ -218,11 +218,11 @@ def described(plan: Plan) -> list[str]:
     """What is to be searched, in lines."""
     lines = [f"{'metric:':<12}{name}, {direction}" for name, direction in plan.metrics.items()]
     lines += [f"{'space:':<12}{name}: {_shown(dimension)}" for name, dimension in plan.space.items()]
-    rulers = [name for name in plan.space if is_of_ruler(name) or name.startswith(_OF_SCALES)]
-    if rulers and any(name.startswith(PREFIX) for name in plan.metrics):
+    measured_by = [name for name in plan.space if is_measurement_setting(name) or name.startswith(_OF_SCALES)]
+    if measured_by and any(name.startswith(PREFIX) for name in plan.metrics):
         lines.append(
-            f"warning: held-out numbers are measured with {', '.join(rulers)}, so those of trials that differ in it "
-            f"are of different scales"
+            f"warning: held-out numbers are measured with {', '.join(measured_by)}, so those of trials that differ in "
+            f"it are of different scales"
         )
     return lines
 

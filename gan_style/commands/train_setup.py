@@ -21,7 +21,7 @@ from gan_style.config import build, plain
 from gan_style.data.pictures import UnreadablePictures, find_pictures
 from gan_style.data.sets import Pictures, load, open_pictures
 from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches
-from gan_style.evaluation.suite import Ruler
+from gan_style.evaluation.suite import MetricSuite
 from gan_style.losses.objective import Objective, Term, check_terms, content_layers, mean_gram, style_layers
 from gan_style.losses.scene import Features
 from gan_style.losses.style import CROP, EACH, MEAN, Style
@@ -382,11 +382,11 @@ def _measured_target(terms: Sequence[Term]) -> str:
     return next((target for target in (MEAN, EACH, *trained) if target in trained), MEAN)
 
 
-def _metrics(setup: TrainSetup, objective: Objective, grams: Features) -> Ruler:
+def _metrics(setup: TrainSetup, objective: Objective, grams: Features) -> MetricSuite:
     """Those of metrics.names that can be measured, by these Gram matrices."""
     of_content = content_layers(objective.terms.values())
     names = measurable(setup.cfg.metrics.names, of_content, grams)
-    return Ruler(objective.perceptual, names, of_content, list(grams), [], grams)
+    return MetricSuite(objective.perceptual, names, of_content, list(grams), [], grams)
 
 
 def make_composite(setup: TrainSetup, sampler: Sampler | LibrarySampler, lowest: float | None) -> Composite | None:
@@ -394,7 +394,7 @@ def make_composite(setup: TrainSetup, sampler: Sampler | LibrarySampler, lowest:
     weights = composite_weights(setup.settings["metrics"]["best"], setup.settings["metrics"]["names"])
     if weights is None:
         return None
-    if missing := [name for name in weights if name not in sampler.ruler.names]:
+    if missing := [name for name in weights if name not in sampler.suite.names]:
         warnings.warn(f"metrics.best.{missing[0]}: there is no such loss term; it is not counted", stacklevel=2)
     known = {name: weight for name, weight in weights.items() if name not in missing}
     return Composite(known, lowest) if known else None

@@ -1,4 +1,4 @@
-"""Measuring whole sets: every picture in turn, this rank's share of them, and the ranks' parts put together."""
+"""Measure whole sets: each rank its share of the pictures; the parts are then put together."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gan_style.data.pictures import UnreadablePictures
-from gan_style.evaluation.suite import PHOTOS, Measured, Ruler, halves
+from gan_style.evaluation.suite import PHOTOS, Measurements, MetricSuite, halves
 from gan_style.functional import gram_matrix
 from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import UnreadablePictureError
@@ -18,79 +18,76 @@ from gan_style.losses.scene import Features
 from gan_style.runtime.distributed import Ranks
 
 
-class Results(Protocol):
-    """The results of one model."""
+class ModelOutputs(Protocol):
+    """What one model makes of content pictures."""
 
     def __call__(self, path: Path, content: Tensor) -> Tensor:
-        """The result for a content picture: its file, and its pixels (1, 3, H, W) in [-1, 1]; same shape and range."""
+        """Return the output for a content picture's file and its pixels (1, 3, H, W) in [-1, 1]; of equal shape."""
 
 
 @dataclass
-class Judge:
-    """Measures photos, results and style pictures, all scaled to the short side ``size``.
+class Evaluator:
+    """Measures photos, outputs and style pictures, all scaled to the short side ``size``; progress: prints a line."""
 
-    say: told of progress, on the first rank only.
-    """
-
-    ruler: Ruler
+    suite: MetricSuite
     size: int
     device: torch.device
     ranks: Ranks
-    say: Callable[[str], None]
+    progress: Callable[[str], None]
 
-    def styles(self, paths: Sequence[Path], watch: UnreadablePictures) -> tuple[Measured, Measured]:
-        """(reference, the other half); from the reference come the Gram matrices that everything is compared with."""
-        self.say(f"measuring {len(paths)} style pictures ...")
+    def measure_styles(self, paths: Sequence[Path], watch: UnreadablePictures) -> tuple[Measurements, Measurements]:
+        """Return (reference half, other half); the reference's mean Gram matrices become the suite's style targets."""
+        self.progress(f"measuring {len(paths)} style pictures ...")
         reference, others = (set(half) for half in halves(range(len(paths))))
-        measured, grams = Measured(), []
+        measured, grams = Measurements(), []
         for number, _, picture in self._pictures(paths, reference, watch):
-            features = self.ruler.look(picture)
-            measured.embeddings[number] = self.ruler.embeddings(picture, features)
-            if "style" in self.ruler.names:
-                grams.append({layer: gram_matrix(features[layer]) for layer in self.ruler.style_layers})
-        self.ruler.grams = self._mean_over_ranks(grams)
-        rest = Measured()
+            features = self.suite.features(picture)
+            measured.embeddings[number] = self.suite.embed(picture, features)
+            if "style" in self.suite.names:
+                grams.append({layer: gram_matrix(features[layer]) for layer in self.suite.style_layers})
+        self.suite.grams = self._mean_over_ranks(grams)
+        rest = Measurements()
         for number, _, picture in self._pictures(paths, others, watch):
-            features = self.ruler.look(picture)
-            rest.numbers[number] = self.ruler.picture(picture, features)
-            rest.embeddings[number] = self.ruler.embeddings(picture, features)
+            features = self.suite.features(picture)
+            rest.numbers[number] = self.suite.measure_image(picture, features)
+            rest.embeddings[number] = self.suite.embed(picture, features)
         self._share(watch)
-        return tuple(Measured.merged(self.ranks.gather(part)) for part in (measured, rest))  # type: ignore[return-value]
+        return tuple(Measurements.merged(self.ranks.gather(part)) for part in (measured, rest))  # type: ignore[return-value]
 
     def _mean_over_ranks(self, grams: Sequence[Features]) -> Features:
-        """Every rank has the mean of its part; weighted by their counts these make the mean of all."""
+        """Return the mean over all ranks' parts, each weighted by its count."""
         own = {layer: gram.cpu() for layer, gram in mean_of(grams).items()}
         parts = [(part, count) for part, count in self.ranks.gather((own, len(grams))) if count]
         whole = mean_of((part for part, _ in parts), [count for _, count in parts])
         return {layer: gram.to(self.device) for layer, gram in whole.items()}
 
-    def contents(
-        self, paths: Sequence[Path], models: Mapping[str, Results], watch: UnreadablePictures
-    ) -> dict[str, Measured]:
-        """{photos and each model: measured}, all under the photos' numbers; every photo is looked at once."""
-        found = {name: Measured() for name in (PHOTOS, *models)}
+    def measure_outputs(
+        self, paths: Sequence[Path], models: Mapping[str, ModelOutputs], watch: UnreadablePictures
+    ) -> dict[str, Measurements]:
+        """Return {PHOTOS and each model: measurements} under the photos' numbers."""
+        measured = {name: Measurements() for name in (PHOTOS, *models)}
         for number, path, content in self._pictures(paths, None, watch):
-            of_content = self.ruler.look(content)
-            for name in found:
-                made = content if name == PHOTOS else models[name](path, content)
-                features = of_content if name == PHOTOS else self.ruler.look(made)
-                numbers = self.ruler.pair(made, content, features, of_content)
-                found[name].numbers[number] = numbers | self.ruler.picture(made, features)
-                found[name].embeddings[number] = self.ruler.embeddings(made, features)
+            content_features = self.suite.features(content)
+            for name, measurements in measured.items():
+                output = content if name == PHOTOS else models[name](path, content)
+                features = content_features if name == PHOTOS else self.suite.features(output)
+                numbers = self.suite.measure_pair(output, content, features, content_features)
+                measurements.numbers[number] = numbers | self.suite.measure_image(output, features)
+                measurements.embeddings[number] = self.suite.embed(output, features)
             if (number + 1) % max(1, len(paths) // 10) == 0 or number + 1 == len(paths):
-                self.say(f"measured {number + 1} of {len(paths)} content pictures")
+                self.progress(f"measured {number + 1} of {len(paths)} content pictures")
         self._share(watch)
-        return {name: Measured.merged(self.ranks.gather(part)) for name, part in found.items()}
+        return {name: Measurements.merged(self.ranks.gather(part)) for name, part in measured.items()}
 
     def _share(self, watch: UnreadablePictures) -> None:
-        """What another rank cannot read counts, and is named, on this one too."""
+        """Count and name on every rank what any of them cannot read."""
         for problems in self.ranks.gather(list(watch.problems.items())):
             watch.report(*problems)
 
     def _pictures(
         self, paths: Sequence[Path], chosen: set[int] | None, watch: UnreadablePictures
     ) -> Iterator[tuple[int, Path, Tensor]]:
-        """(number, file, (1, 3, H, W)): the readable ones of this rank's share of the chosen."""
+        """Yield (number, file, (1, 3, H, W)) of the readable ones of this rank's share of the chosen."""
         numbers = [number for number in range(len(paths)) if chosen is None or number in chosen]
         for _, number in self.ranks.share(numbers):
             try:
@@ -101,9 +98,11 @@ class Judge:
             yield number, paths[number], to_float(picture[None].to(self.device))
 
 
-def worst(models: Mapping[str, Measured], count: int) -> list[int]:
-    """The numbers of up to ``count`` pictures for a sheet: half of them where some model did worst, by its content and
-    style distance in turn, the others evenly spread.
+def pick_worst(models: Mapping[str, Measurements], count: int) -> list[int]:
+    """Return the numbers of up to ``count`` pictures for a sheet.
+
+    Half of them are those where some model did worst, by content and style distance in turn; the others are spread
+    evenly.
     """
     numbers = sorted({number for measured in models.values() for number in measured.numbers})
     if len(numbers) <= count:

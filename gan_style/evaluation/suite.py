@@ -30,14 +30,14 @@ from gan_style.losses.scene import Features
 from gan_style.losses.style import gram_loss
 from gan_style.models.perceptual import Perceptual
 
-PHOTOS, STYLES = "photos", "style pictures"  # the two ends of every scale
+PHOTOS, STYLES = "photos", "style pictures"  # the baselines that are measured like models
 PERCEPTUAL, INCEPTION = "perceptual", "inception"  # spaces of embeddings
 _FEWEST_TO_HALVE = 8
 
 
 @dataclass(frozen=True)
 class Metric:
-    """better: "lower", "higher", or "" where neither end is good. paired: needs the content picture."""
+    """better: "lower", "higher", or "" where neither is. paired: needs the content picture."""
 
     better: str
     paired: bool
@@ -63,8 +63,8 @@ DEFAULT = tuple(name for name in METRICS if name not in OPTIONAL)
 OF_PICTURES = ("content", "ssim", "structure", "style", "colour/mean", "colour/spread")  # cheap enough for training
 
 
-def check_names(names: Iterable[str], known: Sequence[str] = tuple(METRICS), option: str = "metrics") -> None:
-    """ValueError, naming the nearest, for a metric that there is not."""
+def check_metrics(names: Iterable[str], known: Sequence[str] = tuple(METRICS), option: str = "metrics") -> None:
+    """Raise ValueError, naming the nearest, for a metric that does not exist."""
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
@@ -72,8 +72,8 @@ def check_names(names: Iterable[str], known: Sequence[str] = tuple(METRICS), opt
             raise ValueError(f"{option}: there is no metric {name!r}{hint} (known: {', '.join(known)})")
 
 
-def why_not(names: Iterable[str], photos: int, styles: int) -> dict[str, str]:
-    """{metric: why it cannot be computed} with so many content and style pictures."""
+def missing_requirements(names: Iterable[str], photos: int, styles: int) -> dict[str, str]:
+    """Return {metric: why it cannot be computed} with so many content and style pictures."""
     reference = len(halves(range(styles))[0])
     reasons = {}
     for name in names:
@@ -93,14 +93,14 @@ def why_not(names: Iterable[str], photos: int, styles: int) -> dict[str, str]:
 
 
 def halves(items: Sequence[int]) -> tuple[list[int], list[int]]:
-    """(reference, other half): every other one. Few are not divided: then all are the reference."""
+    """Return (reference, other half), every other item each; where there are few, all are the reference."""
     if len(items) < _FEWEST_TO_HALVE:
         return list(items), []
     return list(items[::2]), list(items[1::2])
 
 
 @dataclass
-class Ruler:
+class MetricSuite:
     """Measures single pictures, each (1, 3, H, W) in [-1, 1], by the metrics in ``names``.
 
     grams: the style set's mean Gram matrices {layer: (1, C, C)}; lpips: (made, content) -> (1,); inception: picture ->
@@ -117,8 +117,8 @@ class Ruler:
     inception: Callable[[Tensor], Tensor] | None = None
 
     @torch.no_grad()
-    def look(self, picture: Tensor) -> Features:
-        """The features that are needed of a picture, in one pass."""
+    def features(self, picture: Tensor) -> Features:
+        """Compute the features that the metrics need, in one pass."""
         layers = [*self.embedding_layers] if self._needs_embedding else []
         layers += self.content_layers if "content" in self.names else []
         layers += self.style_layers if "style" in self.names else []
@@ -129,16 +129,16 @@ class Ruler:
         return bool({"kid", "frechet", "deception"} & set(self.names))
 
     @torch.no_grad()
-    def picture(self, picture: Tensor, features: Features) -> dict[str, float]:
-        """Of a picture alone."""
+    def measure_image(self, picture: Tensor, features: Features) -> dict[str, float]:
+        """Return the numbers of a picture alone."""
         if "style" not in self.names:
             return {}
         losses = {f"style/{k}": gram_loss(gram_matrix(features[k]), gram) for k, gram in self.grams.items()}
         return _with_mean("style", losses)
 
     @torch.no_grad()
-    def pair(self, made: Tensor, content: Tensor, features: Features, of_content: Features) -> dict[str, float]:
-        """Of a result and its content picture."""
+    def measure_pair(self, made: Tensor, content: Tensor, features: Features, of_content: Features) -> dict[str, float]:
+        """Return the numbers of a result and its content picture."""
         found: dict[str, float] = {}
         if "content" in self.names:
             layers = self.content_layers
@@ -153,8 +153,8 @@ class Ruler:
         return found
 
     @torch.no_grad()
-    def embeddings(self, picture: Tensor, features: Features) -> dict[str, Tensor]:
-        """{space: (D,) on the CPU}."""
+    def embed(self, picture: Tensor, features: Features) -> dict[str, Tensor]:
+        """Return {space: (D,)} on the CPU."""
         found = {}
         if self._needs_embedding:
             found[PERCEPTUAL] = embedding({k: features[k] for k in self.embedding_layers})[0].cpu()
@@ -169,15 +169,15 @@ def _with_mean(name: str, layers: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 @dataclass
-class Measured:
-    """What was measured of a set of pictures, by their numbers."""
+class Measurements:
+    """Numbers and embeddings of a set of pictures, by the pictures' numbers."""
 
     numbers: dict[int, dict[str, float]] = field(default_factory=dict)
     embeddings: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
     @classmethod
-    def merged(cls, parts: Iterable["Measured"]) -> "Measured":
-        """What several ranks have measured, in the order of the pictures' numbers."""
+    def merged(cls, parts: Iterable["Measurements"]) -> "Measurements":
+        """Merge what several ranks have measured, in the order of the pictures' numbers."""
         whole = cls()
         for part in parts:
             whole.numbers |= part.numbers
@@ -185,12 +185,12 @@ class Measured:
         return cls(dict(sorted(whole.numbers.items())), dict(sorted(whole.embeddings.items())))
 
     def rows(self, space: str, numbers: Iterable[int] | None = None) -> Tensor:
-        """The embeddings of all pictures, or of these, (n, D)."""
+        """Return the embeddings of all pictures, or of these, (n, D)."""
         chosen = self.embeddings if numbers is None else [n for n in numbers if n in self.embeddings]
         return torch.stack([self.embeddings[number][space] for number in chosen])
 
     def means(self) -> dict[str, Estimate]:
-        """Each number's mean over pictures, with the standard error of the mean."""
+        """Return each metric's mean over pictures, with the standard error of the mean."""
         names = dict.fromkeys(name for one in self.numbers.values() for name in one)
         return {name: _mean([one[name] for one in self.numbers.values() if name in one]) for name in names}
 
@@ -201,7 +201,9 @@ def _mean(values: Sequence[float]) -> Estimate:
     return Estimate(found.mean().item(), error, len(found))
 
 
-def summary(sets: Mapping[str, Measured], reference: Measured, names: Sequence[str]) -> dict[str, dict[str, Estimate]]:
+def summary(
+    sets: Mapping[str, Measurements], reference: Measurements, names: Sequence[str]
+) -> dict[str, dict[str, Estimate]]:
     """{set: {metric or metric/layer: estimate}}.
 
     sets: the photos, every model's results under the photos' numbers, and (where there are enough) the other half of
@@ -229,8 +231,8 @@ def _between(metric: str, rows: Tensor, reference: Tensor) -> Estimate:
     return frechet_distance(Moments.of(rows), Moments.of(reference))
 
 
-def _deception(sets: Mapping[str, Measured], reference: Measured) -> dict[str, Estimate]:
-    """Trained on one half of the photos and the reference; asked about results of the other photos."""
+def _deception(sets: Mapping[str, Measurements], reference: Measurements) -> dict[str, Estimate]:
+    """Train the classifier on one half of the photos and the reference, and ask it about results of the others."""
     learned, asked = halves(list(sets[PHOTOS].embeddings))
     photos = sets[PHOTOS].rows(PERCEPTUAL, learned)
     classifier = StyleClassifier.trained(photos, reference.rows(PERCEPTUAL))

@@ -34,7 +34,7 @@ class Frame:
         return 30 if self.width > 400 else 18
 
     def place(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point is drawn, in SVG's units: to the right and downward."""
+        """Return where a point is drawn, in SVG's units: to the right and downward."""
         margins = self.margin + self.rim
         across = (self.width - margins) * (x - self.left) / (self.right - self.left)
         up = (self.height - margins) * (y - self.bottom) / (self.top - self.bottom)
@@ -42,7 +42,7 @@ class Frame:
 
 
 def around(values: Iterable[float], *, margin: float = 0.1) -> tuple[float, float]:
-    """(low, high) with room beside the values: ``margin`` of their range on either side, and never nothing."""
+    """Return (low, high) with room beside the values: ``margin`` of their range on either side, and never nothing."""
     found = list(values)
     low, high = min(found), max(found)
     beside = margin * (high - low) or margin * abs(high) or 1.0
@@ -50,7 +50,7 @@ def around(values: Iterable[float], *, margin: float = 0.1) -> tuple[float, floa
 
 
 def ticks(high: float, low: float = 0.0) -> list[float]:
-    """The multiples of a round number from low to high: about six of them."""
+    """Return the multiples of a round number from low to high: about six of them."""
     assert math.isfinite(high) and math.isfinite(low) and high > low
     rough = (high - low) / 6
     unit = 10.0 ** math.floor(math.log10(rough))
@@ -59,7 +59,7 @@ def ticks(high: float, low: float = 0.0) -> list[float]:
 
 
 def axes(frame: Frame, across: str, up: str) -> str:
-    """Grid lines with their numbers, and what is drawn along each side."""
+    """Draw grid lines with their numbers and the titles of both axes."""
     (x0, y0), (x1, y1) = frame.place(frame.left, frame.bottom), frame.place(frame.right, frame.top)
     parts = []
     for value in ticks(frame.right, frame.left):
@@ -86,7 +86,7 @@ def svg(frame: Frame, parts: Iterable[str], label: str) -> Markup:
 
 
 def path(frame: Frame, points: Iterable[tuple[float, float]]) -> str:
-    """The d of an SVG path through points."""
+    """Return the d of an SVG path through points."""
     places = [frame.place(x, y) for x, y in points]
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
 

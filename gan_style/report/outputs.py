@@ -1,14 +1,13 @@
-"""Results to judge: made by a generator when they are asked for, or found in a folder of pictures."""
+"""Outputs of models to evaluate: computed by a generator when asked for, or read from a folder of pictures."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from gan_style.evaluation.runner import Results
+from gan_style.evaluation.runner import ModelOutputs
 from gan_style.evaluation.suite import PHOTOS, STYLES
 from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import UnreadablePictureError, list_pictures
@@ -17,75 +16,112 @@ from gan_style.stylize.model import load_painter, of_style
 
 
 @dataclass
-class Made:
-    """By a generator."""
+class GeneratedOutputs:
+    """Outputs of a generator."""
 
     generator: nn.Module
 
     @torch.no_grad()
     def __call__(self, path: Path, content: Tensor) -> Tensor:
-        made: Tensor = self.generator(content.contiguous(memory_format=torch.channels_last))
-        if not made.isfinite().all():
+        output: Tensor = self.generator(content.contiguous(memory_format=torch.channels_last))
+        if not output.isfinite().all():
             raise ArithmeticError(f"{path}: a generator's result is not a finite number")
-        return made.float()
+        return output.float()
 
 
-@dataclass
-class Found:
-    """In a folder, under the content pictures' names; the suffix may differ. For results of other programs."""
+class FolderOutputs:
+    """Outputs in a folder, whose tree and names are those of the content pictures; suffixes may differ.
 
-    folder: Path
-    files: dict[str, Path]
+    A content picture's output is the one whose path inside the folder is the longest end of the content's own path:
+    cat/1.png of .../photos/cat/1.jpg before 1.png, so that names may come again in other folders.
+    """
 
-    def check(self, contents: Sequence[Path]) -> None:
-        """ValueError where there is no result for a content picture that can be read."""
+    def __init__(self, folder: Path, option: str = "checkpoint") -> None:
+        self.folder, self.option = folder, option
+        self._files: dict[tuple[str, ...], list[Path]] = {}
+        for file in list_pictures(folder):
+            self._files.setdefault(file.relative_to(folder).with_suffix("").parts, []).append(file)
+
+    def match(self, contents: Iterable[Path]) -> dict[Path, Path]:
+        """Return {content picture: its output}. ValueError for one without, with several, or with another one's.
+
+        A content picture that cannot be read needs none.
+        """
+        contents = list(contents)
+        matched, missing = {}, []
         for path in contents:
-            if path.stem not in self.files:
-                with suppress(UnreadablePictureError):
-                    decode(path, short_side=16)
-                    self._file(path)
+            file = self.find(path)
+            if file is not None:
+                matched[path] = file
+            elif _is_readable(path):
+                missing.append(path.name)
+        if missing:
+            raise ValueError(
+                f"{self.option}={self.folder}: of {len(contents)} content pictures this folder of results has none for "
+                f"{len(missing)}, matched by name ({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})"
+            )
+        owners: dict[Path, Path] = {}
+        for path, file in matched.items():
+            if owners.setdefault(file, path) != path:
+                raise ValueError(
+                    f"{self.option}={self.folder}: {file.name} would be the result of {owners[file]} and of {path}; "
+                    f"keep the content's folders in the folder of results"
+                )
+        return matched
 
-    def _file(self, path: Path) -> Path:
-        if path.stem not in self.files:
-            raise ValueError(f"checkpoint={self.folder}: this folder of results has none for {path.name}")
-        return self.files[path.stem]
+    def find(self, content: Path) -> Path | None:
+        """Return the output of one content picture, None where there is none; ValueError where there are several."""
+        parts = content.absolute().with_suffix("").parts
+        key = next((parts[start:] for start in range(len(parts)) if parts[start:] in self._files), None)
+        files = self._files[key] if key else [f for key, fs in self._files.items() if key[-1] == parts[-1] for f in fs]
+        if len(files) > 1:
+            names = ", ".join(str(file.relative_to(self.folder)) for file in files[:3])
+            raise ValueError(f"{self.option}={self.folder}: several pictures have the same name ({names})")
+        return files[0] if files else None
 
     def __call__(self, path: Path, content: Tensor) -> Tensor:
-        file = self._file(path)
-        made = to_float(decode(file, short_side=min(content.shape[-2:]))[None].to(content.device))
-        if made.shape != content.shape:
+        file = self.match([path])[path]
+        output = to_float(decode(file, short_side=min(content.shape[-2:]))[None].to(content.device))
+        if output.shape != content.shape:
             raise ValueError(
-                f"{file}: a result of {made.shape[-1]} x {made.shape[-2]} pixels for content of "
+                f"{file}: a result of {output.shape[-1]} x {output.shape[-2]} pixels for content of "
                 f"{content.shape[-1]} x {content.shape[-2]} (both scaled to the same short side); they have to agree"
             )
-        return made
+        return output
 
 
-def open_results(spec: str, device: torch.device) -> Results:
-    """A run's folder, a generator's file, a checkpoint, or a folder of pictures that are results already.
+def _is_readable(path: Path) -> bool:
+    try:
+        decode(path, short_side=16)
+    except UnreadablePictureError:
+        return False
+    return True
 
-    Of a library of styles ``FILE#STYLE``, of a generator that takes its style from a picture ``FILE#PICTURE``.
+
+def holds_outputs(place: Path) -> bool:
+    """Return whether a place is a folder of pictures rather than a run or a model's file."""
+    is_run = (place / GENERATOR_FILE).is_file() or (place / "checkpoints").is_dir()
+    return place.is_dir() and not is_run and bool(list_pictures(place))
+
+
+def open_outputs(spec: str, device: torch.device) -> ModelOutputs:
+    """Open a run's folder, a generator's file, a checkpoint, or a folder of pictures that are outputs already.
+
+    Of a multi-style generator ``FILE#STYLE``, of one that takes its style from a picture ``FILE#PICTURE``.
     """
     path = Path(spec).expanduser()
-    if path.is_dir() and not (path / GENERATOR_FILE).is_file() and not (path / "checkpoints").is_dir():
-        files = list_pictures(path)
-        stems = {file.stem: file for file in files}
-        if len(stems) < len(files):
-            raise ValueError(f"checkpoint={spec}: several pictures in this folder of results have the same name")
-        if files:
-            return Found(path, stems)
-    return Made(load_painter(spec, device))
+    return FolderOutputs(path) if holds_outputs(path) else GeneratedOutputs(load_painter(spec, device))
 
 
-def labels(specs: Sequence[str]) -> list[str]:
-    """A short name for each model, no two alike: of its run, with the checkpoint's where that is needed.
+def model_labels(specs: Sequence[str], option: str = "checkpoint") -> list[str]:
+    """Return a short name for each model, no two alike: of its run, with the checkpoint's where that is needed.
 
-    None is called as the two ends of the scale are. ValueError for a model that is given twice.
+    None is called as the baselines are. ValueError for a model that is given twice.
     """
     paths = [Path(spec).expanduser() for spec in specs]
     for number, path in enumerate(paths):
         if path.resolve() in (other.resolve() for other in paths[:number]):
-            raise ValueError(f"checkpoint={path} is given twice")
+            raise ValueError(f"{option}={path} is given twice")
     short = [_run_name(spec) for spec in specs]
     longer = [f"{name}/{path.stem}" if path.suffix else str(path) for name, path in zip(short, paths, strict=True)]
     named = [name if short.count(name) == 1 else long for name, long in zip(short, longer, strict=True)]
@@ -95,9 +131,9 @@ def labels(specs: Sequence[str]) -> list[str]:
 
 def _run_name(spec: str) -> str:
     place, style = of_style(spec)
-    path, of_library = place.resolve(), "" if style is None else f"#{style}"
+    path, end = place.resolve(), "" if style is None else f"#{style}"
     if path.parent.name == "checkpoints":
-        return path.parent.parent.name + of_library
+        return path.parent.parent.name + end
     if path.name == GENERATOR_FILE:
-        return path.parent.name + of_library
-    return (path.stem if path.is_file() else path.name) + of_library
+        return path.parent.name + end
+    return (path.stem if path.is_file() else path.name) + end

@@ -1,5 +1,6 @@
 """What a training run has left in its folder: read, never changed, whether the run is finished, under way or broken."""
 
+import glob
 import json
 import math
 import re
@@ -17,7 +18,7 @@ from gan_style.runtime.provenance import FAILURE_FILE, read_failure
 
 CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.jsonl"
 FINISHED, UNFINISHED, FAILED = "finished", "unfinished", "failed"
-_MOST_TOLD = 3  # corrupt lines of a file that are named one by one
+_MOST_NAMED = 3  # corrupt lines of a file that are named one by one
 
 Series = dict[str, list[tuple[int, float]]]  # of a metric: (step, value), steps upward
 
@@ -31,20 +32,20 @@ class Generator:
 
     @property
     def step(self) -> int:
-        """The finished steps that it was trained for; 0 where it does not say."""
+        """Return the finished steps that it was trained for; 0 where it does not say."""
         step = self.description.get("step")
         return step if type(step) is int else 0
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """numbers: {label: {metric: number}} of models; ruler: what they were measured with, and on what.
+    """numbers: {label: {metric: number}} of models; protocol: what they were measured with, and on what.
 
     places: {label: where the model was found}; steps: {label: after how many steps}. Both only where it says so.
     """
 
     numbers: dict[str, dict[str, float]] = field(default_factory=dict)
-    ruler: str = ""
+    protocol: str = ""
     places: dict[str, Path] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
 
@@ -66,37 +67,37 @@ class Run:
 
     @property
     def steps(self) -> int | None:
-        """How many it is to have; None where its settings cannot be read."""
+        """Return the steps that it is to have; None where its settings cannot be read."""
         steps = self.settings.get("training.steps")
         return steps if type(steps) is int else None
 
     @property
     def step(self) -> int:
-        """The last step that it left anything of."""
+        """Return the last step of which it left anything."""
         seen = [values[-1][0] for values in self.series.values()]
         return max([self.generator.step if self.generator else 0, *seen])
 
     @property
     def status(self) -> str:
-        """FINISHED, UNFINISHED (stopped, or still under way) or FAILED."""
+        """Return FINISHED, UNFINISHED (stopped, or still under way) or FAILED."""
         if self.reason is not None:
             return FAILED
         done = self.generator is not None and self.steps is not None and self.generator.step >= self.steps
         return FINISHED if done else UNFINISHED
 
     def last(self, name: str) -> float | None:
-        """A metric's last value."""
+        """Return a metric's last value."""
         values = self.series.get(name)
         return values[-1][1] if values else None
 
     def seconds(self) -> float | None:
-        """About how long its steps took: pictures seen by pictures a second, as measured last."""
+        """Estimate how long its steps took: pictures seen by pictures a second, as measured last."""
         speed, batch = self.last("images_per_second"), self.settings.get("training.batch")
         return self.step * batch / speed if speed and type(batch) is int else None
 
 
 def find_runs(place: Path) -> list[Path]:
-    """The folders of runs that a folder stands for: itself, or all that lie below it. ValueError where there are none.
+    """Return the folders of runs that a folder stands for: itself, or all below it. ValueError for none.
 
     Hidden folders, such as Hydra's own, are passed over, and so is whatever lies inside of a run.
     """
@@ -125,12 +126,30 @@ def _is_run(folder: Path) -> bool:
 
 
 def _natural(name: str) -> list[str | int]:
-    """For sorting "10-b" after "9-a": texts and whole numbers in turn."""
+    """Return a key that sorts "10-b" after "9-a": texts and whole numbers in turn."""
     return [int(part) if number % 2 else part for number, part in enumerate(re.split("([0-9]+)", name))]
 
 
+def located(spec: Any, folder: Path, settings: Mapping[str, Any]) -> Any:
+    """Return a run's paths so that they are found from anywhere; settings: the run's, flat.
+
+    Relative paths are those of the folder that the run was started in, which follows from where its own folder lies. A
+    path that is not there is returned as it is.
+    """
+    if isinstance(spec, Mapping):
+        return {name: located(value, folder, settings) for name, value in spec.items()}
+    if isinstance(spec, list | tuple):
+        return [located(value, folder, settings) for value in spec]
+    inside = Path(str(settings.get("run.root", "")), str(settings.get("run.name", ""))).parts
+    parts = folder.resolve().parts
+    if not isinstance(spec, str) or not inside or parts[-len(inside) :] != inside or spec.startswith("~"):
+        return spec
+    there = Path(*parts[: -len(inside)]) / spec
+    return str(there) if there.exists() or (glob.has_magic(spec) and glob.glob(str(there), recursive=True)) else spec
+
+
 def read_run(folder: Path, settings: Mapping[str, Any], problems: Sequence[str] = ()) -> Run:
-    """Everything but pictures. settings: the run's, flat; problems: what is known not to be readable already."""
+    """Read everything but pictures. settings: the run's, flat; problems: what is known not to be readable already."""
     run = Run(folder, dict(settings), reason=read_failure(folder), problems=list(problems))
     if (folder / METRICS_FILE).is_file():
         run.series, wrong = read_metrics(folder / METRICS_FILE)
@@ -150,7 +169,7 @@ def read_run(folder: Path, settings: Mapping[str, Any], problems: Sequence[str] 
 
 
 def read_metrics(path: Path) -> tuple[Series, list[str]]:
-    """({metric: (step, value) by step}, what is wrong with it): corrupt lines are named and passed over.
+    """Return ({metric: (step, value) by step}, problems): corrupt lines are named and passed over.
 
     Of two values for a step the later one counts; values that are no finite numbers are left out.
     """
@@ -164,9 +183,9 @@ def read_metrics(path: Path) -> tuple[Series, list[str]]:
             continue
         for name, value in values.items():
             found.setdefault(name, {})[step] = value
-    if len(problems) > _MOST_TOLD:
-        more = f"{path}: so are {len(problems) - _MOST_TOLD} more lines"
-        problems = [*problems[:_MOST_TOLD], more]
+    if len(problems) > _MOST_NAMED:
+        more = f"{path}: so are {len(problems) - _MOST_NAMED} more lines"
+        problems = [*problems[:_MOST_NAMED], more]
     return {name: sorted(values.items()) for name, values in found.items()}, problems
 
 
@@ -181,7 +200,7 @@ def _parsed(line: bytes) -> tuple[int, dict[str, float]]:
 
 
 def read_header(path: Path) -> Generator:
-    """The description and the size of a generator; its weights are not read. ValueError for another kind of file."""
+    """Return the description and the size of a generator, without its weights. ValueError for another kind of file."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -197,7 +216,7 @@ def read_header(path: Path) -> Generator:
 
 
 def labels(folders: Sequence[Path]) -> list[str]:
-    """A short name for each folder, no two alike: as many of its last parts as that takes."""
+    """Return a short name for each folder, no two alike: as many of its last parts as that takes."""
     whole = [folder.resolve().parts[1:] or ("/",) for folder in folders]
     assert len(set(whole)) == len(whole)
     found = []
@@ -209,25 +228,26 @@ def labels(folders: Sequence[Path]) -> list[str]:
     return found
 
 
-_OF_A_RULER = ("size", "layers", "perceptual", "inception_weights", "calibration_pictures")  # settings of evaluate
+# Settings of evaluate that its numbers depend on.
+_PROTOCOL_SETTINGS = ("size", "layers", "perceptual", "inception_weights", "calibration_pictures")
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """ValueError for a file that is not what evaluate writes."""
+    """Read evaluate's metrics.json. ValueError for a file that is not one."""
     try:
         content = json.loads(path.read_bytes())
         table, settings, models = content["metrics"], content.get("settings", {}), content.get("models", {})
         count: Callable[[Any], Any] = len if "content" in content else sorted  # those of before have but their names
         read = {kind: count(content.get("pictures", {}).get(kind, {})) for kind in (PHOTOS, STYLES)}
         on = [
-            {name: settings.get(name) for name in _OF_A_RULER},
+            {name: settings.get(name) for name in _PROTOCOL_SETTINGS},
             read,
             content.get("content"),
             content.get("references"),
         ]
         return Evaluation(
             numbers={str(label): _numbers(found) for label, found in table.items() if label not in (PHOTOS, STYLES)},
-            ruler=json.dumps(on, sort_keys=True),
+            protocol=json.dumps(on, sort_keys=True),
             places={str(label): Path(model["place"]) for label, model in models.items()},
             steps={str(label): model["step"] for label, model in models.items() if type(model["step"]) is int},
         )
@@ -242,30 +262,30 @@ def _numbers(found: dict[str, Any]) -> dict[str, float]:
 
 
 def is_number(value: Any) -> bool:
-    """A finite one, not too large to be worked with."""
+    """Return whether a value is a finite number, not too large to be worked with."""
     return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
 
 
 @dataclass(frozen=True)
-class Counted:
+class ComparableScores:
     """What one evaluation says of the compared runs, {label: {metric: number}}, and what it was measured with.
 
     steps: {label: after how many}, where it says so.
     """
 
     numbers: Mapping[str, Mapping[str, float]]
-    ruler: str
+    protocol: str
     steps: Mapping[str, int]
 
 
-def counted(runs: Mapping[str, Run]) -> dict[str, Counted]:
-    """Of each run that was evaluated the evaluation that counts.
+def comparable_scores(runs: Mapping[str, Run]) -> dict[str, ComparableScores]:
+    """Choose for each run the evaluation that counts.
 
     Its own, where that is of it alone; but one of several runs together, where that was measured otherwise, since only
     there are they of one scale.
     """
     folders = {run.folder.resolve(): label for label, run in runs.items()}
-    alone, together = dict[str, Counted](), list[Counted]()
+    alone, together = dict[str, ComparableScores](), list[ComparableScores]()
     for label, run in runs.items():
         one = run.evaluation
         if len(one.numbers) == 1:
@@ -276,17 +296,17 @@ def counted(runs: Mapping[str, Run]) -> dict[str, Counted]:
     for label in runs:
         joint = max((one for one in together if label in one.numbers), key=lambda one: len(one.numbers), default=None)
         own = alone.get(label)
-        chosen = own if own and (joint is None or own.ruler == joint.ruler) else joint
+        chosen = own if own and (joint is None or own.protocol == joint.protocol) else joint
         if chosen is not None:
             found[label] = chosen
     return found
 
 
-def _of_runs(evaluation: Evaluation, labels: Mapping[str, str]) -> Counted:
+def _of_runs(evaluation: Evaluation, labels: Mapping[str, str]) -> ComparableScores:
     """labels: {its name of a model: the run's}."""
-    return Counted(
+    return ComparableScores(
         {label: evaluation.numbers[name] for name, label in labels.items()},
-        evaluation.ruler,
+        evaluation.protocol,
         {label: evaluation.steps[name] for name, label in labels.items() if name in evaluation.steps},
     )
 
@@ -312,8 +332,8 @@ def _matched(evaluation: Evaluation, folders: Mapping[Path, str]) -> dict[str, s
 
 
 def stale(runs: Mapping[str, Run]) -> dict[str, tuple[int, int]]:
-    """{label: (steps when it was evaluated, steps now)} of runs that were trained on since."""
-    then = {label: one.steps.get(label) for label, one in counted(runs).items()}
+    """Return {label: (steps when it was evaluated, steps now)} of runs that were trained on since."""
+    then = {label: one.steps.get(label) for label, one in comparable_scores(runs).items()}
     return {
         label: (step, now)
         for label, step in then.items()
@@ -321,6 +341,6 @@ def stale(runs: Mapping[str, Run]) -> dict[str, tuple[int, int]]:
     }
 
 
-def rulers_apart(runs: Mapping[str, Run]) -> bool:
-    """Whether the runs' evaluations were not all measured with the same, on the same pictures."""
-    return len({one.ruler for one in counted(runs).values()}) > 1
+def measured_differently(runs: Mapping[str, Run]) -> bool:
+    """Return whether the runs' evaluations differ in settings or pictures."""
+    return len({one.protocol for one in comparable_scores(runs).values()}) > 1

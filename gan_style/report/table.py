@@ -1,4 +1,4 @@
-"""Several runs as one table: what their settings differ in, and what came of it."""
+"""Several runs as one table: settings that differ, metrics, Pareto front; as CSV and for a terminal."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gan_style.evaluation.suite import METRICS
-from gan_style.report.runs import Run, counted, rulers_apart
+from gan_style.report.runs import Run, comparable_scores, measured_differently
 
 HELD_OUT, EVALUATED, LOSS, COMPOSITE = "heldout/", "evaluate/", "loss/", "heldout/composite"
 AXES = tuple(
@@ -18,8 +18,15 @@ _CURVES = ("heldout/content", "heldout/style", "heldout/ssim", "heldout/composit
 # settings that say nothing of a result
 _NO_DIFFERENCE = ("run.", "tracking.", "runtime.", "dry_run", "training.max_time")
 # What the held-out numbers are measured with: where it differs they are of different scales.
-_RULER = ("perceptual.", "data.style", "data.holdout", "data.sample_size", "data.content", "metrics.best")
-_RULER_PARTS = (".layers", ".layer_weights", "style.target", "style.grey", "style._target_")
+_MEASURED_WITH = (
+    "perceptual.",
+    "data.style",
+    "data.holdout",
+    "data.sample_size",
+    "data.content",
+    "metrics.best",
+)
+_MEASURED_WITH_PARTS = (".layers", ".layer_weights", "style.target", "style.grey", "style._target_")
 _NO_METRIC = ("images_per_second", "learning_rate")  # logged beside them; they say nothing of a result
 NOTHING = "-"
 
@@ -48,7 +55,7 @@ class Column:
         return self.cells.get(label, Value(NOTHING))
 
     def winner(self) -> str | None:
-        """The run with the best last value, where several have one and they differ."""
+        """Return the run with the best last value, where several have one and they differ."""
         numbers = {label: cell.number for label, cell in self.cells.items() if cell.number is not None}
         if not self.better or len(set(numbers.values())) < 2:
             return None
@@ -68,7 +75,7 @@ class Table:
 
 
 def make_table(runs: Mapping[str, Run]) -> Table:
-    """{label: run} as a table: status, settings that differ, metrics (last and best), speed and size."""
+    """Return {label: run} as a table: status, settings that differ, metrics (last and best), speed and size."""
     evaluated = _evaluated(runs)
     facts = [
         _column("status", {label: Value(status_of(run)) for label, run in runs.items()}),
@@ -87,14 +94,14 @@ def _column(name: str, cells: Mapping[str, Value], *, title: str = "", better: s
 
 
 def status_of(run: Run) -> str:
-    """Its status with the reason, or how far it is, in words."""
+    """Return a run's status with the reason, or how far it is, in words."""
     if run.reason is not None:
         return f"{run.status}: {run.reason}"
     return run.status if run.steps is None or run.status == "finished" else f"{run.status}, {run.step} of {run.steps}"
 
 
 def differing(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The dotted names, in their own order, that not all of {label: settings} agree in; run names and such aside."""
+    """Return the dotted names in which {label: settings} differ, in their own order; run names and such aside."""
     keys = dict.fromkeys(key for one in settings.values() for key in one if not key.startswith(_NO_DIFFERENCE))
     missing = object()
     return [key for key in keys if len({repr(one.get(key, missing)) for one in settings.values()}) > 1]
@@ -116,7 +123,7 @@ def _setting(value: Any) -> Value:
 
 
 def _shortest(key: str, known: Iterable[str]) -> str:
-    """The last parts of a dotted name, at least two, that no other name ends in."""
+    """Return the last parts of a dotted name, at least two, that no other name ends in."""
     parts, others = key.split("."), {other for other in known if other != key}
     ends = (".".join(parts[-count:]) for count in range(min(2, len(parts)), len(parts) + 1))
     return next((end for end in ends if not any(f".{other}".endswith(f".{end}") for other in others)), key)
@@ -129,7 +136,7 @@ def _metrics(runs: Mapping[str, Run]) -> list[Column]:
 
 
 def _rank(name: str) -> tuple[int, int]:
-    """Held-out metrics in the order of METRICS, the composite, loss terms, then the rest."""
+    """Sort held-out metrics in the order of METRICS, the composite, loss terms, then the rest."""
     kinds = (HELD_OUT, LOSS)
     kind = next((number for number, prefix in enumerate(kinds) if name.startswith(prefix)), len(kinds))
     order = [*(f"{HELD_OUT}{metric}" for metric in METRICS), f"{HELD_OUT}style_ratio", COMPOSITE]
@@ -149,7 +156,7 @@ def _metric(name: str, runs: Mapping[str, Run]) -> Column:
 
 
 def better_end(name: str) -> str:
-    """ "lower", "higher", or "" where neither end of a metric is good or it is not known."""
+    """Return "lower", "higher", or "" where neither is better or the metric is not known."""
     if name in (COMPOSITE, f"{HELD_OUT}style_ratio") or name in (f"{LOSS}content", f"{LOSS}style"):
         return "lower"
     bare = next((name.removeprefix(kind) for kind in (HELD_OUT, EVALUATED) if name.startswith(kind)), "")
@@ -157,16 +164,16 @@ def better_end(name: str) -> str:
 
 
 def _is_shown(name: str) -> bool:
-    """Not what is of single layers, the same for all runs, or of the way rather than of the end."""
+    """Return whether a metric is shown outside of the CSV: not those of single layers, or of the way only."""
     bare = name.removeprefix(HELD_OUT)
     return name.startswith(LOSS) or (bare != name and (bare in METRICS or bare in ("composite", "style_ratio")))
 
 
 def _evaluated(runs: Mapping[str, Run]) -> list[Column]:
-    """What gan-style evaluate has left for these runs; no end is the better one where it is not of one scale."""
-    chosen = counted(runs)
+    """Return columns of what gan-style evaluate has left; none is best where they were measured differently."""
+    chosen = comparable_scores(runs)
     found = {label: one.numbers[label] for label, one in chosen.items()}
-    apart = rulers_apart(runs)
+    apart = measured_differently(runs)
     names = sorted({name for one in found.values() for name in one}, key=lambda name: [*METRICS, name].index(name))
     return [
         _column(
@@ -196,12 +203,12 @@ def _time(seconds: float | None) -> Value:
 
 
 def short(value: float) -> str:
-    """A number as short as it can be read."""
+    """Format a number, as short as can be read."""
     return f"{value:.4g}"
 
 
 def check_common(runs: Mapping[str, Run]) -> None:
-    """ValueError, naming what each has, where there are no numbers or no two runs have a metric in common."""
+    """Raise ValueError, naming what each has, where there are no numbers or no two runs have a metric in common."""
     names = {label: {name for name in run.series if name not in _NO_METRIC} for label, run in runs.items()}
     measured = {label: found for label, found in names.items() if found}
     if not measured:
@@ -212,21 +219,21 @@ def check_common(runs: Mapping[str, Run]) -> None:
         raise ValueError(f"these runs have no metric in common, so there is nothing to compare: {listed}")
 
 
-def ruler_differences(runs: Mapping[str, Run]) -> list[str]:
-    """Settings that differ and that the held-out numbers are measured with, so that these cannot be compared."""
+def protocol_differences(runs: Mapping[str, Run]) -> list[str]:
+    """Return the settings that differ and that held-out numbers depend on, so that these cannot be compared."""
     known = [run.settings for run in runs.values() if run.settings]
     keys = differing({str(number): one for number, one in enumerate(known)})
     resized = any(one.get("data.style_resize") is None for one in known)  # then data.resize is that of styles, too
-    return [key for key in keys if is_of_ruler(key) or (resized and key.startswith("data.resize"))]
+    return [key for key in keys if is_measurement_setting(key) or (resized and key.startswith("data.resize"))]
 
 
-def is_of_ruler(key: str) -> bool:
-    """Whether held-out numbers are measured with what this setting says."""
-    return key.startswith(_RULER) or (key.startswith("loss.") and key.endswith(_RULER_PARTS))
+def is_measurement_setting(key: str) -> bool:
+    """Return whether held-out numbers depend on this setting."""
+    return key.startswith(_MEASURED_WITH) or (key.startswith("loss.") and key.endswith(_MEASURED_WITH_PARTS))
 
 
-def scales_apart(runs: Mapping[str, Run]) -> float:
-    """By how much the runs' perceptual feature scales differ, at most: 0.1 where one is 10 % above another's."""
+def scale_spread(runs: Mapping[str, Run]) -> float:
+    """Return by how much the runs' perceptual feature scales differ, at most: 0.1 where one is 10 % above another's."""
     by_layer: dict[str, list[float]] = {}
     for run in runs.values():
         objective = run.generator.description.get("objective", {}) if run.generator else {}
@@ -238,7 +245,7 @@ def scales_apart(runs: Mapping[str, Run]) -> float:
 
 
 def axes_of(table: Table) -> tuple[Column, Column] | None:
-    """The metrics of content and style that most runs have both of; None where none has."""
+    """Return the metrics of content and style that most runs have both of; None where none has."""
     known = {column.name: column for column in table.columns}
     pairs = [(known[x], known[y]) for x, y in AXES if x in known and y in known]
     counted = [(len(set(x.cells) & set(y.cells)), pair) for pair in pairs for x, y in [pair]]
@@ -247,7 +254,7 @@ def axes_of(table: Table) -> tuple[Column, Column] | None:
 
 
 def curve_names(runs: Mapping[str, Run], wanted: Sequence[str] | None) -> list[str]:
-    """The metrics to draw over the steps. ValueError for a wanted one that no run has."""
+    """Return the metrics to draw over the steps. ValueError for a wanted one that no run has."""
     known = dict.fromkeys(name for run in runs.values() for name in run.series)
     if wanted is None:
         return [name for name in _CURVES if name in known]
@@ -257,7 +264,7 @@ def curve_names(runs: Mapping[str, Run], wanted: Sequence[str] | None) -> list[s
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """The numbers of the points that no other one dominates, from the smallest first coordinate upward.
+    """Return the numbers of the points that no other one dominates, the Pareto front, by their first coordinate.
 
     Less is better in both. A point dominates another if it is at most as large in both coordinates and smaller in one
     (Pareto's order); so of equal points all are in, or none.
@@ -278,7 +285,7 @@ _THEN = ("heldout/style_ratio", "heldout/composite", "images/s", "parameters")
 
 
 def as_csv(table: Table) -> str:
-    """All columns. Beside a metric's last value stand its best one and that one's step, where it has a better end."""
+    """Return all columns; beside a metric's last value its best one with its step, where it has a better end."""
     columns = [(column, any(cell.at is not None for cell in column.cells.values())) for column in table.columns]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -293,7 +300,7 @@ def _heads(name: str, best: bool) -> list[str]:
 
 
 def _cells(cell: Value | None, best: bool) -> list[str]:
-    """Numbers to their last digit, whole ones as such; nothing for nothing."""
+    """Format numbers to their last digit, whole ones as such; nothing for nothing."""
     if cell is None:
         return [""] * (3 if best else 1)
     return [
@@ -309,7 +316,7 @@ def _exact(value: float | None) -> str:
 
 
 def as_text(table: Table, width: int) -> str:
-    """For a terminal of so many characters: a row for each run; columns for which there is no room are counted."""
+    """Return the table for a terminal of so many characters; columns for which there is no room are counted."""
     rows = [_cut(label) for label in table.labels]
     chosen, room = [], width - max(map(len, [*rows, "run"]))
     for column in _by_weight(table.shown()):
@@ -326,7 +333,7 @@ def as_text(table: Table, width: int) -> str:
 
 
 def _by_weight(columns: Sequence[Column]) -> list[Column]:
-    """Which columns to find room for first: status, content and style, what was set, the other main ones, the rest."""
+    """Sort columns by importance: status, content and style, settings, the other main ones, the rest."""
     return sorted(columns, key=lambda column: _weight(column.name))
 
 
@@ -347,7 +354,7 @@ def _marked(column: Column, label: str) -> str:
 
 
 def _cut(text: str) -> str:
-    """On one line, and no control characters, whatever a folder is called."""
+    """Return a text on one line without control characters, cut to a cell."""
     plain = "".join(character if character.isprintable() else "?" for character in text)
     return plain if len(plain) <= _WIDEST_CELL else f"{plain[: _WIDEST_CELL - 1]}…"
 

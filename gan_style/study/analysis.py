@@ -1,4 +1,4 @@
-"""What ``gan-style study results=...`` says: the numbers of each kind of question, and the same in words."""
+"""The analysis of a study: the numbers of each kind of question, and the same in words."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class KindReport:
 
 
 def kind_report(participants: Sequence[Participant], kind: str, *, seed: int) -> KindReport:
-    """What the participants of a study answered to one kind of question."""
+    """Analyse the participants' answers to one kind of question."""
     models = sorted(participants[0].models.values())
     found = preferences(votes_of(participants, kind), models, seed=seed)
     same, repeats = consistency_of(participants, kind)
@@ -29,7 +29,7 @@ def kind_report(participants: Sequence[Participant], kind: str, *, seed: int) ->
 
 
 def in_words(report: Mapping[str, Any]) -> Iterator[str]:
-    """The report as lines for a terminal; intervals are in brackets."""
+    """Yield the report as lines for a terminal; intervals are in brackets."""
     people = report["participants"].values()
     unfinished = sum(one["answers"] < one["questions"] for one in people)
     yield f"study {report['study']}: {_count(len(people), 'participant')}" + (

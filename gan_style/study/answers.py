@@ -1,4 +1,4 @@
-"""The files of answers that a study's page saves: read strictly, merged, and turned into votes."""
+"""Read the answer files that a study's page saves, strictly, and turn them into votes."""
 
 import json
 import re
@@ -41,7 +41,7 @@ class Participant:
 
 
 def read_participants(paths: Sequence[Path]) -> tuple[list[Participant], list[str]]:
-    """The participants of one study, each once, and warnings about those who came twice: the fuller file counts.
+    """Return the participants of one study, each once, and warnings about those who came twice: the fuller file counts.
 
     Raises ValueError, naming the file, for anything that is not such a file, or of another study than the first.
     """
@@ -63,7 +63,7 @@ def read_participants(paths: Sequence[Path]) -> tuple[list[Participant], list[st
 
 
 def read_participant(path: Path) -> Participant:
-    """One file of answers; ValueError, naming it, for whatever a study's page would not have saved."""
+    """Read one file of answers; ValueError, naming it, for whatever a study's page would not have saved."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -147,7 +147,7 @@ def _swapped(answer: Answer, first: Answer) -> bool:
 
 
 def votes_of(participants: Sequence[Participant], kind: str) -> list[Vote]:
-    """All answers to one kind of question; those to repeated questions are left out, since they were counted once."""
+    """Return all answers to one kind of question, without those to repeated ones, which were counted once."""
     return [
         Vote(participant.name, answer.left, answer.right, _POINTS[answer.choice])
         for participant in participants
@@ -157,7 +157,7 @@ def votes_of(participants: Sequence[Participant], kind: str) -> list[Vote]:
 
 
 def consistency_of(participants: Sequence[Participant], kind: str | None = None) -> tuple[int, int]:
-    """(repeated questions that were answered the same way, repeated questions); of one kind, or of all."""
+    """Return (repeated questions that were answered the same way, repeated questions); of one kind, or of all."""
     pairs = [
         (answer, participant.answers[answer.repeat_of])
         for participant in participants

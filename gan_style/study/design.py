@@ -1,4 +1,4 @@
-"""Which questions a participant of a study is asked: random, but balanced within each sheet of questions."""
+"""The questions of a study's participant: in random order, balanced within each sheet of questions."""
 
 import math
 from dataclasses import dataclass, replace
@@ -23,12 +23,12 @@ class Question:
 
 
 def most_questions(models: int, pictures: int) -> int:
-    """How many different questions there are: both kinds of each pair of models on each picture."""
+    """Return how many different questions there are: both kinds of each pair of models on each picture."""
     return len(KINDS) * math.comb(models, 2) * pictures
 
 
 def make_sheet(*, models: int, pictures: int, questions: int, repeats: int, random: Random) -> list[Question]:
-    """One participant's questions, the two kinds in turn; ``repeats`` of them are asked again, later and swapped.
+    """Draw one participant's questions, the two kinds in turn; ``repeats`` of them are asked again, later and swapped.
 
     Among the ``questions`` of a kind no picture and pair comes twice, and how often each pair, each picture, and each
     side of a pair come differs by one at most. Needs 1 <= questions <= most_questions, 0 <= repeats <= questions / 2.
@@ -46,7 +46,7 @@ def make_sheet(*, models: int, pictures: int, questions: int, repeats: int, rand
 
 
 def _balanced(kind: str, models: int, pictures: int, count: int, random: Random) -> list[Question]:
-    """A diagonal walk through the table of pairs and pictures, whose rows and columns are in random order.
+    """Walk diagonally through the table of pairs and pictures, whose rows and columns are in random order.
 
     Every lcm(pairs, pictures) steps the walk would meet its own beginning, and moves on by one picture instead; so it
     visits each cell once before any twice, and pairs and pictures each in turn.
@@ -67,7 +67,7 @@ def _balanced(kind: str, models: int, pictures: int, count: int, random: Random)
 
 
 def _with_repeats(asked: list[Question], repeats: int, random: Random) -> list[tuple[Question, int | None]]:
-    """Questions of one kind, each with the place (among ``asked``) of the one that it repeats.
+    """Return questions of one kind, each with the place (among ``asked``) of the one that it repeats.
 
     Repeated are some of the first half; they come again in the last quarter.
     """
@@ -80,7 +80,7 @@ def _with_repeats(asked: list[Question], repeats: int, random: Random) -> list[t
 
 
 def _in_turn(parts: list[list[tuple[Question, int | None]]]) -> list[Question]:
-    """The kinds one after the other; places within a kind become places in the whole sheet."""
+    """Interleave the kinds; places within a kind become places in the whole sheet."""
     mixed = [entry for entry in chain.from_iterable(zip_longest(*parts)) if entry is not None]
     places: dict[str, list[int]] = {kind: [] for kind in KINDS}
     for place, (question, again) in enumerate(mixed):

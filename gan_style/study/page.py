@@ -16,8 +16,8 @@ _SHEETS = 128  # of questions in different random order; a participant's random 
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What the page shows, as data URIs: results[model] holds one for each photo, in the photos' order."""
+class StudyPictures:
+    """The pictures of the page as data URIs: results[model] holds one for each photo, in the photos' order."""
 
     photos: Sequence[str]
     styles: Sequence[str]
@@ -25,9 +25,9 @@ class Pictures:
 
 
 def study_page(
-    pictures: Pictures, *, title: str, questions: int, repeats: int, allow_ties: bool, seed: int
+    pictures: StudyPictures, *, title: str, questions: int, repeats: int, allow_ties: bool, seed: int
 ) -> tuple[str, str]:
-    """(HTML, fingerprint of the study). The same arguments give the same page.
+    """Return (HTML, fingerprint of the study). The same arguments give the same page.
 
     The models' names stand in it only as base64 of JSON, and their order is shuffled, so that neither the page nor a
     look at its source tells a participant which model is which; their answers carry that block back to the analysis.
@@ -55,15 +55,15 @@ def study_page(
 
 
 def _packed(sheet: Sequence[Question]) -> list[list[Any]]:
-    """As study.js reads them: [kind, picture, left, right, repeat of]."""
+    """Pack a sheet as study.js reads it: [kind, picture, left, right, repeat of]."""
     return [[q.kind, q.picture, q.left, q.right, q.repeat_of] for q in sheet]
 
 
 def encode_names(names: Mapping[str, str]) -> str:
-    """{identifier: name} so that it cannot be read in passing; a blindfold, not a secret."""
+    """Encode {identifier: name} so that it cannot be read in passing; a blindfold, not a secret."""
     return base64.b64encode(json.dumps(dict(names)).encode()).decode("ascii")
 
 
 def decode_names(block: str) -> Any:
-    """What encode_names was given; ValueError for anything else."""
+    """Return what encode_names was given; ValueError for anything else."""
     return json.loads(base64.b64decode(block, validate=True))

@@ -1,4 +1,4 @@
-"""What paired comparisons by people say: preference rates, Bradley-Terry scores, and how sure one may be of them."""
+"""Preference rates and Bradley-Terry scores from paired comparisons by people, with confidence intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class PairPreference:
 
 @dataclass(frozen=True)
 class Preferences:
-    """What one kind of question has shown; models from the highest score down, in pairs the higher first."""
+    """Results of one kind of question; models from the highest score down, in pairs the higher first."""
 
     answers: int
     participants: int
@@ -60,7 +60,7 @@ class Preferences:
 
 
 def preferences(votes: Sequence[Vote], models: Sequence[str], *, seed: int) -> Preferences:
-    """Rates and scores of at least two models; ``seed`` is that of the bootstrap.
+    """Compute rates and scores of at least two models; ``seed`` is that of the bootstrap.
 
     Rates: ties count half; Wilson's intervals take answers as independent. Scores: see bradley_terry and contrasts,
     whose bootstrap is over participants where there are enough of them, else over answers.
@@ -95,7 +95,7 @@ def _of_pair(first: str, second: str, wins: Tensor, games: Tensor, lead: Interva
 
 
 def bradley_terry(wins: Tensor, *, prior: float = _PRIOR) -> Tensor:
-    """Log strengths of Bradley and Terry 1952, P(i over j) = s_i / (s_i + s_j), of mean 0: (..., K, K) to (..., K).
+    """Return log strengths (Bradley, Terry 1952), P(i over j) = s_i / (s_i + s_j), of mean 0: (..., K, K) to (..., K).
 
     wins[..., i, j]: how often i was preferred to j; a tie is half a win for each. Found by the MM algorithm of Hunter
     2004, equation 3; float64. Differs from both in the prior: each pair is given ``prior`` wins either way besides
@@ -123,7 +123,7 @@ def _with_prior(wins: Tensor, prior: float) -> Tensor:
 
 
 def contrasts(units: Tensor, weights: Tensor, *, seed: int) -> list[Interval]:
-    """Sums of weighted scores (bradley_terry's), from the wins of each unit (participant, or answer): (U, K, K).
+    """Estimate weighted sums of bradley_terry's scores from each unit's wins (participant's, or answer's): (U, K, K).
 
     weights: (M, K); a row of a single 1 is a model's score, a 1 and a -1 the difference of two. 95 % intervals are the
     bootstrap's over units (Efron and Tibshirani 1993, section 13.3: percentiles), widened to that of the model's own
@@ -142,7 +142,7 @@ def contrasts(units: Tensor, weights: Tensor, *, seed: int) -> list[Interval]:
 
 
 def _resampled(units: Tensor, seed: int) -> Tensor:
-    """Sums of as many units, drawn with replacement: (U, K, K) to (_DRAWS, K, K)."""
+    """Return sums of as many units, drawn with replacement: (U, K, K) to (_DRAWS, K, K)."""
     random = torch.Generator().manual_seed(seed)
     chosen = torch.ones(_DRAWS, len(units)).multinomial(len(units), replacement=True, generator=random)
     counts = torch.zeros(_DRAWS, len(units), dtype=torch.float64)
@@ -151,7 +151,7 @@ def _resampled(units: Tensor, seed: int) -> Tensor:
 
 
 def _covariance(wins: Tensor) -> Tensor:
-    """Of the scores, (K, K): the inverse of the likelihood's information, prior included, on scores of sum 0."""
+    """Return the scores' covariance (K, K): the inverse information, with the prior, on scores of sum 0."""
     scores, wins = bradley_terry(wins), _with_prior(wins, _PRIOR)
     chance = torch.sigmoid(scores[:, None] - scores[None, :])
     between = (wins + wins.T) * chance * (1.0 - chance)
@@ -159,7 +159,7 @@ def _covariance(wins: Tensor) -> Tensor:
 
 
 def _wins_by_answer(votes: Sequence[Vote], models: Sequence[str]) -> Tensor:
-    """(answers, K, K): how much of a win each answer is, for which model over which."""
+    """Return (answers, K, K): how much of a win each answer is, for which model over which."""
     units = torch.zeros(len(votes), len(models), len(models), dtype=torch.float64)
     for unit, vote in zip(units, votes, strict=True):
         first, second = models.index(vote.first), models.index(vote.second)
@@ -175,7 +175,7 @@ def _summed_by_participant(votes: Sequence[Vote], answers: Tensor) -> tuple[list
 
 
 def conclusions(found: Preferences) -> list[str]:
-    """In words: what the answers show of each pair, or that they are too few to show anything.
+    """Say what the answers show of each pair, or that they are too few to show anything.
 
     A preference is shown where both the rate's interval lies beyond 1/2 and the lead's beyond 0: the first would be
     fooled by few participants who answer much, the second by other models' results.

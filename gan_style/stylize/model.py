@@ -3,6 +3,7 @@
 A model that takes its style from a picture, a reference, becomes with some of them a library of their styles.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -131,18 +132,26 @@ def find_generator(checkpoint: Path) -> Path:
 
 
 def find_references(given: str | Sequence[str]) -> dict[str, Path]:
-    """{its name without the suffix: its file} of one picture or several, or of folders; "demo:..." works, too.
+    """Return {its name without the suffix: its file} of one picture or several, or of folders; "demo:..." works, too.
 
-    ValueError where there is none, or two have one name.
+    Pictures of one name in different folders are told apart by these: monet_1 and munch_1. ValueError where there is
+    none, or where that is not enough.
     """
     specs = [given] if isinstance(given, str) else list(given)
     paths = [path for spec in specs for path in _files(str(spec))]
     if not paths:
         raise ValueError(f"reference={given}: give a picture of the style, or several: reference=[a.jpg,b.jpg]")
-    named = {path.stem: path for path in paths}
-    for path in paths:
-        if named[path.stem] != path:
-            raise ValueError(f"reference: {path} and {named[path.stem]} have one name; rename one of them")
+    # As many of a path's last parts as tell it from all others.
+    parts = {path: path.absolute().with_suffix("").parts for path in paths}
+    deepest = max(map(len, parts.values()))
+    endings = [Counter(one[-count:] for one in parts.values()) for count in range(1, deepest + 1)]
+    named: dict[str, Path] = {}
+    for path, one in parts.items():
+        unique = (one[-count:] for count in range(1, len(one) + 1) if endings[count - 1][one[-count:]] == 1)
+        name = "_".join(next(unique, one[-1:]))
+        if name in named:
+            raise ValueError(f"reference: {path} and {named[name]} have one name; rename one of them")
+        named[name] = path
     return named
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan_style.evaluation.suite import METRICS, OF_PICTURES, Measured, Ruler, check_names
+from gan_style.evaluation.suite import METRICS, OF_PICTURES, Measurements, MetricSuite, check_metrics
 from gan_style.images.decode import grid, to_uint8
 from gan_style.models.reference import ReferenceGenerator
 
@@ -17,14 +17,14 @@ AUTO = "auto"
 
 @dataclass
 class Sampler:
-    """Fixed pictures, each (1, 3, H, W) in [-1, 1] on the device, and the ruler that measures their results."""
+    """Fixed pictures, each (1, 3, H, W) in [-1, 1] on the device, and the suite that measures their results."""
 
     contents: Sequence[Tensor]
     styles: Sequence[Tensor]
-    ruler: Ruler
+    suite: MetricSuite
 
     def __post_init__(self) -> None:
-        of_photos = [self.ruler.picture(content, self.ruler.look(content)) for content in self.contents]
+        of_photos = [self.suite.measure_image(content, self.suite.features(content)) for content in self.contents]
         self.photo_style = _means(of_photos).get("style")
 
     @torch.no_grad()
@@ -54,9 +54,9 @@ class Sampler:
         """
         found = []
         for made, content in zip(results, self.contents, strict=True):
-            features, of_content = self.ruler.look(made), self.ruler.look(content)
-            pair = self.ruler.pair(made, content, features, of_content)
-            found.append(pair | self.ruler.picture(made, features))
+            features, of_content = self.suite.features(made), self.suite.features(content)
+            pair = self.suite.measure_pair(made, content, features, of_content)
+            found.append(pair | self.suite.measure_image(made, features))
         values = _means(found)
         if self.photo_style is not None:
             values["style_photo"] = self.photo_style
@@ -71,9 +71,9 @@ class LibrarySampler:
     by_style: Mapping[str, Sampler]
 
     @property
-    def ruler(self) -> Ruler:
+    def suite(self) -> MetricSuite:
         """The first style's: what it measures, all measure."""
-        return next(iter(self.by_style.values())).ruler
+        return next(iter(self.by_style.values())).suite
 
     @property
     def contents(self) -> Sequence[Tensor]:
@@ -145,7 +145,7 @@ def _fitted(picture: Tensor, height: int, width: int) -> Tensor:
 
 
 def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    means = Measured(numbers={number: dict(one) for number, one in enumerate(found)}).means()
+    means = Measurements(numbers={number: dict(one) for number, one in enumerate(found)}).means()
     return {name: estimate.value for name, estimate in means.items()}
 
 
@@ -177,7 +177,7 @@ def composite_weights(best: Any, names: Sequence[str]) -> dict[str, float] | Non
 
     ValueError, naming the option, for metrics that are not measured in training or have no better end.
     """
-    check_names(names, OF_PICTURES, "metrics.names")
+    check_metrics(names, OF_PICTURES, "metrics.names")
     if best is None:
         return None
     if best == AUTO:

@@ -58,7 +58,7 @@ def test_configured_data_are_counted(doctor, tmp_path):
     (tmp_path / "photos" / "c.gif").touch()
     outcome = doctor("data.content=photos", "data.style=[photos/a.png]")
     assert outcome.status == 0
-    assert "2 pictures" in outcome.out and "1 of kinds that are not read" in outcome.out and "1 pictures" in outcome.out
+    assert "2 pictures" in outcome.out and "1 .gif" in outcome.out and "1 pictures" in outcome.out
     outcome = doctor("data.style={monet: photos, wave: photos/a.png}")
     assert outcome.status == 0 and "data.style.monet" in outcome.out and "data.style.wave" in outcome.out
     outcome = doctor("data.content=nowhere")

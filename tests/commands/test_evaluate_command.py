@@ -215,18 +215,18 @@ class TestWhatIsMeasured:
         evaluate("metrics=[style]", f"style={place}/styles/s00.png")
         assert numbers_in(tmp_path / "out")["references"]["files"] == 1 != whole["references"]["files"]
 
-    def test_the_same_pictures_by_another_path_are_the_same_ruler(self, evaluate, place, tmp_path):
+    def test_the_same_pictures_by_another_path_are_the_same_protocol(self, evaluate, place, tmp_path):
         (tmp_path / "links").symlink_to(place / "photos")
-        rulers = []
+        protocols = []
         for content in (f"{place}/photos", f"{tmp_path}/links", f"{place}/photos/0*.png"):
             assert evaluate(f"content={content}", "metrics=[ssim]").status == 0
-            rulers.append(read_evaluation(tmp_path / "out" / "metrics.json").ruler)
-        assert rulers[0] == rulers[1] != rulers[2]
+            protocols.append(read_evaluation(tmp_path / "out" / "metrics.json").protocol)
+        assert protocols[0] == protocols[1] != protocols[2]
 
     def test_a_missing_result_is_told_before_anything_is_measured(self, evaluate, place, tmp_path, monkeypatch):
         for name in held_out(place)[:-1]:
             paint(tmp_path / "made" / name, 1)
-        monkeypatch.setattr("gan_style.commands.evaluate.make_judge", lambda *_: pytest.fail("measured"))
+        monkeypatch.setattr("gan_style.commands.evaluate.make_evaluator", lambda *_: pytest.fail("measured"))
         outcome = evaluate(f"checkpoint={tmp_path}/made", f"content={place}/photos", f"style={place}/styles")
         assert outcome.status == 2 and "this folder of results has none for" in outcome.err
 
@@ -328,10 +328,10 @@ BAD_INPUT = {
     "one picture only, for frechet": (["metrics=[frechet]", "content={a}"], ["frechet needs at least 2", "1 and 20"]),
     "results of another size": (["checkpoint={tmp}/turned"], ["turned/", "32 x 38", "content of 38 x 32", "agree"]),
     "a result that is missing": (["checkpoint={tmp}/few"], ["checkpoint={tmp}/few", "has none for"]),
-    "two results of one name": (["checkpoint={tmp}/twice"], ["checkpoint={tmp}/twice", "the same name"]),
+    "two results of one name": (["checkpoint={tmp}/twice"], ["checkpoint={tmp}/twice", "has none for"]),
     "two pictures of one name for a folder": (
         ["checkpoint={tmp}/few", "content=[{a},{tmp}/other/a.png]"],
-        ["content: 2 pictures are called a"],
+        ["checkpoint={tmp}/few", "would be the result of"],
     ),
     "too many that cannot be read": (
         ["content={tmp}/mixed"],
@@ -473,3 +473,40 @@ def test_a_style_of_a_library_is_measured_by_its_name(gan_style, place, tmp_path
     assert outcome.status == 2 and "choose one of its styles" in outcome.err and "monet, wave" in outcome.err
     outcome = gan_style("evaluate", *asked, f"checkpoint={tmp_path}/nowhere.safetensors#wave")
     assert outcome.status == 2 and "there is no such file or folder" in outcome.err
+
+
+def test_copies_of_trained_pictures_are_not_measured(gan_style, place, tmp_path):
+    trained, held = split(str(place / "photos"), None, 4)[:2]
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    shutil.copy(trained[0], folder / "another name.png")
+    shutil.copy(held[0], folder / "unseen.png")
+    options = (f"checkpoint={place}/runs/smoke", f"content={folder}", "metrics=[ssim]", f"output={tmp_path}/out")
+    outcome = gan_style("evaluate", *FAST, *options)
+    assert outcome.status == 0, outcome.err
+    assert [Path(name).name for name in numbers_in(tmp_path / "out")["pictures"]["smoke"]] == ["unseen.png"]
+
+
+def test_a_run_with_relative_paths_is_evaluated_from_another_folder(gan_style, place, tmp_path, monkeypatch):
+    for name in ("photos", "styles"):
+        shutil.copytree(place / name, tmp_path / "work" / name)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    data = ("data.content=photos", "data.style={a: styles}", "data.holdout=null", "data.holdout_count=4")
+    library = ("generator=library", "generator.width=4", "generator.blocks=1", "metrics.every=9")
+    assert gan_style("train", "experiment=smoke", "training.steps=1", *library, *data).status == 0
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    outcome = gan_style("evaluate", *FAST, "checkpoint=../work/runs/smoke#a", "metrics=[style]", "output=out")
+    assert outcome.status == 0, outcome.err
+    assert len(numbers_in(tmp_path / "elsewhere" / "out")["pictures"]["smoke#a"]) == 4
+
+
+def test_results_of_a_class_tree_are_measured(gan_style, place, tmp_path):
+    for kind, seed in (("cat", 1), ("dog", 2)):
+        paint(tmp_path / "photos" / kind / "1.png", seed)
+        shutil.copytree(tmp_path / "photos" / kind, tmp_path / "results" / kind)
+    given = (f"checkpoint={tmp_path}/results", f"content={tmp_path}/photos", f"style={place}/styles")
+    outcome = gan_style("evaluate", *FAST, *given, "metrics=[ssim]", f"output={tmp_path}/out")
+    assert outcome.status == 0, outcome.err
+    measured = numbers_in(tmp_path / "out")["pictures"]["results"]
+    assert len(measured) == 2 and all(one["ssim"] == pytest.approx(1.0) for one in measured.values())

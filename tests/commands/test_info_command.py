@@ -73,7 +73,7 @@ def test_a_generator_a_checkpoint_and_a_run(gan_style, run):
     outcome = gan_style("info", f"file=[{run / GENERATOR_FILE},{checkpoint},{run}]")
     assert outcome.status == 0, outcome.err
     generator, state, folder = outcome.out.split("\n\n")
-    parameters = sum(p.numel() for p in ResnetGenerator(width=2, blocks=1).parameters())
+    parameters = sum(tensor.numel() for tensor in ResnetGenerator(width=2, blocks=1).state_dict().values())
     assert f"{parameters:,} parameters" in generator and "objective.weights.style" in generator
     assert "objective.scales.relu1_1" in generator and "ResnetGenerator" in generator
     assert hashlib.sha256(checkpoint.read_bytes()).hexdigest() in state and "config.training.steps" in state
@@ -92,7 +92,7 @@ def test_a_foreign_note_is_shown_without_control_characters(gan_style, tmp_path)
 BAD_INPUT = {
     "nowhere": "there is no such file or folder",
     "photo.png": "does not say what made it",
-    "notes.txt": "not a picture, a generator (.safetensors)",
+    "notes.txt": "not a picture, a video, a generator (.safetensors)",
     "broken.png": "cannot read the picture",
     "foreign.safetensors": "holds no gan_style generator",
     "damaged.safetensors": "damaged",

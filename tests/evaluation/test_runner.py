@@ -7,14 +7,14 @@ import torch
 from PIL import Image
 
 from gan_style.data.pictures import UnreadablePictures
-from gan_style.evaluation.runner import Judge, worst
-from gan_style.evaluation.suite import PHOTOS, STYLES, Measured, Ruler
+from gan_style.evaluation.runner import Evaluator, pick_worst
+from gan_style.evaluation.suite import PHOTOS, STYLES, Measurements, MetricSuite
 from gan_style.images.decode import decode, to_float
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.perceptual import compact
 from gan_style.models.registry import describe
-from gan_style.report.outputs import Found, Made, labels, open_results
+from gan_style.report.outputs import FolderOutputs, GeneratedOutputs, model_labels, open_outputs
 from gan_style.runtime.checkpoint import write_generator
 from gan_style.runtime.distributed import Ranks
 from gan_style.stylize.model import load_generator
@@ -55,32 +55,32 @@ class TestOpenResults:
         with torch.no_grad():
             wanted = generator(content)
         for spec in (run, run / "generator.safetensors"):
-            results = open_results(str(spec), CPU)
-            assert isinstance(results, Made)
+            results = open_outputs(str(spec), CPU)
+            assert isinstance(results, GeneratedOutputs)
             assert torch.allclose(results(photo, content), wanted, atol=1e-5)
 
     def test_pictures_in_a_runs_folder_do_not_make_it_a_folder_of_results(self, run):
         picture(run / "samples" / "a.jpg")
-        assert isinstance(open_results(str(run), CPU), Made)
+        assert isinstance(open_outputs(str(run), CPU), GeneratedOutputs)
         (run / "generator.safetensors").unlink()
         (run / "checkpoints").mkdir()
         with pytest.raises(ValueError, match=r"holds no generator\.safetensors"):
-            open_results(str(run), CPU)
+            open_outputs(str(run), CPU)
 
     def test_a_folder_of_pictures_is_looked_up_by_name_whatever_the_suffix_and_size(self, tmp_path):
         photo, found = (
             picture(tmp_path / "photos" / "one.jpg"),
             picture(tmp_path / "made" / "deep" / "one.png", (80, 64)),
         )
-        results = open_results(str(tmp_path / "made"), CPU)
-        assert isinstance(results, Found)
+        results = open_outputs(str(tmp_path / "made"), CPU)
+        assert isinstance(results, FolderOutputs)
         assert torch.equal(results(photo, content_of(photo)), content_of(found))
 
     def test_a_picture_without_a_result_is_named(self, tmp_path):
         picture(tmp_path / "made" / "one.png")
         photo = picture(tmp_path / "photos" / "two.png")
-        with pytest.raises(ValueError, match=r"checkpoint=.*made: this folder of results has none for two\.png"):
-            open_results(str(tmp_path / "made"), CPU)(photo, content_of(photo))
+        with pytest.raises(ValueError, match=r"checkpoint=.*made: .*two\.png"):
+            open_outputs(str(tmp_path / "made"), CPU)(photo, content_of(photo))
 
     def test_a_result_of_another_shape_is_named_with_both_sizes(self, tmp_path):
         photo, made = (
@@ -88,7 +88,7 @@ class TestOpenResults:
             picture(tmp_path / "made" / "one.png", (32, 40)),
         )
         with pytest.raises(ValueError) as refusal:
-            open_results(str(tmp_path / "made"), CPU)(photo, content_of(photo))
+            open_outputs(str(tmp_path / "made"), CPU)(photo, content_of(photo))
         assert all(word in str(refusal.value) for word in (str(made), "32 x 40 pixels", "content of 40 x 32"))
 
     def test_a_result_that_cannot_be_read_is_named(self, tmp_path):
@@ -96,26 +96,39 @@ class TestOpenResults:
         (tmp_path / "made").mkdir()
         (tmp_path / "made" / "one.png").write_text("no picture")
         with pytest.raises(ValueError, match=r"made/one\.png"):
-            open_results(str(tmp_path / "made"), CPU)(photo, content_of(photo))
+            open_outputs(str(tmp_path / "made"), CPU)(photo, content_of(photo))
 
     def test_a_grey_result_is_one_too(self, tmp_path):
         photo = picture(tmp_path / "photos" / "one.png")
         picture(tmp_path / "made" / "one.png", mode="L")
-        found = open_results(str(tmp_path / "made"), CPU)(photo, content_of(photo))
+        found = open_outputs(str(tmp_path / "made"), CPU)(photo, content_of(photo))
         assert torch.equal(found[:, 0], found[:, 2]) and found.shape == (1, 3, 32, 40)
 
     def test_two_results_of_one_name_are_refused(self, tmp_path):
         for name in ("one.png", "one.jpg"):
             picture(tmp_path / "made" / name)
-        with pytest.raises(ValueError, match=r"checkpoint=.*made: several pictures .* have the same name"):
-            open_results(str(tmp_path / "made"), CPU)
+        outputs = open_outputs(str(tmp_path / "made"), CPU)
+        with pytest.raises(ValueError, match=r"checkpoint=.*made: several pictures have the same name"):
+            outputs.match([tmp_path / "photos" / "one.bmp"])
+
+    def test_names_may_come_again_in_other_folders(self, tmp_path):
+        photos = [picture(tmp_path / "photos" / name) for name in ("cat/1.jpg", "dog/1.jpg", "dog/2.jpg")]
+        results = [picture(tmp_path / "made" / name) for name in ("cat/1.png", "dog/1.png", "deep/er/2.png")]
+        matched = open_outputs(str(tmp_path / "made"), CPU).match(photos)
+        assert matched == dict(zip(photos, results, strict=True))
+
+    def test_one_result_is_not_that_of_two_pictures(self, tmp_path):
+        photos = [picture(tmp_path / "photos" / name) for name in ("cat/1.jpg", "dog/1.jpg")]
+        picture(tmp_path / "made" / "1.png")
+        with pytest.raises(ValueError, match=r"checkpoint=.*made: 1\.png would be the result of"):
+            open_outputs(str(tmp_path / "made"), CPU).match(photos)
 
     def test_neither_file_nor_folder(self, tmp_path):
         (tmp_path / "empty").mkdir()
         with pytest.raises(ValueError, match=r"checkpoint=.*nowhere: there is no such file or folder"):
-            open_results(str(tmp_path / "nowhere"), CPU)
+            open_outputs(str(tmp_path / "nowhere"), CPU)
         with pytest.raises(ValueError, match=r"checkpoint=.*empty: .*is it a run's folder"):
-            open_results(str(tmp_path / "empty"), CPU)
+            open_outputs(str(tmp_path / "empty"), CPU)
 
     def test_a_generator_whose_results_are_no_numbers_is_stopped_at_the_picture(self, run, generator, tmp_path):
         with torch.no_grad():
@@ -123,119 +136,121 @@ class TestOpenResults:
         write_generator(run / "generator.safetensors", generator.state_dict(), describe(generator) | {"step": 3})
         photo = picture(tmp_path / "photo.png")
         with pytest.raises(ArithmeticError, match=r"photo\.png: .*not a finite number"):
-            open_results(str(run), CPU)(photo, content_of(photo))
+            open_outputs(str(run), CPU)(photo, content_of(photo))
 
 
 class TestLabels:
     def test_a_model_is_called_as_its_run_is(self, run, monkeypatch):
         for spec in (run, f"{run}/", run / "generator.safetensors", run / "checkpoints" / "best.pt"):
-            assert labels([str(spec)]) == ["mine"]
+            assert model_labels([str(spec)]) == ["mine"]
         monkeypatch.chdir(run)
-        assert labels(["."]) == ["mine"]
-        assert labels(["generator.safetensors"]) == ["mine"]
+        assert model_labels(["."]) == ["mine"]
+        assert model_labels(["generator.safetensors"]) == ["mine"]
 
     def test_a_file_elsewhere_by_its_own_name(self, run):
         (run / "generator.safetensors").rename(run / "nice.safetensors")
-        assert labels([str(run / "nice.safetensors")]) == ["nice"]
+        assert model_labels([str(run / "nice.safetensors")]) == ["nice"]
 
     def test_checkpoints_of_one_run_are_told_apart(self, run):
         specs = [str(run / "checkpoints" / name) for name in ("step_00000100.pt", "best.pt")]
-        assert labels([*specs, str(run)]) == ["mine/step_00000100", "mine/best", str(run)]
+        assert model_labels([*specs, str(run)]) == ["mine/step_00000100", "mine/best", str(run)]
 
     def test_runs_of_one_name_in_two_places_are_told_apart(self):
-        assert labels(["a/run", "b/run", "other"]) == ["a/run", "b/run", "other"]
-        one, two = labels(["a/run/generator.safetensors", "b/run/generator.safetensors"])
+        assert model_labels(["a/run", "b/run", "other"]) == ["a/run", "b/run", "other"]
+        one, two = model_labels(["a/run/generator.safetensors", "b/run/generator.safetensors"])
         assert one.endswith("a/run/generator.safetensors") and two.endswith("b/run/generator.safetensors")
 
     @pytest.mark.parametrize("name", [PHOTOS, STYLES])
     def test_no_model_is_called_as_an_end_of_the_scale(self, name, tmp_path, monkeypatch):
         """It would take its place in the table."""
         monkeypatch.chdir(tmp_path)
-        (label,) = labels([name])
+        (label,) = model_labels([name])
         assert label == str(tmp_path / name)
 
     def test_a_model_given_twice_is_refused(self):
         with pytest.raises(ValueError, match="checkpoint=a/run is given twice"):
-            labels(["a/run", "b", "./a/run/"])
+            model_labels(["a/run", "b", "./a/run/"])
 
 
 class TestWorst:
     def scored(self, content, style=None):
         style = style or [0.0] * len(content)
-        return Measured({n: {"content": c, "style": s} for n, (c, s) in enumerate(zip(content, style, strict=True))})
+        return Measurements(
+            {n: {"content": c, "style": s} for n, (c, s) in enumerate(zip(content, style, strict=True))}
+        )
 
     def test_few_are_all_shown_in_order(self):
-        assert worst({"a": self.scored([3.0, 1.0, 2.0])}, 3) == [0, 1, 2]
-        assert worst({"a": self.scored([3.0, 1.0, 2.0])}, 60) == [0, 1, 2]
+        assert pick_worst({"a": self.scored([3.0, 1.0, 2.0])}, 3) == [0, 1, 2]
+        assert pick_worst({"a": self.scored([3.0, 1.0, 2.0])}, 60) == [0, 1, 2]
 
     def test_half_are_the_worst_by_content_and_style_in_turn(self):
         content, style = [0.0] * 20, [0.0] * 20
         content[13], content[4], style[17], style[6] = 9.0, 8.0, 9.0, 8.0
-        shown = worst({"a": self.scored(content, style)}, 8)
+        shown = pick_worst({"a": self.scored(content, style)}, 8)
         assert len(shown) == 8 == len(set(shown)) and shown == sorted(shown)
         assert {13, 4, 17, 6} <= set(shown)
 
     def test_every_models_worst_comes_before_one_models_second(self):
         one, two = [0.0] * 20, [0.0] * 20
         one[19], one[18], two[11] = 9.0, 8.0, 1.0
-        assert {19, 11} <= set(worst({"a": self.scored(one), "b": self.scored(two)}, 6))
+        assert {19, 11} <= set(pick_worst({"a": self.scored(one), "b": self.scored(two)}, 6))
 
     def test_the_others_are_evenly_spread(self):
-        flat = worst({"a": Measured({n: {"ssim": 1.0} for n in range(100)})}, 10)
+        flat = pick_worst({"a": Measurements({n: {"ssim": 1.0} for n in range(100)})}, 10)
         assert flat == list(range(0, 100, 10))  # nothing to rank by
 
     def test_pictures_that_were_not_measured_are_not_shown(self):
         one = self.scored([1.0] * 10)
         del one.numbers[4]
-        assert 4 not in worst({"a": one}, 9) and len(worst({"a": one}, 9)) == 9
+        assert 4 not in pick_worst({"a": one}, 9) and len(pick_worst({"a": one}, 9)) == 9
 
     def test_none_on_demand(self):
-        assert worst({"a": self.scored([1.0, 2.0])}, 0) == []
+        assert pick_worst({"a": self.scored([1.0, 2.0])}, 0) == []
 
 
 class TestJudge:
     """Over pictures on disk; that ranks agree is measured from the command line."""
 
     @pytest.fixture
-    def judge(self):
-        ruler = Ruler(compact(layers=["relu1_1"], weights="random"), ["style", "ssim"], [], ["relu1_1"], [])
-        return Judge(ruler, 32, CPU, Ranks(), lambda words: None)
+    def evaluator(self):
+        suite = MetricSuite(compact(layers=["relu1_1"], weights="random"), ["style", "ssim"], [], ["relu1_1"], [])
+        return Evaluator(suite, 32, CPU, Ranks(), lambda line: None)
 
-    def test_the_grams_are_the_reference_halfs_mean(self, judge, tmp_path):
+    def test_the_grams_are_the_reference_halfs_mean(self, evaluator, tmp_path):
         paths = [picture(tmp_path / f"{n}.png", seed=n) for n in range(9)]
-        reference, rest = judge.styles(paths, UnreadablePictures("style", 9, 0.1))
+        reference, rest = evaluator.measure_styles(paths, UnreadablePictures("style", 9, 0.1))
         assert (list(reference.embeddings), list(rest.numbers)) == ([0, 2, 4, 6, 8], [1, 3, 5, 7])
-        features = [judge.ruler.look(content_of(path))["relu1_1"] for path in paths[::2]]
+        features = [evaluator.suite.features(content_of(path))["relu1_1"] for path in paths[::2]]
         wanted = torch.stack([f[0].flatten(1) @ f[0].flatten(1).T / f[0][0].numel() for f in features]).mean(0)
-        assert torch.allclose(judge.ruler.grams["relu1_1"][0], wanted, rtol=1e-5)
+        assert torch.allclose(evaluator.suite.grams["relu1_1"][0], wanted, rtol=1e-5)
 
-    def test_what_cannot_be_read_is_named_and_left_out_under_its_own_number(self, judge, tmp_path):
+    def test_what_cannot_be_read_is_named_and_left_out_under_its_own_number(self, evaluator, tmp_path):
         paths = [picture(tmp_path / f"{n}.png", seed=n) for n in range(4)]
-        judge.styles(paths[:1], UnreadablePictures("style", 1, 0.0))
+        evaluator.measure_styles(paths[:1], UnreadablePictures("style", 1, 0.0))
         paths[1].write_text("no picture")
         watch = UnreadablePictures("content", 4, 0.25, "max_unreadable")
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            found = judge.contents(paths, {}, watch)
+            found = evaluator.measure_outputs(paths, {}, watch)
         assert list(found[PHOTOS].numbers) == [0, 2, 3]
         assert len(said) == 1 and "1.png" in str(said[0].message)
 
-    def test_what_another_rank_cannot_read_counts_and_is_named_here_too(self, judge, tmp_path):
+    def test_what_another_rank_cannot_read_counts_and_is_named_here_too(self, evaluator, tmp_path):
         class Two(Ranks):
             def gather(self, part):
                 other = [("elsewhere.png", "cannot read elsewhere.png")]
                 return [part, other if isinstance(part, list) else part]
 
-        judge.ranks = Two()
+        evaluator.ranks = Two()
         paths = [picture(tmp_path / "0.png"), tmp_path / "elsewhere.png"]
-        judge.ruler.grams = {"relu1_1": torch.zeros(1, 16, 16)}
+        evaluator.suite.grams = {"relu1_1": torch.zeros(1, 16, 16)}
         with pytest.warns(UserWarning, match="cannot read elsewhere.png; passed over"):
-            judge.contents(paths[:1], {}, UnreadablePictures("content", 2, 0.5, "max_unreadable"))
+            evaluator.measure_outputs(paths[:1], {}, UnreadablePictures("content", 2, 0.5, "max_unreadable"))
         with (
             pytest.raises(ValueError, match=r"1 of 2 pictures cannot be read, more than max_unreadable=0\.1 allows"),
             pytest.warns(UserWarning),
         ):
-            judge.contents(paths[:1], {}, UnreadablePictures("content", 2, 0.1, "max_unreadable"))
+            evaluator.measure_outputs(paths[:1], {}, UnreadablePictures("content", 2, 0.1, "max_unreadable"))
 
 
 class TestLibrary:
@@ -256,23 +271,23 @@ class TestLibrary:
     @pytest.mark.parametrize(("style", "condition"), [("monet", [1.0, 0.0]), ("wave", [0.0, 1.0])])
     def test_one_style_is_named_after_the_file(self, library, tmp_path, style, condition):
         content = content_of(picture(tmp_path / "photo.png"))
-        made = open_results(f"{library}#{style}", CPU)(tmp_path / "photo.png", content)
+        made = open_outputs(f"{library}#{style}", CPU)(tmp_path / "photo.png", content)
         generator = load_generator(library, CPU)
         assert torch.equal(made, generator(content, torch.tensor([condition])))
 
     def test_each_style_has_a_label_of_its_own(self, library):
         specs = [f"{library}#monet", f"{library / 'generator.safetensors'}#wave"]
-        assert labels(specs) == ["many#monet", "many#wave"]
+        assert model_labels(specs) == ["many#monet", "many#wave"]
 
     @pytest.mark.parametrize("end", ["", "#", "#wawe"])
     def test_a_library_without_one_of_its_styles_is_refused(self, library, end):
         with pytest.raises(ValueError, match=r"choose one of its styles, .*many#NAME: monet, wave"):
-            open_results(f"{library}{end}", CPU)
+            open_outputs(f"{library}{end}", CPU)
 
     def test_a_generator_of_one_style_has_none_with_a_name(self, run):
         with pytest.raises(ValueError, match="has no styles with names"):
-            open_results(f"{run}#monet", CPU)
+            open_outputs(f"{run}#monet", CPU)
 
     def test_a_file_that_is_called_so_is_meant_itself(self, run, tmp_path):
         odd = run.rename(tmp_path / "mine#2")
-        assert isinstance(open_results(str(odd), CPU), Made)
+        assert isinstance(open_outputs(str(odd), CPU), GeneratedOutputs)

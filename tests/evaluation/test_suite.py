@@ -19,14 +19,14 @@ from gan_style.evaluation.suite import (
     PERCEPTUAL,
     PHOTOS,
     STYLES,
-    Measured,
-    Ruler,
-    check_names,
+    Measurements,
+    MetricSuite,
+    check_metrics,
     content_distance,
     halves,
+    missing_requirements,
     style_distance,
     summary,
-    why_not,
 )
 from gan_style.functional import gram_matrix
 from gan_style.images.decode import decode, to_float
@@ -39,14 +39,14 @@ CONTENT, STYLE, EMBEDDING = ["relu2_1", "relu3_1", "relu3_2"], ["relu1_1", "relu
 def measured(rows, space=PERCEPTUAL, **numbers):
     """A set with these embeddings (n, D), and numbers: {name: one value for each picture}."""
     of_each = {n: {name: values[n] for name, values in numbers.items()} for n in range(len(rows))}
-    return Measured(of_each, {n: {space: row} for n, row in enumerate(rows)})
+    return Measurements(of_each, {n: {space: row} for n, row in enumerate(rows)})
 
 
 def cloud(count, seed, *, centre=0.0, width=5):
     return torch.randn(count, width, generator=torch.Generator().manual_seed(seed)) + centre
 
 
-def the_same(one: Measured, two: Measured) -> bool:
+def the_same(one: Measurements, two: Measurements) -> bool:
     """To the bit, and in the same order."""
     return (
         list(one.numbers.items()) == list(two.numbers.items())
@@ -60,13 +60,13 @@ class TestMeasured:
     def test_any_split_into_parts_gives_the_same_to_the_bit(self, shares, order):
         whole = measured(cloud(20, 0), style=torch.linspace(0.1, 3.0, 20).tolist())
         parts = [
-            Measured(
+            Measurements(
                 {n: whole.numbers[n] for n in range(20) if shares[n] == part},
                 {n: whole.embeddings[n] for n in range(20) if shares[n] == part},
             )
             for part in range(4)
         ]
-        merged = Measured.merged(parts[number] for number in order)
+        merged = Measurements.merged(parts[number] for number in order)
         assert the_same(merged, whole)
         reference = measured(cloud(9, 1))
         names = ("kid", "frechet", "deception", "style")
@@ -82,7 +82,7 @@ class TestMeasured:
         assert measured(cloud(1, 0), ssim=[0.25]).means() == {"ssim": Estimate(0.25, None, 1)}
 
     def test_a_number_that_only_some_pictures_have_counts_those(self):
-        found = Measured({0: {"a": 1.0}, 1: {"a": 3.0, "b": 5.0}}).means()
+        found = Measurements({0: {"a": 1.0}, 1: {"a": 3.0, "b": 5.0}}).means()
         assert (found["a"].n, found["a"].value, found["b"]) == (2, 2.0, Estimate(5.0, None, 1))
 
     def test_rows_of_chosen_pictures_leave_out_those_that_could_not_be_read(self):
@@ -106,43 +106,43 @@ class TestWhyNot:
         [("kid", 3, 3), ("frechet", 2, 2), ("fid", 2, 2), ("artfid", 2, 2), ("deception", 16, 16)],
     )
     def test_each_metric_has_its_smallest_sizes(self, name, photos, styles):
-        assert why_not([name], photos, styles) == {}
+        assert missing_requirements([name], photos, styles) == {}
         for fewer in ((photos - 1, styles), (photos, styles - 1)):
-            (reason,) = why_not([name], *fewer).values()
+            (reason,) = missing_requirements([name], *fewer).values()
             assert name in reason and str(photos) in reason and "there are" in reason
 
     def test_the_smallest_sizes_are_enough_indeed(self):
-        """Of every metric of sets: what why_not allows can be computed."""
+        """Of every metric of sets: what missing_requirements allows can be computed."""
         for photos, styles in ((16, 16), (3, 3), (2, 2), (16, 30)):
             rows = cloud(styles, 2, centre=3.0)
             reference, others = (rows[half] for half in halves(range(styles)))
             sets = {PHOTOS: measured(cloud(photos, 1))} | ({STYLES: measured(others)} if len(others) else {})
-            names = [name for name in DEFAULT if name not in why_not(DEFAULT, photos, styles)]
+            names = [name for name in DEFAULT if name not in missing_requirements(DEFAULT, photos, styles)]
             found = summary(sets, measured(reference), names)
             assert set(found[PHOTOS]) == {"kid", "frechet", "deception"} & set(names)
 
     def test_too_few_to_compare_with_is_counted_in_the_reference_half(self):
         """8 style pictures are divided, 7 are not."""
-        assert "there are 2 and 4" in why_not(["kid"], 2, 8)["kid"]
-        assert "there are 2 and 7" in why_not(["kid"], 2, 7)["kid"]
+        assert "there are 2 and 4" in missing_requirements(["kid"], 2, 8)["kid"]
+        assert "there are 2 and 7" in missing_requirements(["kid"], 2, 7)["kid"]
 
     def test_what_is_measured_of_single_pictures_needs_one(self):
-        assert why_not([*OF_PICTURES, "lpips"], 1, 1) == {}
+        assert missing_requirements([*OF_PICTURES, "lpips"], 1, 1) == {}
 
 
 class TestNames:
     def test_an_unknown_one_is_named_with_the_nearest(self):
         with pytest.raises(ValueError, match=r"metrics: there is no metric 'structur'; did you mean structure\?"):
-            check_names(["content", "structur"])
+            check_metrics(["content", "structur"])
 
     def test_all_are_listed_where_nothing_is_near(self):
         with pytest.raises(ValueError, match=r"there is no metric 7 .*known: content, ssim, .* artfid"):
-            check_names([7])
+            check_metrics([7])
 
     def test_known_ones_pass_and_option_and_choice_are_the_callers(self):
-        check_names(METRICS)
+        check_metrics(METRICS)
         with pytest.raises(ValueError, match=r"metrics\.names: there is no metric 'kid' .*colour/spread\)$"):
-            check_names(["kid"], OF_PICTURES, "metrics.names")
+            check_metrics(["kid"], OF_PICTURES, "metrics.names")
 
 
 @pytest.fixture(scope="module")
@@ -151,11 +151,11 @@ def photos():
 
 
 @pytest.fixture(scope="module")
-def ruler(photos):
+def suite(photos):
     perceptual = compact(layers=[*CONTENT, *STYLE, *EMBEDDING])
     perceptual.calibrate(photos)
     styles = [to_float(decode(path, short_side=96)[None]) for path in demo_pictures("styles/flow")]
-    return Ruler(perceptual, DEFAULT, CONTENT, STYLE, EMBEDDING, mean_gram(perceptual, styles, STYLE))
+    return MetricSuite(perceptual, DEFAULT, CONTENT, STYLE, EMBEDDING, mean_gram(perceptual, styles, STYLE))
 
 
 def noised(photo, strength):
@@ -166,76 +166,76 @@ def blurred(photo, factor):
     return F.interpolate(F.avg_pool2d(photo, factor, ceil_mode=True), photo.shape[-2:], mode="bilinear")
 
 
-def scores(ruler, made, photo):
-    features = ruler.look(made)
-    return ruler.pair(made, photo, features, ruler.look(photo)) | ruler.picture(made, features)
+def scores(suite, made, photo):
+    features = suite.features(made)
+    return suite.measure_pair(made, photo, features, suite.features(photo)) | suite.measure_image(made, features)
 
 
-class TestRuler:
-    def test_numbers_are_those_of_the_formulas(self, ruler, photos):
+class TestMetricSuite:
+    def test_numbers_are_those_of_the_formulas(self, suite, photos):
         made, photo = noised(photos[0], 0.3), photos[0]
-        found, network = scores(ruler, made, photo), ruler.perceptual
+        found, network = scores(suite, made, photo), suite.perceptual
         assert found["content"] == pytest.approx(content_distance(network, made, photo, CONTENT), rel=1e-5)
-        assert found["style"] == pytest.approx(style_distance(network, made, ruler.grams), rel=1e-5)
+        assert found["style"] == pytest.approx(style_distance(network, made, suite.grams), rel=1e-5)
         one, two = network(made, ["relu3_1"])["relu3_1"], network(photo, ["relu3_1"])["relu3_1"]
         assert found["content/relu3_1"] == pytest.approx(F.mse_loss(one, two).item(), rel=1e-5)
-        wanted = (gram_matrix(one) - ruler.grams["relu3_1"]).square().mean()
+        wanted = (gram_matrix(one) - suite.grams["relu3_1"]).square().mean()
         assert found["style/relu3_1"] == pytest.approx(wanted.item(), rel=1e-5)
         assert found["ssim"] == ssim(made, photo).item()
         assert found["structure"] == structure(made, photo).item()
         assert [found["colour/mean"], found["colour/spread"]] == [one.item() for one in colour_drift(made, photo)]
 
-    def test_a_mean_over_layers_is_that_of_its_layers(self, ruler, photos):
-        found = scores(ruler, blurred(photos[1], 3), photos[1])
+    def test_a_mean_over_layers_is_that_of_its_layers(self, suite, photos):
+        found = scores(suite, blurred(photos[1], 3), photos[1])
         for name, layers in (("content", CONTENT), ("style", STYLE)):
             assert found[name] == pytest.approx(sum(found[f"{name}/{layer}"] for layer in layers) / 3, rel=1e-12)
 
-    def test_an_embedding_is_that_of_the_embedding_layers(self, ruler, photos):
-        features = ruler.look(photos[0])
-        wanted = embedding(ruler.perceptual(photos[0], EMBEDDING))[0]
-        assert torch.equal(ruler.embeddings(photos[0], features)[PERCEPTUAL], wanted)
+    def test_an_embedding_is_that_of_the_embedding_layers(self, suite, photos):
+        features = suite.features(photos[0])
+        wanted = embedding(suite.perceptual(photos[0], EMBEDDING))[0]
+        assert torch.equal(suite.embed(photos[0], features)[PERCEPTUAL], wanted)
 
-    def test_photos_score_as_photos(self, ruler, photos):
+    def test_photos_score_as_photos(self, suite, photos):
         for photo in photos:
-            found = scores(ruler, photo, photo)
+            found = scores(suite, photo, photo)
             assert found["content"] == found["colour/mean"] == found["colour/spread"] == 0.0
             assert found["ssim"] == pytest.approx(1.0, abs=1e-6)
             assert found["structure"] == pytest.approx(1.0, abs=1e-6)
 
-    def test_the_style_picture_itself_has_no_style_distance_and_photos_have_one(self, ruler, photos):
+    def test_the_style_picture_itself_has_no_style_distance_and_photos_have_one(self, suite, photos):
         style = to_float(decode(demo_pictures("styles/flow")[0], short_side=96)[None])
-        assert ruler.picture(style, ruler.look(style))["style"] < 1e-9
-        assert all(ruler.picture(photo, ruler.look(photo))["style"] > 0.01 for photo in photos)
+        assert suite.measure_image(style, suite.features(style))["style"] < 1e-9
+        assert all(suite.measure_image(photo, suite.features(photo))["style"] > 0.01 for photo in photos)
 
     @pytest.mark.parametrize("number", [0, 1])
     @pytest.mark.parametrize(("damage", "strengths"), [(noised, [0.05, 0.1, 0.2, 0.4]), (blurred, [2, 3, 5, 8])])
-    def test_damage_scores_worse_the_stronger_it_is(self, ruler, photos, number, damage, strengths):
+    def test_damage_scores_worse_the_stronger_it_is(self, suite, photos, number, damage, strengths):
         photo = photos[number]
-        found = [scores(ruler, photo, photo), *(scores(ruler, damage(photo, s), photo) for s in strengths)]
+        found = [scores(suite, photo, photo), *(scores(suite, damage(photo, s), photo) for s in strengths)]
         for less, more in pairwise(found):
             assert more["content"] > less["content"]
             assert more["ssim"] < less["ssim"] and more["structure"] < less["structure"]
 
     @pytest.mark.parametrize("name", OF_PICTURES)
-    def test_only_what_is_asked_for_is_measured(self, ruler, photos, name):
-        alone = Ruler(ruler.perceptual, [name], CONTENT, STYLE, EMBEDDING, ruler.grams)
+    def test_only_what_is_asked_for_is_measured(self, suite, photos, name):
+        alone = MetricSuite(suite.perceptual, [name], CONTENT, STYLE, EMBEDDING, suite.grams)
         found, whole = (
             scores(alone, noised(photos[0], 0.2), photos[0]),
-            scores(ruler, noised(photos[0], 0.2), photos[0]),
+            scores(suite, noised(photos[0], 0.2), photos[0]),
         )
         assert set(found) == {key for key in whole if key == name or key.startswith(f"{name}/")}
         assert found == pytest.approx({key: whole[key] for key in found}, rel=1e-5)
-        assert alone.embeddings(photos[0], alone.look(photos[0])) == {}
+        assert alone.embed(photos[0], alone.features(photos[0])) == {}
 
     def test_other_peoples_networks_are_asked_where_they_are_there(self, photos):
-        ruler = Ruler(
+        suite = MetricSuite(
             compact(layers=[]), ["artfid"], [], [], [],
             lpips=lambda made, content: (made - content).abs().mean().reshape(1),
             inception=lambda picture: picture.mean(dim=(2, 3)),
         )  # fmt: skip
-        found = scores(ruler, photos[0] * 0.5, photos[0])
+        found = scores(suite, photos[0] * 0.5, photos[0])
         assert found == {"lpips": pytest.approx((photos[0] * 0.5).abs().mean().item(), rel=1e-6)}
-        rows = ruler.embeddings(photos[0], {})
+        rows = suite.embed(photos[0], {})
         assert torch.equal(rows[INCEPTION], photos[0].mean(dim=(2, 3))[0]) and PERCEPTUAL not in rows
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gan_style.report.runs import Evaluation, Generator, Run, rulers_apart, stale
+from gan_style.report.runs import Evaluation, Generator, Run, measured_differently, stale
 from gan_style.report.table import (
     as_csv,
     as_text,
@@ -18,12 +18,12 @@ from gan_style.report.table import (
     curve_names,
     differing,
     make_table,
-    ruler_differences,
-    scales_apart,
+    protocol_differences,
+    scale_spread,
 )
 
 
-def run(name="a", *, reason=None, evaluated=None, ruler="", scales=None, steps=20, **series):
+def run(name="a", *, reason=None, evaluated=None, protocol="", scales=None, steps=20, **series):
     """Values of the steps 10 and 20, or any pairs."""
     pairs = {
         key.replace("__", "/"): values if isinstance(values[0], tuple) else list(zip((10, 20), values, strict=True))
@@ -31,11 +31,13 @@ def run(name="a", *, reason=None, evaluated=None, ruler="", scales=None, steps=2
     }
     settings = {"run.name": name, "training.steps": steps, "training.batch": 4, "loss.style.weight": 1.0}
     generator = Generator({"step": 20, "objective": {"scales": scales or {}}}, 1234)
-    return Run(Path(f"/runs/{name}"), settings, pairs, generator, reason, evaluation=Evaluation(evaluated or {}, ruler))
+    return Run(
+        Path(f"/runs/{name}"), settings, pairs, generator, reason, evaluation=Evaluation(evaluated or {}, protocol)
+    )
 
 
-def measured_with(run, ruler):
-    run.evaluation = replace(run.evaluation, ruler=ruler)
+def measured_with(run, protocol):
+    run.evaluation = replace(run.evaluation, protocol=protocol)
     return run
 
 
@@ -133,14 +135,14 @@ class TestMetrics:
 
     def test_what_was_measured_together_counts_more_than_what_was_measured_alone(self):
         together = {"a": {"style": 0.2}, "b": {"style": 0.3}}
-        a = run("a", evaluated=together, ruler="vgg19", heldout__style=(1.0, 1.0))
-        b = run("b", evaluated={"b": {"style": 0.05}}, ruler="compact")
+        a = run("a", evaluated=together, protocol="vgg19", heldout__style=(1.0, 1.0))
+        b = run("b", evaluated={"b": {"style": 0.05}}, protocol="compact")
         b.series = a.series
         table = make_table({"a": a, "b": b})
         found = rows(table)
         assert [row["evaluate/style"] for row in found] == ["0.2", "0.3"]
         assert next(c for c in table.columns if c.name == "evaluate/style").winner() == "a"
-        assert not rulers_apart({"a": a, "b": b})
+        assert not measured_differently({"a": a, "b": b})
         measured_with(b, "vgg19")  # measured alike, its own later evaluation counts
         assert [row["evaluate/style"] for row in rows(make_table({"a": a, "b": b}))] == ["0.2", "0.05"]
 
@@ -152,11 +154,11 @@ class TestMetrics:
         make_table(runs)
         assert time.process_time() - begin < 2.0  # 0.1 s; with the cube of their number it was minutes
 
-    def test_numbers_of_different_rulers_have_no_winner(self):
-        a = run("a", evaluated={"a": {"style": 0.2}}, ruler="vgg19")
-        b = run("b", evaluated={"b": {"style": 0.05}}, ruler="compact")
+    def test_numbers_of_different_protocols_have_no_winner(self):
+        a = run("a", evaluated={"a": {"style": 0.2}}, protocol="vgg19")
+        b = run("b", evaluated={"b": {"style": 0.05}}, protocol="compact")
         runs = {"a": a, "b": b}
-        assert rulers_apart(runs)
+        assert measured_differently(runs)
         assert next(c for c in make_table(runs).columns if c.name == "evaluate/style").winner() is None
         measured_with(b, "vgg19")
         assert next(c for c in make_table(runs).columns if c.name == "evaluate/style").winner() == "b"
@@ -241,12 +243,12 @@ class TestWhatCanBeCompared:
     def test_settings_that_the_numbers_are_measured_with_are_told(self, key, measured_otherwise):
         a, b = run(), run("b")
         a.settings[key], b.settings[key] = "one", "two"
-        assert ruler_differences({"a": a, "b": b}) == ([key] if measured_otherwise else [])
+        assert protocol_differences({"a": a, "b": b}) == ([key] if measured_otherwise else [])
 
     def test_how_far_feature_scales_are_apart(self):
         scales = [{"relu1_1": 1.0, "relu2_1": 2.0}, {"relu1_1": 1.1, "relu2_1": 2.0}, {}]
-        assert scales_apart({str(i): run(scales=s) for i, s in enumerate(scales)}) == pytest.approx(0.1)
-        assert scales_apart({"a": run()}) == 0.0
+        assert scale_spread({str(i): run(scales=s) for i, s in enumerate(scales)}) == pytest.approx(0.1)
+        assert scale_spread({"a": run()}) == 0.0
 
     def test_axes_are_those_that_most_runs_have(self):
         runs = two() | {"c": run("c", loss__content=(1.0, 1.0), loss__style=(1.0, 1.0))}

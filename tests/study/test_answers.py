@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from gan_style.study.answers import consistency_of, read_participant, read_participants, votes_of
-from gan_style.study.page import Pictures, encode_names, study_page
+from gan_style.study.page import StudyPictures, encode_names, study_page
 from gan_style.study.preferences import preferences
 
 MODELS = ("one model", "another <b>model</b>", "a third")
@@ -15,7 +15,7 @@ PEOPLE = [f"{number:08x}{number:08x}" for number in range(30)]
 
 def page(*, questions: int = 8, repeats: int = 2, allow_ties: bool = True, photos: int = 4, seed: int = 0) -> str:
     uris = [f"data:image/jpeg;base64,{number:04d}" for number in range(photos)]
-    pictures = Pictures(photos=uris, styles=uris[:1], results=dict.fromkeys(MODELS, uris))
+    pictures = StudyPictures(photos=uris, styles=uris[:1], results=dict.fromkeys(MODELS, uris))
     return study_page(pictures, title="t", questions=questions, repeats=repeats, allow_ties=allow_ties, seed=seed)[0]
 
 

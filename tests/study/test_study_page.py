@@ -11,7 +11,7 @@ from web_pages import WebPage, check_self_contained
 
 from gan_style.report.html import data_uri
 from gan_style.study.answers import read_participant
-from gan_style.study.page import Pictures, decode_names, study_page
+from gan_style.study.page import StudyPictures, decode_names, study_page
 
 HOSTILE = "</script><script>alert(1)</script>\" onload='x' & https://example.com/"
 MODELS = ("secret-model-one", HOSTILE)
@@ -22,7 +22,7 @@ def picture(seed: int) -> str:
 
 
 def make(**options: Any) -> tuple[str, str]:
-    pictures = Pictures(
+    pictures = StudyPictures(
         photos=[picture(number) for number in range(4)],
         styles=[picture(9)],
         results={name: [picture(20 + 10 * model + n) for n in range(4)] for model, name in enumerate(MODELS)},

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gan_style.evaluation.image_metrics import colour_drift, ssim, structure
-from gan_style.evaluation.suite import OF_PICTURES, Ruler, content_distance, style_distance
+from gan_style.evaluation.suite import OF_PICTURES, MetricSuite, content_distance, style_distance
 from gan_style.functional import gram_matrix
 from gan_style.images.decode import grid
 from gan_style.models.perceptual import compact
@@ -30,7 +30,7 @@ def make_sampler(noise):
         style = noise(1, 3, 48, 48, seed=9).round()
         grams = {layer: gram_matrix(one) for layer, one in perceptual(style, STYLE).items()}
         contents = [noise(1, 3, 32, 40, seed=1), noise(1, 3, 48, 32, seed=2)]
-        return Sampler(contents, [style], Ruler(perceptual, names, CONTENT, STYLE, [], grams))
+        return Sampler(contents, [style], MetricSuite(perceptual, names, CONTENT, STYLE, [], grams))
 
     return make
 
@@ -40,13 +40,13 @@ def test_measures_are_means_over_pictures_by_the_metrics_own_formulas(make_sampl
     results = [content * 0.5 + 0.2 for content in sampler.contents]
     found, network, pairs = (
         sampler.measure(results),
-        sampler.ruler.perceptual,
+        sampler.suite.perceptual,
         list(zip(results, sampler.contents, strict=True)),
     )
     wanted = {
         "content": [content_distance(network, *pair, CONTENT) for pair in pairs],
-        "style": [style_distance(network, made, sampler.ruler.grams) for made in results],
-        "style_photo": [style_distance(network, content, sampler.ruler.grams) for content in sampler.contents],
+        "style": [style_distance(network, made, sampler.suite.grams) for made in results],
+        "style_photo": [style_distance(network, content, sampler.suite.grams) for content in sampler.contents],
         "ssim": [ssim(*pair).item() for pair in pairs],
         "structure": [structure(*pair).item() for pair in pairs],
         "colour/mean": [colour_drift(*pair)[0].item() for pair in pairs],
