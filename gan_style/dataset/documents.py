@@ -60,18 +60,20 @@ class Documents:
     def _index(self) -> Index:
         """The results of each file that a table may name."""
         files: dict[str, list[Output]] = {}
+        labels: set[str] = set()
         for sample, row in self._results():
             own = files.setdefault(sample.key, [])
             places = {ext: place.path for ext, place in sample.sidecars.items()}
             for path in places.values():
                 files.setdefault(path, [])
+                labels.add(path)
             if row["output"] is None:
                 continue
             factors = factors_of(row)
             own.append(Output(row["output"], factors))
             for extension, path in places.items():
                 files[path].append(Output(self.scheme.path(sample, row["copy"], f".{extension}"), factors))
-        return Index(files)
+        return Index(files, labels)
 
     def _results(self) -> Iterator[tuple[Sample, Row]]:
         plan = self.records.plan

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_style.dataset.geometry import Change, has_places, scaled, stated_size
+from gan_style.dataset.sample import PICTURE_SUFFIXES
 
 _PICTURES = ("imagePath", "filename", "file_name", "image", "image_path", "img_path", "name", "imageName", "image_name")
 
@@ -14,18 +15,26 @@ _PICTURES = ("imagePath", "filename", "file_name", "image", "image_path", "img_p
 class JsonLabel:
     """One picture's labels in a JSON object: LabelMe's shapes, Cityscapes' objects, others' boxes or outlines."""
 
-    content: dict[str, Any]
+    records: Sequence[dict[str, Any]]
     raw: bytes
+    is_list: bool = False  # what a table says of one picture in several rows
 
     @staticmethod
     def parse(extension: str, content: bytes) -> "JsonLabel | None":
         if not extension.lower().endswith(".json"):
             return None
         try:
-            record = json.loads(content)
+            said = json.loads(content)
         except (ValueError, RecursionError):
             return None
-        return JsonLabel(record, content) if isinstance(record, dict) else None
+        records = said if isinstance(said, list) else [said]
+        if not records or not all(isinstance(record, dict) for record in records):
+            return None
+        return JsonLabel(records, content, isinstance(said, list))
+
+    @property
+    def content(self) -> dict[str, Any]:
+        return self.records[0]
 
     @property
     def is_labelme(self) -> bool:
@@ -40,22 +49,14 @@ class JsonLabel:
 
     @property
     def in_pixels(self) -> bool:
-        return has_places(self.content)
+        return has_places(list(self.records))
 
     def adapted(self, change: Change) -> bytes:
         """The picture's name and size now. Its bytes (LabelMe's imageData) are the original's, and go."""
-        record = dict(self.content)
-        for name in _PICTURES:
-            value = record.get(name)
-            if isinstance(value, str) and "." in value:
-                record[name] = value[: max(value.rfind("/"), value.rfind("\\")) + 1] + change.picture
-        if record.get("imageData") is not None:
-            record["imageData"] = None
-        if isinstance(record.get("image"), dict) and isinstance(record["image"].get("file_name"), str):
-            record["image"] = {**record["image"], "file_name": change.picture}
-        if change.is_scaled:
-            record = scaled(record, change.factors)
-        return self.raw if record == self.content else json.dumps(record, ensure_ascii=False, indent=2).encode()
+        new = [_adapted(record, change) for record in self.records]
+        if new == self.records:
+            return self.raw
+        return json.dumps(new if self.is_list else new[0], ensure_ascii=False, indent=2).encode()
 
     def annotations(self, size: tuple[int, int], names: Sequence[str]) -> list[dict[str, Any]]:
         """As COCO has them, with the class's name."""
@@ -70,3 +71,18 @@ class JsonLabel:
             placed = {"bbox": box} | ({"segmentation": outline} if outline else {})
             found.append({"name": str(one.get("label", "")), **placed})
         return found
+
+
+def _adapted(content: dict[str, Any], change: Change) -> dict[str, Any]:
+    record = dict(content)
+    for name in _PICTURES:
+        value = record.get(name)
+        if isinstance(value, str) and value.lower().endswith(PICTURE_SUFFIXES):
+            record[name] = value[: max(value.rfind("/"), value.rfind("\\")) + 1] + change.picture
+            if record[name].startswith("/") or record[name][1:2] == ":":  # which would lead to the original
+                record[name] = change.picture
+    if record.get("imageData") is not None:
+        record["imageData"] = None
+    if isinstance(record.get("image"), dict) and isinstance(record["image"].get("file_name"), str):
+        record["image"] = {**record["image"], "file_name": change.picture}
+    return scaled(record, change.factors) if change.is_scaled else record

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -41,10 +41,12 @@ class Output:
 
 
 class Index:
-    """The files that tables may name, by path; files: to their results."""
+    """The files that tables may name, by path; files: to their results; labels: those of them that are no pictures to
+    stylize, but masks and the like, which a bare name means only where no picture is called so.
+    """
 
-    def __init__(self, files: Mapping[str, Sequence[Output]]) -> None:
-        self.files = files
+    def __init__(self, files: Mapping[str, Sequence[Output]], labels: Container[str] = ()) -> None:
+        self.files, self.labels = files, labels
 
     @cached_property
     def _folded(self) -> dict[str, str]:
@@ -53,20 +55,20 @@ class Index:
     @cached_property
     def _names(self) -> dict[str, str | None]:
         """By base name; None where several are called so."""
-        names: dict[str, str | None] = {}
-        for path in self.files:
-            name = path.rpartition("/")[2].casefold()
-            names[name] = None if name in names else path
-        return names
+        return self._alone(self.files, lambda path: path.rpartition("/")[2].casefold())
 
     @cached_property
     def _stems(self) -> dict[str, str | None]:
-        stems: dict[str, str | None] = {}
-        for path in self.files:
-            if path.lower().endswith(PICTURE_SUFFIXES):
-                stem = PurePosixPath(path).stem
-                stems[stem] = None if stem in stems else path
-        return stems
+        pictures = [path for path in self.files if path.lower().endswith(PICTURE_SUFFIXES)]
+        return self._alone(pictures, lambda path: PurePosixPath(path).stem)
+
+    def _alone(self, paths: Iterable[str], name_of: Callable[[str], str]) -> dict[str, str | None]:
+        pictures: dict[str, str | None] = {}
+        labels: dict[str, str | None] = {}
+        for path in paths:
+            names, name = (labels if path in self.labels else pictures), name_of(path)
+            names[name] = None if name in names else path
+        return labels | pictures
 
     def find(self, reference: str, folder: str) -> str | None:
         """The path of the file that a table in this folder means."""

@@ -32,7 +32,9 @@ _MOST_FOLDERS, _MOST_BESIDE = 3000, 60  # folders that are looked at for trees t
 _LOOKED_AT = 3  # pictures of a folder that are looked at to tell masks from photos
 _LONGEST_ENDING = 50  # letters of a file's name after its picture's
 _IMAGE_FOLDERS = word_set("images image imgs img jpegimages jpgs jpg pictures pics photos leftimg8bit data rgb frames")
-SPLITS = word_set("train training val valid validation dev test testing trainval minival holdout unlabeled unlabelled")
+SPLITS = word_set(
+    "train training val valid validation dev test testing trainval minival holdout unlabeled unlabelled pred"
+)
 _TRAIN = frozenset(("train", "training", "trainval"))
 
 

@@ -1,0 +1,596 @@
+"""Each layout that people have, as make-dataset leaves it: what belongs to a picture follows it, and is read back as
+the layout's own readers do it.
+"""
+
+import io
+import json
+import tarfile
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchless
+import yaml
+from PIL import Image
+
+from gan_style.dataset.layouts.recognise import Inventory, open_layout
+from gan_style.dataset.loading import Loader
+from gan_style.dataset.manifest import read_manifest
+from gan_style.dataset.pipeline import Batching, Gate, Pipeline
+from gan_style.dataset.sampling import Choices
+from gan_style.dataset.verify import Verify
+
+
+class Negative:
+    """A stylizer without torch's weights: the photo's negative."""
+
+    name, sha256 = "negative", "0"
+
+    def __call__(self, content: torch.Tensor, *, tiled: bool = False):
+        return lambda strengths: -content
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """make(layout, copies=..., suffix=..., size=...): the rows of what is in in/; verify-dataset finds it right."""
+
+    def call(layout: str = "folder", *, output: str = "out", spec: str = "in", size: int | None = None, **more):
+        def pipeline(root, scheme, pause):
+            loader, choices = Loader(root, 16_000_000, size), Choices(0, [1.0], (1.0, 1.0), 0.0)
+            batching, gate, device = Batching(4, 2_000_000), Gate(None, 0), torch.device("cpu")
+            return Pipeline(loader, choices, [Negative()], scheme, batching, gate, None, device, {})
+
+        with monkeypatch.context() as patch:
+            patch.setattr(torchless, "Backwards", pipeline)
+            merge = torchless.make(str(tmp_path / spec), tmp_path / output, layout, shard_size=3, **more)
+        root = tmp_path / spec
+        assert [str(found) for found in Verify(merge.records, root if root.is_dir() else None)()] == []
+        return list(read_manifest(tmp_path / output))
+
+    return call
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    return tmp_path / "out" / "data"
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    return tmp_path / "in"
+
+
+def photo(path: Path, width: int = 40, height: int = 30, **options) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(str(path))).integers(0, 255, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def turned(path: Path, orientation: int = 6) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo(path, exif=exif)
+
+
+def text(path: Path, content: str | dict | list) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+VALUES = np.zeros((30, 40), np.uint8)
+VALUES[:, 20:], VALUES[:9] = 1, 2
+
+
+def mask(path: Path, values: np.ndarray = VALUES) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def members(folder: Path) -> dict[str, bytes]:
+    found = {}
+    for path in sorted(folder.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            found |= {member.name: tar.extractfile(member).read() for member in tar}
+    return found
+
+
+def archive(path: Path, content: dict[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as tar:
+        for name, part in content.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(part)
+            tar.addfile(info, io.BytesIO(part))
+
+
+def encoded(values: np.ndarray, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, format=kind)
+    return buffer.getvalue()
+
+
+PHOTO = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
+
+
+def recognised(source: Path, **more) -> Inventory:
+    inventory = Inventory(open_layout(str(source), "auto", made="folder", carry=[], **more))
+    list(inventory.watch(inventory.layout.samples()))
+    return inventory
+
+
+TREES = {
+    "images first": ("images/{}/{}.jpg", "labels/{}/{}.txt", "images/{}"),
+    "splits first": ("{}/images/{}.jpg", "{}/labels/{}.txt", "../{}/images"),
+}
+
+
+class TestYolo:
+    """Read as YOLO's loaders do: the label's path is the picture's, with labels for images and .txt for its suffix."""
+
+    @pytest.fixture(params=TREES)
+    def tree(self, request, source) -> Path:
+        pictures, labels, split = TREES[request.param]
+        for name, number in (("train", 0), ("val", 1)):
+            photo(source / pictures.format(name, "a"))
+            text(source / labels.format(name, "a"), f"{number} .5 .5 .2 .4\n")
+            photo(source / pictures.format(name, f"empty{name}"))
+        content = {"path": "/of/another/machine", "names": ["cat", "dog"]}
+        text(source / "data.yaml", yaml.safe_dump(content | {one: split.format(one) for one in ("train", "val")}))
+        text(source / "train.txt", "./" + pictures.format("train", "a") + "\n")
+        return source
+
+    def read(self, folder: Path) -> dict[str, list[tuple[str, str]]]:
+        """{split: [(class, the line of its box)]}, by data.yaml alone."""
+        content = yaml.safe_load((folder / "data.yaml").read_text())
+        base, found = folder / content.get("path", ""), {}
+        for split in ("train", "val"):
+            for path in sorted((base / content[split]).glob("*.*")):
+                label = Path(*("labels" if part == "images" else part for part in path.with_suffix(".txt").parts))
+                for line in label.read_text().splitlines() if label.exists() else ():
+                    found.setdefault(split, []).append((content["names"][int(line.split()[0])], line))
+        return found
+
+    @pytest.mark.parametrize("copies", [1, 2])
+    @pytest.mark.parametrize("suffix", [None, ".png"])
+    @pytest.mark.parametrize("size", [None, 15])
+    def test_labels_follow(self, tree, make, data, copies, suffix, size):
+        make(copies=copies, suffix=suffix, size=size)
+        assert self.read(data) == {
+            "train": [("cat", "0 .5 .5 .2 .4")] * copies,
+            "val": [("dog", "1 .5 .5 .2 .4")] * copies,
+        }
+        listed = (data / "train.txt").read_text().split()
+        assert len(listed) == copies and all((data / path).is_file() for path in listed)
+
+    def test_boxes_become_cocos(self, tree, make, data):
+        tools = pytest.importorskip("pycocotools.coco")
+        make("coco", copies=2, size=15)
+        for split, name in (("train", "cat"), ("val", "dog")):
+            read = tools.COCO(str(data / "annotations" / f"{split}.json"))
+            boxes = [note["bbox"] for note in read.loadAnns(read.getAnnIds())]
+            assert boxes == [[8, 4.5, 4, 6]] * 2 and len(read.getImgIds()) == 4
+            assert {read.loadCats(note["category_id"])[0]["name"] for note in read.loadAnns(read.getAnnIds())} == {name}
+            assert all((data / "images" / image["file_name"]).is_file() for image in read.loadImgs(read.getImgIds()))
+
+    def test_in_archives_each_picture_has_its_boxes(self, tree, make, data):
+        rows = make("webdataset", copies=2)
+        found = members(data)
+        assert sorted(value for name, value in found.items() if name.endswith(".txt")) == (
+            [b"0 .5 .5 .2 .4\n"] * 2 + [b"1 .5 .5 .2 .4\n"] * 2
+        )
+        assert {row["split"] for row in rows if row["status"] == "ok"} == {"train", "val"}
+        assert {row["label"] for row in rows} == {None}
+
+    def test_is_recognised(self, tree):
+        inventory = recognised(tree)
+        assert (inventory.layout.kind, inventory.pictures) == ("yolo", 4)
+        assert inventory.splits == {"train": 2, "val": 2} and list(inventory.layout.names) == ["cat", "dog"]
+
+
+XML = """<annotation><folder>x</folder><filename>a.jpg</filename><path>/home/me/a.jpg</path>
+<size><width>{}</width><height>{}</height><depth>3</depth></size>
+<object><name>cat</name><bndbox><xmin>4</xmin><ymin>8</ymin><xmax>20</xmax><ymax>24</ymax></bndbox></object></annotation>"""
+
+
+class TestVoc:
+    @pytest.fixture
+    def tree(self, source) -> Path:
+        photo(source / "JPEGImages" / "a.jpg")
+        text(source / "Annotations" / "a.xml", XML.format(40, 30))
+        mask(source / "SegmentationClass" / "a.png")
+        text(source / "ImageSets" / "Main" / "train.txt", "a\n")
+        return source
+
+    @pytest.mark.parametrize("copies", [1, 2])
+    @pytest.mark.parametrize("suffix", [None, ".png"])
+    @pytest.mark.parametrize("size", [None, 15])
+    def test_labels_follow(self, tree, make, data, copies, suffix, size):
+        make(copies=copies, suffix=suffix, size=size)
+        names = (data / "ImageSets" / "Main" / "train.txt").read_text().split()
+        assert len(names) == copies
+        scale = 1 if size is None else 2
+        for name in names:
+            root = ElementTree.parse(data / "Annotations" / f"{name}.xml").getroot()
+            with Image.open(data / "JPEGImages" / root.findtext("filename")) as picture:
+                assert picture.size == (int(root.findtext("size/width")), int(root.findtext("size/height")))
+            assert root.findtext("path") == root.findtext("filename")
+            assert [int(side.text) * scale for side in root.find("object/bndbox")] == [4, 8, 20, 24]
+            with Image.open(data / "SegmentationClass" / f"{name}.png") as labels:
+                assert np.array_equal(np.asarray(labels), VALUES[::scale, ::scale] if scale == 1 else resized(VALUES))
+
+    def test_torchvision_reads_it(self, tree, make, data, tmp_path):
+        datasets = pytest.importorskip("torchvision.datasets")
+        make(copies=2)
+        for name in ("ImageSets", "JPEGImages", "Annotations"):
+            (tmp_path / "VOCdevkit" / "VOC2012").mkdir(parents=True, exist_ok=True)
+            (tmp_path / "VOCdevkit" / "VOC2012" / name).symlink_to(data / name)
+        read = datasets.VOCDetection(str(tmp_path), year="2012", image_set="train", download=False)
+        assert [target["annotation"]["filename"] for _, target in read] == ["a~1.jpg", "a~2.jpg"]
+
+    @pytest.mark.parametrize(("stated", "stored"), [((40, 30), True), ((30, 40), False)])
+    def test_orientation_is_applied_only_where_labels_are_upright(self, source, make, data, stated, stored):
+        turned(source / "a.jpg")
+        text(source / "a.xml", XML.format(*stated))
+        make()
+        with Image.open(data / "a.jpg") as picture:
+            assert picture.size == stated
+            assert picture.getexif().get(0x0112, 1) == (6 if stored else 1)
+
+
+def resized(values: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(values).resize((20, 15), Image.Resampling.NEAREST))
+
+
+SHAPES = [{"label": "cat", "points": [[4.0, 8.0], [20.0, 24.0], [8.0, 20.0]], "shape_type": "polygon"}]
+
+
+class TestLabelMe:
+    def tree(self, source: Path, size: tuple[int, int] = (40, 30)) -> None:
+        content = {"shapes": SHAPES, "imagePath": "..\\imgs\\a.jpg", "imageData": "aGVsbG8="}
+        text(source / "labels" / "a.json", content | {"imageWidth": size[0], "imageHeight": size[1]})
+
+    @pytest.mark.parametrize("copies", [1, 2])
+    @pytest.mark.parametrize("size", [None, 15])
+    def test_labels_follow(self, source, make, data, copies, size):
+        photo(source / "imgs" / "a.jpg")
+        self.tree(source)
+        make(copies=copies, size=size)
+        labels = sorted((data / "labels").iterdir())
+        assert len(labels) == copies
+        for path in labels:
+            content = json.loads(path.read_text())
+            picture = path.parent / content["imagePath"].replace("\\", "/")
+            with Image.open(picture) as opened:
+                assert opened.size == (content["imageWidth"], content["imageHeight"])
+            scale = 1 if size is None else 2
+            assert [[scale * side for side in point] for point in content["shapes"][0]["points"]] == SHAPES[0]["points"]
+            assert content["imageData"] is None, "the original photo would be in it"
+
+    def test_a_turned_picture_lies_as_its_labels_do(self, source, make, data):
+        turned(source / "imgs" / "a.jpg")
+        self.tree(source)
+        make()
+        with Image.open(data / "imgs" / "a.jpg") as picture:
+            assert picture.size == (40, 30) and picture.getexif()[0x0112] == 6
+
+
+MASKS = {
+    "masks": ("imgs/1.jpg", "masks/1.png"),
+    "below": ("1.jpg", "masks/1.png"),
+    "label": ("image/1.jpg", "label/1.png"),
+    "gt": ("rgb/train/1.jpg", "gt/train/1.png"),
+    "depth": ("rgb/1.jpg", "depth/1.png"),
+    "carvana": ("train/0cd_01.jpg", "train_masks/0cd_01_mask.png"),
+    "another word for it": ("raw/1.png", "LabeledApproved_full/1_L.png"),
+    "davis": ("JPEGImages/480p/bear/00000.jpg", "Annotations/480p/bear/00000.png"),
+    "cityscapes": ("leftImg8bit/train/b/b_0_0_leftImg8bit.png", "gtFine/train/b/b_0_0_gtFine_labelIds.png"),
+    "color": ("leftImg8bit/train/b/b_0_0_leftImg8bit.png", "gtFine/train/b/b_0_0_gtFine_color.png"),
+    "beside, _mask": ("3.jpg", "3_mask.jpg"),
+    "beside, _gt": ("4.jpg", "4_gt.png"),
+    "beside, mask_": ("6.jpg", "mask_6.png"),
+    "beside, _label": ("10.jpg", "10_label.png"),
+    "beside, of one name": ("11.jpg", "11.png"),
+    "both with a word": ("image_7.jpg", "mask_7.png"),
+    "mvtec": ("bottle/test/crack/000.png", "bottle/ground_truth/crack/000_mask.png"),
+}
+
+
+@pytest.mark.parametrize("case", MASKS)
+def test_masks_keep_their_values_and_follow_their_picture(source, make, data, case):
+    picture, labels = MASKS[case]
+    photo(source / picture)
+    mask(source / labels)
+    rows = make(copies=2, size=15)
+    assert [row["key"] for row in rows] == [picture, picture]
+    found = {row["output"] for row in rows}
+    masks = sorted(files(data) - found)
+    assert len(masks) == 2 and {Path(path).parent for path in masks} == {Path(labels).parent}
+    for path in masks:
+        with Image.open(data / path) as opened:
+            values = np.asarray(opened)
+            assert opened.size == (20, 15) and (path.endswith(".jpg") or np.array_equal(values, resized(VALUES)))
+    make("webdataset", output="tars")
+
+
+def test_palettes_and_16_bits_stay(source, make, data):
+    photo(source / "imgs" / "a.jpg")
+    photo(source / "imgs" / "b.jpg")
+    mask(source / "masks" / "a.png", np.full((30, 40), 24001, np.uint16))
+    palette = Image.fromarray(VALUES).convert("P")
+    palette.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+    palette.save(source / "masks" / "b.png")
+    make(size=15)
+    assert np.array_equal(np.asarray(Image.open(data / "masks" / "a.png")), np.full((15, 20), 24001))
+    with Image.open(data / "masks" / "b.png") as read:
+        assert read.mode == "P" and np.array_equal(np.asarray(read), resized(VALUES))
+        assert read.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
+
+
+def test_photos_of_one_name_in_class_folders_are_all_stylized(source, make):
+    for label in ("cats", "masks", "depth"):
+        photo(source / label / "1.jpg")
+    assert {(row["status"], row["label"]) for row in make()} == {("ok", label) for label in ("cats", "masks", "depth")}
+
+
+class TestImageFolder:
+    """Hugging Face's: metadata names the pictures beside it."""
+
+    @pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv", "metadata.parquet"])
+    @pytest.mark.parametrize("copies", [1, 2])
+    def test_captions_follow(self, source, make, data, name, copies):
+        photo(source / "train" / "A.JPG", format="JPEG")
+        photo(source / "train" / "b.jpg")
+        rows = [{"file_name": "A.JPG", "text": "a cat"}, {"file_name": "b.jpg", "text": "a dog"}]
+        if name.endswith("jsonl"):
+            text(source / "train" / name, "".join(json.dumps(row) + "\n" for row in rows))
+        elif name.endswith("csv"):
+            text(source / "train" / name, "file_name,text\nA.JPG,a cat\nb.jpg,a dog\n")
+        else:
+            parquet = pytest.importorskip("pyarrow.parquet")
+            parquet.write_table(__import__("pyarrow").Table.from_pylist(rows), source / "train" / name)
+        make(copies=copies)
+        assert recognised(source).layout.kind == "imagefolder"
+        datasets = pytest.importorskip("datasets")
+        read = datasets.load_dataset("imagefolder", data_dir=str(data), split="train", cache_dir=str(data.parent / "c"))
+        assert sorted(read["text"]) == sorted(["a cat", "a dog"] * copies)
+        make("webdataset", output="tars", copies=copies)
+        found = members(data.parent.parent / "tars" / "data")
+        assert sorted(v for n, v in found.items() if n.endswith(".txt")) == [b"a cat"] * copies + [b"a dog"] * copies
+
+    def test_boxes_are_scaled(self, source, make, data):
+        photo(source / "a.jpg")
+        objects = {"bbox": [[4, 8, 16, 16]], "categories": [0]}
+        text(source / "metadata.jsonl", json.dumps({"file_name": "a.jpg", "objects": objects}))
+        make(size=15)
+        assert json.loads((data / "metadata.jsonl").read_text())["objects"]["bbox"] == [[2, 4, 8, 8]]
+
+
+COCO = {
+    "images": [{"id": 3, "file_name": "a b.jpg", "width": 40, "height": 30}],
+    "annotations": [{"id": 5, "image_id": 3, "category_id": 1, "bbox": [4, 8, 16, 16], "area": 256}],
+    "categories": [{"id": 1, "name": "cat"}],
+}
+
+
+def coco(name: str = "a b.jpg") -> dict:
+    return {**COCO, "images": [{**COCO["images"][0], "file_name": name}]}
+
+
+NAMED = {
+    "images\\a b.jpg": "annotations.json",
+    "./images/a b.jpg": "annotations.json",
+    "a%20b.jpg": "annotations/instances_train.json",
+    "A B.JPG": "annotations/instances_default.json",
+    "/home/me/data/images/a b.jpg": "labels.json",
+    "images/a b.jpg": "annotations/train/instances.json",
+}
+
+
+class TestCoco:
+    @pytest.mark.parametrize("name", NAMED)
+    def test_file_names_in_any_form_are_matched(self, source, make, data, name):
+        tools = pytest.importorskip("pycocotools.coco")
+        photo(source / "images" / "a b.jpg")
+        text(source / NAMED[name], coco(name))
+        (row,) = make(copies=1, suffix=".png", size=15, layout="coco")
+        assert row["status"] == "ok", row["error"]
+        read = tools.COCO(str(data / NAMED[name]))
+        (image,) = read.loadImgs(read.getImgIds())
+        places = [(data / NAMED[name]).parent, data, data / "images"]
+        assert any((place / image["file_name"]).is_file() for place in places)
+        assert not image["file_name"].startswith("/") and (image["width"], image["height"]) == (20, 15)
+        assert [note["bbox"] for note in read.loadAnns(read.getAnnIds())] == [[2, 4, 8, 8]]
+
+    def test_roboflows_arrangement(self, source, make, data):
+        for split in ("train", "valid"):
+            photo(source / split / "a b.jpg")
+            text(source / split / "_annotations.coco.json", COCO)
+        rows = make("coco", copies=2)
+        assert {row["split"] for row in rows} == {"train", "valid"}
+        for split in ("train", "valid"):
+            content = json.loads((data / split / "_annotations.coco.json").read_text())
+            assert [(data / split / image["file_name"]).is_file() for image in content["images"]] == [True, True]
+            assert len({note["id"] for note in content["annotations"]}) == 2
+
+    def test_several_annotation_files_survive_archives(self, source, make, data):
+        for number, split in enumerate(("train", "val")):
+            photo(source / f"{split}2017" / "a.jpg")
+            photo(source / f"{split}2017" / "b.jpg")
+            images = [
+                {"id": 10 * number + at, "file_name": n, "width": 40, "height": 30}
+                for at, n in enumerate(("a.jpg", "b.jpg"))
+            ]
+            notes = [
+                {"id": one["id"] + 100, "image_id": one["id"], "category_id": 1, "bbox": [1, 2, 3, 4]} for one in images
+            ]
+            said = [{"id": one["id"] + 500, "image_id": one["id"], "caption": f"caption {one['id']}"} for one in images]
+            categories = [{"id": 1, "name": "cat"}]
+            text(
+                source / "annotations" / f"instances_{split}2017.json",
+                {"images": images, "annotations": notes, "categories": categories},
+            )
+            text(source / "annotations" / f"captions_{split}2017.json", {"images": images, "annotations": said})
+        make("webdataset", output="tars")
+        make("coco", spec="tars/data")
+        for path in (source / "annotations").iterdir():
+            old, new = (json.loads(one.read_text()) for one in (path, data / "annotations" / path.name))
+            assert new["annotations"] == old["annotations"]
+
+    def test_splits_by_annotation_file(self, source, make):
+        for name, split in (("a", "train"), ("b", "val")):
+            photo(source / "images" / f"{name}.jpg")
+            text(source / "annotations" / f"instances_{split}.json", coco(f"{name}.jpg"))
+        assert {row["key"]: row["split"] for row in make("webdataset")} == {
+            "images/a.jpg": "train",
+            "images/b.jpg": "val",
+        }
+
+    def test_one_labelme_file_among_annotations_stops_nothing(self, source, make):
+        photo(source / "images" / "a b.jpg")
+        text(source / "annotations" / "instances.json", COCO)
+        text(source / "annotations" / "a b.json", {"shapes": [], "imagePath": "a b.jpg"})
+        assert "ok" in {row["status"] for row in make("coco")}
+
+
+BOX = {"x": 4, "y": 8, "width": 16, "height": 16}
+TABLES = {
+    "_annotations.csv": "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,40,30,cat,4,8,20,24\n",
+    "boxes.csv": "a.jpg,4,8,20,24,cat\n",
+    "via.json": json.dumps({"a.jpg99": {"filename": "a.jpg", "regions": [{"shape_attributes": BOX}]}}),
+    "wider.txt": "a.jpg\n1\n4 8 16 16 0 0\n",
+    "cvat.xml": '<annotations><image id="0" name="a.jpg" width="40" height="30"><box label="cat" xtl="4" '
+    'ytl="8" xbr="20" ybr="24"/></image></annotations>',
+}
+SCALED = {
+    "_annotations.csv": "filename,width,height,class,xmin,ymin,xmax,ymax\n"
+    "{0},20,15,cat,2,4,10,12\n{1},20,15,cat,2,4,10,12\n",
+    "boxes.csv": "{0},2,4,10,12,cat\n{1},2,4,10,12,cat\n",
+    "wider.txt": "{0}\n1\n2 4 8 8 0 0\n{1}\n1\n2 4 8 8 0 0\n",
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_of_boxes_are_written_again(source, make, data, name):
+    photo(source / "a.jpg")
+    text(source / name, TABLES[name])
+    make(copies=2, size=15)
+    content = (data / name).read_text()
+    if name in SCALED:
+        assert content == SCALED[name].format("a~1.jpg", "a~2.jpg")
+    elif name == "via.json":
+        box = {"x": 2, "y": 4, "width": 8, "height": 8}
+        assert {one["filename"]: one["regions"][0]["shape_attributes"] for one in json.loads(content).values()} == {
+            "a~1.jpg": box, "a~2.jpg": box}  # fmt: skip
+    else:
+        images = list(ElementTree.fromstring(content).iter("image"))
+        assert [(one.get("name"), one.get("width"), one[0].get("xbr")) for one in images] == [
+            ("a~1.jpg", "20", "10"), ("a~2.jpg", "20", "10")]  # fmt: skip
+
+
+def test_tables_that_need_no_change_stay_byte_for_byte(source, make, data):
+    photo(source / "a.jpg")
+    for name, content in TABLES.items():
+        text(source / name, content)
+    text(source / "README.txt", "a.jpg is a photo.\n")
+    make()
+    assert all(
+        (data / path.name).read_bytes() == path.read_bytes() for path in source.iterdir() if path.suffix != ".jpg"
+    )
+
+
+SPLITS = {
+    "images/{split}/{label}/1.jpg": {("train", "cat"), ("train", "dog"), ("val", "cat"), ("val", "dog")},
+    "{split}/{label}/1.jpg": {("train", "cat"), ("train", "dog"), ("val", "cat"), ("val", "dog")},
+    "flowers/{split}/{label}/1.jpg": {("train", "cat"), ("train", "dog"), ("val", "cat"), ("val", "dog")},
+    "{label}/{split}/1.jpg": {("train", "cat"), ("train", "dog"), ("val", "cat"), ("val", "dog")},
+    "seg_{split}/seg_{split}/{label}/1.jpg": {("train", "cat"), ("train", "dog"), ("val", "cat"), ("val", "dog")},
+    "{split}2017/1{label}.jpg": {("train", None), ("val", None)},
+    "{label}/1{split}.jpg": {(None, "cat"), (None, "dog")},
+}
+
+
+@pytest.mark.parametrize("pattern", SPLITS)
+def test_splits_and_classes_are_told_apart(source, pattern, make, data):
+    for split in ("train", "val"):
+        for label in ("cat", "dog"):
+            photo(source / pattern.format(split=split, label=label))
+    rows = make("webdataset")
+    assert {(row["split"], row["label"]) for row in rows} == SPLITS[pattern]
+    for row in rows:
+        assert row["split"] is None or row["output"].startswith(f"{row['split']}-")
+
+
+def test_a_class_that_is_called_as_a_split_is(source):
+    for name in ("cat", "dog", "test"):
+        photo(source / name / "1.jpg")
+    assert recognised(source).classes == {"cat", "dog", "test"}
+
+
+def test_two_domains_in_two_splits(source):
+    for name in ("trainA", "trainB", "testA", "testB"):
+        photo(source / name / f"{name}.jpg")
+    inventory = recognised(source)
+    assert (inventory.splits, inventory.classes) == ({"train": 2, "test": 2}, {"A", "B"})
+
+
+SAMPLES = {
+    "a mask of lossless kind": ({"a.webp": encoded(PHOTO, "WEBP"), "a.png": encoded(VALUES)}, "webp"),
+    "input and target": ({"a.input.jpg": encoded(PHOTO, "JPEG"), "a.target.png": encoded(VALUES)}, "input.jpg"),
+    "img2dataset's": ({"a.jpg": encoded(PHOTO, "JPEG"), "a.txt": b"words", "a.json": b'{"key": "a"}'}, "jpg"),
+    "junk": ({"a.jpg": encoded(PHOTO, "JPEG"), "__MACOSX/._a.jpg": b"x", ".DS_Store": b"x", "._a.jpg": b"x"}, "jpg"),
+}
+
+
+@pytest.mark.parametrize("case", SAMPLES)
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_the_photo_of_a_sample_is_stylized_and_nothing_else(source, make, data, case, suffix):
+    content, photo_of = SAMPLES[case]
+    archive(source / f"train-0{suffix}", content)
+    (row,) = make("webdataset")
+    assert (row["status"], row["split"]) == ("ok", "train")
+    found = members(data)
+    assert found.pop(f"a.{photo_of}") != content[f"a.{photo_of}"]
+    assert found == {
+        n: v for n, v in content.items() if n != f"a.{photo_of}" and "_" not in n and not n.startswith(".")
+    }
+
+
+def test_splits_of_archives_do_not_mix(source, make):
+    for split in ("train", "val"):
+        archive(source / f"imagenet-{split}-000000.tar", {f"{split}.jpg": encoded(PHOTO, "JPEG")})
+    assert {row["key"]: row["output"].partition("-")[0] for row in make("webdataset")} == {
+        "train": "train",
+        "val": "val",
+    }
+
+
+def test_pictures_of_one_name_share_their_caption_or_have_their_own(source, make, data):
+    photo(source / "a.jpg")
+    photo(source / "a.png")
+    text(source / "a.txt", "words")
+    make()
+    assert files(data) == {"a.jpg", "a.png", "a.txt"}
+    rows = make(output="png", suffix=".png")
+    folder = data.parent.parent / "png" / "data"
+    assert [(folder / row["output"]).with_suffix(".txt").read_text() for row in rows] == ["words", "words"]
+
+
+@pytest.mark.parametrize("name", ["a.dng", "a.ppm", "a.jxl", "a.psd"])
+def test_pictures_that_are_not_read_are_failures_and_not_in_the_result(source, make, data, name):
+    photo(source / "b.jpg")
+    text(source / name, "x")
+    assert {row["key"]: row["status"] for row in make()} == {name: "failed", "b.jpg": "ok"}
+    assert files(data) == {"b.jpg"}
+
+
+def test_nothing_to_stylize_is_an_error_that_names_what_is_there(source):
+    text(source / "a.parquet", "x")
+    text(source / "b.zip", "x")
+    with pytest.raises(ValueError, match=r"\.parquet.*unpacked"):
+        recognised(source).check("in")
