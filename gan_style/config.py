@@ -34,7 +34,10 @@ USER_ERROR, TOO_MANY_FAILURES, NON_FINITE, INTERRUPTED = 2, 3, 4, 130
 _FULL = "HYDRA_FULL_ERROR"
 _SWEEP = {"-m", "--multirun"}
 # Targets that have moved: what earlier versions' files name, and what it is now. The longest beginning counts.
-_MOVED: dict[str, str] = {}
+_MOVED: dict[str, str] = {
+    "gan_style.losses.regular": "gan_style.losses.pixel",
+    "gan_style.losses.stable": "gan_style.losses.stability",
+}
 # Options of many types that name files, folders or styles.
 _PLACES = ("content", "style", "holdout", "checkpoint", "checkpoints", "reference", "mask", "runs", "file", "results")
 

@@ -19,7 +19,7 @@ from gan_style.data.stream import Batch
 from gan_style.losses.adversarial import Adversarial
 from gan_style.losses.content import Content
 from gan_style.losses.objective import Objective, content_layers, style_layers
-from gan_style.losses.regular import SquaredVariation
+from gan_style.losses.pixel import SquaredVariation
 from gan_style.losses.style import EACH, MEAN, GramStyle
 from gan_style.models.discriminator import PatchDiscriminator
 from gan_style.models.generator import ResnetGenerator

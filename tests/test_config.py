@@ -230,7 +230,7 @@ class TestBuild:
         [
             ("models.generator.ResnetGenerator", "generator", {"widht": 8}, r"no generator\.widht; did you mean width"),
             ("models.generator.ResnetGenerator", "generator", {"xyz": 8}, r"no generator\.xyz; allowed are width, bl"),
-            ("losses.regular.Colour", "loss.colour", {"weigth": 8.0}, r"no loss\.colour\.weigth; did you mean weight"),
+            ("losses.pixel.Colour", "loss.colour", {"weigth": 8.0}, r"no loss\.colour\.weigth; did you mean weight"),
             ("losses.content.Content", "loss.content", {"weight": 1.0}, r"loss\.content\.layers is missing"),
         ],
     )
@@ -244,8 +244,8 @@ class TestBuild:
             ("models.generator.ResnetGenerator", {"width": "wide"}, r"x\.width=wide: int expected, got str"),
             ("models.generator.ResnetGenerator", {"width": 2.5}, r"x\.width=2.5: int expected, got float"),
             ("models.generator.ResnetGenerator", {"width": True}, r"x\.width=True: int expected, got bool"),
-            ("losses.regular.Colour", {"weight": "high"}, r"x\.weight=high: float expected, got str"),
-            ("losses.regular.Colour", {"weight": False}, r"x\.weight=False: float expected, got bool"),
+            ("losses.pixel.Colour", {"weight": "high"}, r"x\.weight=high: float expected, got str"),
+            ("losses.pixel.Colour", {"weight": False}, r"x\.weight=False: float expected, got bool"),
             ("losses.adversarial.Adversarial", {"formula": 3}, r"x\.formula=3: str expected, got int"),
         ],
     )
@@ -254,7 +254,7 @@ class TestBuild:
             build(node(f"gan_style.{target}", **arguments), "x")
 
     def test_takes_whole_numbers_where_numbers_are_asked_for(self):
-        assert build(node("gan_style.losses.regular.Colour", weight=2), "loss.colour").weight == 2
+        assert build(node("gan_style.losses.pixel.Colour", weight=2), "loss.colour").weight == 2
 
     def test_passes_on_what_the_object_itself_refuses(self):
         with pytest.raises(ValueError, match=r"^discriminator\.receptive_field=50; allowed are"):

@@ -34,8 +34,8 @@ from gan_style.commands.train_setup import TrainSetup
 from gan_style.config import CONFIG_PATH, plain
 from gan_style.data.stream import Batch
 from gan_style.images.decode import to_float
+from gan_style.losses.inputs import LossInputs
 from gan_style.losses.objective import content_layers, style_layers
-from gan_style.losses.scene import Scene
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import write_bytes
 from gan_style.training.step import Precision, train_step
@@ -108,7 +108,7 @@ class Ours:
         with self.state.discriminator_frozen() as frozen, self.precision.autocast():
             assert frozen is not None
             draws = [torch.Generator() for _ in batch.positions]
-            loss = adversarial.generator_loss(adversarial.judge(frozen, self.seen["leaf"], draws))
+            loss = adversarial.generator_loss(adversarial.logits(frozen, self.seen["leaf"], draws))
             (self.objective.weights["adversarial"] * loss).backward()
 
     def _look(self) -> None:
@@ -117,7 +117,7 @@ class Ours:
             of_fake = perceptual(self.seen["leaf"], [*content_layers(terms), *style_layers(terms)])
             with torch.no_grad():
                 of_content = perceptual(self.seen["content"], content_layers(terms))
-        scene = Scene(self.seen["content"], self.seen["style"], self.seen["leaf"])
+        scene = LossInputs(self.seen["content"], self.seen["style"], self.seen["leaf"])
         scene.fake_features, scene.content_features = of_fake, of_content
         scene.style_targets = self.objective.style_targets
         self.seen["scene"] = scene

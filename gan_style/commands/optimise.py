@@ -21,8 +21,6 @@ from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError, k
 from gan_style.images.lossless import Original, lost_in, on_white, read_original
 from gan_style.losses.adversarial import Adversarial
 from gan_style.losses.objective import Objective, check_mean_weights, check_terms, content_layers, style_layers
-from gan_style.losses.regular import Identity
-from gan_style.losses.stable import Stability
 from gan_style.losses.style import MEAN, Style
 from gan_style.optimise.optimise import (
     COLOURS,
@@ -207,7 +205,7 @@ def make_objective(cfg: DictConfig, device: torch.device) -> Objective:
     terms = {name: build(node, f"loss.{name}") for name, node in nodes.items()}
     check_terms(terms)
     for name, term in terms.items():
-        if isinstance(term, Adversarial | Identity | Stability):
+        if isinstance(term, Adversarial) or term.auxiliary is not None:
             raise ValueError(f"loss.{name} needs networks that are trained; leave it out with ~loss.{name}")
         if isinstance(term, Style) and term.target != MEAN:
             raise ValueError(f"loss.{name}.target={term.target}; here the only one is {MEAN}, of style=...")

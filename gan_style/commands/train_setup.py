@@ -22,8 +22,8 @@ from gan_style.data.pictures import UnreadablePictures, find_pictures
 from gan_style.data.sets import Pictures, load, open_pictures
 from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches
 from gan_style.evaluation.suite import MetricSuite
+from gan_style.losses.inputs import Features
 from gan_style.losses.objective import Objective, Term, check_terms, content_layers, mean_gram, style_layers
-from gan_style.losses.scene import Features
 from gan_style.losses.style import CROP, EACH, MEAN, Style
 from gan_style.models.blocks import ConditionalInstanceNorm
 from gan_style.models.library import LibraryGenerator

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_style.functional import channel_moments
-from gan_style.losses.scene import Features
+from gan_style.losses.inputs import Features
 
 FEWEST_FOR_DECEPTION = 8  # of photos and of style pictures, to learn from
 FEWEST_FOR_KID = 3  # of each set: two for the unbiased estimate, one more for its standard error

@@ -26,7 +26,7 @@ from gan_style.evaluation.set_metrics import (
 )
 from gan_style.functional import gram_matrix
 from gan_style.losses.content import content_loss
-from gan_style.losses.scene import Features
+from gan_style.losses.inputs import Features
 from gan_style.losses.style import gram_loss
 from gan_style.models.perceptual import Perceptual
 

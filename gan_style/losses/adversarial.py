@@ -86,7 +86,7 @@ class Adversarial:
             if kind not in AUGMENTATIONS:
                 raise ValueError(f"loss.adversarial.augment: {kind!r}; allowed are {', '.join(AUGMENTATIONS)}")
 
-    def judge(
+    def logits(
         self, discriminator: nn.Module, images: Tensor, random: Generators, condition: Tensor | None = None
     ) -> Logits:
         """The discriminator's logits for augmented pictures (N, 3, H, W); random: a generator for each.
@@ -115,7 +115,7 @@ class Adversarial:
         if self.r1:
             real = real.detach().requires_grad_()
         both = None if condition is None else torch.cat([condition, condition])
-        judged = self.judge(discriminator, torch.cat([real, fake.detach()]), random, both)
+        judged = self.logits(discriminator, torch.cat([real, fake.detach()]), random, both)
         on_real, on_fake = ([scale.split([len(real), len(fake)])[i] for scale in judged] for i in (0, 1))
         formula = FORMULAS[self.formula][0]
         loss = torch.stack(

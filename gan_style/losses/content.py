@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gan_style.functional import weighted_mean
-from gan_style.losses.scene import Scene
+from gan_style.losses.inputs import LossInputs, Term
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:
@@ -23,20 +23,23 @@ def gatys_content_loss(features: Tensor, target: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class Content:
+class Content(Term):
     """The result keeps the content: content_loss, averaged over ``layers``.
 
     layer_weights: one for each layer, in any unit, for a weighted mean; None: all equal.
     """
 
-    weight: float
     layers: Sequence[str]
     layer_weights: Sequence[float] | None = None
     distance = staticmethod(content_loss)
 
-    def __call__(self, scene: Scene) -> Tensor:
-        pairs = [(scene.fake_features[layer], scene.content_features[layer]) for layer in self.layers]
-        return weighted_mean([self.distance(made, wanted) for made, wanted in pairs], self.layer_weights)
+    @property
+    def content_features(self) -> list[str]:
+        return list(self.layers)
+
+    def __call__(self, inputs: LossInputs) -> Tensor:
+        losses = [self.distance(inputs.fake_features[layer], inputs.content_features[layer]) for layer in self.layers]
+        return weighted_mean(losses, self.layer_weights)
 
 
 @dataclass(kw_only=True)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,21 +13,11 @@ from gan_style.functional import gram_matrix, grey
 from gan_style.losses.adversarial import Adversarial, Logits
 from gan_style.losses.balance import Balance, check_shares
 from gan_style.losses.content import Content
-from gan_style.losses.regular import Identity
-from gan_style.losses.scene import Features, Scene
-from gan_style.losses.stable import Stability
+from gan_style.losses.inputs import Features, LossInputs, Term
 from gan_style.losses.style import CROP, EACH, GramStyle, Style
 from gan_style.models.perceptual import Perceptual
 
 ADVERSARIAL, WARMUP = "adversarial", "content"
-
-
-class Term(Protocol):
-    """A named part of the generator's loss: a weight, and a scalar for a scene."""
-
-    weight: float
-
-    def __call__(self, scene: Scene) -> Tensor: ...
 
 
 class Objective:
@@ -51,14 +41,9 @@ class Objective:
         self.style_targets: Features = {}
 
     @property
-    def needs_identity(self) -> bool:
-        """Whether the generator has to pass over the style pictures too."""
-        return any(isinstance(term, Identity) for term in self.terms.values())
-
-    @property
-    def stability(self) -> Stability | None:
-        """The term for which the generator has to pass over moved photos too, if there is one."""
-        return next((term for term in self.terms.values() if isinstance(term, Stability)), None)
+    def auxiliary_terms(self) -> list[Term]:
+        """The terms for which the generator has to pass over more than the photos."""
+        return [term for term in self.terms.values() if term.auxiliary is not None]
 
     @property
     def needs_discriminator_early(self) -> bool:
@@ -118,7 +103,7 @@ class Objective:
         for without_colours in (False, True):
             those = [term for term in terms if term.grey == without_colours]
             features = self._features(grey(picture) if without_colours else picture, style_features(those))
-            found |= {term.key(name): term.statistic(features[name]) for term in those for name in term.features}
+            found |= {term.key(name): term.statistic(features[name]) for term in those for name in term.style_features}
         return found
 
     def state_dict(self) -> dict[str, Any]:
@@ -126,7 +111,7 @@ class Objective:
 
         Not the targets of "each": their rows follow the style set, are many, and have to be set again.
         """
-        of_each = {term.key(name) for term in self._style_terms(EACH) for name in term.features}
+        of_each = {term.key(name) for term in self._style_terms(EACH) for name in term.style_features}
         targets = {key: target.cpu() for key, target in self.style_targets.items() if key not in of_each}
         return {
             "scales": dict(self.perceptual.scales),
@@ -155,56 +140,62 @@ class Objective:
         return self.weights
 
     def generator_loss(
-        self, scene: Scene, logits: Logits | None, *, warming_up: bool, audit: bool = False
+        self, inputs: LossInputs, logits: Logits | None, *, warming_up: bool, audit: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum, and each term by name (unweighted).
+        """Compute the weighted sum, and each term by name (unweighted).
 
         In the warm-up the sum is that of the content term alone, and the others are computed for an audit only.
         """
         terms = {WARMUP: self.terms[WARMUP]} if warming_up and not audit else self.terms
-        self._look(scene, terms.values())
-        parts = {name: term(scene) for name, term in terms.items()}
+        self._compute_features(inputs, terms.values())
+        losses = {name: term(inputs) for name, term in terms.items()}
         if logits is not None and self.adversarial is not None:
-            parts[ADVERSARIAL] = self.adversarial.generator_loss(logits, scene.condition)
-        names = [WARMUP] if warming_up else list(parts)
-        trained = [self.weights[name] * parts[name] for name in names if self.weights[name]]
-        return torch.stack(trained).sum() if trained else scene.fake.sum() * 0.0, parts
+            losses[ADVERSARIAL] = self.adversarial.generator_loss(logits, inputs.condition)
+        names = [WARMUP] if warming_up else list(losses)
+        weighted = [self.weights[name] * losses[name] for name in names if self.weights[name]]
+        return torch.stack(weighted).sum() if weighted else inputs.fake.sum() * 0.0, losses
 
-    def audit(
-        self, parts: Mapping[str, Tensor], outputs: Sequence[Tensor], scale: Tensor | None = None
+    def gradient_norms(
+        self, losses: Mapping[str, Tensor], outputs: Sequence[Tensor], scale: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """How hard each term pulls: {NAME: the norm (L2) of the unweighted term's gradient over all outputs}.
+        """Compute each unweighted term's gradient norm (L2) at the generator's outputs, all of them together.
 
         scale: what float16's losses are multiplied with, so that small gradients are not lost on their way.
         """
-        norms = {name: _pull(part, outputs, scale) for name, part in parts.items()}
-        if scale is not None:  # which was found for the weighted sum: some term alone may be too large for it
-            norms |= {name: _pull(parts[name], outputs, None) for name, norm in norms.items() if not norm.isfinite()}
+        norms = {name: _gradient_norm(loss, outputs, scale) for name, loss in losses.items()}
+        if scale is not None:  # which suits the weighted sum: some term alone may be too large for it
+            overflown = [name for name, norm in norms.items() if not norm.isfinite()]
+            norms |= {name: _gradient_norm(losses[name], outputs, None) for name in overflown}
         return norms
 
-    def shares(self, norms: Mapping[str, float]) -> dict[str, float]:
-        """What an audit's norms amount to: times the term's weight, divided by the sum over terms."""
-        pulls = {name: self.weights[name] * norm for name, norm in norms.items()}
-        whole = max(sum(pulls.values()), 1e-30)
-        return {name: pull / whole for name, pull in pulls.items()}
+    def gradient_shares(self, norms: Mapping[str, float]) -> dict[str, float]:
+        """Compute each term's share: its weight times its gradient norm, divided by the sum over terms."""
+        weighted = {name: self.weights[name] * norm for name, norm in norms.items()}
+        total = max(sum(weighted.values()), 1e-30)
+        return {name: norm / total for name, norm in weighted.items()}
 
-    def _look(self, scene: Scene, terms: Iterable[Term]) -> None:
-        """Fill in the features that these terms ask for: one pass over fake, one over content without gradients.
+    def _compute_features(self, inputs: LossInputs, terms: Iterable[Term]) -> None:
+        """Fill in the features that these terms need: one pass over fake, one over content without gradients.
 
-        Content features that the scene has already are kept: a content that stays is looked at once.
+        Content features that are there already are kept: a content that stays is looked at once.
         """
         terms = list(terms)
-        of_content = content_layers(terms)
-        scene.fake_features = self._features(scene.fake, [*of_content, *style_features(terms)])
-        if scene.condition is not None:  # whose targets begin at the photo's own
-            of_content += style_features(terms)
-        scene.style_targets = self.style_targets
+        of_content = [name for term in terms for name in term.content_features]
+        of_style = [name for term in terms for name in term.style_features]
+        inputs.fake_features = self._features(inputs.fake, [*of_content, *of_style])
+
+        # With a condition, style targets begin at the photo's own statistics.
+        if inputs.condition is not None:
+            of_content += of_style
+        if not inputs.content_features.keys() >= set(of_content):
+            with torch.no_grad():
+                inputs.content_features = self._features(inputs.content, of_content)
+
+        # Targets were computed before step 1, but for those of the style crops themselves.
+        inputs.style_targets = self.style_targets
         if of_crops := [term for term in terms if isinstance(term, Style) and term.target == CROP]:
             with torch.no_grad():
-                scene.style_targets = scene.style_targets | self._statistics(scene.style, of_crops)
-        if not scene.content_features.keys() >= set(of_content):
-            with torch.no_grad():
-                scene.content_features = self._features(scene.content, of_content)
+                inputs.style_targets = inputs.style_targets | self._statistics(inputs.style, of_crops)
 
     def _features(self, images: Tensor, names: Iterable[str]) -> Features:
         """Compute features by name, LAYER or LAYER@SCALE: one pass of the perceptual network for each scale."""
@@ -213,37 +204,37 @@ class Objective:
             layer, _, scale = name.partition("@")
             layers.setdefault(scale, []).append(layer)
         features: Features = {}
-        for scale, wanted in layers.items():
+        for scale, names_here in layers.items():
             if not scale:
-                features |= self.perceptual(images, wanted)
+                features |= self.perceptual(images, names_here)
                 continue
             size = [max(1, round(side * float(scale))) for side in images.shape[-2:]]
             smaller = F.interpolate(images.float(), size, mode="bilinear", antialias=True)
-            features |= {f"{layer}@{scale}": value for layer, value in self.perceptual(smaller, wanted).items()}
+            features |= {f"{layer}@{scale}": value for layer, value in self.perceptual(smaller, names_here).items()}
         return features
 
 
-def _pull(part: Tensor, outputs: Sequence[Tensor], scale: Tensor | None) -> Tensor:
-    scaled = part if scale is None else part * scale
-    found = torch.autograd.grad(scaled, outputs, retain_graph=True, allow_unused=True)
-    lengths = [gradient.float().norm() for gradient in found if gradient is not None]
-    norm = torch.stack(lengths).norm() if lengths else part.detach() * 0.0
+def _gradient_norm(loss: Tensor, outputs: Sequence[Tensor], scale: Tensor | None) -> Tensor:
+    scaled = loss if scale is None else loss * scale
+    gradients = torch.autograd.grad(scaled, outputs, retain_graph=True, allow_unused=True)
+    lengths = [gradient.float().norm() for gradient in gradients if gradient is not None]
+    norm = torch.stack(lengths).norm() if lengths else loss.detach() * 0.0
     return norm if scale is None else norm / scale
 
 
 def content_layers(terms: Iterable[Any]) -> list[str]:
-    """The layers that content terms ask for."""
-    return [layer for term in terms if isinstance(term, Content) for layer in term.layers]
-
-
-def style_layers(terms: Iterable[Any]) -> list[str]:
-    """The layers that style terms ask for."""
-    return [layer for term in terms if isinstance(term, Style) for layer in term.layers]
+    """List the perceptual network's layers that terms need of the content."""
+    return [name for term in terms if isinstance(term, Term) for name in term.content_features]
 
 
 def style_features(terms: Iterable[Any]) -> list[str]:
-    """List the features that style terms ask for: layers, or layers at scales."""
-    return [name for term in terms if isinstance(term, Style) for name in term.features]
+    """List the features that terms need of the style: layers, or layers at scales."""
+    return [name for term in terms if isinstance(term, Term) for name in term.style_features]
+
+
+def style_layers(terms: Iterable[Any]) -> list[str]:
+    """List the perceptual network's layers that terms need of the style, at whatever scale."""
+    return list(dict.fromkeys(name.partition("@")[0] for name in style_features(terms)))
 
 
 def mean_of(found: Iterable[Features], weights: Iterable[float] | None = None) -> Features:
@@ -274,8 +265,11 @@ def check_terms(terms: Mapping[str, Any]) -> None:
     """ValueError, naming the option, for terms that cannot make an objective."""
     if not terms:
         raise ValueError("there is no loss term left; keep at least one under loss")
-    if len(moving := [name for name, term in terms.items() if isinstance(term, Stability)]) > 1:
-        raise ValueError(f"loss.{moving[1]}: there is loss.{moving[0]} already, and photos are moved in one way only")
+    passes: dict[str, str] = {}
+    for name, term in terms.items():
+        auxiliary = getattr(term, "auxiliary", None)
+        if auxiliary is not None and passes.setdefault(auxiliary, name) != name:
+            raise ValueError(f"loss.{name}: loss.{passes[auxiliary]} is of its kind, and there can be one only")
     for name, term in terms.items():
         if (name == ADVERSARIAL) != isinstance(term, Adversarial):
             raise ValueError(f"loss.{name}: the adversarial term, and it alone, is mounted as loss.{ADVERSARIAL}")

@@ -1,6 +1,6 @@
 """Style losses: a statistic of a perceptual network's features, and how far it is from the style's."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gan_style.functional import centred_gram_matrix, channel_moments, gram_matrix, weighted_mean
-from gan_style.losses.scene import Scene
+from gan_style.losses.inputs import LossInputs, Term
 
 MEAN, EACH, CROP = "mean", "each", "crop"
 
@@ -37,7 +37,7 @@ def moments_loss(moments: Tensor, target: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class Style(ABC):
+class Style(Term):
     """The result has the style: a ``distance`` of ``statistic``s of features, averaged over ``layers``.
 
     target: "mean" (of the statistic over the style set), "each" (the statistic of the style picture that stands beside
@@ -53,7 +53,6 @@ class Style(ABC):
     other widths (Snelgrove 2017; Gatys et al. 2017, section 6); the mean over all.
     """
 
-    weight: float
     layers: Sequence[str]
     target: str = MEAN
     grey: bool = False
@@ -62,18 +61,18 @@ class Style(ABC):
     scales: Sequence[float] = (1.0,)
 
     @property
-    def features(self) -> list[str]:
-        """The names of the features that the term asks for: LAYER, or LAYER@SCALE of the picture made smaller."""
+    def style_features(self) -> list[str]:
+        """Name the features that the term needs: LAYER, or LAYER@SCALE of the picture made smaller."""
         return [layer if scale == 1.0 else f"{layer}@{scale:g}" for scale in self.scales for layer in self.layers]
 
-    def __call__(self, scene: Scene) -> Tensor:
+    def __call__(self, inputs: LossInputs) -> Tensor:
         losses = []
-        for name in self.features:
-            target = scene.style_targets[self.key(name)]
-            target = target[scene.style_index] if self.target == EACH else target
-            if scene.condition is not None:
-                target = self._at_strength(target, scene.content_features[name], scene.condition)
-            statistic = self.statistic(scene.fake_features[name])
+        for name in self.style_features:
+            target = inputs.style_targets[self.key(name)]
+            target = target[inputs.style_index] if self.target == EACH else target
+            if inputs.condition is not None:
+                target = self._at_strength(target, inputs.content_features[name], inputs.condition)
+            statistic = self.statistic(inputs.fake_features[name])
             if self.relative:  # distances are squares, so that scaling both sides divides by the target's mean square
                 scale = target.square().mean(dim=(1, 2), keepdim=True).clamp_min(1e-12).rsqrt()
                 statistic, target = statistic * scale, target * scale

@@ -18,8 +18,8 @@ from torch.optim import Optimizer
 
 from gan_style.functional import grey
 from gan_style.images.color import match_colours
+from gan_style.losses.inputs import Features, LossInputs
 from gan_style.losses.objective import Objective
-from gan_style.losses.scene import Features, Scene
 from gan_style.losses.style import MEAN
 from gan_style.optimise.pyramid import ORIENTATIONS, Level, View, resized, turned
 
@@ -76,7 +76,7 @@ class Problem:
     make_optimiser: Callable[[list[Tensor]], Optimizer]
     view: Callable[[int], View] | None = None
 
-    def at(self, level: Level) -> tuple[Scene, list[Features]]:
+    def at(self, level: Level) -> tuple[LossInputs, list[Features]]:
         """Content and style at a level's size, and the style's targets in each orientation that a view may have.
 
         The last of them are left in force: the only ones, where there are no views.
@@ -88,7 +88,7 @@ class Problem:
             seen = (_laid_out(turned(style, orientation)) for style in styles)
             self.objective.set_style(MEAN, enumerate(seen), self.style_weights)
             targets.append(dict(self.objective.style_targets))
-        return Scene(content, styles[0], content), targets
+        return LossInputs(content, styles[0], content), targets
 
 
 def _scaled(style: Tensor, factor: float) -> list[int]:
@@ -122,7 +122,7 @@ class Optimisation:
         self._known: tuple[Tensor, Tensor] | None = None  # loss and gradient at last_good
         self.optimiser = self.problem.make_optimiser([self.canvas])
         self._given = dict(self.optimiser.param_groups[0])
-        self._scene, self._targets = self.problem.at(self.problem.levels[number])
+        self._inputs, self._targets = self.problem.at(self.problem.levels[number])
 
     @property
     def steps(self) -> int:
@@ -181,31 +181,31 @@ class Optimisation:
         value's gradient shrinks as the picture grows, and what optimisers compare with constants (L-BFGS its curvature
         with 1e-10, Adam a gradient with eps) would drown; as a sum it is alike at all sizes.
         """
-        scene = self._seen()
-        loss, parts = self.problem.objective.generator_loss(scene, None, warming_up=False)
+        inputs = self._seen()
+        loss, parts = self.problem.objective.generator_loss(inputs, None, warming_up=False)
         self.evaluation += 1
         self.terms = self._checked(parts | {"total": loss})
         self.last_good = self.canvas.detach().clone()
         scaled = loss * self.canvas.numel()
         (gradient,) = torch.autograd.grad(scaled, self.canvas)
-        scene.fake_features = {}  # frees what the graph held
+        inputs.fake_features = {}  # frees what the graph held
         return scaled.detach(), gradient.contiguous()
 
-    def _seen(self) -> Scene:
-        """What this evaluation looks at: the same scene every time, or a view of it, with targets to match."""
+    def _seen(self) -> LossInputs:
+        """What this evaluation looks at: the same inputs every time, or a view of it, with targets to match."""
         picture = self.canvas.expand(-1, 3, -1, -1)
         if self.problem.view is None:
-            self._scene.fake = _laid_out(picture)
-            return self._scene
+            self._inputs.fake = _laid_out(picture)
+            return self._inputs
         view = self.problem.view(self.evaluation)
         self.problem.objective.style_targets = self._targets[view.orientation]
-        return Scene(_laid_out(view.of(self._scene.content)), self._scene.style, _laid_out(view.of(picture)))
+        return LossInputs(_laid_out(view.of(self._inputs.content)), self._inputs.style, _laid_out(view.of(picture)))
 
     def _checked(self, parts: Mapping[str, Tensor]) -> dict[str, float]:
         values = dict(zip(parts, torch.stack([part.detach().float() for part in parts.values()]).tolist(), strict=True))
-        culprits = [name for name, value in values.items() if not math.isfinite(value)]
-        if culprits:
-            raise NonFiniteError(f"evaluation {self.evaluation}: not a finite number: {', '.join(culprits)}")
+        nonfinite_keys = [name for name, value in values.items() if not math.isfinite(value)]
+        if nonfinite_keys:
+            raise NonFiniteError(f"evaluation {self.evaluation}: not a finite number: {', '.join(nonfinite_keys)}")
         return values
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ class NonFiniteError(ArithmeticError):
     """A loss, a gradient or a weight is no longer a finite number, and going back did not help."""
 
 
-def culprits(values: Mapping[str, float]) -> list[str]:
+def nonfinite_keys(values: Mapping[str, float]) -> list[str]:
     """The names of the numbers that are not finite."""
     return [name for name, value in values.items() if not math.isfinite(value)]
 
@@ -42,7 +42,7 @@ class Health:
         searching = [half for half in _HALVES if values.get(f"{half}/searching") == 1.0]
         excused = {f"{half}/{name}" for half in searching for name in ("gradient", "skipped")}
         ours = {name: value for name, value in values.items() if name not in excused}
-        found = culprits(ours)
+        found = nonfinite_keys(ours)
         updates = [values[f"{half}/skipped"] for half in _HALVES if f"{half}/skipped" in values]
         if updates and not any(updates):
             self.passing |= set(found)
@@ -56,7 +56,7 @@ class Health:
         return self.in_a_row >= self.patience
 
     def roll_back(self) -> None:
-        """NonFiniteError, naming the last culprits, where there have been enough of them."""
+        """NonFiniteError, naming the last nonfinite_keys, where there have been enough of them."""
         if self.rolled_back >= self.rollbacks:
             tried = f" (after going back {self.rolled_back} times)" if self.rolled_back else ""
             raise NonFiniteError(self.last + tried)

@@ -20,7 +20,7 @@ from gan_style.runtime.distributed import Ranks
 from gan_style.runtime.files import write_bytes, write_durably
 from gan_style.runtime.signals import Stop
 from gan_style.runtime.tracking.base import Tracker
-from gan_style.training.health import Health, NonFiniteError, Signs, culprits
+from gan_style.training.health import Health, NonFiniteError, Signs, nonfinite_keys
 from gan_style.training.progress import Progress
 from gan_style.training.sampling import Composite, LibrarySampler, Sampler
 from gan_style.training.state import TrainState
@@ -170,7 +170,7 @@ class Loop:
 
     def _weights_are_ill(self) -> bool:
         """A finite loss can be followed by an update that is not, on any rank: then nothing is made of the weights."""
-        found = self.state.ill_networks()
+        found = self.state.nonfinite_networks()
         if not self.ranks.any(bool(found)):
             return False
         named = ", ".join(found) or "weights of another rank"
@@ -188,16 +188,16 @@ class Loop:
             self.health.roll_back()
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; {self._diagnosis()}") from error
-        caution = self.state.caution * self.health.factor
+        caution = self.state.lr_backoff * self.health.factor
         self.state.load_state_dict(found[1]["state"])
-        self.state.caution = caution
+        self.state.lr_backoff = caution
         self.objective.load_state_dict(found[1]["objective"], self.precision.device)
         self.tracker.rewind(self.state.step)
         self._say(f"warning: back to step {self.state.step}, with {caution:g} times the configured learning rates")
 
     def _diagnosis(self) -> str:
         """Which layers' gradients were not finite, in words; they, and the batch, are kept in diagnosis.pt."""
-        layers, batch = self.state.ill_layers(), self._last_batch
+        layers, batch = self.state.nonfinite_gradients(), self._last_batch
         place = self.folder / "diagnosis.pt"
         if self.ranks.first and batch is not None:
             pictures = {"content": batch.content, "style": batch.style, "positions": batch.positions}
@@ -209,13 +209,13 @@ class Loop:
     def _take_audit(self, values: dict[str, float]) -> None:
         """What each term's pull amounts to, warnings, and (in the warm-up, where asked for) balanced weights."""
         norms = {name.removeprefix("gradient/"): x for name, x in values.items() if name.startswith("gradient/")}
-        values |= {f"share/{name}": share for name, share in self.objective.shares(norms).items()}
+        values |= {f"share/{name}": share for name, share in self.objective.gradient_shares(norms).items()}
         for warning in self._signs.warnings(values):
             self._say(f"warning: step {self.state.step}: {warning}")
         balance, warmup = self.objective.balance, self.state.warmup_steps
         if balance is None or balance.settled:
             return
-        if not culprits(norms):
+        if not nonfinite_keys(norms):
             balance.observe({name: norms[name] for name in balance.shares})
         if self.state.step + self.every.audit > warmup:
             weights = self.objective.settle_balance()

@@ -1,7 +1,7 @@
 """Everything that training changes, in one object with one state_dict."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,10 +20,10 @@ class TrainState:
     """Networks, optimisers, EMA and step; beside them the settings that the step reads.
 
     discriminator and its optimiser are None where there is no adversarial term. ``schedule`` gives the factor on the
-    optimisers' learning rates, ``caution`` one more, which a roll-back lowers; ``clip`` is the largest allowed norm of
-    a network's gradient (None: not clipped); ``seed`` is what random draws follow from; ``accumulate`` is into how many
-    parts a batch is cut. ``parallel`` holds the networks as ranks share them; ``scalers`` scale float16's losses, one
-    for each optimiser.
+    optimisers' learning rates, ``lr_backoff`` one more, which a roll-back lowers; ``clip`` is the largest allowed norm
+    of a network's gradient (None: not clipped); ``seed`` is what random draws follow from; ``accumulate`` is into how
+    many micro-batches a batch is cut. ``parallel`` holds the networks as ranks share them; ``scalers`` scale float16's
+    losses, one for each optimiser.
     """
 
     generator: nn.Module
@@ -37,7 +37,7 @@ class TrainState:
     clip: float | None = None
     accumulate: int = 1
     step: int = 0
-    caution: float = 1.0
+    lr_backoff: float = 1.0
     parallel: Mapping[str, DistributedDataParallel] = field(default_factory=dict)
     scalers: Mapping[str, torch.amp.GradScaler] = field(default_factory=dict)
 
@@ -57,7 +57,7 @@ class TrainState:
         return network
 
     @staticmethod
-    def gathering(network: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+    def gradient_sync(network: nn.Module, *, last: bool) -> AbstractContextManager[None]:
         """Ranks exchange gradients once a step, with the last part's."""
         if isinstance(network, DistributedDataParallel) and not last:
             return network.no_sync()
@@ -65,7 +65,7 @@ class TrainState:
 
     def set_learning_rates(self) -> None:
         """Give every group its initial learning rate times the factors for this step."""
-        factor = self.schedule(self.step) * self.caution
+        factor = self.schedule(self.step) * self.lr_backoff
         for optimiser in self.optimisers().values():
             for group in optimiser.param_groups:
                 group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
@@ -82,20 +82,27 @@ class TrainState:
         finally:
             self.discriminator.requires_grad_(True).train()
 
-    def update(self, name: str, losses: Iterable[Tensor]) -> dict[str, Tensor]:
-        """Add up the gradients of losses, clip, step; an update that is not finite is skipped.
+    def zero_grad(self, name: str) -> None:
+        """Forget the gradients of a network, "generator" or "discriminator"."""
+        self.optimisers()[name].zero_grad(set_to_none=True)
 
-        name: of the network. Returns scalars on the device: "gradient", the norm before clipping, and "skipped" (0, 1).
-        A loss that is not finite makes its gradients so: with them all ranks learn of it, and all skip. For float16
-        also "searching" (0, 1): skipped with finite losses and a scale that can be lowered, which is how it is found.
+    def backward(self, name: str, loss: Tensor) -> Tensor:
+        """Add a loss's gradients to those of a network; returns whether the loss is finite, on the device.
+
+        A loss that is not finite makes its gradients so: with them all ranks learn of it, and all skip the update.
+        """
+        finite, scaler = loss.detach().isfinite(), self.scalers.get(name)
+        (scaler.scale(loss) if scaler else loss).backward(torch.where(finite, 1.0, math.nan))
+        return finite
+
+    def clip_and_step(self, name: str, finite_losses: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Clip a network's gradients and update its weights; an update that is not finite is skipped.
+
+        finite_losses: what ``backward`` returned. Returns scalars on the device: "gradient", the norm before clipping,
+        and "skipped" (0, 1); for float16 also "searching" (0, 1): skipped with finite losses and a scale that can be
+        lowered, which is how it is found.
         """
         optimiser, scaler, scale = self.optimisers()[name], self.scalers.get(name), self.loss_scale(name)
-        optimiser.zero_grad(set_to_none=True)
-        finite_losses = []
-        for loss in losses:
-            finite_losses.append(loss.detach().isfinite())
-            seed = torch.where(finite_losses[-1], 1.0, math.nan)
-            (scaler.scale(loss) if scaler else loss).backward(seed)
         if scaler:
             scaler.unscale_(optimiser)
         gradients = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
@@ -106,18 +113,18 @@ class TrainState:
             torch._foreach_mul_(gradients, finite)
         skipped = ~norm.isfinite()
         _step(optimiser, skipped)
-        found = {"gradient": norm, "skipped": skipped.float()}
+        scalars = {"gradient": norm, "skipped": skipped.float()}
         if scaler and scale is not None:
             scaler.update()
-            found["searching"] = (skipped & torch.stack(finite_losses).all() & (scale > 1.0)).float()
-        return found
+            scalars["searching"] = (skipped & torch.stack(list(finite_losses)).all() & (scale > 1.0)).float()
+        return scalars
 
     def loss_scale(self, name: str) -> Tensor | None:
         """What a network's losses are multiplied with for float16's sake, on the device; None where they are not."""
         scaler, network = self.scalers.get(name), getattr(self, name)
         return scaler.scale(torch.ones((), device=next(network.parameters()).device)) if scaler else None
 
-    def ill_layers(self) -> list[str]:
+    def nonfinite_gradients(self) -> list[str]:
         """Parameters whose gradient in the last step is not finite, as "generator.encoder.0.0.weight"."""
         networks = {name: network for name, network in self._networks().items() if name != "ema"}
         return [
@@ -127,7 +134,7 @@ class TrainState:
             if parameter.grad is not None and not parameter.grad.isfinite().all()
         ]
 
-    def ill_networks(self) -> list[str]:
+    def nonfinite_networks(self) -> list[str]:
         """Those whose weights are not finite, as "weights/generator"."""
         found = []
         for name, network in self._networks().items():
@@ -147,7 +154,7 @@ class TrainState:
             "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers().items()},
             "scalers": {name: scaler.state_dict() for name, scaler in self.scalers.items()},
             "ema_updates": self.ema.updates,
-            "caution": self.caution,
+            "caution": self.lr_backoff,
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -166,7 +173,7 @@ class TrainState:
         for name, scaler in self.scalers.items():
             scaler.load_state_dict(saved["scalers"][name])
         self.ema.updates = saved["ema_updates"]
-        self.caution = saved["caution"]
+        self.lr_backoff = saved["caution"]
         self.step = saved["step"]
 
     def _networks(self) -> dict[str, nn.Module]:

@@ -1,20 +1,17 @@
 """One training step: mathematics and nothing else."""
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from gan_style.data.stream import Batch
 from gan_style.images.decode import to_float
-from gan_style.losses.adversarial import Adversarial
+from gan_style.losses.inputs import AuxiliaryPass, LossInputs, Term
 from gan_style.losses.objective import Objective
-from gan_style.losses.scene import Scene
-from gan_style.losses.stable import Stability
-from gan_style.losses.warp import Warp
-from gan_style.metrics.vital import vital_signs
+from gan_style.training.monitor import collapse_diagnostics
 from gan_style.training.state import TrainState
 
 Scalars = dict[str, Tensor]
@@ -35,148 +32,116 @@ class Precision:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
-@dataclass(frozen=True)
-class _Riders:
-    """What rides along with the photos in the generator's one forward pass.
-
-    identity: the style pictures; stability: the photos, moved as this term has it, by draws that follow from ``seed``.
-    references: whether the generator is given the style pictures beside the photos.
-    """
-
-    identity: bool
-    stability: Stability | None
-    seed: int
-    references: bool
-
-
-@dataclass
-class _Part:
-    """The batch, or where gradients are accumulated a part of it, on its way through the step."""
-
-    content: Tensor
-    style: Tensor
-    batch: Batch
-    fake: Tensor | None = None
-    rebuilt: Tensor | None = None
-    shaken: Tensor | None = None
-    warp: Warp | None = None
-
-    def generate(self, generator: nn.Module, riders: _Riders) -> None:
-        """The generator's one forward pass, with those who ride along."""
-        pictures = {"fake": self.content}
-        if riders.identity:
-            pictures["rebuilt"] = self.style
-        if riders.stability is not None:
-            draws = _draws(riders.seed, self.batch.positions, ("shaken",))
-            self.warp, pictures["shaken"] = riders.stability.shake(self.content, draws)
-        given = [torch.cat(list(pictures.values()))]
-        if riders.references:
-            given.append(self.style.repeat(len(pictures), 1, 1, 1))
-        if self.batch.condition is not None:
-            given.append(self.batch.condition.repeat(len(pictures), 1))
-        made = generator(*given).float().split(len(self.content))
-        for name, result in zip(pictures, made, strict=True):
-            setattr(self, name, result)
-
-    def outputs(self) -> list[Tensor]:
-        """What the generator has made."""
-        return [made for made in (self.fake, self.rebuilt, self.shaken) if made is not None]
-
-    def release(self) -> None:
-        """Nothing is kept for other parts' sake."""
-        self.fake = self.rebuilt = self.shaken = self.warp = None
-
-
 def train_step(
     state: TrainState, batch: Batch, objective: Objective, precision: Precision, *, audit: bool = False
 ) -> Scalars:
-    """One step of D, then of G, on one batch; returns named, detached scalars, still on the device.
+    """Take one step of D, then of G, on one batch; returns named, detached scalars, still on the device.
 
     batch.content, batch.style: uint8 (N, 3, H, W) on the device. During the warm-up the content term alone is trained
-    on, and D rests, unless its gradient has to be measured for the balance of weights. audit: measure how hard each
-    term pulls at the generator's output, too. Where ``state.accumulate`` cuts the batch into parts, gradients are those
-    of the whole; its fakes are then made twice, so that only one part's activations are in memory at a time.
+    on, and D rests, unless its gradient has to be measured for the balance of weights. audit: measure the norm of each
+    term's gradient at the generator's output, too. ``state.accumulate`` cuts the batch into micro-batches, whose
+    gradients add up to those of the whole; the fakes are then made twice, so that only one micro-batch's activations
+    are in memory at a time.
     """
-    parts = [_Part(_to_float(one.content), _to_float(one.style), one) for one in batch.split(state.accumulate)]
+    micro_batches = batch.split(state.accumulate)
+    photos = [_to_float(micro_batch.content) for micro_batch in micro_batches]
+    styles = [_to_float(micro_batch.style) for micro_batch in micro_batches]
+    count, single_micro_batch = len(micro_batches), len(micro_batches) == 1
+    full_objective = audit or not state.warming_up
     adversarial = objective.adversarial if not state.warming_up or objective.needs_discriminator_early else None
-    alone, everything = len(parts) == 1, audit or not state.warming_up
-    stability = objective.stability if everything else None
-    riders = _Riders(objective.needs_identity and everything, stability, state.seed, state.by_reference)
+    auxiliary_terms = objective.auxiliary_terms if full_objective else []
+    generator, discriminator = state.run("generator"), state.run("discriminator") if adversarial else None
     scalars: Scalars = {}
     state.set_learning_rates()
 
-    if alone or adversarial is not None:  # ONE generator forward, shared by both halves
-        with precision.autocast(), torch.set_grad_enabled(alone):
-            for part in parts:
-                part.generate(state.run("generator"), riders)
+    # Generate: one pass over the photos, and over what loss terms need beside them. Both halves share it, unless there
+    # are several micro-batches.
+    generated: list[Generated] = []
+    if single_micro_batch or adversarial is not None:
+        with precision.autocast(), torch.set_grad_enabled(single_micro_batch):
+            for micro_batch, photo, style in zip(micro_batches, photos, styles, strict=True):
+                generated.append(generate(generator, micro_batch, photo, style, auxiliary_terms, state))
 
-    if adversarial is not None:  # discriminator half
-        found: list[Scalars] = []
-        loss = _discriminator_losses(state, parts, adversarial, precision, found)
-        scalars |= _named("discriminator", state.update("discriminator", loss)) | _mean(found)
+    # Discriminator: loss on real style crops and on fakes, backward, clip, step.
+    if adversarial is not None and discriminator is not None:
+        state.zero_grad("discriminator")
+        finite, values = [], []
+        for number, (micro_batch, style, fakes) in enumerate(zip(micro_batches, styles, generated, strict=True)):
+            draws = _draws(state.seed, micro_batch.positions, ("real", "fake"))
+            discriminator.train(number == 0)  # spectral normalisation moves once a step
+            with state.gradient_sync(discriminator, last=number == count - 1):
+                with precision.autocast():
+                    loss, parts = adversarial.discriminator_loss(
+                        discriminator, style, fakes.fake.detach(), draws, micro_batch.condition
+                    )
+                finite.append(state.backward("discriminator", loss / count))
+            values.append(_named("discriminator", parts))
+        discriminator.train()
+        scalars |= _named("discriminator", state.clip_and_step("discriminator", finite)) | _mean(values)
 
-    found = []
-    with state.discriminator_frozen() as frozen:  # generator half
-        judge = frozen if adversarial is not None and everything else None
-        loss = _generator_losses(state, parts, objective, judge, precision, found, riders=riders, audit=audit)
-        scalars |= _named("generator", state.update("generator", loss)) | _mean(found)
+    # Generator: loss of every term, D frozen among them, backward, clip, step.
+    with state.discriminator_frozen() as frozen_discriminator:
+        state.zero_grad("generator")
+        finite, values = [], []
+        for number, (micro_batch, photo, style) in enumerate(zip(micro_batches, photos, styles, strict=True)):
+            with state.gradient_sync(generator, last=number == count - 1):
+                with precision.autocast():
+                    if single_micro_batch:
+                        fakes = generated.pop()
+                    else:
+                        fakes = generate(generator, micro_batch, photo, style, auxiliary_terms, state)
+                    logits = None
+                    if adversarial is not None and frozen_discriminator is not None and full_objective:
+                        draws = _draws(state.seed, micro_batch.positions, ("judged",))
+                        logits = adversarial.logits(frozen_discriminator, fakes.fake, draws, micro_batch.condition)
+                    inputs = LossInputs(
+                        photo, style, fakes.fake, micro_batch.style_index, micro_batch.condition, fakes.auxiliary
+                    )
+                    loss, losses = objective.generator_loss(inputs, logits, warming_up=state.warming_up, audit=audit)
+                values.append(_named("loss", losses) | {"loss/total": loss.detach()})
+                if audit:
+                    norms = objective.gradient_norms(losses, fakes.outputs, state.loss_scale("generator"))
+                    values[-1] |= _named("health", collapse_diagnostics(fakes.fake.detach(), photo))
+                    values[-1] |= _named("gradient", norms)
+                finite.append(state.backward("generator", loss / count))
+        scalars |= _named("generator", state.clip_and_step("generator", finite)) | _mean(values)
 
+    # The averaged generator follows.
     state.ema.update(state.generator)
     state.step += 1
     return {name: scalar.detach() for name, scalar in scalars.items()}
 
 
-def _discriminator_losses(
-    state: TrainState, parts: Sequence[_Part], adversarial: Adversarial, precision: Precision, found: list[Scalars]
-) -> Iterator[Tensor]:
-    """Each part's loss, of which the update takes the gradient before it asks for the next."""
-    discriminator = state.run("discriminator")
-    for number, part in enumerate(parts):
-        assert part.fake is not None
-        draws = _draws(state.seed, part.batch.positions, ("real", "fake"))
-        with state.gathering(discriminator, last=number == len(parts) - 1):
-            discriminator.train(number == 0)  # spectral normalisation moves once a step
-            with precision.autocast():
-                pictures, condition = (part.style, part.fake.detach()), part.batch.condition
-                loss, values = adversarial.discriminator_loss(discriminator, *pictures, draws, condition)
-            found.append(_named("discriminator", values))
-            yield loss / len(parts)
-    discriminator.train()
+@dataclass(frozen=True)
+class Generated:
+    """What the generator made of a micro-batch: the fakes (N, 3, H, W), and the results of auxiliary passes."""
+
+    fake: Tensor
+    auxiliary: dict[str, AuxiliaryPass] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        return [self.fake, *(result.images for result in self.auxiliary.values())]
 
 
-def _generator_losses(
-    state: TrainState,
-    parts: Sequence[_Part],
-    objective: Objective,
-    judge: nn.Module | None,
-    precision: Precision,
-    found: list[Scalars],
-    *,
-    riders: _Riders,
-    audit: bool,
-) -> Iterator[Tensor]:
-    """Likewise; judge: the frozen D, where its opinion is asked."""
-    generator = state.run("generator")
-    for number, part in enumerate(parts):
-        with state.gathering(generator, last=number == len(parts) - 1):
-            with precision.autocast():
-                if len(parts) > 1:
-                    part.generate(generator, riders)
-                assert part.fake is not None
-                logits = None
-                if judge is not None and objective.adversarial is not None:
-                    draws = _draws(state.seed, part.batch.positions, ("judged",))
-                    logits = objective.adversarial.judge(judge, part.fake, draws, part.batch.condition)
-                scene = Scene(part.content, part.style, part.fake, part.rebuilt, part.batch.style_index)
-                scene.warp, scene.shaken, scene.condition = part.warp, part.shaken, part.batch.condition
-                warming_up = state.warming_up
-                loss, terms = objective.generator_loss(scene, logits, warming_up=warming_up, audit=audit)
-            found.append(_named("loss", terms) | {"loss/total": loss.detach()})
-            if audit:
-                found[-1] |= _named("health", vital_signs(part.fake.detach(), part.content))
-                found[-1] |= _named("gradient", objective.audit(terms, part.outputs(), state.loss_scale("generator")))
-            yield loss / len(parts)
-            part.release()
+def generate(
+    generator: nn.Module, batch: Batch, photo: Tensor, style: Tensor, terms: Sequence[Term], state: TrainState
+) -> Generated:
+    """Run the generator once, over the photos and over the auxiliary pictures that loss terms need."""
+    passes = {
+        str(term.auxiliary): term.auxiliary_pass(
+            photo, style, lambda role: _draws(state.seed, batch.positions, (role,))
+        )
+        for term in terms
+    }
+    arguments = [torch.cat([photo, *(one.images for one in passes.values())])]
+    if state.by_reference:
+        arguments.append(style.repeat(1 + len(passes), 1, 1, 1))
+    if batch.condition is not None:
+        arguments.append(batch.condition.repeat(1 + len(passes), 1))
+    fake, *results = generator(*arguments).float().split(len(photo))
+    auxiliary = zip(passes.items(), results, strict=True)
+    return Generated(fake, {name: AuxiliaryPass(images, one.context) for (name, one), images in auxiliary})
 
 
 def _to_float(pictures: Tensor) -> Tensor:
@@ -186,19 +151,19 @@ def _to_float(pictures: Tensor) -> Tensor:
 def _draws(seed: int, positions: Iterable[int], roles: Iterable[str]) -> list[torch.Generator]:
     """For each role and sample its own random numbers, which follow from (seed, role, position) alone."""
     seeds = (random.Random(f"{seed}/augment {role}/{p}").getrandbits(63) for role in roles for p in positions)
-    return [torch.Generator().manual_seed(one) for one in seeds]
+    return [torch.Generator().manual_seed(number) for number in seeds]
 
 
 def _named(prefix: str, values: Scalars) -> Scalars:
     return {f"{prefix}/{name}": value.detach() for name, value in values.items()}
 
 
-def _mean(found: Sequence[Scalars]) -> Scalars:
-    """Of the parts' numbers, those of the whole batch: means, and of norms over samples the norm over all of them."""
-    if len(found) == 1:
-        return found[0]
-    stacked = {name: torch.stack([one[name] for one in found]) for name in found[0]}
+def _mean(values: Sequence[Scalars]) -> Scalars:
+    """Of the micro-batches' numbers, those of the batch: means, and of norms over samples the norm over all of them."""
+    if len(values) == 1:
+        return values[0]
+    stacked = {name: torch.stack([scalars[name] for scalars in values]) for name in values[0]}
     return {
-        name: values.norm() / len(found) if name.startswith("gradient/") else values.mean()
-        for name, values in stacked.items()
+        name: numbers.norm() / len(values) if name.startswith("gradient/") else numbers.mean()
+        for name, numbers in stacked.items()
     }

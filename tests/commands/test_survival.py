@@ -366,7 +366,7 @@ def breaking(monkeypatch) -> Callable[..., list[int]]:
             value: torch.Tensor = images.square().mean()
             return value * float("nan") if first <= calls[-1] <= last else value
 
-        monkeypatch.setattr("gan_style.losses.regular.total_variation_squared", broken)
+        monkeypatch.setattr("gan_style.losses.pixel.total_variation_squared", broken)
         return calls
 
     return make
@@ -379,9 +379,9 @@ def test_a_step_that_is_not_finite_is_skipped_told_and_counted(gan_style, tmp_pa
     breaking(4, 5)  # steps 5 and 6
     outcome = gan_style("train", *SMOKE, *PATIENT, f"run.root={tmp_path}")
     assert outcome.status == 0, outcome.err
-    culprits = "generator/gradient, loss/tv, loss/total"
+    nonfinite_keys = "generator/gradient, loss/tv, loss/total"
     for step, count in ((5, 1), (6, 2)):
-        words = f"warning: step {step}: not a finite number: {culprits}; the step was skipped ({count} so far)"
+        words = f"warning: step {step}: not a finite number: {nonfinite_keys}; the step was skipped ({count} so far)"
         assert words in outcome.out
     assert "back to step" not in outcome.out
     found = [json.loads(line) for line in (tmp_path / "smoke" / "metrics.jsonl").read_text().splitlines()]

@@ -154,7 +154,7 @@ def test_a_term_that_is_not_finite_stops_the_run_names_step_and_term_and_leaves_
         calls.append(images)
         return images.square().mean() * (float("nan") if len(calls) >= 2 else 1.0)
 
-    monkeypatch.setattr("gan_style.losses.regular.total_variation_squared", broken_from_the_second_call)
+    monkeypatch.setattr("gan_style.losses.pixel.total_variation_squared", broken_from_the_second_call)
     often = ("training.checkpoint_every=1", "training.log_every=1", "training.steps=9", "training.skip_patience=1")
     outcome = gan_style("train", *SMOKE, *often, f"run.root={tmp_path}")  # step 1 is the warm-up, without tv
     assert outcome.status == 4
@@ -165,7 +165,7 @@ def test_a_term_that_is_not_finite_stops_the_run_names_step_and_term_and_leaves_
 def test_the_step_of_a_number_that_is_not_finite_is_exact_though_nothing_was_logged_since(
     gan_style, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("gan_style.losses.regular.total_variation_squared", lambda images: images.mean() * float("inf"))
+    monkeypatch.setattr("gan_style.losses.pixel.total_variation_squared", lambda images: images.mean() * float("inf"))
     seldom = ("training.checkpoint_every=9", "training.log_every=9", "training.sample_every=9", "training.steps=9")
     outcome = gan_style("train", *SMOKE, *seldom, f"run.root={tmp_path}", "training.skip_patience=3")
     assert outcome.status == 4
@@ -334,7 +334,7 @@ class TestBalance:
         assert_two_parts_equal_a_whole(gan_style, tmp_path, *options, "loss.adversarial.augment=[colour]")
 
     def test_of_a_term_without_a_gradient_ends_in_words(self, gan_style, tmp_path, monkeypatch):
-        monkeypatch.setattr("gan_style.losses.regular.total_variation_squared", lambda images: images.sum() * 0.0)
+        monkeypatch.setattr("gan_style.losses.pixel.total_variation_squared", lambda images: images.sum() * 0.0)
         options = ("loss.balance={content:1,tv:1}", "training.audit_every=1")
         outcome = gan_style("train", *SMOKE, *options, f"run.root={tmp_path}")
         assert outcome.status == 2

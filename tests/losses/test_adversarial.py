@@ -190,7 +190,7 @@ class TestGeneratorLoss:
     def test_judge_augments_and_lets_gradients_through(self, noise):
         fake, discriminator = noise(2, 3, 16, 16).requires_grad_(), OneByOne((1.0, 1.0, 1.0))
         term = Adversarial(augment=["translation"])
-        logits = term.judge(discriminator, fake, each(2, 4))
+        logits = term.logits(discriminator, fake, each(2, 4))
         assert torch.equal(discriminator.calls[0], diff_augment(fake, ["translation"], each(2, 4)))
         term.generator_loss(logits).backward()
         assert fake.grad.count_nonzero() > 0
@@ -232,6 +232,6 @@ def test_a_sample_counts_as_much_as_it_is_strong(noise, formula):
     logits = [(r.mean() + s, f.mean() + s) for r, f, s in zip(real, fake, second, strict=True)]
     expected = sum(w * of_d(r, f) for w, (r, f) in zip(strengths, logits, strict=True)) / 4
     torch.testing.assert_close(loss, expected)
-    judged = adversarial.judge(OfStyles(), fake, random[:4], condition)
+    judged = adversarial.logits(OfStyles(), fake, random[:4], condition)
     expected = sum(w * of_g(f) for w, (_, f) in zip(strengths, logits, strict=True)) / 4
     torch.testing.assert_close(adversarial.generator_loss(judged, condition), expected)

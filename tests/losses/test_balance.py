@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from gan_style.losses.adversarial import Adversarial
 from gan_style.losses.balance import Balance, check_shares
 from gan_style.losses.content import Content
+from gan_style.losses.inputs import LossInputs
 from gan_style.losses.objective import Objective
-from gan_style.losses.regular import SquaredVariation
-from gan_style.losses.scene import Scene
+from gan_style.losses.pixel import SquaredVariation
 from gan_style.losses.style import GramStyle
 from gan_style.models.perceptual import compact
 
@@ -151,7 +151,7 @@ def test_an_objective_trains_with_its_own_weights_until_they_are_balanced_and_th
         balance={"style": 3, "content": 1},
     )
     assert objective.weights == {"adversarial": 0.5, "content": 2.0, "style": 4.0, "tv": 0.1}
-    scene = Scene(*(noise(1, 3, 16, 16, seed=seed) for seed in range(3)))
+    scene = LossInputs(*(noise(1, 3, 16, 16, seed=seed) for seed in range(3)))
     objective.balance.observe({"content": 1.0, "style": 0.5})
     loss, parts = objective.generator_loss(scene, None, warming_up=False)
     torch.testing.assert_close(loss, 2.0 * parts["content"] + 4.0 * parts["style"] + 0.1 * parts["tv"])

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from gan_style.functional import weighted_mean
 from gan_style.losses.content import Content, GatysContent
+from gan_style.losses.inputs import LossInputs
 from gan_style.losses.objective import check_terms, mean_of
-from gan_style.losses.scene import Scene
 from gan_style.losses.style import GatysStyle, GramStyle
 
 LAYERS = ["relu1_1", "relu2_1"]
@@ -21,7 +21,7 @@ def scene(noise):
     ]
     grams = {GramStyle(weight=1.0, layers=LAYERS).key(layer): noise(1, 4, 4, seed=7) for layer in LAYERS}
     picture = torch.zeros(2, 3, 8, 8)
-    return Scene(
+    return LossInputs(
         picture, picture, picture, fake_features=features[0], content_features=features[1], style_targets=grams
     )
 
@@ -61,7 +61,7 @@ def test_scales_look_at_the_picture_made_smaller(make_objective, noise):
         objective = make_objective(adversarial=None, content=None, tv=None, style=term)
         pictures = [F.interpolate(one, (size, size), mode="bilinear", antialias=True) for one in (photo, style, fake)]
         objective.set_style("mean", [(0, pictures[1])])
-        return objective.generator_loss(Scene(*pictures), None, warming_up=False)[0]
+        return objective.generator_loss(LossInputs(*pictures), None, warming_up=False)[0]
 
     half, both = loss([0.5], 64), loss([1.0, 0.5], 64)
     torch.testing.assert_close(half, loss([1.0], 32))
@@ -100,7 +100,7 @@ def test_weights_that_make_no_mean_are_refused_by_name(kind, weights):
 
 def test_content_that_was_looked_at_is_not_looked_at_again(make_objective, noise):
     objective = make_objective(adversarial=None)
-    scene = Scene(noise(1, 3, 16, 16), noise(1, 3, 16, 16), noise(1, 3, 16, 16, seed=2))
+    scene = LossInputs(noise(1, 3, 16, 16), noise(1, 3, 16, 16), noise(1, 3, 16, 16, seed=2))
     first, _ = objective.generator_loss(scene, None, warming_up=False)
     kept = scene.content_features
     scene.content = torch.full_like(scene.content, float("nan"))  # would be seen

@@ -14,21 +14,21 @@ from torch import Tensor
 from gan_style.functional import channel_moments, gram_matrix, grey, total_variation_squared
 from gan_style.losses.adversarial import Adversarial, hinge_generator
 from gan_style.losses.content import Content, content_loss
+from gan_style.losses.inputs import AuxiliaryPass, LossInputs
 from gan_style.losses.objective import Objective, content_layers, mean_gram, mean_of, style_layers
-from gan_style.losses.regular import Colour, Identity, SquaredVariation, colour_loss
-from gan_style.losses.scene import Scene
+from gan_style.losses.pixel import Colour, Identity, SquaredVariation, colour_loss
 from gan_style.losses.style import CentredGramStyle, GatysStyle, GramStyle, MomentStyle, Style, gram_loss
 from gan_style.models.perceptual import compact
 
 
 @pytest.fixture
-def scene(noise) -> Scene:
+def scene(noise) -> LossInputs:
     """The first content stands beside the style set's number 1, the second beside number 0."""
     fake = noise(2, 3, 16, 16).requires_grad_()
-    return Scene(noise(2, 3, 16, 16, seed=1), noise(2, 3, 16, 16, seed=2), fake, style_index=torch.tensor([1, 0]))
+    return LossInputs(noise(2, 3, 16, 16, seed=1), noise(2, 3, 16, 16, seed=2), fake, style_index=torch.tensor([1, 0]))
 
 
-def gradient(objective: Objective, scene: Scene, *, warming_up: bool = False) -> Tensor:
+def gradient(objective: Objective, scene: LossInputs, *, warming_up: bool = False) -> Tensor:
     loss, _ = objective.generator_loss(scene, None, warming_up=warming_up)
     return torch.autograd.grad(loss, scene.fake)[0]
 
@@ -69,8 +69,8 @@ class TestSum:
     def test_of_eight_copies_is_that_of_one(self, make_objective, noise):
         objective = make_objective(colour=Colour(weight=1.0))
         one = [noise(1, 3, 16, 16, seed=seed) for seed in range(3)]
-        single, _ = objective.generator_loss(Scene(*one), None, warming_up=False)
-        copies, _ = objective.generator_loss(Scene(*(x.repeat(8, 1, 1, 1) for x in one)), None, warming_up=False)
+        single, _ = objective.generator_loss(LossInputs(*one), None, warming_up=False)
+        copies, _ = objective.generator_loss(LossInputs(*(x.repeat(8, 1, 1, 1) for x in one)), None, warming_up=False)
         torch.testing.assert_close(copies, single, rtol=1e-5, atol=0)
 
     def test_in_the_warm_up_is_the_content_term_alone(self, make_objective, scene):
@@ -134,7 +134,7 @@ class TestStyleTargets:
     def test_the_result_of_a_target_picture_itself_has_no_style_loss(self, make_objective, noise):
         objective, picture = make_objective(style_target="mean"), noise(1, 3, 16, 16)
         objective.set_style("mean", [(0, picture)])
-        _, parts = objective.generator_loss(Scene(picture, picture, picture), None, warming_up=False)
+        _, parts = objective.generator_loss(LossInputs(picture, picture, picture), None, warming_up=False)
         assert parts["style"].item() == pytest.approx(0, abs=1e-12)
 
     @pytest.mark.parametrize(("target", "matters"), [("mean", False), ("each", True), ("b.jpg", False)])
@@ -160,7 +160,7 @@ class TestStyleTargets:
         for number in range(2):
             of_one = [x[number : number + 1] for x in (scene.content, scene.style, scene.fake)]
             alone.set_style("mean", [(0, of_one[1])])
-            expected.append(alone.generator_loss(Scene(*of_one), None, warming_up=False)[1]["style"])
+            expected.append(alone.generator_loss(LossInputs(*of_one), None, warming_up=False)[1]["style"])
         torch.testing.assert_close(parts["style"], torch.stack(expected).mean())
         assert objective.style_targets == {} and objective.state_dict()["style_targets"] == {}
 
@@ -249,7 +249,7 @@ class TestStyleTargets:
         objective.set_style("mean", [(0, picture)])
         found = []
         for fake in (picture, grey(picture)):
-            _, parts = objective.generator_loss(Scene(picture, picture, fake), None, warming_up=False)
+            _, parts = objective.generator_loss(LossInputs(picture, picture, fake), None, warming_up=False)
             found.append(parts["style"].item())
         assert found[1] == pytest.approx(0, abs=1e-12) and found[0] > 1e-6
 
@@ -383,14 +383,14 @@ class TestLooking:
         for balance, needed in ((None, False), ({"content": 1, "tv": 1}, False), ({"adversarial": 1, "tv": 1}, True)):
             assert make_objective(balance=balance).needs_discriminator_early is needed
 
-    @pytest.mark.parametrize(("terms", "needed"), [({}, False), ({"idt": Identity(weight=0.0)}, True)])
-    def test_needs_the_identity_pass_where_there_is_such_a_term(self, make_objective, terms, needed):
-        assert make_objective(**terms).needs_identity is needed
+    def test_auxiliary_terms_are_those_that_need_more_of_the_generator(self, make_objective):
+        assert make_objective().auxiliary_terms == []
+        assert make_objective(idt=Identity(weight=0.0)).auxiliary_terms == [Identity(weight=0.0)]
 
 
 class TestAudit:
     @pytest.fixture
-    def audited(self, make_objective, scene) -> tuple[Objective, Scene, dict[str, Tensor]]:
+    def audited(self, make_objective, scene) -> tuple[Objective, LossInputs, dict[str, Tensor]]:
         """An objective with terms of every kind and odd weights, its scene, and what the audit finds."""
         objective = make_objective(
             adversarial=Adversarial(weight=0.25),
@@ -399,9 +399,10 @@ class TestAudit:
             identity=Identity(weight=0.5),
             colour=Colour(weight=2.0),
         )
-        scene.rebuilt = (scene.style.flip(3) * 0.9).requires_grad_()
+        rebuilt = (scene.style.flip(3) * 0.9).requires_grad_()
+        scene.auxiliary = {"rebuilt": AuxiliaryPass(rebuilt)}
         _, parts = objective.generator_loss(scene, self.logits(scene.fake), warming_up=False, audit=True)
-        return objective, scene, objective.audit(parts, [scene.fake, scene.rebuilt])
+        return objective, scene, objective.gradient_norms(parts, [scene.fake, rebuilt])
 
     def logits(self, fake: Tensor) -> list[Tensor]:
         return [fake.square().mean(dim=1), fake[:, :1, ::2]]
@@ -420,46 +421,46 @@ class TestAudit:
             "colour": colour_loss(fake, scene.content),
         }
         norms = {name: torch.autograd.grad(loss, fake, retain_graph=True)[0].norm() for name, loss in by_hand.items()}
-        norms["identity"] = torch.tensor(scene.rebuilt.numel() ** -0.5)  # each entry's is +-1 / their number
+        norms["identity"] = torch.tensor(scene.style.numel() ** -0.5)  # each entry's is +-1 / their number
         assert found.keys() == norms.keys()
         for name, norm in norms.items():
             torch.testing.assert_close(found[name], norm, rtol=1e-5, atol=0)
         pulls = {name: norm * objective.weights[name] for name, norm in norms.items()}
-        shares = objective.shares({name: norm.item() for name, norm in found.items()})
+        shares = objective.gradient_shares({name: norm.item() for name, norm in found.items()})
         for name, pull in pulls.items():
             assert shares[name] == pytest.approx((pull / sum(pulls.values())).item(), rel=1e-5)
 
     def test_gives_shares_that_add_up_to_one_and_none_to_weight_zero(self, audited):
         objective, _, found = audited
-        shares = objective.shares({name: norm.item() for name, norm in found.items()})
+        shares = objective.gradient_shares({name: norm.item() for name, norm in found.items()})
         assert sum(shares.values()) == pytest.approx(1, rel=1e-6)
         assert shares.pop("tv") == 0 and found["tv"] > 0
         assert all(share > 0 for share in shares.values())
 
     def test_counts_the_gradient_of_all_outputs_together(self, make_objective, scene):
         """A term that looks at both, as none of ours does: the norm over the two, not the sum of norms."""
-        scene.rebuilt = scene.style.clone().requires_grad_()
-        both = scene.fake.sum() * 3 + scene.rebuilt.sum() * 4
-        found = make_objective().audit({"tv": both}, [scene.fake, scene.rebuilt])
+        rebuilt = scene.style.clone().requires_grad_()
+        both = scene.fake.sum() * 3 + rebuilt.sum() * 4
+        found = make_objective().gradient_norms({"tv": both}, [scene.fake, rebuilt])
         assert found["tv"].item() == pytest.approx(5 * scene.fake.numel() ** 0.5, rel=1e-5)
 
     def test_of_a_term_that_pulls_at_nothing_is_zero(self, make_objective, scene):
         elsewhere = torch.ones(3, requires_grad=True)
         objective = make_objective()
-        found = objective.audit({"content": scene.fake.sum(), "tv": elsewhere.sum()}, [scene.fake])
-        shares = objective.shares({name: norm.item() for name, norm in found.items()})
+        found = objective.gradient_norms({"content": scene.fake.sum(), "tv": elsewhere.sum()}, [scene.fake])
+        shares = objective.gradient_shares({name: norm.item() for name, norm in found.items()})
         assert (found["tv"], shares["tv"], shares["content"]) == (0, 0, 1)
 
     def test_of_weights_that_are_all_zero_gives_no_shares(self, make_objective, scene):
         objective = make_objective(tv=SquaredVariation(weight=0.0))
-        found = objective.audit({"tv": total_variation_squared(scene.fake)}, [scene.fake])
-        assert found["tv"] > 0 and objective.shares({"tv": found["tv"].item()}) == {"tv": 0}
+        found = objective.gradient_norms({"tv": total_variation_squared(scene.fake)}, [scene.fake])
+        assert found["tv"] > 0 and objective.gradient_shares({"tv": found["tv"].item()}) == {"tv": 0}
 
     def test_leaves_the_gradient_of_the_loss_as_it_is(self, make_objective, scene):
         objective = make_objective()
         expected = gradient(objective, scene)
         loss, parts = objective.generator_loss(scene, None, warming_up=False, audit=True)
-        objective.audit(parts, [scene.fake])
+        objective.gradient_norms(parts, [scene.fake])
         assert scene.fake.grad is None
         loss.backward()
         assert torch.equal(scene.fake.grad, expected)
@@ -542,7 +543,7 @@ class TestLibrary:
         sets = [[noise(1, 3, 16, 16, seed=50), noise(1, 3, 20, 12, seed=51)], [noise(1, 3, 16, 18, seed=52)]]
         objective.set_library("mean", (enumerate(pictures) for pictures in sets))
         content, fake = noise(3, 3, 16, 16, seed=1), noise(3, 3, 16, 16, seed=2)
-        scene = Scene(content, content, fake, condition=self.CONDITION)
+        scene = LossInputs(content, content, fake, condition=self.CONDITION)
         _, parts = objective.generator_loss(scene, None, warming_up=False)
 
         def of(pictures: Tensor) -> Tensor:
@@ -559,7 +560,7 @@ class TestLibrary:
         objective.set_style("a.jpg", [(0, noise(1, 3, 16, 16, seed=50))])
         content = noise(2, 3, 16, 16)
         _, parts = objective.generator_loss(
-            Scene(content, content, content, condition=torch.zeros(2, 2)), None, warming_up=False
+            LossInputs(content, content, content, condition=torch.zeros(2, 2)), None, warming_up=False
         )
         assert parts["style"] == 0.0 and parts["content"] == 0.0
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from gan_style.losses.inputs import AuxiliaryPass, LossInputs
 from gan_style.losses.objective import check_terms
-from gan_style.losses.scene import Scene
-from gan_style.losses.stable import Stability, stability_loss
+from gan_style.losses.stability import Stability, stability_loss
 from gan_style.losses.warp import small_warp
 
 STILL = {"shift": 0.0, "turn": 0.0, "scale": 0.0, "bend": 0.0}
@@ -22,9 +22,9 @@ def photos(noise):
 
 
 def measured(term, photos, generator):
-    warp, shaken = term.shake(photos, draws(1, 2))
-    scene = Scene(photos, photos, generator(photos), warp=warp, shaken=generator(shaken))
-    return term(scene)
+    perturbed = term.auxiliary_pass(photos, photos, lambda _: draws(1, 2))
+    auxiliary = {"perturbed": AuxiliaryPass(generator(perturbed.images), perturbed.context)}
+    return term(LossInputs(photos, photos, generator(photos), auxiliary=auxiliary))
 
 
 class TestWarp:
@@ -81,19 +81,20 @@ class TestTerm:
         assert measured(Stability(weight=1.0, noise=0.0), photos, lambda x: x * pattern) > 1e-4
 
     def test_counts_only_what_was_inside(self, noise):
-        shaken, moved = noise(2, 3, 4, 4), noise(2, 3, 4, 4, seed=1)
+        perturbed, moved = noise(2, 3, 4, 4), noise(2, 3, 4, 4, seed=1)
         inside = torch.zeros(2, 1, 4, 4)
         inside[0, :, 1, 2] = inside[1, :, :2] = 1
-        squares = (shaken - moved).square().mean(dim=1)
+        squares = (perturbed - moved).square().mean(dim=1)
         expected = (squares[0, 1, 2] + squares[1, :2].mean()) / 2
-        torch.testing.assert_close(stability_loss(shaken, moved, inside), expected)
-        assert stability_loss(shaken, moved, inside * 0) == 0
+        torch.testing.assert_close(stability_loss(perturbed, moved, inside), expected)
+        assert stability_loss(perturbed, moved, inside * 0) == 0
 
     def test_teaches_both_the_result_and_the_moved_one(self, photos):
-        fake, shaken = photos.clone().requires_grad_(), photos.flip(-1).clone().requires_grad_()
-        warp, _ = Stability(weight=1.0).shake(photos, draws(1, 2))
-        term = Stability(weight=1.0)(Scene(photos, photos, fake, warp=warp, shaken=shaken))
-        assert all(gradient.norm() > 0 for gradient in torch.autograd.grad(term, [fake, shaken]))
+        fake, result = photos.clone().requires_grad_(), photos.flip(-1).clone().requires_grad_()
+        perturbed = Stability(weight=1.0).auxiliary_pass(photos, photos, lambda _: draws(1, 2))
+        auxiliary = {"perturbed": AuxiliaryPass(result, perturbed.context)}
+        term = Stability(weight=1.0)(LossInputs(photos, photos, fake, auxiliary=auxiliary))
+        assert all(gradient.norm() > 0 for gradient in torch.autograd.grad(term, [fake, result]))
 
     @pytest.mark.parametrize("option", ["shift", "turn", "scale", "bend", "noise"])
     @pytest.mark.parametrize("value", [-0.1, 90.0, float("nan")])
@@ -102,5 +103,5 @@ class TestTerm:
             Stability(weight=1.0, **{option: value})
 
     def test_stands_once_in_an_objective(self):
-        with pytest.raises(ValueError, match="in one way only"):
+        with pytest.raises(ValueError, match=r"loss\.again: .*loss\.stability"):
             check_terms({"stability": Stability(weight=1.0), "again": Stability(weight=1.0)})

@@ -18,8 +18,9 @@ from gan_style.functional import (
 )
 from gan_style.images.decode import decode, to_float
 from gan_style.losses.content import Content, GatysContent, content_loss, gatys_content_loss
+from gan_style.losses.inputs import AuxiliaryPass, LossInputs
 from gan_style.losses.objective import Objective
-from gan_style.losses.regular import (
+from gan_style.losses.pixel import (
     AbsoluteVariation,
     Colour,
     Identity,
@@ -27,7 +28,6 @@ from gan_style.losses.regular import (
     colour_loss,
     identity_loss,
 )
-from gan_style.losses.scene import Scene
 from gan_style.losses.style import (
     CentredGramStyle,
     GatysStyle,
@@ -145,7 +145,7 @@ class TestThroughVgg:
             objective = Objective(terms, network)
             fake, photo, painting = pictures
             objective.set_style("painting.jpg", [(0, painting)])
-            _, parts = objective.generator_loss(Scene(photo, painting, fake), None, warming_up=False)
+            _, parts = objective.generator_loss(LossInputs(photo, painting, fake), None, warming_up=False)
             return {name: part.item() for name, part in parts.items()}
 
         return make
@@ -198,7 +198,7 @@ class TestBfloat16:
         }
         objective = Objective(terms, network)
         objective.set_style(target, enumerate(paintings.split(1)))
-        scene = Scene(photos, paintings, fake, style_index=torch.tensor([0, 1]))
+        scene = LossInputs(photos, paintings, fake, style_index=torch.tensor([0, 1]))
         _, full = objective.generator_loss(scene, None, warming_up=False)
         with torch.autocast("cpu", torch.bfloat16):
             _, half = objective.generator_loss(scene, None, warming_up=False)
@@ -254,7 +254,7 @@ class TestPixelLosses:
         assert loss(*pictures) == loss(*(x.float() for x in pictures))
 
 
-def scene_of(fake: Tensor, content: Tensor, style: Tensor) -> Scene:
+def scene_of(fake: Tensor, content: Tensor, style: Tensor) -> LossInputs:
     """A scene whose features are simple functions of its pictures, with two layers, and a set of as many styles."""
 
     def look(images: Tensor) -> dict[str, Tensor]:
@@ -266,11 +266,11 @@ def scene_of(fake: Tensor, content: Tensor, style: Tensor) -> Scene:
             statistics = kind.statistic(features)
             targets[kind(weight=1.0, layers=[layer], target="each").key(layer)] = statistics
             targets[kind(weight=1.0, layers=[layer]).key(layer)] = statistics.mean(dim=0, keepdim=True)
-    return Scene(
+    return LossInputs(
         content=content,
         style=style,
         fake=fake,
-        rebuilt=style * 0.5,
+        auxiliary={"rebuilt": AuxiliaryPass(style * 0.5)},
         style_index=torch.arange(len(style)),
         fake_features=look(fake),
         content_features=look(content),
@@ -280,7 +280,7 @@ def scene_of(fake: Tensor, content: Tensor, style: Tensor) -> Scene:
 
 class TestTerms:
     @pytest.fixture
-    def scene(self, noise) -> Scene:
+    def scene(self, noise) -> LossInputs:
         return scene_of(*(noise(2, 3, 8, 8, seed=seed) for seed in range(3)))
 
     @pytest.mark.parametrize("layers", [["a"], ["b"], ["a", "b"]])
@@ -323,7 +323,7 @@ class TestTerms:
         assert SquaredVariation(weight=1.0)(scene) == total_variation_squared(scene.fake)
         assert AbsoluteVariation(weight=1.0)(scene) == total_variation_absolute(scene.fake)
         assert Colour(weight=1.0)(scene) == colour_loss(scene.fake, scene.content)
-        assert Identity(weight=1.0)(scene) == identity_loss(scene.rebuilt, scene.style)
+        assert Identity(weight=1.0)(scene) == identity_loss(scene.style * 0.5, scene.style)
 
 
 def smooth(size: int, seed: int) -> Tensor:
@@ -359,7 +359,9 @@ def losses_by_size() -> dict[int, dict[str, float]]:
     for size in (256, 512, 1024):
         fake, content = smooth(size, 1), smooth(size, 2)
         of_fake, of_content = network(fake, LAYERS), network(content, LAYERS)
-        scene = Scene(content, content, fake, fake, torch.tensor([0]), of_fake, of_content)
+        scene = LossInputs(content, content, fake, torch.tensor([0]))
+        scene.fake_features, scene.content_features = of_fake, of_content
+        scene.auxiliary = {"rebuilt": AuxiliaryPass(fake)}
         scene.style_targets = {terms["style"].key(layer): gram_matrix(of_content[layer]) for layer in LAYERS}
         found[size] = {name: term(scene).item() for name, term in terms.items()}
     return found

@@ -8,7 +8,7 @@ import torch
 
 from gan_style.losses.content import Content
 from gan_style.losses.objective import Objective
-from gan_style.losses.regular import SquaredVariation
+from gan_style.losses.pixel import SquaredVariation
 from gan_style.losses.style import GramStyle
 from gan_style.models.perceptual import compact
 from gan_style.optimise.optimise import NonFiniteError, Optimisation, Problem

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gan_style.functional import gram_matrix
+from gan_style.losses.inputs import Term
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import GramStyle
 from gan_style.models.perceptual import compact
@@ -42,12 +43,11 @@ def test_views_come_from_seed_and_evaluation_and_cover_all_orientations_and_shif
     assert {(view.down, view.right) for view in views} == {(y, x) for y in range(-2, 3) for x in range(-2, 3)}
 
 
-class Alike:
+class Alike(Term):
     """How far the picture is from the content, as they are seen; notes what it was shown."""
 
-    weight = 1.0
-
     def __init__(self):
+        super().__init__(weight=1.0)
         self.shown = []
 
     def __call__(self, scene):

@@ -18,9 +18,10 @@ from gan_style.data.stream import Batch
 from gan_style.functional import AUGMENTATIONS
 from gan_style.losses.adversarial import FORMULAS, Adversarial
 from gan_style.losses.content import Content, GatysContent
+from gan_style.losses.inputs import Term
 from gan_style.losses.objective import Objective, content_layers, style_layers
-from gan_style.losses.regular import AbsoluteVariation, Colour, Identity, SquaredVariation
-from gan_style.losses.stable import Stability
+from gan_style.losses.pixel import AbsoluteVariation, Colour, Identity, SquaredVariation
+from gan_style.losses.stability import Stability
 from gan_style.losses.style import CROP, EACH, MEAN, CentredGramStyle, GatysStyle, GramStyle, MomentStyle
 from gan_style.models.discriminator import PatchDiscriminator
 from gan_style.models.generator import ResnetGenerator
@@ -233,12 +234,11 @@ def settle(objective: Objective, values: dict[str, float], *, last: bool) -> Non
             objective.settle_balance()
 
 
-class Poisoned:
+class Poisoned(Term):
     """A term that on one rank, in one step, is not a finite number, or has a gradient that is none."""
 
-    weight = 1.0
-
     def __init__(self, kind: str, rank: int) -> None:
+        super().__init__(weight=1.0)
         self.kind, self.rank, self.calls = kind, rank, 0
 
     def __call__(self, scene: Any) -> Tensor:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from gan_style.training.health import Health, NonFiniteError, Signs, culprits
+from gan_style.training.health import Health, NonFiniteError, Signs, nonfinite_keys
 from gan_style.training.loop import Loop
 from gan_style.training.state import TrainState
 
@@ -16,9 +16,9 @@ SKIPPED = GOOD | {"discriminator/skipped": 1.0}  # float16's scale was too large
 
 
 def test_culprits_are_the_names_of_what_is_not_finite_in_order():
-    assert culprits(GOOD) == []
-    assert culprits(NAN) == ["loss/tv", "loss/total"]
-    assert culprits({"a": -math.inf, "b": 0.0, "c": 1e308}) == ["a"]
+    assert nonfinite_keys(GOOD) == []
+    assert nonfinite_keys(NAN) == ["loss/tv", "loss/total"]
+    assert nonfinite_keys({"a": -math.inf, "b": 0.0, "c": 1e308}) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_ranks_agree_on_weights_that_are_not_finite(here, elsewhere, told):
     """One that went back alone would wait for ever for the others, who train on (seen by tools/chaos_train.py)."""
     said, health = [], Health()
     loop = SimpleNamespace(
-        state=SimpleNamespace(step=7, ill_networks=lambda: ["weights/generator"] * here),
+        state=SimpleNamespace(step=7, nonfinite_networks=lambda: ["weights/generator"] * here),
         ranks=SimpleNamespace(any=lambda mine: mine or elsewhere),
         health=health,
         _say=said.append,
@@ -42,10 +42,10 @@ def test_ranks_agree_on_weights_that_are_not_finite(here, elsewhere, told):
 def test_networks_whose_weights_are_not_finite_are_named_and_the_average_is_none_of_them():
     networks = {name: nn.Linear(2, 2) for name in ("generator", "discriminator", "ema")}
     state = SimpleNamespace(_networks=lambda: networks)
-    assert TrainState.ill_networks(state) == []
+    assert TrainState.nonfinite_networks(state) == []
     for name in ("ema", "discriminator"):
         nn.init.constant_(networks[name].bias, math.inf)
-    assert TrainState.ill_networks(state) == ["weights/discriminator"]
+    assert TrainState.nonfinite_networks(state) == ["weights/discriminator"]
 
 
 class TestHealth:

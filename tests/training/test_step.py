@@ -13,8 +13,9 @@ from gan_style.functional import AUGMENTATIONS
 from gan_style.images.decode import to_float
 from gan_style.losses.adversarial import FORMULAS, Adversarial
 from gan_style.losses.content import Content, GatysContent, content_loss
-from gan_style.losses.regular import AbsoluteVariation, Colour, Identity
+from gan_style.losses.pixel import AbsoluteVariation, Colour, Identity
 from gan_style.losses.style import Style
+from gan_style.training.state import TrainState
 from gan_style.training.step import Precision, train_step
 
 FLOAT32 = Precision(torch.device("cpu"))
@@ -62,6 +63,12 @@ def step(make_state, make_objective, make_batch) -> Callable[..., tuple[Any, dic
         return state, scalars
 
     return take
+
+
+def update(state: TrainState, losses: list[Tensor]) -> dict[str, Tensor]:
+    """Update the generator by the sum of losses."""
+    state.zero_grad("generator")
+    return state.clip_and_step("generator", [state.backward("generator", loss) for loss in losses])
 
 
 class TestHalves:
@@ -338,7 +345,7 @@ class TestClip:
         other, data = copy.deepcopy(layer), noise(4, 3)
         state = make_state(clip=0.1)
         state.generator_optimiser = SGD(layer.parameters(), lr=1.0)
-        norm = state.update("generator", [layer(data).square().sum()])["gradient"]
+        norm = update(state, [layer(data).square().sum()])["gradient"]
         other(data).square().sum().backward()
         expected = nn.utils.clip_grad_norm_(other.parameters(), 0.1)
         assert norm.item() == pytest.approx(expected.item(), rel=1e-6) and norm > 0.1
@@ -355,7 +362,7 @@ class TestClip:
         layer, state = nn.Linear(3, 1, bias=False), make_state()
         state.generator_optimiser = SGD(layer.parameters(), lr=0.0)
         for _ in range(2):
-            state.update("generator", [layer(torch.ones(1, 3)).sum()])
+            update(state, [layer(torch.ones(1, 3)).sum()])
         assert torch.equal(layer.weight.grad, torch.ones(1, 3))
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 
-def vital_signs(fake: Tensor, content: Tensor) -> dict[str, Tensor]:
+def collapse_diagnostics(fake: Tensor, content: Tensor) -> dict[str, Tensor]:
     """Of results and their photos, (N, 3, H, W) in [-1, 1], scalars on the device.
 
     saturated: the share of values within 0.02 of the range's ends; spread: the mean standard deviation of a result's

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_style.functional import rgb_to_yuv, total_variation_absolute, total_variation_squared
-from gan_style.losses.scene import Scene
+from gan_style.losses.inputs import AuxiliaryPass, Draw, LossInputs, Term
 
 
 def identity_loss(rebuilt: Tensor, style: Tensor) -> Tensor:
@@ -25,41 +25,37 @@ def colour_loss(fake: Tensor, content: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class SquaredVariation:
+class SquaredVariation(Term):
     """Smoothness: total variation, squared."""
 
-    weight: float
-
-    def __call__(self, scene: Scene) -> Tensor:
-        return total_variation_squared(scene.fake)
+    def __call__(self, inputs: LossInputs) -> Tensor:
+        return total_variation_squared(inputs.fake)
 
 
 @dataclass(kw_only=True)
-class AbsoluteVariation:
+class AbsoluteVariation(Term):
     """Smoothness that keeps edges: total variation, absolute."""
 
-    weight: float
-
-    def __call__(self, scene: Scene) -> Tensor:
-        return total_variation_absolute(scene.fake)
+    def __call__(self, inputs: LossInputs) -> Tensor:
+        return total_variation_absolute(inputs.fake)
 
 
 @dataclass(kw_only=True)
-class Identity:
+class Identity(Term):
     """A style picture should come out as it went in; costs a generator pass over the style pictures."""
 
-    weight: float
+    auxiliary = "rebuilt"
 
-    def __call__(self, scene: Scene) -> Tensor:
-        assert scene.rebuilt is not None
-        return identity_loss(scene.rebuilt, scene.style)
+    def auxiliary_pass(self, content: Tensor, style: Tensor, draw: Draw) -> AuxiliaryPass:
+        return AuxiliaryPass(style)
+
+    def __call__(self, inputs: LossInputs) -> Tensor:
+        return identity_loss(inputs.auxiliary["rebuilt"].images, inputs.style)
 
 
 @dataclass(kw_only=True)
-class Colour:
+class Colour(Term):
     """The result keeps the photo's luma and chroma."""
 
-    weight: float
-
-    def __call__(self, scene: Scene) -> Tensor:
-        return colour_loss(scene.fake, scene.content)
+    def __call__(self, inputs: LossInputs) -> Tensor:
+        return colour_loss(inputs.fake, inputs.content)

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from gan_style.metrics.vital import vital_signs
+from gan_style.training.monitor import collapse_diagnostics
 
 
 def signs(fake: torch.Tensor, content: torch.Tensor) -> dict[str, float]:
-    return {name: value.item() for name, value in vital_signs(fake, content).items()}
+    return {name: value.item() for name, value in collapse_diagnostics(fake, content).items()}
 
 
 def test_of_results_that_are_their_photos_nothing_is_wrong(noise):
