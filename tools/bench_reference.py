@@ -40,7 +40,7 @@ class _Residual(nn.Module):
 
 
 def plain_generator(width: int, blocks: int) -> nn.Module:
-    """Johnson et al. 2016 with resize-convolutions, of stock modules."""
+    """Johnson et al. 2016 with resize-convolutions, of stock modules; the output is linear, as ours."""
     return nn.Sequential(
         *(*_layer(3, width, 9), nn.ReLU()),
         *(*_layer(width, 2 * width, 3, 2), nn.ReLU()),
@@ -48,7 +48,7 @@ def plain_generator(width: int, blocks: int) -> nn.Module:
         *(_Residual(4 * width) for _ in range(blocks)),
         *(nn.Upsample(scale_factor=2), *_layer(4 * width, 2 * width, 3), nn.ReLU()),
         *(nn.Upsample(scale_factor=2), *_layer(2 * width, width, 3), nn.ReLU()),
-        *(nn.ReflectionPad2d(4), nn.Conv2d(width, 3, 9), nn.Tanh()),
+        *(nn.ReflectionPad2d(4), nn.Conv2d(width, 3, 9)),
     )
 
 
@@ -56,7 +56,7 @@ def copied(generator: nn.Module) -> nn.Module:
     """The plain generator with the weights of one of ours (a ResnetGenerator)."""
     arguments = generator.arguments
     assert isinstance(arguments, dict)
-    plain = plain_generator(**arguments).to(next(generator.parameters()).device)
+    plain = plain_generator(arguments["width"], arguments["blocks"]).to(next(generator.parameters()).device)
     with torch.no_grad():
         for theirs, ours in zip(plain.parameters(), generator.parameters(), strict=True):
             theirs.copy_(ours)

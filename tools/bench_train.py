@@ -29,6 +29,7 @@ from bench_reference import Reference
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
+import gan_style.commands.train  # noqa: F401 (registers the options of train)
 from gan_style.commands import train_setup
 from gan_style.commands.train_setup import TrainSetup
 from gan_style.config import CONFIG_PATH, plain
