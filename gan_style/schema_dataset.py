@@ -11,6 +11,7 @@ _CHOICES = {
     "input_layout": ("auto", *LAYOUTS),
     "output_layout": ("auto", "folder", "webdataset", "coco"),
     "format": ("keep", "jpg", "png", "webp"),
+    "color": ("keep", "rgb"),
     "precision": ("float32", "bfloat16"),
     "score": ("none", "structure", "full"),
     "manifest": ("auto", "parquet", "jsonl"),
@@ -80,6 +81,7 @@ class MakeDatasetConfig:
     keep_fraction: float = MISSING
     seed: int = MISSING
     format: str = MISSING
+    color: str = MISSING
     quality: int = MISSING
     lossless: bool = MISSING
     png_level: int = MISSING

@@ -241,6 +241,8 @@ def _told(job: Job, manifest: Path, summary: Mapping[str, Any]) -> int:
     reasons = ", ".join(f"{count} {kind}" for kind, count in summary["kinds"].items())
     if reasons:
         print(f"not stylized: {reasons}")
+    for what, count in summary["lost"].items():
+        print(f"warning: {count} results lost {what}", file=sys.stderr)
     failed = summary["statuses"].get("failed", 0)
     for failure in summary["failures"][:10]:
         print(f"  failed: {failure['key']}: {failure['kind']}: {failure['error']}", file=sys.stderr)

@@ -19,7 +19,7 @@ from gan_style.schema_dataset import strength_range
 
 _PLANNED = (
     *("size", "copies", "keep_fraction", "seed", "format", "quality", "lossless", "png_level", "max_pixels"),
-    *("precision", "batch", "batch_pixels", "shard_size", "threads_per_worker", "score", "carry"),
+    *("color", "precision", "batch", "batch_pixels", "shard_size", "threads_per_worker", "score", "carry"),
 )
 
 
@@ -122,9 +122,18 @@ def _make_pipeline(job: Job, scheme: Scheme, number: int) -> Any:
     device = choose_device(name, cfg["threads_per_worker"])
     styles = find_styles(cfg)
     return Pipeline(
-        loader=Loader(job.root, cfg["max_pixels"], None if cfg["size"] == "keep" else cfg["size"]),
+        loader=Loader(
+            job.root,
+            cfg["max_pixels"],
+            None if cfg["size"] == "keep" else cfg["size"],
+            keep_color=cfg["color"] == "keep",
+        ),
         choices=Choices(
-            cfg["seed"], [one.weight for one in styles], strength_range(cfg["strength"]), cfg["keep_fraction"]
+            cfg["seed"],
+            [one.weight for one in styles],
+            strength_range(cfg["strength"]),
+            cfg["keep_fraction"],
+            cfg["copies"],
         ),
         stylizers=make_stylizers(styles, device, getattr(torch, cfg["precision"]), cfg["max_pixels"]),
         scheme=scheme,

@@ -15,11 +15,15 @@ MOST_PIXELS = 178_000_000  # Pillow itself refuses more
 
 @dataclass(frozen=True)
 class Header:
-    """width, height: as stored, in pixels; orientation: EXIF's, 1 (as stored) to 8."""
+    """width, height: as stored, in pixels; orientation: EXIF's, 1 (as stored) to 8; is_rich: whether it may hold more
+    than 8 bits of RGB, such as transparency or a profile; is_grey: whether it has no colours.
+    """
 
     width: int
     height: int
     orientation: int
+    is_rich: bool = False
+    is_grey: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -44,11 +48,19 @@ def read_header(data: bytes, max_pixels: int = MOST_PIXELS) -> Header:
                     raise SampleError(
                         "too large", f"{picture.width} x {picture.height} pixels; max_pixels={max_pixels}"
                     )
-                return Header(*_stored_size(picture), _orientation(picture, data))
+                return Header(*_stored_size(picture), _orientation(picture, data), *_colors(picture, data))
     except (MemoryError, SampleError):
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
         raise sample_error(error) from error
+
+
+def _colors(picture: Image.Image, data: bytes) -> tuple[bool, bool]:
+    """(whether it may hold more than 8 bits of RGB, whether it is grey)."""
+    is_deep = picture.mode.startswith("I") or (data[:4] == b"\x89PNG" and data[24:25] == b"\x10")
+    is_deep |= isinstance(picture, TiffImagePlugin.TiffImageFile) and 16 in (picture.tag_v2.get(258) or ())
+    is_rich = is_deep or picture.has_transparency_data or bool(picture.info.get("icc_profile"))
+    return is_rich, picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I;16")
 
 
 def _stored_size(picture: Image.Image) -> tuple[int, int]:

@@ -3,9 +3,10 @@
 import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from gan_style.dataset.geometry import Change
@@ -16,6 +17,8 @@ from gan_style.dataset.layouts.yolo import YoloLabel
 from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample, SampleError
 from gan_style.images.decode import decode
 from gan_style.images.formats import UnreadablePictureError
+from gan_style.images.lossless import Original, highest, read_original
+from gan_style.images.metadata import Metadata
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Loaded:
     extension (".txt"); labels: those that are labels; size: (width, height) that these are for, before any scaling.
 
     orientation: what was done about EXIF's: None (there was none), "applied", or "stored" (left, for the labels' sake);
-    tag: EXIF's orientation that the result is to have.
+    tag: EXIF's orientation that the result is to have. kept: what the file holds besides 8 bits of RGB; grey: whether
+    it has no colours.
     """
 
     sha256: str
@@ -35,15 +39,20 @@ class Loaded:
     size: tuple[int, int] = (0, 0)
     orientation: str | None = None
     tag: int = 1
+    kept: Original | None = None
+    grey: bool = False
 
 
 @dataclass(frozen=True)
 class Loader:
-    """root: the input's; max_pixels: of a picture; short_side: what it is scaled to, None to keep its size."""
+    """root: the input's; max_pixels: of a picture; short_side: what it is scaled to, None to keep its size; keep_color:
+    whether transparency, 16 bits, the profile and grey are kept.
+    """
 
     root: Path
     max_pixels: int
     short_side: int | None
+    keep_color: bool = False
 
     def __call__(self, sample: Sample) -> Loaded:
         """SampleError, of whatever kind, where there is no result to be had."""
@@ -66,19 +75,50 @@ class Loader:
         labels = read_labels(sidecars)
         header = read_header(data, self.max_pixels)
         upright = fits_upright(sample, header, labels)
-        orientation = None if header.orientation == 1 else "applied" if upright else "stored"
-        picture = self._decode(data, upright)
-        size = header.upright if upright else header.size
-        loaded = Loaded(sha256, sidecars, labels, picture, b"", size, orientation, 1 if upright else header.orientation)
+        kept = self._kept(data, header, upright) if self.keep_color and header.is_rich else None
+        picture = self._decode(data, upright) if kept is None or self.short_side is not None else shown(kept)
+        loaded = Loaded(
+            sha256,
+            sidecars,
+            labels,
+            picture,
+            size=header.upright if upright else header.size,
+            orientation=None if header.orientation == 1 else "applied" if upright else "stored",
+            tag=1 if upright else header.orientation,
+            kept=kept,
+            grey=self.keep_color and header.is_grey,
+        )
+        size = loaded.size
         # Labels that cannot be scaled are found before the network has worked for nothing.
         adapted(sidecars, labels, Change("", size, (picture.shape[-1], picture.shape[-2])))
         return loaded
+
+    def _kept(self, data: bytes, header: Header, upright: bool) -> Original | None:
+        """All that the file holds; of pixels that are not turned upright, or are scaled, the profile alone."""
+        try:
+            original = read_original(io.BytesIO(data), max_megapixels=self.max_pixels / 1e6)
+        except UnreadablePictureError as error:
+            raise sample_error(error.__cause__ or error) from error
+        if self.short_side is None and (upright or header.orientation == 1):
+            return replace(original, metadata=Metadata())
+        lost = [name for name, has in (("its transparency", original.alpha is not None),) if has]
+        lost += ["its 16 bits"] * (original.pixels.dtype == torch.uint16)
+        return Original(torch.empty(3, 0, 0, dtype=torch.uint8), profile=original.profile, lost=tuple(lost))
 
     def _decode(self, data: bytes, upright: bool) -> Tensor:
         try:
             return decode(io.BytesIO(data), short_side=self.short_side, upright=upright)
         except UnreadablePictureError as error:
             raise sample_error(error.__cause__ or error) from error
+
+
+def shown(original: Original) -> Tensor:
+    """What the network sees of a picture, uint8 or uint16 (3, H, W): white where nothing is to be seen."""
+    if original.alpha is None:
+        return original.pixels
+    white = torch.full_like(original.pixels.to(torch.int32), int(highest(original.pixels)))
+    seen = torch.where(original.alpha.to(torch.int32) > 0, original.pixels.to(torch.int32), white)
+    return seen.to(original.pixels.dtype)
 
 
 def fits_upright(sample: Sample, header: Header, labels: Mapping[str, Label]) -> bool:

@@ -88,9 +88,10 @@ class Merge:
 
     def summary(self, more: Mapping[str, Any]) -> dict[str, Any]:
         """Counts and the failures by kind, from the rows; ``more`` is added. Written to summary.json."""
-        statuses, kinds, failures = Counter[str](), Counter[str](), list[dict[str, Any]]()
+        statuses, kinds, lost, failures = Counter[str](), Counter[str](), Counter[str](), list[dict[str, Any]]()
         for _, rows in self.rows():
             statuses.update(row["status"] for row in rows)
+            lost.update(part for row in rows for part in (row.get("lost") or "").split(" | ") if part)
             kinds.update(row["kind"] for row in rows if row["kind"] is not None)
             failures += [row for row in rows if row["status"] == "failed"][: _NAMED_FAILURES - len(failures)]
         summary = {
@@ -98,6 +99,7 @@ class Merge:
             "rows": statuses.total(),
             "statuses": dict(sorted(statuses.items())),
             "kinds": dict(sorted(kinds.items())),
+            "lost": dict(sorted(lost.items())),
             "failures": [{name: row[name] for name in ("key", "copy", "kind", "error")} for row in failures],
             "settings": self.records.plan.settings,
             **more,

@@ -6,11 +6,12 @@ another, and results must not depend on workers or restarts.
 """
 
 import functools
+import io
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -26,6 +27,8 @@ from gan_style.dataset.sampling import Choice, Choices
 from gan_style.dataset.stylizers import Stylizer
 from gan_style.dataset.worker import SKIPPED, Made, copies_of, passed_through
 from gan_style.images.decode import encode_uint8, to_float, to_uint8
+from gan_style.images.formats import format_for
+from gan_style.images.lossless import Original, highest, lost_in, on_white, to_eight_bits, write_original
 from gan_style.images.metadata import oriented
 from gan_style.runtime.machine import is_shortage
 from gan_style.runtime.provenance import picture_note
@@ -91,6 +94,7 @@ class Groups:
 
 
 Score = Callable[[Tensor, Tensor], Mapping[str, Sequence[float]]]  # (results, content) to {column: one for each}
+_LARGEST_WHOLE = 4_000_000  # pixels; larger pictures are painted in tiles
 _WRITTEN_AHEAD = 32  # results that may wait to be encoded
 
 
@@ -205,7 +209,8 @@ class Pipeline:
 
     def _results_of(self, batch: Sequence[Item]) -> list[Result]:
         """Where memory does not suffice, the halves of the batch; then a picture's tiles; only then it fails."""
-        made = self._if_it_fits(batch)
+        height, width = batch[0].picture.shape[1:]
+        made = self._if_it_fits(batch, tiled=height * width > _LARGEST_WHOLE)
         if isinstance(made, list):
             return made
         self.clock.halved += 1
@@ -227,7 +232,7 @@ class Pipeline:
     @torch.inference_mode()
     def _network(self, batch: Sequence[Item], *, tiled: bool) -> list[Result]:
         stylizer = self.stylizers[batch[0].choice.style]
-        content = to_float(torch.stack([item.picture for item in batch]).to(self.device))
+        content = self._content(batch)
         at = stylizer(content, tiled=tiled)
         strengths = torch.tensor([item.choice.strength for item in batch], device=self.device)
         made = at(strengths)
@@ -242,7 +247,10 @@ class Pipeline:
             scores = self._scores(made, content)
             tries = [count + (number in low) for number, count in enumerate(tries)]
         rejected, whole = self._under(scores), torch.isfinite(made).flatten(1).all(1).tolist()
-        pictures = to_uint8(made.nan_to_num()).cpu()
+        pictures = [
+            to_uint16(one) if item.picture.dtype == torch.uint16 else to_uint8(one).cpu()
+            for item, one in zip(batch, made.nan_to_num(), strict=True)
+        ]
         results = []
         for number in range(len(batch)):
             row: dict[str, object] = {"checkpoint": stylizer.sha256, "style": stylizer.name, "status": "ok"}
@@ -255,6 +263,13 @@ class Pipeline:
                 row["error"] = f"structure {row['structure']} is under gate.structure_min={self.gate.least:g}"
             results.append(Result(row, pictures[number] if row["status"] == "ok" else None))
         return results
+
+    def _content(self, batch: Sequence[Item]) -> Tensor:
+        """(N, 3, H, W) in [-1, 1]."""
+        if all(item.picture.dtype == torch.uint8 for item in batch):
+            return to_float(torch.stack([item.picture for item in batch]).to(self.device))
+        parts = [item.picture.float() / (highest(item.picture) / 2) - 1 for item in batch]
+        return torch.stack(parts).to(self.device)
 
     def _scores(self, made: Tensor, content: Tensor) -> Mapping[str, Sequence[float]]:
         return self.score(made, content) if self.score is not None else {}
@@ -280,8 +295,8 @@ class Pipeline:
             try:
                 change = Change(name, item.loaded.size, (width, height))
                 sidecars = adapted(item.loaded.sidecars, item.loaded.labels, change)
-                note, options = self._note(item, result), self.encoding.get(suffix.lower(), {})
-                data = encode_uint8(result.picture, suffix, note=note, metadata=oriented(item.loaded.tag), **options)
+                data, lost = self._encoded(item, result, suffix)
+                row["lost"] = " | ".join(lost) or None
             except SampleError as error:
                 return Made(item.number, item.copy, row | _failed(error.kind, str(error)))
             except (OSError, ValueError, MemoryError) as error:  # WebP, say, ends at 16,383 pixels
@@ -290,6 +305,31 @@ class Pipeline:
 
         return encode
 
+    def _encoded(self, item: Item, result: Result, suffix: str) -> tuple[bytes, list[str]]:
+        """A file's bytes, and what the source holds and they do not, in words."""
+        assert result.picture is not None
+        note, options = self._note(item, result), dict[str, Any](self.encoding.get(suffix.lower(), {}))
+        picture, kept = result.picture, item.loaded.kept
+        if kept is None and not item.loaded.grey:
+            return encode_uint8(picture, suffix, note=note, metadata=oriented(item.loaded.tag), **options), []
+        original = replace(kept or Original(picture), pixels=picture, metadata=oriented(item.loaded.tag))
+        lost = lost_in(original, suffix)
+        kind = format_for(suffix)
+        if original.alpha is not None and not kind.alpha:
+            original = on_white(original)
+        if original.pixels.dtype == torch.uint16 and kind.deep:
+            file = io.BytesIO()
+            write_original(file, suffix, original, note=note)
+            return file.getvalue(), lost
+        original = to_eight_bits(original)
+        pixels = grey_of(original.pixels) if item.loaded.grey else original.pixels
+        if original.alpha is not None:
+            pixels = torch.cat([pixels, original.alpha])
+            options |= {"exact": True} if kind.name == "WEBP" else {}
+        if original.profile and kind.profile:
+            options["icc_profile"] = original.profile
+        return encode_uint8(pixels, suffix, note=note, metadata=original.metadata, **options), lost
+
     def _note(self, item: Item, result: Result) -> dict[str, object] | None:
         """What the picture's metadata say of what made it; nothing where it was kept as it is."""
         row = result.row
@@ -297,6 +337,18 @@ class Pipeline:
             return None
         made: dict[str, Any] = {name: row[name] for name in ("checkpoint", "style", "strength")}
         return picture_note(**made, seed=self.choices.seed, copy=item.copy)
+
+
+def grey_of(pixels: Tensor) -> Tensor:
+    """uint8 (1, H, W) of (3, H, W): luma, ITU-R BT.601."""
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+    return (pixels.float() * weights).sum(0, keepdim=True).round().to(torch.uint8)
+
+
+def to_uint16(image: Tensor) -> Tensor:
+    """Float in [-1, 1] to uint16."""
+    values = image.detach().float().cpu().clamp(-1.0, 1.0).add(1.0).mul(32767.5).round().to(torch.int32)
+    return values.to(torch.uint16)
 
 
 def _failures(number: int, sample: Sample, trouble: SampleError, copies: int) -> Iterator[Callable[[], Made]]:

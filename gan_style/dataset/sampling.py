@@ -1,6 +1,7 @@
 """What is drawn for each picture: from (seed, key, copy) alone, so that neither order, workers nor restarts matter."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,19 +19,37 @@ class Choice:
 
 @dataclass(frozen=True)
 class Choices:
-    """weights: of the styles, in any unit; strength: (least, most), drawn uniformly; keep_fraction: of pictures."""
+    """weights: of the styles, in any unit; strength: (least, most), drawn uniformly; keep_fraction: of pictures.
+
+    copies: of each picture. With a strength that is always the same only their styles tell them apart: no style is
+    drawn twice then, as long as there are others.
+    """
 
     seed: int
     weights: Sequence[float]
     strength: tuple[float, float]
     keep_fraction: float
+    copies: int = 1
 
     def draw(self, key: str, copy: int) -> Choice:
         kept, style, strength = (self._uniform(key, copy, role) for role in ("keep", "style", "strength"))
         if kept < self.keep_fraction:
             return Choice(True, 0, 0.0)
         least, most = self.strength
-        return Choice(False, self._style(style), least + (most - least) * strength)
+        number = self._style(style)
+        if self.copies > 1 and least == most:
+            order = self._order(key)
+            number = order[copy] if copy < len(order) else number
+        return Choice(False, number, least + (most - least) * strength)
+
+    def _order(self, key: str) -> list[int]:
+        """All styles with a weight, one drawn after the other: a race of exponential variables with these rates."""
+        times = {
+            number: -math.log1p(-self._uniform(key, 0, f"style {number}")) / weight
+            for number, weight in enumerate(self.weights)
+            if weight > 0
+        }
+        return sorted(times, key=lambda number: times[number])
 
     def _style(self, share: float) -> int:
         """The first style at which the weights add up to more than this share of their sum."""

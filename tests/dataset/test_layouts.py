@@ -38,7 +38,7 @@ def make(tmp_path, monkeypatch):
 
     def call(layout: str = "folder", *, output: str = "out", spec: str = "in", size: int | None = None, **more):
         def pipeline(root, scheme, pause):
-            loader, choices = Loader(root, 16_000_000, size), Choices(0, [1.0], (1.0, 1.0), 0.0)
+            loader, choices = Loader(root, 16_000_000, size, keep_color=True), Choices(0, [1.0], (1.0, 1.0), 0.0)
             batching, gate, device = Batching(4, 2_000_000), Gate(None, 0), torch.device("cpu")
             return Pipeline(loader, choices, [Negative()], scheme, batching, gate, None, device, {})
 
@@ -594,3 +594,61 @@ def test_nothing_to_stylize_is_an_error_that_names_what_is_there(source):
     text(source / "b.zip", "x")
     with pytest.raises(ValueError, match=r"\.parquet.*unpacked"):
         recognised(source).check("in")
+
+
+class TestColor:
+    """What a file holds besides 8 bits of RGB is kept where the result's format has it, and else named."""
+
+    @pytest.fixture
+    def load(self, source, data, make):
+        def call(name: str, content: bytes, suffix: str | None = None):
+            source.mkdir()
+            (source / name).write_bytes(content)
+            (row,) = make(suffix=suffix)
+            return (data / row["output"]).read_bytes(), row
+
+        return call
+
+    def test_grey_stays_grey(self, load):
+        made, _ = load("a.jpg", encoded(PHOTO[..., 0], "JPEG"))
+        assert Image.open(io.BytesIO(made)).mode == "L"
+
+    def test_a_profile_stays(self, load):
+        buffer, profile = io.BytesIO(), _profile()
+        Image.fromarray(PHOTO).save(buffer, "JPEG", icc_profile=profile)
+        made, _ = load("a.jpg", buffer.getvalue())
+        assert Image.open(io.BytesIO(made)).info["icc_profile"] == profile
+
+    @pytest.mark.parametrize("suffix", [None, ".webp", ".jpg"])
+    def test_transparency_stays_where_it_can(self, load, suffix):
+        alpha = np.tile(np.arange(40, dtype=np.uint8) * 6, (30, 1))
+        made, row = load("a.png", encoded(np.dstack([PHOTO, alpha])), suffix)
+        if suffix == ".jpg":
+            assert Image.open(io.BytesIO(made)).mode == "RGB" and "transparency" in row["lost"]
+        else:
+            assert np.array_equal(np.asarray(Image.open(io.BytesIO(made)))[..., 3], alpha) and row["lost"] is None
+
+    @pytest.mark.parametrize("suffix", [None, ".webp"])
+    def test_16_bits_stay_where_they_can(self, load, suffix):
+        codecs = pytest.importorskip("imagecodecs")
+        values = (np.arange(30 * 40 * 3, dtype=np.uint16) * 18).reshape(30, 40, 3)
+        made, row = load("a.png", codecs.png_encode(values), suffix)
+        if suffix is None:
+            negative = 65535 - values.astype(int)
+            assert np.abs(codecs.png_decode(made).astype(int) - negative).max() <= 1 and row["lost"] is None
+        else:
+            assert "16 bits" in row["lost"]
+
+
+def _profile() -> bytes:
+    from PIL import ImageCms
+
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def test_copies_differ_while_there_are_styles_left():
+    choices = Choices(0, [1.0, 2.0, 1.0], (1.0, 1.0), 0.0, copies=3)
+    for key in map(str, range(50)):
+        assert sorted(choices.draw(key, copy).style for copy in range(3)) == [0, 1, 2]
+    first = [choices.draw(str(number), 0).style for number in range(2000)]
+    assert 0.45 < first.count(1) / 2000 < 0.55, "the first follows the weights"
