@@ -369,7 +369,7 @@ class _Annotations:
             if "name" in label:
                 placed["category_id"] = self._category(label["name"])
             self._annotate({"image_id": image["id"], **placed})
-        if not said and not labels and row["label"] is not None:
+        if not said and row["label"] is not None and not any("name" in label for label in labels):
             self._annotate({"image_id": image["id"], "category_id": self._class(row["label"])})
 
     def _class(self, label: str) -> int:
@@ -431,7 +431,7 @@ def _said(output: Path, row: Row) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _labels_beside(output: Path, row: Row, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """COCO's annotations from what lies beside a result: YOLO's boxes, VOC's, LabelMe's, those of records, captions."""
-    size = row["width"], row["height"]
+    size, captions = (row["width"], row["height"]), set[str]()
     for extension in json.loads(row["sidecars"] or "{}"):
         if extension.lower().endswith(PICTURE_SUFFIXES):
             continue
@@ -440,7 +440,19 @@ def _labels_beside(output: Path, row: Row, names: Sequence[str]) -> Iterator[dic
         found = label.annotations(size, names) if label is not None else []
         yield from found
         if extension.lower().endswith(".json") and not found:
-            yield from _of_records(content)
+            for note in _of_records(content):
+                captions.add(note.get("caption", ""))
+                yield note
+        if extension.lower() in (".txt", ".caption") and label is None:
+            yield from ({"caption": caption} for caption in {_text(content)} - captions - {""})
+
+
+def _text(content: bytes) -> str:
+    """A caption; nothing where it is none."""
+    try:
+        return content.decode("utf-8-sig").strip() if len(content) < 100_000 else ""
+    except ValueError:
+        return ""
 
 
 def _of_records(content: bytes) -> Iterator[dict[str, Any]]:
