@@ -28,6 +28,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+import gan_style.commands.optimise  # noqa: F401  (declares the options of conf/optimise.yaml)
 from gan_style.config import CONFIG_PATH, build
 from gan_style.data.pictures import find_pictures
 from gan_style.evaluation.suite import content_distance, style_distance

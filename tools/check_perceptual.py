@@ -95,21 +95,21 @@ def terms_of(loss: Any) -> dict[str, Any]:
     return {str(name): build(node, f"loss.{name}") for name, node in loss.items() if name != "balance"}
 
 
-class Evaluator:
+class NetworkPair:
     """Both networks, calibrated on the same photos, and distances by each of them."""
 
     def __init__(self, teacher: str, student: str, photos: Sequence[Tensor], device: torch.device) -> None:
         layers = COMPACT.layers()
         built = (vgg19(layers=layers, weights=teacher), compact(layers=layers, weights=student))
-        self.networks: dict[str, Perceptual] = {}
+        self.by_name: dict[str, Perceptual] = {}
         for name, network in zip(NETWORKS, built, strict=True):
-            self.networks[name] = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.by_name[name] = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             network.calibrate(photos)
 
     @torch.no_grad()
     def distances(self, name: str, layers: str, result: Tensor, content: Tensor, style: Tensor) -> tuple[float, float]:
         """Return the (content, style) distance of a result (1, 3, H, W) by one of the networks on a set of layers."""
-        network, (content_layers, style_layers) = self.networks[name], LAYERS[layers]
+        network, (content_layers, style_layers) = self.by_name[name], LAYERS[layers]
         grams = mean_gram(network, [style], style_layers)
         return content_distance(network, result, content, content_layers), style_distance(network, result, grams)
 
@@ -133,11 +133,11 @@ def optimise(name: str, layers: str, network: Perceptual, content: Tensor, style
 
 
 def comparison(
-    evaluator: Evaluator, layers: str, results: dict[str, Tensor], content: Tensor, style: Tensor, label: str
+    networks: NetworkPair, layers: str, results: dict[str, Tensor], content: Tensor, style: Tensor, label: str
 ) -> list[Row]:
     """Compare compact's result with VGG-19's own, by VGG-19's measure."""
     pictures = (content, *results.values())
-    (_, start), *ends = (evaluator.distances("vgg19", layers, picture, content, style) for picture in pictures)
+    (_, start), *ends = (networks.distances("vgg19", layers, picture, content, style) for picture in pictures)
     return rows_of(label, start, *ends)
 
 
@@ -195,14 +195,14 @@ def timed(functions: Sequence[Callable[[], None]], device: torch.device, rounds:
 
 
 @torch.no_grad()
-def check_channels(evaluator: Evaluator, pictures: Sequence[Tensor]) -> list[Row]:
+def check_channels(networks: NetworkPair, pictures: Sequence[Tensor]) -> list[Row]:
     """Correlate each of VGG-19's channels with its linear reconstruction from compact's, fitted on other pictures."""
     rows, layers, generator = [], COMPACT.layers(), torch.Generator().manual_seed(0)
 
     # of each half of the pictures both networks' features at the same 1000 positions of each, (positions, channels)
     halves: list[dict[str, list[tuple[Tensor, Tensor]]]] = [{layer: [] for layer in layers} for _ in range(2)]
     for number, picture in enumerate(pictures):
-        of_teacher, of_student = (evaluator.networks[name](picture, layers) for name in NETWORKS)
+        of_teacher, of_student = (networks.by_name[name](picture, layers) for name in NETWORKS)
         for layer in layers:
             teacher, student = (features[layer][0].flatten(1).T.double() for features in (of_teacher, of_student))
             chosen = torch.randperm(len(teacher), generator=generator)[:1000].to(teacher.device)
@@ -228,14 +228,14 @@ def check_channels(evaluator: Evaluator, pictures: Sequence[Tensor]) -> list[Row
     return rows
 
 
-def check_gradients(evaluator: Evaluator, pictures: Sequence[Tensor], pairs: int = 40, size: int = 128) -> list[Row]:
+def check_gradients(networks: NetworkPair, pictures: Sequence[Tensor], pairs: int = 40, size: int = 128) -> list[Row]:
     """Compare the two networks' gradients to the input: of the content loss at each layer, of Gram style up to each."""
     rng = random.Random(1)
     cosines: dict[str, list[float]] = {}
     for _ in range(pairs):
         a, b = (picture[..., :size, :size].clone().requires_grad_() for picture in rng.sample(pictures, 2))
         features = [
-            (network(a, COMPACT.layers()), network(b, COMPACT.layers())) for network in evaluator.networks.values()
+            (network(a, COMPACT.layers()), network(b, COMPACT.layers())) for network in networks.by_name.values()
         ]
         content = ["relu3_2", "relu3_4", "relu4_1", "relu4_2"]
         losses = {f"content at {k}": [F.mse_loss(of_a[k], of_b[k]) for of_a, of_b in features] for k in content}
@@ -253,13 +253,13 @@ def check_gradients(evaluator: Evaluator, pictures: Sequence[Tensor], pairs: int
 
 
 def check_optimise(
-    evaluator: Evaluator, layers: str, pairs: Sequence[tuple[Tensor, Tensor]], steps: int, folder: Path
+    networks: NetworkPair, layers: str, pairs: Sequence[tuple[Tensor, Tensor]], steps: int, folder: Path
 ) -> list[Row]:
     """The decisive test: pictures optimised under each network."""
     rows, shown = [], []
     for number, (content, style) in enumerate(pairs, start=1):
-        results = {name: optimise(name, layers, evaluator.networks[name], content, style, steps) for name in NETWORKS}
-        rows += comparison(evaluator, layers, results, content, style, f"optimise {number}, {layers}")
+        results = {name: optimise(name, layers, networks.by_name[name], content, style, steps) for name in NETWORKS}
+        rows += comparison(networks, layers, results, content, style, f"optimise {number}, {layers}")
         shown.append([content[0], style[0], *(result[0] for result in results.values())])
     write_bytes(folder / f"optimise_{layers}.jpg", encode(grid(shown), ".jpg"))
     return rows
@@ -299,7 +299,7 @@ def mark_weights(run: Path, weights: Path) -> None:
 
 @torch.no_grad()
 def check_generator(
-    evaluator: Evaluator, layers: str, folders: dict[str, Path], contents: Sequence[Tensor], style: Tensor
+    networks: NetworkPair, layers: str, folders: dict[str, Path], contents: Sequence[Tensor], style: Tensor
 ) -> list[Row]:
     """The generators' results on pictures that they were not trained on, by VGG-19's measure: means over pictures."""
     generators = {name: load_generator(folder, style.device) for name, folder in folders.items()}
@@ -307,9 +307,9 @@ def check_generator(
     ends: dict[str, list[tuple[float, float]]] = {name: [] for name in NETWORKS}
     for content in contents:
         results = {name: generator(content) for name, generator in generators.items()}
-        starts.append(evaluator.distances("vgg19", layers, content, content, style)[1])
+        starts.append(networks.distances("vgg19", layers, content, content, style)[1])
         for name, result in results.items():
-            ends[name].append(evaluator.distances("vgg19", layers, result, content, style))
+            ends[name].append(networks.distances("vgg19", layers, result, content, style))
         shown.append([content[0], style[0], *(result[0] for result in results.values())])
     write_bytes(folders["compact"].parent / f"generator_{layers}.jpg", encode(grid(shown), ".jpg"))
     means = [
@@ -319,11 +319,11 @@ def check_generator(
     return rows_of(f"generator, {layers}", statistics.mean(starts), *means)
 
 
-def check_fidelity(evaluator: Evaluator, layers: Sequence[str], triples: dict[str, list[list[Tensor]]]) -> list[Row]:
+def check_fidelity(networks: NetworkPair, layers: Sequence[str], triples: dict[str, list[list[Tensor]]]) -> list[Row]:
     """Correlate the ranks of the two networks' distances of [result, content, style]."""
     rows = []
     for (label, of_label), chosen in product(triples.items(), layers):
-        by_network = [[evaluator.distances(name, chosen, *triple) for triple in of_label] for name in NETWORKS]
+        by_network = [[networks.distances(name, chosen, *triple) for triple in of_label] for name in NETWORKS]
         for number, kind in enumerate(("content", "style")):
             one, other = ([distances[number] for distances in each] for each in by_network)
             spread = torch.tensor(one, dtype=torch.float64).log().std().exp().item() - 1
@@ -396,7 +396,7 @@ def main() -> None:
 
     contents = pictures(arguments.content, ["demo:heldout", "demo:photos"])
     styles = pictures(arguments.styles, ["demo:styles"])
-    evaluator = Evaluator(teacher, arguments.student, contents[:16], device)
+    networks = NetworkPair(teacher, arguments.student, contents[:16], device)
     rng = random.Random(0)
     pairs = list(
         zip(rng.sample(contents, arguments.pairs), (rng.choice(styles) for _ in range(arguments.pairs)), strict=True)
@@ -407,16 +407,16 @@ def main() -> None:
     if "speed" in arguments.parts:
         rows += check_speed(arguments, teacher)
     if "channels" in arguments.parts:
-        rows += check_channels(evaluator, [*contents, *styles])
+        rows += check_channels(networks, [*contents, *styles])
     if "gradients" in arguments.parts:
-        rows += check_gradients(evaluator, [*contents, *styles])
+        rows += check_gradients(networks, [*contents, *styles])
     folders: list[Path] = []
     for layers in arguments.layers:
         if "optimise" in arguments.parts:
-            rows += check_optimise(evaluator, layers, pairs, arguments.steps, arguments.work)
+            rows += check_optimise(networks, layers, pairs, arguments.steps, arguments.work)
         if "generator" in arguments.parts:
             trained = train_generators(arguments, layers, teacher)
-            rows += check_generator(evaluator, layers, trained, contents[:10], flow[0])
+            rows += check_generator(networks, layers, trained, contents[:10], flow[0])
             folders += trained.values()
     if "fidelity" in arguments.parts:
         paintings, rng = [*flow, *styles], random.Random(1)
@@ -427,7 +427,7 @@ def main() -> None:
         }
         if folders:
             triples["results at all stages of runs"] = results_of_stages(folders, contents[:10], paintings)
-        rows += check_fidelity(evaluator, arguments.layers, triples)
+        rows += check_fidelity(networks, arguments.layers, triples)
 
     print("\n| measured | compact against VGG-19 | required |\n|---|---|---|")
     for row in rows:
