@@ -58,7 +58,7 @@ def test_the_pictures_are_the_generator_s(gan_style, model, tmp_path):
     source, target = write_clip(tmp_path / "clip.mp4", frames=5), tmp_path / "o.mp4"
     gan_style("stylize_video", *options(model, source, target, "crf=1", "pixels=yuv444p"))
     torch.manual_seed(0)
-    generator = ResnetGenerator(width=2, blocks=0)
+    generator = ResnetGenerator(width=2, blocks=0).eval()
     for photo, found in zip(pictures_of(source), pictures_of(target), strict=True):
         picture = torch.from_numpy(photo.astype(np.uint8)).permute(2, 0, 1)
         wanted = (stylize(generator, picture, torch.device("cpu")) + 1) * 127.5
