@@ -23,7 +23,15 @@ from gan_style.stylize.controls import (
     read_mask,
     regions_of,
 )
-from gan_style.stylize.model import Model, equal_parts, open_model, resolve_model, shipped, shown, with_references
+from gan_style.stylize.model import (
+    Model,
+    encoder_input,
+    equal_parts,
+    open_model,
+    resolve_model,
+    shipped,
+    with_references,
+)
 from gan_style.stylize.paint import paint
 
 Range = tuple[float, float] | None
@@ -76,10 +84,10 @@ class Stylizer:
         default = self.style if reference is None else equal_parts(model.styles)
         chosen = style if style is not None or by_style else default
         controls = Controls(mixture(chosen, model.styles, masked=by_style), strength, colours, tile, stroke)
-        given = {} if mask is None else dict(mask) if by_style else {"": mask}
+        named = {} if mask is None else dict(mask) if by_style else {"": mask}
         if mask is not None:
-            check_names(list(given), model.styles)
-        masks = {name: _as_mask(one, option_of(name), max_megapixels) for name, one in given.items()}
+            check_names(list(named), model.styles)
+        masks = {name: _as_mask(values, option_of(name), max_megapixels) for name, values in named.items()}
         regions = regions_of(masks, controls.mix)
         if isinstance(picture, Tensor):
             images = _in_range(picture, value_range)
@@ -117,17 +125,17 @@ def _opened(picture: Any, max_megapixels: float) -> Original:
     return from_pil(picture)
 
 
-def _references(given: Any, max_megapixels: float, value_range: Range) -> dict[str, Tensor]:
+def _references(reference: Any, max_megapixels: float, value_range: Range) -> dict[str, Tensor]:
     """{name: (1, 3, H, W) in [-1, 1]}; an only picture needs no name."""
-    if given is None:
+    if reference is None:
         return {}
-    named = given if isinstance(given, Mapping) else {"reference": given}
+    named = reference if isinstance(reference, Mapping) else {"reference": reference}
     return {str(name): _as_reference(picture, max_megapixels, value_range) for name, picture in named.items()}
 
 
 def _as_reference(picture: Any, max_megapixels: float, value_range: Range) -> Tensor:
     if not isinstance(picture, Tensor):
-        return shown(_opened(picture, max_megapixels))
+        return encoder_input(_opened(picture, max_megapixels))
     if len(picture) != 1:
         raise ValueError(f"reference: a tensor of shape (1, 3, H, W) expected, got {tuple(picture.shape)}")
     images = _in_range(picture, value_range)

@@ -140,16 +140,16 @@ def _animation(cfg: DictConfig, output: Path) -> Path | None:
 
 def _fingerprint(settings: dict[str, Any], inputs: list[Path]) -> dict[str, Any]:
     """All that the result depends on, by dotted name."""
-    found = {key: value for key, value in flat(settings).items() if not may_change(OptimiseOptions, key)}
+    lasting = {key: value for key, value in flat(settings).items() if not may_change(OptimiseOptions, key)}
     digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in inputs]
-    return found | {"content (sha256 of the file)": digests[0], "style (sha256 of the files)": digests[1:]}
+    return lasting | {"content (sha256 of the file)": digests[0], "style (sha256 of the files)": digests[1:]}
 
 
 def _show(settings: dict[str, Any], optimisation: Optimisation, device: torch.device) -> None:
     """The settings and what follows from them, for the user to see before the first evaluation."""
     print(to_yaml(settings))
     problem, network = optimisation.problem, optimisation.problem.objective.perceptual
-    levels = ", ".join(f"{one.width} x {one.height} ({one.evaluations})" for one in problem.levels)
+    levels = ", ".join(f"{level.width} x {level.height} ({level.evaluations})" for level in problem.levels)
     sizes = {
         "device": f"{device}, {torch.get_num_threads()} CPU threads",
         "sizes (evaluations)": levels,
@@ -168,14 +168,14 @@ def _run(cfg: DictConfig, optimisation: Optimisation, record: Record, content: T
     first = optimisation.evaluation
     progress = Progress(first_step=first, steps=optimisation.steps, batch=1, terms=names, unit="evaluations")
     every = Every(tell=cfg.log_every, picture=cfg.save_every, state=cfg.checkpoint_every)
-    shown = partial(finished, cfg.colours, content=content)
+    to_picture = partial(finished, cfg.colours, content=content)
     begin = time.monotonic()
     try:
-        Loop(optimisation, record, every, shown, progress.update, list(frames)).run()
+        Loop(optimisation, record, every, to_picture, progress.update, list(frames)).run()
     finally:
         progress.close()
-    made = optimisation.evaluation - first
-    print(f"{record.output}: {made} evaluations in {duration(time.monotonic() - begin)}")
+    count = optimisation.evaluation - first
+    print(f"{record.output}: {count} evaluations in {duration(time.monotonic() - begin)}")
     if record.animation is not None:
         print(f"animation: {record.animation}")
 
@@ -185,10 +185,12 @@ def find_picture(name: Any, option: str) -> Path:
     if not isinstance(name, str):
         raise ValueError(f"{option}={name}: a picture's path expected; quote a number: {option}='\"{name}\"'")
     if name.startswith(PREFIX):
-        found = demo_pictures(name.removeprefix(PREFIX))
-        if len(found) > 1:
-            raise ValueError(f"{option}={name} are {len(found)} pictures; name one, such as {name}/{found[0].stem}")
-        return found[0]
+        pictures = demo_pictures(name.removeprefix(PREFIX))
+        if len(pictures) > 1:
+            raise ValueError(
+                f"{option}={name} are {len(pictures)} pictures; name one, such as {name}/{pictures[0].stem}"
+            )
+        return pictures[0]
     path = Path(name).expanduser()
     if path.is_dir():
         raise ValueError(f"{option}={name} is a folder; give a picture")
@@ -291,7 +293,7 @@ def _start(cfg: DictConfig, content: Tensor, style: Tensor, level: Level) -> Ten
 def _optimiser_maker(node: DictConfig, views: int | None) -> Callable[[list[Tensor]], Optimizer]:
     make = build(node, "method")
 
-    def made(parameters: list[Tensor]) -> Optimizer:
+    def make_checked(parameters: list[Tensor]) -> Optimizer:
         try:
             optimiser: Optimizer = make(parameters)
         except (TypeError, ValueError, RuntimeError) as error:
@@ -308,7 +310,7 @@ def _optimiser_maker(node: DictConfig, views: int | None) -> Callable[[list[Tens
             raise ValueError(f"method.line_search_fn={search}; allowed are strong_wolfe, or null for none")
         return optimiser
 
-    return made
+    return make_checked
 
 
 if __name__ == "__main__":

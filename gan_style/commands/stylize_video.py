@@ -86,7 +86,7 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
     container, video = container_of(output), probe(source, cfg.fps)
     options = plain(cfg.options)
     encoding = choose_encoding(video, container, codec=cfg.codec, crf=cfg.crf, pixels=cfg.pixels, options=options)
-    kept, left = what_fits(video, container)
+    copied_indices, left = what_fits(video, container)
     for words in (*(f"{stream} cannot be kept in {output.suffix}" for stream in left), *_changes(video)):
         print(f"warning: {words}")
 
@@ -130,7 +130,7 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
             encoding,
             (packet for number in range(count) for packet in segments.load(number).packets),
             times=[time for number in range(count) for time in segments.times(number)],
-            kept=kept,
+            copied_indices=copied_indices,
             note=json.dumps(note),
         )
         tally = sum((segments.load(number).tally for number in range(count)), Tally())

@@ -53,13 +53,13 @@ _ALL_FORMATS = (
 )
 _HAS_HEIF = find_spec("pillow_heif") is not None
 FORMATS = tuple(
-    one
-    for one in _ALL_FORMATS
-    if not (one.name == "HEIF" and not _HAS_HEIF) and not (one.name == "AVIF" and not features.check("avif"))
+    kind
+    for kind in _ALL_FORMATS
+    if not (kind.name == "HEIF" and not _HAS_HEIF) and not (kind.name == "AVIF" and not features.check("avif"))
 )
-FORMAT_OF_SUFFIX = {suffix: one for one in FORMATS for suffix in one.suffixes}
-FORMAT_BY_SUFFIX = {suffix: one.name for suffix, one in FORMAT_OF_SUFFIX.items()}
-READABLE_FORMATS = tuple(one.name for one in FORMATS)
+FORMAT_OF_SUFFIX = {suffix: kind for kind in FORMATS for suffix in kind.suffixes}
+FORMAT_BY_SUFFIX = {suffix: kind.name for suffix, kind in FORMAT_OF_SUFFIX.items()}
+READABLE_FORMATS = tuple(kind.name for kind in FORMATS)
 
 _HEIC_HINT = "pip install 'gan_style[heic]' to read it"
 _ANIMATION_HINT = "gan-style stylize-video takes it, as a video"
@@ -111,10 +111,10 @@ def known_suffixes() -> str:
 
 def format_for(suffix: str) -> Format:
     """Return the format that a suffix (".png") stands for. ValueError where none does."""
-    found = FORMAT_OF_SUFFIX.get(suffix.lower())
-    if found is None:
+    kind = FORMAT_OF_SUFFIX.get(suffix.lower())
+    if kind is None:
         raise ValueError(f"cannot write a picture as {suffix!r}; known are {known_suffixes()}")
-    return found
+    return kind
 
 
 @contextmanager
@@ -184,9 +184,9 @@ def describe_content(head: bytes) -> str:
     if not head:
         return "empty"
     start = head.lstrip()
-    for offset, signature, words in _SIGNATURES:
+    for offset, signature, description in _SIGNATURES:
         if start[offset : offset + len(signature)].lower() == signature.lower():
-            return words
+            return description
     if head[257:262] == b"ustar":
         return "a tar archive"
     return "of no known kind"
@@ -199,13 +199,13 @@ def reason_of(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _without_long_chunks(file: IO[bytes], found: dict[str, Any]) -> IO[bytes]:
+def _without_long_chunks(file: IO[bytes], info: dict[str, Any]) -> IO[bytes]:
     """Return a PNG without the texts and profiles that Pillow refuses for their length, or the file itself.
 
-    A long profile and long XMP, which editors write, go into ``found`` under Pillow's names for them; the keywords of
+    A long profile and long XMP, which editors write, go into ``info`` under Pillow's names for them; the keywords of
     other long texts under "dropped_texts".
     """
-    kept, long_chunks, position = [], False, 8
+    chunks, long_chunks, position = [], False, 8
     while True:
         file.seek(position)
         head = file.read(8)
@@ -214,19 +214,19 @@ def _without_long_chunks(file: IO[bytes], found: dict[str, Any]) -> IO[bytes]:
             break
         keyword, data = _unpacked(kind, file.read(length)) if kind in (b"zTXt", b"iTXt", b"iCCP") else (b"", b"")
         if len(data) <= _LONGEST_TEXT:
-            kept.append((position, 12 + length))
+            chunks.append((position, 12 + length))
         elif kind == b"iCCP":
-            found["icc_profile"] = data
+            info["icc_profile"] = data
         elif keyword == b"XML:com.adobe.xmp":
-            found["xmp"] = data
+            info["xmp"] = data
         else:
-            found.setdefault("dropped_texts", []).append(keyword.decode("latin-1"))
+            info.setdefault("dropped_texts", []).append(keyword.decode("latin-1"))
         long_chunks |= len(data) > _LONGEST_TEXT
         position += 12 + length
     if not long_chunks:
         return file
     slim = io.BytesIO()
-    for start, length in [(0, 8), *kept, (position, 12)]:
+    for start, length in [(0, 8), *chunks, (position, 12)]:
         file.seek(start)
         slim.write(file.read(length))
     return slim
@@ -276,16 +276,16 @@ def describe_others(others: Iterable[Path]) -> str | None:
             broken.append(path)
         else:
             kinds[path.suffix.lower() or "without a suffix"] += 1
-    words = [
+    parts = [
         f"{count} {kind}" + (f" ({hint})" if (hint := UNREAD_SUFFIXES.get(kind)) else "")
         for kind, count in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     ]
     if broken:
-        words.append(
+        parts.append(
             f"{len(broken)} broken link{'s' * (len(broken) > 1)}, such as {broken[0]} "
             "(git annex get or dvc pull fetches what such links stand for)"
         )
-    return f"passed over: {', '.join(words)}" if words else None
+    return f"passed over: {', '.join(parts)}" if parts else None
 
 
 def is_broken_link(path: Path) -> bool:

@@ -171,8 +171,8 @@ def _shallow(picture: Image.Image) -> np.ndarray:
         picture = picture.point(lambda v: v * 255.0 + 0.5).convert("L")
     elif picture.mode.startswith("I"):
         picture = picture.convert("I").point(lambda v: v * (1 / 257) + 0.5).convert("L")
-    wanted = "RGBA" if picture.has_transparency_data else "RGB"
-    return _planes(picture if picture.mode == wanted else picture.convert(wanted))
+    mode = "RGBA" if picture.has_transparency_data else "RGB"
+    return _planes(picture if picture.mode == mode else picture.convert(mode))
 
 
 def _planes(picture: Image.Image) -> np.ndarray:
@@ -268,7 +268,7 @@ def lost_in(original: Original, suffix: str) -> list[str]:
 
 
 def _suffixes_with(ability: str) -> str:
-    return ", ".join(one.suffixes[0] for one in FORMATS if getattr(one, ability))
+    return ", ".join(kind.suffixes[0] for kind in FORMATS if getattr(kind, ability))
 
 
 def check_fits(original: Original, suffix: str) -> None:

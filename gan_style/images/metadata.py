@@ -99,10 +99,10 @@ def _without_orientation(xmp: Any) -> bytes:
 
 def _as_upright(source: Image.Exif, size: tuple[int, int]) -> bytes:
     """EXIF, or a TIFF's directory, as it holds for upright pixels of this size."""
-    kept = Image.Exif()
+    upright = Image.Exif()
     for tag, value in source.items():
         if tag not in _OF_PIXELS and tag not in _DIRECTORIES and parsed_note(value) is None:
-            kept[tag] = value
+            upright[tag] = value
     for directory in _DIRECTORIES:
         if values := dict(source.get_ifd(directory)):
             if directory == ExifTags.IFD.Exif:
@@ -110,8 +110,8 @@ def _as_upright(source: Image.Exif, size: tuple[int, int]) -> bytes:
                 values |= {tag: length for tag, length in lengths if tag in values}
                 if ExifTags.IFD.Interop in values:
                     values[ExifTags.IFD.Interop] = dict(source.get_ifd(ExifTags.IFD.Interop))
-            kept.get_ifd(directory).update(values)
-    return kept.tobytes() if len(kept) or any(kept.get_ifd(directory) for directory in _DIRECTORIES) else b""
+            upright.get_ifd(directory).update(values)
+    return upright.tobytes() if len(upright) or any(upright.get_ifd(directory) for directory in _DIRECTORIES) else b""
 
 
 def save_options(

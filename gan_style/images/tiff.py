@@ -65,22 +65,24 @@ def read_tiff(file: IO[bytes], *, check_size: Callable[[tuple[int, int]], object
         most = np.iinfo(values.dtype).max
 
         # Colours and alpha, by what the file says that its samples are.
-        colours = {5: 4, 2: 3}.get(int(page.photometric), 1)
-        if values.shape[-1] < colours:
+        color_count = {5: 4, 2: 3}.get(int(page.photometric), 1)
+        if values.shape[-1] < color_count:
             raise ValueError(f"{kind} is not read")
-        extra = [int(sample) for sample in page.extrasamples][: values.shape[-1] - colours]
-        alpha_at = next((colours + n for n, sample in enumerate(extra) if sample in _ALPHA_BY_HAND), None)
+        extra = [int(sample) for sample in page.extrasamples][: values.shape[-1] - color_count]
+        alpha_at = next((color_count + n for n, sample in enumerate(extra) if sample in _ALPHA_BY_HAND), None)
         alpha = None if alpha_at is None else values[..., alpha_at : alpha_at + 1]
-        if values.shape[-1] > colours + (alpha is not None):
-            lost.append(f"its {values.shape[-1] - colours - (alpha is not None)} channels besides colours and alpha")
-        shown = values[..., :colours]
+        if values.shape[-1] > color_count + (alpha is not None):
+            lost.append(
+                f"its {values.shape[-1] - color_count - (alpha is not None)} channels besides colours and alpha"
+            )
+        colors = values[..., :color_count]
         if page.photometric == 0:
-            shown = most - shown
-        if alpha is not None and alpha_at is not None and extra[alpha_at - colours] == 1:
-            shown = _unmultiplied(shown, alpha, most)
+            colors = most - colors
+        if alpha is not None and alpha_at is not None and extra[alpha_at - color_count] == 1:
+            colors = _unmultiplied(colors, alpha, most)
         if page.photometric == 5:
-            shown = _from_cmyk(shown, most)
-        rgb = np.broadcast_to(shown, (height, width, 3)) if colours == 1 else shown
+            colors = _from_cmyk(colors, most)
+        rgb = np.broadcast_to(colors, (height, width, 3)) if color_count == 1 else colors
         planes = np.moveaxis(rgb if alpha is None else np.concatenate([rgb, alpha], axis=-1), -1, 0)
         orientation = page.tags.valueof(274, default=1)
         return TiffPixels(

@@ -33,7 +33,7 @@ def seen_by_the_transfer(colours: str, content: Tensor, styles: Sequence[Tensor]
     if colours == LUMINANCE:
         content = grey(content)
         luma = [match_colours(grey(style)[:, :1], content[:, :1]) for style in styles]
-        return content, [one.expand(-1, 3, -1, -1) for one in luma]
+        return content, [plane.expand(-1, 3, -1, -1) for plane in luma]
     if colours == HISTOGRAM:
         return content, [match_colours(style, content) for style in styles]
     return content, list(styles)
@@ -121,7 +121,7 @@ class Optimisation:
         self.last_good = canvas.detach()
         self._known: tuple[Tensor, Tensor] | None = None  # loss and gradient at last_good
         self.optimiser = self.problem.make_optimiser([self.canvas])
-        self._given = dict(self.optimiser.param_groups[0])
+        self._settings = dict(self.optimiser.param_groups[0])
         self._inputs, self._targets = self.problem.at(self.problem.levels[number])
 
     @property
@@ -149,17 +149,17 @@ class Optimisation:
 
     def _step(self, left: int) -> None:
         """One step of the optimiser, of at most ``left`` evaluations."""
-        group, given = self.optimiser.param_groups[0], self._given
+        group, settings = self.optimiser.param_groups[0], self._settings
         if "max_eval" in group:  # L-BFGS: one look where it stands, then along a line max_eval at most
             spared = self._known is not None and torch.equal(self.canvas, self.last_good)
             if left == 1 and not spared:
                 self._look()
                 return
-            group["max_eval"] = min(given["max_eval"], left if spared else left - 1)
+            group["max_eval"] = min(settings["max_eval"], left if spared else left - 1)
             # torch's first step moves all values together by lr: so little that the search takes long to get away
             first = not self.optimiser.state
-            group["lr"] = given["lr"] * (_FIRST_STEP * self.canvas.numel() if first else 1.0)
-            group["max_iter"] = 1 if first else given["max_iter"]  # that rate is for the first iteration alone
+            group["lr"] = settings["lr"] * (_FIRST_STEP * self.canvas.numel() if first else 1.0)
+            group["max_iter"] = 1 if first else settings["max_iter"]  # that rate is for the first iteration alone
         self.optimiser.step(self._look)  # type: ignore[arg-type]
 
     def _end(self) -> int:
@@ -228,5 +228,5 @@ class Optimisation:
         self.evaluation, self.terms = saved["evaluation"], dict(saved["terms"])
         self.last_good = saved["last_good"].to(self.canvas.device)
         if saved["known"] is not None:
-            loss, gradient = (one.to(self.canvas.device) for one in saved["known"])
+            loss, gradient = (value.to(self.canvas.device) for value in saved["known"])
             self._known = loss, gradient

@@ -42,8 +42,8 @@ def plan_levels(
             f"the picture is {width} x {height} pixels, and at the coarsest of levels={levels} its short side is "
             f"{min(sizes[0])}; allowed is {SMALLEST} and more: a larger size, or fewer levels"
         )
-    wanted = [1.0] * levels if shares is None else list(shares)
-    ends = [round(steps * end / sum(wanted)) for end in accumulate(wanted)]
+    weights = [1.0] * levels if shares is None else list(shares)
+    ends = [round(steps * end / sum(weights)) for end in accumulate(weights)]
     counts = [end - begin for begin, end in pairwise([0, *ends])]
     if min(counts) < 1:
         raise ValueError(f"steps={steps} leave no evaluation for one of levels={levels} with shares={shares}")

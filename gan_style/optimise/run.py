@@ -136,7 +136,7 @@ class Record:
         pictures = [to_float(decode(self.frame_path(number))[None]) for number in frames]
         size = pictures[-1].shape[-2:]
         seconds = [_SECONDS_A_FRAME] * (len(pictures) - 1) + [_SECONDS_OF_THE_LAST]
-        animation = encode_animation([resized(one, *size)[0] for one in pictures], seconds, comment=self.mark)
+        animation = encode_animation([resized(picture, *size)[0] for picture in pictures], seconds, comment=self.mark)
         write_bytes(self.animation, animation)
 
 
@@ -153,14 +153,14 @@ class Every:
 class Loop:
     """An optimisation and what is to become of it.
 
-    shown: makes the picture (1, 3, h, w) in [-1, 1] of a canvas; tell: is given the evaluation and the terms by name;
-    frames: the evaluations of which there are pictures already.
+    to_picture: makes the picture (1, 3, h, w) in [-1, 1] of a canvas; tell: is given the evaluation and the terms by
+    name; frames: the evaluations of which there are pictures already.
     """
 
     optimisation: Optimisation
     record: Record
     every: Every
-    shown: Callable[[Tensor], Tensor]
+    to_picture: Callable[[Tensor], Tensor]
     tell: Callable[[int, Mapping[str, float]], None]
     frames: list[int] = field(default_factory=list)
 
@@ -174,7 +174,7 @@ class Loop:
         try:
             self._iterate()
         except NonFiniteError as error:
-            self.record.write(self.record.last_good_path, self.shown(self.optimisation.last_good))
+            self.record.write(self.record.last_good_path, self.to_picture(self.optimisation.last_good))
             raise NonFiniteError(
                 f"{error}; the last picture before that is {self.record.last_good_path}. "
                 f"A smaller method.lr or method=adam may help"
@@ -196,11 +196,11 @@ class Loop:
             before = now
 
     def _keep(self, evaluation: int, canvas: Tensor) -> None:
-        self.record.write_frame(evaluation, self.shown(canvas))
+        self.record.write_frame(evaluation, self.to_picture(canvas))
         self.frames.append(evaluation)
 
     def _finish(self) -> None:
-        self.record.write(self.record.output, self.shown(self.optimisation.canvas.detach()))
+        self.record.write(self.record.output, self.to_picture(self.optimisation.canvas.detach()))
         if self.record.animation is not None:
             self.record.write_animation(self.frames)
         small = {"optimiser": None, "known": None}

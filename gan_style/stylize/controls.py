@@ -86,7 +86,7 @@ def mixture(style: Style, known: Sequence[str], *, masked: bool = False) -> dict
             raise ValueError(f"style.{name}={weight}; allowed are numbers from 0")
     total = sum(weights.values())
     if abs(total - 1.0) > _SUM_TOLERANCE:
-        raise ValueError(f"style={_shown(weights)}: the weights sum to {total:.6g}; they have to sum to 1")
+        raise ValueError(f"style={_formatted(weights)}: the weights sum to {total:.6g}; they have to sum to 1")
     return {name: weight / total for name, weight in weights.items() if weight > 0}
 
 
@@ -94,7 +94,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _shown(weights: Mapping[str, float]) -> str:
+def _formatted(weights: Mapping[str, float]) -> str:
     return "{" + ", ".join(f"{name}: {weight:g}" for name, weight in weights.items()) + "}"
 
 
@@ -204,8 +204,8 @@ def mask_file(place: Path, picture: Path, root: Path, option: str) -> Path:
         if not place.is_file():
             raise ValueError(f"{option}={place}: there is no such file or folder")
         return place
-    wanted = place / picture.relative_to(root)
-    found = sorted(path for path in wanted.parent.glob("*") if path.stem == wanted.stem and is_picture(path))
-    if not found:
-        raise ValueError(f"{option}={place}: this folder has no mask for {picture} (a picture named {wanted.stem})")
-    return wanted if wanted in found else found[0]
+    mask = place / picture.relative_to(root)
+    candidates = sorted(path for path in mask.parent.glob("*") if path.stem == mask.stem and is_picture(path))
+    if not candidates:
+        raise ValueError(f"{option}={place}: this folder has no mask for {picture} (a picture named {mask.stem})")
+    return mask if mask in candidates else candidates[0]

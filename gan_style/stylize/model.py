@@ -28,6 +28,8 @@ from gan_style.runtime.files import file_hash
 from gan_style.runtime.provenance import picture_note
 from gan_style.stylize.controls import unknown_style
 
+_LARGEST_REFERENCE = 100.0  # megapixels
+
 
 @dataclass(frozen=True)
 class Model:
@@ -40,9 +42,6 @@ class Model:
     def condition(self, mix: dict[str, float] | None, strength: float) -> Tensor:
         """(1, K): how much of each style; None for nothing."""
         return condition_of(self.styles, {name: strength * w for name, w in (mix or {}).items()}, self.device)
-
-
-_LARGEST_REFERENCE = 100.0  # megapixels
 
 
 def load_generator(checkpoint: Path, device: torch.device) -> nn.Module:
@@ -98,7 +97,7 @@ def of_style(spec: str) -> tuple[Path, str | None]:
 
 def note_of(path: Path) -> dict[str, Any]:
     """What pictures made by a generator say of it (images.encode): the file that ``find_generator`` names."""
-    content = _told_by(path)
+    content = _description_of(path)
     origin = content.get("provenance")
     style = origin.get("style") if isinstance(origin, dict) else None
     return picture_note(checkpoint=file_hash(path), style=style, strength=1.0, seed=None, step=_step(content))
@@ -106,10 +105,10 @@ def note_of(path: Path) -> dict[str, Any]:
 
 def step_of(path: Path) -> int | None:
     """The steps that the generator in this file was trained for, where it says so."""
-    return _step(_told_by(path))
+    return _step(_description_of(path))
 
 
-def _told_by(path: Path) -> dict[str, Any]:
+def _description_of(path: Path) -> dict[str, Any]:
     return read_checkpoint(path) if path.suffix == ".pt" else read_generator(path)[1]
 
 
@@ -131,16 +130,16 @@ def find_generator(checkpoint: Path) -> Path:
     raise ValueError(f"checkpoint={checkpoint}: this folder holds no {GENERATOR_FILE}; is it a run's folder?")
 
 
-def find_references(given: str | Sequence[str]) -> dict[str, Path]:
+def find_references(spec: str | Sequence[str]) -> dict[str, Path]:
     """Return {its name without the suffix: its file} of one picture or several, or of folders; "demo:..." works, too.
 
     Pictures of one name in different folders are told apart by these: monet_1 and munch_1. ValueError where there is
     none, or where that is not enough.
     """
-    specs = [given] if isinstance(given, str) else list(given)
+    specs = [spec] if isinstance(spec, str) else list(spec)
     paths = [path for spec in specs for path in _files(str(spec))]
     if not paths:
-        raise ValueError(f"reference={given}: give a picture of the style, or several: reference=[a.jpg,b.jpg]")
+        raise ValueError(f"reference={spec}: give a picture of the style, or several: reference=[a.jpg,b.jpg]")
     # As many of a path's last parts as tell it from all others.
     parts = {path: path.absolute().with_suffix("").parts for path in paths}
     deepest = max(map(len, parts.values()))
@@ -165,13 +164,13 @@ def _files(spec: str) -> list[Path]:
 def read_references(files: Mapping[str, Path], *, max_megapixels: float) -> dict[str, Tensor]:
     """{name: (1, 3, H, W) in [-1, 1]}. ValueError for what cannot be read."""
     try:
-        return {name: shown(read_original(path, max_megapixels=max_megapixels)) for name, path in files.items()}
+        return {name: encoder_input(read_original(path, max_megapixels=max_megapixels)) for name, path in files.items()}
     except UnreadablePictureError as error:
         raise ValueError(f"reference: {error}") from error
 
 
-def shown(original: Original) -> Tensor:
-    """What an encoder is shown of a picture, (1, 3, H, W) in [-1, 1]: on white where it is transparent."""
+def encoder_input(original: Original) -> Tensor:
+    """Return a picture as an encoder sees it, (1, 3, H, W) in [-1, 1]: on white where it is transparent."""
     return to_float(to_eight_bits(on_white(original)).pixels[None])
 
 
@@ -185,7 +184,9 @@ def with_references(model: Model, references: Mapping[str, Tensor]) -> Model:
     if isinstance(generator, ReferenceGenerator):
         if not references:
             raise ValueError("reference=... is missing: this model takes its style from a picture that it is shown")
-        codes = {name: generator.encode(_scaled(one, generator.side, model)) for name, one in references.items()}
+        codes = {
+            name: generator.encode(_scaled(picture, generator.side, model)) for name, picture in references.items()
+        }
         return Model(generator.library(codes), tuple(codes), model.device)
     if references:
         raise ValueError(
@@ -199,8 +200,8 @@ def library_of(
     generator: ReferenceGenerator, references: Mapping[str, Path], device: torch.device, *, max_megapixels: float
 ) -> LibraryGenerator:
     """The generator as a library of the styles of these files, by name. ValueError for what cannot be read."""
-    shown = read_references(references, max_megapixels=max_megapixels)
-    library = with_references(Model(generator, (), device), shown).generator
+    pictures = read_references(references, max_megapixels=max_megapixels)
+    library = with_references(Model(generator, (), device), pictures).generator
     assert isinstance(library, LibraryGenerator)
     return library
 

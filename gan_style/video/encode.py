@@ -51,16 +51,16 @@ def choose_encoding(
         raise ValueError(f"crf={crf}: {codec} has no constant quality; leave it out, or choose another codec")
     if "crf" in known:
         chosen.setdefault("crf", str(_GOOD_CRF.get(codec, 20) if crf == "auto" else crf))
-    formats = [one.name for one in context.codec.video_formats or []]
+    formats = [layout.name for layout in context.codec.video_formats or []]
     bit_rate = 0 if "crf" in known else int(_BITS_PER_PIXEL * video.width * video.height * video.rate)
-    made = Encoding(codec, _pixels(video, codec, pixels, formats), chosen, bit_rate)
-    _try(video, made)
-    return made
+    encoding = Encoding(codec, _pixels(video, codec, pixels, formats), chosen, bit_rate)
+    _try(video, encoding)
+    return encoding
 
 
 def _encoder(codec: str, container: str) -> Any:
-    usable = [name for name in _USUAL if _made(name) is not None and _fits(name, container)]
-    context = _made(codec)
+    usable = [name for name in _USUAL if _context_of(name) is not None and _fits(name, container)]
+    context = _context_of(codec)
     if context is None:
         raise ValueError(f"codec={codec}: there is no such video encoder here; there are {', '.join(usable)}")
     if not _fits(codec, container):
@@ -68,7 +68,7 @@ def _encoder(codec: str, container: str) -> Any:
     return context
 
 
-def _made(codec: str) -> Any:
+def _context_of(codec: str) -> Any:
     try:
         context = av.CodecContext.create(codec, "w")
     except (av.FFmpegError, ValueError):
@@ -81,13 +81,13 @@ def _fits(codec: str, container: str) -> bool:
         return codec in nothing.supported_codecs
 
 
-def _pixels(video: Video, codec: str, wanted: str | None, formats: Sequence[str]) -> str:
+def _pixels(video: Video, codec: str, pixels: str | None, formats: Sequence[str]) -> str:
     """4:2:0 where the sides allow it, which plays everywhere; 4:4:4 for odd sides."""
-    if wanted is not None and wanted not in formats:
-        raise ValueError(f"pixels={wanted}: {codec} cannot; it can do {', '.join(formats)}")
+    if pixels is not None and pixels not in formats:
+        raise ValueError(f"pixels={pixels}: {codec} cannot; it can do {', '.join(formats)}")
     even = video.width % 2 == video.height % 2 == 0
     usual = ("yuv420p", "yuvj420p", "yuv422p10le") if even else ("yuv444p", "yuvj444p", "yuv444p10le")
-    name = wanted or next((one for one in formats if one in usual), formats[0])
+    name = pixels or next((name for name in formats if name in usual), formats[0])
     layout = av.VideoFormat(name, video.width, video.height)
     halved = (layout.chroma_width() < video.width, layout.chroma_height() < video.height)
     if any(half and side % 2 for half, side in zip(halved, (video.width, video.height), strict=True)):
@@ -173,14 +173,14 @@ class Encoder:
             self._packets.append(Coded(pts, duration, packet.is_keyframe, bytes(packet)))
 
 
-def decode_times(shown: Sequence[int]) -> list[int]:
+def decode_times(display_times: Sequence[int]) -> list[int]:
     """For packets in decoding order, the times at which they are shown (all different): when each is to be decoded.
 
     Growing, and never later than shown: the sorted times, delayed by as many packets as the order needs. Before the
     first they have the last ones' distances, so that they span as much time as the frames: files tell their length so.
     """
-    ordered = sorted(shown)
+    ordered = sorted(display_times)
     rank = {pts: number for number, pts in enumerate(ordered)}
-    delay = max((number - rank[pts] for number, pts in enumerate(shown)), default=0)
+    delay = max((number - rank[pts] for number, pts in enumerate(display_times)), default=0)
     early = [ordered[0] - (ordered[-1] - ordered[number - delay - 1]) for number in range(delay)]
     return early + ordered[: len(ordered) - delay]

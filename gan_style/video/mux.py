@@ -21,20 +21,20 @@ _COVERS = ("mp4", "matroska")  # which can hold a picture that stands for the wh
 
 def what_fits(video: Video, container: str) -> tuple[list[int], list[str]]:
     """The numbers of the source's other streams that such a file can hold; and what it cannot, in words."""
-    kept: list[int] = []
+    copied_indices: list[int] = []
     left: list[str] = []
     if video.streams_of is None:
-        return kept, left
+        return copied_indices, left
     with open_video(video.streams_of) as source:
         own = video_stream(source, video.path)
         for stream in source.streams:
             if stream.index == own.index or (container in _TIMED and _is_timecode(stream)):
                 continue
             if container in _COVERS if is_cover(stream) else _fits(stream, container):
-                kept.append(stream.index)
+                copied_indices.append(stream.index)
             else:
                 left.append(f"stream {stream.index} ({_called(stream)})")
-    return kept, left
+    return copied_indices, left
 
 
 def _is_timecode(stream: Any) -> bool:
@@ -66,16 +66,16 @@ def join(
     packets: Iterable[Coded],
     *,
     times: Sequence[int],
-    kept: Iterable[int],
+    copied_indices: Iterable[int],
     note: str,
 ) -> None:
     """Write the output, whole or not at all.
 
-    packets: of all segments, in decoding order, and when they are shown (times, in ticks); kept: of what_fits; note:
-    the file's comment. Times are the source's, tick by tick where the container can hold its time base.
+    packets: of all segments, in decoding order, and when they are shown (times, in ticks); copied_indices: of
+    what_fits; note: the file's comment. Times are the source's, tick by tick where the container can hold its time base.
     """
     timed = zip(packets, decode_times(times), strict=True)
-    write_durably(output, lambda file: _write(Path(file.name), container, video, encoding, timed, kept, note))
+    write_durably(output, lambda file: _write(Path(file.name), container, video, encoding, timed, copied_indices, note))
 
 
 def _write(
@@ -84,7 +84,7 @@ def _write(
     video: Video,
     encoding: Encoding,
     timed: Iterable[tuple[Coded, int]],
-    kept: Iterable[int],
+    copied_indices: Iterable[int],
     note: str,
 ) -> None:
     options = {"movflags": "+faststart"} if container in _TIMED else {}
@@ -101,7 +101,7 @@ def _write(
                 streams[-1] = _video_stream(target, video, encoding)
                 if stream is not None:
                     _describe(streams[-1], stream)
-            elif stream.index in kept and is_cover(stream):
+            elif stream.index in copied_indices and is_cover(stream):
                 picture = _cover_of(video.path, stream.index)
                 if container == "matroska":
                     kind = stream.codec_context.name.replace("mjpeg", "jpeg")
@@ -111,7 +111,7 @@ def _write(
                     cover = target.add_stream_from_template(stream)
                     cover.disposition = stream.disposition
                     covers.append(_cover_packet(cover, picture))
-            elif stream.index in kept:
+            elif stream.index in copied_indices:
                 streams[stream.index] = target.add_stream_from_template(stream)
                 _describe(streams[stream.index], stream)
         target.metadata.update((_lasting(source.metadata) if source is not None else {}) | {"comment": note})
@@ -145,10 +145,10 @@ def _video_stream(target: Any, video: Video, encoding: Encoding) -> Any:
     return stream
 
 
-def _describe(made: Any, source: Any) -> None:
+def _describe(stream: Any, source: Any) -> None:
     """A stream's language, title and role; not what tells of its old encoding."""
-    made.metadata.update(_lasting(source.metadata))
-    made.disposition = source.disposition
+    stream.metadata.update(_lasting(source.metadata))
+    stream.disposition = source.disposition
 
 
 def _lasting(metadata: Mapping[str, str]) -> dict[str, str]:
@@ -189,7 +189,7 @@ def comment_of(path: Path) -> dict[str, Any]:
     try:
         with av.open(str(path.absolute())) as container:
             texts = [text for key, text in container.metadata.items() if key.lower() == "comment"]
-            found = json.loads(texts[0]) if texts else {}
+            note = json.loads(texts[0]) if texts else {}
     except (av.FFmpegError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return note if isinstance(note, dict) else {}

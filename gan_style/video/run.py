@@ -78,10 +78,10 @@ class Segments:
             "sha256": hashlib.sha256(data).hexdigest(),
         }
         picture = bytes(imagecodecs.png_encode((last * 256).astype(np.uint16), level=1))
-        together = Together("segment")
+        group = Together("segment")
         for suffix, content in (("bin", data), ("png", picture), ("json", json.dumps(record).encode())):
-            together.write(self._path(number, suffix), content)  # the record last: it says that the others are there
-        together.commit()
+            group.write(self._path(number, suffix), content)  # the record last: it says that the others are there
+        group.commit()
 
     def load(self, number: int) -> Segment:
         """A segment that is there."""
@@ -117,10 +117,10 @@ class Segments:
 
     def _record(self, number: int) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = json.loads(self._path(number, "json").read_text(encoding="utf-8"))
+            record: dict[str, Any] = json.loads(self._path(number, "json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return found
+        return record
 
     def _path(self, number: int, suffix: str) -> Path:
         return self.folder / f"{number:06}.{suffix}"
@@ -142,34 +142,36 @@ class Progress:
 
     def __init__(self, frames: int | None, say: Callable[[str], None]) -> None:
         self.frames, self.say = frames, say
-        self.done = self.made = 0
-        self._started = self._told = time.monotonic()
+        self.done = self.new = 0
+        self._started = self._printed = time.monotonic()
 
     def passed(self, count: int) -> None:
         """Frames that an earlier run has made."""
         self.done += count
-        self._started = self._told = time.monotonic() if not self.made else self._started
+        self._started = self._printed = time.monotonic() if not self.new else self._started
 
     def add(self, count: int) -> None:
         """Frames that this run has made."""
-        self.done, self.made = self.done + count, self.made + count
-        if time.monotonic() - self._told >= _SECONDS_BETWEEN:
-            self._told = time.monotonic()
+        self.done, self.new = self.done + count, self.new + count
+        if time.monotonic() - self._printed >= _SECONDS_BETWEEN:
+            self._printed = time.monotonic()
             self.say(self.line())
 
     def line(self) -> str:
         """ "frame 120/300  12.4 frames/s  15 s left"."""
         speed = self.speed()
         whole = "" if self.frames is None else f"/{self.frames}"
-        left = "" if self.frames is None or not speed else f"  {_words(max(0, self.frames - self.done) / speed)} left"
+        left = (
+            "" if self.frames is None or not speed else f"  {_duration(max(0, self.frames - self.done) / speed)} left"
+        )
         return f"frame {self.done}{whole}  {speed:.3g} frames/s{left}"
 
     def speed(self) -> float:
         """Frames a second in this run."""
-        return self.made / max(time.monotonic() - self._started, 1e-9)
+        return self.new / max(time.monotonic() - self._started, 1e-9)
 
 
-def _words(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

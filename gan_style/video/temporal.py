@@ -23,13 +23,13 @@ def flow(current: Frame, previous: Frame) -> Field:
     height, width = current.shape[:2]
     factor = max(1.0, _SMALLEST / min(height, width))
     size = (round(width * factor), round(height * factor))
-    one, other = (cv2.resize(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), size) for x in (current, previous))
+    here, there = (cv2.resize(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), size) for x in (current, previous))
     # an estimator each time: one that is kept starts from the last flow, and a resumed run would differ
     estimator: Any = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_MEDIUM)
-    found = estimator.calc(one, other, None)
+    field: Any = estimator.calc(here, there, None)
     if factor > 1:
-        found = cv2.resize(found, (width, height)) * np.array([width / size[0], height / size[1]], dtype=np.float32)
-    return np.asarray(found, dtype=np.float32)
+        field = cv2.resize(field, (width, height)) * np.array([width / size[0], height / size[1]], dtype=np.float32)
+    return np.asarray(field, dtype=np.float32)
 
 
 def moved(previous: NDArray[Any], field: Field) -> Field:
@@ -95,8 +95,8 @@ def change(current: Frame, previous: Frame) -> float:
 
     Half the summed difference of their histograms of 8 x 8 x 8 colours: movement leaves them nearly as they are.
     """
-    one, other = (_histogram(frame) for frame in (current, previous))
-    return 0.5 * float(np.abs(one - other).sum())
+    here, there = (_histogram(frame) for frame in (current, previous))
+    return 0.5 * float(np.abs(here - there).sum())
 
 
 def _histogram(frame: Frame) -> np.ndarray:

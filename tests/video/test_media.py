@@ -70,7 +70,7 @@ def test_colours_come_back_as_they_went_in(tmp_path, matrix, limits):
     for place, colour in enumerate([(200, 30, 60), (10, 220, 40), (20, 40, 250), (255, 255, 255)]):
         sent[:, 16 * place : 16 * place + 16] = colour
     encoder.add(sent, 0, 1001)
-    join(tmp_path / "o.mp4", "mp4", video, encoding, encoder.finish(), times=[0], kept=[], note="{}")
+    join(tmp_path / "o.mp4", "mp4", video, encoding, encoder.finish(), times=[0], copied_indices=[], note="{}")
     (found,) = pictures_of(tmp_path / "o.mp4")
     assert (probe(tmp_path / "o.mp4").colours.matrix, probe(tmp_path / "o.mp4").colours.range) == (matrix, limits)
     assert np.abs(found.astype(int) - sent)[:, [4, 20, 36, 52]].max() <= 5
@@ -117,7 +117,7 @@ class TestEncoding:
             packets += encoder.finish()
             assert packets[5 * segment].key
         target, times = tmp_path / "o.mkv", [one.pts for one in packets]
-        join(target, "matroska", video, encoding, packets, times=times, kept=[], note="{}")
+        join(target, "matroska", video, encoding, packets, times=times, copied_indices=[], note="{}")
         assert frame_times(target) == [time * TICK for time in sorted(times)]
 
     def test_takes_odd_sides_where_the_codec_can(self, tmp_path):
@@ -178,7 +178,16 @@ def test_what_a_container_cannot_hold_is_named_and_the_comment_is_kept(tmp_path)
     encoding = choose_encoding(video, "mp4", codec="libx264", crf="auto", pixels=None, options={})
     encoder = Encoder(video, encoding)
     encoder.add(smooth_picture(48, 64), 0, 1001)
-    join(tmp_path / "o.mp4", "mp4", video, encoding, encoder.finish(), times=[0], kept=[1], note=json.dumps({"a": 1}))
+    join(
+        tmp_path / "o.mp4",
+        "mp4",
+        video,
+        encoding,
+        encoder.finish(),
+        times=[0],
+        copied_indices=[1],
+        note=json.dumps({"a": 1}),
+    )
     assert comment_of(tmp_path / "o.mp4") == {"a": 1} and comment_of(tmp_path / "clip.mp4") == {}
     with pytest.raises(UnreadableVideoError, match="no such file"):
         probe(tmp_path / "none.mp4")
@@ -202,7 +211,16 @@ def test_a_cameras_timecode_is_made_anew_and_does_not_keep_the_file_from_being_w
     for tick in ticks(video, Seen()):
         encoder.add(rgb(video, tick), tick.pts, tick.duration)
     packets = encoder.finish()
-    join(tmp_path / "o.mov", "mov", video, encoding, packets, times=[p.pts for p in packets], kept=[], note="{}")
+    join(
+        tmp_path / "o.mov",
+        "mov",
+        video,
+        encoding,
+        packets,
+        times=[p.pts for p in packets],
+        copied_indices=[],
+        note="{}",
+    )
     with av.open(str(tmp_path / "o.mov")) as made:
         assert [stream.type for stream in made.streams] == ["video", "data"]
         assert made.streams[1].metadata["timecode"] == "10:20:30:05"

@@ -24,7 +24,7 @@ def copied(video, target, container):
     packets = encoder.finish()
     kept, left = what_fits(video, container)
     times = [packet.pts for packet in packets]
-    join(target, container, video, encoding, packets, times=times, kept=kept, note="{}")
+    join(target, container, video, encoding, packets, times=times, copied_indices=kept, note="{}")
     return seen, left
 
 
