@@ -216,7 +216,7 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, Generators], Tensor]] = {
 
 
 @dataclass
-class Moments:
+class RunningMoments:
     """Mean and variance of each channel, of values that come in parts: Chan et al. 1979 (merging), in float64."""
 
     weight: float = 0.0

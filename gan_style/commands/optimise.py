@@ -31,7 +31,7 @@ from gan_style.optimise.optimise import (
     seen_by_the_transfer,
 )
 from gan_style.optimise.pyramid import SMALLEST, Level, covering, draw_view, plan_levels, resized
-from gan_style.optimise.run import Every, Loop, Record
+from gan_style.optimise.run import Intervals, OptimisationLoop, Record
 from gan_style.options import SEEDS, Runtime, may_change, option
 from gan_style.runtime.device import choose_device, in_full_float32, placed
 from gan_style.runtime.files import check_place, ensure_writable
@@ -167,11 +167,11 @@ def _run(cfg: DictConfig, optimisation: Optimisation, record: Record, content: T
     names = {name: name for name in ("total", *optimisation.problem.objective.terms)}
     first = optimisation.evaluation
     progress = Progress(first_step=first, steps=optimisation.steps, batch=1, terms=names, unit="evaluations")
-    every = Every(tell=cfg.log_every, picture=cfg.save_every, state=cfg.checkpoint_every)
+    every = Intervals(tell=cfg.log_every, picture=cfg.save_every, state=cfg.checkpoint_every)
     to_picture = partial(finished, cfg.colours, content=content)
     begin = time.monotonic()
     try:
-        Loop(optimisation, record, every, to_picture, progress.update, list(frames)).run()
+        OptimisationLoop(optimisation, record, every, to_picture, progress.update, list(frames)).run()
     finally:
         progress.close()
     count = optimisation.evaluation - first

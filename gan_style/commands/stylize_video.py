@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
+from tqdm import tqdm
 
 from gan_style.config import command, plain
 from gan_style.options import Runtime, option
@@ -75,8 +76,8 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
     from gan_style.video.decode import probe
     from gan_style.video.encode import choose_encoding, container_of
     from gan_style.video.mux import comment_of, join, what_fits
-    from gan_style.video.run import Progress, Segments, Work
-    from gan_style.video.temporal import Follower, Tally
+    from gan_style.video.run import Segments, Work
+    from gan_style.video.temporal import Tally, TemporalFilter
 
     # What is read, how it will be written, and what of it cannot be kept.
     if output.resolve() == source.resolve():
@@ -116,12 +117,13 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
     with locked(segments.folder, "output"), stop_on_signals() as stop:
         length = "" if video.frames is None else f", {video.frames} frames"
         print(f"{video.path}: {video.width} x {video.height}, {float(video.rate):.5g} frames/s{length}", flush=True)
-        progress = Progress(video.frames, lambda line: print(line, flush=True))
-        follower = Follower(cfg.blend, cfg.cut, cfg.warp_error)
-        work = Work(video, painter, encoding, segments, follower, progress, length=cfg.segment, batch=cfg.batch)
-        count = work.run(stop)
+        progress = tqdm(total=video.frames, unit=" frames", mininterval=2.0)
+        temporal_filter = TemporalFilter(cfg.blend, cfg.cut, cfg.warp_error)
+        work = Work(video, painter, encoding, segments, temporal_filter, progress, length=cfg.segment, batch=cfg.batch)
+        with progress:
+            count = work.run(stop)
         if count is None:
-            print(f"stopped by {stop.reason} after {progress.done} frames, kept; the same command goes on", flush=True)
+            print(f"stopped by {stop.reason} after {progress.n} frames, kept; the same command goes on", flush=True)
             return PREEMPTED
         join(
             output,
@@ -135,8 +137,8 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
         )
         tally = sum((segments.load(number).tally for number in range(count)), Tally())
         segments.remove(count)
-    print(f"{progress.line()}\n{_measured(tally)}\n{output}", flush=True)
-    return _report_problems(work, progress.done)
+    print(f"{_measured(tally)}\n{output}", flush=True)
+    return _report_problems(work, progress.n)
 
 
 def _changes(video: "Video") -> list[str]:

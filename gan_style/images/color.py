@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gan_style.functional import Moments, lab_to_rgb, rgb_to_lab, rgb_to_yuv
+from gan_style.functional import RunningMoments, lab_to_rgb, rgb_to_lab, rgb_to_yuv
 
 STYLE, LUMINANCE, LAB = "style", "luminance", "lab"
 COLOURS = (STYLE, LUMINANCE, LAB)
@@ -33,8 +33,8 @@ def with_luma_of(result: Tensor, photo: Tensor) -> Tensor:
 class LabMatch:
     """Moves a result's colours to its photo's, in CIE Lab, once all parts of both have been measured (``add``)."""
 
-    _result: Moments = field(default_factory=Moments)
-    _photo: Moments = field(default_factory=Moments)
+    _result: RunningMoments = field(default_factory=RunningMoments)
+    _photo: RunningMoments = field(default_factory=RunningMoments)
 
     def add(self, result: Tensor, photo: Tensor, cover: Tensor | None) -> None:
         """Measure (1, 3, h, w) in [-1, 1]; cover: (1, 1, h, w) in [0, 1], where the result counts, None everywhere."""

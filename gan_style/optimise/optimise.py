@@ -55,7 +55,7 @@ def finished(colours: str, canvas: Tensor, content: Tensor) -> Tensor:
     return canvas.clamp(-1.0, 1.0)
 
 
-class NonFiniteError(ArithmeticError):
+class NonFiniteLossError(ArithmeticError):
     """A loss term is no longer a finite number."""
 
 
@@ -133,7 +133,7 @@ class Optimisation:
         """The canvas after each of the optimiser's steps, up to the end of the last level.
 
         A step takes one evaluation, or several where the optimiser searches along a line; the level's end cuts such a
-        search short. NonFiniteError names the evaluation and the terms.
+        search short. NonFiniteLossError names the evaluation and the terms.
         """
         while self.evaluation < self.steps:
             if self.evaluation >= self._end():
@@ -144,7 +144,7 @@ class Optimisation:
             if self.evaluation == before:
                 self.evaluation += 1  # it stands still, and so would the count
             if not self.canvas.isfinite().all():
-                raise NonFiniteError(f"evaluation {self.evaluation}: not a finite number: the picture after it")
+                raise NonFiniteLossError(f"evaluation {self.evaluation}: not a finite number: the picture after it")
             yield self.canvas.detach()
 
     def _step(self, left: int) -> None:
@@ -205,7 +205,7 @@ class Optimisation:
         values = dict(zip(parts, torch.stack([part.detach().float() for part in parts.values()]).tolist(), strict=True))
         nonfinite_keys = [name for name, value in values.items() if not math.isfinite(value)]
         if nonfinite_keys:
-            raise NonFiniteError(f"evaluation {self.evaluation}: not a finite number: {', '.join(nonfinite_keys)}")
+            raise NonFiniteLossError(f"evaluation {self.evaluation}: not a finite number: {', '.join(nonfinite_keys)}")
         return values
 
     def state_dict(self) -> dict[str, Any]:

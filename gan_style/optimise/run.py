@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gan_style.images.decode import decode, encode_animation, to_float, to_uint8
 from gan_style.images.lossless import Original, highest, write_original
-from gan_style.optimise.optimise import NonFiniteError, Optimisation
+from gan_style.optimise.optimise import NonFiniteLossError, Optimisation
 from gan_style.optimise.pyramid import resized
 from gan_style.runtime.checkpoint import FORMAT, read_checkpoint
 from gan_style.runtime.files import write_bytes, write_durably
@@ -141,7 +141,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Every:
+class Intervals:
     """After how many evaluations to tell, to keep a picture (0: never) and to save the state."""
 
     tell: int
@@ -150,7 +150,7 @@ class Every:
 
 
 @dataclass
-class Loop:
+class OptimisationLoop:
     """An optimisation and what is to become of it.
 
     to_picture: makes the picture (1, 3, h, w) in [-1, 1] of a canvas; tell: is given the evaluation and the terms by
@@ -159,7 +159,7 @@ class Loop:
 
     optimisation: Optimisation
     record: Record
-    every: Every
+    every: Intervals
     to_picture: Callable[[Tensor], Tensor]
     tell: Callable[[int, Mapping[str, float]], None]
     frames: list[int] = field(default_factory=list)
@@ -167,15 +167,15 @@ class Loop:
     def run(self) -> None:
         """Go through to the end and write the result, then the animation, then the state that says finished.
 
-        NonFiniteError passes through once the last picture with finite losses is written beside the output.
+        NonFiniteLossError passes through once the last picture with finite losses is written beside the output.
         """
         if self.every.picture and not self.frames:
             self._keep(self.optimisation.evaluation, self.optimisation.canvas.detach())
         try:
             self._iterate()
-        except NonFiniteError as error:
+        except NonFiniteLossError as error:
             self.record.write(self.record.last_good_path, self.to_picture(self.optimisation.last_good))
-            raise NonFiniteError(
+            raise NonFiniteLossError(
                 f"{error}; the last picture before that is {self.record.last_good_path}. "
                 f"A smaller method.lr or method=adam may help"
             ) from error

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_style.functional import Moments, luma
+from gan_style.functional import RunningMoments, luma
 from gan_style.images.color import LAB, LUMINANCE, STYLE, LabMatch, with_luma_of
 from gan_style.images.decode import to_float, to_uint8
 from gan_style.models.generator import ResidualCoder
@@ -210,7 +210,7 @@ class _Source:
 
     def _light(self) -> tuple[Tensor, Tensor]:
         """Measure the mean and standard deviation of the photo's luma, (1,) each, tile by tile."""
-        moments = Moments()
+        moments = RunningMoments()
         for box in boxes(self.whole.height, self.whole.width, self.tile or _WHOLE_SIDE):
             moments.add(luma(self.network_input(box)))
         mean, deviation = moments.mean, moments.variance.sqrt()

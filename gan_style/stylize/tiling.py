@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_style.functional import Moments
+from gan_style.functional import RunningMoments
 from gan_style.models.blocks import ConditionalInstanceNorm, InstanceNorm
 from gan_style.models.generator import DOWNSAMPLING, SMALLEST, ResidualCoder
 
@@ -135,7 +135,7 @@ def clone_with_frozen_norms(module: nn.Module, rows: Rows, name: str = "") -> nn
     return copied
 
 
-def frozen_row(norm: nn.Module, condition: Tensor | None, moments: Moments, device: torch.device) -> Tensor:
+def frozen_row(norm: nn.Module, condition: Tensor | None, moments: RunningMoments, device: torch.device) -> Tensor:
     """Return (1, 2, C): the scale and shift that a normalisation amounts to under one condition, (1, K)."""
     if isinstance(norm, ConditionalInstanceNorm):
         assert condition is not None
@@ -243,9 +243,9 @@ class TiledGenerator:
                 inner = self._store_stage(number, inner, rows, None)
         return rows, inner
 
-    def _statistics(self, number: int, inner: _ActivationStore | None, rows: Rows) -> tuple[str, Moments] | None:
+    def _statistics(self, number: int, inner: _ActivationStore | None, rows: Rows) -> tuple[str, RunningMoments] | None:
         """The name and statistics of a stage's first normalisation without rows; None where all have theirs."""
-        moments, name = Moments(), None
+        moments, name = RunningMoments(), None
         for box, outer, x in self._inputs(number, inner):
             try:
                 self._stage(number, rows)(x, None)

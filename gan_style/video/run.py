@@ -5,7 +5,6 @@ Segments are kept beside the output until all are there: each written whole or n
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -21,7 +20,7 @@ from gan_style.runtime.files import Together, ensure_folder, write_bytes
 from gan_style.runtime.signals import Stop
 from gan_style.video.decode import Seen, Tick, Video, rgb, ticks
 from gan_style.video.encode import Coded, Encoder, Encoding
-from gan_style.video.temporal import Field, Follower, Frame, Tally
+from gan_style.video.temporal import Field, Frame, Tally, TemporalFilter
 
 PLAN = "plan.json"
 
@@ -69,7 +68,7 @@ class Segments:
         return int(record["frames"]) if whole else None
 
     def save(self, number: int, segment: Segment, last: Field) -> None:
-        """Keep a segment, for good; last: its last result, in steps of 1/256 (Follower)."""
+        """Keep a segment, for good; last: its last result, in steps of 1/256 (TemporalFilter)."""
         data = b"".join(packet.data for packet in segment.packets)
         record = {
             "frames": segment.frames,
@@ -131,69 +130,23 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys if old.get(key) != new.get(key)]
 
 
-_SECONDS_BETWEEN = 2.0
-
-
-class Progress:
-    """Counts frames; those that were there already count as done, but not for the speed.
-
-    frames: of the whole video, None where its header does not say; say: what prints a line.
-    """
-
-    def __init__(self, frames: int | None, say: Callable[[str], None]) -> None:
-        self.frames, self.say = frames, say
-        self.done = self.new = 0
-        self._started = self._printed = time.monotonic()
-
-    def passed(self, count: int) -> None:
-        """Frames that an earlier run has made."""
-        self.done += count
-        self._started = self._printed = time.monotonic() if not self.new else self._started
-
-    def add(self, count: int) -> None:
-        """Frames that this run has made."""
-        self.done, self.new = self.done + count, self.new + count
-        if time.monotonic() - self._printed >= _SECONDS_BETWEEN:
-            self._printed = time.monotonic()
-            self.say(self.line())
-
-    def line(self) -> str:
-        """ "frame 120/300  12.4 frames/s  15 s left"."""
-        speed = self.speed()
-        whole = "" if self.frames is None else f"/{self.frames}"
-        left = (
-            "" if self.frames is None or not speed else f"  {_duration(max(0, self.frames - self.done) / speed)} left"
-        )
-        return f"frame {self.done}{whole}  {speed:.3g} frames/s{left}"
-
-    def speed(self) -> float:
-        """Frames a second in this run."""
-        return self.new / max(time.monotonic() - self._started, 1e-9)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
 Painter = Callable[[Tensor], Tensor]  # uint8 (N, 3, H, W) on the CPU to the same
 
 
 @dataclass
 class Work:
-    """A video on its way into segments.
+    """Makes a video's segments.
 
-    length: frames of a segment; batch: frames that the painter is given together; follower: what leads from one result
-    to the next. ``seen`` tells what was read.
+    temporal_filter: blends each result with the last; progress: tqdm's bar, which counts frames; length: frames of a
+    segment; batch: frames that the painter is given together. ``seen`` tells what was read.
     """
 
     video: Video
     painter: Painter
     encoding: Encoding
     segments: Segments
-    follower: Follower
-    progress: Progress
+    temporal_filter: TemporalFilter
+    progress: Any
     length: int
     batch: int
     seen: Seen = field(default_factory=Seen)
@@ -213,7 +166,8 @@ class Work:
             else:
                 frames, last = _through(part)
                 before = (last, number)
-                self.progress.passed(frames)
+                self.progress.initial += frames  # of an earlier run: done, and no part of the speed
+                self.progress.update(frames)
             if there not in (None, frames):
                 raise ValueError(f"{self.segments.folder}: segment {number} is of another video; remove the folder")
             if frames < self.length:
@@ -225,20 +179,20 @@ class Work:
     def _make(self, number: int, part: Iterator[Tick], before: tuple[Tick | None, int] | None) -> int:
         """One segment; how many frames it has (0: the video has ended, and nothing is kept)."""
         if before is not None and before[0] is not None:
-            self.follower.last_source = rgb(self.video, before[0])
-            self.follower.last_result = self.segments.last(before[1])
-        self.follower.tally = Tally()
+            self.temporal_filter.last_source = rgb(self.video, before[0])
+            self.temporal_filter.last_result = self.segments.last(before[1])
+        self.temporal_filter.tally = Tally()
         encoder, frames = Encoder(self.video, self.encoding), 0
         while batch := list(islice(part, self.batch)):
             sources = [rgb(self.video, tick) for tick in batch]
             for tick, source, result in zip(batch, sources, stylized(self.painter, sources), strict=True):
-                encoder.add(self.follower(tick.number, source, result), tick.pts, tick.duration)
+                encoder.add(self.temporal_filter(tick.number, source, result), tick.pts, tick.duration)
             frames += len(batch)
-            self.progress.add(len(batch))
+            self.progress.update(len(batch))
         if frames:
-            assert self.follower.last_result is not None
-            segment = Segment(frames, encoder.finish(), self.follower.tally)
-            self.segments.save(number, segment, self.follower.last_result)
+            assert self.temporal_filter.last_result is not None
+            segment = Segment(frames, encoder.finish(), self.temporal_filter.tally)
+            self.segments.save(number, segment, self.temporal_filter.last_result)
         return frames
 
 

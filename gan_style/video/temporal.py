@@ -128,7 +128,7 @@ class Tally:
 
 
 @dataclass
-class Follower:
+class TemporalFilter:
     """Takes frames and their results one after the other.
 
     blend: share of the last result, moved along the flow, in the next one where the flow can be trusted, 0 to below 1;

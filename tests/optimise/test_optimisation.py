@@ -11,7 +11,7 @@ from gan_style.losses.objective import Objective
 from gan_style.losses.pixel import SquaredVariation
 from gan_style.losses.style import GramStyle
 from gan_style.models.perceptual import compact
-from gan_style.optimise.optimise import NonFiniteError, Optimisation, Problem
+from gan_style.optimise.optimise import NonFiniteLossError, Optimisation, Problem
 from gan_style.optimise.pyramid import plan_levels
 
 LBFGS = {"line_search_fn": "strong_wolfe", "max_iter": 1, "max_eval": 25, "tolerance_grad": 0, "tolerance_change": 0}
@@ -173,7 +173,7 @@ def test_the_target_of_several_styles_is_the_weighted_mean_of_their_statistics(n
 @pytest.mark.parametrize("method", METHODS)
 def test_a_number_that_is_not_finite_is_named_and_the_picture_before_it_kept(noise, method):
     optimisation = pulled(Pull(bad_at=4), noise, method=method)
-    with pytest.raises(NonFiniteError, match=r"evaluation 4: .*pull"):
+    with pytest.raises(NonFiniteLossError, match=r"evaluation 4: .*pull"):
         finish(optimisation)
     assert optimisation.last_good.isfinite().all()
 
@@ -181,7 +181,7 @@ def test_a_number_that_is_not_finite_is_named_and_the_picture_before_it_kept(noi
 def test_a_step_into_nothing_is_seen_before_anyone_gets_the_picture(noise):
     optimisation = pulled(Pull(), noise, method="adam")
     optimisation.optimiser.param_groups[0]["lr"] = float("inf")
-    with pytest.raises(NonFiniteError, match=r"evaluation 1: .*the picture after it"):
+    with pytest.raises(NonFiniteLossError, match=r"evaluation 1: .*the picture after it"):
         finish(optimisation)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from gan_style.functional import Moments
+from gan_style.functional import RunningMoments
 from gan_style.models.generator import ResidualCoder, ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
@@ -150,7 +150,7 @@ def test_a_box_is_cut_out_of_a_larger_one_at_any_scale():
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
 def test_moments_in_parts_are_those_of_the_whole(noise, offset):
     values = noise(1, 3, 40, 50) + offset
-    moments = Moments()
+    moments = RunningMoments()
     for rows in values.split([1, 30, 9], dim=2):
         moments.add(rows)
     flat = values[0].flatten(1).double()
@@ -160,7 +160,7 @@ def test_moments_in_parts_are_those_of_the_whole(noise, offset):
 
 def test_weighted_moments_count_what_the_weights_say(noise):
     values, chosen = noise(1, 3, 10, 10), (torch.arange(100).reshape(1, 1, 10, 10) % 3 == 0).float()
-    moments = Moments()
+    moments = RunningMoments()
     for rows, weights in zip(values.split(4, dim=2), chosen.split(4, dim=2), strict=True):
         moments.add(rows, weights)
     kept = values[0][:, chosen[0, 0] > 0].double()

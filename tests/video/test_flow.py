@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from clips import smooth_picture
 
-from gan_style.video.temporal import Follower, Tally, change, flow, moved, trusted, warp_error
+from gan_style.video.temporal import Tally, TemporalFilter, change, flow, moved, trusted, warp_error
 
 SHIFTS = [(0, 0), (3, 0), (0, -4), (5, 2), (-6, 3)]
 
@@ -73,29 +73,29 @@ class TestScenes:
 class TestFollower:
     def test_sees_cuts_and_measures_nothing_across_them(self):
         (one, two), (three, four) = pan((2, 0), seed=0), pan((2, 0), seed=1)
-        follower = Follower(0.0, 0.4, True)
+        temporal_filter = TemporalFilter(0.0, 0.4, True)
         for number, frame in enumerate((one, two, three, four)):
-            assert np.array_equal(follower(number, frame, frame), frame)
-        assert follower.tally.cuts == [2] and follower.tally.pairs == 2
-        assert follower.tally.source == follower.tally.result < 1e-3
+            assert np.array_equal(temporal_filter(number, frame, frame), frame)
+        assert temporal_filter.tally.cuts == [2] and temporal_filter.tally.pairs == 2
+        assert temporal_filter.tally.source == temporal_filter.tally.result < 1e-3
 
     def test_blends_what_flickers_along_the_flow_and_not_across_a_cut(self):
         (one, two), (three, _) = pan((2, 0), seed=0), pan((2, 0), seed=1)
         bright, dark = np.full_like(one, 200), np.full_like(one, 100)
-        follower = Follower(0.5, 0.4, True)
-        assert (follower(0, one, bright) == 200).all()
-        blended = follower(1, two, dark)[20:-20, 20:-20]
+        temporal_filter = TemporalFilter(0.5, 0.4, True)
+        assert (temporal_filter(0, one, bright) == 200).all()
+        blended = temporal_filter(1, two, dark)[20:-20, 20:-20]
         assert np.median(blended) == 150 and blended.min() >= 100
-        assert (follower(2, three, dark) == 100).all()
-        assert follower.tally.result == pytest.approx((50 / 255) ** 2, rel=0.1)
+        assert (temporal_filter(2, three, dark) == 100).all()
+        assert temporal_filter.tally.result == pytest.approx((50 / 255) ** 2, rel=0.1)
 
     def test_a_small_change_arrives_however_much_is_blended(self):
         """100 to 104 at 5 %: 100.2, which rounding to 8 bits each time would never leave."""
         still = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
-        follower = Follower(0.9, 1.0, False)
-        follower(0, still, np.full_like(still, 100))
+        temporal_filter = TemporalFilter(0.9, 1.0, False)
+        temporal_filter(0, still, np.full_like(still, 100))
         for number in range(1, 80):
-            result = follower(number, still, np.full_like(still, 104))
+            result = temporal_filter(number, still, np.full_like(still, 104))
         assert np.median(result) == 104
 
     def test_sums_add_up_over_parts(self):
