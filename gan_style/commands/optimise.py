@@ -76,6 +76,8 @@ def main(cfg: DictConfig) -> int:
     """Give one picture the style of others; the same command again goes on, and once finished does nothing."""
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     in_full_float32()
+
+    # What is read and written; an earlier command's state, if there is one.
     inputs = _inputs(cfg)
     record = _record(cfg, inputs)
     saved = None if cfg.overwrite else record.load()
@@ -85,6 +87,8 @@ def main(cfg: DictConfig) -> int:
     record.check_replaceable(saved["frames"] if saved is not None else [], overwrite=cfg.overwrite)
     for words in lost_in(record.content, record.output.suffix):
         print(f"warning: {record.output} is without {words}")
+
+    # The optimisation, from its parts, where it begins or goes on.
     objective = make_objective(cfg, device)
     content = load_content(cfg, inputs[0], record.content, device)
     levels = make_levels(cfg, content)
