@@ -415,6 +415,24 @@ def test_bad_options_are_named_and_nothing_is_written(make, options, tmp_path):
     assert not (tmp_path / "out" / "data").exists()
 
 
+def test_a_dry_run_says_what_is_there_and_writes_nothing(make, tmp_path):
+    outcome = make("out", "dry_run=true")
+    assert outcome.status == 0 and not (tmp_path / "out").exists()
+    assert "12 pictures (train 9, val 3)" in outcome.out and "3 classes" in outcome.out
+
+
+def test_nothing_to_stylize_is_an_error(make, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.parquet").write_bytes(b"x")
+    outcome = make("out", input=str(tmp_path / "other"))
+    assert outcome.status == 2 and ".parquet" in outcome.err and not (tmp_path / "out" / "data").exists()
+
+
+def test_equal_copies_are_warned_of(make):
+    assert "copies" in make("out", "copies=2", "strength=1").err
+    assert "warning" not in make("other", "copies=2", "strength=[0.5,1.0]").err
+
+
 def test_an_output_inside_the_input_is_refused(make, photos):
     outcome = make("in/out")
     assert outcome.status == 2 and "inside" in outcome.err and not (photos / "out").exists()
@@ -584,6 +602,23 @@ class TestVerify:
         manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
         outcome = verify("out")
         assert outcome.status == 1 and "stranger.png" in outcome.out and "the manifest" in outcome.out
+
+    @pytest.mark.parametrize("how", ["emptied", "removed"])
+    def test_annotations_of_a_coco_dataset_that_were_emptied_or_removed_are_found(self, make, verify, how):
+        make("out", "output_layout=coco")
+        assert verify("out").status == 0
+        path = next((make("out", "output_layout=coco").data / "annotations").iterdir())
+        path.unlink()
+        if how == "emptied":
+            path.write_text('{"images": [], "annotations": []}')
+        assert verify("out").status == 1 and path.name in verify("out").out
+        assert make("out", "output_layout=coco").status == 0 and verify("out").status == 0
+
+    def test_what_systems_leave_behind_is_no_difference(self, make, verify):
+        data = make("out").data
+        for name in (".DS_Store", "Thumbs.db", "train/._x.jpg"):
+            (data / name).write_bytes(b"x")
+        assert verify("out").status == 0
 
     def test_a_changed_source_or_caption_is_found(self, make, verify, photos):
         make("out")

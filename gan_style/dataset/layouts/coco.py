@@ -336,9 +336,13 @@ def from_classes(output: Path, rows: Iterable[Row], classes: Sequence[str], name
             said = dict(_said(output, row))
             for name, one in said.items():
                 contents.setdefault(name or split, _Annotations(classes, names)).add(row, one, ())
+            own = [] if said else list(_labels_beside(output, row, names))
+            captions = [label for label in own if "caption" in label]
             if not said:
-                own = list(_labels_beside(output, row, names))
-                contents.setdefault(split, _Annotations(classes, names)).add(row, None, own)
+                boxes = [label for label in own if "caption" not in label]
+                contents.setdefault(split, _Annotations(classes, names)).add(row, None, boxes)
+            if captions:  # in a file of their own, as COCO has it
+                contents.setdefault(f"captions_{split}", _Annotations((), ())).add(row, {}, captions)
     return {f"annotations/{name}.json": json.dumps(one.plain()).encode() for name, one in contents.items()}
 
 
@@ -369,7 +373,7 @@ class _Annotations:
             if "name" in label:
                 placed["category_id"] = self._category(label["name"])
             self._annotate({"image_id": image["id"], **placed})
-        if not said and row["label"] is not None and not any("name" in label for label in labels):
+        if said is None and row["label"] is not None and not any("name" in label for label in labels):
             self._annotate({"image_id": image["id"], "category_id": self._class(row["label"])})
 
     def _class(self, label: str) -> int:
