@@ -30,11 +30,15 @@ _CHECKOUT = _PACKAGE.parent / "conf"
 CONFIG_PATH = _CHECKOUT if (_CHECKOUT / "train.yaml").is_file() else _PACKAGE / "conf"
 
 _ALLOWED_TARGETS = ("gan_style.", "torch.optim.")
+LOST_NEIGHBOUR = 1  # of a rank, whose launcher then looks for the status of the one that failed by itself
+# What torch.distributed raises in a rank whose neighbour has gone, in all its backends.
+_LOST_NEIGHBOUR = r"(?i)connection (closed|reset|refused|was closed)|closed by peer|broken pipe|gloo|nccl|recvValue"
 USER_ERROR, TOO_MANY_FAILURES, NON_FINITE, INTERRUPTED = 2, 3, 4, 130
 _FULL = "HYDRA_FULL_ERROR"
 _SWEEP = {"-m", "--multirun"}
 # Targets that have moved: what earlier versions' files name, and what it is now. The longest beginning counts.
 _MOVED: dict[str, str] = {
+    "gan_style.commands.launchers_submitit": "gan_style.commands.launchers",
     "gan_style.losses.regular": "gan_style.losses.pixel",
     "gan_style.losses.stable": "gan_style.losses.stability",
 }
@@ -149,6 +153,14 @@ def plain(node: Any) -> Any:
 def to_yaml(content: Mapping[str, Any]) -> str:
     """Plain containers as YAML."""
     return OmegaConf.to_yaml(OmegaConf.create(dict(content)))
+
+
+def read_yaml(path: Path) -> Any:
+    """Return a YAML file's content as plain containers. ValueError for one that cannot be read."""
+    try:
+        return plain(OmegaConf.load(path))
+    except Exception as error:  # YAML's and OmegaConf's own classes, OSError, UnicodeDecodeError
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def composed(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -413,6 +425,8 @@ def _words(name: str, error: BaseException) -> tuple[str, int] | None:
         return str(error), NON_FINITE
     if isinstance(error, ValueError | OSError):
         return str(error), USER_ERROR
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and re.search(_LOST_NEIGHBOUR, str(error)):
+        return "another rank has ended, and says why; so this one ends, too", LOST_NEIGHBOUR
     return None
 
 

@@ -23,7 +23,7 @@ LAYERS = [
     {"training", "stylize", "optimise", "dataset", "search", "video"},
     {"report"},
     {"study"},
-    {"schema_runtime", "schema_search", "schema_dataset"},
+    {"schema_dataset"},
     {"schema"},
     {"config"},
     {"commands", "api"},

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gan_style.models.generator import ResnetGenerator
@@ -287,6 +288,20 @@ def test_a_generator_file_comes_back_as_it_was(tmp_path: Path) -> None:
     for name, tensor in weights.items():
         assert found[name].dtype == tensor.dtype
         assert torch.equal(found[name], tensor)
+
+
+def test_a_generator_s_file_is_the_same_for_the_same_weights(tmp_path: Path) -> None:
+    weights, description = {"b": torch.ones(3), "a": torch.zeros(2, 2)}, {"class": "X", "arguments": {"z": 1, "a": "é"}}
+    files = set()
+    for _ in range(20):  # the library orders its metadata by chance
+        write_generator(tmp_path / "g.safetensors", weights, description)
+        files.add((tmp_path / "g.safetensors").read_bytes())
+    assert len(files) == 1
+    with safe_open(tmp_path / "g.safetensors", framework="pt") as file:  # the library's own reader
+        assert file.metadata()["description"] == json.dumps(description)
+        assert {name: file.get_tensor(name).tolist() for name in file.keys()} == {  # noqa: SIM118
+            name: tensor.tolist() for name, tensor in weights.items()
+        }
 
 
 def test_the_loaded_weights_do_not_hang_on_the_file(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class TestCompiled:
         before, expected = list(network.state_dict()), network(noise(1, 3, 8, 8))
         assert compiled(network, option="x") is network
         assert torch.equal(network(noise(1, 3, 8, 8)), expected)
-        assert calls == [1] and list(network.state_dict()) == before
+        assert calls == [1, 1] and list(network.state_dict()) == before
 
     def test_one_that_cannot_be_compiled_says_so_once_and_goes_on(self, monkeypatch, noise):
         monkeypatch.setattr(torch, "compile", by_failing)
@@ -55,6 +55,26 @@ class TestCompiled:
             warnings.simplefilter("error")
             again = network(noise(1, 3, 8, 8))
         assert torch.equal(first, expected) and torch.equal(again, expected)
+
+    def test_one_whose_backward_cannot_be_compiled_goes_on_too(self, monkeypatch, noise):
+        class FailsBackward(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x.clone()
+
+            @staticmethod
+            def backward(ctx, gradient):
+                raise RuntimeError("replication_pad2d_backward: expected other strides")
+
+        monkeypatch.setattr(torch, "compile", lambda function: lambda *given: FailsBackward.apply(function(*given)))
+        network, plain = small_network(), small_network()
+        plain.load_state_dict(network.state_dict())
+        compiled(network, option="x")
+        with pytest.warns(UserWarning, match=r"replication_pad2d_backward.*going on without"):
+            network(noise(1, 3, 8, 8)).sum().backward()
+        plain(noise(1, 3, 8, 8)).sum().backward()
+        for ours, expected in zip(network.parameters(), plain.parameters(), strict=True):
+            assert torch.equal(ours.grad, expected.grad)
 
     def test_a_lack_of_memory_is_no_failure_to_compile(self, monkeypatch, noise):
         def short(_):

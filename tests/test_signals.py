@@ -133,6 +133,9 @@ class TestLaunch:
     def test_of_several_failures_tells_the_first(self):
         assert launch(2, python("time.sleep(0.5 * (1 - int(rank))); sys.exit(5 + int(rank))")) == 6
 
+    def test_one_that_has_lost_its_neighbour_first_does_not_hide_the_reason(self):
+        assert launch(2, python("time.sleep(int(rank)); sys.exit([1, 4][int(rank)])")) == 4
+
     def test_a_failing_rank_ends_the_others(self):
         started = time.monotonic()
         assert launch(3, python("time.sleep(0.1 if rank == '1' else 60); sys.exit(9)")) == 9

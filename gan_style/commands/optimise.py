@@ -35,7 +35,7 @@ from gan_style.optimise.run import Intervals, OptimisationLoop, Record
 from gan_style.options import SEEDS, Runtime, may_change, option
 from gan_style.runtime.device import choose_device, in_full_float32, placed
 from gan_style.runtime.files import check_place, ensure_writable
-from gan_style.training.progress import Progress, duration
+from gan_style.runtime.progress import Progress, duration
 
 _MOST_MEGAPIXELS = 200.0  # of the content's file, before it is scaled
 _NOISE = 0.3  # standard deviation of the noise to start from, for values in [-1, 1]: about a photo's

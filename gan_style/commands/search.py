@@ -1,22 +1,81 @@
 """``gan-style search``: trains trial after trial with settings that Optuna chooses, and says which are the best."""
 
+import difflib
+import re
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, IntegerNode, OmegaConf
 
-from gan_style.commands import search_parts as parts
-from gan_style.config import command
+from gan_style.commands.train import TrainOptions, check_train
+from gan_style.config import CONFIG_PATH, build, command, composed, flat, is_said_whole, plain, read_yaml
+from gan_style.evaluation.suite import METRICS
+from gan_style.losses.objective import content_layers, style_layers
+from gan_style.options import check_options, option
+from gan_style.report.table import is_measurement_setting
 from gan_style.runtime.files import check_place, ensure_writable, locked, remove_leftovers
+from gan_style.runtime.provenance import read_failure
 from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
-from gan_style.schema_search import check_search
 from gan_style.search.loop import SUMMARY_FILE, Search, closing_words
-from gan_style.search.study import STUDY_FILE
+from gan_style.search.process import Ended, last_line, train
+from gan_style.search.space import Choice, Dimension, grid, override, read_space
+from gan_style.search.study import PRUNERS, SAMPLERS, STUDY_FILE, Plan, Pruning, Study
+from gan_style.training.sampling import PREFIX, composite_weights, measurable
 
 NO_RESULT = 3  # exit status: every trial failed
+DIRECTIONS = ("auto", "minimise", "maximise")
+TRIALS, LOGS = "trials", "logs"
+_OWN = ("space", "search", "train", "dry_run", "hydra")  # the roots of conf/search.yaml
+_SETS = ("run", "dry_run")  # what the search sets for every trial itself
+_OF_NO_BEARING = ("run.", "tracking.", "runtime.", "dry_run", "data.workers", "data.cache_mb")
+_OF_SCALES = ("data.size", "data.resize", "training.calibration_pictures")  # of features, measured by each trial
+_TRAIN = (sys.executable, "-m", "gan_style.commands.train")
+
+# Options: defaults and help are in conf/search.yaml.
 
 
-@command("search")
+@dataclass(kw_only=True)
+class SearchOptions:
+    name: str
+    root: str
+    trials: int | None = option(1)
+    metric: Any = option(required=True)
+    direction: Any
+    sampler: str = option(choices=SAMPLERS)
+    startup: int = option(0)
+    seed: int
+    pruner: str = option(choices=PRUNERS)
+    pruner_startup: int = option(1)
+    pruner_warmup: int = option(0)
+
+
+@dataclass(kw_only=True)
+class SearchCommandOptions:
+    space: Any = option(path=True, required=True)
+    search: SearchOptions
+    train: list[str]
+    dry_run: bool
+
+
+def check_search(cfg: Any) -> None:
+    """Check what fits together. ValueError in the user's words."""
+    search = cfg.search
+    if not str(search.name).strip(" ./"):
+        raise ValueError(f"search.name={search.name!r}; give a name, which the search's folder gets")
+    if search.trials is None and search.sampler != "grid":
+        raise ValueError(f"search.trials=null needs search.sampler=grid; with {search.sampler} give a number")
+    if not isinstance(search.metric, str) and search.pruner != "none":
+        raise ValueError(
+            f"search.pruner={search.pruner} ends trials by one number, and search.metric has {len(search.metric)}, for "
+            f"a Pareto front; use search.pruner=none, or one metric such as heldout/composite"
+        )
+
+
+@command("search", SearchCommandOptions)
 def _main(cfg: DictConfig) -> int:
     """Search for the best settings of a training, or for the front between two metrics; the same command goes on.
 
@@ -26,16 +85,16 @@ def _main(cfg: DictConfig) -> int:
     check_search(cfg)
     folder = Path(cfg.search.root).expanduser() / cfg.search.name
     check_place(folder, "search.root, search.name")
-    plan = parts.make_plan(cfg)
-    print("\n".join(parts.described(plan)), flush=True)
+    plan = make_plan(cfg)
+    print("\n".join(described(plan)), flush=True)
     if cfg.dry_run:
         print("dry_run=true: stopping before the first trial; nothing was written")
         return 0
     ensure_writable(folder, "search.root, search.name")
-    ensure_writable(folder / parts.LOGS, "search.root, search.name")
+    ensure_writable(folder / LOGS, "search.root, search.name")
     with locked(folder, "search.name"), stop_on_signals() as stop:
         remove_leftovers(folder)
-        return _search(cfg, folder, parts.make_search(cfg, folder, plan, stop), stop)
+        return _search(cfg, folder, make_search(cfg, folder, plan, stop), stop)
 
 
 def _search(cfg: DictConfig, folder: Path, search: Search, stop: Stop) -> int:
@@ -45,19 +104,222 @@ def _search(cfg: DictConfig, folder: Path, search: Search, stop: Stop) -> int:
     if reason is not None:
         print(f"stopped by {reason} after {search.study.finished()} trials; the same command again goes on", flush=True)
         return PREEMPTED
-    for line in closing_words(search.study, lambda number: parts.trial_folder(folder, number)):
+    for line in closing_words(search.study, lambda number: trial_folder(folder, number)):
         print(line, flush=True)
-    print(f"summary: {folder / SUMMARY_FILE}; side by side: gan-style compare {folder / parts.TRIALS}", flush=True)
+    print(f"summary: {folder / SUMMARY_FILE}; side by side: gan-style compare {folder / TRIALS}", flush=True)
     return 0 if search.study.best() else NO_RESULT
+
+
+def gathered(arguments: Sequence[str]) -> list[str]:
+    """Arguments that are no option of the search itself, and no flag, in one: train=['data.content=photos/', ...]."""
+    own = re.compile(rf"-|[~+]*({'|'.join(_OWN)})([.=@]|$)")
+    given = [one for one in arguments if ("=" in one or one.startswith("~")) and not own.match(one)]
+    kept = [argument for argument in arguments if argument not in given]
+    return [*kept, override("train", list(given))] if given else kept
 
 
 def main() -> None:
     """The command, given the options of gan-style train in one list."""
-    sys.argv[1:] = parts.gathered(sys.argv[1:])
+    sys.argv[1:] = gathered(sys.argv[1:])
     _main()
 
 
 main.__doc__ = _main.__doc__
+
+
+def make_plan(cfg: DictConfig) -> Plan:
+    """What to search, every option of it checked against gan-style train. ValueError in the user's words."""
+    base = list(cfg.train)
+    _check_given(base)
+    settings = composed("train", base)
+    space = read_space(_space_content(cfg.space), partial(_is_whole, settings))
+    _check_names(space, base)
+    _try_examples(space, base)
+    if settings.training.max_time is not None:
+        raise ValueError("training.max_time belongs to a single run; a search ends when it has its trials")
+    if cfg.search.sampler == "grid":
+        grid(space)
+    search, every = cfg.search, settings.metrics.every
+    return Plan(
+        space=space,
+        metrics=_metrics(search.metric, search.direction, settings),
+        sampler=search.sampler,
+        startup=search.startup,
+        seed=search.seed,
+        settings={name: x for name, x in flat(plain(settings)).items() if not name.startswith(_OF_NO_BEARING)},
+        pruning=Pruning(search.pruner, search.pruner_startup, max(search.pruner_warmup, every)),
+    )
+
+
+def _space_content(given: Any) -> Any:
+    """Of a file, of one in conf/spaces, or as it is given."""
+    if not isinstance(given, str):
+        return plain(given)
+    there = {path.stem: path for path in (CONFIG_PATH / "spaces").glob("*.yaml")}
+    path = there.get(given, Path(given).expanduser())
+    if not path.is_file():
+        raise ValueError(f"space={given}: there is no such file, and conf/spaces has {', '.join(sorted(there))}")
+    try:
+        return read_yaml(path)
+    except ValueError as error:
+        raise ValueError(f"space={given}: {error}") from error
+
+
+def _is_whole(settings: DictConfig, name: str) -> bool:
+    """Whether an option takes whole numbers: by its type, by what is built of it, or lacking both by its default."""
+    parent, _, key = name.rpartition(".")
+    place = OmegaConf.select(settings, parent) if parent else settings
+    if not isinstance(place, DictConfig) or key not in place:
+        return False  # said to be unknown when it is tried
+    said, node, value = is_said_whole(place, parent, key), place._get_node(key), place[key]
+    if said is not None:
+        return said
+    return isinstance(node, IntegerNode) or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def _check_given(base: list[str]) -> None:
+    for argument in base:
+        if argument.lstrip("+~").split(".")[0] == "run":
+            raise ValueError(f"{argument}: the search names its trials' runs itself, in search.root/search.name")
+
+
+def _check_names(space: dict[str, Dimension], base: list[str]) -> None:
+    given = {argument.split("=", 1)[0].lstrip("+~") for argument in base}
+    for name in space:
+        if name.split(".")[0] in _SETS:
+            raise ValueError(f"space.{name}: the search sets this for every trial itself")
+        if name in given:
+            raise ValueError(f"{name} is in the space and on the command line; give it in one place")
+
+
+def _try_examples(space: dict[str, Dimension], base: list[str]) -> None:
+    """Whether gan-style train takes the ends of each range and each choice."""
+    examples = {name: dimension.examples() for name, dimension in space.items()}
+    for number in range(max(map(len, examples.values()))):
+        values = {name: each[number % len(each)] for name, each in examples.items()}
+        try:
+            cfg = composed("train", [*base, *(override(name, value) for name, value in values.items())])
+            check_options(TrainOptions, cfg)
+            check_train(cfg)
+        except ValueError as error:
+            raise ValueError(f"space: {error}") from error
+
+
+def _metrics(given: Any, direction: Any, settings: DictConfig) -> dict[str, str]:
+    """{metric: minimise or maximise}."""
+    names = [given] if isinstance(given, str) else plain(given)
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"search.metric={given}: a name in metrics.jsonl, or a list of them, expected")
+    if len(set(names)) < len(names):
+        raise ValueError(f"search.metric={names}: a metric is given twice")
+    directions = [direction] * len(names) if isinstance(direction, str) else plain(direction)
+    if not isinstance(directions, list) or len(directions) != len(names) or set(directions) - set(DIRECTIONS):
+        raise ValueError(f"search.direction={direction}; allowed are {', '.join(DIRECTIONS)}, or one for each metric")
+    for name in names:
+        _check_metric(name, settings)
+    return {name: _direction(name) if d == "auto" else d for name, d in zip(names, directions, strict=True)}
+
+
+def _check_metric(name: str, settings: DictConfig) -> None:
+    """As far as can be said before anything is trained."""
+    measured = _measured(settings)
+    terms = [*(str(term) for term in settings.loss if term != "balance"), "total"]
+    for prefix, known, where in ((PREFIX, measured, "metrics.names, metrics.best"), ("loss/", terms, "loss")):
+        what = name.removeprefix(prefix)
+        inner = what.partition("/")[2]  # of one of a library's styles no numbers of several parts are told
+        told = what in known or not ("/" in inner and inner in known)
+        if name.startswith(prefix) and not (told and any(part in known for part in _parts(what))):
+            near = difflib.get_close_matches(what, known, n=1)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+            allowed = ", ".join(prefix + one for one in known)
+            raise ValueError(f"search.metric={name} is not measured{hint} By {where} there are {allowed}")
+
+
+def _measured(settings: DictConfig) -> list[str]:
+    """What of metrics.names, and by metrics.best, there is with these loss terms."""
+    terms = [build(node, f"loss.{name}") for name, node in settings.loss.items() if name != "balance"]
+    names = measurable(settings.metrics.names, content_layers(terms), style_layers(terms))
+    weights = composite_weights(plain(settings.metrics.best), settings.metrics.names) or {}
+    chosen_by = any(name in names for name in weights)
+    return [*names, *(["style_ratio"] if "style" in names else []), *(["composite"] if chosen_by else [])]
+
+
+def _parts(what: str) -> list[str]:
+    """colour/mean, style/relu1_1, monet/style: as a whole, without what is before, without what comes after."""
+    return [what, what.partition("/")[2], what.rpartition("/")[0], *what.split("/")]
+
+
+def _direction(name: str) -> str:
+    known = {"composite": "lower", "style_ratio": "lower", **{one: metric.better for one, metric in METRICS.items()}}
+    what = name.removeprefix(PREFIX)
+    better = next((known[part] for part in _parts(what) if part in known), "") if name != what else ""
+    if name.startswith("loss/"):
+        better = "lower"
+    if not better:
+        raise ValueError(
+            f"search.metric={name}: neither end is known to be better; say search.direction=minimise or maximise"
+        )
+    return {"lower": "minimise", "higher": "maximise"}[better]
+
+
+def trial_folder(folder: Path, number: int) -> Path:
+    """A trial's run."""
+    return folder / TRIALS / f"{number:04}"
+
+
+def make_search(cfg: DictConfig, folder: Path, plan: Plan, stop: Stop) -> Search:
+    """Everything, ready to run."""
+    study = Study(folder, plan)
+    return Search(
+        study=study,
+        trials=study.limit(cfg.search.trials),
+        folder=folder,
+        train=_trainer(folder, cfg.search.name, list(cfg.train), stop),
+        why=lambda number: read_failure(trial_folder(folder, number)) or last_line(_log(folder, number)),
+        stopped=lambda: stop.reason,
+        say=partial(print, flush=True),
+    )
+
+
+def _log(folder: Path, number: int) -> Path:
+    return folder / LOGS / f"{number:04}.log"
+
+
+def _trainer(folder: Path, name: str, base: list[str], stop: Stop) -> Callable[..., Ended]:
+    """Trains a trial with its overrides; see search.process.train."""
+    given = {argument.split("=", 1)[0] for argument in base}
+
+    def run(number: int, overrides: Sequence[str], reached: Callable[..., bool]) -> Ended:
+        place = trial_folder(folder, number)
+        own = {"run.root": str(place.parent.absolute()), "run.name": place.name}
+        of_tracking = {"tracking.group": name, "tracking.name": f"{number} {' '.join(overrides)}"}
+        own |= {key: value for key, value in of_tracking.items() if key not in given}
+        command = [*_TRAIN, *base, *overrides, *(override(key, value) for key, value in own.items())]
+        return train(command, place, _log(folder, number), reached=reached, stopped=lambda: stop.reason)
+
+    return run
+
+
+def described(plan: Plan) -> list[str]:
+    """What is to be searched, in lines."""
+    lines = [f"{'metric:':<12}{name}, {direction}" for name, direction in plan.metrics.items()]
+    lines += [f"{'space:':<12}{name}: {_shown(dimension)}" for name, dimension in plan.space.items()]
+    measured_by = [name for name in plan.space if is_measurement_setting(name) or name.startswith(_OF_SCALES)]
+    if measured_by and any(name.startswith(PREFIX) for name in plan.metrics):
+        lines.append(
+            f"warning: held-out numbers are measured with {', '.join(measured_by)}, so those of trials that differ in "
+            f"it are of different scales"
+        )
+    return lines
+
+
+def _shown(dimension: Dimension) -> str:
+    if isinstance(dimension, Choice):
+        return ", ".join(map(str, dimension.values))
+    kind = "whole numbers" if dimension.whole else "numbers"
+    step = f", in steps of {dimension.step:g}" if dimension.step else ""
+    return f"{kind} from {dimension.low:g} to {dimension.high:g}{step}{', logarithmic' if dimension.log else ''}"
+
 
 if __name__ == "__main__":
     main()

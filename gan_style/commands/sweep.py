@@ -4,27 +4,292 @@ A process for each, whatever the launcher: one that is killed, or runs out of me
 memory is free afterwards, and its results are those of the same command line alone.
 """
 
+import hashlib
+import itertools
+import json
+import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, open_dict
 
 from gan_style.commands.launchers import Basic, Ended, Job, Launcher
-from gan_style.commands.sweep_parts import Known, Point, Summary, allocated, grid, read_index, write_index
 from gan_style.config import CONFIG_PATH, build, quoted
-from gan_style.runtime.files import check_place, ensure_writable, locked, write_text
+from gan_style.runtime.files import check_place, ensure_writable, locked, write_bytes, write_text
 from gan_style.runtime.provenance import FAILURE_FILE, read_failure
 from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
 
 _PLACE = ("run.root", "run.name", "run.sweep")  # what each job is told by the sweep
 _ROOT, _ROOT_OF_RUNS = "sweeps", "runs"  # where sweeps go, unless run.root says something else than it does by default
+INDEX_FILE, SUMMARY_FILE = "sweep.json", "summary.json"
+FORMAT = "gan_style.sweep/1"
+FINISHED, FAILED, STOPPED, WAITING = "finished", "failed", "stopped", "not started"
+_LONGEST = 100  # characters of a folder's name
+
+
+# The grid, and the folder of each of its points
+
+
+@dataclass(frozen=True)
+class Point:
+    """A combination of the grid. overrides: {name: value} as given, None for ~name; swept: names of several values."""
+
+    overrides: dict[str, str | None]
+    swept: frozenset[str]
+
+    def arguments(self) -> list[str]:
+        """As on the command line."""
+        return [key if value is None else f"{key}={value}" for key, value in self.overrides.items()]
+
+    def identity(self, free: Callable[[str], bool]) -> dict[str, str | None]:
+        """What makes a job the same one another time: its overrides, whatever their order and the writing of numbers.
+
+        Those that are ``free``, which may change when a job goes on, count only where they are swept over.
+        """
+        fixed = tuple(key for key in self.overrides if key not in self.swept and _is_free(key, free))
+        return {key: _canonical(self.overrides[key]) for key in sorted(self.overrides) if key not in fixed}
+
+
+def _is_free(key: str, free: Callable[[str], bool]) -> bool:
+    name = key.lstrip("+~")
+    return free(name) or name.startswith(("hydra.", "hydra/"))
+
+
+def _canonical(value: str | None) -> str | None:
+    """1, 1.0 and 1e0 are one number; what is none stays as it is."""
+    if value is None:
+        return None
+    try:
+        return str(int(value))
+    except ValueError:
+        pass
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)
+
+
+def grid(overrides: Sequence[Override]) -> list[Point]:
+    """All combinations of the values, the last option's changing fastest. Of one given twice the last counts."""
+    axes: dict[str, list[str | None]] = {}
+    swept = set()
+    for one in overrides:
+        key = one.get_key_element()
+        axes[key] = _values(one)
+        swept.discard(key)
+        if one.is_sweep_override():
+            swept.add(key)
+    if of_hydra := [key for key in swept if key.startswith("hydra")]:
+        raise ValueError(f"{of_hydra[0]} is the same for all jobs of a sweep; it cannot be swept over")
+    return [
+        Point(dict(zip(axes, values, strict=True)), frozenset(swept)) for values in itertools.product(*axes.values())
+    ]
+
+
+def _values(one: Override) -> list[str | None]:
+    if not one.is_sweep_override():
+        _, given, value = (one.input_line or "").partition("=")
+        return [value if given else None]
+    if not one.is_discrete_sweep():
+        raise ValueError(f"{one.input_line}: a sweep takes values one by one, such as 1,2,3 or range(1,4)")
+    values: list[str | None] = list(one.sweep_string_iterator())
+    if not values:
+        raise ValueError(f"{one.input_line}: this chooses nothing; there is no such choice")
+    return values
+
+
+@dataclass(frozen=True)
+class Known:
+    """A job that a sweep's folder knows: its own folder's name, and its Point.identity."""
+
+    name: str
+    overrides: dict[str, str | None]
+
+
+def read_index(folder: Path) -> list[Known]:
+    """The jobs that a sweep has had so far, in the order of their numbers. ValueError for a damaged index."""
+    path = folder / INDEX_FILE
+    if not path.is_file():
+        return []
+    try:
+        return [Known(str(one["name"]), dict(one["overrides"])) for one in json.loads(path.read_bytes())["jobs"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); choose another run.sweep") from error
+
+
+def write_index(folder: Path, index: Sequence[Known]) -> None:
+    """Keep it, whole or not at all."""
+    jobs = [{"name": known.name, "overrides": known.overrides} for known in index]
+    write_bytes(folder / INDEX_FILE, json.dumps({"format": FORMAT, "jobs": jobs}, indent=1).encode() + b"\n")
+
+
+def allocated(
+    index: Sequence[Known], points: Sequence[tuple[Point, str | None]], free: Callable[[str], bool]
+) -> tuple[list[Known], list[Known]]:
+    """(the index with what is new, the points' own entries of it in their order).
+
+    A point that the index knows keeps its folder, others get the next numbers: so a grid may grow, shrink, or be given
+    in another order. A point with a name has that for its folder. ValueError where two have the same folder.
+    """
+    whole, own = list(index), []
+    for point, name in points:
+        identity = point.identity(free)
+        known = next((one for one in whole if one.overrides == identity), None)
+        if known is None:
+            others = [one.identity(free) for one, _ in points] + [one.overrides for one in whole]
+            told = {k: point.overrides[k] for k in point.overrides if k in identity and _differs(k, identity, others)}
+            known = Known(name or folder_name(len(whole), told), identity)
+            _check_new(known, whole)
+            whole.append(known)
+        own.append(known)
+    for one in own:
+        if own.count(one) > 1:
+            raise ValueError(f"two jobs of the sweep have the same settings, and so one folder: {one.name}")
+    return whole, own
+
+
+def _differs(key: str, identity: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> bool:
+    missing = object()
+    return any(other.get(key, missing) != identity[key] for other in others)
+
+
+def _check_new(new: Known, index: Sequence[Known]) -> None:
+    for one in index:
+        if one.name == new.name:
+            raise ValueError(
+                f"run.name={new.name} gives two jobs of the sweep one folder; leave it out (each gets a folder with a "
+                f"number and its overrides; run.sweep names the sweep), or have the options in it: "
+                f"run.name='seed${{training.seed}}'"
+            )
+
+
+def folder_name(number: int, told: Mapping[str, str | None]) -> str:
+    """007-loss.style.weight_3+training.seed_1: letters, digits and ._+- alone, so that Hydra and shells can read it.
+
+    Longer ones are cut, and end in a hash of the whole. The number has three digits or more, however many jobs there
+    are.
+    """
+    words = [
+        f"without-{key.lstrip('~')}" if value is None else f"{key.lstrip('+')}_{value}" for key, value in told.items()
+    ]
+    whole = "+".join(words)
+    text = re.sub(r"[^\w.+-]+", "-", whole, flags=re.ASCII).strip("-.")
+    name = f"{number:03d}-{text}" if text else f"{number:03d}"
+    if len(name) <= _LONGEST:
+        return name
+    digest = hashlib.blake2b(whole.encode(), digest_size=4).hexdigest()
+    return f"{name[: _LONGEST - len(digest) - 1]}-{digest}"
+
+
+def label_of_job(folder: Path) -> str | None:
+    """003 style.weight=3 seed=1: what a job differs from its sweep's others in; None for a folder that is no job's."""
+    folder = folder.resolve()
+    try:
+        index = read_index(folder.parent)
+    except ValueError:
+        return None
+    own = next((one for one in index if one.name == folder.name), None)
+    if own is None:
+        return None
+    others = [one.overrides for one in index]
+    keys = [key for key in own.overrides if _differs(key, own.overrides, others)]
+    every = {key for one in others for key in one}
+    told = [f"{_short(key, every)}={own.overrides[key]}" for key in keys if own.overrides[key] is not None]
+    told += [f"without {key.lstrip('~')}" for key in keys if own.overrides[key] is None]
+    return " ".join([f"{index.index(own):03d}", *told])
+
+
+def _short(key: str, every: Collection[str]) -> str:
+    """A dotted name without its first part, where no other of them ends so."""
+    _, _, end = key.lstrip("+").partition(".")
+    alone = sum(f".{other}".endswith(f".{end}") for other in every) == 1
+    return end if end and alone else key
+
+
+def _read_summary(folder: Path) -> dict[str, dict[str, Any]]:
+    """{name: what an earlier command has said of a job}; nothing where there is none, or none that can be read."""
+    try:
+        content = json.loads((folder / SUMMARY_FILE).read_bytes())
+        return {str(one["name"]): dict(one) for one in [*content["jobs"], *content["other_jobs"]]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+class Summary:
+    """How a sweep's jobs have ended, kept in its folder. jobs: {name: overrides} of this command, in their order; what
+    earlier commands have said of the sweep's other jobs is kept beside them."""
+
+    def __init__(self, folder: Path, jobs: Mapping[str, Mapping[str, str | None]]) -> None:
+        self.folder = folder
+        self.others = [one for name, one in _read_summary(folder).items() if name not in jobs]
+        self.jobs: dict[str, dict[str, Any]] = {
+            name: {"name": name, "overrides": dict(overrides), "status": WAITING} for name, overrides in jobs.items()
+        }
+
+    def add(
+        self,
+        name: str,
+        exit_status: int,
+        *,
+        reason: str | None = None,
+        seconds: float | None = None,
+        stopped: bool = False,
+    ) -> None:
+        """One has ended. stopped: the whole sweep was asked to end, so that only one with a reason has failed."""
+        failed = exit_status not in (0, PREEMPTED) and (reason is not None or not stopped)
+        status = FINISHED if exit_status == 0 else FAILED if failed else STOPPED
+        self.jobs[name] |= {"status": status, "exit_status": exit_status}
+        self.jobs[name] |= {"reason": reason} if failed else {}
+        self.jobs[name] |= {} if seconds is None else {"seconds": round(seconds, 1)}
+
+    def names(self, status: str) -> list[str]:
+        """Of the jobs that have ended so."""
+        return [name for name, job in self.jobs.items() if job["status"] == status]
+
+    def status(self) -> int:
+        """0: all finished; 75: the same command goes on, as some are stopped or not started; else the highest of the
+        jobs that failed."""
+        if self.names(STOPPED) or self.names(WAITING):
+            return PREEMPTED
+        return max((self.jobs[name]["exit_status"] for name in self.names(FAILED)), default=0)
+
+    def write(self) -> None:
+        counts = {status: len(self.names(status)) for status in (FINISHED, FAILED, STOPPED, WAITING)}
+        content: dict[str, Any] = {"format": FORMAT, "sweep": self.folder.name, "counts": counts}
+        content |= {"jobs": list(self.jobs.values()), "other_jobs": self.others}
+        write_bytes(self.folder / SUMMARY_FILE, json.dumps(content, indent=1).encode() + b"\n")
+
+    def line(self, name: str) -> str:
+        """What is said when a job has ended."""
+        job, count = self.jobs[name], len(self.jobs)
+        reason = f": {job['reason']}" if job.get("reason") else ""
+        ended = f"{job['status']} after {job.get('seconds', 0):.0f} s{reason}"
+        return f"{name}: {ended} ({count - len(self.names(WAITING))} of {count})"
+
+    def told(self) -> str:
+        """What is said at the end: how many have ended how, which failed and why, and what to do."""
+        counts = ", ".join(
+            f"{len(found)} {s}" for s in (FINISHED, FAILED, STOPPED, WAITING) if (found := self.names(s))
+        )
+        lines = [f"{self.folder}: {counts}"]
+        lines += [f"  failed:  {name}: {self.jobs[name]['reason']}" for name in self.names(FAILED)]
+        lines += [f"  {status}: {name}" for status in (STOPPED, WAITING) for name in self.names(status)]
+        if len(lines) > 1:
+            lines.append("the same command goes on with these, and leaves the finished ones alone")
+        return "\n".join([*lines, f"summary: {self.folder / SUMMARY_FILE}"])
+
+
+# The sweep
 
 
 @dataclass(frozen=True)

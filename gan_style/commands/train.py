@@ -36,7 +36,7 @@ from gan_style.commands.train_setup import (
     set_tones,
     worker_count,
 )
-from gan_style.config import command, current_target, flat, plain, to_yaml
+from gan_style.config import command, current_target, flat, plain, read_yaml, to_yaml
 from gan_style.data.sets import Pictures
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import EACH
@@ -51,7 +51,10 @@ from gan_style.runtime.signals import PREEMPTED, Stop, leave_on_signals, stop_on
 from gan_style.runtime.tracking.wandb import MODES, resolve_mode
 from gan_style.training.loop import Loop
 from gan_style.training.sampling import composite_weights
+from gan_style.training.schedule import Schedule
 from gan_style.training.state import TrainState
+
+_STYLE_NOT_LEARNED = 0.85  # of the photo's own style distance is left
 
 # Options: defaults and help are in conf/train.yaml.
 
@@ -171,6 +174,12 @@ def check_train(cfg: Any) -> None:
         )
     if training.warmup_steps and "content" not in cfg.loss:
         raise ValueError(f"training.warmup_steps={training.warmup_steps} needs loss.content; set it to 0")
+    weights = [term.get("weight") for name, term in cfg.loss.items() if name != "balance" and isinstance(term, Mapping)]
+    if weights and not any(weights) and None not in weights:
+        raise ValueError("all loss weights are 0, so nothing would be trained; give at least one loss.NAME.weight")
+    for name, node in cfg.optimiser.items():
+        if isinstance(node, Mapping) and node.get("lr") == 0:
+            raise ValueError(f"optimiser.{name}.lr=0 trains nothing; allowed are numbers above 0")
     _check_styles(cfg)
 
 
@@ -259,6 +268,7 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
     else:
         _restore(setup, saved, state, objective)
         if group.first:
+            _warn_of_rising_rate(saved["config"]["training"], cfg.training, state.step)
             changed = changed_since(folder, picture_files(pictures))
             _warn_of_changed_pictures(changed)
         set_targets(setup, objective, pictures, {EACH} & set(objective.targets))
@@ -307,7 +317,7 @@ def _run(
         if setup.ranks.first:
             record(setup.folder, loop.extra["provenance"], step=state.step)
         warnings.showwarning = lambda message, *_: loop.progress.say(f"warning: {message}")
-        reason = loop.run(lambda first_step: make_batches(setup, pictures, first_step))
+        reason = loop.run(lambda first_step: make_batches(setup, pictures, first_step, stop))
         finished = reason is None
         if reason is not None:
             tracker.preempted()
@@ -366,12 +376,30 @@ def read_saved(setup: TrainSetup) -> dict[str, Any] | None:
     """Return the newest checkpoint, if there is one. ValueError where it is of a run with other settings."""
     newest = setup.checkpoints.load_newest(warn=warnings.warn)
     if newest is None:
+        _check_results_are_own(setup)
         return None
     if differing := _differing(newest[1]["config"], setup.settings):
         listed = "\n  ".join(differing)
         other = "run.name" if setup.cfg.run.sweep is None else "run.sweep"
         raise ValueError(f"{setup.folder} holds a run with other settings; choose another {other}.\n  {listed}")
     return newest[1]
+
+
+def _check_results_are_own(setup: TrainSetup) -> None:
+    """Raise ValueError where a run without checkpoints has left results that are not of these settings."""
+    results = [path for path in (setup.folder / GENERATOR_FILE, *setup.samples.glob("*.jpg")) if path.exists()]
+    if not results:
+        return
+    try:
+        differing = _differing(read_yaml(setup.folder / "config.yaml"), setup.settings)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        differing = ["its config.yaml is missing or damaged"]
+    if differing:
+        listed = "\n  ".join(differing)
+        raise ValueError(
+            f"{results[0]} is the result of another run, whose checkpoints are gone, and would be replaced; choose "
+            f"another run.name, or move {setup.folder} away.\n  {listed}"
+        )
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -450,12 +478,30 @@ def _warn_of_warmup(cfg: DictConfig) -> None:
         )
 
 
+def _warn_of_rising_rate(before: Mapping[str, Any], now: Any, step: int) -> None:
+    """Warn where more steps stretch a decay that has begun, so that learning rates are higher again than they were."""
+    rates = [Schedule(now.decay, steps, now.hold)(step) for steps in (before["steps"], now.steps)]
+    if rates[1] > 1.01 * rates[0]:
+        times = f"{rates[1] / rates[0]:.3g} times" if rates[0] else "above 0"
+        warnings.warn(
+            f"training.steps={now.steps} stretches the decay: after step {step} learning rates are {times} what they "
+            f"were under training.steps={before['steps']}",
+            stacklevel=2,
+        )
+
+
 def _warn_of_changed_pictures(changed: set[str]) -> None:
     """Warn of the sets of pictures that are others than when the run was last here."""
     differs = "is not what this run was trained on before (pictures were added, removed or changed)"
     if "content" in changed:
         warnings.warn(
             f"data.content {differs}: from here on others may be held out, and the rest come in another order",
+            stacklevel=2,
+        )
+    if "holdout" in changed and "content" not in changed:
+        warnings.warn(
+            "data.holdout is not what was measured before: numbers and samples from here on are of other pictures, and "
+            "the best checkpoint is chosen anew",
             stacklevel=2,
         )
     if "style" in changed:
@@ -504,6 +550,11 @@ def _report(folder: Path, loop: Loop) -> None:
             f"photo {measured['heldout/style_photo']:.4g}, result {measured['heldout/style']:.4g} "
             f"({100 * measured['heldout/style_ratio']:.1f} % of the photo's own)"
         )
+        if measured["heldout/style_ratio"] > _STYLE_NOT_LEARNED:
+            print(
+                "warning: hardly any of the style was learned; train for longer (training.steps), or weigh it more "
+                "(loss.style.weight; share/style in metrics.jsonl says how much of the gradient it has)"
+            )
     if "heldout/content" in measured:
         print(f"content distance of result to photo: {measured['heldout/content']:.4g}")
     print(f"grid (content | style | result): {loop.grid_path}")

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from gan_style.config import build, plain
 from gan_style.data.pictures import UnreadablePictures, find_pictures
 from gan_style.data.sets import Pictures, load, open_pictures
-from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches
+from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches, interruptible
 from gan_style.evaluation.suite import MetricSuite
 from gan_style.losses.inputs import Features
 from gan_style.losses.objective import Objective, Term, check_terms, content_layers, mean_gram, style_layers
@@ -33,16 +33,16 @@ from gan_style.runtime.checkpoint import BEST_FILE, GENERATOR_FILE, CheckpointFo
 from gan_style.runtime.device import compiled, placed
 from gan_style.runtime.distributed import Ranks
 from gan_style.runtime.machine import cores
+from gan_style.runtime.progress import Progress
 from gan_style.runtime.provenance import fingerprint, provenance, style_name
 from gan_style.runtime.signals import Stop, die_with
-from gan_style.runtime.tracking.base import Dispensable, Result, Several, Tracker
+from gan_style.runtime.tracking.base import BestEffortTracker, MultiTracker, Result, Tracker
 from gan_style.runtime.tracking.jsonl import JsonlTracker
 from gan_style.runtime.tracking.wandb import WandbTracker, resolve_mode
 from gan_style.stylize.model import load_generator
 from gan_style.training.ema import Ema
 from gan_style.training.health import Health
 from gan_style.training.loop import Every, Loop
-from gan_style.training.progress import Progress
 from gan_style.training.sampling import (
     PREFIX,
     Composite,
@@ -57,6 +57,7 @@ from gan_style.training.state import TrainState
 from gan_style.training.step import Precision
 
 _TONE_PICTURES = 100  # of a style, at most, that its tone curve is measured on
+_PATIENCE, _PATIENCE_OF_RANKS = 3.0, 20.0  # seconds to wait for a batch when somebody asks to stop
 _STYLES_HELD_OUT = 4  # by default, for a generator that is shown references
 _WITHOUT_EFFECT = ("run", "tracking", "runtime", "dry_run")  # groups that do not change a result
 
@@ -129,8 +130,8 @@ def worker_count(setup: TrainSetup, pictures: Pictures) -> int:
     return 0 if pictures.in_memory else max(1, min(8, cores() // ranks_on_this_node))
 
 
-def make_batches(setup: TrainSetup, pictures: Pictures, first_step: int) -> Iterable[Batch]:
-    """Yield the batches from ``first_step`` to the last."""
+def make_batches(setup: TrainSetup, pictures: Pictures, first_step: int, stop: Stop | None = None) -> Iterable[Batch]:
+    """Yield the batches from ``first_step`` to the last; fewer where one does not come and somebody asks to stop."""
     data, training = setup.cfg.data, setup.cfg.training
     stream = PairStream(
         pictures.content,
@@ -151,7 +152,10 @@ def make_batches(setup: TrainSetup, pictures: Pictures, first_step: int) -> Iter
     # Where a server starts the workers it is their parent, and torch watches alone.
     begin = partial(die_with, os.getpid()) if multiprocessing.get_start_method() == "fork" else None
     count = worker_count(setup, pictures)
-    return batches(stream, positions, workers=count, pin_memory=pinned, begin=begin)  # type: ignore[return-value]
+    loader = batches(stream, positions, workers=count, pin_memory=pinned, begin=begin)
+    # A rank that leaves by itself costs all the steps since the last checkpoint, so it waits for longer.
+    patience = _PATIENCE if setup.ranks.count == 1 else _PATIENCE_OF_RANKS
+    return interruptible(loader, lambda: stop is not None and stop.reason is not None, patience)
 
 
 # The objective
@@ -403,16 +407,16 @@ def make_composite(setup: TrainSetup, sampler: Sampler | LibrarySampler, lowest:
 # Tracking
 
 
-def make_tracker(setup: TrainSetup, step: int) -> Several:
+def make_tracker(setup: TrainSetup, step: int) -> MultiTracker:
     """Build metrics.jsonl's tracker, and W&B's by its mode; only the first rank tracks."""
     if not setup.ranks.first:
-        return Several([])
+        return MultiTracker([])
     mode, wandb = _make_wandb(setup)
     trackers: list[Tracker] = [JsonlTracker(setup.folder / "metrics.jsonl", last_step=step)]
     if wandb is not None:
-        trackers.insert(0, Dispensable(wandb, "W&B", lambda message: warnings.warn(message, stacklevel=2)))
+        trackers.insert(0, BestEffortTracker(wandb, "W&B", lambda message: warnings.warn(message, stacklevel=2)))
     print(f"{'tracking:':<22}metrics.jsonl, W&B {mode}", flush=True)
-    return Several(trackers)
+    return MultiTracker(trackers)
 
 
 def _make_wandb(setup: TrainSetup) -> tuple[str, WandbTracker | None]:
@@ -425,6 +429,11 @@ def _make_wandb(setup: TrainSetup) -> tuple[str, WandbTracker | None]:
     arguments |= {"folder": setup.folder, "config": setup.settings}
     try:
         return mode, WandbTracker(mode=mode, **arguments)
+    except ImportError as error:
+        if tracking["wandb"] != "auto":
+            raise ValueError(f"{error}, or use tracking.wandb=disabled") from error
+        warnings.warn(f"{error}; tracking with metrics.jsonl alone", stacklevel=2)
+        return "disabled", None
     except ConnectionError as error:
         if tracking["wandb"] != "auto":
             raise

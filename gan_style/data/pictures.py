@@ -49,7 +49,9 @@ def _find(spec: str, option: str) -> list[Path]:
         files = [match for match in matches if not match.is_dir()]
         pictures = [match for match in files if is_picture(match) and match.exists()]
         _warn_of(sorted(set(files) - set(pictures)), f"{option}={spec}")
-        return _not_empty(pictures, f"{option}={spec}: no picture matches this pattern")
+        # ** follows a link that leads back to its own folder many times over: each file is taken by its shortest path.
+        by_file = {match.resolve(): match for match in sorted(pictures, key=lambda one: len(one.parts), reverse=True)}
+        return _not_empty(sorted(by_file.values()), f"{option}={spec}: no picture matches this pattern")
     if is_broken_link(path):
         raise ValueError(f"{option}={spec} is a link to {path.readlink()}, and there is no such file")
     raise ValueError(

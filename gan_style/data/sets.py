@@ -149,7 +149,14 @@ def split(content: Spec, holdout: Spec | None, holdout_count: int) -> tuple[list
     """(trained on, held out, how many of the held-out ones were named in both); arguments as in conf/train.yaml."""
     content_paths = find_pictures(content, "data.content")
     if holdout is None:
-        return *held_out_split(content_paths, holdout_count), 0
+        training, held_out = held_out_split(content_paths, holdout_count)
+        if 0 < len(held_out) < holdout_count:
+            warnings.warn(
+                f"data.holdout_count={holdout_count}: {len(held_out)} of {len(content_paths)} content pictures are "
+                f"held out, as never more than a fifth are; data.holdout names others",
+                stacklevel=3,
+            )
+        return training, held_out, 0
     held_out = find_pictures(holdout, "data.holdout")
     kept = {path.resolve() for path in held_out}  # the same file may be named by several paths
     training = [path for path in content_paths if path.resolve() not in kept]

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from gan_style.data.pictures import PictureSet
 from gan_style.images.formats import UnreadablePictureError
 
 _PATIENCE = 100  # unreadable pictures in a row before a draw gives up
+_TIMEOUT = 2.0  # seconds without a batch after which it is looked whether somebody asks to stop
 
 
 @dataclass
@@ -187,10 +189,63 @@ def collate(pairs: Sequence[Pair]) -> Batch:
     return Batch(*pictures, list(positions), unreadable, None if conditions[0] is None else torch.stack(conditions))
 
 
+def _collate_in_worker(pairs: Sequence[Pair]) -> Batch:
+    """Stack pairs into a batch where the main process can read it, while an error still has a way there.
+
+    torch would do so in a thread of the worker, whose error nobody hears of, and the main process waits for ever.
+    """
+    batch = collate(pairs)
+    try:
+        for tensor in (batch.content, batch.style, batch.style_index, batch.condition):
+            if tensor is not None:
+                tensor.share_memory_()
+    except (RuntimeError, OSError) as error:
+        raise ValueError(
+            f"no room for a batch in shared memory, /dev/shm ({error}): give it more (docker run --shm-size=8g), or "
+            f"decode in the training process with data.workers=0"
+        ) from error
+    return batch
+
+
+def interruptible(loader: DataLoader[Pair], stopping: Callable[[], bool], patience: float) -> Iterator[Batch]:
+    """Yield a loader's batches; end early where none comes for ``patience`` seconds while somebody asks to stop.
+
+    An error of a worker is raised with its own last line, as ValueError where it has died.
+    """
+    batches, waiting_since = iter(loader), time.monotonic()
+    try:
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except ValueError as error:
+                raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from None
+            except RuntimeError as error:
+                if "DataLoader worker" in str(error):
+                    raise ValueError(
+                        f"a process that decodes pictures has died ({str(error).splitlines()[0]}): memory was short, "
+                        f"or shared memory (/dev/shm; docker run --shm-size=8g); data.workers=0 needs none of it"
+                    ) from error
+                if "timed out after" not in str(error):
+                    raise
+                if stopping() and time.monotonic() - waiting_since > patience:
+                    return
+                continue
+            yield batch
+            waiting_since = time.monotonic()
+    finally:
+        # torch ends its workers when the iterator is freed. An error's traceback may keep it until the process exits,
+        # which then waits for them for ever. (Without this private method only that would come back.)
+        if hasattr(batches, "_shutdown_workers"):
+            batches._shutdown_workers()
+
+
 def _begin(then: Callable[[], None] | None, _: int) -> None:
     """A launcher's signal reaches the whole group; a worker that it ended would be missed before the run is saved."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):  # Windows has the first two
+        if hasattr(signal, name):
+            signal.signal(signal.Signals[name], signal.SIG_IGN)
     if then is not None:
         then()
 
@@ -205,7 +260,8 @@ def batches(
         stream,
         batch_sampler=positions,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=_collate_in_worker if workers else collate,
+        timeout=_TIMEOUT if workers else 0,
         pin_memory=pin_memory,
         worker_init_fn=partial(_begin, begin),
         generator=torch.Generator().manual_seed(0),

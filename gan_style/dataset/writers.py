@@ -13,7 +13,7 @@ from typing import IO, Any, Protocol
 from gan_style.dataset.naming import Scheme
 from gan_style.dataset.plan import Shard
 from gan_style.dataset.sample import Sample
-from gan_style.runtime.files import Together
+from gan_style.runtime.files import AtomicFileGroup
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Destination:
         return f"{archive_name(shard)}#{name}" if self.kind == "webdataset" else name
 
     def writer(self, shard: Shard, token: str) -> ShardWriter:
-        files = Together(token)
+        files = AtomicFileGroup(token)
         if self.kind == "webdataset":
             return TarWriter(files, self.data, archive_name(shard), self.scheme)
         return FolderWriter(files, self.data, self.scheme)
@@ -113,7 +113,7 @@ class Destination:
     def remove_leftovers(self, shard: Shard, samples: Sequence[Sample], tokens: Iterable[str]) -> None:
         """Remove the temporary files that dead writers of this shard left."""
         for token in tokens:
-            Together.remove(token, self._targets(shard, samples))
+            AtomicFileGroup.remove(token, self._targets(shard, samples))
 
     def _targets(self, shard: Shard, samples: Sequence[Sample]) -> list[Path]:
         if self.kind == "webdataset":
@@ -136,7 +136,7 @@ def archive_name(shard: Shard) -> str:
 class FolderWriter:
     """Each file by itself, below data/."""
 
-    files: Together
+    files: AtomicFileGroup
     data: Path
     scheme: Scheme
 
@@ -155,7 +155,7 @@ class FolderWriter:
 class TarWriter:
     """One archive whose bytes follow from its members alone: in the plan's order, mtime 0, owned by root."""
 
-    def __init__(self, files: Together, data: Path, name: str, scheme: Scheme) -> None:
+    def __init__(self, files: AtomicFileGroup, data: Path, name: str, scheme: Scheme) -> None:
         self.files, self.name, self.scheme = files, name, scheme
         self._target = data / name
         self._file: _Hashed | None = None

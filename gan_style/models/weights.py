@@ -26,8 +26,8 @@ def imagenet_file(architecture: str) -> Path:
     name = path.name
     if path.exists():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(_TORCHVISION_URL + name, str(path), hash_prefix=path.stem.split("-")[1])
     except (OSError, RuntimeError) as error:
         raise ValueError(

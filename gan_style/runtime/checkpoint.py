@@ -76,7 +76,7 @@ class CheckpointFolder:
         data = buffer.getbuffer()
         check_space(self.folder, len(data))
         known = {file: entry for file, entry in self._manifest().items() if (self.folder / file).is_file()}
-        with room(self.folder):
+        with disk_full_in_words(self.folder):
             if known.pop(name, None):  # a kill between the two files may leave none with another one's sum
                 self._write_manifest(known)
             write_durably(self.folder / name, lambda file: file.write(data))
@@ -128,7 +128,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 @contextmanager
-def room(folder: Path) -> Iterator[None]:
+def disk_full_in_words(folder: Path) -> Iterator[None]:
     """Where the disk turns out to be full, or a quota is reached, the block ends in the ValueError of check_space."""
     try:
         yield
@@ -210,8 +210,18 @@ def write_generator(path: Path, weights: Mapping[str, Tensor], description: Mapp
     """Write a generator as one safetensors file; ``description`` (JSON types) is what it takes to rebuild it."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
     metadata = {"format": GENERATOR_FORMAT, "description": json.dumps(description)}
-    with room(path.parent):
-        write_bytes(path, save(tensors, metadata=metadata))
+    with disk_full_in_words(path.parent):
+        write_bytes(path, _with_sorted_metadata(save(tensors, metadata=metadata)))
+
+
+def _with_sorted_metadata(file: bytes) -> bytes:
+    """A safetensors file with its metadata sorted by name; the library's own order is another one each time."""
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:end])
+    header = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + file[end:]
 
 
 def read_generator(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -60,27 +60,43 @@ def placed(network: Network, device: torch.device) -> Network:
 def compiled(network: Network, *, option: str) -> Network:
     """The network, which torch compiles when it is first called, and again for other kinds of input; in place.
 
-    Where that fails (no C++ compiler, say) a warning names the option and the reason, and the network goes on as it
-    was. Its state_dict stays what it is.
+    Where that fails (no C++ compiler, say), forward or backward, a warning names the option and the reason, and the
+    network goes on as it was. Its state_dict stays what it is.
     """
     plain, fast = network._call_impl, torch.compile(network._call_impl)
+    tried: set[Any] = set()
     failed = False
 
     def call(*arguments: Any, **named: Any) -> Any:
         nonlocal failed
-        if not failed:
-            try:
-                return fast(*arguments, **named)
-            except Exception as error:  # of many kinds, and torch's own have no common base
-                if is_shortage(error):
-                    raise
-                failed = True
-                reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-                warnings.warn(f"{option}: torch cannot compile here ({reason}); going on without", stacklevel=2)
+        if failed:
+            return plain(*arguments, **named)
+        # torch compiles the backward only when it is run, where it is too late to fall back: so it is run here once
+        # for each kind of input.
+        shapes = tuple((one.shape, one.dtype) for one in [*arguments, *named.values()] if isinstance(one, torch.Tensor))
+        kind = (shapes, torch.is_grad_enabled(), torch.is_autocast_enabled(_device_of(network).type))
+        try:
+            if kind not in tried and torch.is_grad_enabled():
+                weights = [one for one in network.parameters() if one.requires_grad]
+                if weights:
+                    torch.autograd.grad(fast(*arguments, **named).float().sum(), weights, allow_unused=True)
+            tried.add(kind)
+            return fast(*arguments, **named)
+        except Exception as error:  # of many kinds, and torch's own have no common base
+            if is_shortage(error):
+                raise
+            failed = True
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            warnings.warn(f"{option}: torch cannot compile here ({reason}); going on without", stacklevel=2)
         return plain(*arguments, **named)
 
     network._compiled_call_impl = call  # what nn.Module.compile sets, and calls in place of _call_impl
     return network
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    """The device of a network's first parameter; the CPU for one without any."""
+    return next((one.device for one in network.parameters()), torch.device("cpu"))
 
 
 def advice(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[str]:

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gan_style.runtime.machine import cores
-from gan_style.runtime.signals import die_with, handled_by
+from gan_style.runtime.signals import PREEMPTED, die_with, handled_by
 
+_LOST_PATIENCE = 5.0  # seconds
 Item = TypeVar("Item")
 _PATIENCE = timedelta(minutes=30)  # of a collective: the others may be writing samples or a checkpoint
 
@@ -194,13 +195,16 @@ def _tell(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
 
 
 def _await(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> int:
-    status, deadline = 0, float("inf")
+    status, deadline, lost = 0, float("inf"), 0.0
     while None in [process.poll() for process in processes]:  # each is asked, not only the first that runs
         time.sleep(0.05)
         failed = [process.returncode for process in processes if process.returncode not in (None, 0)]
-        if failed and not status:
+        # A rank that has lost its neighbour ends with 1, maybe before the neighbour itself has: wait for that one.
+        if failed and not lost:
+            lost = time.monotonic()
+        if failed and not status and (set(failed) != {1} or time.monotonic() - lost > _LOST_PATIENCE):
             status, deadline = failed[0], time.monotonic() + grace
-            if status != os.EX_TEMPFAIL:  # that one has saved, and so have the others: let them end by themselves
+            if status != PREEMPTED:  # that one has saved, and so have the others: let them end by themselves
                 _tell(processes, signal.SIGTERM)
         if time.monotonic() > deadline:
             print(f"ranks that did not end within {grace:.0f} s are killed", file=sys.stderr, flush=True)
@@ -208,6 +212,6 @@ def _await(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> int:
             deadline = float("inf")
     ends = [status, *(process.returncode for process in processes)]
     # 1 and signals: of ranks that lost their neighbours; 75 after another's failure: of those that were told to end
-    telling = [end for end in ends if end > 1 and (end != os.EX_TEMPFAIL or status == os.EX_TEMPFAIL)]
+    telling = [end for end in ends if end > 1 and (end != PREEMPTED or status == PREEMPTED)]
     status = next(iter([*telling, *filter(None, ends)]), 0)
     return 128 - status if status < 0 else status

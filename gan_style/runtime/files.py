@@ -1,6 +1,5 @@
 """Files that must last: written whole or not at all (see the protocol in ARCHITECTURE.md)."""
 
-import fcntl
 import hashlib
 import os
 import secrets
@@ -9,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from filelock import FileLock, Timeout
 
 
 def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -47,19 +48,20 @@ def file_hash(path: Path) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in a folder last."""
-    _sync(folder)
+    """Make renames in a folder last (Windows, which cannot open a folder, does so by itself)."""
+    if os.name != "nt":
+        _sync(folder)
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-class Together:
+class AtomicFileGroup:
     """Several files that are written one by one and appear at once: synced and renamed by ``commit``, folder by folder.
 
     Each is whole or not at all, by the same rule as in write_durably, with one sync of a folder for all its files.
@@ -128,12 +130,15 @@ def locked(folder: Path, option: str = "run.name") -> Iterator[None]:
 
     option: what another folder is chosen by.
     """
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process works in {folder}; wait for it or choose another {option}") from None
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"another process works in {folder}; wait for it or choose another {option}") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def check_place(folder: Path, option: str) -> None:

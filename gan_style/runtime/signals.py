@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 PREEMPTED = 75  # exit status: saved; run again to go on
-NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2")  # Windows has the first two
+NUMBERS = tuple(signal.Signals[name] for name in _NAMES if hasattr(signal, name))
 _ECHO = 1.0  # seconds
 
 
@@ -68,7 +69,7 @@ def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[Non
             signal.signal(number, earlier)
 
 
-def die_with(parent: int, number: int = signal.SIGKILL) -> None:
+def die_with(parent: int, number: int = 9) -> None:
     """Called by a child: be sent this signal when the parent dies (where the system can: Linux), now if it is dead.
 
     An orphan would go on unseen, and hold the locks that it has inherited.

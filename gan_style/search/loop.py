@@ -46,6 +46,9 @@ class Search:
         """
         while self.study.finished() < self.trials:
             self._summarise()
+            if self.study.is_exhausted():
+                self.say(f"every point of the space has been tried, after {self.study.finished()} trials")
+                return None
             if (reason := self.stopped() or self._try(self.study.next())) is not None:
                 return reason
         self._summarise()
@@ -54,6 +57,11 @@ class Search:
     def _try(self, trial: Running) -> str | None:
         shown = " ".join(overrides(trial.parameters))
         self.say(f"trial {trial.number} ({self.study.finished() + 1} of {self.trials}): {shown}")
+        if (earlier := self.study.same_as(trial)) is not None:
+            # The same settings give the same result, seed and all, so it is not trained again.
+            trial.end(earlier.state, values=earlier.values, reason=f"the same as trial {earlier.number}")
+            self.say(f"trial {trial.number} is the same as trial {earlier.number}, whose result it takes")
+            return None
         started, watch = time.monotonic(), _Watch(self.metrics, trial, prunes=self.study.plan.pruning.kind != "none")
         ended = self.train(trial.number, overrides(trial.parameters), watch)
         if ended.asked and not watch.pruned and ended.status != 0:

@@ -7,6 +7,7 @@ interrupted tries what it would have tried.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,9 @@ class Study:
         self._optuna = _optuna()
         self.plan = plan
         self._grid = grid(plan.space) if plan.sampler == "grid" else None
+        self._points: set[str] | None = None  # where they can be counted
+        with suppress(ValueError):
+            self._points = {_key(point) for point in grid(plan.space)}
         self._study = self._opened(folder.absolute() / STUDY_FILE)
         self._check(folder)
 
@@ -107,6 +111,19 @@ class Study:
 
     def finished(self) -> int:
         return sum(trial.state != "running" for trial in self.trials())
+
+    def same_as(self, trial: "Running") -> Trial | None:
+        """Return an earlier trial of the same parameters that has a result."""
+        ended = (
+            other for other in self.trials() if other.state in ("complete", "pruned") and other.number < trial.number
+        )
+        return next((other for other in ended if _key(other.parameters) == _key(trial.parameters)), None)
+
+    def is_exhausted(self) -> bool:
+        """Whether the space has so few points that each of them has been tried."""
+        if self._points is None:
+            return False
+        return {_key(trial.parameters) for trial in self.trials() if trial.state != "running"} >= self._points
 
     def limit(self, wanted: int | None) -> int:
         """How many trials there will be: all points of the grid, or as many as wanted."""
@@ -209,6 +226,11 @@ class Running:
             self._trial.set_user_attr(_REASON, reason)
         names = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         self._study.tell(self._trial, list(values) or None, state=names[state])
+
+
+def _key(parameters: Mapping[str, Any]) -> str:
+    """Parameters as text, in which 1, 1.0 and true differ."""
+    return " ".join(f"{name}={written(value)}" for name, value in sorted(parameters.items()))
 
 
 def _kept(study: Study, name: str, value: Any) -> Any:

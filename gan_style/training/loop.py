@@ -18,10 +18,10 @@ from gan_style.models.registry import describe
 from gan_style.runtime.checkpoint import GENERATOR_FILE, Background, CheckpointFolder, on_host, write_generator
 from gan_style.runtime.distributed import Ranks
 from gan_style.runtime.files import write_bytes, write_durably
-from gan_style.runtime.signals import Stop
+from gan_style.runtime.progress import Progress
+from gan_style.runtime.signals import PREEMPTED, Stop
 from gan_style.runtime.tracking.base import Tracker
 from gan_style.training.health import Health, NonFiniteError, Signs, nonfinite_keys
-from gan_style.training.progress import Progress
 from gan_style.training.sampling import Composite, LibrarySampler, Sampler
 from gan_style.training.state import TrainState
 from gan_style.training.step import Precision, train_step
@@ -111,7 +111,19 @@ class Loop:
                 return True
             if stopping:
                 break
+        else:
+            self._save_where_data_ended_early(unchecked)
         return False
+
+    def _save_where_data_ended_early(self, unchecked: list[tuple[int, dict[str, Tensor]]]) -> None:
+        """Save where somebody asks to stop while no batch comes; beside other ranks, which cannot be asked, leave."""
+        if self.state.step == self.every.last:
+            return
+        self._say(f"no batch has come since step {self.state.step}")
+        if self.ranks.count > 1:
+            raise SystemExit(PREEMPTED)
+        if unchecked:
+            self._keep_time(unchecked, stopping=True)
 
     def _asked_to_stop(self) -> bool:
         """Ranks agree after every step, so that none waits for one that has gone."""

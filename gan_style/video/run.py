@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan_style.runtime.files import Together, ensure_folder, write_bytes
+from gan_style.runtime.files import AtomicFileGroup, ensure_folder, write_bytes
 from gan_style.runtime.signals import Stop
 from gan_style.video.decode import Seen, Tick, Video, rgb, ticks
 from gan_style.video.encode import Coded, Encoder, Encoding
@@ -77,7 +77,7 @@ class Segments:
             "sha256": hashlib.sha256(data).hexdigest(),
         }
         picture = bytes(imagecodecs.png_encode((last * 256).astype(np.uint16), level=1))
-        group = Together("segment")
+        group = AtomicFileGroup("segment")
         for suffix, content in (("bin", data), ("png", picture), ("json", json.dumps(record).encode())):
             group.write(self._path(number, suffix), content)  # the record last: it says that the others are there
         group.commit()
@@ -108,7 +108,7 @@ class Segments:
         for number in range(count):
             for suffix in ("json", "png", "bin"):
                 self._path(number, suffix).unlink(missing_ok=True)
-        Together.remove("segment", [self._path(count, suffix) for suffix in ("json", "png", "bin")])
+        AtomicFileGroup.remove("segment", [self._path(count, suffix) for suffix in ("json", "png", "bin")])
         for name in (PLAN, ".lock"):
             (self.folder / name).unlink(missing_ok=True)
         if not any(self.folder.iterdir()):

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from gan_style.commands import search, search_parts
+from gan_style.commands import search
 
-search_parts._TRAIN = (sys.executable, str(Path(__file__).with_name("stub_training.py")))
+search._TRAIN = (sys.executable, str(Path(__file__).with_name("stub_training.py")))
 if __name__ == "__main__":
     search.main()

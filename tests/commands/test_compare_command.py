@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_style.commands.sweep_parts import Known, label_of_job, write_index
+from gan_style.commands.sweep import Known, label_of_job, write_index
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
 from gan_style.runtime.checkpoint import GENERATOR_FILE, write_generator

@@ -541,7 +541,7 @@ class TestTrouble:
         from gan_style.runtime import files
 
         wanted = tree(make("wanted").data)
-        plain, calls = getattr(os, call) if call != "open" else files.Together.open, []
+        plain, calls = getattr(os, call) if call != "open" else files.AtomicFileGroup.open, []
 
         def full(*arguments):
             calls.append(arguments)
@@ -557,7 +557,8 @@ class TestTrouble:
 
         with monkeypatch.context() as patch:
             patch.setattr(
-                *((files.Together, "open") if call == "open" else (os, call)), full_sync if call == "fsync" else full
+                *((files.AtomicFileGroup, "open") if call == "open" else (os, call)),
+                full_sync if call == "fsync" else full,
             )
             outcome = make("out")
         assert outcome.status == 2 and "No space left" in outcome.err

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gan_style.commands import search_parts
+from gan_style.commands import search
 from gan_style.search.process import await_folder
 from gan_style.search.space import read_space
 from gan_style.search.study import Plan, Study
@@ -23,7 +23,7 @@ SPACE = "space={loss.style.weight: {low: 0.1, high: 10, log: true}, training.see
 
 @pytest.fixture
 def stub(monkeypatch):
-    monkeypatch.setattr(search_parts, "_TRAIN", (sys.executable, str(HERE / "stub_training.py")))
+    monkeypatch.setattr(search, "_TRAIN", (sys.executable, str(HERE / "stub_training.py")))
 
 
 def starts(folder: Path) -> dict[str, list[str]]:
@@ -115,7 +115,7 @@ def test_a_bad_trial_is_ended_early_by_the_pruner(gan_style, stub, tmp_path):
 
 def test_every_trial_has_its_name_group_and_folder(gan_style, stub, tmp_path, monkeypatch):
     commands = []
-    monkeypatch.setattr(search_parts, "train", lambda command, *_, **__: commands.append(command) or sys.exit(9))
+    monkeypatch.setattr(search, "train", lambda command, *_, **__: commands.append(command) or sys.exit(9))
     assert gan_style("search", *GIVEN, SPACE, f"search.root={tmp_path}", "search.name=a b").status == 9
     (command,) = commands
     assert command[2:4] == list(GIVEN)
@@ -239,16 +239,16 @@ def test_without_optuna_the_message_says_what_to_install(gan_style, tmp_path, mo
     ],
 )
 def test_auto_knows_which_end_of_a_metric_is_good(metric, direction):
-    assert search_parts._direction(metric) == direction
+    assert search._direction(metric) == direction
 
 
 def test_options_of_train_are_told_from_those_of_the_search():
     given = ["space=weights", "search.trials=3", "--cfg", "job", "data.content=my photos/a=b.jpg", "~loss.tv", "+x=1"]
-    assert search_parts.gathered(given) == [
+    assert search.gathered(given) == [
         *("space=weights", "search.trials=3", "--cfg", "job"),
         "train=['data.content=my photos/a=b.jpg','~loss.tv','+x=1']",
     ]
-    assert search_parts.gathered(["space=weights"]) == ["space=weights"]
+    assert search.gathered(["space=weights"]) == ["space=weights"]
 
 
 @pytest.mark.slow  # ten trainings of four steps: two minutes on one core

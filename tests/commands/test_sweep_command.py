@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from gan_style.commands import train
 from gan_style.commands.launchers import Basic, Ended
-from gan_style.commands.sweep_parts import Known, Point, allocated, folder_name, grid, label_of_job, read_index
+from gan_style.commands.sweep import Known, Point, allocated, folder_name, grid, label_of_job, read_index
 from gan_style.config import CONFIG_PATH
 from gan_style.runtime.files import locked
 

@@ -14,8 +14,16 @@ from slurm_standins import install
 
 import gan_style
 from gan_style.commands import launchers
-from gan_style.commands.launchers import Basic, Ended, Job, Joblib, environment_of, run_here
-from gan_style.commands.launchers_submitit import SubmititLocal, SubmititSlurm
+from gan_style.commands.launchers import (
+    Basic,
+    Ended,
+    Job,
+    Joblib,
+    SubmititLocal,
+    SubmititSlurm,
+    environment_of,
+    run_here,
+)
 from gan_style.runtime.signals import PREEMPTED, Stop
 
 REPOSITORY = Path(gan_style.__file__).parents[1]

@@ -255,6 +255,13 @@ def test_readable_pictures_are_not_warned_of(tmp_path: Path) -> None:
 # Held out
 
 
+def test_a_link_that_leads_back_to_its_own_folder_does_not_multiply_a_pattern_s_pictures(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "a" / "one.png")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    assert find_pictures(f"{tmp_path}/**/*.png", "data.content") == [tmp_path / "a" / "one.png"]
+
+
 @given(total=st.integers(0, 200), count=st.integers(0, 60))
 def test_held_out_pictures_are_apart_from_training_and_of_the_right_count(total: int, count: int) -> None:
     paths = [Path(f"{number:03d}.png") for number in range(total)]

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from gan_style.data.pictures import UnreadablePictures
-from gan_style.data.sets import Pictures, load, open_pictures
+from gan_style.data.sets import Pictures, load, open_pictures, split
 from gan_style.data.stream import Crop, PairStream
 from gan_style.images.decode import decode, to_float
 
@@ -128,3 +128,11 @@ def test_where_style_pictures_are_too_few_some_are_both(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="1 style pictures are too few to hold any out"):
         pictures = open_pictures(**arguments, **sizes, style_holdout_count=4)
     assert pictures.held_out_styles == pictures.style_paths == [tmp_path / "one.png"]
+
+
+def test_fewer_held_out_pictures_than_asked_for_are_said(tmp_path: Path) -> None:
+    for number in range(6):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"{number}.png")
+    with pytest.warns(UserWarning, match=r"data\.holdout_count=6: 1 of 6"):
+        training, held_out, _ = split(str(tmp_path), None, 6)
+    assert len(training) == 5 and len(held_out) == 1

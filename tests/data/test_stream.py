@@ -1,18 +1,21 @@
 """gan_style/data/stream.py: crops, and a stream of pairs that follows from (seed, position) alone."""
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from gan_style.data.pictures import PictureSet, UnreadablePictures
-from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches, collate
+from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches, collate, interruptible
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
 
@@ -262,6 +265,23 @@ def test_the_order_of_the_styles_knows_nothing_of_the_contents(make_stream: Make
 def test_a_picture_is_cropped_anew_in_every_epoch(make_stream: MakeStream) -> None:
     stream = make_stream(content=1, style=1)
     assert not any(torch.equal(stream[0][0], stream[position][0]) for position in range(1, 5))
+
+
+class Endless(Dataset[Any]):
+    """Its second batch never comes."""
+
+    def __getitem__(self, position: int) -> Any:
+        time.sleep(1000 * position)
+        picture = torch.zeros(3, 4, 4, dtype=torch.uint8)
+        return picture, picture, 0, position, [], None
+
+
+def test_waiting_for_a_batch_ends_where_somebody_asks_to_stop() -> None:
+    positions = Positions(first_step=0, last_step=2, batch=1)
+    loader = batches(Endless(), positions, workers=1, pin_memory=False)  # type: ignore[arg-type]
+    begin = time.monotonic()
+    assert len(list(interruptible(loader, lambda: True, patience=1.0))) == 1
+    assert time.monotonic() - begin < 20
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -56,6 +56,22 @@ def test_other_seeds_try_other_values(make_plan, make_search, tmp_path):
     assert not set(found[0]) & set(found[1])
 
 
+def test_a_small_space_is_tried_once_and_not_over_and_over(make_plan, make_search):
+    """Four points: each is trained once, whatever the sampler draws, and the search ends when all have been."""
+    trained = []
+
+    def formula(number, values):
+        trained.append(tuple(values.values()))
+        return {1: {"heldout/composite": float(values["n"])}}
+
+    space = {"n": Range(1, 2, whole=True), "flag": Choice((True, False))}
+    search = make_search(make_plan(space=space), formula, 60)
+    assert search.run() is None
+    assert sorted(trained) == [(1, False), (1, True), (2, False), (2, True)]
+    assert {trial.values for trial in search.study.trials() if trial.parameters["n"] == 1} == {(1.0,)}
+    assert search.study.best()[0].parameters["n"] == 1
+
+
 def test_values_lie_in_their_ranges_with_their_types(make_plan, make_search):
     space = {
         "log": Range(1e-4, 1e2, log=True),

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from gan_style.images.decode import decode
 from gan_style.runtime.tracking import wandb as tracking
-from gan_style.runtime.tracking.base import Dispensable, Result
+from gan_style.runtime.tracking.base import BestEffortTracker, Result
 from gan_style.runtime.tracking.wandb import WandbTracker
 
 CONFIG = {
@@ -236,7 +236,7 @@ def test_a_tracker_that_fails_is_left_alone_and_said_so_once(tmp_path):
             raise BrokenPipeError("its process has gone")
 
     said: list[str] = []
-    one = Dispensable(Failing(), "W&B", said.append)  # type: ignore[arg-type]
+    one = BestEffortTracker(Failing(), "W&B", said.append)  # type: ignore[arg-type]
     for step in range(3):
         one.scalars(step, {})
     one.completed(Result(1, tmp_path))

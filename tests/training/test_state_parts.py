@@ -13,9 +13,7 @@ from torch import nn
 
 from gan_style.functional import AUGMENTATIONS
 from gan_style.losses.adversarial import Adversarial
-from gan_style.training import progress
 from gan_style.training.ema import Ema
-from gan_style.training.progress import Progress, duration
 from gan_style.training.schedule import DECAYS, Schedule
 from gan_style.training.step import Precision, train_step
 
@@ -186,83 +184,3 @@ class TestRoundTrip:
         wider.generator = nn.Conv2d(3, 3, 1)
         with pytest.raises(RuntimeError):
             wider.load_state_dict(copy.deepcopy(with_d.state_dict()))
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.fixture
-def clock(monkeypatch) -> list[float]:
-    """A clock that shows what the test puts into the list."""
-    time = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: time[0])
-    return time
-
-
-class TestProgress:
-    VALUES = (("loss/content", 0.5), ("loss/style", 1.25), ("discriminator/loss", 2.0), ("generator/gradient", 9.0))
-
-    def test_counts_from_where_this_process_began(self, clock):
-        shown = Progress(first_step=100, steps=200, batch=4, out=io.StringIO())
-        clock[0] += 10.0
-        assert shown.images_per_second(120) == pytest.approx(20 * 4 / 10)
-
-    def test_writes_plain_lines_into_a_file(self, clock):
-        out = io.StringIO()
-        shown = Progress(first_step=0, steps=100, batch=4, out=out)
-        for step in (10, 20):
-            clock[0] += 5.0
-            shown.update(step, dict(self.VALUES))
-        shown.close()
-        assert out.getvalue().splitlines() == [
-            "step 10/100  8.0 images/s  45 s left  content 0.5  style 1.25  D 2",
-            "step 20/100  8.0 images/s  40 s left  content 0.5  style 1.25  D 2",
-        ]
-        assert out.getvalue().endswith("\n") and "\r" not in out.getvalue() and "\x1b" not in out.getvalue()
-
-    def test_rewrites_its_line_on_a_terminal_and_ends_it_once(self, clock):
-        out = Terminal()
-        shown = Progress(first_step=0, steps=100, batch=4, out=out)
-        for step in (10, 20):
-            clock[0] += 5.0
-            shown.update(step, {"loss/content": 0.5})
-        first, second = (f"step {n}/100  8.0 images/s  {left} s left  content 0.5" for n, left in ((10, 45), (20, 40)))
-        assert out.getvalue() == f"\r\x1b[2K{first}\r\x1b[2K{second}"
-        shown.close()
-        shown.close()
-        assert out.getvalue().endswith(f"{second}\n") and out.getvalue().count("\n") == 1
-
-    def test_says_what_it_has_to_on_a_line_of_its_own(self, clock):
-        out = Terminal()
-        shown = Progress(first_step=0, steps=100, batch=4, out=out)
-        clock[0] += 5.0
-        shown.update(10, {})
-        shown.say("a checkpoint")
-        shown.say("another")
-        line, *said = out.getvalue().splitlines()[-3:]
-        assert line.endswith("left  ") and said == ["a checkpoint", "another"]
-
-    def test_survives_a_first_look_without_a_step(self, clock):
-        out = io.StringIO()
-        Progress(first_step=5, steps=10, batch=1, out=out).update(5, {})
-        assert out.getvalue().startswith("step 5/10  0.0 images/s")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0 s"),
-        (0.4, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 0 s"),
-        (200, "3 min 20 s"),
-        (3599, "59 min 59 s"),
-        (3599.7, "1 h 0 min"),
-        (7500, "2 h 5 min"),
-        (90000, "25 h 0 min"),
-    ],
-)
-def test_duration_is_told_in_two_units_at_most(seconds, words):
-    assert duration(seconds) == words

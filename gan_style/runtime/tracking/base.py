@@ -46,7 +46,7 @@ class Tracker(Protocol):
         """The run ends; called in every exit."""
 
 
-class Several:
+class MultiTracker:
     """Passes everything on to each of several trackers."""
 
     def __init__(self, trackers: Sequence[Tracker]) -> None:
@@ -77,7 +77,7 @@ class Several:
             tracker.finish(failed=failed)
 
 
-class Dispensable:
+class BestEffortTracker:
     """A tracker that a run can do without: at its first error that is said, and it is told nothing more."""
 
     def __init__(self, tracker: Tracker, name: str, warn: Callable[[str], object]) -> None:

@@ -74,6 +74,16 @@ def _answer() -> str:
         return str(getattr(error, "reason", error))
 
 
+def _imported(mode: str) -> Any:
+    """Return the module wandb; ImportError, in the user's words, where it cannot be imported."""
+    try:
+        import wandb
+    except Exception as error:  # of whatever kind its own imports raise
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise ImportError(f"tracking.wandb={mode}: wandb cannot be imported ({reason}); pip install wandb") from error
+    return wandb
+
+
 class WandbTracker:
     """One W&B run. Its id is kept in the run's folder, so that a resumed run goes on in the same one.
 
@@ -104,9 +114,7 @@ class WandbTracker:
             if mode == "online":
                 _check_reachable()
             with self._surroundings():
-                import wandb
-
-                self._wandb = wandb
+                self._wandb = _imported(mode)
                 self._run = self._begin(mode, run_id, dict(config), described)
         except ConnectionError as error:
             raise ConnectionError(f"tracking.wandb={mode}: {error}; offline needs no server") from error

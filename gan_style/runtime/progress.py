@@ -1,0 +1,83 @@
+"""Show how far a command has come: tqdm's bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TextIO
+
+from tqdm import tqdm
+
+_LOSSES = {
+    "loss/content": "content",
+    "loss/style": "style",
+    "loss/adversarial": "adversarial",
+    "discriminator/loss": "D",
+}
+
+
+class _Bar(tqdm):
+    monitor_interval = 0  # no thread of its own, beside which processes would be forked
+
+
+class Progress:
+    """Steps done of all, images a second, the time left, and the main losses.
+
+    terms: {key of a value: how it is shown}; unit: what a step makes ``batch`` of.
+    """
+
+    def __init__(
+        self,
+        *,
+        first_step: int,
+        steps: int,
+        batch: int,
+        terms: Mapping[str, str] = _LOSSES,
+        unit: str = "images",
+        out: TextIO | None = None,
+    ) -> None:
+        self.steps, self.batch, self.terms, self.unit = steps, batch, terms, unit
+        self.out = out or sys.stdout
+        self._begin, self._first_step = time.monotonic(), first_step
+        self._bar: _Bar | None = None
+        if self.out.isatty():
+            layout = "step {n_fmt}/{total_fmt} {bar} {postfix}"
+            self._bar = _Bar(
+                total=steps, initial=first_step, file=self.out, bar_format=layout, dynamic_ncols=True, leave=True
+            )
+
+    def images_per_second(self, step: int) -> float:
+        """Return the mean since this process began."""
+        return (step - self._first_step) * self.batch / max(1e-9, time.monotonic() - self._begin)
+
+    def update(self, step: int, values: Mapping[str, float]) -> None:
+        """Show where the run is after ``step`` steps."""
+        speed = self.images_per_second(step)
+        left = duration((self.steps - step) * self.batch / max(speed, 1e-9))
+        terms = "  ".join(f"{short} {values[name]:.4g}" for name, short in self.terms.items() if name in values)
+        text = f"{speed:.1f} {self.unit}/s  {left} left  {terms}"
+        if self._bar is None:
+            self.out.write(f"step {step}/{self.steps}  {text}\n")
+            self.out.flush()
+        else:
+            self._bar.n = step
+            self._bar.set_postfix_str(text, refresh=True)
+
+    def say(self, message: str) -> None:
+        """Print a line of its own, above the bar."""
+        tqdm.write(message, file=self.out)
+        self.out.flush()
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as "45 s", "3 min 20 s" or "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
