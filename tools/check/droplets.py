@@ -10,19 +10,27 @@ Of a model, every style is run on photos, on plain pictures of seven levels, on 
 with one white dot; of results that are there already, these are looked at.
 
     python tools/check/droplets.py --model runs/library --photos photos/ --style wave=great_wave.jpg monet=monets/
+    python tools/check/droplets.py --spikes library.safetensors --photos photos/ --style wave=great_wave.jpg
     python tools/check/droplets.py --results painted/ --photos photos/ --style wave=great_wave.jpg
 """
 
 import argparse
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from scipy import ndimage
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 import gan_style
+from gan_style.images.decode import decode, to_float
+from gan_style.models.blocks import ConditionalInstanceNorm, InstanceNorm
+from gan_style.models.library import condition_of
+from gan_style.stylize.model import load_generator
 
 MIN_AREA = 40  # pixels
 THRESHOLD = 28.0  # levels
@@ -75,6 +83,28 @@ def synthetic(size: int = 256) -> dict[str, Image.Image]:
     return plain | {"sky": Image.fromarray(np.broadcast_to(sky, (size, size, 3)).astype("uint8")), "dot": dot}
 
 
+def spikes(path: Path, condition: Tensor | None, photos: Iterable[Tensor]) -> dict[str, float]:
+    """Measure how far a spike carries the statistics of each normalisation: {its name: the largest energy at a place}.
+
+    The energy is the mean over channels of the squared deviation from the mean, in variances: 1 on average over the
+    picture; the median over photos of its maximum.
+    """
+    generator = load_generator(path, torch.device("cpu"))
+    peaks: dict[str, list[float]] = {}
+
+    def measure(name: str, features: Tensor) -> None:
+        variance, mean = torch.var_mean(features, dim=(2, 3), keepdim=True)
+        peaks.setdefault(name, []).append(((features - mean).square() / variance).mean(dim=1).max().item())
+
+    for name, module in generator.named_modules():
+        if isinstance(module, InstanceNorm | ConditionalInstanceNorm):
+            module.register_forward_pre_hook(lambda _, inputs, name=name: measure(name, inputs[0]))
+    with torch.inference_mode():
+        for photo in photos:
+            generator(*([photo] if condition is None else [photo, condition]))
+    return {name: statistics.median(values) for name, values in peaks.items()}
+
+
 def report(style: str, results: Mapping[str, Image.Image], sources: Mapping[str, Image.Image], colors: cKDTree) -> int:
     """Print the droplets on a style's results, and return how many there are."""
     total = affected = 0
@@ -93,6 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--results", type=Path, help="folder of results, named as their photos")
     what.add_argument("--model", help="a generator: a run, a file, or a style that ships")
+    what.add_argument("--spikes", type=Path, help="a generator's file: the energy of spikes at its normalisations")
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
     parser.add_argument("--max-photos", type=int, default=None)
     parser.add_argument("--size", type=int, default=256, help="short side of the photos that a model is run on")
@@ -101,6 +132,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     styles = {name: pictures(Path(path)) for name, path in (one.split("=", 1) for one in options.style)}
     photos = {path.stem: Image.open(path).convert("RGB") for path in pictures(options.photos)[: options.max_photos]}
+    if options.spikes:
+        inputs = [to_float(decode(path, short_side=options.size)[None]) for path in pictures(options.photos)]
+        names = getattr(load_generator(options.spikes, torch.device("cpu")), "styles", None)
+        for style in styles:
+            condition = None if names is None else condition_of(names, {style: 1.0})
+            peaks = spikes(options.spikes, condition, inputs[: options.max_photos])
+            print(f"{style}: " + "  ".join(f"{name} {peak:.0f}" for name, peak in peaks.items()), flush=True)
+        return
     total = 0
     if options.results:
         ((style, paths),) = styles.items()
