@@ -85,7 +85,7 @@ class Run:
     def __post_init__(self) -> None:
         self.place.mkdir(parents=True)
         _defaults()  # once, before anything is forked
-        for module in ("dataset.pipeline", "dataset.scores", "inference.load"):
+        for module in ("dataset.pipeline", "dataset.scores", "stylize.model"):
             import_module(f"gan_style.{module}")
 
     @property

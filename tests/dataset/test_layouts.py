@@ -297,6 +297,9 @@ MASKS = {
     "beside, _label": ("10.jpg", "10_label.png"),
     "beside, of one name": ("11.jpg", "11.png"),
     "both with a word": ("image_7.jpg", "mask_7.png"),
+    "png and png": ("rgb/1.png", "masks/1.png"),
+    "kitti": ("training/image_2/000000.png", "training/semantic/000000.png"),
+    "pets": ("images/beagle_2.jpg", "annotations/trimaps/beagle_2.png"),
     "mvtec": ("bottle/test/crack/000.png", "bottle/ground_truth/crack/000_mask.png"),
 }
 
@@ -464,6 +467,9 @@ TABLES = {
     "boxes.csv": "a.jpg,4,8,20,24,cat\n",
     "via.json": json.dumps({"a.jpg99": {"filename": "a.jpg", "regions": [{"shape_attributes": BOX}]}}),
     "wider.txt": "a.jpg\n1\n4 8 16 16 0 0\n",
+    "boxes.txt": "a.jpg\t4\t8\t20\t24\n",
+    "classes.txt": "a.jpg 4,8,20,24,7\n",
+    "attributes.txt": "a.jpg 1 -1 1 0\n",
     "cvat.xml": '<annotations><image id="0" name="a.jpg" width="40" height="30"><box label="cat" xtl="4" '
     'ytl="8" xbr="20" ybr="24"/></image></annotations>',
 }
@@ -471,6 +477,9 @@ SCALED = {
     "_annotations.csv": "filename,width,height,class,xmin,ymin,xmax,ymax\n"
     "{0},20,15,cat,2,4,10,12\n{1},20,15,cat,2,4,10,12\n",
     "boxes.csv": "{0},2,4,10,12,cat\n{1},2,4,10,12,cat\n",
+    "boxes.txt": "{0}\t2\t4\t10\t12\n{1}\t2\t4\t10\t12\n",
+    "classes.txt": "{0} 2,4,10,12,7\n{1} 2,4,10,12,7\n",
+    "attributes.txt": "{0} 1 -1 1 0\n{1} 1 -1 1 0\n",
     "wider.txt": "{0}\n1\n2 4 8 8 0 0\n{1}\n1\n2 4 8 8 0 0\n",
 }
 

@@ -40,9 +40,7 @@ _WITH_LABELS = word_set("color colour colored train ids id class classes object 
 _PICTURE_WORDS = word_set(
     "image images img imgs im photo photos rgb picture pictures pic leftimg8bit input inputs sat orig original"
 )
-_LIKE_PHOTOS = word_set(
-    "target targets gt normal normals groundtruth flow truth depth depths disparity disp alpha alphas matte mattes"
-)
+_LIKE_PHOTOS = word_set("target targets gt normal normals groundtruth flow truth")
 _SEPARATOR = re.compile(r"[_\-. ]+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _FORMATS = [*(name for name in READABLE_FORMATS if name != "HEIF"), "GIF", "PPM"]

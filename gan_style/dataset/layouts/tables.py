@@ -283,7 +283,8 @@ class Rewriter:
                 own = self.index.files[path]
                 if own:
                     copy[at] = self.name(words[at], path, own[min(number, len(own) - 1)])
-            yield "".join(copy)
+            outputs = self.index.files[next(iter(paths.values()))]
+            yield "".join(_scaled_words(copy, max(paths), outputs[number]))
 
     def element(self, parent: ElementTree.Element) -> None:
         """Of XML (CVAT, dlib): elements with an attribute that names a picture."""
@@ -326,6 +327,26 @@ def _scaled_box(line: str, output: Output) -> str:
     words = line.split()
     box = [f"{float(word) * output.factors[at % 2]:g}" for at, word in enumerate(words[:4])]
     return " ".join([*box, *words[4:]])
+
+
+def _scaled_words(words: list[str], reference: int, output: Output) -> list[str]:
+    """Of a line with a picture's name: the numbers behind it, in turn for x and y; of five or of groups of five (boxes
+    with a class behind them) four. Those that are no pixels, since none is over 1, stay.
+    """
+    rest = "".join(words[reference + 1 :])
+    number = r"-?\d+(?:\.\d+)?"
+    numbers = re.findall(number, rest)
+    known = re.fullmatch(rf"(?:[\s,]+{number})+\s*", rest) and len(numbers) >= 4 and max(map(float, numbers)) > 1
+    if output.factors == (1.0, 1.0) or not known:
+        return words
+    period = 5 if len(numbers) % 5 == 0 and len(numbers) % 2 else len(numbers) + 1
+    at = iter(range(len(numbers)))
+
+    def times(found: re.Match[str]) -> str:
+        place = next(at) % period
+        return found[0] if place == 4 and period == 5 else f"{float(found[0]) * output.factors[place % 2]:g}"
+
+    return [*words[: reference + 1], re.sub(number, times, rest)]
 
 
 def _scale_element(element: ElementTree.Element, factors: tuple[float, float]) -> None:

@@ -144,23 +144,23 @@ class Tree:
         """The rules by which a folder's files are labels of another folder's pictures."""
         files = self.try_listing("/".join(parts)).files
         pictures = [name for name in files if self.is_picture(name)]
-        for at in range(len(parts) - 1, -1, -1):
-            named = is_label_folder(parts[at])
+        spans = [(at, at + width) for width in (1, 2) for at in range(len(parts) - width, -1, -1)]
+        for first, last in spans:
+            labels = parts[first:last]
+            named = any(map(is_label_folder, labels))
             if not named and len(pictures) == len(files) and not self._are_masks(parts, pictures, strictly=True):
                 continue
-            if named and pictures and not may_look_like_photos(parts[at]) and not self._are_masks(parts, pictures):
+            like_photos = any(map(may_look_like_photos, labels))
+            if named and pictures and not like_photos and not self._are_masks(parts, pictures):
                 continue
-            if not named and 0 < len(pictures) < len(files):
+            if not named and (0 < len(pictures) < len(files) or last - first > 1):
                 continue  # pictures with their labels beside them
-            before, after = parts[:at], parts[at + 1 :]
             found = False
-            for other in self._others(before, parts[at]):
-                place = "/".join([*before, *other, *after])
-                if place not in known or place == "/".join(parts):
-                    continue
-                if self._mirror(place, "/".join(parts)):
+            for other in self._others(parts[:first], parts[first]):
+                place = "/".join([*parts[:first], *other, *parts[last:]])
+                if place in known and place != "/".join(parts) and self._mirror(place, "/".join(parts)):
                     found = True
-                    yield Rule((parts[at],), other)
+                    yield Rule(labels, other)
             if found:
                 return
 
@@ -391,7 +391,8 @@ def match(pictures: Sequence[str], files: Iterable[tuple[str, str]], *, beside: 
                 join(folder, name), before, after
             )
             found.taken.add(join(folder, name))
-    _drop_masks_of_masks(found)
+    if beside:
+        _drop_masks_of_masks(found)
     return found
 
 
