@@ -29,14 +29,14 @@ def lpips(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
         f"AlexNet's weights belong at {Path(torch.hub.get_dir()) / 'checkpoints' / 'alexnet-owt-7be5be79.pth'}",
     ).to(device)
 
-    def measure(made: Tensor, content: Tensor) -> Tensor:
+    def measure(result: Tensor, content: Tensor) -> Tensor:
         if min(content.shape[-2:]) < _SMALLEST_FOR_ALEXNET:
             raise ValueError(
                 f"lpips: a picture of {content.shape[-1]} x {content.shape[-2]} pixels is too small; "
                 f"allowed are {_SMALLEST_FOR_ALEXNET} a side and more"
             )
         network.reset()  # it would add up all pictures
-        value: Tensor = network(made.clamp(-1.0, 1.0), content)
+        value: Tensor = network(result.clamp(-1.0, 1.0), content)
         return value.reshape(1)
 
     return measure
@@ -63,8 +63,8 @@ def inception(weights: str | None, device: torch.device) -> Callable[[Tensor], T
     ).to(device)
 
     def measure(images: Tensor) -> Tensor:
-        found: Tensor = network(to_uint8(images))[0]
-        return found
+        features: Tensor = network(to_uint8(images))[0]
+        return features
 
     return measure
 

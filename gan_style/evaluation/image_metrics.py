@@ -1,6 +1,6 @@
 """What a result keeps of its content picture, by pixels: one number for each pair, for evaluation only.
 
-The door: made and content are RGB, (N, 3, H, W) float in [-1, 1], of the same size.
+result and content are RGB, (N, 3, H, W) float in [-1, 1], of the same size.
 """
 
 import torch
@@ -12,12 +12,12 @@ from gan_style.functional import rgb_to_lab, rgb_to_yuv
 SMALLEST = 11  # pixels a side, the window of SSIM
 
 
-def ssim(made: Tensor, content: Tensor) -> Tensor:
+def ssim(result: Tensor, content: Tensor) -> Tensor:
     """Structural similarity of luma, (N,), at most 1: Wang et al. 2004, equation 13.
 
     Their Gaussian window (11 pixels, sigma 1.5), K1 = 0.01, K2 = 0.03; the mean over windows that lie inside.
     """
-    x, y = _lumas(made, content)
+    x, y = _lumas(result, content)
     window = _gaussian(x)
     mean_x, mean_y = _filtered(x, window), _filtered(y, window)
     var_x, var_y = (_filtered(a * a, window) - m * m for a, m in ((x, mean_x), (y, mean_y)))
@@ -28,32 +28,32 @@ def ssim(made: Tensor, content: Tensor) -> Tensor:
     return (above / below).mean(dim=(1, 2, 3))
 
 
-def structure(made: Tensor, content: Tensor) -> Tensor:
+def structure(result: Tensor, content: Tensor) -> Tensor:
     """How far edges agree, (N,), at most 1: mean gradient magnitude similarity, Xue et al. 2014, equations 4 and 5.
 
     Of luma averaged over 2 x 2 pixels, Prewitt gradients, c = 0.0026 for luma in [0, 1].
     """
-    one, two = (_gradient_magnitude(F.avg_pool2d(x, 2)) for x in _lumas(made, content))
+    first, second = (_gradient_magnitude(F.avg_pool2d(x, 2)) for x in _lumas(result, content))
     c = 0.0026
-    return ((2.0 * one * two + c) / (one**2 + two**2 + c)).mean(dim=(1, 2, 3))
+    return ((2.0 * first * second + c) / (first**2 + second**2 + c)).mean(dim=(1, 2, 3))
 
 
-def colour_drift(made: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
+def colour_drift(result: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
     """How far a picture's colours move, in units of L*a*b*: (of their mean, of their spread), (N,) each.
 
     The distances of the two pictures' mean colours (CIE 1976 colour difference) and of their standard deviations, the
     statistics that Reinhard et al. 2001 transfer.
     """
-    (mean_m, std_m), (mean_c, std_c) = (_lab_moments(x) for x in (made, content))
+    (mean_m, std_m), (mean_c, std_c) = (_lab_moments(x) for x in (result, content))
     return (mean_m - mean_c).norm(dim=1), (std_m - std_c).norm(dim=1)
 
 
-def _lumas(made: Tensor, content: Tensor) -> list[Tensor]:
-    if made.shape != content.shape:
-        raise ValueError(f"a result of {_size(made)} pixels cannot be compared with content of {_size(content)}")
-    if min(made.shape[-2:]) < SMALLEST:
-        raise ValueError(f"a picture of {_size(made)} pixels is too small; allowed are {SMALLEST} a side and more")
-    return [rgb_to_yuv(x)[:, :1] for x in (made, content)]
+def _lumas(result: Tensor, content: Tensor) -> list[Tensor]:
+    if result.shape != content.shape:
+        raise ValueError(f"a result of {_size(result)} pixels cannot be compared with content of {_size(content)}")
+    if min(result.shape[-2:]) < SMALLEST:
+        raise ValueError(f"a picture of {_size(result)} pixels is too small; allowed are {SMALLEST} a side and more")
+    return [rgb_to_yuv(x)[:, :1] for x in (result, content)]
 
 
 def _size(images: Tensor) -> str:

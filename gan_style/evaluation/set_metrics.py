@@ -31,7 +31,7 @@ def embedding(features: Features) -> Tensor:
     features: {layer: (N, C, H, W)}; returns (N, 2 C summed over layers), float32. The moments that make up a style in
     Huang and Belongie 2017 (AdaIN), where Inception's embedding has means alone.
     """
-    return torch.cat([channel_moments(one).flatten(1) for one in features.values()], dim=1)
+    return torch.cat([channel_moments(maps).flatten(1) for maps in features.values()], dim=1)
 
 
 def kernel_distance(x: Tensor, y: Tensor) -> Estimate:

@@ -103,8 +103,8 @@ def halves(items: Sequence[int]) -> tuple[list[int], list[int]]:
 class MetricSuite:
     """Measures single pictures, each (1, 3, H, W) in [-1, 1], by the metrics in ``names``.
 
-    grams: the style set's mean Gram matrices {layer: (1, C, C)}; lpips: (made, content) -> (1,); inception: picture ->
-    (1, D).
+    grams: the style set's mean Gram matrices {layer: (1, C, C)}; lpips: of (result, content), (1,); inception: of a
+    picture, (1, D).
     """
 
     perceptual: Perceptual
@@ -137,35 +137,39 @@ class MetricSuite:
         return _with_mean("style", losses)
 
     @torch.no_grad()
-    def measure_pair(self, made: Tensor, content: Tensor, features: Features, of_content: Features) -> dict[str, float]:
+    def measure_pair(
+        self, result: Tensor, content: Tensor, features: Features, content_features: Features
+    ) -> dict[str, float]:
         """Return the numbers of a result and its content picture."""
-        found: dict[str, float] = {}
+        numbers: dict[str, float] = {}
         if "content" in self.names:
             layers = self.content_layers
-            found |= _with_mean("content", {f"content/{k}": content_loss(features[k], of_content[k]) for k in layers})
+            numbers |= _with_mean(
+                "content", {f"content/{k}": content_loss(features[k], content_features[k]) for k in layers}
+            )
         for name, measure in (("ssim", ssim), ("structure", structure), ("lpips", self.lpips)):
             if name in self.names or (name == "lpips" and measure is not None):
                 assert measure is not None
-                found[name] = measure(made, content).item()
+                numbers[name] = measure(result, content).item()
         if {"colour/mean", "colour/spread"} & set(self.names):
-            drift = zip(("colour/mean", "colour/spread"), colour_drift(made, content), strict=True)
-            found |= {name: value.item() for name, value in drift if name in self.names}
-        return found
+            drift = zip(("colour/mean", "colour/spread"), colour_drift(result, content), strict=True)
+            numbers |= {name: value.item() for name, value in drift if name in self.names}
+        return numbers
 
     @torch.no_grad()
     def embed(self, picture: Tensor, features: Features) -> dict[str, Tensor]:
         """Return {space: (D,)} on the CPU."""
-        found = {}
+        embeddings = {}
         if self._needs_embedding:
-            found[PERCEPTUAL] = embedding({k: features[k] for k in self.embedding_layers})[0].cpu()
+            embeddings[PERCEPTUAL] = embedding({k: features[k] for k in self.embedding_layers})[0].cpu()
         if self.inception is not None:
-            found[INCEPTION] = self.inception(picture)[0].float().cpu()
-        return found
+            embeddings[INCEPTION] = self.inception(picture)[0].float().cpu()
+        return embeddings
 
 
 def _with_mean(name: str, layers: Mapping[str, Tensor]) -> dict[str, float]:
-    found = {layer: value.item() for layer, value in layers.items()}
-    return {name: sum(found.values()) / len(found)} | found
+    numbers = {layer: value.item() for layer, value in layers.items()}
+    return {name: sum(numbers.values()) / len(numbers)} | numbers
 
 
 @dataclass
@@ -191,14 +195,14 @@ class Measurements:
 
     def means(self) -> dict[str, Estimate]:
         """Return each metric's mean over pictures, with the standard error of the mean."""
-        names = dict.fromkeys(name for one in self.numbers.values() for name in one)
-        return {name: _mean([one[name] for one in self.numbers.values() if name in one]) for name in names}
+        names = dict.fromkeys(name for numbers in self.numbers.values() for name in numbers)
+        return {name: _mean([numbers[name] for numbers in self.numbers.values() if name in numbers]) for name in names}
 
 
 def _mean(values: Sequence[float]) -> Estimate:
-    found = torch.tensor(values, dtype=torch.float64)
-    error = (found.std() / len(found) ** 0.5).item() if len(found) > 1 else None
-    return Estimate(found.mean().item(), error, len(found))
+    rows = torch.tensor(values, dtype=torch.float64)
+    error = (rows.std() / len(rows) ** 0.5).item() if len(rows) > 1 else None
+    return Estimate(rows.mean().item(), error, len(rows))
 
 
 def summary(
@@ -209,20 +213,20 @@ def summary(
     sets: the photos, every model's results under the photos' numbers, and (where there are enough) the other half of
     the style pictures; reference: the half that all are compared with.
     """
-    found = {name: measured.means() for name, measured in sets.items()}
+    scores = {name: measured.means() for name, measured in sets.items()}
     if "deception" in names:
         for name, rate in _deception(sets, reference).items():
-            found[name]["deception"] = rate
+            scores[name]["deception"] = rate
     for metric, space in (("kid", PERCEPTUAL), ("frechet", PERCEPTUAL), ("fid", INCEPTION)):
         if metric in names or (metric == "fid" and "artfid" in names):
             for name, measured in sets.items():
                 if len(measured.embeddings) >= (FEWEST_FOR_KID if metric == "kid" else 2):
-                    found[name][metric] = _between(metric, measured.rows(space), reference.rows(space))
+                    scores[name][metric] = _between(metric, measured.rows(space), reference.rows(space))
     if "artfid" in names:
-        for one in found.values():
-            if "lpips" in one and "fid" in one:
-                one["artfid"] = Estimate((1 + one["lpips"].value) * (1 + one["fid"].value), None, one["fid"].n)
-    return found
+        for row in scores.values():
+            if "lpips" in row and "fid" in row:
+                row["artfid"] = Estimate((1 + row["lpips"].value) * (1 + row["fid"].value), None, row["fid"].n)
+    return scores
 
 
 def _between(metric: str, rows: Tensor, reference: Tensor) -> Estimate:
@@ -236,14 +240,14 @@ def _deception(sets: Mapping[str, Measurements], reference: Measurements) -> dic
     learned, asked = halves(list(sets[PHOTOS].embeddings))
     photos = sets[PHOTOS].rows(PERCEPTUAL, learned)
     classifier = StyleClassifier.trained(photos, reference.rows(PERCEPTUAL))
-    found = {}
+    rates = {}
     for name, measured in sets.items():
         rows = measured.rows(PERCEPTUAL, None if name == STYLES else asked)
         rate = classifier.rate(rows)
         interval = wilson(rate * len(rows), len(rows))  # which is not of width 0 where all, or none, are taken for it
         error = (interval.high - interval.low) / (2 * NORMAL_95) if interval else None
-        found[name] = Estimate(rate, error, len(rows))
-    return found
+        rates[name] = Estimate(rate, error, len(rows))
+    return rates
 
 
 @torch.no_grad()
@@ -257,5 +261,5 @@ def style_distance(perceptual: Perceptual, image: Tensor, grams: Features) -> fl
 @torch.no_grad()
 def content_distance(perceptual: Perceptual, image: Tensor, content: Tensor, layers: Sequence[str]) -> float:
     """content_loss of two pictures (1, 3, H, W) in [-1, 1], mean over layers."""
-    made, wanted = perceptual(image, layers), perceptual(content, layers)
-    return torch.stack([content_loss(made[layer], wanted[layer]) for layer in layers]).mean().item()
+    features, targets = perceptual(image, layers), perceptual(content, layers)
+    return torch.stack([content_loss(features[layer], targets[layer]) for layer in layers]).mean().item()

@@ -43,8 +43,8 @@ class Frame:
 
 def around(values: Iterable[float], *, margin: float = 0.1) -> tuple[float, float]:
     """Return (low, high) with room beside the values: ``margin`` of their range on either side, and never nothing."""
-    found = list(values)
-    low, high = min(found), max(found)
+    numbers = list(values)
+    low, high = min(numbers), max(numbers)
     beside = margin * (high - low) or margin * abs(high) or 1.0
     return low - beside, high + beside
 
@@ -81,8 +81,8 @@ def axes(frame: Frame, across: str, up: str) -> str:
 
 def svg(frame: Frame, parts: Iterable[str], label: str) -> Markup:
     """Return the chart; label: what it shows, for those who cannot see it."""
-    shown = f'viewBox="0 0 {frame.width} {frame.height}" role="img" aria-label="{escape(label)}"'
-    return Markup(f'<svg class="chart" {shown}>{"".join(parts)}</svg>')  # parts escape their texts
+    attributes = f'viewBox="0 0 {frame.width} {frame.height}" role="img" aria-label="{escape(label)}"'
+    return Markup(f'<svg class="chart" {attributes}>{"".join(parts)}</svg>')  # parts escape their texts
 
 
 def path(frame: Frame, points: Iterable[tuple[float, float]]) -> str:

@@ -103,10 +103,10 @@ def find_runs(place: Path) -> list[Path]:
     """
     if not place.exists():
         raise ValueError(f"runs={place}: there is no such folder")
-    found = list(_below(place)) if place.is_dir() else []
-    if not found:
+    folders = list(_below(place)) if place.is_dir() else []
+    if not folders:
         raise ValueError(f"runs={place}: neither a run's folder (with {CONFIG_FILE}) nor one that holds any")
-    return found
+    return folders
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -173,7 +173,7 @@ def read_metrics(path: Path) -> tuple[Series, list[str]]:
 
     Of two values for a step the later one counts; values that are no finite numbers are left out.
     """
-    found: dict[str, dict[int, float]] = {}
+    series: dict[str, dict[int, float]] = {}
     problems: list[str] = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
@@ -182,11 +182,11 @@ def read_metrics(path: Path) -> tuple[Series, list[str]]:
             problems.append(f"{path}, line {number} is corrupt and passed over ({error})")
             continue
         for name, value in values.items():
-            found.setdefault(name, {})[step] = value
+            series.setdefault(name, {})[step] = value
     if len(problems) > _MOST_NAMED:
         more = f"{path}: so are {len(problems) - _MOST_NAMED} more lines"
         problems = [*problems[:_MOST_NAMED], more]
-    return {name: sorted(values.items()) for name, values in found.items()}, problems
+    return {name: sorted(values.items()) for name, values in series.items()}, problems
 
 
 def _parsed(line: bytes) -> tuple[int, dict[str, float]]:
@@ -219,13 +219,13 @@ def labels(folders: Sequence[Path]) -> list[str]:
     """Return a short name for each folder, no two alike: as many of its last parts as that takes."""
     whole = [folder.resolve().parts[1:] or ("/",) for folder in folders]
     assert len(set(whole)) == len(whole)
-    found = []
+    names = []
     for parts in whole:
         count = 1
         while sum(other[-count:] == parts[-count:] for other in whole) > 1:
             count += 1
-        found.append("/".join(parts[-count:]))
-    return found
+        names.append("/".join(parts[-count:]))
+    return names
 
 
 # Settings of evaluate that its numbers depend on.
@@ -246,7 +246,7 @@ def read_evaluation(path: Path) -> Evaluation:
             content.get("references"),
         ]
         return Evaluation(
-            numbers={str(label): _numbers(found) for label, found in table.items() if label not in (PHOTOS, STYLES)},
+            numbers={str(label): _numbers(row) for label, row in table.items() if label not in (PHOTOS, STYLES)},
             protocol=json.dumps(on, sort_keys=True),
             places={str(label): Path(model["place"]) for label, model in models.items()},
             steps={str(label): model["step"] for label, model in models.items() if type(model["step"]) is int},
@@ -257,8 +257,8 @@ def read_evaluation(path: Path) -> Evaluation:
         ) from error
 
 
-def _numbers(found: dict[str, Any]) -> dict[str, float]:
-    return {name: one["value"] for name, one in found.items() if is_number(one["value"])}
+def _numbers(row: dict[str, Any]) -> dict[str, float]:
+    return {name: estimate["value"] for name, estimate in row.items() if is_number(estimate["value"])}
 
 
 def is_number(value: Any) -> bool:
@@ -285,21 +285,25 @@ def comparable_scores(runs: Mapping[str, Run]) -> dict[str, ComparableScores]:
     there are they of one scale.
     """
     folders = {run.folder.resolve(): label for label, run in runs.items()}
-    alone, together = dict[str, ComparableScores](), list[ComparableScores]()
+    own_scores, joint_scores = dict[str, ComparableScores](), list[ComparableScores]()
     for label, run in runs.items():
-        one = run.evaluation
-        if len(one.numbers) == 1:
-            alone[label] = _of_runs(one, dict.fromkeys(one.numbers, label))
-        elif one.numbers:
-            together.append(_of_runs(one, _matched(one, folders)))
-    found = {}
+        scores = run.evaluation
+        if len(scores.numbers) == 1:
+            own_scores[label] = _of_runs(scores, dict.fromkeys(scores.numbers, label))
+        elif scores.numbers:
+            joint_scores.append(_of_runs(scores, _matched(scores, folders)))
+    counted = {}
     for label in runs:
-        joint = max((one for one in together if label in one.numbers), key=lambda one: len(one.numbers), default=None)
-        own = alone.get(label)
+        joint = max(
+            (scores for scores in joint_scores if label in scores.numbers),
+            key=lambda scores: len(scores.numbers),
+            default=None,
+        )
+        own = own_scores.get(label)
         chosen = own if own and (joint is None or own.protocol == joint.protocol) else joint
         if chosen is not None:
-            found[label] = chosen
-    return found
+            counted[label] = chosen
+    return counted
 
 
 def _of_runs(evaluation: Evaluation, labels: Mapping[str, str]) -> ComparableScores:
@@ -319,21 +323,21 @@ def _matched(evaluation: Evaluation, folders: Mapping[Path, str]) -> dict[str, s
     by_name: dict[str, list[str]] = {}
     for folder, label in folders.items():
         by_name.setdefault(folder.name, []).append(label)
-    found = []
+    pairs = []
     for name in evaluation.numbers:
         place = evaluation.places.get(name)
         if place is not None and place.exists():
             fits = [folders[folder] for folder in (place, *place.parents) if folder in folders]
         else:
             fits = by_name.get(name, [])
-        found += [(name, label) for label in fits if len(fits) == 1]
-    taken = Counter(label for _, label in found)
-    return {name: label for name, label in found if taken[label] == 1}
+        pairs += [(name, label) for label in fits if len(fits) == 1]
+    taken = Counter(label for _, label in pairs)
+    return {name: label for name, label in pairs if taken[label] == 1}
 
 
 def stale(runs: Mapping[str, Run]) -> dict[str, tuple[int, int]]:
     """Return {label: (steps when it was evaluated, steps now)} of runs that were trained on since."""
-    then = {label: one.steps.get(label) for label, one in comparable_scores(runs).items()}
+    then = {label: scores.steps.get(label) for label, scores in comparable_scores(runs).items()}
     return {
         label: (step, now)
         for label, step in then.items()
@@ -343,4 +347,4 @@ def stale(runs: Mapping[str, Run]) -> dict[str, tuple[int, int]]:
 
 def measured_differently(runs: Mapping[str, Run]) -> bool:
     """Return whether the runs' evaluations differ in settings or pictures."""
-    return len({one.protocol for one in comparable_scores(runs).values()}) > 1
+    return len({scores.protocol for scores in comparable_scores(runs).values()}) > 1

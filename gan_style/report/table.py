@@ -102,17 +102,19 @@ def status_of(run: Run) -> str:
 
 def differing(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the dotted names in which {label: settings} differ, in their own order; run names and such aside."""
-    keys = dict.fromkeys(key for one in settings.values() for key in one if not key.startswith(_NO_DIFFERENCE))
+    keys = dict.fromkeys(
+        key for keys_of_run in settings.values() for key in keys_of_run if not key.startswith(_NO_DIFFERENCE)
+    )
     missing = object()
-    return [key for key in keys if len({repr(one.get(key, missing)) for one in settings.values()}) > 1]
+    return [key for key in keys if len({repr(keys_of_run.get(key, missing)) for keys_of_run in settings.values()}) > 1]
 
 
 def _settings(runs: Mapping[str, Run]) -> list[Column]:
     known = {label: run.settings for label, run in runs.items() if run.settings}
-    every = [key for one in known.values() for key in one]
+    every = [key for settings in known.values() for key in settings]
     columns = []
     for key in differing(known):
-        cells = {label: _setting(one[key]) for label, one in known.items() if key in one}
+        cells = {label: _setting(settings[key]) for label, settings in known.items() if key in settings}
         columns.append(_column(key, cells, title=_shortest(key, every)))
     return columns
 
@@ -172,13 +174,13 @@ def _is_shown(name: str) -> bool:
 def _evaluated(runs: Mapping[str, Run]) -> list[Column]:
     """Return columns of what gan-style evaluate has left; none is best where they were measured differently."""
     chosen = comparable_scores(runs)
-    found = {label: one.numbers[label] for label, one in chosen.items()}
+    scores = {label: row.numbers[label] for label, row in chosen.items()}
     apart = measured_differently(runs)
-    names = sorted({name for one in found.values() for name in one}, key=lambda name: [*METRICS, name].index(name))
+    names = sorted({name for row in scores.values() for name in row}, key=lambda name: [*METRICS, name].index(name))
     return [
         _column(
             f"{EVALUATED}{name}",
-            {label: _number(one[name]) for label, one in found.items() if name in one},
+            {label: _number(row[name]) for label, row in scores.items() if name in row},
             better="" if apart else better_end(f"{EVALUATED}{name}"),
             shown=name in METRICS,
         )
@@ -210,20 +212,22 @@ def short(value: float) -> str:
 def check_common(runs: Mapping[str, Run]) -> None:
     """Raise ValueError, naming what each has, where there are no numbers or no two runs have a metric in common."""
     names = {label: {name for name in run.series if name not in _NO_METRIC} for label, run in runs.items()}
-    measured = {label: found for label, found in names.items() if found}
+    measured = {label: metrics for label, metrics in names.items() if metrics}
     if not measured:
         raise ValueError(f"none of these {len(runs)} runs has left any numbers yet: {', '.join(runs)}")
-    counted = [name for found in measured.values() for name in found]
+    counted = [name for metrics in measured.values() for name in metrics]
     if len(measured) > 1 and len(set(counted)) == len(counted):
-        listed = "; ".join(f"{label} has {', '.join(sorted(found)[:6])}" for label, found in measured.items())
+        listed = "; ".join(f"{label} has {', '.join(sorted(metrics)[:6])}" for label, metrics in measured.items())
         raise ValueError(f"these runs have no metric in common, so there is nothing to compare: {listed}")
 
 
 def protocol_differences(runs: Mapping[str, Run]) -> list[str]:
     """Return the settings that differ and that held-out numbers depend on, so that these cannot be compared."""
     known = [run.settings for run in runs.values() if run.settings]
-    keys = differing({str(number): one for number, one in enumerate(known)})
-    resized = any(one.get("data.style_resize") is None for one in known)  # then data.resize is that of styles, too
+    keys = differing({str(number): settings for number, settings in enumerate(known)})
+    resized = any(
+        settings.get("data.style_resize") is None for settings in known
+    )  # then data.resize is that of styles, too
     return [key for key in keys if is_measurement_setting(key) or (resized and key.startswith("data.resize"))]
 
 
@@ -241,7 +245,9 @@ def scale_spread(runs: Mapping[str, Run]) -> float:
         for layer, scale in scales.items() if isinstance(scales, dict) else ():
             if type(scale) in (int, float) and scale > 0:
                 by_layer.setdefault(layer, []).append(scale)
-    return max((max(found) / min(found) - 1.0 for found in by_layer.values()), default=0.0)
+    return max(
+        (max(scales_of_layer) / min(scales_of_layer) - 1.0 for scales_of_layer in by_layer.values()), default=0.0
+    )
 
 
 def axes_of(table: Table) -> tuple[Column, Column] | None:
@@ -253,14 +259,14 @@ def axes_of(table: Table) -> tuple[Column, Column] | None:
     return next((pair for count, pair in counted if count == most and count), None)
 
 
-def curve_names(runs: Mapping[str, Run], wanted: Sequence[str] | None) -> list[str]:
+def curve_names(runs: Mapping[str, Run], asked: Sequence[str] | None) -> list[str]:
     """Return the metrics to draw over the steps. ValueError for a wanted one that no run has."""
     known = dict.fromkeys(name for run in runs.values() for name in run.series)
-    if wanted is None:
+    if asked is None:
         return [name for name in _CURVES if name in known]
-    if missing := [name for name in wanted if name not in known]:
+    if missing := [name for name in asked if name not in known]:
         raise ValueError(f"curves: no run has {missing[0]!r}; there are {', '.join(sorted(known))}")
-    return list(wanted)
+    return list(asked)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -270,13 +276,13 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     (Pareto's order); so of equal points all are in, or none.
     """
     order = sorted(range(len(points)), key=lambda number: points[number])
-    found: list[int] = []
+    best: list[int] = []
     lowest = float("inf")
     for number in order:
-        if points[number][1] < lowest or (found and points[number] == points[found[-1]]):
-            found.append(number)
+        if points[number][1] < lowest or (best and points[number] == points[best[-1]]):
+            best.append(number)
             lowest = points[number][1]
-    return found
+    return best
 
 
 _WIDEST_CELL = 32  # characters
@@ -318,16 +324,18 @@ def _exact(value: float | None) -> str:
 def as_text(table: Table, width: int) -> str:
     """Return the table for a terminal of so many characters; columns for which there is no room are counted."""
     rows = [_cut(label) for label in table.labels]
-    chosen, room = [], width - max(map(len, [*rows, "run"]))
+    chosen, space = [], width - max(map(len, [*rows, "run"]))
     for column in _by_weight(table.shown()):
         needed = 2 + _width(column, table.labels)
-        if needed <= room:
+        if needed <= space:
             chosen.append(column)
-            room -= needed
-    kept = [column for column in table.columns if column in chosen]
-    lines = [["run", *(_cut(column.title) for column in kept)]]
-    lines += [[row, *(_marked(c, label) for c in kept)] for row, label in zip(rows, table.labels, strict=True)]
-    left_out = len(table.columns) - len(kept)
+            space -= needed
+    chosen_columns = [column for column in table.columns if column in chosen]
+    lines = [["run", *(_cut(column.title) for column in chosen_columns)]]
+    lines += [
+        [row, *(_marked(c, label) for c in chosen_columns)] for row, label in zip(rows, table.labels, strict=True)
+    ]
+    left_out = len(table.columns) - len(chosen_columns)
     note = f"\n({left_out} more columns are in summary.csv; * marks the best)" if left_out else ""
     return _aligned(lines) + note
 

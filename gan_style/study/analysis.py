@@ -23,35 +23,35 @@ class KindReport:
 def kind_report(participants: Sequence[Participant], kind: str, *, seed: int) -> KindReport:
     """Analyse the participants' answers to one kind of question."""
     models = sorted(participants[0].models.values())
-    found = preferences(votes_of(participants, kind), models, seed=seed)
+    result = preferences(votes_of(participants, kind), models, seed=seed)
     same, repeats = consistency_of(participants, kind)
-    return KindReport(found, wilson(same, repeats), repeats, conclusions(found))
+    return KindReport(result, wilson(same, repeats), repeats, conclusions(result))
 
 
 def in_words(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield the report as lines for a terminal; intervals are in brackets."""
     people = report["participants"].values()
-    unfinished = sum(one["answers"] < one["questions"] for one in people)
+    unfinished = sum(person["answers"] < person["questions"] for person in people)
     yield f"study {report['study']}: {_count(len(people), 'participant')}" + (
         f", {unfinished} of them did not finish" if unfinished else ""
     )
-    for kind, found in report["kinds"].items():
-        yield from ("", *_of_kind(_ASKED[kind], found))
+    for kind, report_of_kind in report["kinds"].items():
+        yield from ("", *_of_kind(_ASKED[kind], report_of_kind))
 
 
-def _of_kind(asked: str, found: Mapping[str, Any]) -> Iterator[str]:
-    shown = found["preferences"]
-    people = _count(shown["participants"], "participant")
-    yield f"{asked}: {_count(shown['answers'], 'answer')} of {people}; 95 % intervals"
-    named = [(model["name"], model) for model in shown["models"]]
-    paired = [(f"{pair['first']} over {pair['second']}", pair) for pair in shown["pairs"]]
+def _of_kind(asked: str, report: Mapping[str, Any]) -> Iterator[str]:
+    results = report["preferences"]
+    people = _count(results["participants"], "participant")
+    yield f"{asked}: {_count(results['answers'], 'answer')} of {people}; 95 % intervals"
+    named = [(model["name"], model) for model in results["models"]]
+    paired = [(f"{pair['first']} over {pair['second']}", pair) for pair in results["pairs"]]
     width = max(len(name) for name, _ in [*named, *paired])
     yield f"  {'':<{width}}  answers  preferred                 score"
     for name, row in [*named, *paired]:
         score = row["score"] if "score" in row else row["lead"]
         yield f"  {name:<{width}}  {row['answers']:>7}  {_rate(row['rate']):<24}  {_score(score)}"
-    yield f"  repeated questions answered the same: {_rate(found['consistency']).strip()} of {found['repeats']}"
-    yield from (f"  {line}" for line in found["conclusions"])
+    yield f"  repeated questions answered the same: {_rate(report['consistency']).strip()} of {report['repeats']}"
+    yield from (f"  {line}" for line in report["conclusions"])
 
 
 def _rate(rate: Mapping[str, float] | None) -> str:

@@ -45,7 +45,7 @@ def read_participants(paths: Sequence[Path]) -> tuple[list[Participant], list[st
 
     Raises ValueError, naming the file, for anything that is not such a file, or of another study than the first.
     """
-    found: dict[str, Participant] = {}
+    participants: dict[str, Participant] = {}
     warnings = []
     first: Participant | None = None
     for path in paths:
@@ -55,11 +55,13 @@ def read_participants(paths: Sequence[Path]) -> tuple[list[Participant], list[st
             raise ValueError(f"{path}: answers of study {read.study}, but {first.path} is of study {first.study}")
         if read.models != first.models:
             raise ValueError(f"{path}: the same study, but other names of models than in {first.path}")
-        known = found.get(read.name)
-        found[read.name] = read if known is None or len(read.answers) > len(known.answers) else known
+        known = participants.get(read.name)
+        participants[read.name] = read if known is None or len(read.answers) > len(known.answers) else known
         if known is not None:
-            warnings.append(f"{path} and {known.path} are of the same participant; {found[read.name].path} counts")
-    return list(found.values()), warnings
+            warnings.append(
+                f"{path} and {known.path} are of the same participant; {participants[read.name].path} counts"
+            )
+    return list(participants.values()), warnings
 
 
 def read_participant(path: Path) -> Participant:

@@ -57,13 +57,13 @@ def _balanced(kind: str, models: int, pictures: int, count: int, random: Random)
     random.shuffle(pairs)
     random.shuffle(order)
     period = math.lcm(len(pairs), pictures)
-    found = []
+    questions = []
     for step in range(count):
         row, turn = step % len(pairs), step // len(pairs)
         left, right = pairs[row] if swapped[row] == bool(turn % 2) else pairs[row][::-1]
-        found.append(Question(kind, order[(step + step // period) % pictures], left, right))
-    random.shuffle(found)
-    return found
+        questions.append(Question(kind, order[(step + step // period) % pictures], left, right))
+    random.shuffle(questions)
+    return questions
 
 
 def _with_repeats(asked: list[Question], repeats: int, random: Random) -> list[tuple[Question, int | None]]:

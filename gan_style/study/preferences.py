@@ -71,9 +71,13 @@ def preferences(votes: Sequence[Vote], models: Sequence[str], *, seed: int) -> P
     units = by_participant if len(people) >= FEWEST_PARTICIPANTS else answers
     order = bradley_terry(wins).argsort(descending=True, stable=True).tolist()
     pairs = list(combinations(order, 2))
-    one = torch.eye(len(models), dtype=torch.float64)
-    found = contrasts(units, torch.stack([*(one[i] for i in order), *(one[i] - one[j] for i, j in pairs)]), seed=seed)
-    scores, leads = found[: len(order)], found[len(order) :]
+    unit_vectors = torch.eye(len(models), dtype=torch.float64)
+    estimates = contrasts(
+        units,
+        torch.stack([*(unit_vectors[i] for i in order), *(unit_vectors[i] - unit_vectors[j] for i, j in pairs)]),
+        seed=seed,
+    )
+    scores, leads = estimates[: len(order)], estimates[len(order) :]
     games = wins + wins.T
     return Preferences(
         len(votes),
@@ -134,8 +138,8 @@ def contrasts(units: Tensor, weights: Tensor, *, seed: int) -> list[Interval]:
     reach = NORMAL_95 * (weights @ _covariance(wins) @ weights.T).diagonal().clamp(min=0.0).sqrt()
     low, high = values - reach, values + reach
     if len(units):
-        drawn = bradley_terry(_resampled(units, seed)) @ weights.T
-        percentiles = drawn.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0)
+        resampled = bradley_terry(_resampled(units, seed)) @ weights.T
+        percentiles = resampled.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0)
         low, high = torch.minimum(low, percentiles[0]), torch.maximum(high, percentiles[1])
     triples = zip(values.tolist(), low.tolist(), high.tolist(), strict=True)
     return [Interval(*triple) for triple in triples]
@@ -174,16 +178,16 @@ def _summed_by_participant(votes: Sequence[Vote], answers: Tensor) -> tuple[list
     return people, answers.new_zeros(len(people), *answers.shape[1:]).index_add(0, rows, answers)
 
 
-def conclusions(found: Preferences) -> list[str]:
+def conclusions(results: Preferences) -> list[str]:
     """Say what the answers show of each pair, or that they are too few to show anything.
 
     A preference is shown where both the rate's interval lies beyond 1/2 and the lead's beyond 0: the first would be
     fooled by few participants who answer much, the second by other models' results.
     """
-    if found.participants < FEWEST_PARTICIPANTS:
-        people = "participant" if found.participants == 1 else "participants"
-        return [f"too little to conclude: {found.participants} {people}, at least {FEWEST_PARTICIPANTS} are needed"]
-    return [_conclusion(pair) for pair in found.pairs]
+    if results.participants < FEWEST_PARTICIPANTS:
+        people = "participant" if results.participants == 1 else "participants"
+        return [f"too little to conclude: {results.participants} {people}, at least {FEWEST_PARTICIPANTS} are needed"]
+    return [_conclusion(pair) for pair in results.pairs]
 
 
 def _conclusion(pair: PairPreference) -> str:
