@@ -5,7 +5,7 @@ Damages the content pictures (blur and noise of growing strength), hands them to
 results, and looks at its numbers: photos have to score as photos and style pictures as style pictures, and the more
 damage, the worse content distance, SSIM and structure.
 
-    python tools/check_evaluate.py --content PHOTOS --style PAINTINGS perceptual.weights=vgg19_relu3_4.safetensors
+    python tools/check/evaluate.py --content PHOTOS --style PAINTINGS perceptual.weights=vgg19_relu3_4.safetensors
 """
 
 import argparse
