@@ -23,7 +23,6 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gan_style.options import FLAGS_WITH_A_WORD, check_options, declared
 from gan_style.runtime.machine import is_shortage
-from gan_style.schema import ROOTS
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent / "conf"
@@ -42,12 +41,6 @@ _MOVED: dict[str, str] = {
     "gan_style.losses.regular": "gan_style.losses.pixel",
     "gan_style.losses.stable": "gan_style.losses.stability",
 }
-# Options of many types that name files, folders or styles.
-_PLACES = ("content", "style", "holdout", "checkpoint", "checkpoints", "reference", "mask", "runs", "file", "results")
-
-
-for _name, _schema in ROOTS.items():
-    ConfigStore.instance().store(name=f"{_name}_schema", node=_schema)
 
 
 def build(node: DictConfig, option: str, **given: Any) -> Any:
@@ -193,7 +186,7 @@ def readable(name: str, argument: str, *, sweeping: bool = False) -> str:
         return argument
     key, value = argument.split("=", 1)
     kind, facts = declared(options_of(name), key.lstrip("+"))
-    path = bool(facts.get("path")) or (kind is Any and key.rpartition(".")[2] in _PLACES)
+    path = bool(facts.get("path"))
     text = kind in (str, str | None)
     if (path or text) and value != value.strip():
         return f"{key}={quoted(value)}"
@@ -267,7 +260,7 @@ def quoted(value: str) -> str:
 
 
 def command(
-    name: str, options: type | None = None, *, sweep: Callable[[list[str]], int] | None = None
+    name: str, options: type, *, sweep: Callable[[list[str]], int] | None = None
 ) -> Callable[[Callable[[DictConfig], int | None]], Callable[[], None]]:
     """Make a function of its config the main program of ``gan-style NAME``, configured by conf/NAME.yaml.
 
@@ -278,8 +271,7 @@ def command(
     input), 4 (numbers no longer finite) or 130 (stopped by Ctrl-C). HYDRA_FULL_ERROR=1 shows the whole trace instead.
     """
 
-    if options is not None:
-        ConfigStore.instance().store(name=f"{name}_schema", node=options)
+    ConfigStore.instance().store(name=f"{name}_schema", node=options)
 
     def decorate(function: Callable[[DictConfig], int | None]) -> Callable[[], None]:
         def main() -> None:
@@ -291,8 +283,7 @@ def command(
 
             def job(cfg: DictConfig) -> None:
                 with _errors_in_words(name, statuses, in_full), _full_errors(in_full):  # as ranks are to find it
-                    if options is not None:
-                        check_options(options, cfg)
+                    check_options(options, cfg)
                     statuses.append(function(cfg) or 0)
                 if statuses[-1] == INTERRUPTED:
                     sys.exit(INTERRUPTED)  # ends a sweep too

@@ -13,18 +13,16 @@ REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "gan_style"
 
 # The packages and files directly below gan_style, bottom up. A module imports from lower layers and from its own
-# package. (schema* and metrics are about to go.)
+# package.
 LAYERS = [
     {"demo", "functional", "options"},
     {"images"},
     {"models", "data"},
     {"losses"},
-    {"metrics", "evaluation"},
+    {"evaluation"},
     {"training", "stylize", "optimise", "dataset", "search", "video"},
     {"report"},
     {"study"},
-    {"schema_dataset"},
-    {"schema"},
     {"config"},
     {"commands", "api"},
     {"cli"},
@@ -105,7 +103,7 @@ def test_a_package_s_own_file_imports_nothing():
 
 def test_only_the_configuration_and_the_commands_know_hydra():
     packages = {package(module) for module in importers("hydra", "omegaconf")}
-    assert {name for name in packages if not name.startswith("schema")} <= {"config", "commands", "cli"}
+    assert packages <= {"config", "commands", "cli"}
 
 
 def test_only_its_tracker_knows_wandb_and_imports_it_when_used():
@@ -114,7 +112,7 @@ def test_only_its_tracker_knows_wandb_and_imports_it_when_used():
 
 
 def test_mathematics_knows_no_ranks():
-    folders = ("models", "losses", "data", "metrics", "evaluation", "images")
+    folders = ("models", "losses", "data", "evaluation", "images")
     files = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).with_suffix("").parts[0] in folders]
     assert len(files) > 10
     assert [path for path in files if "torch.distributed" in path.read_text()] == []
@@ -124,7 +122,7 @@ def test_the_step_knows_no_files_no_ranks_and_no_tracker():
     imported = {item.name for item in IMPORTS if item.module == "gan_style.training.step"}
     assert {name.split(".")[0] for name in imported} <= {"collections", "dataclasses", "random", "torch", "gan_style"}
     own = {package(name) for name in imported if name.startswith("gan_style")}
-    assert own <= {"data", "images", "losses", "metrics", "evaluation", "training"}
+    assert own <= {"data", "images", "losses", "evaluation", "training"}
 
 
 def test_the_package_imports_neither_tests_nor_tools():
@@ -152,7 +150,7 @@ for command in ("verify_dataset", "make_dataset", "stylize", "train"):
 
 
 @pytest.mark.parametrize(
-    "name", ["losses", "metrics", "evaluation", "models.discriminator", "models.perceptual", "data", "training"]
+    "name", ["losses", "evaluation", "models.discriminator", "models.perceptual", "data", "training"]
 )
 def test_stylize_pulls_in_nothing_of_training(loaded, name):
     assert "gan_style.commands.stylize" in loaded["stylize"]

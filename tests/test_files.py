@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from PIL import Image
 
 from gan_style.runtime.files import ensure_writable, remove_leftovers, write_bytes, write_durably
 
@@ -213,3 +214,24 @@ def test_a_folder_that_cannot_be_made_is_an_error_that_names_the_option(tmp_path
 def test_a_folder_that_takes_no_files_is_an_error_that_names_the_option() -> None:
     with pytest.raises(ValueError, match=r"^output: cannot write into /proc/self "):
         ensure_writable(Path("/proc/self"), "output")  # not even root may
+
+
+def test_stylizing_needs_no_fcntl_and_no_signals_of_unix(tmp_path: Path) -> None:
+    """As on Windows: the module and two signals are hidden."""
+    Image.effect_noise((40, 30), 40).convert("RGB").save(tmp_path / "photo.png")
+    program = f"""
+import signal, sys
+sys.modules["fcntl"] = None
+del signal.SIGUSR1, signal.SIGUSR2
+import gan_style.commands.train
+from gan_style.cli import main
+from gan_style.runtime.files import locked
+with locked(__import__("pathlib").Path({str(tmp_path)!r})):
+    pass
+sys.argv = ["gan-style", "stylize", "style=monet", "input={tmp_path}/photo.png", "output={tmp_path}/out.png"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "out.png") as result:
+        assert result.size == (40, 30)

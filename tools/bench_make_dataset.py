@@ -35,6 +35,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from gan_style.commands import make_dataset
+from gan_style.commands.make_dataset import check_make_dataset
 from gan_style.commands.make_dataset_parts import Job, make_worker
 from gan_style.config import CONFIG_PATH, plain
 from gan_style.dataset.journal import STATE, Records
@@ -46,7 +47,6 @@ from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
 from gan_style.runtime.checkpoint import write_generator
 from gan_style.runtime.device import choose_device
-from gan_style.schema_dataset import check_make_dataset
 from gan_style.stylize.model import load_generator
 
 Numbers = dict[str, float]

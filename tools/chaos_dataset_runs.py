@@ -20,13 +20,13 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from gan_style.commands import make_dataset, verify_dataset
+from gan_style.commands.make_dataset import check_make_dataset
 from gan_style.config import CONFIG_PATH, plain
 from gan_style.dataset.engines import local
 from gan_style.dataset.manifest import read_manifest
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
 from gan_style.runtime.checkpoint import write_generator
-from gan_style.schema_dataset import check_make_dataset
 
 SHARD = 3
 Tree = dict[str, bytes]

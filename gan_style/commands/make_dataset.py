@@ -3,6 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from gan_style.commands.make_dataset_parts import (
     make_worker,
     scheme_of,
     settings_of,
+    strength_range,
     versions,
     with_absolute_paths,
 )
@@ -24,7 +26,7 @@ from gan_style.dataset.documents import Documents
 from gan_style.dataset.engines.local import Stop, run_here, run_processes
 from gan_style.dataset.journal import STATE, Records, only_one
 from gan_style.dataset.layouts.coco import CocoLayout
-from gan_style.dataset.layouts.recognise import Inventory, Layout, open_layout, output_kind
+from gan_style.dataset.layouts.recognise import LAYOUTS, Inventory, Layout, open_layout, output_kind
 from gan_style.dataset.manifest import Merge, Stopped, manifest_kind
 from gan_style.dataset.naming import Names
 from gan_style.dataset.plan import (
@@ -38,12 +40,110 @@ from gan_style.dataset.plan import (
     write_plan,
 )
 from gan_style.dataset.progress import Progress, total
+from gan_style.options import check_options, option
 from gan_style.runtime.files import ensure_writable
 from gan_style.runtime.signals import PREEMPTED
-from gan_style.schema_dataset import check_make_dataset, strength_range
+
+# Options: defaults and help are in conf/make_dataset.yaml.
 
 
-@command("make_dataset")
+@dataclass(kw_only=True)
+class GateOptions:
+    structure_min: float | None
+    tries: int = option(0, 20)
+
+
+@dataclass(kw_only=True)
+class DatasetRuntime:
+    device: str
+    devices: int = option(1)
+    io_threads: int = option(1)
+
+
+@dataclass(kw_only=True)
+class SlurmOptions:
+    local: bool
+    tasks: int = option(1)
+    at_once: int = option(1)
+    partition: str | None
+    time: int = option(1)
+    gpus: int = option(0)
+    cpus: int = option(1)
+    memory_gb: float | None
+    timeouts: int = option(0)
+    more: Any
+
+
+@dataclass(kw_only=True)
+class RayOptions:
+    address: str | None
+    actors: int = option(1)
+    gpus: float = option(0)
+    cpus: float = option(0)
+
+
+@dataclass(kw_only=True)
+class MakeDatasetOptions:
+    checkpoint: Any = option(path=True)
+    style: Any = option(path=True)
+    reference: Any = option(path=True)
+    weights: list[float] | None
+    input: str = option(path=True)
+    input_layout: str = option(choices=("auto", *LAYOUTS))
+    output: str = option(path=True)
+    output_layout: str = option(choices=("auto", "folder", "webdataset", "coco"))
+    carry: list[str]
+    size: Any
+    copies: int = option(1, 1000)
+    strength: Any
+    keep_fraction: float = option(0, 1)
+    seed: int
+    format: str = option(choices=("keep", "jpg", "png", "webp"))
+    color: str = option(choices=("keep", "rgb"))
+    quality: int = option(1, 100)
+    lossless: bool
+    png_level: int = option(0, 9)
+    max_pixels: int = option(1, 178_000_000)
+    precision: str = option(choices=("float32", "bfloat16"))
+    batch: int = option(1)
+    batch_pixels: int = option(1)
+    shard_size: int = option(1)
+    threads_per_worker: int = option(1)
+    score: str = option(choices=("none", "structure", "full"))
+    gate: GateOptions
+    manifest: str = option(choices=("auto", "parquet", "jsonl"))
+    max_failures: int = option(0)
+    retry_failed: bool
+    extend: bool
+    dry_run: bool
+    engine: str = option(choices=("local", "slurm", "ray"))
+    shard_index: int
+    shard_count: int = option(1)
+    runtime: DatasetRuntime
+    slurm: SlurmOptions
+    ray: RayOptions
+
+
+def check_make_dataset(cfg: Any) -> None:
+    """Check the options' ranges, and what fits together. ValueError in the user's words."""
+    check_options(MakeDatasetOptions, cfg)
+    if not 0 <= cfg.shard_index < cfg.shard_count:
+        raise ValueError(f"shard_index={cfg.shard_index}; allowed are 0 to {cfg.shard_count - 1}")
+    if cfg.gate.structure_min is not None and cfg.score == "none":
+        raise ValueError(f"gate.structure_min={cfg.gate.structure_min} needs score=structure or score=full")
+    if cfg.size != "keep" and not (isinstance(cfg.size, int) and not isinstance(cfg.size, bool) and cfg.size >= 1):
+        raise ValueError(f"size={cfg.size}; allowed are keep, or the length of the short side in pixels")
+    if cfg.extend and cfg.retry_failed:
+        raise ValueError("extend=true and retry_failed=true: one after the other")
+    strength_range(cfg.strength)
+    if not (cfg.slurm.more is None or hasattr(cfg.slurm.more, "items")):
+        raise ValueError(f"slurm.more={cfg.slurm.more}; names and values such as {{account: me}} expected")
+    if cfg.engine != "local" and cfg.runtime.devices != 1:
+        count = {"slurm": "slurm.tasks", "ray": "ray.actors"}[cfg.engine]
+        raise ValueError(f"runtime.devices={cfg.runtime.devices} belongs to engine=local; here it is {count}=...")
+
+
+@command("make_dataset", MakeDatasetOptions)
 def main(cfg: DictConfig) -> int:
     """Stylize a whole labelled dataset. The same command again does what is missing; status 75: stopped, run it again;
     status 3: more failures than max_failures.

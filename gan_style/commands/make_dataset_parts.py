@@ -15,12 +15,23 @@ from gan_style.dataset.sampling import BLEND, Choices
 from gan_style.dataset.worker import ShardWorker
 from gan_style.dataset.writers import Destination
 from gan_style.runtime.files import file_hash
-from gan_style.schema_dataset import strength_range
 
 _PLANNED = (
     *("size", "copies", "keep_fraction", "seed", "format", "quality", "lossless", "png_level", "max_pixels"),
     *("color", "precision", "batch", "batch_pixels", "shard_size", "threads_per_worker", "score", "carry"),
 )
+
+
+def strength_range(strength: Any) -> tuple[float, float]:
+    """(least, most) of a number or a list of two. ValueError for anything else."""
+    pair = (strength, strength) if isinstance(strength, int | float) else strength
+    try:
+        least, most = (float(value) for value in pair)
+    except (TypeError, ValueError):
+        raise ValueError(f"strength={strength}; a number, or two such as [0.5,1.0], expected") from None
+    if not 0 <= least <= most <= 1:
+        raise ValueError(f"strength={strength}; allowed are 0 to 1, the smaller one first")
+    return least, most
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class StylizeOptions:
     input: str = option(path=True)
     output: str = option(path=True)
     checkpoint: str | None = option(path=True)
-    style: Any
+    style: Any = option(path=True)
     reference: Any = option(path=True)
     strength: float
     mask: Any = option(path=True)

@@ -32,7 +32,7 @@ UNREADABLE = 3  # exit status: parts of the video could not be read
 @dataclass(kw_only=True)
 class StylizeVideoOptions:
     checkpoint: str | None = option(path=True)
-    style: Any = None
+    style: Any = option(path=True)
     input: str = option(path=True)
     fps: float | None = option(above=0, most=1000)
     output: str | None = option(path=True)

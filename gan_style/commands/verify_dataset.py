@@ -1,6 +1,7 @@
 """``gan-style verify-dataset``: read a dataset by make-dataset again and say what differs from its manifest."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -10,11 +11,21 @@ from gan_style.dataset.journal import STATE, Records
 from gan_style.dataset.layouts.recognise import open_layout
 from gan_style.dataset.plan import check_facts, check_listing, read_plan
 from gan_style.dataset.verify import Verify, count_rows, repair
+from gan_style.options import option
 
 DIFFERS = 1  # exit status
 
 
-@command("verify_dataset")
+@dataclass(kw_only=True)
+class VerifyDatasetOptions:
+    """Defaults and help are in conf/verify_dataset.yaml."""
+
+    output: str = option(path=True)
+    input: str | None = option(path=True)
+    repair: bool
+
+
+@command("verify_dataset", VerifyDatasetOptions)
 def main(cfg: DictConfig) -> int:
     """Read everything again, against the manifest and, with input=..., the source; status 1 where something differs."""
     return verify(cfg.output, cfg.input, repairing=cfg.repair)

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from gan_style.commands import make_dataset, verify_dataset
+from gan_style.commands.make_dataset import check_make_dataset
 from gan_style.commands.make_dataset_parts import Job, device_of, with_absolute_paths
 from gan_style.config import CONFIG_PATH, plain
 from gan_style.dataset.manifest import read_manifest
@@ -27,7 +28,6 @@ from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
 from gan_style.runtime.checkpoint import write_generator
-from gan_style.schema_dataset import check_make_dataset
 from gan_style.stylize.model import load_generator
 
 
