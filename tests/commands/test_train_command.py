@@ -101,7 +101,7 @@ def assert_same(one: Any, two: Any, name: str) -> None:
         ("training.warmup_steps=3",),
         ("data.style=demo:styles", "loss.style.target=each"),
         ("data.style=demo:styles", "loss.style.target=each", "loss.style.grey=true", "training.audit_every=1"),
-        ("perceptual.scales={relu1_1:0.5,relu2_1:0.4,relu3_1:0.3,relu3_2:0.2,relu3_3:0.1}",),
+        ("perceptual.scales={relu1_1:0.5,relu2_1:0.4,relu3_1:0.3,relu4_1:0.2,relu4_2:0.1}",),
     ],
     ids=["after the warm-up", "within the warm-up", "target each", "grey and audited", "given scales"],
 )
@@ -354,11 +354,11 @@ def test_given_feature_scales_are_used_as_they_are(gan_style, tmp_path, monkeypa
         raise AssertionError("there is nothing to measure")
 
     monkeypatch.setattr(Perceptual, "calibrate", calibrate)
-    scales = {"relu1_1": 0.5, "relu2_1": 2.0, "relu3_1": 3.0, "relu3_2": 4.0, "relu3_3": 5.0}
+    scales = {"relu1_1": 0.5, "relu2_1": 2.0, "relu3_1": 3.0, "relu4_1": 4.0, "relu4_2": 5.0}
     given = ",".join(f"{layer}:{scale}" for layer, scale in scales.items())
     outcome = gan_style("train", *SMOKE, f"perceptual.scales={{{given}}}", f"run.root={tmp_path}")
     assert outcome.status == 0, outcome.err
-    assert "feature scales relu1_1 0.5, relu2_1 2, relu3_1 3, relu3_2 4, relu3_3 5" in outcome.out
+    assert "feature scales relu1_1 0.5, relu2_1 2, relu3_1 3, relu4_1 4, relu4_2 5" in outcome.out
     told = read_generator(tmp_path / "smoke" / "generator.safetensors")[1]["objective"]
     assert told["scales"] == scales and told["perceptual"] == "compact"
     assert read_checkpoint(tmp_path / "smoke/checkpoints/step_00000004.pt")["objective"]["scales"] == scales
@@ -367,7 +367,7 @@ def test_given_feature_scales_are_used_as_they_are(gan_style, tmp_path, monkeypa
 def test_measured_feature_scales_are_kept_with_the_results(gan_style, tmp_path):
     outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
     scales = read_generator(tmp_path / "smoke" / "generator.safetensors")[1]["objective"]["scales"]
-    assert scales.keys() == {"relu1_1", "relu2_1", "relu3_1", "relu3_2", "relu3_3"}
+    assert scales.keys() == {"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2"}
     assert "feature scales " + ", ".join(f"{layer} {scale:.3g}" for layer, scale in scales.items()) in outcome.out
     again = (f"perceptual.scales={{{','.join(f'{layer}:{scale}' for layer, scale in scales.items())}}}", "run.name=b")
     assert gan_style("train", *SMOKE, *again, f"run.root={tmp_path}").status == 0
@@ -465,7 +465,7 @@ BAD_INPUT = {
     ),
     "feature scale missing": (
         ["perceptual.scales={relu1_1:1}"],
-        ["perceptual.scales", "relu2_1, relu3_1, relu3_2, relu3_3 missing"],
+        ["perceptual.scales", "relu2_1, relu3_1, relu4_1, relu4_2 missing"],
     ),
     "target each beyond the memory": (
         ["loss.style.target=each", "data.cache_mb=0.001"],

@@ -73,6 +73,8 @@ def test_what_has_no_loss_term_is_not_measured_and_its_weight_is_said_not_to_cou
 def test_the_best_checkpoint_is_that_of_the_lowest_composite(train, weights):
     """Which is neither the first nor the last: the warm-up comes nearer to the content, what follows leaves it."""
     options = ("training.steps=8", "training.warmup_steps=3", "metrics.every=1", "training.ema_decay=0")
+    options += ("loss.content.layers=[relu3_2]", "loss.style.layers=[relu1_1,relu2_1,relu3_1,relu3_3]")
+    options += ("loss.style.relative=false", "loss.style.weight=0.3")
     _, run = train("a", *options, f"metrics.best={weights}", "optimiser.generator.lr=0.01")
     composites = {step: numbers["heldout/composite"] for step, numbers in measured(run).items()}
     lowest = min(composites, key=lambda step: composites[step])
