@@ -30,7 +30,7 @@ from gan_style.optimise.optimise import (
     finished,
     seen_by_the_transfer,
 )
-from gan_style.optimise.pyramid import SMALLEST, Level, covering, draw_view, plan_levels, resized
+from gan_style.optimise.pyramid import MIN_SHORT_SIDE, Level, covering, draw_view, plan_levels, resized
 from gan_style.optimise.run import Intervals, OptimisationLoop, Record
 from gan_style.options import SEEDS, Runtime, may_change, option
 from gan_style.runtime.device import choose_device, in_full_float32, placed
@@ -232,10 +232,11 @@ def make_levels(cfg: DictConfig, content: Tensor) -> list[Level]:
 def load_styles(cfg: DictConfig, content: Tensor, paths: list[Path]) -> list[Tensor]:
     """Each (1, 3, H, W) in [-1, 1] on the content's device, as large as style_scale asks."""
     short_side = round(cfg.style_scale * min(content.shape[-2:]))
-    if short_side * 0.5 ** (cfg.levels - 1) < SMALLEST:
+    if short_side * 0.5 ** (cfg.levels - 1) < MIN_SHORT_SIDE:
         raise ValueError(
             f"with style_scale={cfg.style_scale:g} and levels={cfg.levels} the styles' short side is "
-            f"{short_side * 0.5 ** (cfg.levels - 1):g} pixels at the coarsest level; allowed is {SMALLEST} and more"
+            f"{short_side * 0.5 ** (cfg.levels - 1):g} pixels at the coarsest level; "
+            f"allowed is {MIN_SHORT_SIDE} and more"
         )
     return [load_picture(cfg, path, short_side, content.device) for path in paths]
 

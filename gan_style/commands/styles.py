@@ -78,8 +78,10 @@ def _described(path: Path, names: Sequence[str]) -> Iterator[str]:
     """A line for the model, and one for each of its styles, with what its file says about it."""
     description = read_generator(path)[1] if path.suffix == ".safetensors" else {}
     about: dict[str, Any] = description.get("about", {})
-    told = f"{len(names)} style{'s' * (len(names) != 1)}" if names else "the style is that of a picture, reference=..."
-    yield f"{path.name}  ({told}, {path.stat().st_size / 1e6:.1f} MB)"
+    summary = (
+        f"{len(names)} style{'s' * (len(names) != 1)}" if names else "the style is that of a picture, reference=..."
+    )
+    yield f"{path.name}  ({summary}, {path.stat().st_size / 1e6:.1f} MB)"
     width = max(map(len, names), default=0) + 2
     yield from (f"  {name:<{width}}{about.get(name, '')}".rstrip() for name in names)
 

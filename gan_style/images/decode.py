@@ -146,11 +146,11 @@ def encode_uint8(
 
 def encode_animation(images: Sequence[Tensor], seconds: Sequence[float], *, comment: str | None = None) -> bytes:
     """The bytes of a GIF that repeats for ever: float pictures (3, H, W) in [-1, 1] of one size, each so long shown."""
-    said = {} if comment is None else {"comment": comment.encode("ascii")}
+    comments = {} if comment is None else {"comment": comment.encode("ascii")}
     frames = [to_pil_image(to_uint8(image).cpu()).quantize(256) for image in images]
-    times = [round(1000 * one) for one in seconds]
+    times = [round(1000 * duration) for duration in seconds]
     buffer = io.BytesIO()
-    frames[0].save(buffer, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0, **said)
+    frames[0].save(buffer, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0, **comments)
     return buffer.getvalue()
 
 

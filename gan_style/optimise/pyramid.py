@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 from torch import Tensor
 from torch.nn import functional as F
 
-SMALLEST = 16  # pixels, the short side: the deepest layers of a VGG then still see one position
+MIN_SHORT_SIDE = 16  # pixels, the short side: the deepest layers of a VGG then still see one position
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ def plan_levels(
     """
     factors = [0.5**number for number in reversed(range(levels))]
     sizes = [(max(1, round(height * factor)), max(1, round(width * factor))) for factor in factors]
-    if min(sizes[0]) < SMALLEST:
+    if min(sizes[0]) < MIN_SHORT_SIDE:
         raise ValueError(
             f"the picture is {width} x {height} pixels, and at the coarsest of levels={levels} its short side is "
-            f"{min(sizes[0])}; allowed is {SMALLEST} and more: a larger size, or fewer levels"
+            f"{min(sizes[0])}; allowed is {MIN_SHORT_SIDE} and more: a larger size, or fewer levels"
         )
     weights = [1.0] * levels if shares is None else list(shares)
     ends = [round(steps * end / sum(weights)) for end in accumulate(weights)]

@@ -143,11 +143,11 @@ def find_references(spec: str | Sequence[str]) -> dict[str, Path]:
     # As many of a path's last parts as tell it from all others.
     parts = {path: path.absolute().with_suffix("").parts for path in paths}
     deepest = max(map(len, parts.values()))
-    endings = [Counter(one[-count:] for one in parts.values()) for count in range(1, deepest + 1)]
+    endings = [Counter(part[-count:] for part in parts.values()) for count in range(1, deepest + 1)]
     named: dict[str, Path] = {}
-    for path, one in parts.items():
-        unique = (one[-count:] for count in range(1, len(one) + 1) if endings[count - 1][one[-count:]] == 1)
-        name = "_".join(next(unique, one[-1:]))
+    for path, part in parts.items():
+        unique = (part[-count:] for count in range(1, len(part) + 1) if endings[count - 1][part[-count:]] == 1)
+        name = "_".join(next(unique, part[-1:]))
         if name in named:
             raise ValueError(f"reference: {path} and {named[name]} have one name; rename one of them")
         named[name] = path

@@ -391,12 +391,12 @@ def _picture_sequence(path: Path, fps: float | None) -> Video:
     files.sort(key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(file))])
     step = Fraction(str(fps)).limit_denominator(1001)
     ends = [round(number / step / _TICK) for number in range(len(files) + 1)]
-    shown = [(file, end - begin) for file, begin, end in zip(files, ends, ends[1:], strict=False)]
+    timed = [(file, end - begin) for file, begin, end in zip(files, ends, ends[1:], strict=False)]
     try:
         picture = decode(files[0])
     except UnreadablePictureError as error:
         raise UnreadableVideoError(f"input={path}: {error}") from error
-    return _of_pictures(path, shown, width=picture.shape[2], height=picture.shape[1], rate=step)
+    return _of_pictures(path, timed, width=picture.shape[2], height=picture.shape[1], rate=step)
 
 
 def _animation(path: Path) -> Video | None:
@@ -417,10 +417,10 @@ def _animation(path: Path) -> Video | None:
     return _of_pictures(path, [(path, duration) for duration in durations], width=width, height=height, rate=rate)
 
 
-def _of_pictures(path: Path, shown: Sequence[tuple[Path, int]], *, width: int, height: int, rate: Fraction) -> Video:
+def _of_pictures(path: Path, timed: Sequence[tuple[Path, int]], *, width: int, height: int, rate: Fraction) -> Video:
     matrix = _BT709 if height >= _HD else _BT601
     colours = Colours(matrix, _LIMITED, _UNSPECIFIED, _UNSPECIFIED)
-    return Video(path, width, height, _TICK, rate, len(shown), Fraction(1), colours, colours, pictures=shown)
+    return Video(path, width, height, _TICK, rate, len(timed), Fraction(1), colours, colours, pictures=timed)
 
 
 def _picture_frames(video: Video, seen: Seen) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Frame = NDArray[np.uint8]
 Field = NDArray[np.float32]
-_SMALLEST = 64  # pixels a side, below which the estimator's pyramid has no levels
+_MIN_SIDE = 64  # pixels a side, below which the estimator's pyramid has no levels
 
 
 def flow(current: Frame, previous: Frame) -> Field:
@@ -21,7 +21,7 @@ def flow(current: Frame, previous: Frame) -> Field:
     Kroeger et al. 2016 (Fast Optical Flow using Dense Inverse Search), as OpenCV has it.
     """
     height, width = current.shape[:2]
-    factor = max(1.0, _SMALLEST / min(height, width))
+    factor = max(1.0, _MIN_SIDE / min(height, width))
     size = (round(width * factor), round(height * factor))
     here, there = (cv2.resize(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), size) for x in (current, previous))
     # an estimator each time: one that is kept starts from the last flow, and a resumed run would differ
