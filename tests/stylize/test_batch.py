@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -359,3 +361,18 @@ def test_other_troubles_of_a_network_are_not_taken_for_a_lack_of_memory(tmp_path
 
     with pytest.raises(RuntimeError, match="mat1"):
         list(run(Broken(), [PictureJob(saved(tmp_path / "a.png"), tmp_path / "o.png")], CPU))
+
+
+def test_stylize_works_where_there_is_no_fcntl(tmp_path: Path) -> None:
+    """As on Windows."""
+    program = f"""
+import sys
+sys.modules["fcntl"] = None
+import gan_style
+from gan_style.commands import stylize
+sys.argv = ["gan-style stylize", "style=monet", "input={saved(tmp_path / "a.png")}", "output={tmp_path / "o.png"}"]
+stylize.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "o.png").is_file()
