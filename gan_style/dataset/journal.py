@@ -7,7 +7,6 @@
 Leases only save work. Two that do the same shard write the same bytes.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -104,6 +103,8 @@ class Records:
     @contextmanager
     def lease(self, shard: Shard) -> Iterator[Lease | None]:
         """Have a shard to ourselves; None where another living process has it."""
+        import fcntl  # datasets need a POSIX system, other commands do not
+
         path = self.state / "leases" / f"{shard.number:06d}.lock"
         with open(path, "a+") as file:
             try:
@@ -136,6 +137,8 @@ def _sum(content: Mapping[str, Any]) -> str:
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
     """Wait for our turn: for what all jobs on one output do, but one after the other."""
+    import fcntl
+
     ensure_folder(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
