@@ -97,8 +97,8 @@ def read_runs(spec: Any) -> dict[str, Run]:
     places = [places] if isinstance(places, str | int | float) else places
     if not isinstance(places, list) or not places:
         raise ValueError(f"runs={spec}: give folders of runs, such as [runs/a,runs/b] or sweeps/x")
-    found = {path.resolve(): path for place in places for path in find_runs(Path(str(place)).expanduser())}
-    folders = list(found.values())
+    folder_of = {path.resolve(): path for place in places for path in find_runs(Path(str(place)).expanduser())}
+    folders = list(folder_of.values())
     return dict(zip(_labels(folders), map(read_run_of, folders), strict=True))
 
 
@@ -107,8 +107,8 @@ def _labels(folders: list[Path]) -> list[str]:
     unique = labels(folders)
     short = [label_of_job(folder) or name for folder, name in zip(folders, unique, strict=True)]
     longer = [f"{folder.resolve().parent.name}/{name}" for folder, name in zip(folders, short, strict=True)]
-    found = [b if short.count(a) > 1 else a for a, b in zip(short, longer, strict=True)]
-    return [c if found.count(b) > 1 or b in unique else b for b, c in zip(found, unique, strict=True)]
+    named = [b if short.count(a) > 1 else a for a, b in zip(short, longer, strict=True)]
+    return [c if named.count(b) > 1 or b in unique else b for b, c in zip(named, unique, strict=True)]
 
 
 def read_run_of(folder: Path) -> Run:
@@ -182,8 +182,8 @@ def make_sheet(cfg: DictConfig, runs: Mapping[str, Run]) -> Sheet:
     except ValueError as error:
         if cfg.content is not None:
             raise
-        words = f"the sheet shows each run's own last samples, since its photos are not there ({error})"
-        warnings.warn(words, stacklevel=2)
+        message = f"the sheet shows each run's own last samples, since its photos are not there ({error})"
+        warnings.warn(message, stacklevel=2)
         return Sheet("Each run's last samples: content, style and result.", _grids(runs))
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     contents = {path: to_float(decode(path, short_side=cfg.size)[None]) for path in photos}
@@ -192,14 +192,14 @@ def make_sheet(cfg: DictConfig, runs: Mapping[str, Run]) -> Sheet:
         for path, uri in _results(run, contents, device).items():
             rows[path][label] = uri
     note = f"{len(rows)} photos through each run's generator as it was saved last; a run without one is left out."
-    return Sheet(note, [*_styles(runs), *((path.name, found) for path, found in rows.items())])
+    return Sheet(note, [*_styles(runs), *((path.name, uris) for path, uris in rows.items())])
 
 
 def _photos(cfg: DictConfig, runs: Mapping[str, Run]) -> list[Path]:
     """Readable ones: those asked for, or held out by the first run whose pictures are there."""
-    found = find_pictures(plain(cfg.content), "content") if cfg.content is not None else _held_out(runs)
+    paths = find_pictures(plain(cfg.content), "content") if cfg.content is not None else _held_out(runs)
     good = []
-    for path in found:
+    for path in paths:
         try:
             decode(path, short_side=16)
         except UnreadablePictureError as error:
@@ -209,7 +209,7 @@ def _photos(cfg: DictConfig, runs: Mapping[str, Run]) -> list[Path]:
         if len(good) == cfg.pictures:
             break
     if not good:
-        raise ValueError(f"content: none of {len(found)} pictures can be read")
+        raise ValueError(f"content: none of {len(paths)} pictures can be read")
     return good
 
 
@@ -244,11 +244,11 @@ def _results(run: Run, contents: Mapping[Path, Tensor], device: torch.device) ->
 
 def _styles(runs: Mapping[str, Run]) -> list[tuple[str, dict[str, str]]]:
     """A row of each run's first style picture; where they have the same one, it stands once."""
-    found = {label: path for label, run in runs.items() if (path := _first_style(run)) is not None}
-    uris = {path: thumbnail(to_float(decode(path, short_side=256)[None])) for path in set(found.values())}
+    pictures = {label: path for label, run in runs.items() if (path := _first_style(run)) is not None}
+    uris = {path: thumbnail(to_float(decode(path, short_side=256)[None])) for path in set(pictures.values())}
     if len(uris) == 1:
         return [("style", {Sheet.photo: next(iter(uris.values()))})]
-    return [("style", {label: uris[path] for label, path in found.items()})] if found else []
+    return [("style", {label: uris[path] for label, path in pictures.items()})] if pictures else []
 
 
 def _first_style(run: Run) -> Path | None:
@@ -264,15 +264,15 @@ def _first_style(run: Run) -> Path | None:
 
 def _grids(runs: Mapping[str, Run]) -> list[tuple[str, dict[str, str]]]:
     """One row: each run's last sample grid as it is."""
-    found = {}
+    pictures = {}
     for label, run in runs.items():
         samples = list_pictures(run.folder / "samples")
         if samples:
             try:
-                found[label] = data_uri(to_float(decode(samples[-1])))
+                pictures[label] = data_uri(to_float(decode(samples[-1])))
             except UnreadablePictureError as error:
                 warnings.warn(f"{error}; it is not on the sheet", stacklevel=2)
-    return [("last samples", found)] if found else []
+    return [("last samples", pictures)] if pictures else []
 
 
 if __name__ == "__main__":

@@ -96,8 +96,8 @@ def versions() -> Iterator[Finding]:
     yield Finding("gan_style", f"{__version__}{state}")
     yield Finding("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
     for name in requirements()[""]:
-        found = installed(name)
-        yield Finding(name, found or "not installed", broken=found is None)
+        version = installed(name)
+        yield Finding(name, version or "not installed", broken=version is None)
 
 
 def extras() -> Iterator[Finding]:
@@ -135,19 +135,19 @@ def _tried(number: int) -> Finding:
     """A CUDA device, and whether it computes."""
     name = f"cuda:{number}"
     try:
-        found = torch.cuda.get_device_properties(number)
+        properties = torch.cuda.get_device_properties(number)
         free, total = torch.cuda.mem_get_info(number)
         ones = torch.ones(64, 64, device=name)
         if float((ones @ ones).sum()) != 64.0**3:
-            return Finding(name, f"{found.name} computes wrong results", broken=True)
+            return Finding(name, f"{properties.name} computes wrong results", broken=True)
         with torch.cuda.device(number):
             bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     except (RuntimeError, AssertionError) as error:
         return Finding(name, str(error).splitlines()[0], broken=True)
     return Finding(
         name,
-        f"{found.name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free, CUDA {torch.version.cuda}, "
-        f"capability {found.major}.{found.minor}, bfloat16 {'in hardware' if bf16 else 'emulated'}",
+        f"{properties.name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free, CUDA {torch.version.cuda}, "
+        f"capability {properties.major}.{properties.minor}, bfloat16 {'in hardware' if bf16 else 'emulated'}",
     )
 
 
@@ -171,8 +171,8 @@ def weights() -> Iterator[Finding]:
         yield Finding("perceptual=compact", str(error), broken=True)
     for name in ("vgg19", "vgg16"):
         path = torchvision_file(name)
-        there = f"{path} ({path.stat().st_size / 1e6:.0f} MB)" if path.is_file() else f"no {path}; downloaded when used"
-        yield Finding(f"perceptual={name}", there)
+        state = f"{path} ({path.stat().st_size / 1e6:.0f} MB)" if path.is_file() else f"no {path}; downloaded when used"
+        yield Finding(f"perceptual={name}", state)
 
 
 def tracking(mode: str) -> Iterator[Finding]:

@@ -109,11 +109,11 @@ def _clean(text: str) -> str:
 
 
 def _generator(path: Path) -> Lines:
-    found = read_header(path)
+    header = read_header(path)
     yield "kind", "a generator"
     yield "sha256", file_hash(path)
-    yield "size", f"{path.stat().st_size / 1e6:.3g} MB, {found.parameters:,} parameters"
-    yield from _items(found.description)
+    yield "size", f"{path.stat().st_size / 1e6:.3g} MB, {header.parameters:,} parameters"
+    yield from _items(header.description)
 
 
 def _checkpoint(path: Path) -> Lines:

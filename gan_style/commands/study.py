@@ -193,11 +193,11 @@ def analyse(paths: Sequence[Path], *, output: str | None, seed: int) -> None:
 
 
 def _answer_files(results: Any) -> list[Path]:
-    given = [results] if isinstance(results, str) else results
-    if not isinstance(given, list) or not given or not all(isinstance(one, str) for one in given):
+    names = [results] if isinstance(results, str) else results
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"results={results}: a list of .json files, or a folder of them, expected")
     paths: dict[Path, None] = {}
-    for path in (Path(one).expanduser() for one in given):
+    for path in (Path(name).expanduser() for name in names):
         inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
         if not inside:
             raise ValueError(f"results={path}: there is no .json file in this folder")

@@ -45,8 +45,8 @@ def around(values: Iterable[float], *, margin: float = 0.1) -> tuple[float, floa
     """Return (low, high) with room beside the values: ``margin`` of their range on either side, and never nothing."""
     numbers = list(values)
     low, high = min(numbers), max(numbers)
-    beside = margin * (high - low) or margin * abs(high) or 1.0
-    return low - beside, high + beside
+    padding = margin * (high - low) or margin * abs(high) or 1.0
+    return low - padding, high + padding
 
 
 def ticks(high: float, low: float = 0.0) -> list[float]:
@@ -144,8 +144,8 @@ def _inside(frame: Frame, box: Box) -> bool:
     return box[0] >= frame.margin and box[2] <= frame.width and box[1] >= 0 and box[3] <= frame.height - frame.margin
 
 
-def _overlap(one: Box, other: Box) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlap(first: Box, second: Box) -> bool:
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
 
 
 @dataclass(frozen=True)
