@@ -5,6 +5,7 @@ letters' case or in another Unicode form: such names are one and the same on som
 """
 
 import hashlib
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
@@ -82,7 +83,7 @@ class Scheme:
 
     def picture_suffix(self, sample: Sample) -> str:
         assert sample.picture is not None
-        return self.suffix or PurePosixPath(sample.picture.member or sample.picture.path).suffix
+        return self.suffix or os.path.splitext(sample.picture.member or sample.picture.path)[1]
 
     def extensions(self, sample: Sample) -> list[str]:
         """Of all files that each copy of a sample may have, the picture's first."""
@@ -181,7 +182,7 @@ class Names:
 
     def _without_clashes(self, sample: Sample) -> Sample:
         """A mask that would be called as its picture is (1.png of 1.jpg, with format=png) becomes 1.mask.png."""
-        if sample.passthrough or sample.picture is None:
+        if not (sample.sidecars or sample.paths):
             return sample
         suffix = self.scheme.picture_suffix(sample)
         sidecars, paths = dict(sample.sidecars), dict(sample.paths)
