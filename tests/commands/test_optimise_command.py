@@ -60,7 +60,7 @@ def test_a_picture_from_nothing_but_two_pictures_and_a_name(optimise, tmp_path):
 
 def test_a_result_says_what_made_it_and_nothing_of_the_machine(optimise, pictures, tmp_path):
     weights = tmp_path / "weights.safetensors"
-    save_file(compact(layers=["relu3_4"], weights="random").state_dict(), weights)
+    save_file(compact(layers=["relu4_2"], weights="random").state_dict(), weights)
     assert optimise(f"perceptual.weights={weights}", "save_every=3").status == 0
     for path in ("r.png", "r_steps/000003.png"):
         note = read_note(tmp_path / "out" / path)

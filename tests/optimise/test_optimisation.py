@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gan_style.losses.content import Content
+from gan_style.losses.inputs import Term
 from gan_style.losses.objective import Objective
 from gan_style.losses.pixel import SquaredVariation
 from gan_style.losses.style import GramStyle
@@ -23,11 +24,12 @@ METHODS = {
 }
 
 
-class Pull:
+class Pull(Term):
     """Pixels are drawn to a value; counts how often it is asked, and says ``bad`` at the given time."""
 
     def __init__(self, to=0.5, weight=1.0, bad_at=None):
-        self.to, self.weight, self.bad_at, self.calls = to, weight, bad_at, 0
+        super().__init__(weight=weight)
+        self.to, self.bad_at, self.calls = to, bad_at, 0
 
     def __call__(self, scene):
         self.calls += 1
