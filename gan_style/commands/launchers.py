@@ -27,7 +27,7 @@ _LOOK_AT_QUEUE = 0.2  # and at the jobs of submitit, which asks SLURM itself les
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepJob:
     """A command line and its folder. here: where it is run; devices: processes that it starts.
 
     takes_gpus: whether it takes the first GPUs that it sees.
@@ -42,10 +42,10 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Ended:
+class JobEnd:
     """A job's end. status: as a shell has it, 128 + its signal for a killed one; problem: the launcher's own."""
 
-    job: Job
+    job: SweepJob
     status: int
     seconds: float
     problem: str | None = None
@@ -60,7 +60,7 @@ class Ended:
 
 
 class Launcher(Protocol):
-    def run(self, jobs: Sequence[Job], stop: Stop) -> Iterator[Ended]:
+    def run(self, jobs: Sequence[SweepJob], stop: Stop) -> Iterator[JobEnd]:
         """Start all, and yield each when it has ended. Once ``stop`` is asked no more are started, and those that run
         are to save themselves and end; those that never began are not yielded."""
 
@@ -68,7 +68,7 @@ class Launcher(Protocol):
 class Basic:
     """One after the other; what they say goes to the terminal."""
 
-    def run(self, jobs: Sequence[Job], stop: Stop) -> Iterator[Ended]:
+    def run(self, jobs: Sequence[SweepJob], stop: Stop) -> Iterator[JobEnd]:
         for job in jobs:
             if stop.reason is None:
                 yield run_here(job, stop)
@@ -87,7 +87,7 @@ class Joblib:
             raise ValueError("hydra.launcher.n_jobs=0; allowed are 1, 2, ..., -1 for one a core, or null")
         self.n_jobs = n_jobs
 
-    def run(self, jobs: Sequence[Job], stop: Stop) -> Iterator[Ended]:
+    def run(self, jobs: Sequence[SweepJob], stop: Stop) -> Iterator[JobEnd]:
         import joblib
 
         gpus, devices = visible_gpus(), max(job.devices for job in jobs)
@@ -97,7 +97,7 @@ class Joblib:
         for place in range(count):
             places.put(place)
 
-        def one(job: Job) -> Ended | None:
+        def one(job: SweepJob) -> JobEnd | None:
             place = places.get()
             try:
                 share = environment_of(place, count, job, gpus)
@@ -124,7 +124,7 @@ def visible_gpus() -> list[str]:
     return given.split(",")[: len(found)] if given else found
 
 
-def environment_of(place: int, places: int, job: Job, gpus: Sequence[str]) -> dict[str, str]:
+def environment_of(place: int, places: int, job: SweepJob, gpus: Sequence[str]) -> dict[str, str]:
     """What differs for a job in one of so many places: its GPUs, in turn, and its part of the cores."""
     own_cores = max(1, cores() // (places * job.devices))
     share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(own_cores)}
@@ -134,7 +134,9 @@ def environment_of(place: int, places: int, job: Job, gpus: Sequence[str]) -> di
     return share
 
 
-def run_here(job: Job, stop: Stop, *, environment: Mapping[str, str] | None = None, logged: bool = False) -> Ended:
+def run_here(
+    job: SweepJob, stop: Stop, *, environment: Mapping[str, str] | None = None, logged: bool = False
+) -> JobEnd:
     """Run a job as a process of this machine, and wait for it. Asked to stop, it is asked to (SIGTERM).
 
     It begins when nobody else works on it: the process inherits the lock on its folder, and so holds it for as long as
@@ -145,7 +147,7 @@ def run_here(job: Job, stop: Stop, *, environment: Mapping[str, str] | None = No
     with ExitStack() as stack:
         lock = stack.enter_context(_only_one(job.folder, stop))
         if lock is None:
-            return Ended(job, PREEMPTED, time.monotonic() - begun)
+            return JobEnd(job, PREEMPTED, time.monotonic() - begun)
         (job.folder / FAILURE_FILE).unlink(missing_ok=True)
         log = stack.enter_context(open(job.folder / LOG_FILE, "ab")) if logged else None
         try:
@@ -158,8 +160,8 @@ def run_here(job: Job, stop: Stop, *, environment: Mapping[str, str] | None = No
                 pass_fds=[lock.fileno()],
             )
         except OSError as error:
-            return Ended(job, 1, time.monotonic() - begun, f"it cannot be started: {error}")
-        return Ended(job, _await(process, stop), time.monotonic() - begun)
+            return JobEnd(job, 1, time.monotonic() - begun, f"it cannot be started: {error}")
+        return JobEnd(job, _await(process, stop), time.monotonic() - begun)
 
 
 @contextmanager
@@ -200,7 +202,7 @@ def _await(process: "subprocess.Popen[bytes]", stop: Stop) -> int:
 class Task:
     """A job as submitit calls it, on another machine as may be; it pickles. halt: a file that says not to go on."""
 
-    job: Job
+    job: SweepJob
     halt: Path
 
     def __call__(self) -> tuple[int, float]:
@@ -239,11 +241,11 @@ class Submitit:
         self.cluster, self.at_once, self.timeouts = cluster, at_once, timeouts
         self.parameters = {name: value for name, value in parameters.items() if value is not None}
 
-    def run(self, jobs: Sequence[Job], stop: Stop) -> Iterator[Ended]:
+    def run(self, jobs: Sequence[SweepJob], stop: Stop) -> Iterator[JobEnd]:
         """See Launcher. What submitit itself says and keeps is in .submitit in the sweep's folder."""
         folder = jobs[0].folder.parent / ".submitit"
         halt, waiting = folder / "halt", list(jobs)
-        running: list[tuple[Job, Any]] = []
+        running: list[tuple[SweepJob, Any]] = []
         executor = self._executor(folder)
         halt.unlink(missing_ok=True)
         while running or (waiting and stop.reason is None):
@@ -272,7 +274,7 @@ class Submitit:
         return executor
 
 
-def _submitted(executor: Any, tasks: Sequence[Task]) -> list[tuple[Job, Any]]:
+def _submitted(executor: Any, tasks: Sequence[Task]) -> list[tuple[SweepJob, Any]]:
     """Each job with submitit's handle of it; SLURM is given them as one array."""
     if not tasks:
         return []
@@ -283,22 +285,22 @@ def _submitted(executor: Any, tasks: Sequence[Task]) -> list[tuple[Job, Any]]:
     return [(task.job, handle) for task, handle in zip(tasks, handles, strict=True)]
 
 
-def _ended(job: Job, handle: Any, stop: Stop, cluster: str) -> Ended:
+def _ended(job: SweepJob, handle: Any, stop: Stop, cluster: str) -> JobEnd:
     """How a job has ended, from what its task has left; one that left nothing was killed, or, where we stop, cancelled.
 
     A cluster's disks may be slow to show it: submitit waits for it a while.
     """
     here = handle.paths.result_pickle.exists()
     if not here and stop.reason is not None:
-        return Ended(job, PREEMPTED, 0.0)
+        return JobEnd(job, PREEMPTED, 0.0)
     if not here and cluster == "local":
-        return Ended(job, 1, 0.0, f"its task was killed; see {handle.paths.stderr}")
+        return JobEnd(job, 1, 0.0, f"its task was killed; see {handle.paths.stderr}")
     error = handle.exception()
     if error is None:
         status, seconds = handle.result()
-        return Ended(job, status, seconds)
+        return JobEnd(job, status, seconds)
     words = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return Ended(job, 1, 0.0, f"submitit's task failed: {words[-1].strip()}; see {handle.paths.stderr}")
+    return JobEnd(job, 1, 0.0, f"submitit's task failed: {words[-1].strip()}; see {handle.paths.stderr}")
 
 
 class SubmititLocal(Submitit):

@@ -21,9 +21,9 @@ from gan_style.runtime.files import check_place, ensure_writable, locked, remove
 from gan_style.runtime.provenance import read_failure
 from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
 from gan_style.search.loop import SUMMARY_FILE, Search, closing_words
-from gan_style.search.process import Ended, last_line, train
-from gan_style.search.space import Choice, Dimension, grid, override, read_space
-from gan_style.search.study import PRUNERS, SAMPLERS, STUDY_FILE, Plan, Pruning, Study
+from gan_style.search.process import TrainingEnd, last_line, train
+from gan_style.search.space import Categorical, Dimension, grid, override, read_space
+from gan_style.search.study import PRUNERS, SAMPLERS, STUDY_FILE, Pruning, SearchPlan, Study
 from gan_style.training.sampling import PREFIX, composite_weights, measurable
 
 NO_RESULT = 3  # exit status: every trial failed
@@ -127,7 +127,7 @@ def main() -> None:
 main.__doc__ = _main.__doc__
 
 
-def make_plan(cfg: DictConfig) -> Plan:
+def make_plan(cfg: DictConfig) -> SearchPlan:
     """What to search, every option of it checked against gan-style train. ValueError in the user's words."""
     base = list(cfg.train)
     _check_given(base)
@@ -140,7 +140,7 @@ def make_plan(cfg: DictConfig) -> Plan:
     if cfg.search.sampler == "grid":
         grid(space)
     search, every = cfg.search, settings.metrics.every
-    return Plan(
+    return SearchPlan(
         space=space,
         metrics=_metrics(search.metric, search.direction, settings),
         sampler=search.sampler,
@@ -267,7 +267,7 @@ def trial_folder(folder: Path, number: int) -> Path:
     return folder / TRIALS / f"{number:04}"
 
 
-def make_search(cfg: DictConfig, folder: Path, plan: Plan, stop: Stop) -> Search:
+def make_search(cfg: DictConfig, folder: Path, plan: SearchPlan, stop: Stop) -> Search:
     """Everything, ready to run."""
     study = Study(folder, plan)
     return Search(
@@ -285,11 +285,11 @@ def _log(folder: Path, number: int) -> Path:
     return folder / LOGS / f"{number:04}.log"
 
 
-def _trainer(folder: Path, name: str, base: list[str], stop: Stop) -> Callable[..., Ended]:
+def _trainer(folder: Path, name: str, base: list[str], stop: Stop) -> Callable[..., TrainingEnd]:
     """Trains a trial with its overrides; see search.process.train."""
     given = {argument.split("=", 1)[0] for argument in base}
 
-    def run(number: int, overrides: Sequence[str], reached: Callable[..., bool]) -> Ended:
+    def run(number: int, overrides: Sequence[str], reached: Callable[..., bool]) -> TrainingEnd:
         place = trial_folder(folder, number)
         own = {"run.root": str(place.parent.absolute()), "run.name": place.name}
         of_tracking = {"tracking.group": name, "tracking.name": f"{number} {' '.join(overrides)}"}
@@ -300,7 +300,7 @@ def _trainer(folder: Path, name: str, base: list[str], stop: Stop) -> Callable[.
     return run
 
 
-def described(plan: Plan) -> list[str]:
+def described(plan: SearchPlan) -> list[str]:
     """What is to be searched, in lines."""
     lines = [f"{'metric:':<12}{name}, {direction}" for name, direction in plan.metrics.items()]
     lines += [f"{'space:':<12}{name}: {_shown(dimension)}" for name, dimension in plan.space.items()]
@@ -314,7 +314,7 @@ def described(plan: Plan) -> list[str]:
 
 
 def _shown(dimension: Dimension) -> str:
-    if isinstance(dimension, Choice):
+    if isinstance(dimension, Categorical):
         return ", ".join(map(str, dimension.values))
     kind = "whole numbers" if dimension.whole else "numbers"
     step = f", in steps of {dimension.step:g}" if dimension.step else ""

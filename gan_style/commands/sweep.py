@@ -22,7 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, open_dict
 
-from gan_style.commands.launchers import Basic, Ended, Job, Launcher
+from gan_style.commands.launchers import Basic, JobEnd, Launcher, SweepJob
 from gan_style.config import CONFIG_PATH, build, quoted
 from gan_style.runtime.files import check_place, ensure_writable, locked, write_bytes, write_text
 from gan_style.runtime.provenance import FAILURE_FILE, read_failure
@@ -392,17 +392,17 @@ def _launcher(found: Sequence[Composed]) -> Launcher:
     return launcher
 
 
-def _jobs(command: str, folder: Path, found: Sequence[Composed], own: Sequence[Known]) -> list[Job]:
+def _jobs(command: str, folder: Path, found: Sequence[Composed], own: Sequence[Known]) -> list[SweepJob]:
     return [_job(command, folder, one, known.name) for one, known in zip(found, own, strict=True)]
 
 
-def _job(command: str, folder: Path, one: Composed, name: str) -> Job:
+def _job(command: str, folder: Path, one: Composed, name: str) -> SweepJob:
     """Its command line: the overrides of its point, and its place."""
     place = {"run.root": str(folder), "run.name": name, "run.sweep": folder.name}
     kept = [text for text in one.point.arguments() if not text.lstrip("+").startswith((*_PLACE, "hydra"))]
     placed = [f"{key}={quoted(value)}" for key, value in place.items()]
     runtime = one.cfg.runtime
-    return Job(
+    return SweepJob(
         name,
         (sys.executable, "-m", f"gan_style.commands.{command}", *kept, *placed),
         folder=(folder / name).absolute(),
@@ -412,19 +412,19 @@ def _job(command: str, folder: Path, one: Composed, name: str) -> Job:
     )
 
 
-def _of_job(cfg: DictConfig, folder: Path, job: Job) -> DictConfig:
+def _of_job(cfg: DictConfig, folder: Path, job: SweepJob) -> DictConfig:
     """The settings as the job itself finds them."""
     cfg.run.root, cfg.run.name, cfg.run.sweep = str(folder), job.name, folder.name
     return cfg
 
 
-def _show(folder: Path, jobs: Iterable[Job]) -> None:
+def _show(folder: Path, jobs: Iterable[SweepJob]) -> None:
     for job in jobs:
         print(f"{job.name}:\n  {shlex.join(text for text in job.command[1:] if not text.startswith('dry_run='))}")
     print(f"dry_run=true: these are the jobs of {folder}; nothing was started or written")
 
 
-def _run(launcher: Launcher, jobs: Sequence[Job], stop: Stop, summary: Summary) -> None:
+def _run(launcher: Launcher, jobs: Sequence[SweepJob], stop: Stop, summary: Summary) -> None:
     """Start what is to do, and tell and keep of each how it ends."""
     summary.write()
     if not jobs:
@@ -436,7 +436,7 @@ def _run(launcher: Launcher, jobs: Sequence[Job], stop: Stop, summary: Summary) 
         print(summary.line(ended.job.name), flush=True)
 
 
-def _reason(ended: Ended, stop: Stop) -> str | None:
+def _reason(ended: JobEnd, stop: Stop) -> str | None:
     """Why a job failed: what it has left in its folder; where that is nothing, what is known, which is kept there."""
     if ended.status in (0, PREEMPTED):
         return None

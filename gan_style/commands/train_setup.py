@@ -36,7 +36,7 @@ from gan_style.runtime.machine import cores
 from gan_style.runtime.progress import Progress
 from gan_style.runtime.provenance import fingerprint, provenance, style_name
 from gan_style.runtime.signals import Stop, die_with
-from gan_style.runtime.tracking.base import BestEffortTracker, MultiTracker, Result, Tracker
+from gan_style.runtime.tracking.base import BestEffortTracker, FinalResult, MultiTracker, Tracker
 from gan_style.runtime.tracking.jsonl import JsonlTracker
 from gan_style.runtime.tracking.wandb import WandbTracker, resolve_mode
 from gan_style.stylize.model import load_generator
@@ -441,7 +441,7 @@ def _make_wandb(setup: TrainSetup) -> tuple[str, WandbTracker | None]:
         return "offline", WandbTracker(mode="offline", **arguments)
 
 
-def final_result(setup: TrainSetup, loop: Loop) -> Result:
+def final_result(setup: TrainSetup, loop: Loop) -> FinalResult:
     """Return what a finished run tells its trackers; the first rank alone knows it."""
     sampler, best = loop.sampler, setup.checkpoints.folder / BEST_FILE
     best_step, lowest = None, None
@@ -451,7 +451,7 @@ def final_result(setup: TrainSetup, loop: Loop) -> Result:
             best_step = int(read_checkpoint(best)["step"])
         except (ValueError, OSError, KeyError):
             best_step = None  # there is none that can be read
-    return Result(
+    return FinalResult(
         step=loop.state.step,
         generator=setup.folder / GENERATOR_FILE,
         best=best if best_step is not None else None,

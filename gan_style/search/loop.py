@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_style.runtime.files import write_bytes
-from gan_style.search.process import Ended
+from gan_style.search.process import TrainingEnd
 from gan_style.search.space import override
 from gan_style.search.study import Running, Study, Trial
 
@@ -30,7 +30,7 @@ class Search:
     study: Study
     trials: int
     folder: Path
-    train: Callable[[int, Sequence[str], Reached], Ended]
+    train: Callable[[int, Sequence[str], Reached], TrainingEnd]
     why: Callable[[int], str]
     stopped: Callable[[], str | None] = lambda: None
     say: Callable[[str], None] = print
@@ -69,7 +69,7 @@ class Search:
         self._end(trial, ended, watch, time.monotonic() - started)
         return None
 
-    def _end(self, trial: Running, ended: Ended, watch: "_Watch", seconds: float) -> None:
+    def _end(self, trial: Running, ended: TrainingEnd, watch: "_Watch", seconds: float) -> None:
         values = [ended.last.get(name, math.nan) for name in self.metrics]
         if ended.status == 0:
             self._end_finished(trial, ended, values, seconds)
@@ -80,7 +80,7 @@ class Search:
         else:
             self._fail(trial, self.why(trial.number) or f"status {ended.status}", seconds)
 
-    def _end_finished(self, trial: Running, ended: Ended, values: list[float], seconds: float) -> None:
+    def _end_finished(self, trial: Running, ended: TrainingEnd, values: list[float], seconds: float) -> None:
         if missing := [name for name in self.metrics if name not in ended.last]:
             self._fail(trial, f"it measured no {missing[0]}", seconds)
             raise ValueError(

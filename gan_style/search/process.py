@@ -27,7 +27,7 @@ Rows = list[tuple[int, dict[str, float]]]
 
 
 @dataclass(frozen=True)
-class Ended:
+class TrainingEnd:
     """How a training ended: why it was asked to end ("" if it was not), its exit status, its metrics' last values."""
 
     asked: str
@@ -71,7 +71,7 @@ def train(
     *,
     reached: Callable[[int, Mapping[str, float]], bool],
     stopped: Callable[[], str | None],
-) -> Ended:
+) -> TrainingEnd:
     """Run a training to its end, or until a row of its metrics.jsonl or somebody asks it to stop.
 
     reached: given every row so far, again and again; true asks the training to end. stopped: why the search is to end,
@@ -90,7 +90,7 @@ def train(
         time.sleep(_LOOK_EVERY)  # a signal to all processes may have reached it first
         asked = stopped() or "another"
     _any_reached(follower.rows(), reached)
-    return Ended(asked, process.returncode, follower.last())
+    return TrainingEnd(asked, process.returncode, follower.last())
 
 
 def _any_reached(rows: Rows, reached: Callable[[int, Mapping[str, float]], bool]) -> bool:

@@ -13,7 +13,7 @@ _LARGEST_GRID = 10_000
 
 
 @dataclass(frozen=True)
-class Choice:
+class Categorical:
     """One of several values: numbers, booleans, None, words, and lists or mappings of these."""
 
     values: tuple[Any, ...]
@@ -48,7 +48,7 @@ class Range:
         return [rounded(self.low + number * step) for number in range(count)]
 
 
-Dimension = Choice | Range
+Dimension = Categorical | Range
 
 
 def rounded(number: float) -> float:
@@ -57,7 +57,7 @@ def rounded(number: float) -> float:
 
 
 def read_space(content: Any, whole: Callable[[str], bool]) -> dict[str, Dimension]:
-    """{"loss.style.weight": Range(...), "training.seed": Choice(...)} from nested or dotted names, in their order.
+    """{"loss.style.weight": Range(...), "training.seed": Categorical(...)} from nested or dotted names, in their order.
 
     whole: whether an option takes integers; its ranges are ranges of integers then. ValueError in the user's words.
     """
@@ -87,12 +87,12 @@ def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             )
 
 
-def _choice(name: str, values: list[Any]) -> Choice:
+def _choice(name: str, values: list[Any]) -> Categorical:
     if not values:
         raise ValueError(f"space.{name}=[]: give at least one value")
     if doubled := [value for number, value in enumerate(values) if _is_among(value, values[:number])]:
         raise ValueError(f"space.{name}: {doubled[0]} is given twice")
-    return Choice(tuple(values))
+    return Categorical(tuple(values))
 
 
 def _is_among(value: Any, others: Sequence[Any]) -> bool:

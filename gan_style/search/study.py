@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gan_style.search.space import Choice, Dimension, grid, rounded, written
+from gan_style.search.space import Categorical, Dimension, grid, rounded, written
 
 SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("none", "median", "halving")
@@ -36,7 +36,7 @@ class Pruning:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SearchPlan:
     """What a search is. metrics: {name: "minimise" or "maximise"}; settings: of the training, flat and plain."""
 
     space: Mapping[str, Dimension]
@@ -72,7 +72,7 @@ class Study:
     ValueError where Optuna is not installed, or where the folder holds a search with another plan.
     """
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
+    def __init__(self, folder: Path, plan: SearchPlan) -> None:
         self._optuna = _optuna()
         self.plan = plan
         self._grid = grid(plan.space) if plan.sampler == "grid" else None
@@ -158,7 +158,7 @@ class Study:
     def _suggest(self, trial: Any, name: str) -> Any:
         """The trial's value of an option: kept where it was chosen before."""
         dimension = self.plan.space[name]
-        if isinstance(dimension, Choice):
+        if isinstance(dimension, Categorical):
             return self._value(name, trial.suggest_categorical(name, [written(value) for value in dimension.values]))
         suggest = trial.suggest_int if dimension.whole else trial.suggest_float
         step = {} if dimension.step is None else {"step": dimension.step}
@@ -170,7 +170,7 @@ class Study:
         Of choices it is told the written form, in which 1, 1.0 and true differ and lists are allowed.
         """
         dimension = self.plan.space[name]
-        if not isinstance(dimension, Choice):
+        if not isinstance(dimension, Categorical):
             return min(max(rounded(stored), dimension.low), dimension.high)
         return {written(value): value for value in dimension.values}[stored]
 
@@ -234,7 +234,7 @@ def _key(parameters: Mapping[str, Any]) -> str:
 
 
 def _kept(study: Study, name: str, value: Any) -> Any:
-    return written(value) if isinstance(study.plan.space[name], Choice) else value
+    return written(value) if isinstance(study.plan.space[name], Categorical) else value
 
 
 def _optuna() -> Any:

@@ -14,7 +14,7 @@ import pytest
 from gan_style.commands import search
 from gan_style.search.process import await_folder
 from gan_style.search.space import read_space
-from gan_style.search.study import Plan, Study
+from gan_style.search.study import SearchPlan, Study
 
 HERE = Path(__file__).parent
 GIVEN = ("experiment=smoke", "perceptual.weights=random")
@@ -61,7 +61,7 @@ def test_a_search_prints_its_best_and_leaves_a_summary(gan_style, stub, tmp_path
 
 @pytest.mark.parametrize(("number", "status", "count"), [(signal.SIGKILL, -9, 8), (signal.SIGTERM, 75, 3)])
 def test_an_interrupted_search_ends_with_as_many_trials(tmp_path, number, status, count):
-    """Ended in its third trial: that one goes on where it was, and none is run again."""
+    """TrainingEnd in its third trial: that one goes on where it was, and none is run again."""
     folder = tmp_path / "default"
     trials = f"search.trials={count}"
     process = begin(tmp_path, trials, "training.steps=5")
@@ -218,11 +218,14 @@ def test_bad_input_is_refused_before_anything_starts(gan_style, tmp_path, option
 def test_another_space_in_the_same_folder_is_refused(gan_style, tmp_path):
     (tmp_path / "default").mkdir()
     space = read_space({"loss.style.weight": [1.0, 2.0]}, lambda _: False)
-    Study(tmp_path / "default", Plan(space, {"heldout/composite": "minimise"}))
+    Study(tmp_path / "default", SearchPlan(space, {"heldout/composite": "minimise"}))
     outcome = gan_style("search", *GIVEN, "space={loss.style.weight: [1.0, 3.0]}", f"search.root={tmp_path}")
     assert outcome.status == 2
     assert "default holds another search; choose another search.name" in outcome.err
-    assert "space.loss.style.weight: Choice(values=(1.0, 2.0)) there, Choice(values=(1.0, 3.0)) here" in outcome.err
+    assert (
+        "space.loss.style.weight: Categorical(values=(1.0, 2.0)) there, Categorical(values=(1.0, 3.0)) here"
+        in outcome.err
+    )
 
 
 def test_without_optuna_the_message_says_what_to_install(gan_style, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from gan_style.commands import train
-from gan_style.commands.launchers import Basic, Ended
+from gan_style.commands.launchers import Basic, JobEnd
 from gan_style.commands.sweep import Known, Point, allocated, folder_name, grid, label_of_job, read_index
 from gan_style.config import CONFIG_PATH
 from gan_style.runtime.files import locked
@@ -39,7 +39,7 @@ def trained(gan_style, tmp_path, monkeypatch):
             monkeypatch.setattr(sys, "argv", ["gan-style train", *job.command[3:]])
             with pytest.raises(SystemExit) as exit_:
                 train.main()
-            yield Ended(job, int(exit_.value.code or 0), 1.0)
+            yield JobEnd(job, int(exit_.value.code or 0), 1.0)
 
     def call(*arguments):
         call.started = []
@@ -58,7 +58,7 @@ def sweep(trained, monkeypatch):
             trained.started.append(job.name)
             job.folder.mkdir(exist_ok=True)
             (job.folder / "done").touch()
-            yield Ended(job, 0, 1.0)
+            yield JobEnd(job, 0, 1.0)
 
     monkeypatch.setattr(Basic, "run", run)
     monkeypatch.setattr(train, "_is_finished", lambda cfg: (train._folder(cfg) / "done").exists())
@@ -150,7 +150,7 @@ class TestEnds:
         assert trained.started == [name]
 
     def test_one_that_leaves_no_reason_gets_one(self, sweep, tmp_path, monkeypatch):
-        monkeypatch.setattr(Basic, "run", lambda self, jobs, stop: iter([Ended(job, 137, 2.0) for job in jobs]))
+        monkeypatch.setattr(Basic, "run", lambda self, jobs, stop: iter([JobEnd(job, 137, 2.0) for job in jobs]))
         outcome = sweep("training.seed=0,1")
         assert outcome.status == 137
         assert "killed by SIGKILL" in (tmp_path / "smoke" / "001-training.seed_1" / "failure.txt").read_text()

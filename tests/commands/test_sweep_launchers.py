@@ -16,11 +16,11 @@ import gan_style
 from gan_style.commands import launchers
 from gan_style.commands.launchers import (
     Basic,
-    Ended,
-    Job,
+    JobEnd,
     Joblib,
     SubmititLocal,
     SubmititSlurm,
+    SweepJob,
     environment_of,
     run_here,
 )
@@ -34,9 +34,9 @@ TWICE = "import os, sys; again = os.path.exists('{0}'); open('{0}', 'a').write('
 
 @pytest.fixture
 def job(tmp_path):
-    def make(name: str, program: str, **fields) -> Job:
+    def make(name: str, program: str, **fields) -> SweepJob:
         (tmp_path / name).mkdir()
-        return Job(name, (sys.executable, "-c", program), folder=tmp_path / name, here=tmp_path, **fields)
+        return SweepJob(name, (sys.executable, "-c", program), folder=tmp_path / name, here=tmp_path, **fields)
 
     return make
 
@@ -50,7 +50,7 @@ def launcher(request):
     return Joblib(n_jobs=2) if request.param == "joblib" else SubmititLocal(array_parallelism=3)
 
 
-def ended(launcher, jobs, stop=None) -> dict[str, Ended]:
+def ended(launcher, jobs, stop=None) -> dict[str, JobEnd]:
     return {one.job.name: one for one in launcher.run(jobs, stop or Stop())}
 
 
@@ -87,18 +87,18 @@ def test_what_a_job_says_is_in_its_folder(job):
 
 def test_a_program_that_is_not_there_is_a_failure(tmp_path):
     (tmp_path / "a").mkdir()
-    one = run_here(Job("a", ("/nowhere/python",), folder=tmp_path / "a", here=tmp_path), Stop())
+    one = run_here(SweepJob("a", ("/nowhere/python",), folder=tmp_path / "a", here=tmp_path), Stop())
     assert one.status == 1 and "cannot be started" in one.words()
 
 
 DRIVER = """
 import sys
 from pathlib import Path
-from gan_style.commands.launchers import Basic, Job
+from gan_style.commands.launchers import Basic, SweepJob
 from gan_style.runtime.signals import Stop
 folder = Path(sys.argv[1])
 program = "import time; open('begun', 'a').write('x'); time.sleep(2); open('ended', 'a').write('x')"
-list(Basic().run([Job("a", (sys.executable, "-c", program), folder=folder, here=folder)], Stop()))
+list(Basic().run([SweepJob("a", (sys.executable, "-c", program), folder=folder, here=folder)], Stop()))
 """
 
 
@@ -111,7 +111,7 @@ def test_a_job_whose_sweep_was_killed_goes_on_alone_and_the_next_waits_for_it(tm
     sweep.kill()
     sweep.wait()
     said = "print(open('ended').read())"
-    one = run_here(Job("a", (sys.executable, "-c", said), folder=tmp_path, here=tmp_path), Stop())
+    one = run_here(SweepJob("a", (sys.executable, "-c", said), folder=tmp_path, here=tmp_path), Stop())
     assert one.status == 0
     assert (tmp_path / "begun").read_text() == (tmp_path / "ended").read_text() == "x"
     assert "still at work on it" in capfd.readouterr().out
@@ -127,7 +127,7 @@ def test_waiting_for_another_s_job_can_be_stopped(job, capfd):
 class TestShares:
     def test_each_place_has_its_own_gpus_in_turn(self, tmp_path, monkeypatch):
         monkeypatch.setenv("OMP_NUM_THREADS", "3")
-        job = Job("a", (), folder=tmp_path, here=tmp_path, devices=2)
+        job = SweepJob("a", (), folder=tmp_path, here=tmp_path, devices=2)
         found = [environment_of(place, 3, job, ["4", "5", "6", "7"]) for place in range(3)]
         assert [one["CUDA_VISIBLE_DEVICES"] for one in found] == ["4,5", "6,7", "4,5"]
         assert all("OMP_NUM_THREADS" not in one for one in found)
@@ -135,9 +135,9 @@ class TestShares:
     def test_none_is_chosen_where_there_is_no_choice(self, tmp_path, monkeypatch):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)))  # of 64, say
-        job = Job("a", (), folder=tmp_path, here=tmp_path)
+        job = SweepJob("a", (), folder=tmp_path, here=tmp_path)
         assert environment_of(1, 3, job, ["0"]) == {"OMP_NUM_THREADS": "4"}
-        cpu = Job("a", (), folder=tmp_path, here=tmp_path, takes_gpus=False)
+        cpu = SweepJob("a", (), folder=tmp_path, here=tmp_path, takes_gpus=False)
         assert "CUDA_VISIBLE_DEVICES" not in environment_of(1, 3, cpu, ["0", "1"])
 
     @pytest.mark.parametrize(("gpus", "devices", "wanted"), [(0, 1, 2), (4, 1, 4), (4, 2, 2), (1, 2, 1)])
@@ -223,4 +223,4 @@ os.remove(mine)
     [(137, "killed by SIGKILL"), (255, "ended with status 255"), (128, "ended with status 128"), (1, "status 1")],
 )
 def test_every_status_has_words(job, status, words):
-    assert words in Ended(job(str(status), "pass"), status, 1.0).words()
+    assert words in JobEnd(job(str(status), "pass"), status, 1.0).words()

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import Engine, event
 
 from gan_style.search.loop import Search
-from gan_style.search.process import Ended
-from gan_style.search.space import Choice, Range
-from gan_style.search.study import Plan, Study
+from gan_style.search.process import TrainingEnd
+from gan_style.search.space import Categorical, Range
+from gan_style.search.study import SearchPlan, Study
 
-SPACE = {"x": Range(-1.0, 1.0), "n": Range(1, 5, whole=True), "kind": Choice(("a", None, True, 1))}
+SPACE = {"x": Range(-1.0, 1.0), "n": Range(1, 5, whole=True), "kind": Categorical(("a", None, True, 1))}
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +28,9 @@ def _no_waiting_for_the_disk():
 
 
 @pytest.fixture
-def make_plan() -> Callable[..., Plan]:
-    def make(**fields: Any) -> Plan:
-        return Plan(**({"space": SPACE, "metrics": {"heldout/composite": "minimise"}, "startup": 3} | fields))
+def make_plan() -> Callable[..., SearchPlan]:
+    def make(**fields: Any) -> SearchPlan:
+        return SearchPlan(**({"space": SPACE, "metrics": {"heldout/composite": "minimise"}, "startup": 3} | fields))
 
     return make
 
@@ -43,7 +43,7 @@ def make_search(tmp_path: Path) -> Callable[..., Search]:
     """
 
     def make(
-        plan: Plan,
+        plan: SearchPlan,
         formula: Callable[[int, Mapping[str, Any]], Mapping[int, Mapping[str, float]]],
         trials: int = 8,
         asked: Callable[[int], str] = lambda number: "",
@@ -52,20 +52,22 @@ def make_search(tmp_path: Path) -> Callable[..., Search]:
         study = Study(folder, plan)
         search: Search
 
-        def train(number: int, overrides: Sequence[str], reached: Callable[[int, Mapping[str, float]], bool]) -> Ended:
+        def train(
+            number: int, overrides: Sequence[str], reached: Callable[[int, Mapping[str, float]], bool]
+        ) -> TrainingEnd:
             parameters = next(trial.parameters for trial in study.trials() if trial.number == number)
             if reason := asked(number):
-                return Ended(reason, 75, {})
+                return TrainingEnd(reason, 75, {})
             try:
                 rows = formula(number, parameters)
             except OSError:
-                return Ended("", 1, {})
+                return TrainingEnd("", 1, {})
             seen: dict[str, float] = {}
             for step, values in rows.items():
                 seen |= values
                 if reached(step, values):
-                    return Ended("pruned", 75, seen)
-            return Ended("", 0, seen)
+                    return TrainingEnd("pruned", 75, seen)
+            return TrainingEnd("", 0, seen)
 
         search = Search(study, study.limit(trials), folder, train, lambda number: f"why {number}", say=said.append)
         search.said = said

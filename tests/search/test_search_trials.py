@@ -9,7 +9,7 @@ import pytest
 
 from gan_style.report.table import front
 from gan_style.search.loop import closing_words
-from gan_style.search.space import Choice, Range
+from gan_style.search.space import Categorical, Range
 from gan_style.search.study import Pruning, Study
 
 
@@ -64,7 +64,7 @@ def test_a_small_space_is_tried_once_and_not_over_and_over(make_plan, make_searc
         trained.append(tuple(values.values()))
         return {1: {"heldout/composite": float(values["n"])}}
 
-    space = {"n": Range(1, 2, whole=True), "flag": Choice((True, False))}
+    space = {"n": Range(1, 2, whole=True), "flag": Categorical((True, False))}
     search = make_search(make_plan(space=space), formula, 60)
     assert search.run() is None
     assert sorted(trained) == [(1, False), (1, True), (2, False), (2, True)]
@@ -77,7 +77,7 @@ def test_values_lie_in_their_ranges_with_their_types(make_plan, make_search):
         "log": Range(1e-4, 1e2, log=True),
         "step": Range(0.0, 1.0, step=0.25),
         "n": Range(2, 9, whole=True),
-        "kind": Choice((1, True, 1.0, "1", None, ["relu1_1", "relu2_1"])),
+        "kind": Categorical((1, True, 1.0, "1", None, ["relu1_1", "relu2_1"])),
     }
     search = make_search(make_plan(space=space, sampler="random"), lambda *_: {1: {"heldout/composite": 0.0}}, 24)
     search.run()
@@ -90,7 +90,7 @@ def test_values_lie_in_their_ranges_with_their_types(make_plan, make_search):
 
 
 def test_a_grid_is_tried_point_by_point_and_only_once(make_plan, make_search):
-    space = {"n": Range(1, 3, whole=True), "kind": Choice(("a", None)), "s": Range(0.0, 0.3, step=0.1)}
+    space = {"n": Range(1, 3, whole=True), "kind": Categorical(("a", None)), "s": Range(0.0, 0.3, step=0.1)}
     plan = make_plan(space=space, sampler="grid")
     ask = lambda number: "SIGTERM" if number == 7 else ""  # noqa: E731
     assert make_search(plan, lambda n, v: {1: {"heldout/composite": n}}, 100, asked=ask).run() == "SIGTERM"

@@ -3,7 +3,7 @@
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from gan_style.search.space import Choice, Range, grid, override, read_space
+from gan_style.search.space import Categorical, Range, grid, override, read_space
 
 
 def space_of(content: object, whole: tuple[str, ...] = ()):
@@ -16,7 +16,7 @@ def test_dotted_and_nested_names_are_the_same():
     assert space_of(dotted) == space_of(nested)
     assert space_of(dotted) == {
         "loss.style.weight": Range(1.0, 100.0, log=True, whole=False),
-        "training.seed": Choice((0, 1)),
+        "training.seed": Categorical((0, 1)),
     }
 
 

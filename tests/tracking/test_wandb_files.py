@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from gan_style.images.decode import decode
 from gan_style.runtime.tracking import wandb as tracking
-from gan_style.runtime.tracking.base import BestEffortTracker, Result
+from gan_style.runtime.tracking.base import BestEffortTracker, FinalResult
 from gan_style.runtime.tracking.wandb import WandbTracker
 
 CONFIG = {
@@ -53,11 +53,11 @@ def of_kind(records: list[Any], kind: str) -> list[Any]:
     return [getattr(record, kind) for record in records if record.WhichOneof("record_type") == kind]
 
 
-def result(folder: Path, *, best_step: int | None) -> Result:
+def result(folder: Path, *, best_step: int | None) -> FinalResult:
     (folder / "generator.safetensors").write_bytes(b"generator")
     (folder / "best.pt").write_bytes(b"best")
     pictures = [[torch.full((3, 4, 6), 40 * row + 10 * column).byte() for column in range(3)] for row in range(2)]
-    return Result(
+    return FinalResult(
         step=4,
         generator=folder / "generator.safetensors",
         best=None if best_step is None else folder / "best.pt",
@@ -239,7 +239,7 @@ def test_a_tracker_that_fails_is_left_alone_and_said_so_once(tmp_path):
     one = BestEffortTracker(Failing(), "W&B", said.append)  # type: ignore[arg-type]
     for step in range(3):
         one.scalars(step, {})
-    one.completed(Result(1, tmp_path))
+    one.completed(FinalResult(1, tmp_path))
     one.finish(failed=False)
     assert said == ["W&B has failed and is left alone: its process has gone"]
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
-class Result:
+class FinalResult:
     """What a finished run has come to.
 
     generator: its file, of the last step. best: the checkpoint with the lowest composite, where one is kept, of
@@ -39,7 +39,7 @@ class Tracker(Protocol):
     def preempted(self) -> None:
         """The run is about to end before its last step and will go on later."""
 
-    def completed(self, result: Result) -> None:
+    def completed(self, result: FinalResult) -> None:
         """The run has done its last step, and its files are there."""
 
     def finish(self, *, failed: bool) -> None:
@@ -68,7 +68,7 @@ class MultiTracker:
         for tracker in self.trackers:
             tracker.preempted()
 
-    def completed(self, result: Result) -> None:
+    def completed(self, result: FinalResult) -> None:
         for tracker in self.trackers:
             tracker.completed(result)
 
@@ -105,7 +105,7 @@ class BestEffortTracker:
     def preempted(self) -> None:
         self._tell(lambda tracker: tracker.preempted())
 
-    def completed(self, result: Result) -> None:
+    def completed(self, result: FinalResult) -> None:
         self._tell(lambda tracker: tracker.completed(result))
 
     def finish(self, *, failed: bool) -> None:

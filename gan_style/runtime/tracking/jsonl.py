@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gan_style.runtime.files import write_bytes
-from gan_style.runtime.tracking.base import Result
+from gan_style.runtime.tracking.base import FinalResult
 
 
 class JsonlTracker:
@@ -38,7 +38,7 @@ class JsonlTracker:
     def preempted(self) -> None:
         """The last line says how far the run has come."""
 
-    def completed(self, result: Result) -> None:
+    def completed(self, result: FinalResult) -> None:
         """Its files are those of the run already."""
 
     def finish(self, *, failed: bool) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gan_style.runtime.files import write_bytes
-from gan_style.runtime.tracking.base import Result
+from gan_style.runtime.tracking.base import FinalResult
 
 MODES = ("auto", "online", "offline", "disabled")
 # Seconds. Together with the start of an offline run they stay below half a minute.
@@ -163,7 +163,7 @@ class WandbTracker:
     def preempted(self) -> None:
         self._run.mark_preempting()
 
-    def completed(self, result: Result) -> None:
+    def completed(self, result: FinalResult) -> None:
         """The final pictures as a table, what was best into the summary, and the artifact."""
         with self._surroundings():
             rows = [[self._picture(picture) for picture in row] for row in result.rows()]
@@ -177,7 +177,7 @@ class WandbTracker:
     def _picture(self, picture: Any) -> Any:
         return self._wandb.Image(picture.permute(1, 2, 0).numpy())
 
-    def _keep_artifacts(self, result: Result) -> None:
+    def _keep_artifacts(self, result: FinalResult) -> None:
         """Where the last step is the best, one version has both aliases."""
         if result.best is not None and result.best_step != result.step:
             self._keep(result.best, result.best_step, ["best"])
