@@ -203,7 +203,7 @@ BAD = [
     (("space=weights", "search.metric=heldout/colour/mean"), "say search.direction=minimise or maximise"),
     (("space=weights", "search.metric=[heldout/ssim,heldout/ssim]"), "a metric is given twice"),
     (("space=weights", "search.direction=up"), "search.direction=up; allowed are auto, minimise, maximise"),
-    (("space=weights", "search.name="), "give a name"),
+    (("space=weights", "search.name="), "search.name.*is empty"),
 ]
 
 
