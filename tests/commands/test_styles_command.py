@@ -15,7 +15,10 @@ from gan_style.models.registry import describe
 from gan_style.runtime.checkpoint import read_generator, write_generator
 from gan_style.stylize.model import resolve_model, shipped
 
-STYLES = ["monet", "wave", "starry_night", "scream", "composition", "blue_horse", "metzinger", "shipwreck"]
+STYLES = [
+    *("monet", "wave", "starry_night", "scream", "composition", "blue_horse", "metzinger", "shipwreck"),
+    *("flow", "mosaic", "hatching", "pointillism"),
+]
 
 
 def photo(path: Path, size: tuple[int, int] = (40, 32)) -> Path:
