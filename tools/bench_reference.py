@@ -177,9 +177,11 @@ class Reference:
             F.mse_loss(self.of_fake[n], self.of_content[n])
             for n in terms["content"].layers  # type: ignore[attr-defined]
         )
+        style = terms["style"]
         losses["style"] = _mean(
             (gram(self.of_fake[n]) - self.targets[n]).pow(2).mean()
-            for n in terms["style"].layers  # type: ignore[attr-defined]
+            / (self.targets[n].pow(2).mean() if style.relative else 1.0)  # type: ignore[attr-defined]
+            for n in style.layers  # type: ignore[attr-defined]
         )
         down, right = leaf[:, :, 1:] - leaf[:, :, :-1], leaf[:, :, :, 1:] - leaf[:, :, :, :-1]
         losses["tv"] = down.pow(2).mean() + right.pow(2).mean()

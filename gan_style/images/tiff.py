@@ -113,7 +113,7 @@ def _kind(page: Any) -> str:
 
 def _to_unsigned(values: np.ndarray, page: Any, kind: str, lost: list[str]) -> np.ndarray:
     """Values as uint8, or uint16 where they have more than 8 bits."""
-    if values.dtype.kind == "f":
+    if values.dtype.kind in "fi":
         lowest, highest = float(values.min()), float(values.max())
         most = next((most for low, most in _FLOAT_RANGES if low <= highest <= most * (1 + _OVERSHOOT)), None)
         if most is None or not lowest >= -_OVERSHOOT * most:  # not a number, too
@@ -121,7 +121,8 @@ def _to_unsigned(values: np.ndarray, page: Any, kind: str, lost: list[str]) -> n
                 f"{kind} with values from {lowest:g} to {highest:g} is not read: its range is none of 0 to 1, "
                 "0 to 255 and 0 to 65535"
             )
-        lost.append(f"its {8 * values.dtype.itemsize}-bit floats (they are rounded to 16 bits)")
+        numbers = "floats" if values.dtype.kind == "f" else "signed numbers"
+        lost.append(f"its {8 * values.dtype.itemsize}-bit {numbers} (they are rounded to 16 bits)")
         return _scaled(values, 65535.0 / most)
     if values.dtype == bool:
         return values.astype(np.uint8) * np.uint8(255)

@@ -61,8 +61,8 @@ def test_styles_in_another_order_are_another_run(run, gan_style, tmp_path):
 
 
 def test_a_run_begins_with_another_runs_weights(run, gan_style, tmp_path):
-    """With a learning rate of 0 they are also what it ends with."""
-    still = ("optimiser.generator.lr=0", f"training.start={run}", f"run.root={tmp_path}")
+    """With hardly any learning rate they are also what it ends with."""
+    still = ("optimiser.generator.lr=1e-12", f"training.start={run}", f"run.root={tmp_path}")
     assert gan_style("train", *LIBRARY, *still).status == 0
     before, after = (read_generator(folder / "generator.safetensors")[0] for folder in (run, tmp_path / "smoke"))
     for name in before:

@@ -505,7 +505,7 @@ REFUSED = {
     "a batch that does not divide into parts": (("training.accumulate=3",), ("training.batch=2", "multiples of 3")),
     "no parts": (("training.accumulate=0",), ("training.accumulate=0",)),
     "no devices": (("runtime.devices=0",), ("runtime.devices=0",)),
-    "no time": (("training.max_time=0",), ("training.max_time=0", "seconds above 0")),
+    "no time": (("training.max_time=0",), ("training.max_time=0", "above 0")),
     "time that is no number": (("training.max_time=nan",), ("training.max_time=nan",)),
     "no patience": (("training.skip_patience=0",), ("training.skip_patience=0",)),
     "negative roll-backs": (("training.rollbacks=-1",), ("training.rollbacks=-1",)),

@@ -99,7 +99,7 @@ from gan_style.images.formats import describe_others, open_picture, scan_folder
 print(describe_others(scan_folder(Path({str(tmp_path)!r}))[1]))
 try:
     open_picture(Path({str(tmp_path / "b.jpg")!r}))
-except ValueError as error:
+except OSError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
