@@ -371,7 +371,10 @@ def test_a_generator_is_rebuilt_from_its_file_and_does_the_same(tmp_path: Path) 
 def test_a_description_is_plain_json() -> None:
     description = describe(tiny())
     assert json.loads(json.dumps(description)) == description
-    assert description == {"class": "ResnetGenerator", "arguments": {"width": 2, "blocks": 1, "output": "linear", "tone": True}}
+    assert description == {
+        "class": "ResnetGenerator",
+        "arguments": {"width": 2, "blocks": 1, "output": "linear", "tone": True},
+    }
 
 
 def without_one(weights: dict[str, Any]) -> dict[str, Any]:
