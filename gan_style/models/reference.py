@@ -81,7 +81,8 @@ class ReferenceGenerator(ResidualCoder):
         """references: (N, 3, h, w) in [-1, 1], of any size; strength: (N, 1), from 0, where the result equals the photo
         exactly, to 1; None: 1.
         """
-        return self.in_style(images, self.encode(references), strength)
+        codes = self.style_encoder(references) if self.training else self.encode(references)  # training needs no curves
+        return self.in_style(images, codes, strength)
 
     def encode(self, references: Tensor) -> Tensor:
         """(N, 3, h, w) in [-1, 1], of any size, to codes, whose averages are mixtures of their styles.
