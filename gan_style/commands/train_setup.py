@@ -207,7 +207,7 @@ def set_targets(setup: TrainSetup, objective: Objective, pictures: Pictures, tar
         if setup.ranks.first:
             print(f"computing the style's statistics ({target}) ...", flush=True)
         if setup.styles and target == MEAN:
-            objective.set_library(target, (pictures.style_pictures(setup.device, name=n) for n in setup.styles))
+            objective.set_library(target, {n: pictures.style_pictures(setup.device, name=n) for n in setup.styles})
         else:
             objective.set_style(target, _target_pictures(setup, target, pictures))
 

@@ -1,7 +1,7 @@
 """What loss terms are: a weight, what they need, and a scalar of a batch's inputs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -31,8 +31,8 @@ class LossInputs:
     Pictures are (N, 3, H, W) in [-1, 1]; features are {name: (N, C, h, w)}. ``style_targets`` are statistics, by the
     key that a style term gives them, computed once but for those of the batch's own style crops; ``style_index`` (N,)
     says which picture of the style set stands beside each content; ``condition`` (N, K), for a library of styles, how
-    much of each its sample is given, or (N, 1) how much of its reference's; ``auxiliary`` are the results of auxiliary
-    passes, by Term.auxiliary.
+    much of each its sample is given, or (N, 1) how much of its reference's; ``styles`` are the library's styles by name,
+    in the order of the condition's columns; ``auxiliary`` are the results of auxiliary passes, by Term.auxiliary.
     """
 
     content: Tensor
@@ -40,6 +40,7 @@ class LossInputs:
     fake: Tensor
     style_index: Tensor | None = None
     condition: Tensor | None = None
+    styles: Sequence[str] = ()
     auxiliary: dict[str, AuxiliaryPass] = field(default_factory=dict)
     fake_features: Features = field(default_factory=dict)
     content_features: Features = field(default_factory=dict)

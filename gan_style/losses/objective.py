@@ -39,6 +39,7 @@ class Objective:
         self.perceptual = perceptual
         self.balance = Balance(balance) if balance is not None else None
         self.style_targets: Features = {}
+        self.styles: list[str] = []  # of a library, by name
 
     @property
     def auxiliary_terms(self) -> list[Term]:
@@ -91,10 +92,20 @@ class Objective:
         return grams
 
     @torch.no_grad()
-    def set_library(self, target: str, styles: Iterable[Iterable[tuple[int, Tensor]]]) -> None:
-        """Compute a target's statistics for each of several styles: a row each, the mean over its pictures."""
+    def set_library(self, target: str, styles: Mapping[str, Iterable[tuple[int, Tensor]]]) -> None:
+        """Compute a target's statistics for each of several styles: a row each, the mean over its pictures.
+
+        ValueError where a term weighs a style that there is not.
+        """
         terms = self._style_terms(target)
-        means = [mean_of(self._statistics(picture, terms) for _, picture in pictures) for pictures in styles]
+        self.styles = list(styles)
+        unknown = {name for term in terms for name in term.style_weights or {}} - set(styles)
+        if unknown:
+            raise ValueError(
+                f"style_weights of a style term names {', '.join(sorted(unknown))}; the styles of data.style are "
+                f"{', '.join(styles)}"
+            )
+        means = [mean_of(self._statistics(picture, terms) for _, picture in found) for found in styles.values()]
         self.style_targets |= {key: torch.cat([one[key] for one in means]) for key in means[0]}
 
     def _statistics(self, picture: Tensor, terms: Iterable[Style]) -> Features:
@@ -116,6 +127,7 @@ class Objective:
         return {
             "scales": dict(self.perceptual.scales),
             "style_targets": targets,
+            "styles": self.styles,
             "weights": dict(self.weights),
             "balance": self.balance.state_dict() if self.balance else None,
         }
@@ -124,6 +136,7 @@ class Objective:
         """Take over what an earlier part of the run measured."""
         self.perceptual.scales = dict(saved["scales"])
         self.style_targets |= {key: target.to(device) for key, target in saved["style_targets"].items()}
+        self.styles = list(saved.get("styles", []))
         self.weights = dict(saved["weights"])
         if self.balance:
             self.balance.load_state_dict(saved["balance"])
@@ -192,7 +205,7 @@ class Objective:
                 inputs.content_features = self._features(inputs.content, of_content)
 
         # Targets were computed before step 1, but for those of the style crops themselves.
-        inputs.style_targets = self.style_targets
+        inputs.style_targets, inputs.styles = self.style_targets, self.styles
         if of_crops := [term for term in terms if isinstance(term, Style) and term.target == CROP]:
             with torch.no_grad():
                 inputs.style_targets = inputs.style_targets | self._statistics(inputs.style, of_crops)

@@ -1,7 +1,7 @@
 """Style losses: a statistic of a perceptual network's features, and how far it is from the style's."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +49,7 @@ class Style(Term):
     to the sum 1); None: all equal.
     relative: each layer's distance is divided by the mean square of its target: styles of strong textures, whose
     statistics are large, then weigh as much as others, and layers alike. What a library of styles needs.
+    style_weights: how much the styles of a library weigh, by name, such as {wave: 3}; 1 for those that are not named.
     scales: the picture is looked at in these sizes, from above 0 to 1, by the same layers, which then see strokes of
     other widths (Snelgrove 2017; Gatys et al. 2017, section 6); the mean over all.
     """
@@ -58,6 +59,7 @@ class Style(Term):
     grey: bool = False
     layer_weights: Sequence[float] | None = None
     relative: bool = False
+    style_weights: Mapping[str, float] | None = None
     scales: Sequence[float] = (1.0,)
 
     @property
@@ -76,9 +78,18 @@ class Style(Term):
             if self.relative:  # distances are squares, so that scaling both sides divides by the target's mean square
                 scale = target.square().mean(dim=(1, 2), keepdim=True).clamp_min(1e-12).rsqrt()
                 statistic, target = statistic * scale, target * scale
+            if self.style_weights and inputs.condition is not None:
+                scale = self._weights_of_samples(inputs.styles, inputs.condition).sqrt()
+                statistic, target = statistic * scale, target * scale
             losses.append(self.distance(statistic, target))
         weights = None if self.layer_weights is None else list(self.layer_weights) * len(self.scales)
         return weighted_mean(losses, weights)
+
+    def _weights_of_samples(self, styles: Sequence[str], condition: Tensor) -> Tensor:
+        """Compute each sample's weight (N, 1, 1): that of its style, or of its mixture the mean by shares."""
+        weights = condition.new_tensor([(self.style_weights or {}).get(name, 1.0) for name in styles])
+        shares = condition / condition.sum(dim=1, keepdim=True).clamp_min(1e-6)
+        return (shares @ weights)[:, None, None]
 
     def _at_strength(self, wanted: Tensor, photo: Tensor, condition: Tensor) -> Tensor:
         """The target of each sample: on the straight line from the photo's own statistic to the style's.

@@ -541,7 +541,7 @@ class TestLibrary:
     def test_a_target_lies_between_photo_and_styles(self, make_objective, noise, kind, statistic):
         objective = make_objective(style=kind(weight=1.0, layers=["relu1_1"]))
         sets = [[noise(1, 3, 16, 16, seed=50), noise(1, 3, 20, 12, seed=51)], [noise(1, 3, 16, 18, seed=52)]]
-        objective.set_library("mean", (enumerate(pictures) for pictures in sets))
+        objective.set_library("mean", {str(n): enumerate(pictures) for n, pictures in enumerate(sets)})
         content, fake = noise(3, 3, 16, 16, seed=1), noise(3, 3, 16, 16, seed=2)
         scene = LossInputs(content, content, fake, condition=self.CONDITION)
         _, parts = objective.generator_loss(scene, None, warming_up=False)
@@ -564,10 +564,31 @@ class TestLibrary:
         )
         assert parts["style"] == 0.0 and parts["content"] == 0.0
 
+    def test_styles_weigh_what_they_are_given_by_name(self, make_objective, noise):
+        content, fake = noise(2, 3, 16, 16), noise(2, 3, 16, 16, seed=7)
+        losses = {}
+        for weights in (None, {"b": 3.0}):
+            term = GramStyle(weight=1.0, layers=["relu1_1"], relative=True, style_weights=weights)
+            objective = make_objective(style=term)
+            objective.set_library("mean", {name: [(0, noise(1, 3, 16, 16, seed=n))] for n, name in enumerate("abc")})
+            resumed = make_objective(style=term)
+            resumed.load_state_dict(objective.state_dict(), torch.device("cpu"))
+            for condition in ([1.0, 0.0, 0.0], [0.0, 0.8, 0.0], [0.3, 0.3, 0.0]):
+                inputs = LossInputs(content, content, fake, condition=torch.tensor([condition]).expand(2, 3))
+                loss = resumed.generator_loss(inputs, None, warming_up=False)[1]["style"]
+                losses.setdefault(tuple(condition), []).append(loss)
+        ratios = [float(weighed / plain) for plain, weighed in losses.values()]
+        assert ratios == pytest.approx([1.0, 3.0, 2.0], rel=1e-4)
+
+    def test_a_weight_for_a_style_that_there_is_not_is_refused(self, make_objective, noise):
+        objective = make_objective(style=GramStyle(weight=1.0, layers=["relu1_1"], style_weights={"wawe": 2.0}))
+        with pytest.raises(ValueError, match="wawe"):
+            objective.set_library("mean", {"wave": [(0, noise(1, 3, 16, 16))]})
+
     def test_each_style_has_its_own_gram_matrices(self, make_objective, noise):
         objective = make_objective(style=GramStyle(weight=1.0, layers=["relu1_1"]))
         pictures = [noise(1, 3, 16, 16, seed=50 + n) for n in range(3)]
-        objective.set_library("mean", ([(0, picture)] for picture in pictures))
+        objective.set_library("mean", {str(n): [(0, picture)] for n, picture in enumerate(pictures)})
         for row, picture in enumerate(pictures):
             expected = gram_matrix(objective.perceptual(picture, ["relu1_1"])["relu1_1"])
             torch.testing.assert_close(objective.style_grams("mean", row)["relu1_1"], expected)

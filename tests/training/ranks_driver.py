@@ -161,7 +161,7 @@ def make(variant: Variant, group: Ranks, accumulate: int) -> tuple[TrainState, O
     styles = [noise(1, 3, 24, 24, seed=5), noise(1, 3, 32, 20, seed=6)]
     for target in objective.targets:
         if variant.library:
-            objective.set_library(target, ([(0, picture)] for picture in styles))
+            objective.set_library(target, {str(n): [(0, picture)] for n, picture in enumerate(styles)})
         else:
             objective.set_style(target, enumerate(styles))
     generator: nn.Module = ResnetGenerator(width=4, blocks=1)
