@@ -31,7 +31,7 @@ class LossInputs:
     Pictures are (N, 3, H, W) in [-1, 1]; features are {name: (N, C, h, w)}. ``style_targets`` are statistics, by the
     key that a style term gives them, computed once but for those of the batch's own style crops; ``style_index`` (N,)
     says which picture of the style set stands beside each content; ``condition`` (N, K), for a library of styles, how
-    much of each its sample is given, or (N, 1) how much of its reference's; ``styles`` are the library's styles by name,
+    much of each its sample is given, or (N, 1) how much of its reference's; ``styles`` are the library's, by name,
     in the order of the condition's columns; ``auxiliary`` are the results of auxiliary passes, by Term.auxiliary.
     """
 
