@@ -40,11 +40,11 @@ class LossInputs:
     fake: Tensor
     style_index: Tensor | None = None
     condition: Tensor | None = None
-    styles: Sequence[str] = ()
     auxiliary: dict[str, AuxiliaryPass] = field(default_factory=dict)
     fake_features: Features = field(default_factory=dict)
     content_features: Features = field(default_factory=dict)
     style_targets: Features = field(default_factory=dict)
+    styles: Sequence[str] = ()
 
 
 @dataclass(kw_only=True)
