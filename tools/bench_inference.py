@@ -66,7 +66,7 @@ def in_type(generator: nn.Module, dtype: torch.dtype) -> Paint:
 
 def in_onnx(generator: nn.Module, device: torch.device, threads: int, folder: str) -> Paint:
     """As ONNX Runtime runs it, at any size."""
-    import onnxruntime  # type: ignore[import-not-found]
+    import onnxruntime  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
     path = str(Path(folder) / "generator.onnx")
     sides = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}

@@ -30,10 +30,10 @@ from gan_style.commands.train_setup import (
     make_sampler,
     make_state,
     make_tracker,
+    measure_styles,
     open_sets,
     picture_files,
     set_targets,
-    set_tones,
     worker_count,
 )
 from gan_style.config import command, current_target, flat, plain, read_yaml, to_yaml
@@ -111,6 +111,7 @@ class DataOptions:
     resize: tuple[int, int]
     style_resize: tuple[int, int] | None
     flip: bool
+    recolour: float = option(0, 1)
     full_strength: float = option(0, 1)
     cache_mb: float = option(0, may_change=True)
     workers: int | None = option(0, may_change=True)
@@ -264,7 +265,7 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
     if saved is None:
         calibrate(setup, objective, pictures)
         set_targets(setup, objective, pictures, objective.targets)
-        set_tones(setup, state, pictures)
+        measure_styles(setup, state, pictures)
     else:
         _restore(setup, saved, state, objective)
         if group.first:

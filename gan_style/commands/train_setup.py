@@ -25,8 +25,8 @@ from gan_style.evaluation.suite import MetricSuite
 from gan_style.losses.inputs import Features
 from gan_style.losses.objective import Objective, Term, check_terms, content_layers, mean_gram, style_layers
 from gan_style.losses.style import CROP, EACH, MEAN, Style
-from gan_style.models.blocks import ConditionalInstanceNorm
 from gan_style.models.library import LibraryGenerator
+from gan_style.models.reference import ReferenceGenerator, StatisticsEncoder
 from gan_style.models.registry import describe
 from gan_style.models.tone import tone_curve
 from gan_style.runtime.checkpoint import BEST_FILE, GENERATOR_FILE, CheckpointFolder, read_checkpoint
@@ -56,6 +56,7 @@ from gan_style.training.schedule import Schedule
 from gan_style.training.state import TrainState
 from gan_style.training.step import Precision
 
+_ENCODER_PICTURES = 2000  # at most, that the encoder's statistics are standardised by
 _TONE_PICTURES = 100  # of a style, at most, that its tone curve is measured on
 _PATIENCE, _PATIENCE_OF_RANKS = 3.0, 20.0  # seconds to wait for a batch when somebody asks to stop
 _STYLES_HELD_OUT = 4  # by default, for a generator that is shown references
@@ -137,7 +138,7 @@ def make_batches(setup: TrainSetup, pictures: Pictures, first_step: int, stop: S
         pictures.content,
         list(pictures.styles.values()),
         content_crop=Crop(data.size, tuple(data.resize), data.flip),
-        style_crop=Crop(data.size, tuple(data.style_resize or data.resize), data.flip),
+        style_crop=Crop(data.size, tuple(data.style_resize or data.resize), data.flip, data.recolour),
         seed=training.seed,
         full_strength=data.full_strength if setup.styles or setup.by_reference else None,
     )
@@ -212,14 +213,19 @@ def set_targets(setup: TrainSetup, objective: Objective, pictures: Pictures, tar
             objective.set_style(target, _target_pictures(setup, target, pictures))
 
 
-def set_tones(setup: TrainSetup, state: TrainState, pictures: Pictures) -> None:
-    """Measure the tone curve of each style, where the generator has a tone stage with curves of its own."""
+def measure_styles(setup: TrainSetup, state: TrainState, pictures: Pictures) -> None:
+    """Measure what the generator itself has to know of the styles: their tone curves, or its encoder's statistics."""
+    networks = (state.generator, state.ema.network)
+    encoder = getattr(state.generator, "style_encoder", None)
+    if isinstance(encoder, StatisticsEncoder):
+        encoder.calibrate(picture for _, picture in islice(pictures.style_pictures(setup.device), _ENCODER_PICTURES))
+        state.ema.network.get_submodule("style_encoder").load_state_dict(encoder.state_dict())
     if getattr(state.generator, "tones", None) is None:
         return
     names: list[str | None] = [*setup.styles] or [None]
     styles = [pictures.style_pictures(setup.device, name=name) for name in names]
     curves = [tone_curve(picture for _, picture in islice(style, _TONE_PICTURES)) for style in styles]
-    for network in (state.generator, state.ema.network):
+    for network in networks:
         network.get_buffer("tones").copy_(torch.stack(curves))
 
 
@@ -283,6 +289,9 @@ def _load_start(path: Path, generator: nn.Module) -> None:
     except ValueError as error:
         raise ValueError(f"training.start: {error}") from error
     there, here = describe(source), describe(generator)
+    of_one_shape = all(there["arguments"].get(n) == here["arguments"][n] for n in ("width", "blocks", "output"))
+    if isinstance(source, LibraryGenerator) and isinstance(generator, ReferenceGenerator) and of_one_shape:
+        return generator.start_from(source)
     if there | {"arguments": there["arguments"] | {"tone": here["arguments"]["tone"]}} != here:
         described = [
             f"{one['class']} with {', '.join(f'{k}={v}' for k, v in one['arguments'].items())}" for one in (there, here)
@@ -307,9 +316,10 @@ def _make_optimiser(cfg: DictConfig, name: str, network: nn.Module) -> Optimizer
     make = build(cfg.optimiser[name], f"optimiser.{name}")
     try:
         # Of a library's styles each sees but a share of the samples: its rows of scales and shifts learn faster.
-        norms = network.modules() if isinstance(network, LibraryGenerator) else ()
-        rows = [row for norm in norms if isinstance(norm, ConditionalInstanceNorm) for row in norm.parameters()]
-        others = [parameter for parameter in network.parameters() if not any(parameter is row for row in rows)]
+        norms = network.conditional_norms().values() if isinstance(network, LibraryGenerator) else ()
+        rows = [row for norm in norms for row in norm.parameters()]
+        trained = (parameter for parameter in network.parameters() if parameter.requires_grad)
+        others = [parameter for parameter in trained if not any(parameter is row for row in rows)]
         optimiser: Optimizer = make([{"params": others}, {"params": rows}] if rows else others)
         for group in optimiser.param_groups[1:]:
             group["lr"] *= cfg.optimiser.style_rows

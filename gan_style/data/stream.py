@@ -22,11 +22,15 @@ _TIMEOUT = 2.0  # seconds without a batch after which it is looked whether someb
 
 @dataclass
 class Crop:
-    """Scale the short side to a length drawn from ``resize`` (pixels), cut a square of ``size``, flip half of them."""
+    """Scale the short side to a length drawn from ``resize`` (pixels), cut a square of ``size``, flip half of them.
+
+    recolour: the share of crops whose colours are changed (``recoloured``).
+    """
 
     size: int
     resize: tuple[int, int]
     flip: bool = True
+    recolour: float = 0.0
 
     def __call__(self, picture: Tensor, rng: random.Random) -> Tensor:
         """uint8 (3, H, W) to uint8 (3, size, size), never squashed."""
@@ -39,7 +43,20 @@ class Crop:
         cut = _cut(picture, top, left, side)
         if cut.shape[1:] != (self.size, self.size):
             cut = F.interpolate(cut[None], (self.size, self.size), mode="bilinear", antialias=True)[0]
-        return cut.flip(-1) if self.flip and rng.random() < 0.5 else cut
+        cut = cut.flip(-1) if self.flip and rng.random() < 0.5 else cut
+        return recoloured(cut, rng) if self.recolour and rng.random() < self.recolour else cut
+
+
+def recoloured(picture: Tensor, rng: random.Random) -> Tensor:
+    """Exchange and mix the channels of a picture, uint8 (3, H, W), and change its contrast and its light, at random."""
+    mixture = torch.eye(3)[rng.sample(range(3), 3)] * 0.7
+    for row in mixture:
+        shares = torch.tensor([rng.expovariate(1.0) for _ in range(3)])
+        row += 0.3 * shares / shares.sum()
+    values = torch.einsum("ij,jhw->ihw", mixture, picture.float())
+    mean = values.mean()
+    changed = (values - mean) * rng.uniform(0.6, 1.4) + mean + rng.uniform(-40.0, 40.0)
+    return changed.round().clamp(0.0, 255.0).byte()
 
 
 def _cut(picture: Tensor, top: float, left: float, side: float) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gan_style.models.blocks import (
+    ConditionalInstanceNorm,
     ConvNormRelu,
     FewChannels,
     InstanceNorm,
@@ -86,6 +87,10 @@ class ResidualCoder(nn.Module):
         colors = torch.stack([plain_color(curve.expand(len(mean), -1, -1), mean) for curve in self.tones], dim=1)
         shares = condition / condition.sum(dim=1, keepdim=True).clamp_min(1e-6)
         return torch.einsum("nk...,nkc->nc...", shares.to(colors.dtype), colors)
+
+    def conditional_norms(self) -> dict[str, ConditionalInstanceNorm]:
+        """Return the normalisations that have a row of scales and shifts for each style, by name."""
+        return {name: norm for name, norm in self.named_modules() if isinstance(norm, ConditionalInstanceNorm)}
 
     @property
     def stages(self) -> list[Callable[[Tensor, Tensor | None], Tensor]]:

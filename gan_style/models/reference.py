@@ -1,6 +1,6 @@
 """Any style, from one picture of it: (N, 3, H, W) in [-1, 1] and a reference for each to the same shape and range."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import pairwise
 
@@ -8,16 +8,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_style.functional import channel_moments
-from gan_style.models.blocks import ConditionalInstanceNorm
+from gan_style.functional import channel_moments, gram_matrix
+from gan_style.models.blocks import ConditionalInstanceNorm, pad_to_multiple
 from gan_style.models.generator import ResidualCoder
 from gan_style.models.library import LibraryGenerator
+from gan_style.models.perceptual import compact
 from gan_style.models.tone import LEVELS, apply_tone, contrast, light, plain_color, tone_curve
 
+ENCODERS = ("statistics", "convolutions")
 _CODE_SPREAD = 0.05  # standard deviation of what a code's numbers begin by adding to scales and shifts
+_CHANNELS = {"relu1_1": 16, "relu2_1": 32, "relu3_1": 80, "relu4_1": 192}  # of compact
+_GRAM_CHANNELS = 56  # of these at most make a Gram matrix
+_FARTHEST = 5.0  # standard deviations beyond which a style is no stranger
 
 
-class StyleEncoder(nn.Module):
+class ConvolutionEncoder(nn.Module):
     """A picture's style as a code of numbers: how much there is of what, and neither where, nor how often.
 
     Each channel's mean and standard deviation (the statistics of AdaIN, Huang and Belongie 2017), here of the picture's
@@ -48,13 +53,62 @@ class StyleEncoder(nn.Module):
         return code.float()
 
 
+class StatisticsEncoder(nn.Module):
+    """A picture's style as a code of numbers, from the statistics that style losses look at.
+
+    Gram matrices and moments of compact's features (Gatys et al. 2016; Huang and Belongie 2017), each number
+    standardised by what it is over a set of styles (``calibrate``), then two linear layers. compact's channels are in
+    the order of their energy, so that of the wide layers the first make the Gram matrix.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, code: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.perceptual = compact(layers=list(_CHANNELS))
+        grams = [min(channels, _GRAM_CHANNELS) for channels in _CHANNELS.values()]
+        numbers = sum(side * (side + 1) // 2 for side in grams) + 2 * sum(_CHANNELS.values())
+        self.register_buffer("mean", torch.zeros(numbers))
+        self.register_buffer("deviation", torch.ones(numbers))
+        self.head = nn.Sequential(nn.Linear(numbers, hidden), nn.ReLU(), nn.Linear(hidden, code))
+
+    def forward(self, references: Tensor) -> Tensor:
+        """(N, 3, h, w) in [-1, 1], of any size from 1, to (N, D)."""
+        standardised = (self.statistics(references) - self.mean) / self.deviation
+        code: Tensor = self.head(standardised.clamp(-_FARTHEST, _FARTHEST))
+        return code.float()
+
+    @torch.no_grad()
+    def statistics(self, references: Tensor) -> Tensor:
+        """Compute the numbers that codes are made of, (N, numbers); of Gram matrices the roots, which vary less."""
+        numbers = []
+        with torch.autocast(references.device.type, enabled=False):
+            images = pad_to_multiple(references.float(), 1, minimum=8)  # compact halves sides three times
+            for features in self.perceptual(images, list(_CHANNELS)).values():
+                gram = gram_matrix(features[:, :_GRAM_CHANNELS])
+                row, column = torch.triu_indices(*gram.shape[1:], device=gram.device)
+                upper = gram[:, row, column]
+                numbers += [upper.sign() * upper.abs().sqrt(), channel_moments(features).flatten(1)]
+        return torch.cat(numbers, dim=1)
+
+    @torch.no_grad()
+    def calibrate(self, pictures: Iterable[Tensor]) -> None:
+        """Measure each number's mean and standard deviation over pictures, each (1, 3, H, W) in [-1, 1]."""
+        numbers = torch.cat([self.statistics(picture) for picture in pictures])
+        self.mean.copy_(numbers.mean(dim=0))
+        if len(numbers) > 1:
+            self.deviation.copy_(numbers.std(dim=0).clamp_min(1e-3))
+
+
 class ReferenceGenerator(ResidualCoder):
     """The generator of any style: every normalisation's scale and shift are linear in the reference's code.
 
     After Ghiasi et al. 2017, section 3. As a library (Dumoulin et al. 2017) whose rows are the code's D numbers, what
     all styles have in common, and the photo's own, so that codes mix and strengths lead from the photo to the style.
     width, blocks: as ever; code: D; side: the length, in pixels, to which the short side of references is to be scaled,
-    about that at which crops were cut from paintings in training.
+    about that at which crops were cut from paintings in training; encoder: "statistics" (StatisticsEncoder), or
+    "convolutions" (ConvolutionEncoder).
     """
 
     def __init__(
@@ -66,14 +120,17 @@ class ReferenceGenerator(ResidualCoder):
         tone: bool = True,
         code: int = 64,
         side: int = 256,
+        encoder: str = "statistics",
     ) -> None:
         if code < 1 or side < 1:
             raise ValueError(f"generator.code={code}, generator.side={side}: both from 1")
+        if encoder not in ENCODERS:
+            raise ValueError(f"generator.encoder={encoder}; allowed are {', '.join(ENCODERS)}")
         super().__init__(width, blocks, partial(ConditionalInstanceNorm, styles=code + 2), output, tones=0)
-        self.arguments |= {"tone": tone, "code": code, "side": side}
+        self.arguments |= {"tone": tone, "code": code, "side": side, "encoder": encoder}
         self.side, self.tone = side, tone
-        self.style_encoder = StyleEncoder(width, code)
-        for norm in self._norms().values():
+        self.style_encoder = StatisticsEncoder(code) if encoder == "statistics" else ConvolutionEncoder(width, code)
+        for norm in self.conditional_norms().values():
             for table in (norm.weight, norm.bias):
                 nn.init.normal_(table[:code], std=_CODE_SPREAD)
 
@@ -109,6 +166,24 @@ class ReferenceGenerator(ResidualCoder):
         return LibraryGenerator.faded(images, made, strength[..., None, None])
 
     @torch.no_grad()
+    def start_from(self, library: LibraryGenerator) -> None:
+        """Take over what a library of the same width and blocks has learned.
+
+        Its convolutions and the photo's own row; what all styles have in common begins as the mean of its styles, and
+        the code's first numbers as the differences from it.
+        """
+        size, norms = self.arguments["code"], library.conditional_norms()
+        tables = {f"{name}.{kind}" for name in norms for kind in ("weight", "bias")}
+        weights = {name: weight for name, weight in library.state_dict().items() if name not in {*tables, "tones"}}
+        self.load_state_dict(weights, strict=False)
+        for name, norm in self.conditional_norms().items():
+            for table, rows in ((norm.weight, norms[name].weight), (norm.bias, norms[name].bias)):
+                styles, photo = rows[:-1], rows[-1]
+                table[size], table[size + 1] = styles.mean(dim=0), photo
+                differences = (styles - styles.mean(dim=0))[:size]
+                table[: len(differences)] = differences
+
+    @torch.no_grad()
     def library(self, codes: Mapping[str, Tensor]) -> LibraryGenerator:
         """The same network with these styles, {name: (1, D)}, alone: for all that can be done with a library.
 
@@ -117,7 +192,7 @@ class ReferenceGenerator(ResidualCoder):
         size = self.arguments["code"]
         rows = torch.cat([torch.cat([code[:, :size], code.new_tensor([[1.0, 0.0]])], dim=1) for code in codes.values()])
         rows = torch.cat([rows, F.one_hot(torch.tensor([rows.shape[1] - 1]), rows.shape[1]).to(rows)])
-        tables = {f"{name}.{kind}" for name in self._norms() for kind in ("weight", "bias")}
+        tables = {f"{name}.{kind}" for name in self.conditional_norms() for kind in ("weight", "bias")}
         weights = {
             name: rows @ weight if name in tables else weight
             for name, weight in self.state_dict().items()
@@ -130,6 +205,3 @@ class ReferenceGenerator(ResidualCoder):
             made = LibraryGenerator(**shape, styles=list(codes))
         made.load_state_dict(weights, assign=True)
         return made.requires_grad_(False).eval()
-
-    def _norms(self) -> dict[str, ConditionalInstanceNorm]:
-        return {name: one for name, one in self.named_modules() if isinstance(one, ConditionalInstanceNorm)}

@@ -26,6 +26,8 @@ def rebuild(description: Mapping[str, Any], weights: Mapping[str, Tensor], sourc
         raise ValueError(f"{source}: unknown generator {name!r}; known are {', '.join(GENERATORS)}")
     try:
         older = {"output": "tanh", "tone": False}  # what files that do not say so were written with
+        if GENERATORS[name] is ReferenceGenerator:
+            older |= {"encoder": "convolutions"}
         generator = GENERATORS[name](**(older | description["arguments"]))
         generator.load_state_dict(dict(weights))
     except (TypeError, KeyError, RuntimeError, ValueError) as error:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gan_style.data.pictures import PictureSet, UnreadablePictures
-from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches, collate, interruptible
+from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches, collate, interruptible, recoloured
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
 
@@ -425,3 +425,15 @@ def test_a_condition_is_cut_and_moved_with_its_batch(tmp_path: Path) -> None:
     first, second = batch.split(2)
     assert torch.equal(torch.cat([first.condition, second.condition]), batch.condition)
     assert batch.to(torch.device("meta")).condition.is_meta
+
+
+def test_recoloured_crops_keep_their_structure_and_change_their_colours():
+    """Each channel is a mixture of the three, so grey stays grey, and the order of its levels stays."""
+    grey = torch.randint(60, 180, (1, 8, 8), dtype=torch.uint8).expand(3, 8, 8)
+    made = recoloured(grey, random.Random(3)).int()
+    assert (made - made[:1]).abs().max() <= 1
+    order = grey[0].flatten().argsort(stable=True)
+    assert (made[0].flatten()[order].diff() >= 0).all()
+    picture = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
+    pictures = [recoloured(picture, random.Random(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(pictures[0], pictures[1]) and not torch.equal(pictures[0], pictures[2])

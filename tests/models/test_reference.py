@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from gan_style.models.blocks import ConditionalInstanceNorm
-from gan_style.models.reference import ReferenceGenerator, StyleEncoder
+from gan_style.models.library import LibraryGenerator
+from gan_style.models.reference import ConvolutionEncoder, ReferenceGenerator, StatisticsEncoder
 from gan_style.models.registry import describe, rebuild
 
 
@@ -21,15 +22,18 @@ def generator() -> ReferenceGenerator:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (17, 16), (64, 48)])
-def test_a_picture_of_any_size_has_a_code_of_one_length(noise, size):
-    code = StyleEncoder(4, 6)(noise(2, 3, *size))
+@pytest.mark.parametrize(
+    "encoder", [ConvolutionEncoder(4, 6), StatisticsEncoder(6)], ids=["convolutions", "statistics"]
+)
+def test_a_picture_of_any_size_has_a_code_of_one_length(noise, size, encoder):
+    code = encoder(noise(2, 3, *size))
     assert code.shape == (2, 6) and code.isfinite().all()
 
 
 def test_a_code_says_neither_where_nor_how_often(noise):
     """A picture, tiled, and moved round by as much as the convolutions step, has the same code."""
     torch.manual_seed(0)
-    encoder, picture = StyleEncoder(4, 6), noise(1, 3, 32, 48)
+    encoder, picture = ConvolutionEncoder(4, 6), noise(1, 3, 32, 48)
     code = encoder(picture)
     torch.testing.assert_close(encoder(picture.repeat(1, 1, 2, 2)), code, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(encoder(picture.repeat(1, 1, 1, 3)), code, rtol=1e-4, atol=1e-6)
@@ -39,7 +43,7 @@ def test_a_code_says_neither_where_nor_how_often(noise):
 
 def test_its_colours_are_in_a_code(noise):
     torch.manual_seed(0)
-    encoder, grey = StyleEncoder(4, 6), torch.zeros(1, 3, 8, 8)
+    encoder, grey = ConvolutionEncoder(4, 6), torch.zeros(1, 3, 8, 8)
     red = grey + torch.tensor([0.5, 0.0, 0.0])[:, None, None]
     assert (encoder(red) - encoder(grey)).abs().max() > 0.01
 
@@ -100,7 +104,9 @@ def test_codes_begin_small_so_that_training_begins_with_one_style_for_all(noise)
 
 def test_the_encoder_is_trained_along(generator, noise):
     generator(noise(2, 3, 24, 24), noise(2, 3, 16, 16, seed=1)).square().mean().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in generator.style_encoder.parameters())
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0 for p in generator.style_encoder.parameters() if p.requires_grad
+    )
 
 
 def test_is_rebuilt_from_its_description(generator, noise):
@@ -114,3 +120,39 @@ def test_is_rebuilt_from_its_description(generator, noise):
 def test_sizes_are_from_one(wrong):
     with pytest.raises(ValueError, match=r"generator\.code=.*generator\.side=.*both from 1"):
         ReferenceGenerator(**wrong)
+
+
+def test_statistics_are_standardised_over_the_pictures_that_they_are_calibrated_on(noise):
+    encoder = StatisticsEncoder(6)
+    pictures = [noise(1, 3, 32, 40, seed=seed) * (0.2 + 0.1 * seed) for seed in range(8)]
+    encoder.calibrate(pictures)
+    standardised = (torch.cat([encoder.statistics(one) for one in pictures]) - encoder.mean) / encoder.deviation
+    moving = standardised.std(dim=0) > 0.5  # what hardly varies is not blown up
+    assert moving.float().mean() > 0.9
+    torch.testing.assert_close(standardised.mean(dim=0), torch.zeros(standardised.shape[1]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(standardised.std(dim=0)[moving], torch.ones(int(moving.sum())), atol=1e-3, rtol=0)
+
+
+def test_it_starts_from_a_library_as_the_mean_of_its_styles(noise):
+    """With a code of 0 it is the library under equal shares, and with 1 at a style's place that style alone."""
+    torch.manual_seed(0)
+    library = LibraryGenerator(width=4, blocks=2, tone=False, styles=["a", "b"]).eval()
+    for table in (table for norm in library.conditional_norms().values() for table in norm.parameters()):
+        table.data += 0.3 * torch.randn_like(table)
+    generator = ReferenceGenerator(width=4, blocks=2, code=6, side=32, tone=False).eval()
+    generator.start_from(library)
+    photo, codes = noise(1, 3, 20, 24), torch.zeros(1, 6)
+    mean = library(photo, torch.tensor([[0.5, 0.5]]))
+    torch.testing.assert_close(generator.in_style(photo, codes), mean, atol=1e-4, rtol=1e-4)
+    codes[0, 1] = 1.0
+    torch.testing.assert_close(
+        generator.in_style(photo, codes), library(photo, torch.tensor([[0.0, 1.0]])), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_a_file_without_the_encoders_name_has_the_one_of_convolutions():
+    generator = ReferenceGenerator(width=4, blocks=1, code=6, side=32, encoder="convolutions")
+    description = describe(generator)
+    arguments = {name: value for name, value in description["arguments"].items() if name != "encoder"}
+    rebuilt = rebuild(description | {"arguments": arguments}, generator.state_dict(), "old file")
+    assert isinstance(rebuilt.style_encoder, ConvolutionEncoder)
