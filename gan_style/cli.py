@@ -55,20 +55,23 @@ def gathered(arguments: Sequence[str], option: str) -> list[str]:
     A word is what is no flag, no flag's value, and no name=value; or what exists, whatever it looks like. Where the
     option is given by its name too there is a message and status 2.
     """
-    kept: list[str] = []
-    words: list[str] = []
+    named: list[str] = []
+    own_arguments: list[str] = []
     for number, argument in enumerate(arguments):
         of_flag = number > 0 and arguments[number - 1] in FLAGS_WITH_A_WORD
         plain = not argument.startswith("-") and not of_flag and ("=" not in argument or os.path.exists(argument))
-        (words if plain else kept).append(argument)
-    if not words:
-        return kept
-    if any(argument.startswith(f"{option}=") for argument in kept):
-        print(f"gan-style: give {words[0]} and the like either as plain words or as {option}=[...]", file=sys.stderr)
+        (own_arguments if plain else named).append(argument)
+    if not own_arguments:
+        return named
+    if any(argument.startswith(f"{option}=") for argument in named):
+        print(
+            f"gan-style: give {own_arguments[0]} and the like either as plain words or as {option}=[...]",
+            file=sys.stderr,
+        )
         sys.exit(2)
     from gan_style.config import quoted  # Hydra takes long to import
 
-    return [*kept, f"{option}=[{','.join(map(quoted, words))}]"]
+    return [*named, f"{option}=[{','.join(map(quoted, own_arguments))}]"]
 
 
 def _help() -> str:

@@ -43,7 +43,7 @@ _MOVED: dict[str, str] = {
 }
 
 
-def build(node: DictConfig, option: str, **given: Any) -> Any:
+def build(node: DictConfig, option: str, **extras: Any) -> Any:
     """Make the object that a ``_target_`` node describes; ``given`` are arguments that the config does not hold.
 
     option: the node's dotted name, for messages. Raises ValueError for a target outside gan_style and torch.optim, for
@@ -58,9 +58,9 @@ def build(node: DictConfig, option: str, **given: Any) -> Any:
         if key.endswith("._target_"):
             raise ValueError(f"{option}.{key}={value}: targets inside arguments are not built")
     arguments = {str(key): value for key, value in node.items() if not str(key).startswith("_")}
-    check_arguments(function, arguments, given, option)
+    check_arguments(function, arguments, extras, option)
     try:
-        return instantiate(node, **given, _convert_="all", _recursive_=False)
+        return instantiate(node, **extras, _convert_="all", _recursive_=False)
     except HydraException as error:
         if isinstance(error.__cause__, ValueError | OSError):
             raise error.__cause__ from error
@@ -76,29 +76,29 @@ def current_target(target: str) -> str:
     return _MOVED[old] + target.removeprefix(old)
 
 
-def _allowed(target: str, said: str) -> Any:
+def _allowed(target: str, text: str) -> Any:
     """The class or function of that name, if its name and the module that defines it are both allowed."""
-    refusal = ValueError(f"{said}: allowed are targets in {' and '.join(_ALLOWED_TARGETS)}")
+    refusal = ValueError(f"{text}: allowed are targets in {' and '.join(_ALLOWED_TARGETS)}")
     if not target.startswith(_ALLOWED_TARGETS):
         raise refusal  # nothing is imported for it
     try:
         function = get_object(current_target(target))
     except Exception as error:  # Hydra wraps what an import can raise in several classes of its own
-        raise ValueError(f"{said}: there is no such class or function") from error
+        raise ValueError(f"{text}: there is no such class or function") from error
     if not f"{function.__module__}.".startswith(_ALLOWED_TARGETS):
         raise refusal
     return function
 
 
-def check_arguments(function: Any, arguments: Mapping[str, Any], given: Mapping[str, Any], option: str) -> None:
+def check_arguments(function: Any, arguments: Mapping[str, Any], extras: Mapping[str, Any], option: str) -> None:
     """Names against the signature, and plain types against its annotations or, lacking those, its defaults.
 
-    given: arguments that the config does not hold; option: for messages. Raises ValueError.
+    extras: arguments that the config does not hold; option: for messages. Raises ValueError.
     """
     parameters = inspect.signature(function).parameters
     for name, value in arguments.items():
         if name not in parameters:
-            known = [other for other in parameters if other not in given]
+            known = [other for other in parameters if other not in extras]
             raise ValueError(f"there is no {option}.{name}{nearest(name, known)}; allowed are {', '.join(known)}")
         expected = parameters[name].annotation
         if value is None and type(None) in get_args(expected):
@@ -110,7 +110,7 @@ def check_arguments(function: Any, arguments: Mapping[str, Any], given: Mapping[
             raise ValueError(f"{option}.{name}={value}: {expected.__name__} expected, got {type(value).__name__}")
     for name, parameter in parameters.items():
         needed = parameter.default is inspect.Parameter.empty and parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        if needed and name not in arguments and name not in given:
+        if needed and name not in arguments and name not in extras:
             raise ValueError(f"{option}.{name} is missing")
 
 
@@ -132,8 +132,8 @@ def is_said_whole(node: DictConfig, option: str, name: str) -> bool | None:
     if not target:
         return None
     parameter = inspect.signature(_allowed(target, f"{option}._target_={target}")).parameters.get(name)
-    words = set() if parameter is None else set(re.findall(r"\w+", str(parameter.annotation)))
-    return False if "float" in words else True if "int" in words else None
+    types = set() if parameter is None else set(re.findall(r"\w+", str(parameter.annotation)))
+    return False if "float" in types else True if "int" in types else None
 
 
 def plain(node: Any) -> Any:
@@ -169,7 +169,7 @@ def flat(content: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(content, Mapping) or not content:
         return {prefix: content}
     pairs = (flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in content.items())
-    return {name: value for found in pairs for name, value in found.items()}
+    return {name: value for options in pairs for name, value in options.items()}
 
 
 def options_of(name: str) -> Any:
@@ -303,7 +303,7 @@ def command(
     return decorate
 
 
-def _shown(name: str) -> str:
+def _spelled(name: str) -> str:
     """make_dataset is called as make-dataset."""
     return name.replace("_", "-")
 
@@ -331,15 +331,15 @@ def _check_words(name: str, arguments: Sequence[str]) -> None:
             raise ValueError(f"{argument}: write {key}={value or next(iter(following), '...')}, without --")
         if not argument.startswith(("-", "~")) and "=" not in argument and before not in FLAGS_WITH_A_WORD:
             raise ValueError(
-                f"{argument!r} is no option: they are written name=value; see gan-style {_shown(name)} --help"
+                f"{argument!r} is no option: they are written name=value; see gan-style {_spelled(name)} --help"
             )
 
 
 @contextmanager
-def _full_errors(shown: bool) -> Iterator[None]:
+def _full_errors(full: bool) -> Iterator[None]:
     """What Hydra, and a process that is started meanwhile, makes of errors."""
     before = os.environ.get(_FULL, "0")
-    os.environ[_FULL] = "1" if shown else "0"
+    os.environ[_FULL] = "1" if full else "0"
     try:
         yield
     finally:
@@ -362,12 +362,12 @@ def _help(name: str, purpose: str) -> str:
     options = "\n".join(_without_blocks(lines, ("defaults:", "hydra:")))
     groups = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in CONFIG_PATH.iterdir()}
     used = [group for group in sorted(groups) if any(line.startswith(f"  - {group}:") for line in lines)]
-    choices = "\n".join(f"  {group}: {', '.join(groups[group])}" for group in used)
+    group_lines = "\n".join(f"  {group}: {', '.join(groups[group])}" for group in used)
     return "\n\n".join(
         part
         for part in (
-            f"gan-style {_shown(name)} name=value ...\n\n{purpose}",
-            choices and f"Groups (group=choice; their options are in conf/<group>/):\n{choices}",
+            f"gan-style {_spelled(name)} name=value ...\n\n{purpose}",
+            group_lines and f"Groups (group=choice; their options are in conf/<group>/):\n{group_lines}",
             f"Options and their defaults (??? must be given):\n{options.strip()}",
             "--cfg job shows the configuration that a command line amounts to; --hydra-help shows Hydra's own flags.",
         )
@@ -394,20 +394,20 @@ def _errors_in_words(name: str, statuses: list[int], in_full: bool) -> Iterator[
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         statuses.append(1)
     except (Exception, KeyboardInterrupt) as error:
-        words = _words(name, error)
-        if words is None or in_full:
+        message = _message(name, error)
+        if message is None or in_full:
             raise
         rank = os.environ.get("RANK", "0")
-        speaker = f"gan-style {_shown(name)}" + (f" [rank {rank}]" if rank != "0" else "")
-        print(f"{speaker}: {words[0]}", file=sys.stderr)
-        statuses.append(words[1])
+        prefix = f"gan-style {_spelled(name)}" + (f" [rank {rank}]" if rank != "0" else "")
+        print(f"{prefix}: {message[0]}", file=sys.stderr)
+        statuses.append(message[1])
 
 
-def _words(name: str, error: BaseException) -> tuple[str, int] | None:
+def _message(name: str, error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, KeyboardInterrupt):
         return "stopped; the same command again goes on from the last checkpoint, if there is one", INTERRUPTED
     if isinstance(error, MissingMandatoryValue):
-        return f"{error.full_key}=... is missing; see gan-style {_shown(name)} --help", USER_ERROR
+        return f"{error.full_key}=... is missing; see gan-style {_spelled(name)} --help", USER_ERROR
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _composition_words(name, error), USER_ERROR
     if is_shortage(error):
@@ -434,7 +434,7 @@ def _composition_words(name: str, error: BaseException) -> str:
         return " ".join(filter(None, [text.strip(), cause]))
     key = unknown[1]
     return (
-        f"there is no option {key}{nearest(key, list(_known_keys(name)))} (gan-style {_shown(name)} --help lists all)"
+        f"there is no option {key}{nearest(key, list(_known_keys(name)))} (gan-style {_spelled(name)} --help lists all)"
     )
 
 

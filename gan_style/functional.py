@@ -158,13 +158,13 @@ def diff_augment(images: Tensor, kinds: Iterable[str], random: Generators) -> Te
 
 def _uniform(images: Tensor, random: Generators) -> Tensor:
     """One draw in [0, 1) per sample, (N, 1, 1, 1)."""
-    drawn = [torch.rand(1, 1, 1, generator=one) for one in random]
-    return torch.stack(drawn).to(images.device, non_blocking=True)
+    draws = [torch.rand(1, 1, 1, generator=generator) for generator in random]
+    return torch.stack(draws).to(images.device, non_blocking=True)
 
 
 def _integers(low: int, high: int, random: Generators) -> Tensor:
     """One draw from ``low`` up to ``high`` (excluded) per sample, (N, 1)."""
-    return torch.stack([torch.randint(low, high, (1,), generator=one) for one in random])
+    return torch.stack([torch.randint(low, high, (1,), generator=generator) for generator in random])
 
 
 def _augment_colour(images: Tensor, random: Generators) -> Tensor:

@@ -47,12 +47,12 @@ class Runtime:
 
 def check_options(options: type, cfg: Mapping[str, Any], prefix: str = "") -> None:
     """Raise ValueError, in the user's words, for a value outside of its option's range, and for an empty text."""
-    for one in fields(options):
-        name, value = prefix + one.name, cfg[one.name]
-        if is_dataclass(one.type):
-            check_options(one.type, value, f"{name}.")  # type: ignore[arg-type]
+    for member in fields(options):
+        name, value = prefix + member.name, cfg[member.name]
+        if is_dataclass(member.type):
+            check_options(member.type, value, f"{name}.")  # type: ignore[arg-type]
         else:
-            _check(name, value, one.type, one.metadata)
+            _check(name, value, member.type, member.metadata)
 
 
 def _check(name: str, value: Any, kind: Any, facts: Mapping[str, Any]) -> None:
@@ -93,9 +93,9 @@ def _range(facts: Mapping[str, Any]) -> str:
         return "whole numbers of 64 bits"
     if "least" in facts and "most" in facts:
         return f"{facts['least']} to {facts['most']}"
-    words = {"least": "from", "above": "above", "most": "up to", "below": "below"}
+    words_of_bounds = {"least": "from", "above": "above", "most": "up to", "below": "below"}
     return "numbers " + " and ".join(
-        f"{word} {facts[name]}" for name, word in words.items() if facts.get(name, math.inf) < math.inf
+        f"{word} {facts[name]}" for name, word in words_of_bounds.items() if facts.get(name, math.inf) < math.inf
     )
 
 
@@ -108,7 +108,7 @@ def declared(options: Any, name: str) -> tuple[Any, Mapping[str, Any]]:
     kind: Any = options
     facts: Mapping[str, Any] = {}
     for part in name.split("."):
-        members = {one.name: one for one in fields(kind)} if is_dataclass(kind) else {}
+        members = {member.name: member for member in fields(kind)} if is_dataclass(kind) else {}
         if part not in members:
             return None, {}
         kind, facts = members[part].type, members[part].metadata

@@ -222,11 +222,11 @@ def _held_out(runs: Mapping[str, Run]) -> list[Path]:
         if content is None:
             continue
         try:
-            trained, kept, _ = split(content, holdout, run.settings.get("data.holdout_count", 0))
+            trained, held_out, _ = split(content, holdout, run.settings.get("data.holdout_count", 0))
         except ValueError as error:
             reason = str(error)
             continue
-        return kept or trained
+        return held_out or trained
     raise ValueError(reason)
 
 

@@ -185,7 +185,7 @@ def tracking(mode: str) -> Iterator[Finding]:
 
 def place(folder: Path) -> Iterator[Finding]:
     """Whether files can be written there, and how much room there is; a folder that is not there is not made."""
-    existing = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
         if folder.is_dir():
             ensure_writable(folder, "folders")
@@ -211,8 +211,8 @@ def data(specs: Mapping[str, Any]) -> Iterator[Finding]:
             yield Finding(f"data.{name}", str(error), broken=True)
             continue
         folder = Path(spec).expanduser() if isinstance(spec, str) else None
-        words = describe_others(scan_folder(folder)[1]) if folder is not None and folder.is_dir() else None
-        more = f"; {words}" if words else ""
+        problem = describe_others(scan_folder(folder)[1]) if folder is not None and folder.is_dir() else None
+        more = f"; {problem}" if problem else ""
         size = sum(path.stat().st_size for path in paths)
         yield Finding(f"data.{name}", f"{len(paths):,} pictures, {size / 1e6:,.1f} MB{more}")
 
@@ -221,7 +221,7 @@ def _each(specs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Of a library's styles each by itself."""
     for name, spec in specs.items():
         if isinstance(spec, Mapping):
-            yield from ((f"{name}.{style}", one) for style, one in spec.items())
+            yield from ((f"{name}.{style}", value) for style, value in spec.items())
         else:
             yield name, spec
 
@@ -229,8 +229,8 @@ def _each(specs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def without_home(text: str) -> str:
     """A text in which the user's folder is ~, on one line."""
     home = str(Path.home())
-    shown = text if home == "/" else re.sub(re.escape(home) + r"(?=[/\s)]|$)", "~", text)
-    return " ".join(shown.split())
+    text_without_home = text if home == "/" else re.sub(re.escape(home) + r"(?=[/\s)]|$)", "~", text)
+    return " ".join(text_without_home.split())
 
 
 if __name__ == "__main__":

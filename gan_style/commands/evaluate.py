@@ -182,19 +182,19 @@ def _content_pictures(cfg: DictConfig, runs: Mapping[str, TrainedRun | None]) ->
         if run is None:
             continue
         try:
-            used, kept, _ = split(run.data["content"], run.data["holdout"], run.data["holdout_count"])
+            training, own_held_out, _ = split(run.data["content"], run.data["holdout"], run.data["holdout_count"])
         except ValueError as error:
             warnings.warn(f"{spec}: its training pictures are not there to be left out ({error})", stacklevel=2)
             reason = f"the pictures of {spec} are not found ({error})"
             continue
-        if changed_since(run.folder, {"content": used}):
+        if changed_since(run.folder, {"content": training}):
             warnings.warn(
                 f"{spec}: data.content is not what this run was trained on (pictures were added, removed or changed): "
                 f"its held-out pictures are others now, and some may have been trained on; give content=...",
                 stacklevel=2,
             )
-        trained += used
-        held_out = held_out or kept
+        trained += training
+        held_out = held_out or own_held_out
     if cfg.content is None and not held_out:
         raise ValueError(f"content=... is missing, and {reason}")
     asked = held_out if cfg.content is None else find_pictures(plain(cfg.content), "content")
@@ -356,8 +356,8 @@ def make_report(
         content = to_float(decode(path, short_side=plan.cfg.size)[None].to(plan.device))
         pictures = {PHOTOS: content} | {name: model(path, content) for name, model in models.items()}
         numbers = {name: measured[name].numbers[n] for name in models}
-        shown = {name: thumbnail(picture) for name, picture in pictures.items()}
-        sheet.append(sheet_row(path.name, shown, numbers, list(models)))
+        thumbnails = {name: thumbnail(picture) for name, picture in pictures.items()}
+        sheet.append(sheet_row(path.name, thumbnails, numbers, list(models)))
     return report(title="Evaluation", facts=plan.facts, scores=scores, sheet=sheet)
 
 

@@ -50,7 +50,7 @@ class JobEnd:
     seconds: float
     problem: str | None = None
 
-    def words(self) -> str:
+    def message(self) -> str:
         """Why it failed, where it says nothing itself."""
         if self.problem is not None:
             return self.problem
@@ -91,13 +91,13 @@ class Joblib:
         import joblib
 
         gpus, devices = visible_gpus(), max(job.devices for job in jobs)
-        wanted = joblib.effective_n_jobs(self.n_jobs or max(1, len(gpus) // devices) if gpus else self.n_jobs or 2)
-        count = min(wanted, len(jobs))
+        parallel = joblib.effective_n_jobs(self.n_jobs or max(1, len(gpus) // devices) if gpus else self.n_jobs or 2)
+        count = min(parallel, len(jobs))
         places: SimpleQueue[int] = SimpleQueue()
         for place in range(count):
             places.put(place)
 
-        def one(job: SweepJob) -> JobEnd | None:
+        def run_job(job: SweepJob) -> JobEnd | None:
             place = places.get()
             try:
                 share = environment_of(place, count, job, gpus)
@@ -106,7 +106,7 @@ class Joblib:
                 places.put(place)
 
         pool = joblib.Parallel(n_jobs=count, backend="threading", batch_size=1, return_as="generator_unordered")
-        yield from filter(None, pool(joblib.delayed(one)(job) for job in jobs))
+        yield from filter(None, pool(joblib.delayed(run_job)(job) for job in jobs))
 
 
 def check_installed(library: str, launcher: str) -> None:
@@ -119,9 +119,9 @@ def visible_gpus() -> list[str]:
     """As CUDA_VISIBLE_DEVICES names them."""
     import torch
 
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found = [str(number) for number in range(torch.cuda.device_count())]
-    return given.split(",")[: len(found)] if given else found
+    setting = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = [str(number) for number in range(torch.cuda.device_count())]
+    return setting.split(",")[: len(devices)] if setting else devices
 
 
 def environment_of(place: int, places: int, job: SweepJob, gpus: Sequence[str]) -> dict[str, str]:
@@ -170,14 +170,14 @@ def _only_one(folder: Path, stop: Stop) -> Iterator[IO[bytes] | None]:
     import fcntl  # sweeps need a POSIX system, training itself does not
 
     with open(folder / ".job.lock", "ab") as file:
-        told = False
+        is_reported = False
         while stop.reason is None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if not told:
+                if not is_reported:
                     print(f"{folder.name}: another process is still at work on it; waiting for its end", flush=True)
-                told = True
+                is_reported = True
                 time.sleep(_LOOK)
                 continue
             yield file
@@ -186,11 +186,11 @@ def _only_one(folder: Path, stop: Stop) -> Iterator[IO[bytes] | None]:
 
 
 def _await(process: "subprocess.Popen[bytes]", stop: Stop) -> int:
-    told = False
+    is_reported = False
     while process.poll() is None:
-        if stop.reason is not None and not told:
+        if stop.reason is not None and not is_reported:
             process.send_signal(signal.SIGTERM)
-            told = True
+            is_reported = True
         time.sleep(_LOOK)
     return 128 - process.returncode if process.returncode < 0 else process.returncode
 
@@ -299,8 +299,8 @@ def _ended(job: SweepJob, handle: Any, stop: Stop, cluster: str) -> JobEnd:
     if error is None:
         status, seconds = handle.result()
         return JobEnd(job, status, seconds)
-    words = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return JobEnd(job, 1, 0.0, f"submitit's task failed: {words[-1].strip()}; see {handle.paths.stderr}")
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return JobEnd(job, 1, 0.0, f"submitit's task failed: {lines[-1].strip()}; see {handle.paths.stderr}")
 
 
 class SubmititLocal(Submitit):

@@ -177,7 +177,7 @@ def make(cfg: Mapping[str, Any]) -> int:
 def _open(cfg: Mapping[str, Any]) -> tuple[Layout, str]:
     """The input's layout, and the output's kind."""
     output = Path(cfg["output"]).expanduser()
-    layout = open_layout(cfg["input"], cfg["input_layout"], made=cfg["output_layout"], carry=cfg["carry"])
+    layout = open_layout(cfg["input"], cfg["input_layout"], target=cfg["output_layout"], carry=cfg["carry"])
     kind = output_kind(layout.kind, cfg["output_layout"])
     if cfg["size"] != "keep" and isinstance(layout, CocoLayout):
         layout.check_scaling()
@@ -269,11 +269,11 @@ def _warn_of_names(names: Names) -> None:
 
 def _warn_of_equal_copies(cfg: Mapping[str, Any], styles: Sequence[StyleSource]) -> None:
     least, most = strength_range(cfg["strength"])
-    drawn = sum(style.weight > 0 for style in styles)
-    if cfg["copies"] > drawn and least == most:
+    style_count = sum(style.weight > 0 for style in styles)
+    if cfg["copies"] > style_count and least == most:
         print(
-            f"warning: copies={cfg['copies']}, but there are {drawn} styles to draw and one strength, so that some "
-            f"copies of a picture are equal; give strength=[0.5,1.0], more styles, or copies={drawn}",
+            f"warning: copies={cfg['copies']}, but there are {style_count} styles to draw and one strength, so some "
+            f"copies of a picture are equal; give strength=[0.5,1.0], more styles, or copies={style_count}",
             file=sys.stderr,
         )
 
@@ -314,8 +314,8 @@ def choose_engine(job: Job) -> Callable[..., bool]:
 
 
 def _with_failures(records: Records, shards: Sequence[Shard]) -> list[Shard]:
-    found = [(shard, records.record(shard)) for shard in shards]
-    return [shard for shard, record in found if record is not None and record["failures"]]
+    rows_by_shard = [(shard, records.record(shard)) for shard in shards]
+    return [shard for shard, record in rows_by_shard if record is not None and record["failures"]]
 
 
 def _finish(job: Job, layout: Layout, stop: Stop, progress: Progress) -> int:
@@ -325,17 +325,17 @@ def _finish(job: Job, layout: Layout, stop: Stop, progress: Progress) -> int:
         merge.tidy()
         manifest = merge.manifest(job.cfg["manifest"])
         warnings: list[str] = []
-        scheme = scheme_of(job.cfg, job.given, job.kind)
+        scheme = scheme_of(job.cfg, job.input_kind, job.kind)
         Documents(layout, job.kind, scheme, job.records, merge.each_row, warnings.append).write()
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
         speed = {"inputs": progress.done, "seconds": progress.seconds, "pictures_per_second": progress.rate}
         more = {"this_job": speed, "versions": versions(), "recognised": job.plan.about, "warnings": warnings}
         summary = merge.summary(more)
-    return _told(job, manifest, summary)
+    return _print_summary(job, manifest, summary)
 
 
-def _told(job: Job, manifest: Path, summary: Mapping[str, Any]) -> int:
+def _print_summary(job: Job, manifest: Path, summary: Mapping[str, Any]) -> int:
     counts = ", ".join(f"{count} {status}" for status, count in summary["statuses"].items())
     print(f"{summary['rows']} results of {summary['inputs']} inputs: {counts}; see {manifest}")
     reasons = ", ".join(f"{count} {kind}" for kind, count in summary["kinds"].items())

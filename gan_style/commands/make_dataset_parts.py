@@ -11,7 +11,7 @@ from gan_style.commands.make_dataset_styles import StyleSource, absolute, find_s
 from gan_style.dataset.journal import DATA, Records
 from gan_style.dataset.naming import Names, Scheme, among_images, in_folders, make_scheme
 from gan_style.dataset.plan import Plan
-from gan_style.dataset.sampling import BLEND, Choices
+from gan_style.dataset.sampling import BLEND, ChoiceSampler
 from gan_style.dataset.worker import ShardWorker
 from gan_style.dataset.writers import Destination
 from gan_style.runtime.files import file_hash
@@ -36,14 +36,14 @@ def strength_range(strength: Any) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker is made from; it pickles. cfg: make-dataset's config as plain containers; given, kind: the
+    """All that a worker is made from; it pickles. cfg: make-dataset's config as plain containers; input_kind, kind: the
     layouts of input and output.
     """
 
     cfg: Mapping[str, Any]
     root: Path
     plan: Plan
-    given: str
+    input_kind: str
     kind: str
     device: str
 
@@ -77,27 +77,27 @@ def device_of(cfg: Mapping[str, Any]) -> str:
     return str(name)
 
 
-def scheme_of(cfg: Mapping[str, Any], given: str, kind: str) -> Scheme:
-    """given, kind: the layouts of input and output."""
-    return make_scheme(cfg["copies"], None if cfg["format"] == "keep" else f".{cfg['format']}", given, kind)
+def scheme_of(cfg: Mapping[str, Any], input_kind: str, kind: str) -> Scheme:
+    """input_kind, kind: the layouts of input and output."""
+    return make_scheme(cfg["copies"], None if cfg["format"] == "keep" else f".{cfg['format']}", input_kind, kind)
 
 
-def make_names(cfg: Mapping[str, Any], given: str, kind: str) -> Names:
+def make_names(cfg: Mapping[str, Any], input_kind: str, kind: str) -> Names:
     """Where samples go in an output of this layout."""
-    scheme = scheme_of(cfg, given, kind)
-    if kind == "folder" and given == "webdataset":
+    scheme = scheme_of(cfg, input_kind, kind)
+    if kind == "folder" and input_kind == "webdataset":
         return Names(scheme, in_folders)
-    return Names(scheme, among_images) if kind == "coco" and given != "coco" else Names(scheme)
+    return Names(scheme, among_images) if kind == "coco" and input_kind != "coco" else Names(scheme)
 
 
 def settings_of(
-    cfg: Mapping[str, Any], styles: Sequence[StyleSource], given: str, kind: str, device: str
+    cfg: Mapping[str, Any], styles: Sequence[StyleSource], input_kind: str, kind: str, device: str
 ) -> dict[str, Any]:
     """All that results follow from, by the names of the options: what a plan is bound to."""
-    hashes = {path: file_hash(path) for path in {one.path for one in styles}}
+    hashes = {path: file_hash(path) for path in {style.path for style in styles}}
     return {
-        "checkpoint": [fingerprint(one, hashes[one.path]) for one in styles],
-        "input_layout": given,
+        "checkpoint": [fingerprint(style, hashes[style.path]) for style in styles],
+        "input_layout": input_kind,
         "output_layout": kind,
         "strength": list(strength_range(cfg["strength"])),
         "strength_is": BLEND,
@@ -116,7 +116,7 @@ def versions() -> dict[str, str]:
 
 def make_worker(job: Job, number: int = 0) -> ShardWorker:
     """The worker of process ``number``, with its networks."""
-    scheme = scheme_of(job.cfg, job.given, job.kind)
+    scheme = scheme_of(job.cfg, job.input_kind, job.kind)
     destination = Destination(job.kind, job.output / DATA, scheme)
     return ShardWorker(job.records, destination, _make_pipeline(job, scheme, number), seed=job.cfg["seed"])
 
@@ -139,9 +139,9 @@ def _make_pipeline(job: Job, scheme: Scheme, number: int) -> Any:
             None if cfg["size"] == "keep" else cfg["size"],
             keep_color=cfg["color"] == "keep",
         ),
-        choices=Choices(
+        sampler=ChoiceSampler(
             cfg["seed"],
-            [one.weight for one in styles],
+            [style.weight for style in styles],
             strength_range(cfg["strength"]),
             cfg["keep_fraction"],
             cfg["copies"],

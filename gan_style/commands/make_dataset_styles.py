@@ -8,7 +8,7 @@ from typing import Any
 
 from gan_style.runtime.files import file_hash
 
-_KEPT = 64  # references whose codes are kept; any other is looked at again
+_CACHED_REFERENCES = 64  # references whose codes are kept; any other is looked at again
 
 
 @dataclass(frozen=True)
@@ -28,25 +28,25 @@ def find_styles(cfg: Mapping[str, Any]) -> list[StyleSource]:
     """The styles to draw from, with their weights."""
     from gan_style.stylize.model import find_references
 
-    wanted = _listed(cfg["style"], "style", "a name or a list of names")
+    wanted_names = _listed(cfg["style"], "style", "a name or a list of names")
     references = {} if cfg["reference"] is None else find_references(_given_references(cfg))
-    files = _files(cfg, wanted)
-    found = [one for path in files for one in _styles_of(path, references)]
-    if references and not any(one.reference for one in found):
+    files = _files(cfg, wanted_names)
+    sources = [source for path in files for source in _styles_of(path, references)]
+    if references and not any(source.reference for source in sources):
         raise ValueError(
             f"reference={next(iter(references.values()))}: what {', '.join(map(str, files))} can paint was learned in "
             "training; give a checkpoint of generator=reference"
         )
-    if wanted:
-        _check_known(wanted, [one.style for one in found if one.style])
-        found = [one for name in wanted for one in found if one.style == name]
-    weights = cfg["weights"] or [1.0] * len(found)
-    if len(weights) != len(found) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
-        named = ", ".join(one.style or str(one.path) for one in found)
+    if wanted_names:
+        _check_known(wanted_names, [source.style for source in sources if source.style])
+        sources = [source for name in wanted_names for source in sources if source.style == name]
+    weights = cfg["weights"] or [1.0] * len(sources)
+    if len(weights) != len(sources) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+        named = ", ".join(source.style or str(source.path) for source in sources)
         raise ValueError(
-            f"weights={weights}: one for each of {len(found)} styles ({named}), from 0, not all 0, expected"
+            f"weights={weights}: one for each of {len(sources)} styles ({named}), from 0, not all 0, expected"
         )
-    return [replace(one, weight=weight) for one, weight in zip(found, weights, strict=True)]
+    return [replace(source, weight=weight) for source, weight in zip(sources, weights, strict=True)]
 
 
 def listed_references(cfg: Mapping[str, Any]) -> list[str] | None:
@@ -58,32 +58,33 @@ def listed_references(cfg: Mapping[str, Any]) -> list[str] | None:
 
     if cfg["reference"] is None:
         return None
-    found = list(find_references(_given_references(cfg)).values())
-    if missing := [path for path in found if not path.is_file()]:
+    references = list(find_references(_given_references(cfg)).values())
+    if missing := [path for path in references if not path.is_file()]:
         raise ValueError(f"reference: cannot read the picture {missing[0]}: there is no such file")
-    return [str(path) for path in found]
+    return [str(path) for path in references]
 
 
-def fingerprint(one: StyleSource, sha256: str) -> list[Any]:
+def fingerprint(source: StyleSource, sha256: str) -> list[Any]:
     """What a plan is bound to: the files' contents (the generator's by its hash), the weight, the style's name."""
-    reference = [] if one.reference is None else [file_hash(one.reference)]
-    return [sha256, one.weight, *([one.style] * bool(one.style)), *reference]
+    reference = [] if source.reference is None else [file_hash(source.reference)]
+    return [sha256, source.weight, *([source.style] * bool(source.style)), *reference]
 
 
 def check_references(styles: Sequence[StyleSource], max_pixels: int) -> None:
     """ValueError for one that cannot be read: it would be found out when it is first drawn, with half the work done."""
     from gan_style.stylize.model import read_references
 
-    for one in styles:
-        if one.reference is not None:
-            read_references({one.style: one.reference}, max_megapixels=max_pixels / 1e6)
+    for source in styles:
+        if source.reference is not None:
+            read_references({source.style: source.reference}, max_megapixels=max_pixels / 1e6)
 
 
 def absolute(cfg: Mapping[str, Any]) -> dict[str, list[str] | None]:
     """The options that name the styles' files, for a process with another working folder."""
-    given = {"checkpoint": _given_checkpoints(cfg), "reference": _given_references(cfg)}
+    given_paths = {"checkpoint": _given_checkpoints(cfg), "reference": _given_references(cfg)}
     return {
-        option: [str(Path(path).expanduser().absolute()) for path in paths] or None for option, paths in given.items()
+        option: [str(Path(path).expanduser().absolute()) for path in paths] or None
+        for option, paths in given_paths.items()
     }
 
 
@@ -94,44 +95,45 @@ def make_stylizers(styles: list[StyleSource], device: Any, precision: Any, max_p
     from gan_style.stylize.paint import in_tiles
 
     files = {
-        path: (file_hash(path), load_generator(path, device)) for path in dict.fromkeys(one.path for one in styles)
+        path: (file_hash(path), load_generator(path, device))
+        for path in dict.fromkeys(source.path for source in styles)
     }
 
-    @lru_cache(_KEPT)
+    @lru_cache(_CACHED_REFERENCES)
     def look(path: Path, name: str, reference: Path) -> Any:
         generator: Any = files[path][1]
         return library_of(generator, {name: reference}, device, max_megapixels=max_pixels / 1e6)
 
-    def make(one: StyleSource) -> Any:
-        sha256, generator = files[one.path]
-        if one.reference is not None:
+    def make(source: StyleSource) -> Any:
+        sha256, generator = files[source.path]
+        if source.reference is not None:
             return OfReference(
-                one.style, sha256, partial(look, one.path, one.style, one.reference), precision, in_tiles
+                source.style, sha256, partial(look, source.path, source.style, source.reference), precision, in_tiles
             )
-        if not one.style:
-            return Blend(_style_name(one.path), sha256, generator, precision, in_tiles)
+        if not source.style:
+            return Blend(_style_name(source.path), sha256, generator, precision, in_tiles)
         names: list[str] = generator.styles  # type: ignore[assignment]
-        return OfLibrary(one.style, sha256, generator, names.index(one.style), len(names), precision, in_tiles)
+        return OfLibrary(source.style, sha256, generator, names.index(source.style), len(names), precision, in_tiles)
 
-    return [make(one) for one in styles]
+    return [make(source) for source in styles]
 
 
-def _check_known(wanted: list[str], known: list[str]) -> None:
+def _check_known(names: list[str], known: list[str]) -> None:
     from gan_style.stylize.controls import unknown_style
 
-    for name in wanted:
+    for name in names:
         if name not in known:
             raise unknown_style(name, known or ["none, since the checkpoints are of one style each"])
 
 
-def _files(cfg: Mapping[str, Any], wanted: list[str]) -> list[Path]:
+def _files(cfg: Mapping[str, Any], names: list[str]) -> list[Path]:
     from gan_style.stylize.model import find_generator, resolve_model, shipped
 
-    given = _given_checkpoints(cfg)
-    if given:
-        return [find_generator(Path(path).expanduser()) for path in given]
+    paths = _given_checkpoints(cfg)
+    if paths:
+        return [find_generator(Path(path).expanduser()) for path in paths]
     return (
-        list(dict.fromkeys(resolve_model([name], None) for name in wanted))
+        list(dict.fromkeys(resolve_model([name], None) for name in names))
         or list(shipped())
         or [
             resolve_model([], None)  # says that there is none
@@ -148,10 +150,10 @@ def _given_references(cfg: Mapping[str, Any]) -> list[str]:
 
 
 def _listed(value: Any, option: str, expected: str) -> list[str]:
-    given = [value] if isinstance(value, str) else [] if value is None else value
-    if not isinstance(given, list) or not all(isinstance(item, str) for item in given):
+    values = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
         raise ValueError(f"{option}={value}: {expected} expected")
-    return given
+    return values
 
 
 def _styles_of(path: Path, references: Mapping[str, Path]) -> list[StyleSource]:

@@ -85,8 +85,8 @@ def main(cfg: DictConfig) -> int:
         print(f"{record.output} is finished; overwrite=true makes it anew")
         return 0
     record.check_replaceable(saved["frames"] if saved is not None else [], overwrite=cfg.overwrite)
-    for words in lost_in(record.content, record.output.suffix):
-        print(f"warning: {record.output} is without {words}")
+    for message in lost_in(record.content, record.output.suffix):
+        print(f"warning: {record.output} is without {message}")
 
     # The optimisation, from its parts, where it begins or goes on.
     objective = make_objective(cfg, device)

@@ -113,9 +113,11 @@ def _search(cfg: DictConfig, folder: Path, search: Search, stop: Stop) -> int:
 def gathered(arguments: Sequence[str]) -> list[str]:
     """Arguments that are no option of the search itself, and no flag, in one: train=['data.content=photos/', ...]."""
     own = re.compile(rf"-|[~+]*({'|'.join(_OWN)})([.=@]|$)")
-    given = [one for one in arguments if ("=" in one or one.startswith("~")) and not own.match(one)]
-    kept = [argument for argument in arguments if argument not in given]
-    return [*kept, override("train", list(given))] if given else kept
+    passed_on = [
+        argument for argument in arguments if ("=" in argument or argument.startswith("~")) and not own.match(argument)
+    ]
+    own_arguments = [argument for argument in arguments if argument not in passed_on]
+    return [*own_arguments, override("train", list(passed_on))] if passed_on else own_arguments
 
 
 def main() -> None:
@@ -151,18 +153,18 @@ def make_plan(cfg: DictConfig) -> SearchPlan:
     )
 
 
-def _space_content(given: Any) -> Any:
+def _space_content(space: Any) -> Any:
     """Of a file, of one in conf/spaces, or as it is given."""
-    if not isinstance(given, str):
-        return plain(given)
+    if not isinstance(space, str):
+        return plain(space)
     there = {path.stem: path for path in (CONFIG_PATH / "spaces").glob("*.yaml")}
-    path = there.get(given, Path(given).expanduser())
+    path = there.get(space, Path(space).expanduser())
     if not path.is_file():
-        raise ValueError(f"space={given}: there is no such file, and conf/spaces has {', '.join(sorted(there))}")
+        raise ValueError(f"space={space}: there is no such file, and conf/spaces has {', '.join(sorted(there))}")
     try:
         return read_yaml(path)
     except ValueError as error:
-        raise ValueError(f"space={given}: {error}") from error
+        raise ValueError(f"space={space}: {error}") from error
 
 
 def _is_whole(settings: DictConfig, name: str) -> bool:
@@ -171,9 +173,9 @@ def _is_whole(settings: DictConfig, name: str) -> bool:
     place = OmegaConf.select(settings, parent) if parent else settings
     if not isinstance(place, DictConfig) or key not in place:
         return False  # said to be unknown when it is tried
-    said, node, value = is_said_whole(place, parent, key), place._get_node(key), place[key]
-    if said is not None:
-        return said
+    is_whole, node, value = is_said_whole(place, parent, key), place._get_node(key), place[key]
+    if is_whole is not None:
+        return is_whole
     return isinstance(node, IntegerNode) or (isinstance(value, int) and not isinstance(value, bool))
 
 
@@ -184,11 +186,11 @@ def _check_given(base: list[str]) -> None:
 
 
 def _check_names(space: dict[str, Dimension], base: list[str]) -> None:
-    given = {argument.split("=", 1)[0].lstrip("+~") for argument in base}
+    names = {argument.split("=", 1)[0].lstrip("+~") for argument in base}
     for name in space:
         if name.split(".")[0] in _SETS:
             raise ValueError(f"space.{name}: the search sets this for every trial itself")
-        if name in given:
+        if name in names:
             raise ValueError(f"{name} is in the space and on the command line; give it in one place")
 
 
@@ -205,11 +207,11 @@ def _try_examples(space: dict[str, Dimension], base: list[str]) -> None:
             raise ValueError(f"space: {error}") from error
 
 
-def _metrics(given: Any, direction: Any, settings: DictConfig) -> dict[str, str]:
+def _metrics(metrics: Any, direction: Any, settings: DictConfig) -> dict[str, str]:
     """{metric: minimise or maximise}."""
-    names = [given] if isinstance(given, str) else plain(given)
+    names = [metrics] if isinstance(metrics, str) else plain(metrics)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"search.metric={given}: a name in metrics.jsonl, or a list of them, expected")
+        raise ValueError(f"search.metric={metrics}: a name in metrics.jsonl, or a list of them, expected")
     if len(set(names)) < len(names):
         raise ValueError(f"search.metric={names}: a metric is given twice")
     directions = [direction] * len(names) if isinstance(direction, str) else plain(direction)
@@ -227,11 +229,11 @@ def _check_metric(name: str, settings: DictConfig) -> None:
     for prefix, known, where in ((PREFIX, measured, "metrics.names, metrics.best"), ("loss/", terms, "loss")):
         what = name.removeprefix(prefix)
         inner = what.partition("/")[2]  # of one of a library's styles no numbers of several parts are told
-        told = what in known or not ("/" in inner and inner in known)
-        if name.startswith(prefix) and not (told and any(part in known for part in _parts(what))):
+        is_known = what in known or not ("/" in inner and inner in known)
+        if name.startswith(prefix) and not (is_known and any(part in known for part in _parts(what))):
             near = difflib.get_close_matches(what, known, n=1)
             hint = f"; did you mean {prefix}{near[0]}?" if near else ""
-            allowed = ", ".join(prefix + one for one in known)
+            allowed = ", ".join(prefix + name for name in known)
             raise ValueError(f"search.metric={name} is not measured{hint} By {where} there are {allowed}")
 
 
@@ -250,7 +252,7 @@ def _parts(what: str) -> list[str]:
 
 
 def _direction(name: str) -> str:
-    known = {"composite": "lower", "style_ratio": "lower", **{one: metric.better for one, metric in METRICS.items()}}
+    known = {"composite": "lower", "style_ratio": "lower", **{name: metric.better for name, metric in METRICS.items()}}
     what = name.removeprefix(PREFIX)
     better = next((known[part] for part in _parts(what) if part in known), "") if name != what else ""
     if name.startswith("loss/"):
@@ -287,15 +289,15 @@ def _log(folder: Path, number: int) -> Path:
 
 def _trainer(folder: Path, name: str, base: list[str], stop: Stop) -> Callable[..., TrainingEnd]:
     """Trains a trial with its overrides; see search.process.train."""
-    given = {argument.split("=", 1)[0] for argument in base}
+    names = {argument.split("=", 1)[0] for argument in base}
 
-    def run(number: int, overrides: Sequence[str], reached: Callable[..., bool]) -> TrainingEnd:
+    def run(number: int, overrides: Sequence[str], should_prune: Callable[..., bool]) -> TrainingEnd:
         place = trial_folder(folder, number)
         own = {"run.root": str(place.parent.absolute()), "run.name": place.name}
         of_tracking = {"tracking.group": name, "tracking.name": f"{number} {' '.join(overrides)}"}
-        own |= {key: value for key, value in of_tracking.items() if key not in given}
+        own |= {key: value for key, value in of_tracking.items() if key not in names}
         command = [*_TRAIN, *base, *overrides, *(override(key, value) for key, value in own.items())]
-        return train(command, place, _log(folder, number), reached=reached, stopped=lambda: stop.reason)
+        return train(command, place, _log(folder, number), should_prune=should_prune, stopped=lambda: stop.reason)
 
     return run
 
@@ -303,7 +305,7 @@ def _trainer(folder: Path, name: str, base: list[str], stop: Stop) -> Callable[.
 def described(plan: SearchPlan) -> list[str]:
     """What is to be searched, in lines."""
     lines = [f"{'metric:':<12}{name}, {direction}" for name, direction in plan.metrics.items()]
-    lines += [f"{'space:':<12}{name}: {_shown(dimension)}" for name, dimension in plan.space.items()]
+    lines += [f"{'space:':<12}{name}: {_range_text(dimension)}" for name, dimension in plan.space.items()]
     measured_by = [name for name in plan.space if is_measurement_setting(name) or name.startswith(_OF_SCALES)]
     if measured_by and any(name.startswith(PREFIX) for name in plan.metrics):
         lines.append(
@@ -313,7 +315,7 @@ def described(plan: SearchPlan) -> list[str]:
     return lines
 
 
-def _shown(dimension: Dimension) -> str:
+def _range_text(dimension: Dimension) -> str:
     if isinstance(dimension, Categorical):
         return ", ".join(map(str, dimension.values))
     kind = "whole numbers" if dimension.whole else "numbers"

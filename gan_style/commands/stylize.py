@@ -179,8 +179,8 @@ def _plan(source: str, output: Path) -> list[PictureJob]:
     path = Path(source).expanduser()
     if not path.is_dir():
         return plan_file(path, output)
-    if words := describe_others(scan_folder(path)[1]):
-        print(f"warning: input={source}: {words}")
+    if message := describe_others(scan_folder(path)[1]):
+        print(f"warning: input={source}: {message}")
     return plan_folder(path, output)
 
 

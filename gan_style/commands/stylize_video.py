@@ -88,8 +88,8 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
     options = plain(cfg.options)
     encoding = choose_encoding(video, container, codec=cfg.codec, crf=cfg.crf, pixels=cfg.pixels, options=options)
     copied_indices, left = what_fits(video, container)
-    for words in (*(f"{stream} cannot be kept in {output.suffix}" for stream in left), *_changes(video)):
-        print(f"warning: {words}")
+    for message in (*(f"{stream} cannot be kept in {output.suffix}" for stream in left), *_changes(video)):
+        print(f"warning: {message}")
 
     # The network, and all that the result depends on.
     painter, note = _painter(cfg)
@@ -177,8 +177,8 @@ def _painter(cfg: DictConfig) -> tuple[FramePainter, dict[str, Any]]:
         cv2.setNumThreads(cfg.runtime.threads)
     model, note = load_model(resolve_model(names, checkpoint), device)
     controls = Controls(mixture(style, model.styles), float(cfg.strength), str(cfg.colours))
-    shown = "+".join(f"{name} {share:g}" if share < 1 else name for name, share in controls.mix.items())
-    return FramePainter(model, controls), note | {"style": shown, "strength": controls.strength}
+    mixture_text = "+".join(f"{name} {share:g}" if share < 1 else name for name, share in controls.mix.items())
+    return FramePainter(model, controls), note | {"style": mixture_text, "strength": controls.strength}
 
 
 def _measured(tally: Any) -> str:
@@ -193,16 +193,16 @@ def _measured(tally: Any) -> str:
 def _report_problems(work: "Work", done: int) -> int:
     """Say what could not be read; the exit status."""
     seen, video = work.seen, work.video
-    words = []
+    problems = []
     if seen.problems:
-        words.append(f"{len(seen.problems)} errors in reading it ({seen.problems[0]})")
+        problems.append(f"{len(seen.problems)} errors in reading it ({seen.problems[0]})")
     if video.frames is not None and seen.packets < video.frames:
-        words.append(f"it ends early: {seen.packets} of {video.frames} frames are in the file")
+        problems.append(f"it ends early: {seen.packets} of {video.frames} frames are in the file")
     elif video.seconds is not None and seen.end < video.seconds - max(0.5, float(3 / video.rate)):
-        words.append(f"it ends early: {seen.end:.1f} of {video.seconds:.1f} s are in the file")
-    if words:
-        print(f"gan-style stylize-video: {video.path}: {'; '.join(words)}; {done} frames done", file=sys.stderr)
-    return UNREADABLE if words else 0
+        problems.append(f"it ends early: {seen.end:.1f} of {video.seconds:.1f} s are in the file")
+    if problems:
+        print(f"gan-style stylize-video: {video.path}: {'; '.join(problems)}; {done} frames done", file=sys.stderr)
+    return UNREADABLE if problems else 0
 
 
 def _show_camera(cfg: DictConfig) -> int:

@@ -83,11 +83,11 @@ def grid(overrides: Sequence[Override]) -> list[Point]:
     """All combinations of the values, the last option's changing fastest. Of one given twice the last counts."""
     axes: dict[str, list[str | None]] = {}
     swept = set()
-    for one in overrides:
-        key = one.get_key_element()
-        axes[key] = _values(one)
+    for override in overrides:
+        key = override.get_key_element()
+        axes[key] = _values(override)
         swept.discard(key)
-        if one.is_sweep_override():
+        if override.is_sweep_override():
             swept.add(key)
     if of_hydra := [key for key in swept if key.startswith("hydra")]:
         raise ValueError(f"{of_hydra[0]} is the same for all jobs of a sweep; it cannot be swept over")
@@ -96,15 +96,15 @@ def grid(overrides: Sequence[Override]) -> list[Point]:
     ]
 
 
-def _values(one: Override) -> list[str | None]:
-    if not one.is_sweep_override():
-        _, given, value = (one.input_line or "").partition("=")
-        return [value if given else None]
-    if not one.is_discrete_sweep():
-        raise ValueError(f"{one.input_line}: a sweep takes values one by one, such as 1,2,3 or range(1,4)")
-    values: list[str | None] = list(one.sweep_string_iterator())
+def _values(override: Override) -> list[str | None]:
+    if not override.is_sweep_override():
+        _, text, value = (override.input_line or "").partition("=")
+        return [value if text else None]
+    if not override.is_discrete_sweep():
+        raise ValueError(f"{override.input_line}: a sweep takes values one by one, such as 1,2,3 or range(1,4)")
+    values: list[str | None] = list(override.sweep_string_iterator())
     if not values:
-        raise ValueError(f"{one.input_line}: this chooses nothing; there is no such choice")
+        raise ValueError(f"{override.input_line}: this chooses nothing; there is no such choice")
     return values
 
 
@@ -122,7 +122,7 @@ def read_index(folder: Path) -> list[Known]:
     if not path.is_file():
         return []
     try:
-        return [Known(str(one["name"]), dict(one["overrides"])) for one in json.loads(path.read_bytes())["jobs"]]
+        return [Known(str(entry["name"]), dict(entry["overrides"])) for entry in json.loads(path.read_bytes())["jobs"]]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); choose another run.sweep") from error
 
@@ -144,17 +144,19 @@ def allocated(
     whole, own = list(index), []
     for point, name in points:
         identity = point.identity(free)
-        known = next((one for one in whole if one.overrides == identity), None)
+        known = next((entry for entry in whole if entry.overrides == identity), None)
         if known is None:
-            others = [one.identity(free) for one, _ in points] + [one.overrides for one in whole]
-            told = {k: point.overrides[k] for k in point.overrides if k in identity and _differs(k, identity, others)}
-            known = Known(name or folder_name(len(whole), told), identity)
+            others = [point.identity(free) for point, _ in points] + [entry.overrides for entry in whole]
+            differing = {
+                k: point.overrides[k] for k in point.overrides if k in identity and _differs(k, identity, others)
+            }
+            known = Known(name or folder_name(len(whole), differing), identity)
             _check_new(known, whole)
             whole.append(known)
         own.append(known)
-    for one in own:
-        if own.count(one) > 1:
-            raise ValueError(f"two jobs of the sweep have the same settings, and so one folder: {one.name}")
+    for job in own:
+        if own.count(job) > 1:
+            raise ValueError(f"two jobs of the sweep have the same settings, and so one folder: {job.name}")
     return whole, own
 
 
@@ -164,8 +166,8 @@ def _differs(key: str, identity: Mapping[str, Any], others: Sequence[Mapping[str
 
 
 def _check_new(new: Known, index: Sequence[Known]) -> None:
-    for one in index:
-        if one.name == new.name:
+    for entry in index:
+        if entry.name == new.name:
             raise ValueError(
                 f"run.name={new.name} gives two jobs of the sweep one folder; leave it out (each gets a folder with a "
                 f"number and its overrides; run.sweep names the sweep), or have the options in it: "
@@ -173,16 +175,17 @@ def _check_new(new: Known, index: Sequence[Known]) -> None:
             )
 
 
-def folder_name(number: int, told: Mapping[str, str | None]) -> str:
+def folder_name(number: int, overrides: Mapping[str, str | None]) -> str:
     """007-loss.style.weight_3+training.seed_1: letters, digits and ._+- alone, so that Hydra and shells can read it.
 
     Longer ones are cut, and end in a hash of the whole. The number has three digits or more, however many jobs there
     are.
     """
-    words = [
-        f"without-{key.lstrip('~')}" if value is None else f"{key.lstrip('+')}_{value}" for key, value in told.items()
+    parts = [
+        f"without-{key.lstrip('~')}" if value is None else f"{key.lstrip('+')}_{value}"
+        for key, value in overrides.items()
     ]
-    whole = "+".join(words)
+    whole = "+".join(parts)
     text = re.sub(r"[^\w.+-]+", "-", whole, flags=re.ASCII).strip("-.")
     name = f"{number:03d}-{text}" if text else f"{number:03d}"
     if len(name) <= _LONGEST:
@@ -198,29 +201,29 @@ def label_of_job(folder: Path) -> str | None:
         index = read_index(folder.parent)
     except ValueError:
         return None
-    own = next((one for one in index if one.name == folder.name), None)
+    own = next((entry for entry in index if entry.name == folder.name), None)
     if own is None:
         return None
-    others = [one.overrides for one in index]
+    others = [entry.overrides for entry in index]
     keys = [key for key in own.overrides if _differs(key, own.overrides, others)]
-    every = {key for one in others for key in one}
-    told = [f"{_short(key, every)}={own.overrides[key]}" for key in keys if own.overrides[key] is not None]
-    told += [f"without {key.lstrip('~')}" for key in keys if own.overrides[key] is None]
-    return " ".join([f"{index.index(own):03d}", *told])
+    every = {key for overrides in others for key in overrides}
+    parts = [f"{_short(key, every)}={own.overrides[key]}" for key in keys if own.overrides[key] is not None]
+    parts += [f"without {key.lstrip('~')}" for key in keys if own.overrides[key] is None]
+    return " ".join([f"{index.index(own):03d}", *parts])
 
 
 def _short(key: str, every: Collection[str]) -> str:
     """A dotted name without its first part, where no other of them ends so."""
     _, _, end = key.lstrip("+").partition(".")
-    alone = sum(f".{other}".endswith(f".{end}") for other in every) == 1
-    return end if end and alone else key
+    is_unique = sum(f".{other}".endswith(f".{end}") for other in every) == 1
+    return end if end and is_unique else key
 
 
 def _read_summary(folder: Path) -> dict[str, dict[str, Any]]:
     """{name: what an earlier command has said of a job}; nothing where there is none, or none that can be read."""
     try:
         content = json.loads((folder / SUMMARY_FILE).read_bytes())
-        return {str(one["name"]): dict(one) for one in [*content["jobs"], *content["other_jobs"]]}
+        return {str(job["name"]): dict(job) for job in [*content["jobs"], *content["other_jobs"]]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -231,7 +234,7 @@ class Summary:
 
     def __init__(self, folder: Path, jobs: Mapping[str, Mapping[str, str | None]]) -> None:
         self.folder = folder
-        self.others = [one for name, one in _read_summary(folder).items() if name not in jobs]
+        self.others = [summary for name, summary in _read_summary(folder).items() if name not in jobs]
         self.jobs: dict[str, dict[str, Any]] = {
             name: {"name": name, "overrides": dict(overrides), "status": WAITING} for name, overrides in jobs.items()
         }
@@ -276,10 +279,10 @@ class Summary:
         ended = f"{job['status']} after {job.get('seconds', 0):.0f} s{reason}"
         return f"{name}: {ended} ({count - len(self.names(WAITING))} of {count})"
 
-    def told(self) -> str:
+    def text(self) -> str:
         """What is said at the end: how many have ended how, which failed and why, and what to do."""
         counts = ", ".join(
-            f"{len(found)} {s}" for s in (FINISHED, FAILED, STOPPED, WAITING) if (found := self.names(s))
+            f"{len(names)} {s}" for s in (FINISHED, FAILED, STOPPED, WAITING) if (names := self.names(s))
         )
         lines = [f"{self.folder}: {counts}"]
         lines += [f"  failed:  {name}: {self.jobs[name]['reason']}" for name in self.names(FAILED)]
@@ -314,27 +317,27 @@ def sweep(
     free: whether the option of a name may change when a job goes on; finished: whether the folder of a job's
     settings holds a whole run. ValueError for what is no sweep or has two jobs in one folder; nothing is written then.
     """
-    found = _composed(command, arguments)
-    points = [(one.point, one.name) for one in found]
-    folder, launcher = _folder(found), _launcher(found)
+    composed = _composed(command, arguments)
+    points = [(item.point, item.name) for item in composed]
+    folder, launcher = _folder(composed), _launcher(composed)
     check_place(folder, "run.root, run.sweep")
     _, own = allocated(read_index(folder), points, free)
-    if found[0].cfg.dry_run:
-        _show(folder, _jobs(command, folder, found, own))
+    if composed[0].cfg.dry_run:
+        _show(folder, _jobs(command, folder, composed, own))
         return 0
     ensure_writable(folder, "run.root, run.sweep")
     with locked(folder, "run.sweep"), stop_on_signals() as stop:
         index, own = allocated(read_index(folder), points, free)
         write_index(folder, index)
-        jobs = _jobs(command, folder, found, own)
-        done = {job for job, one in zip(jobs, found, strict=True) if finished(_of_job(one.cfg, folder, job))}
-        summary = Summary(folder, {job.name: one.point.overrides for job, one in zip(jobs, found, strict=True)})
+        jobs = _jobs(command, folder, composed, own)
+        done = {job for job, item in zip(jobs, composed, strict=True) if finished(_of_job(item.cfg, folder, job))}
+        summary = Summary(folder, {job.name: item.point.overrides for job, item in zip(jobs, composed, strict=True)})
         for job in done:
             summary.add(job.name, 0)
         todo = [job for job in jobs if job not in done]
         print(f"{folder}: {len(jobs)} jobs, {len(done)} of them finished before", flush=True)
         _run(launcher, todo, stop, summary)
-    print(summary.told(), flush=True)
+    print(summary.text(), flush=True)
     return PREEMPTED if stop.reason else summary.status()
 
 
@@ -342,12 +345,12 @@ def _composed(command: str, arguments: Sequence[str]) -> list[Composed]:
     with hydra.initialize_config_dir(str(CONFIG_PATH), version_base="1.3"):
         _forget_plugins()
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-        given = parser.parse_overrides(list(arguments))
-        sweeper = _compose(command, grid(given)[0]).hydra.sweeper
+        overrides = parser.parse_overrides(list(arguments))
+        sweeper = _compose(command, grid(overrides)[0]).hydra.sweeper
         if not str(sweeper.get("_target_")).endswith("BasicSweeper"):
             raise ValueError("hydra/sweeper: a sweep of gan-style is a grid (basic)")
         params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]  # as an experiment may have them
-        return [_compose(command, point) for point in grid([*parser.parse_overrides(params), *given])]
+        return [_compose(command, point) for point in grid([*parser.parse_overrides(params), *overrides])]
 
 
 def _forget_plugins() -> None:
@@ -364,47 +367,47 @@ def _compose(command: str, point: Point) -> Composed:
     return Composed(point, cfg, own)
 
 
-def _folder(found: Sequence[Composed]) -> Path:
+def _folder(composed: Sequence[Composed]) -> Path:
     """The sweep's: root/run.sweep. Without run.sweep its name is that of the runs, as the experiment has it."""
-    for one in found:
-        if one.name is not None and "/" in one.name:
-            raise ValueError(f"run.name={one.name}: in a sweep it is the name of one folder in the sweep's")
-    roots, names = ({one.cfg.run[key] for one in found} for key in ("root", "sweep"))
+    for item in composed:
+        if item.name is not None and "/" in item.name:
+            raise ValueError(f"run.name={item.name}: in a sweep it is the name of one folder in the sweep's")
+    roots, names = ({item.cfg.run[key] for item in composed} for key in ("root", "sweep"))
     if len(roots) > 1 or len(names) > 1:
         raise ValueError("run.root and run.sweep are the same for all jobs of a sweep; they cannot be swept over")
     root, name = roots.pop(), names.pop()
-    if root == _ROOT_OF_RUNS and not any("run.root" in one.point.overrides for one in found):
+    if root == _ROOT_OF_RUNS and not any("run.root" in item.point.overrides for item in composed):
         root = _ROOT
     if name is None:
-        runs = dict.fromkeys(str(one.cfg.run.name) for one in found if one.name is None)
+        runs = dict.fromkeys(str(item.cfg.run.name) for item in composed if item.name is None)
         name = "+".join(sorted(runs)[:4]) or "default"
     if not str(name).strip(" ./") or "/" in str(name):
         raise ValueError(f"run.sweep={name!r}; give a name, which the sweep's folder in run.root gets")
     return Path(root).expanduser() / str(name)
 
 
-def _launcher(found: Sequence[Composed]) -> Launcher:
+def _launcher(composed: Sequence[Composed]) -> Launcher:
     """What hydra/launcher chooses; Hydra's own, basic, stands for ours."""
-    node = found[0].hydra.launcher
+    node = composed[0].hydra.launcher
     if str(node.get("_target_")).startswith("hydra."):
         return Basic()
     launcher: Launcher = build(node, "hydra.launcher")
     return launcher
 
 
-def _jobs(command: str, folder: Path, found: Sequence[Composed], own: Sequence[Known]) -> list[SweepJob]:
-    return [_job(command, folder, one, known.name) for one, known in zip(found, own, strict=True)]
+def _jobs(command: str, folder: Path, composed: Sequence[Composed], own: Sequence[Known]) -> list[SweepJob]:
+    return [_job(command, folder, item, known.name) for item, known in zip(composed, own, strict=True)]
 
 
-def _job(command: str, folder: Path, one: Composed, name: str) -> SweepJob:
+def _job(command: str, folder: Path, composed: Composed, name: str) -> SweepJob:
     """Its command line: the overrides of its point, and its place."""
     place = {"run.root": str(folder), "run.name": name, "run.sweep": folder.name}
-    kept = [text for text in one.point.arguments() if not text.lstrip("+").startswith((*_PLACE, "hydra"))]
+    arguments = [text for text in composed.point.arguments() if not text.lstrip("+").startswith((*_PLACE, "hydra"))]
     placed = [f"{key}={quoted(value)}" for key, value in place.items()]
-    runtime = one.cfg.runtime
+    runtime = composed.cfg.runtime
     return SweepJob(
         name,
-        (sys.executable, "-m", f"gan_style.commands.{command}", *kept, *placed),
+        (sys.executable, "-m", f"gan_style.commands.{command}", *arguments, *placed),
         folder=(folder / name).absolute(),
         here=Path.cwd(),
         devices=runtime.devices,
@@ -442,7 +445,7 @@ def _reason(ended: JobEnd, stop: Stop) -> str | None:
         return None
     reason = read_failure(ended.job.folder)
     if reason is None and stop.reason is None:
-        reason = ended.words()
+        reason = ended.message()
         ended.job.folder.mkdir(exist_ok=True)
         write_text(ended.job.folder / FAILURE_FILE, f"{reason}\n")
     return reason

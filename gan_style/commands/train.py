@@ -186,17 +186,17 @@ def check_train(cfg: Any) -> None:
 
 def _check_styles(cfg: Any) -> None:
     """Several styles by name need a generator that tells them apart, references one that is shown them."""
-    several, kind = isinstance(cfg.data.style, Mapping), str(cfg.generator.get("_target_", ""))
-    if several and not cfg.data.style:
+    is_library, kind = isinstance(cfg.data.style, Mapping), str(cfg.generator.get("_target_", ""))
+    if is_library and not cfg.data.style:
         raise ValueError("data.style={} names no style; write data.style={monet: FOLDER, wave: PICTURE}")
-    if several and not kind.endswith(".LibraryGenerator"):
+    if is_library and not kind.endswith(".LibraryGenerator"):
         raise ValueError(f"data.style names styles ({', '.join(map(str, cfg.data.style))}); use generator=library")
-    if kind.endswith(".LibraryGenerator") and not several:
+    if kind.endswith(".LibraryGenerator") and not is_library:
         raise ValueError(
             f"generator=library needs styles with names, got data.style={cfg.data.style}; "
             "write data.style={monet: FOLDER, wave: PICTURE}"
         )
-    for name in cfg.data.style if several else ():
+    for name in cfg.data.style if is_library else ():
         if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
             raise ValueError(f"data.style: {name!r} is no name for a style; allowed are letters, digits, - and _")
     count = cfg.data.style_holdout_count
@@ -408,7 +408,11 @@ def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     there, here = _comparable(old), _comparable(new)
     keys = [key for key in {**there, **here} if not may_change(TrainOptions, key)]
     lines = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in keys if there.get(key) != here.get(key)]
-    styles = [list(map(str, one["data"]["style"])) for one in (old, new) if isinstance(one["data"]["style"], dict)]
+    styles = [
+        list(map(str, settings["data"]["style"]))
+        for settings in (old, new)
+        if isinstance(settings["data"]["style"], dict)
+    ]
     if len(styles) == 2 and styles[0] != styles[1] and sorted(styles[0]) == sorted(styles[1]):
         # their order is that of the generator's weights
         lines.append(f"order of data.style: {', '.join(styles[0])} there, {', '.join(styles[1])} here")
@@ -519,14 +523,14 @@ def _sizes(setup: TrainSetup, state: TrainState, objective: Objective, pictures:
     precision = f"{setup.device}, {training.precision}, {torch.get_num_threads()} CPU threads, allocator {allocator()}"
     d = f"{count_parameters(state.discriminator):,} parameters" if state.discriminator else "none (no adversarial term)"
     scales = ", ".join(f"{layer} {scale:.3g}" for layer, scale in objective.perceptual.scales.items())
-    styles = " + ".join(f"{len(one)}{f' {name}' if name else ''}" for name, one in pictures.styles.items())
+    styles = " + ".join(f"{len(style)}{f' {name}' if name else ''}" for name, style in pictures.styles.items())
     parts = f", in {training.accumulate} parts" if training.accumulate > 1 else ""
     total = training.steps * training.batch
     return {
         "run": str(setup.folder),
         "device": precision,
         "content pictures": f"{len(content)}, {_cached(content.cached)}",
-        "style pictures": f"{styles}, {_cached(all(one.cached for one in pictures.styles.values()))}",
+        "style pictures": f"{styles}, {_cached(all(style.cached for style in pictures.styles.values()))}",
         "held-out pictures": f"{len(pictures.held_out)}{' (trained on)' if pictures.held_out_is_trained_on else ''}",
         "data workers": str(worker_count(setup, pictures)),
         "generator": f"{count_parameters(state.generator):,} parameters",

@@ -119,8 +119,8 @@ def open_sets(setup: TrainSetup) -> Pictures:
 
 def picture_files(pictures: Pictures) -> dict[str, list[Path]]:
     """Return the files of each set by its name, readable or not."""
-    style = [path for one in pictures.styles.values() for path in one.given]
-    return {"content": pictures.content.given, "style": style, "holdout": pictures.held_out}
+    style = [path for style in pictures.styles.values() for path in style.all_paths]
+    return {"content": pictures.content.all_paths, "style": style, "holdout": pictures.held_out}
 
 
 def worker_count(setup: TrainSetup, pictures: Pictures) -> int:
@@ -266,7 +266,7 @@ def make_state(setup: TrainSetup, objective: Objective, *, fresh: bool) -> Train
     discriminator = _make_discriminator(setup) if objective.adversarial is not None else None
     # float16 alone needs its gradients scaled, each optimiser's by a scaler of its own.
     networks = {"generator": generator, "discriminator": discriminator}
-    scaled = [name for name, one in networks.items() if one is not None and training.precision == "float16"]
+    scaled = [name for name, network in networks.items() if network is not None and training.precision == "float16"]
     return TrainState(
         generator=generator,
         discriminator=discriminator,
@@ -294,7 +294,8 @@ def _load_start(path: Path, generator: nn.Module) -> None:
         return generator.start_from(source)
     if there | {"arguments": there["arguments"] | {"tone": here["arguments"]["tone"]}} != here:
         described = [
-            f"{one['class']} with {', '.join(f'{k}={v}' for k, v in one['arguments'].items())}" for one in (there, here)
+            f"{record['class']} with {', '.join(f'{k}={v}' for k, v in record['arguments'].items())}"
+            for record in (there, here)
         ]
         raise ValueError(f"training.start={path}: its generator is {described[0]}, this run's is {described[1]}")
     tones = {name: tensor for name, tensor in generator.state_dict().items() if name == "tones"}  # of this run's styles
@@ -338,7 +339,9 @@ def distribute(setup: TrainSetup, state: TrainState) -> None:
         compiled(state.generator, option="runtime.compile=true")
     if setup.ranks.count > 1:
         networks = {"generator": state.generator, "discriminator": state.discriminator}
-        state.parallel = {name: setup.ranks.shared(one) for name, one in networks.items() if one is not None}
+        state.parallel = {
+            name: setup.ranks.shared(network) for name, network in networks.items() if network is not None
+        }
 
 
 # Samples and metrics of held-out pictures
@@ -379,8 +382,8 @@ def _sampler(
     terms = list(objective.terms.values())
     layers, target = style_layers(terms), _measured_target(terms)
     name = None if style is None else setup.styles[style]
-    stored = name is None or target != EACH
-    grams = objective.style_grams(target, style if target == MEAN else None) if stored else {}
+    is_shared = name is None or target != EACH
+    grams = objective.style_grams(target, style if target == MEAN else None) if is_shared else {}
     if layers and not grams:  # other statistics than colour Gram matrices, or from other layers
         whole = (picture for _, picture in _target_pictures(setup, target, pictures, name))
         grams = mean_gram(objective.perceptual, whole, layers)

@@ -31,15 +31,17 @@ def main(cfg: DictConfig) -> int:
     return verify(cfg.output, cfg.input, repairing=cfg.repair)
 
 
-def verify(folder: str, given: str | None, *, repairing: bool) -> int:
+def verify(folder: str, source: str | None, *, repairing: bool) -> int:
     """The same, from plain arguments."""
     output = Path(folder).expanduser()
     plan = read_plan(output / STATE)
     if plan is None:
         raise ValueError(f"output={folder}: there is no dataset by make-dataset in it")
     records, settings, root = Records(output, plan), plan.settings, None
-    if given is not None:
-        layout = open_layout(given, settings["input_layout"], made=settings["output_layout"], carry=settings["carry"])
+    if source is not None:
+        layout = open_layout(
+            source, settings["input_layout"], target=settings["output_layout"], carry=settings["carry"]
+        )
         check_facts(plan, layout.facts())
         check_listing(plan, layout.samples)
         root = layout.root

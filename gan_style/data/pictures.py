@@ -50,7 +50,7 @@ def _find(spec: str, option: str) -> list[Path]:
         pictures = [match for match in files if is_picture(match) and match.exists()]
         _warn_of(sorted(set(files) - set(pictures)), f"{option}={spec}")
         # ** follows a link that leads back to its own folder many times over: each file is taken by its shortest path.
-        by_file = {match.resolve(): match for match in sorted(pictures, key=lambda one: len(one.parts), reverse=True)}
+        by_file = {match.resolve(): match for match in sorted(pictures, key=lambda path: len(path.parts), reverse=True)}
         return _not_empty(sorted(by_file.values()), f"{option}={spec}: no picture matches this pattern")
     if is_broken_link(path):
         raise ValueError(f"{option}={spec} is a link to {path.readlink()}, and there is no such file")
@@ -61,8 +61,8 @@ def _find(spec: str, option: str) -> list[Path]:
 
 def _warn_of(others: Sequence[Path], source: str) -> None:
     """Count, by kind, the files that are passed over."""
-    if words := describe_others(others):
-        warnings.warn(f"{source}: {words}", stacklevel=4)
+    if message := describe_others(others):
+        warnings.warn(f"{source}: {message}", stacklevel=4)
 
 
 def _demo(spec: str, option: str) -> list[Path]:
@@ -107,14 +107,14 @@ class UnreadablePictures:
 class PictureSet:
     """Pictures by number, decoded with a given short side: all at once if they fit the cache, else one by one.
 
-    given: the paths with unreadable ones among them, which ``paths`` has no more after caching.
+    all_paths: the paths with unreadable ones among them, which ``paths`` has no more after caching.
     Item: uint8 (3, H, W), or UnreadablePictureError (never after caching: then the unreadable ones are left out).
     """
 
     def __init__(
         self, paths: Sequence[Path], *, short_side: int, cache_bytes: float, watch: UnreadablePictures
     ) -> None:
-        self.paths = self.given = list(paths)
+        self.paths = self.all_paths = list(paths)
         self.short_side = short_side
         self.watch = watch
         self._cached: list[Tensor] | None = None

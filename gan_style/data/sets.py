@@ -34,17 +34,17 @@ class Pictures:
     @property
     def in_memory(self) -> bool:
         """Whether all sets are decoded already."""
-        return all(one.cached for one in (self.content, *self.styles.values()))
+        return all(folder.cached for folder in (self.content, *self.styles.values()))
 
     @property
     def style_paths(self) -> list[Path]:
         """Of all style pictures, in the order of their numbers."""
-        return [path for one in self.styles.values() for path in one.paths]
+        return [path for folder in self.styles.values() for path in folder.paths]
 
     @property
     def watches(self) -> dict[str, UnreadablePictures]:
         """Who counts the unreadable pictures of each option."""
-        return {one.watch.option: one.watch for one in (self.content, *self.styles.values())}
+        return {folder.watch.option: folder.watch for folder in (self.content, *self.styles.values())}
 
     def content_crops(self, count: int, crop: Crop, seed: int, device: torch.device) -> Iterator[Tensor]:
         """Crops (1, 3, S, S) in [-1, 1] of up to ``count`` readable content pictures, drawn with ``seed``.
@@ -73,8 +73,8 @@ class Pictures:
         first = 0
         for style, pictures in self.styles.items():
             if name in (None, style):
-                found = load(pictures.paths, short_side or self.style_short_side, device, pictures.watch)
-                yield from ((first + number, picture) for number, picture in found)
+                pictures_of_style = load(pictures.paths, short_side or self.style_short_side, device, pictures.watch)
+                yield from ((first + number, picture) for number, picture in pictures_of_style)
             first += len(pictures)
 
     def held_out_pictures(self, device: torch.device, short_side: int) -> list[Tensor]:
@@ -99,7 +99,7 @@ def open_pictures(
 
     style_holdout_count: None for none; more are never held out than a fifth of them.
     """
-    named = {str(name): one for name, one in style.items()} if isinstance(style, Mapping) else {"": style}
+    named = {str(name): value for name, value in style.items()} if isinstance(style, Mapping) else {"": style}
     options = {name: f"data.style.{name}".rstrip(".") for name in named}
     style_paths = {name: find_pictures(spec, options[name]) for name, spec in named.items()}
     held_out_styles: list[Path] = []
@@ -158,8 +158,8 @@ def split(content: Spec, holdout: Spec | None, holdout_count: int) -> tuple[list
             )
         return training, held_out, 0
     held_out = find_pictures(holdout, "data.holdout")
-    kept = {path.resolve() for path in held_out}  # the same file may be named by several paths
-    training = [path for path in content_paths if path.resolve() not in kept]
+    held_out_files = {path.resolve() for path in held_out}  # the same file may be named by several paths
+    training = [path for path in content_paths if path.resolve() not in held_out_files]
     if not training:
         raise ValueError("data.holdout leaves no picture of data.content to train on")
     return training, held_out, len(content_paths) - len(training)

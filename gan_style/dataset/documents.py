@@ -77,7 +77,7 @@ class Documents:
 
     def _results(self) -> Iterator[tuple[Sample, Row]]:
         plan = self.records.plan
-        samples = (one for one in plan.all_samples() for _ in range(copies_of(one, self.scheme.copies)))
+        samples = (sample for sample in plan.all_samples() for _ in range(copies_of(sample, self.scheme.copies)))
         yield from zip(samples, self.rows(), strict=True)
 
 

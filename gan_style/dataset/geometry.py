@@ -54,7 +54,7 @@ def scaled(record: Any, factors: tuple[float, float]) -> Any:
     if isinstance(record, dict):
         return {name: _scaled_field(name, value, record, factors) for name, value in record.items()}
     if isinstance(record, list):
-        return [scaled(one, factors) for one in record]
+        return [scaled(item, factors) for item in record]
     return record
 
 
@@ -89,10 +89,10 @@ def _scaled_list(value: Any, factors: tuple[float, float], period: int) -> Any:
     """Numbers in turn for x and y (and what else a period has); lists and records of such."""
     if not isinstance(value, list):
         return scaled(value, factors)
-    numbers = [isinstance(one, int | float) for one in value]
+    numbers = [isinstance(item, int | float) for item in value]
     if not all(numbers):
-        return [_scaled_list(one, factors, period) for one in value]
-    return [_times(one, factors[at % period]) if at % period < 2 else one for at, one in enumerate(value)]
+        return [_scaled_list(item, factors, period) for item in value]
+    return [_times(number, factors[at % period]) if at % period < 2 else number for at, number in enumerate(value)]
 
 
 def _sides(record: Mapping[str, Any]) -> list[Any]:
@@ -102,13 +102,13 @@ def _sides(record: Mapping[str, Any]) -> list[Any]:
 def _are_shares(value: Any) -> bool:
     """Whether these are shares of the picture's sides rather than pixels: all in [0, 1], and not all whole."""
     numbers = list(_numbers(value))
-    return bool(numbers) and all(0 <= one <= 1 for one in numbers) and any(one % 1 for one in numbers)
+    return bool(numbers) and all(0 <= number <= 1 for number in numbers) and any(number % 1 for number in numbers)
 
 
 def _numbers(value: Any) -> Any:
     if isinstance(value, list):
-        for one in value:
-            yield from _numbers(one)
+        for item in value:
+            yield from _numbers(item)
     elif isinstance(value, dict):
         yield from _numbers(list(value.values()))
     elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -128,7 +128,7 @@ def _number(text: str) -> float | None:
 def _times(value: Any, factor: float) -> Any:
     """A number, a list of numbers, or a number in words, times a factor; whole ones stay whole where they can."""
     if isinstance(value, list):
-        return [_times(one, factor) for one in value]
+        return [_times(item, factor) for item in value]
     if isinstance(value, str):
         number = _number(value)
         return value if number is None else text_of(number * factor)
@@ -150,7 +150,7 @@ def has_places(record: Any) -> bool:
             (str(name).lower() in PLACES and value not in ([], None, "")) or has_places(value)
             for name, value in record.items()
         )
-    return isinstance(record, list) and any(has_places(one) for one in record[:1000])
+    return isinstance(record, list) and any(has_places(item) for item in record[:1000])
 
 
 def stated_size(record: Mapping[str, Any]) -> tuple[int, int] | None:

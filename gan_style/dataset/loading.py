@@ -27,8 +27,8 @@ class Loaded:
     extension (".txt"); labels: those that are labels; size: (width, height) that these are for, before any scaling.
 
     orientation: what was done about EXIF's: None (there was none), "applied", or "stored" (left, for the labels' sake);
-    tag: EXIF's orientation that the result is to have. kept: what the file holds besides 8 bits of RGB; grey: whether
-    it has no colours.
+    tag: EXIF's orientation that the result is to have. rich_original: what the file holds besides 8 bits of RGB;
+    grey: whether it has no colours.
     """
 
     sha256: str
@@ -39,7 +39,7 @@ class Loaded:
     size: tuple[int, int] = (0, 0)
     orientation: str | None = None
     tag: int = 1
-    kept: Original | None = None
+    rich_original: Original | None = None
     grey: bool = False
 
 
@@ -75,8 +75,10 @@ class Loader:
         labels = read_labels(sidecars)
         header = read_header(data, self.max_pixels)
         upright = fits_upright(sample, header, labels)
-        kept = self._kept(data, header, upright) if self.keep_color and header.is_rich else None
-        picture = self._decode(data, upright) if kept is None or self.short_side is not None else shown(kept)
+        original = self._rich_original(data, header, upright) if self.keep_color and header.is_rich else None
+        picture = (
+            self._decode(data, upright) if original is None or self.short_side is not None else displayable(original)
+        )
         loaded = Loaded(
             sha256,
             sidecars,
@@ -85,7 +87,7 @@ class Loader:
             size=header.upright if upright else header.size,
             orientation=None if header.orientation == 1 else "applied" if upright else "stored",
             tag=1 if upright else header.orientation,
-            kept=kept,
+            rich_original=original,
             grey=self.keep_color and header.is_grey,
         )
         size = loaded.size
@@ -93,7 +95,7 @@ class Loader:
         adapted(sidecars, labels, Change("", size, (picture.shape[-1], picture.shape[-2])))
         return loaded
 
-    def _kept(self, data: bytes, header: Header, upright: bool) -> Original | None:
+    def _rich_original(self, data: bytes, header: Header, upright: bool) -> Original | None:
         """All that the file holds; of pixels that are not turned upright, or are scaled, the profile alone."""
         try:
             original = read_original(io.BytesIO(data), max_megapixels=self.max_pixels / 1e6)
@@ -112,7 +114,7 @@ class Loader:
             raise sample_error(error.__cause__ or error) from error
 
 
-def shown(original: Original) -> Tensor:
+def displayable(original: Original) -> Tensor:
     """What the network sees of a picture, uint8 or uint16 (3, H, W): white where nothing is to be seen."""
     if original.alpha is None:
         return original.pixels

@@ -63,7 +63,7 @@ def _holds(packed: np.ndarray, mark: int) -> bool:
 
 
 _LONGEST = 255  # bytes of one name, on nearly all file systems
-_ROOM = 8  # for the copy's number
+_COPY_DIGITS = 8  # for the copy's number
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
 _SHARED = (".txt", ".caption", ".tags")  # extensions of files that are written as they are
 _FILE_SUFFIXES = (*PICTURE_SUFFIXES, ".txt", ".json", ".xml", ".cls", ".csv")
@@ -123,9 +123,9 @@ class Scheme:
                 yield self.path(sample, copy, extension), str(source or "")
 
 
-def make_scheme(copies: int, suffix: str | None, given: str, kind: str) -> Scheme:
-    """The scheme of an output; given, kind: the layouts of input and output."""
-    tree = given != "webdataset" and (kind == "folder" or given == kind == "coco")
+def make_scheme(copies: int, suffix: str | None, input_kind: str, kind: str) -> Scheme:
+    """The scheme of an output; input_kind, kind: the layouts of input and output."""
+    tree = input_kind != "webdataset" and (kind == "folder" or input_kind == kind == "coco")
     return Scheme(copies, suffix, keyed=kind == "webdataset", tree=tree)
 
 
@@ -146,9 +146,9 @@ def among_images(sample: Sample) -> str:
 class Names:
     """Gives each sample its final name; remembers those that are taken. changed: how many were not free or safe."""
 
-    def __init__(self, scheme: Scheme, wanted: Callable[[Sample], str] = lambda sample: sample.name) -> None:
-        """wanted: the name that a sample gets if it is safe and free."""
-        self.scheme, self.wanted = scheme, wanted
+    def __init__(self, scheme: Scheme, name_of: Callable[[Sample], str] = lambda sample: sample.name) -> None:
+        """name_of: the name that a sample gets if it is safe and free."""
+        self.scheme, self.wanted = scheme, name_of
         self.changed, self.example = 0, ("", "")
         self._taken = CompactNameSet()
         self._folders: dict[str, str] = {}
@@ -164,20 +164,20 @@ class Names:
 
     def give(self, sample: Sample) -> Sample:
         """The sample with its final name."""
-        wanted = self.wanted(sample)
-        *folders, last = wanted.split("/")
+        name = self.wanted(sample)
+        *folders, last = name.split("/")
         base, suffix = _halves(last) if sample.passthrough else (last, "")
         sample = self._without_clashes(sample)
-        room = _LONGEST - _ROOM - max(map(self._longest(sample), (suffix, *self.scheme.extensions(sample))))
-        folder, safe = self._folder(folders), _safe(base, room, dots=not self.scheme.keyed)
+        longest = _LONGEST - _COPY_DIGITS - max(map(self._longest(sample), (suffix, *self.scheme.extensions(sample))))
+        folder, safe = self._folder(folders), _safe(base, longest, dots=not self.scheme.keyed)
         named, digits = replace(sample, name="/".join([*folder, safe + suffix])), 8
         while self._is_taken(named):
-            named = replace(sample, name="/".join([*folder, marked(safe, sample.key, digits, room) + suffix]))
+            named = replace(sample, name="/".join([*folder, marked(safe, sample.key, digits, longest) + suffix]))
             digits += 8
         self._remember(named)
-        if named.name != wanted:
+        if named.name != name:
             self.changed += 1
-            self.example = self.example if self.changed > 1 else (wanted, named.name)
+            self.example = self.example if self.changed > 1 else (name, named.name)
         return named
 
     def _without_clashes(self, sample: Sample) -> Sample:
@@ -221,19 +221,21 @@ class Names:
         """Each part made safe, and marked where it differs from another folder's name in case or form alone."""
         done: list[str] = []
         for folder in folders:
-            wanted = _safe(folder, _LONGEST - _ROOM, dots=PurePosixPath(folder).suffix.lower() not in _FILE_SUFFIXES)
-            path = "/".join([*done, wanted])
+            name = _safe(
+                folder, _LONGEST - _COPY_DIGITS, dots=PurePosixPath(folder).suffix.lower() not in _FILE_SUFFIXES
+            )
+            path = "/".join([*done, name])
             known = self._folders.setdefault(_folded(path), path)
-            done.append(wanted if known == path else marked(wanted, folder, 8, _LONGEST - _ROOM))
+            done.append(name if known == path else marked(name, folder, 8, _LONGEST - _COPY_DIGITS))
         return done
 
 
-def _safe(name: str, room: int, *, dots: bool) -> str:
+def _safe(name: str, longest: int, *, dots: bool) -> str:
     """One part of a path that any file system takes: no control characters, no backslash, not hidden, not too long."""
     safe = _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", printable(name).replace("\\x", "%"))
     safe = safe if dots and safe.strip(".") else safe.replace(".", "%2E")
     safe = f"%2E{safe[1:]}" if safe.startswith(".") else safe or "_"
-    return safe if len(safe.encode()) <= room else marked(safe, name, 8, room)
+    return safe if len(safe.encode()) <= longest else marked(safe, name, 8, longest)
 
 
 def _bytes(extension: str) -> bytes:
@@ -247,10 +249,10 @@ def _halves(name: str) -> tuple[str, str]:
     return (name, "") if len(suffix) > 16 else (name.removesuffix(suffix), suffix)
 
 
-def marked(name: str, key: str, digits: int, room: int) -> str:
+def marked(name: str, key: str, digits: int, longest: int) -> str:
     """The name with so many digits of the key's hash behind it, cut to so many bytes."""
     mark = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:digits]
-    return f"{name.encode()[: room - digits - 1].decode('utf-8', 'ignore')}~{mark}"
+    return f"{name.encode()[: longest - digits - 1].decode('utf-8', 'ignore')}~{mark}"
 
 
 def _folded(name: str) -> str:

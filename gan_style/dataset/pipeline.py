@@ -23,9 +23,9 @@ from gan_style.dataset.layouts.labels import adapted
 from gan_style.dataset.loading import Loaded, Loader
 from gan_style.dataset.naming import Scheme
 from gan_style.dataset.sample import Sample, SampleError
-from gan_style.dataset.sampling import Choice, Choices
+from gan_style.dataset.sampling import Choice, ChoiceSampler
 from gan_style.dataset.stylizers import Stylizer
-from gan_style.dataset.worker import SKIPPED, Made, copies_of, passed_through
+from gan_style.dataset.worker import SKIPPED, SampleResult, copies_of, passed_through
 from gan_style.images.decode import encode_uint8, to_float, to_uint8
 from gan_style.images.formats import format_for
 from gan_style.images.lossless import Original, highest, lost_in, on_white, to_eight_bits, write_original
@@ -129,7 +129,7 @@ class Pipeline:
     """encoding: options by suffix, see images.encode_uint8; threads: that read, decode and encode."""
 
     loader: Loader
-    choices: Choices
+    sampler: ChoiceSampler
     stylizers: Sequence[Stylizer]
     scheme: Scheme
     batching: Batching
@@ -140,13 +140,13 @@ class Pipeline:
     threads: int = 2
     clock: Clock = field(default_factory=Clock)
 
-    def __call__(self, samples: Sequence[tuple[int, Sample]]) -> Iterator[Made]:
+    def __call__(self, samples: Sequence[tuple[int, Sample]]) -> Iterator[SampleResult]:
         """All copies of all samples, in the order in which they are ready."""
-        encoded: deque[Future[Made]] = deque()
+        encoded: deque[Future[SampleResult]] = deque()
         with ThreadPoolExecutor(self.threads, thread_name_prefix="pictures") as pool:
             try:
-                for made in self._results(samples, pool):
-                    encoded.append(pool.submit(made))
+                for result in self._results(samples, pool):
+                    encoded.append(pool.submit(result))
                     while encoded and (encoded[0].done() or len(encoded) > _WRITTEN_AHEAD):
                         yield encoded.popleft().result()
                 while encoded:
@@ -154,7 +154,9 @@ class Pipeline:
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _results(self, samples: Sequence[tuple[int, Sample]], pool: ThreadPoolExecutor) -> Iterator[Callable[[], Made]]:
+    def _results(
+        self, samples: Sequence[tuple[int, Sample]], pool: ThreadPoolExecutor
+    ) -> Iterator[Callable[[], SampleResult]]:
         """For each copy what remains to be done, for a thread."""
         groups = Groups(self.batching)
         for number, sample, loaded in self._loaded(samples, pool):
@@ -164,7 +166,7 @@ class Pipeline:
                 yield functools.partial(passed_through, number, sample, loaded.sha256, loaded.raw, self.scheme)
             else:
                 for item in self._items(number, sample, loaded):
-                    if item.choice.kept:
+                    if item.choice.keep:
                         yield self._encoder(item, Result({"status": "ok", "strength": 0.0}, item.picture))
                     else:
                         for batch in groups.add(item):
@@ -192,14 +194,14 @@ class Pipeline:
     def _load(self, sample: Sample) -> Loaded | SampleError:
         try:
             return self.loader(sample)
-        except SampleError as trouble:
-            return trouble
+        except SampleError as error:
+            return error
 
     def _items(self, number: int, sample: Sample, loaded: Loaded) -> Iterator[Item]:
         for copy in range(self.scheme.copies):
-            yield Item(number, copy, sample, loaded, self.choices.draw(sample.key, copy))
+            yield Item(number, copy, sample, loaded, self.sampler.draw(sample.key, copy))
 
-    def _stylized(self, batch: Sequence[Item]) -> Iterator[Callable[[], Made]]:
+    def _stylized(self, batch: Sequence[Item]) -> Iterator[Callable[[], SampleResult]]:
         begun = time.perf_counter()
         results = self._results_of(batch)
         self.clock.busy += time.perf_counter() - begun
@@ -210,13 +212,13 @@ class Pipeline:
     def _results_of(self, batch: Sequence[Item]) -> list[Result]:
         """Where memory does not suffice, the halves of the batch; then a picture's tiles; only then it fails."""
         height, width = batch[0].picture.shape[1:]
-        made = self._if_it_fits(batch, tiled=height * width > _LARGEST_WHOLE)
-        if isinstance(made, list):
-            return made
+        results = self._if_it_fits(batch, tiled=height * width > _LARGEST_WHOLE)
+        if isinstance(results, list):
+            return results
         self.clock.halved += 1
         if len(batch) == 1:
-            made = self._if_it_fits(batch, tiled=True)
-            return made if isinstance(made, list) else [Result(_failed("out of memory", made))]
+            results = self._if_it_fits(batch, tiled=True)
+            return results if isinstance(results, list) else [Result(_failed("out of memory", results))]
         half = len(batch) // 2
         return [*self._results_of(batch[:half]), *self._results_of(batch[half:])]
 
@@ -235,21 +237,21 @@ class Pipeline:
         content = self._content(batch)
         at = stylizer(content, tiled=tiled)
         strengths = torch.tensor([item.choice.strength for item in batch], device=self.device)
-        made = at(strengths)
-        scores, tries = self._scores(made, content), [1] * len(batch)
+        painted = at(strengths)
+        scores, tries = self._scores(painted, content), [1] * len(batch)
         for _ in range(self.gate.tries if self.gate.least is not None else 0):
             low = self._under(scores)
             if not low:
                 break
             strengths[low] /= 2
             again = at(strengths)
-            made[low] = again[low]
-            scores = self._scores(made, content)
+            painted[low] = again[low]
+            scores = self._scores(painted, content)
             tries = [count + (number in low) for number, count in enumerate(tries)]
-        rejected, whole = self._under(scores), torch.isfinite(made).flatten(1).all(1).tolist()
+        rejected, whole = self._under(scores), torch.isfinite(painted).flatten(1).all(1).tolist()
         pictures = [
-            to_uint16(one) if item.picture.dtype == torch.uint16 else to_uint8(one).cpu()
-            for item, one in zip(batch, made.nan_to_num(), strict=True)
+            to_uint16(result) if item.picture.dtype == torch.uint16 else to_uint8(result).cpu()
+            for item, result in zip(batch, painted.nan_to_num(), strict=True)
         ]
         results = []
         for number in range(len(batch)):
@@ -271,8 +273,8 @@ class Pipeline:
         parts = [item.picture.float() / (highest(item.picture) / 2) - 1 for item in batch]
         return torch.stack(parts).to(self.device)
 
-    def _scores(self, made: Tensor, content: Tensor) -> Mapping[str, Sequence[float]]:
-        return self.score(made, content) if self.score is not None else {}
+    def _scores(self, results: Tensor, content: Tensor) -> Mapping[str, Sequence[float]]:
+        return self.score(results, content) if self.score is not None else {}
 
     def _under(self, scores: Mapping[str, Sequence[float]]) -> list[int]:
         """Which results the gate does not let through; a picture too small for a score passes."""
@@ -280,14 +282,14 @@ class Pipeline:
             return []
         return [number for number, score in enumerate(scores["structure"]) if score < self.gate.least]
 
-    def _encoder(self, item: Item, result: Result) -> Callable[[], Made]:
-        def encode() -> Made:
+    def _encoder(self, item: Item, result: Result) -> Callable[[], SampleResult]:
+        def encode() -> SampleResult:
             row = result.row | {"source_sha256": item.loaded.sha256, "orientation": item.loaded.orientation}
             if result.picture is None:
-                return Made(item.number, item.copy, row)
+                return SampleResult(item.number, item.copy, row)
             suffix = self.scheme.picture_suffix(item.sample)
             if suffix in item.loaded.sidecars:
-                return Made(item.number, item.copy, row | _failed("name", f"a {suffix} lies beside it already"))
+                return SampleResult(item.number, item.copy, row | _failed("name", f"a {suffix} lies beside it already"))
             height, width = result.picture.shape[1:]
             row |= {"width": width, "height": height}
             row |= {"source_width": item.loaded.size[0], "source_height": item.loaded.size[1]}
@@ -298,10 +300,12 @@ class Pipeline:
                 data, lost = self._encoded(item, result, suffix)
                 row["lost"] = " | ".join(lost) or None
             except SampleError as error:
-                return Made(item.number, item.copy, row | _failed(error.kind, str(error)))
+                return SampleResult(item.number, item.copy, row | _failed(error.kind, str(error)))
             except (OSError, ValueError, MemoryError) as error:  # WebP, say, ends at 16,383 pixels
-                return Made(item.number, item.copy, row | _failed("not encoded", str(error) or type(error).__name__))
-            return Made(item.number, item.copy, row, {suffix: data, **sidecars})
+                return SampleResult(
+                    item.number, item.copy, row | _failed("not encoded", str(error) or type(error).__name__)
+                )
+            return SampleResult(item.number, item.copy, row, {suffix: data, **sidecars})
 
         return encode
 
@@ -309,10 +313,10 @@ class Pipeline:
         """A file's bytes, and what the source holds and they do not, in words."""
         assert result.picture is not None
         note, options = self._note(item, result), dict[str, Any](self.encoding.get(suffix.lower(), {}))
-        picture, kept = result.picture, item.loaded.kept
-        if kept is None and not item.loaded.grey:
+        picture, rich_original = result.picture, item.loaded.rich_original
+        if rich_original is None and not item.loaded.grey:
             return encode_uint8(picture, suffix, note=note, metadata=oriented(item.loaded.tag), **options), []
-        original = replace(kept or Original(picture), pixels=picture, metadata=oriented(item.loaded.tag))
+        original = replace(rich_original or Original(picture), pixels=picture, metadata=oriented(item.loaded.tag))
         lost = lost_in(original, suffix)
         kind = format_for(suffix)
         if original.alpha is not None and not kind.alpha:
@@ -335,8 +339,8 @@ class Pipeline:
         row = result.row
         if "checkpoint" not in row:
             return None
-        made: dict[str, Any] = {name: row[name] for name in ("checkpoint", "style", "strength")}
-        return picture_note(**made, seed=self.choices.seed, copy=item.copy)
+        note: dict[str, Any] = {name: row[name] for name in ("checkpoint", "style", "strength")}
+        return picture_note(**note, seed=self.sampler.seed, copy=item.copy)
 
 
 def grey_of(pixels: Tensor) -> Tensor:
@@ -351,11 +355,11 @@ def to_uint16(image: Tensor) -> Tensor:
     return values.to(torch.uint16)
 
 
-def _failures(number: int, sample: Sample, trouble: SampleError, copies: int) -> Iterator[Callable[[], Made]]:
-    row = _failed(trouble.kind, str(trouble))
-    row["status"] = "skipped" if trouble.kind in SKIPPED else "failed"
+def _failures(number: int, sample: Sample, error: SampleError, copies: int) -> Iterator[Callable[[], SampleResult]]:
+    row = _failed(error.kind, str(error))
+    row["status"] = "skipped" if error.kind in SKIPPED else "failed"
     for copy in range(copies_of(sample, copies)):
-        yield lambda copy=copy: Made(number, copy, dict(row))  # type: ignore[misc]
+        yield lambda copy=copy: SampleResult(number, copy, dict(row))  # type: ignore[misc]
 
 
 def _failed(kind: str, message: str) -> dict[str, object]:

@@ -66,13 +66,13 @@ class Plan:
 
     @cached_property
     def shards(self) -> list[Shard]:
-        found: list[Shard] = []
+        shards: list[Shard] = []
         for part in self.content["parts"]:
             offset = 0
             for size, count, split, sha256 in part["shards"]:
-                found.append(Shard(len(found), part["file"], offset, size, count, split, sha256))
+                shards.append(Shard(len(shards), part["file"], offset, size, count, split, sha256))
                 offset += size
-        return found
+        return shards
 
     @cached_property
     def identity(self) -> str:
@@ -136,7 +136,9 @@ def write_plan(
     def write(target: IO[bytes]) -> None:
         for shard in _cut(_watched(samples, listing, labels), shard_size):
             named = [names.give(sample) for sample in shard]
-            tables.extend([one.key, one.name, one.picture.size] for one in named if one.table and one.picture)
+            tables.extend(
+                [sample.key, sample.name, sample.picture.size] for sample in named if sample.table and sample.picture
+            )
             lines = b"".join(sample.to_line() for sample in named)
             target.write(lines)
             shards.append([len(lines), len(shard), shard[0].split, _digest(lines)])
@@ -219,8 +221,8 @@ def check_listing(plan: Plan, samples: Callable[[], Iterable[Sample]]) -> None:
     if listing.digest() != plan.content["listing"]:
         new, changed, gone = differences(plan, samples())
         raise ValueError(
-            f"input: differs from what {plan.folder.parent} was planned with: {_told(new, 'new')}, "
-            f"{_told(changed, 'changed')}, {_told(gone, 'gone')}; restore it, choose another output"
+            f"input: differs from what {plan.folder.parent} was planned with: {_examples(new, 'new')}, "
+            f"{_examples(changed, 'changed')}, {_examples(gone, 'gone')}; restore it, choose another output"
             + (", or give extend=true to append the new ones" if new and not changed and not gone else "")
         )
 
@@ -230,7 +232,7 @@ def new_samples(plan: Plan, samples: Iterable[Sample]) -> list[Sample]:
     new, changed, gone = differences(plan, samples)
     if changed or gone:
         raise ValueError(
-            f"extend=true: {_told([*changed], 'changed')} and {_told(gone, 'gone')} of the inputs that "
+            f"extend=true: {_examples([*changed], 'changed')} and {_examples(gone, 'gone')} of the inputs that "
             f"{plan.folder.parent} was planned with; only new ones can be appended"
         )
     return new
@@ -249,7 +251,7 @@ def differences(plan: Plan, samples: Iterable[Sample]) -> tuple[list[Sample], li
     return new, changed, list(old.values())
 
 
-def _told(samples: list[Sample], how: str) -> str:
+def _examples(samples: list[Sample], how: str) -> str:
     return f"{len(samples)} {how}" + (f" ({samples[0].key}{', ...' if len(samples) > 1 else ''})" if samples else "")
 
 

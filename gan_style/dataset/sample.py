@@ -152,8 +152,8 @@ class Sample:
             "table": self.table,
             "problem": self.problem,
         }
-        kept = {key: value for key, value in content.items() if value not in (None, {}, False)}
-        return json.dumps(kept, separators=(",", ":")).encode() + b"\n"
+        content_set = {key: value for key, value in content.items() if value not in (None, {}, False)}
+        return json.dumps(content_set, separators=(",", ":")).encode() + b"\n"
 
     @staticmethod
     def from_line(line: bytes) -> "Sample":

@@ -10,15 +10,15 @@ BLEND = "result * strength + photo * (1 - strength), in [-1, 1], before rounding
 
 @dataclass(frozen=True)
 class Choice:
-    """kept: left as it is; else the number of the style and the strength in [0, 1]."""
+    """keep: left as it is; else the number of the style and the strength in [0, 1]."""
 
-    kept: bool
+    keep: bool
     style: int
     strength: float
 
 
 @dataclass(frozen=True)
-class Choices:
+class ChoiceSampler:
     """weights: of the styles, in any unit; strength: (least, most), drawn uniformly; keep_fraction: of pictures.
 
     copies: of each picture. With a strength that is always the same only their styles tell them apart: no style is
@@ -32,8 +32,8 @@ class Choices:
     copies: int = 1
 
     def draw(self, key: str, copy: int) -> Choice:
-        kept, style, strength = (self._uniform(key, copy, role) for role in ("keep", "style", "strength"))
-        if kept < self.keep_fraction:
+        keep, style, strength = (self._uniform(key, copy, role) for role in ("keep", "style", "strength"))
+        if keep < self.keep_fraction:
             return Choice(True, 0, 0.0)
         least, most = self.strength
         number = self._style(style)
@@ -53,10 +53,10 @@ class Choices:
 
     def _style(self, share: float) -> int:
         """The first style at which the weights add up to more than this share of their sum."""
-        reached, wanted = 0.0, share * sum(self.weights)
+        cumulative, threshold = 0.0, share * sum(self.weights)
         for number, weight in enumerate(self.weights):
-            reached += weight
-            if wanted < reached:
+            cumulative += weight
+            if threshold < cumulative:
                 return number
         return max(number for number, weight in enumerate(self.weights) if weight > 0)
 

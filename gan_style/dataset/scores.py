@@ -3,18 +3,18 @@
 import torch
 from torch import Tensor
 
-from gan_style.evaluation.image_metrics import SMALLEST, structure
+from gan_style.evaluation.image_metrics import MIN_SIZE, structure
 from gan_style.losses.content import content_loss
 from gan_style.models.perceptual import Perceptual
 
 Scores = dict[str, list[float]]
 
 
-def structure_scores(made: Tensor, content: Tensor) -> Scores:
+def structure_scores(result: Tensor, content: Tensor) -> Scores:
     """How far edges agree, at most 1, one for each of (N, 3, H, W) in [-1, 1]; NaN where pictures are too small."""
-    if min(made.shape[-2:]) < SMALLEST:
-        return {"structure": [float("nan")] * len(made)}
-    return {"structure": structure(made, content).tolist()}
+    if min(result.shape[-2:]) < MIN_SIZE:
+        return {"structure": [float("nan")] * len(result)}
+    return {"structure": structure(result, content).tolist()}
 
 
 class ContentScore:
@@ -26,13 +26,13 @@ class ContentScore:
         self.perceptual = perceptual
 
     @torch.no_grad()
-    def __call__(self, made: Tensor, content: Tensor) -> Scores:
-        if min(made.shape[-2:]) < SMALLEST:
-            return {"content_distance": [float("nan")] * len(made), **structure_scores(made, content)}
-        features, wanted = (self.perceptual(images, list(self.LAYERS)) for images in (made, content))
-        distances = [self._distance(features, wanted, number) for number in range(len(made))]
-        return {"content_distance": distances, **structure_scores(made, content)}
+    def __call__(self, result: Tensor, content: Tensor) -> Scores:
+        if min(result.shape[-2:]) < MIN_SIZE:
+            return {"content_distance": [float("nan")] * len(result), **structure_scores(result, content)}
+        features, targets = (self.perceptual(images, list(self.LAYERS)) for images in (result, content))
+        distances = [self._distance(features, targets, number) for number in range(len(result))]
+        return {"content_distance": distances, **structure_scores(result, content)}
 
-    def _distance(self, made: dict[str, Tensor], wanted: dict[str, Tensor], number: int) -> float:
-        one = slice(number, number + 1)
-        return float(torch.stack([content_loss(made[name][one], wanted[name][one]) for name in self.LAYERS]).mean())
+    def _distance(self, result: dict[str, Tensor], targets: dict[str, Tensor], number: int) -> float:
+        row = slice(number, number + 1)
+        return float(torch.stack([content_loss(result[name][row], targets[name][row]) for name in self.LAYERS]).mean())

@@ -40,13 +40,13 @@ class Blend:
     def __call__(self, content: Tensor, *, tiled: bool = False) -> Callable[[Tensor], Tensor]:
         with torch.autocast(content.device.type, self.precision, enabled=self.precision != torch.float32):
             if tiled:
-                made = self.in_tiles(self.generator, content)
+                result = self.in_tiles(self.generator, content)
             else:
-                made = self.generator(content.contiguous(memory_format=torch.channels_last)).float()
+                result = self.generator(content.contiguous(memory_format=torch.channels_last)).float()
 
         def at(strengths: Tensor) -> Tensor:
             share = strengths.to(content).view(-1, 1, 1, 1)
-            return made * share + content * (1.0 - share)
+            return result * share + content * (1.0 - share)
 
         return at
 
@@ -73,8 +73,8 @@ class OfLibrary:
             with torch.autocast(content.device.type, self.precision, enabled=self.precision != torch.float32):
                 if tiled:
                     return self.in_tiles(self.generator, content, condition)
-                made: Tensor = self.generator(content.contiguous(memory_format=torch.channels_last), condition)
-                return made.float()
+                result: Tensor = self.generator(content.contiguous(memory_format=torch.channels_last), condition)
+                return result.float()
 
         return at
 
@@ -90,5 +90,5 @@ class OfReference:
     in_tiles: Callable[[nn.Module, Tensor, Tensor], Tensor]
 
     def __call__(self, content: Tensor, *, tiled: bool = False) -> Callable[[Tensor], Tensor]:
-        alone = OfLibrary(self.name, self.sha256, self.library(), 0, 1, self.precision, self.in_tiles)
-        return alone(content, tiled=tiled)
+        single = OfLibrary(self.name, self.sha256, self.library(), 0, 1, self.precision, self.in_tiles)
+        return single(content, tiled=tiled)

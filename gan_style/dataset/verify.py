@@ -66,7 +66,7 @@ class Verify:
                 yield Finding(
                     None, path, "differs from what was written; the same make-dataset command writes it again"
                 )
-        yield from self._strangers(known, _OWN[destination.kind] if documents is None else ())
+        yield from self._unknown_files(known, _OWN[destination.kind] if documents is None else ())
         yield from self._manifest()
 
     def _shard(self, shard: Shard, destination: Destination, known: CompactNameSet) -> Iterator[Finding]:
@@ -80,25 +80,25 @@ class Verify:
             yield Finding(shard.number, f"shard {shard.number}", str(error))
             return
         samples = self.records.plan.samples(shard)
-        wanted = [sample for sample in samples for _ in range(copies_of(sample, destination.scheme.copies))]
-        if len(rows) != len(wanted):
-            yield Finding(shard.number, f"shard {shard.number}", f"has {len(rows)} rows for {len(wanted)} results")
+        own_samples = [sample for sample in samples for _ in range(copies_of(sample, destination.scheme.copies))]
+        if len(rows) != len(own_samples):
+            yield Finding(shard.number, f"shard {shard.number}", f"has {len(rows)} rows for {len(own_samples)} results")
             return
         for path, _, sha256 in record["archives"]:
             known.add(path)
             if _sha256(self.records.output / DATA / path) != sha256:
                 yield Finding(shard.number, path, "differs from its sha256")
-        stored = destination.stored(shard)
+        shard_files = destination.shard_files(shard)
         named: set[str] = set()
-        for sample, row in zip(wanted, rows, strict=True):
-            expected = stored.expected(sample, row)
+        for sample, row in zip(own_samples, rows, strict=True):
+            expected = shard_files.expected(sample, row)
             named |= {name for name, _ in expected.values()}
-            for problem in self._row(stored.read, sample, row, expected):
+            for problem in self._row(shard_files.read, sample, row, expected):
                 yield Finding(shard.number, row["output"] or row["key"], problem)
             yield from self._source(shard, sample, row)
-        for name in stored.members.keys() - named:
-            yield Finding(shard.number, f"{stored.archive}#{name}", "is not in the manifest")
-        if stored.archive is None:
+        for name in shard_files.members.keys() - named:
+            yield Finding(shard.number, f"{shard_files.archive}#{name}", "is not in the manifest")
+        if shard_files.archive is None:
             known.update(named)
 
     def _row(self, read: Any, sample: Sample, row: Row, expected: Mapping[str, tuple[str, str]]) -> Iterator[str]:
@@ -135,16 +135,16 @@ class Verify:
             return
         try:
             sidecars = read_sidecars(sample, self.root)
-            wanted = adapted(sidecars, read_labels(sidecars), change_of(row))
+            expected = adapted(sidecars, read_labels(sidecars), change_of(row))
         except SampleError as error:
             yield Finding(shard.number, row["source"], f"what belongs to it cannot be read any more: {error}", False)
             return
-        for extension, content in wanted.items():
+        for extension, content in expected.items():
             if hashlib.sha256(content).hexdigest() != sums.get(extension):
                 place = sample.sidecars.get(extension[1:], row["source"])
                 yield Finding(shard.number, str(place), "differs from what belongs to the result", False)
 
-    def _strangers(self, known: CompactNameSet, own: tuple[str, ...]) -> Iterator[Finding]:
+    def _unknown_files(self, known: CompactNameSet, own: tuple[str, ...]) -> Iterator[Finding]:
         data = self.records.output / DATA
         for folder, _, names in os.walk(data):
             for name in names:

@@ -34,7 +34,7 @@ COLUMNS = (
 
 
 @dataclass
-class Made:
+class SampleResult:
     """What became of one copy of a sample. files: the picture's under its suffix, and its sidecars; none where
     there is nothing to write, and ``row`` says why; row: columns of the manifest.
     """
@@ -51,7 +51,7 @@ Ready = Mapping[tuple[int, int], tuple[Row, dict[str, bytes]]]  # (number, copy)
 class Maker(Protocol):
     """Makes results: all copies of all these samples, once each, in any order. Torch, or a test's stand-in."""
 
-    def __call__(self, samples: Sequence[tuple[int, Sample]]) -> Iterator[Made]: ...
+    def __call__(self, samples: Sequence[tuple[int, Sample]]) -> Iterator[SampleResult]: ...
 
 
 class Done(Enum):
@@ -83,16 +83,16 @@ class ShardWorker:
             if record is not None and not (retry and record["failures"]):
                 return Done.ALREADY
             samples = self.records.plan.samples(shard)
-            kept = self._kept(shard, samples) if record is not None else {}
+            reusable = self._reusable(shard, samples) if record is not None else {}
             self.records.forget(shard)  # killed from here on, the shard is done as a whole again
-            self._do(shard, samples, lease, kept)
+            self._do(shard, samples, lease, reusable)
         return Done.NOW
 
-    def _do(self, shard: Shard, samples: Sequence[Sample], lease: Lease, kept: Ready) -> None:
+    def _do(self, shard: Shard, samples: Sequence[Sample], lease: Lease, reusable: Ready) -> None:
         self.destination.remove_leftovers(shard, samples, lease.dead)
         writer = self.destination.writer(shard, lease.token)
         try:
-            rows = self._fill(shard, samples, writer, kept)
+            rows = self._fill(shard, samples, writer, reusable)
             archives = writer.commit()
         except BaseException:
             with suppress(OSError):
@@ -100,10 +100,10 @@ class ShardWorker:
             raise
         self.records.commit(shard, rows, archives)
 
-    def _fill(self, shard: Shard, samples: Sequence[Sample], writer: ShardWriter, kept: Ready) -> list[Row]:
+    def _fill(self, shard: Shard, samples: Sequence[Sample], writer: ShardWriter, reusable: Ready) -> list[Row]:
         """All results to the writer in the plan's order, whatever order they are made in; their rows."""
         order = self._order(samples)
-        ready = dict(kept)
+        ready = dict(reusable)
         rows: list[Row] = []
 
         def take() -> None:
@@ -114,10 +114,10 @@ class ShardWorker:
                     writer.add(samples[number], copy, files)
                 rows.append(row)
 
-        todo = sorted({number for number, copy in order if (number, copy) not in kept})
-        for made in self.make([(number, samples[number]) for number in todo]):
-            if (made.number, made.copy) not in kept:
-                ready[made.number, made.copy] = self._finished(shard, samples[made.number], made)
+        todo = sorted({number for number, copy in order if (number, copy) not in reusable})
+        for result in self.make([(number, samples[number]) for number in todo]):
+            if (result.number, result.copy) not in reusable:
+                ready[result.number, result.copy] = self._finished(shard, samples[result.number], result)
             take()
         take()
         assert len(rows) == len(order) and not ready, "one row for each copy of each input"
@@ -128,14 +128,14 @@ class ShardWorker:
         copies = self.destination.scheme.copies
         return [(number, copy) for number, sample in enumerate(samples) for copy in range(copies_of(sample, copies))]
 
-    def _finished(self, shard: Shard, sample: Sample, made: Made) -> tuple[Row, dict[str, bytes]]:
+    def _finished(self, shard: Shard, sample: Sample, result: SampleResult) -> tuple[Row, dict[str, bytes]]:
         """The row in full, and the files with the class's number among them."""
-        files = dict(made.files)
+        files = dict(result.files)
         if files and self.destination.scheme.keyed and sample.label is not None and ".cls" not in files:
             files[".cls"] = str(self.records.plan.classes.index(sample.label)).encode()
         row = dict.fromkeys(COLUMNS) | {
             "key": printable(sample.key),
-            "copy": made.copy,
+            "copy": result.copy,
             "split": sample.split,
             "label": sample.label,
             "source": str(sample.picture or printable(sample.key)),
@@ -143,23 +143,25 @@ class ShardWorker:
         }
         if files:
             (extension, picture), *sidecars = files.items()
-            row["output"] = self.destination.path(shard, sample, made.copy, extension)
+            row["output"] = self.destination.path(shard, sample, result.copy, extension)
             row["output_sha256"] = hashlib.sha256(picture).hexdigest()
             row["output_bytes"] = len(picture)
             row["sidecars"] = json.dumps(
                 {extension: hashlib.sha256(content).hexdigest() for extension, content in sidecars}
             )
-        assert made.row.keys() <= row.keys(), made.row.keys() - row.keys()
-        said = {name: printable(value) if isinstance(value, str) else value for name, value in made.row.items()}
-        return row | said, files
+        assert result.row.keys() <= row.keys(), result.row.keys() - row.keys()
+        printable_row = {
+            name: printable(value) if isinstance(value, str) else value for name, value in result.row.items()
+        }
+        return row | printable_row, files
 
-    def _kept(self, shard: Shard, samples: Sequence[Sample]) -> Ready:
+    def _reusable(self, shard: Shard, samples: Sequence[Sample]) -> Ready:
         """What a done shard has besides failures, with its files, as long as they are what they were."""
-        stored, kept = self.destination.stored(shard), {}
+        shard_files, reusable = self.destination.shard_files(shard), {}
         for (number, copy), row in zip(self._order(samples), self.records.rows(shard), strict=True):
-            if row["status"] != "failed" and (files := stored.files(samples[number], row)) is not None:
-                kept[number, copy] = (row, files)
-        return kept
+            if row["status"] != "failed" and (files := shard_files.files(samples[number], row)) is not None:
+                reusable[number, copy] = (row, files)
+        return reusable
 
 
 def copies_of(sample: Sample, copies: int) -> int:
@@ -167,9 +169,9 @@ def copies_of(sample: Sample, copies: int) -> int:
     return copies if sample.picture is not None and not sample.passthrough else 1
 
 
-def passed_through(number: int, sample: Sample, sha256: str, content: bytes, scheme: Scheme) -> Made:
+def passed_through(number: int, sample: Sample, sha256: str, content: bytes, scheme: Scheme) -> SampleResult:
     """A file as it is; a table only in name, since it is written when all results have theirs."""
     row: Row = {"status": "carried", "source_sha256": sha256}
     if sample.table:
-        return Made(number, 0, row | {"output": scheme.path(sample, 0, "")})
-    return Made(number, 0, row, {"": content})
+        return SampleResult(number, 0, row | {"output": scheme.path(sample, 0, "")})
+    return SampleResult(number, 0, row, {"": content})

@@ -17,7 +17,7 @@ from gan_style.runtime.files import AtomicFileGroup
 
 
 @dataclass(frozen=True)
-class Stored:
+class ShardFiles:
     """The files of one shard. data: the folder that outputs are named from; archive: its path below, if any."""
 
     data: Path
@@ -37,13 +37,13 @@ class Stored:
 
     def files(self, sample: Sample, row: Mapping[str, Any]) -> dict[str, bytes] | None:
         """A row's files by extension; None unless all are what they were when they were written."""
-        found = {}
+        files = {}
         for extension, (name, sha256) in self.expected(sample, row).items():
             content = self.read(name)
             if content is None or hashlib.sha256(content).hexdigest() != sha256:
                 return None
-            found[extension] = content
-        return found
+            files[extension] = content
+        return files
 
     def read(self, name: str) -> bytes | None:
         """A file's content, None where there is none to be read."""
@@ -60,15 +60,15 @@ class Stored:
     @cached_property
     def members(self) -> dict[str, tuple[int, int]]:
         """(offset, size) of the archive's members by name; as many as can be read where it is damaged."""
-        found: dict[str, tuple[int, int]] = {}
+        members: dict[str, tuple[int, int]] = {}
         if self.archive is not None and (self.data / self.archive).is_file():
             try:
                 with tarfile.open(self.data / self.archive, "r:") as tar:
                     for member in tar:
-                        found[member.name] = (member.offset_data, member.size)
+                        members[member.name] = (member.offset_data, member.size)
             except (tarfile.TarError, OSError, ValueError):
                 pass
-        return found
+        return members
 
 
 Archive = tuple[str, int, str]  # path below data/, bytes, sha256
@@ -107,8 +107,8 @@ class Destination:
             return TarWriter(files, self.data, archive_name(shard), self.scheme)
         return FolderWriter(files, self.data, self.scheme)
 
-    def stored(self, shard: Shard) -> Stored:
-        return Stored(self.data, self.scheme, archive_name(shard) if self.kind == "webdataset" else None)
+    def shard_files(self, shard: Shard) -> ShardFiles:
+        return ShardFiles(self.data, self.scheme, archive_name(shard) if self.kind == "webdataset" else None)
 
     def remove_leftovers(self, shard: Shard, samples: Sequence[Sample], tokens: Iterable[str]) -> None:
         """Remove the temporary files that dead writers of this shard left."""

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from gan_style.functional import rgb_to_lab, rgb_to_yuv
 
-SMALLEST = 11  # pixels a side, the window of SSIM
+MIN_SIZE = 11  # pixels a side, the window of SSIM
 
 
 def ssim(result: Tensor, content: Tensor) -> Tensor:
@@ -51,8 +51,8 @@ def colour_drift(result: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
 def _lumas(result: Tensor, content: Tensor) -> list[Tensor]:
     if result.shape != content.shape:
         raise ValueError(f"a result of {_size(result)} pixels cannot be compared with content of {_size(content)}")
-    if min(result.shape[-2:]) < SMALLEST:
-        raise ValueError(f"a picture of {_size(result)} pixels is too small; allowed are {SMALLEST} a side and more")
+    if min(result.shape[-2:]) < MIN_SIZE:
+        raise ValueError(f"a picture of {_size(result)} pixels is too small; allowed are {MIN_SIZE} a side and more")
     return [rgb_to_yuv(x)[:, :1] for x in (result, content)]
 
 

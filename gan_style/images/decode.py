@@ -85,10 +85,10 @@ def _turned_back(picture: Image.Image) -> Image.Image:
     """As it is stored: Pillow turns a TIFF upright when it is loaded, whether that is wanted or not."""
     if picture.format != "TIFF":
         return picture
-    stored: int = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    orientation: int = picture.getexif().get(ExifTags.Base.Orientation, 1)
     picture.load()
-    turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != stored
-    return picture.transpose(_TURNED_BACK[stored]) if turned and stored in _TURNED_BACK else picture
+    turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != orientation
+    return picture.transpose(_TURNED_BACK[orientation]) if turned and orientation in _TURNED_BACK else picture
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

@@ -137,7 +137,7 @@ def _of_samples(formula: Callable[..., Tensor], condition: Tensor | None, *logit
     """The formula's mean over samples, each by its strength, where there is a condition (N, K)."""
     if condition is None:
         return formula(*logits)
-    each = [formula(*one) for one in zip(*logits, strict=True)]
+    each = [formula(*sample) for sample in zip(*logits, strict=True)]
     return (torch.stack(each) * condition.sum(dim=1)).mean()
 
 

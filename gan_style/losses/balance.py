@@ -25,16 +25,16 @@ class Balance:
         for name in self.norms:
             self.norms[name] += (norms[name] - self.norms[name]) / self.audits
 
-    def settle(self, configured: Mapping[str, float]) -> dict[str, float]:
+    def freeze_weights(self, configured: Mapping[str, float]) -> dict[str, float]:
         """The weights of the balanced terms. ValueError for a term that pulled at nothing, whatever its weight."""
         self.settled = True
         if not self.audits:
             raise ValueError("loss.balance: no audit in the warm-up found gradients that are finite numbers")
         if still := [name for name, norm in self.norms.items() if norm == 0.0]:
             raise ValueError(f"loss.balance: the gradient of {', '.join(still)} was 0 all through the warm-up")
-        pull = sum(configured[name] * norm for name, norm in self.norms.items())
+        total = sum(configured[name] * norm for name, norm in self.norms.items())
         whole = sum(self.shares.values())
-        return {name: share / whole * pull / self.norms[name] for name, share in self.shares.items()}
+        return {name: share / whole * total / self.norms[name] for name, share in self.shares.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """What was measured so far."""

@@ -69,14 +69,16 @@ class Objective:
         one for each picture, in any unit; None: all equal.
         """
         terms = self._style_terms(target)
-        found = ((number, self._statistics(picture, terms)) for number, picture in pictures)
-        self.style_targets |= rows_of(found) if target == EACH else mean_of((one for _, one in found), weights)
+        statistics = ((number, self._statistics(picture, terms)) for number, picture in pictures)
+        self.style_targets |= (
+            rows_of(statistics) if target == EACH else mean_of((statistic for _, statistic in statistics), weights)
+        )
 
     @torch.no_grad()
     def bytes_of_each(self) -> int:
         """How much memory the statistics of one picture take where targets are kept for each."""
         picture = torch.zeros(1, 3, 32, 32, device=self.perceptual.mean.device)
-        return sum(one.nbytes for one in self._statistics(picture, self._style_terms(EACH)).values())
+        return sum(statistic.nbytes for statistic in self._statistics(picture, self._style_terms(EACH)).values())
 
     def style_grams(self, target: str, row: int | None = None) -> Features:
         """The Gram matrices {layer: (1, C, C)} of a style target, from what is known already; {} where some are not.
@@ -106,16 +108,18 @@ class Objective:
                 f"{', '.join(styles)}"
             )
         means = [mean_of(self._statistics(picture, terms) for _, picture in found) for found in styles.values()]
-        self.style_targets |= {key: torch.cat([one[key] for one in means]) for key in means[0]}
+        self.style_targets |= {key: torch.cat([mean[key] for mean in means]) for key in means[0]}
 
     def _statistics(self, picture: Tensor, terms: Iterable[Style]) -> Features:
         """{key: (N, ...)} of pictures, in one pass for terms that see colours and one for those that don't."""
-        found: Features = {}
+        statistics: Features = {}
         for without_colours in (False, True):
             those = [term for term in terms if term.grey == without_colours]
             features = self._features(grey(picture) if without_colours else picture, style_features(those))
-            found |= {term.key(name): term.statistic(features[name]) for term in those for name in term.style_features}
-        return found
+            statistics |= {
+                term.key(name): term.statistic(features[name]) for term in those for name in term.style_features
+            }
+        return statistics
 
     def state_dict(self) -> dict[str, Any]:
         """What was measured: feature scales, style targets, and the balanced weights.
@@ -149,7 +153,7 @@ class Objective:
     def settle_balance(self) -> dict[str, float]:
         """Put the balanced weights in force, for good; returns all weights."""
         assert self.balance is not None
-        self.weights |= self.balance.settle(self.weights)
+        self.weights |= self.balance.freeze_weights(self.weights)
         return self.weights
 
     def generator_loss(
@@ -250,19 +254,19 @@ def style_layers(terms: Iterable[Any]) -> list[str]:
     return list(dict.fromkeys(name.partition("@")[0] for name in style_features(terms)))
 
 
-def mean_of(found: Iterable[Features], weights: Iterable[float] | None = None) -> Features:
+def mean_of(sets: Iterable[Features], weights: Iterable[float] | None = None) -> Features:
     """The mean of each named tensor, weighted where weights (one for each of ``found``, in any unit) are given."""
     total: Features = {}
     whole = 0.0
-    for one, weight in zip(found, repeat(1.0) if weights is None else weights, strict=weights is not None):
-        total = {key: total[key] + weight * value if total else weight * value for key, value in one.items()}
+    for features, weight in zip(sets, repeat(1.0) if weights is None else weights, strict=weights is not None):
+        total = {key: total[key] + weight * value if total else weight * value for key, value in features.items()}
         whole += weight
     return {key: value / whole for key, value in total.items()}
 
 
-def rows_of(found: Iterable[tuple[int, Features]]) -> Features:
+def rows_of(numbered: Iterable[tuple[int, Features]]) -> Features:
     """Each named tensor (1, ...) at its number's row; rows without one (pictures that can't be read) are the mean."""
-    rows = dict(found)
+    rows = dict(numbered)
     mean = mean_of(rows.values())
     return {key: torch.cat([rows.get(n, mean)[key] for n in range(max(rows) + 1)]) for key in mean}
 
@@ -270,8 +274,8 @@ def rows_of(found: Iterable[tuple[int, Features]]) -> Features:
 @torch.no_grad()
 def mean_gram(perceptual: Perceptual, pictures: Iterable[Tensor], layers: Sequence[str]) -> Features:
     """The mean Gram matrix over pictures, each (1, 3, H, W) in [-1, 1] of any size: {layer: (1, C, C)}."""
-    found = (perceptual(picture, layers) for picture in pictures)
-    return mean_of({layer: gram_matrix(features) for layer, features in one.items()} for one in found)
+    features_of_pictures = (perceptual(picture, layers) for picture in pictures)
+    return mean_of({layer: gram_matrix(features) for layer, features in maps.items()} for maps in features_of_pictures)
 
 
 def check_terms(terms: Mapping[str, Any]) -> None:
@@ -308,6 +312,6 @@ def check_mean_weights(weights: Any, count: int, option: str, of_what: str) -> N
     allowed = f"one finite number from 0 for each {of_what}, not all 0, or null for equal weights"
     if not isinstance(weights, Sequence) or isinstance(weights, str) or len(weights) != count:
         raise ValueError(f"{option}={weights} for {count} {of_what}s; allowed is a list of {allowed}")
-    numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in weights)
-    if not numbers or not all(0 <= one < math.inf for one in weights) or not sum(weights):
+    numbers = all(isinstance(weight, int | float) and not isinstance(weight, bool) for weight in weights)
+    if not numbers or not all(0 <= weight < math.inf for weight in weights) or not sum(weights):
         raise ValueError(f"{option}={list(weights)}; allowed is {allowed}")

@@ -19,9 +19,9 @@ def colour_loss(fake: Tensor, content: Tensor) -> Tensor:
 
     fake, content: RGB (N, 3, H, W) in [-1, 1]; Y, U and V are those of BT.601, Y in [0, 1]; means over pixels.
     """
-    made, wanted = rgb_to_yuv(fake), rgb_to_yuv(content)
-    luma = (made[:, 0] - wanted[:, 0]).abs().mean()
-    return luma + F.huber_loss(made[:, 1], wanted[:, 1]) + F.huber_loss(made[:, 2], wanted[:, 2])
+    result, target = rgb_to_yuv(fake), rgb_to_yuv(content)
+    luma = (result[:, 0] - target[:, 0]).abs().mean()
+    return luma + F.huber_loss(result[:, 1], target[:, 1]) + F.huber_loss(result[:, 2], target[:, 2])
 
 
 @dataclass(kw_only=True)

@@ -49,7 +49,7 @@ class Stability(Term):
         """Move each photo (N, 3, H, W) in [-1, 1] by a warp of its own, the context, and add noise."""
         random = draw("shaken")
         warp = small_warp(content, random, shift=self.shift, turn=self.turn, scale=self.scale, bend=self.bend)
-        noise = torch.stack([torch.randn(content.shape[1:], generator=one) for one in random])
+        noise = torch.stack([torch.randn(content.shape[1:], generator=generator) for generator in random])
         moved = warp(content) + self.noise * noise.to(content.device, non_blocking=True)
         return AuxiliaryPass(moved.clamp(-1.0, 1.0).contiguous(memory_format=torch.channels_last), warp)
 

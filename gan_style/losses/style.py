@@ -91,18 +91,18 @@ class Style(Term):
         shares = condition / condition.sum(dim=1, keepdim=True).clamp_min(1e-6)
         return (shares @ weights)[:, None, None]
 
-    def _at_strength(self, wanted: Tensor, photo: Tensor, condition: Tensor) -> Tensor:
+    def _at_strength(self, targets: Tensor, photo: Tensor, condition: Tensor) -> Tensor:
         """The target of each sample: on the straight line from the photo's own statistic to the style's.
 
-        wanted: one (1, ...), one for each sample (N, ...), or, where the target is the mean, one for each style.
+        targets: one (1, ...), one for each sample (N, ...), or, where the target is the mean, one for each style.
         """
-        with torch.no_grad(), torch.autocast(wanted.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(targets.device.type, enabled=False):
             condition = condition.float()
             strength = condition.sum(dim=1)
             if self.target == MEAN:
-                towards = torch.einsum("nk,kij->nij", condition, wanted)
+                towards = torch.einsum("nk,kij->nij", condition, targets)
             else:
-                towards = strength[:, None, None] * wanted
+                towards = strength[:, None, None] * targets
             return towards + (1.0 - strength)[:, None, None] * self.statistic(photo)
 
     def key(self, feature: str) -> str:
@@ -116,7 +116,7 @@ class Style(Term):
 
     @staticmethod
     @abstractmethod
-    def distance(made: Tensor, wanted: Tensor, /) -> Tensor:
+    def distance(fake: Tensor, target: Tensor, /) -> Tensor:
         """Of two statistics, a scalar."""
 
 

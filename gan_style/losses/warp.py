@@ -41,15 +41,15 @@ def small_warp(images: Tensor, random: Generators, *, shift: float, turn: float,
     with torch.autocast("cpu", enabled=False):  # in bfloat16 positions would be off by most of a pixel
         height, width = images.shape[-2:]
         short = min(height, width)
-        drawn = torch.stack([torch.rand(4, generator=one) for one in random]) * 2.0 - 1.0
-        mesh = torch.stack([torch.rand(2, 4, 4, generator=one) for one in random]) * 2.0 - 1.0
-        angle, factor = drawn[:, 0] * math.radians(turn), 1.0 + drawn[:, 1] * scale
+        draws = torch.stack([torch.rand(4, generator=generator) for generator in random]) * 2.0 - 1.0
+        mesh = torch.stack([torch.rand(2, 4, 4, generator=generator) for generator in random]) * 2.0 - 1.0
+        angle, factor = draws[:, 0] * math.radians(turn), 1.0 + draws[:, 1] * scale
         turned = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], dim=1).view(-1, 2, 2)
         y, x = torch.meshgrid(_centred(height), _centred(width), indexing="ij")
         matrix = (turned * factor[:, None, None])[:, None, None]
         places = matrix[..., 0] * x[..., None] + matrix[..., 1] * y[..., None]  # in bits the same, whatever the batch
         bent = F.interpolate(mesh, (height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
-        places = places + (drawn[:, None, None, 2:] * shift + bent * bend) * short
+        places = places + (draws[:, None, None, 2:] * shift + bent * bend) * short
         grid = (places * (2.0 / torch.tensor([width, height]))).to(images.device, non_blocking=True)
         return Warp(grid, (grid.abs() <= 1.0).all(dim=-1)[:, None].float())
 

@@ -65,8 +65,8 @@ class ConvNormRelu(nn.Sequential):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         convolution, norm, relu = self
-        made: Tensor = relu(norm(convolution(x), condition))
-        return made
+        result: Tensor = relu(norm(convolution(x), condition))
+        return result
 
 
 class ResidualBlock(nn.Module):
@@ -104,8 +104,8 @@ class Upsample(nn.Sequential):
         assert isinstance(inner, ConvNormRelu)
         convolution, norm, relu = inner
         assert isinstance(convolution, nn.Conv2d)
-        made: Tensor = relu(norm(doubled_convolution(x, convolution.weight), condition))
-        return made
+        result: Tensor = relu(norm(doubled_convolution(x, convolution.weight), condition))
+        return result
 
 
 def doubled_convolution(x: Tensor, weight: Tensor) -> Tensor:
@@ -119,10 +119,10 @@ def doubled_convolution(x: Tensor, weight: Tensor) -> Tensor:
     height, width = x.shape[-2:]
     every = _halves(_halves(weight, 2), 4)  # (odd column, odd row, O, C, 2, 2)
     kernels = every.flatten(0, 2).contiguous(memory_format=torch.channels_last)
-    found = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernels)
-    found = found.permute(0, 2, 3, 1).unflatten(3, (2, 2, len(weight)))
+    result = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernels)
+    result = result.permute(0, 2, 3, 1).unflatten(3, (2, 2, len(weight)))
     rows = [
-        torch.stack([found[:, odd : odd + height, column : column + width, column, odd] for column in (0, 1)], dim=3)
+        torch.stack([result[:, odd : odd + height, column : column + width, column, odd] for column in (0, 1)], dim=3)
         for odd in (0, 1)
     ]
     return torch.stack(rows, dim=2).view(len(x), 2 * height, 2 * width, len(weight)).permute(0, 3, 1, 2)
@@ -157,7 +157,7 @@ def convolution_by_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
     rows = weight.permute(2, 0, 1, 3).reshape(kernel * count, -1, 1, kernel)
     channel, row = (torch.eye(side, dtype=weight.dtype, device=weight.device) for side in (count, kernel))
     places = torch.einsum("ij,kl->ikjl", channel, row).reshape(count, -1, kernel, 1)  # from channel (k, j), row l
-    rows, places = (one.contiguous(memory_format=torch.channels_last) for one in (rows, places))
+    rows, places = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (rows, places))
     return F.conv2d(F.conv2d(x, rows), places, bias)
 
 

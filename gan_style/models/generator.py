@@ -21,7 +21,7 @@ from gan_style.models.tone import LEVELS, apply_tone, contrast, light, plain_col
 
 DOWNSAMPLING = 4
 OUTPUTS = ("linear", "tanh")
-SMALLEST = 16  # below this the reflection padding of the innermost layers has nothing to reflect
+MIN_INPUT_SIZE = 16  # below this the reflection padding of the innermost layers has nothing to reflect
 
 
 class ResidualCoder(nn.Module):
@@ -63,21 +63,21 @@ class ResidualCoder(nn.Module):
     def paint(self, images: Tensor, condition: Tensor | None) -> Tensor:
         """The network's pass; condition: what its normalisations are given."""
         height, width = images.shape[-2:]
-        x = pad_to_multiple(images, DOWNSAMPLING, minimum=SMALLEST)
+        x = pad_to_multiple(images, DOWNSAMPLING, minimum=MIN_INPUT_SIZE)
         again = self.recompute and torch.is_grad_enabled()
         for stage in self.stages:
             x = checkpoint(stage, x, condition, use_reentrant=False) if again else stage(x, condition)
         return x[..., :height, :width]
 
-    def with_tone(self, made: Tensor, mean: Tensor, deviation: Tensor, condition: Tensor | None = None) -> Tensor:
+    def with_tone(self, result: Tensor, mean: Tensor, deviation: Tensor, condition: Tensor | None = None) -> Tensor:
         """Apply the tone stage to what the network made (N, 3, H, W), and keep the result within [-1, 1].
 
         mean, deviation: of the whole photo's luma, as models.tone.light measures them; condition: how much of each
         style, (N, K), or (N, K, H, W).
         """
         if self.tones is not None:
-            made = apply_tone(made, self.plain_colors(mean, condition), contrast(deviation))
-        return made.clamp(-1.0, 1.0)
+            result = apply_tone(result, self.plain_colors(mean, condition), contrast(deviation))
+        return result.clamp(-1.0, 1.0)
 
     def plain_colors(self, mean: Tensor, condition: Tensor | None) -> Tensor:
         """Compute what plain pictures of these mean lumas (N,) become: colours (N, 3), or maps of them (N, 3, h, w)."""
@@ -131,5 +131,5 @@ class ResnetGenerator(ResidualCoder):
         super().__init__(width, blocks, InstanceNorm, output, tones=int(tone))
 
     def forward(self, images: Tensor) -> Tensor:
-        made = self.paint(images, None)
-        return made if self.training else self.with_tone(made, *light(images))  # losses look at the network's own
+        result = self.paint(images, None)
+        return result if self.training else self.with_tone(result, *light(images))  # losses look at the network's own

@@ -43,13 +43,13 @@ class LibraryGenerator(ResidualCoder):
 
         Each from 0; their sum, the strength, at most 1. Where it is 0 the result equals the photo exactly.
         """
-        made = self.paint(images, self.shares(condition))
+        result = self.paint(images, self.shares(condition))
         if condition.ndim == 4:
             condition = F.interpolate(condition, images.shape[-2:], mode="bilinear", antialias=True)
         if not self.training:  # losses look at the network's own output
-            made = self.with_tone(made, *light(images), condition)
+            result = self.with_tone(result, *light(images), condition)
         strength = condition.sum(dim=1, keepdim=True)
-        return self.faded(images, made, strength if strength.ndim == 4 else strength[..., None, None])
+        return self.faded(images, result, strength if strength.ndim == 4 else strength[..., None, None])
 
     @staticmethod
     def shares(condition: Tensor) -> Tensor:
@@ -57,12 +57,12 @@ class LibraryGenerator(ResidualCoder):
         return torch.cat([condition, 1.0 - condition.sum(dim=1, keepdim=True)], dim=1)
 
     @staticmethod
-    def faded(images: Tensor, made: Tensor, strength: Tensor) -> Tensor:
+    def faded(images: Tensor, result: Tensor, strength: Tensor) -> Tensor:
         """What the network made, by its strength (N, 1, H, W): at 0 the photo exactly.
 
         What no network can do, draw a photo again pixel by pixel, it need not do then.
         """
-        return torch.lerp(images.to(made.dtype), made, strength.to(made.dtype))
+        return torch.lerp(images.to(result.dtype), result, strength.to(result.dtype))
 
 
 def condition_of(styles: Sequence[str], mix: Mapping[str, float], device: torch.device | None = None) -> Tensor:
@@ -78,5 +78,5 @@ class OneStyle(nn.Module):
         self.library, self.condition = library, condition
 
     def forward(self, images: Tensor) -> Tensor:
-        made: Tensor = self.library(images, self.condition.expand(len(images), -1))
-        return made
+        result: Tensor = self.library(images, self.condition.expand(len(images), -1))
+        return result

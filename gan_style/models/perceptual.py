@@ -39,13 +39,13 @@ class Architecture:
 
     def convolutions(self) -> list[tuple[str, int, int]]:
         """(name as "3_2", index in torchvision's ``features``, channels), from shallow to deep."""
-        found, index = [], 0
+        convolutions, index = [], 0
         for block, (count, channels) in enumerate(self.blocks, start=1):
             for position in range(1, count + 1):
-                found.append((f"{block}_{position}", index, channels))
+                convolutions.append((f"{block}_{position}", index, channels))
                 index += 2
             index += 1  # the pool
-        return found
+        return convolutions
 
     def layers(self) -> list[str]:
         """All layer names that can be asked for, from shallow to deep."""
@@ -100,7 +100,7 @@ class Perceptual(nn.Module):
         unknown = set(layers) - self.scales.keys()
         if unknown:
             raise ValueError(f"layers {sorted(unknown)} were not asked for when the network was built: {self.layers}")
-        missing, found = set(layers), {}
+        missing, features = set(layers), {}
         x = (images * 0.5 + 0.5 - self.mean) / self.std
         convolutions = self._convolutions(x)
         for name, _ in self._path:
@@ -110,14 +110,14 @@ class Perceptual(nn.Module):
                 x = F.max_pool2d(x, 2)
             before = F.conv2d(x, *convolutions[name], padding=1)
             if f"conv{name}" in missing:
-                found[f"conv{name}"] = self._read(f"conv{name}", name, before, convolutions)
+                features[f"conv{name}"] = self._read(f"conv{name}", name, before, convolutions)
                 x = F.relu(before)
             else:
                 x = before.relu_()
             if f"relu{name}" in missing:
-                found[f"relu{name}"] = self._read(f"relu{name}", name, x, convolutions)
-            missing -= found.keys()
-        return found
+                features[f"relu{name}"] = self._read(f"relu{name}", name, x, convolutions)
+            missing -= features.keys()
+        return features
 
     def _read(self, layer: str, name: str, features: Tensor, convolutions: dict[str, _Convolution]) -> Tensor:
         if self.architecture.heads:

@@ -156,14 +156,14 @@ class ReferenceGenerator(ResidualCoder):
         """Run the network for references that have been encoded, or for mixtures of them."""
         codes, curves = codes.split([self.arguments["code"], codes.shape[1] - self.arguments["code"]], dim=1)
         strength = codes.new_ones(len(codes), 1) if strength is None else strength.to(codes)
-        made = self.paint(images, torch.cat([strength * codes, strength, 1.0 - strength], dim=1))
+        result = self.paint(images, torch.cat([strength * codes, strength, 1.0 - strength], dim=1))
         if not self.training:  # losses look at the network's own output
             if self.tone:
                 mean, deviation = light(images)
                 color = plain_color(curves.unflatten(1, (LEVELS, 3)), mean)
-                made = apply_tone(made, color, contrast(deviation))
-            made = made.clamp(-1.0, 1.0)
-        return LibraryGenerator.faded(images, made, strength[..., None, None])
+                result = apply_tone(result, color, contrast(deviation))
+            result = result.clamp(-1.0, 1.0)
+        return LibraryGenerator.faded(images, result, strength[..., None, None])
 
     @torch.no_grad()
     def start_from(self, library: LibraryGenerator) -> None:
@@ -202,6 +202,6 @@ class ReferenceGenerator(ResidualCoder):
             weights["tones"] = torch.cat([code[:, size:].unflatten(1, (LEVELS, 3)) for code in codes.values()])
         with torch.device("meta"):
             shape = {name: self.arguments[name] for name in ("width", "blocks", "output", "tone")}
-            made = LibraryGenerator(**shape, styles=list(codes))
-        made.load_state_dict(weights, assign=True)
-        return made.requires_grad_(False).eval()
+            generator = LibraryGenerator(**shape, styles=list(codes))
+        generator.load_state_dict(weights, assign=True)
+        return generator.requires_grad_(False).eval()

@@ -50,7 +50,7 @@ def plain_color(curves: Tensor, mean: Tensor) -> Tensor:
     return torch.einsum("nl,nlc->nc", weights, curves.to(weights.dtype))
 
 
-def apply_tone(made: Tensor, color: Tensor, share: Tensor) -> Tensor:
+def apply_tone(images: Tensor, color: Tensor, share: Tensor) -> Tensor:
     """Blend a result (N, 3, H, W) with its plain colour (N, 3), or a map of it (N, 3, H, W), by its contrast (N,)."""
     color = color if color.ndim == 4 else color[..., None, None]
-    return torch.lerp(color.to(made.dtype), made, share[:, None, None, None].to(made.dtype))
+    return torch.lerp(color.to(images.dtype), images, share[:, None, None, None].to(images.dtype))

@@ -114,7 +114,7 @@ def spread(
     labels: list[Label | None] = []
     for (x, y), text in zip(places, texts, strict=True):
         chosen = None
-        for label in _choices(x, y) if text else ():
+        for label in _label_places(x, y) if text else ():
             box = _box(label, len(text) * _CHARACTER)
             if _inside(frame, box) and not any(_overlap(box, other) for other in occupied):
                 chosen = label
@@ -124,11 +124,11 @@ def spread(
     return labels
 
 
-def _choices(x: float, y: float) -> list[Label]:
-    beside = [Label(x + 11, y + 4, "start"), Label(x - 11, y + 4, "end")]
+def _label_places(x: float, y: float) -> list[Label]:
+    right_or_left = [Label(x + 11, y + 4, "start"), Label(x - 11, y + 4, "end")]
     over = [Label(x, y - 10, "middle"), Label(x, y + 19, "middle")]
     corners = [Label(x + 8 * i, y + 4 + 14 * j, "start" if i > 0 else "end") for j in (-1, 1) for i in (1, -1)]
-    return [*beside, *over, *corners]
+    return [*right_or_left, *over, *corners]
 
 
 def _text(label: Label, text: str) -> str:
@@ -166,18 +166,18 @@ def scatter(
     x_range: tuple[float, float],
     y_range: tuple[float, float],
     titles: tuple[str, str],
-    floor: tuple[float, str] | None = None,
+    reference_line: tuple[float, str] | None = None,
     step_line: Sequence[tuple[float, float]] = (),
 ) -> tuple[Markup, Markup]:
     """Draw points as a chart for wide windows, and as one for narrow ones.
 
-    floor: a height with its name, drawn as a line; step_line: the border of what these points dominate.
+    reference_line: a height with its name, drawn as a line; step_line: the border of what these points dominate.
     """
     frames = (
         Frame(*x_range, *y_range, width=760, height=420, margin=56, rim=20),
         Frame(*x_range, *y_range, width=340, height=330, margin=48, rim=18),
     )
-    wide, narrow = (_scatter(frame, points, titles, floor, step_line) for frame in frames)
+    wide, narrow = (_scatter(frame, points, titles, reference_line, step_line) for frame in frames)
     return wide, narrow
 
 
@@ -185,7 +185,7 @@ def _scatter(
     frame: Frame,
     points: Sequence[ChartPoint],
     titles: tuple[str, str],
-    floor: tuple[float, str] | None,
+    reference_line: tuple[float, str] | None,
     step_line: Sequence[tuple[float, float]],
 ) -> Markup:
     parts = [axes(frame, *titles)]
@@ -195,16 +195,16 @@ def _scatter(
         for (x, y), (after, _) in zip(step_line, [*step_line[1:], (frame.right, 0.0)], strict=True):
             corners += [(x, y), (after, y)]
         parts.append(f'<path class="front" d="{path(frame, corners)}"/>')
-    if floor is not None:
-        (x0, y0), (x1, _) = frame.place(frame.left, floor[0]), frame.place(frame.right, floor[0])
+    if reference_line is not None:
+        (x0, y0), (x1, _) = frame.place(frame.left, reference_line[0]), frame.place(frame.right, reference_line[0])
         parts.append(f'<line class="floor" x1="{x0:.1f}" x2="{x1:.1f}" y1="{y0:.1f}" y2="{y0:.1f}"/>')
         # Its name stands over or under the line, at an end where no point lies.
         ends = [Label(x, y0 + dy, side) for x, side in ((x1, "end"), (x0 + 4, "start")) for dy in (-6, 15)]
         circles = [(x - 7, y - 7, x + 7, y + 7) for x, y in (frame.place(point.x, point.y) for point in points)]
-        wide = len(floor[1]) * _CHARACTER
+        wide = len(reference_line[1]) * _CHARACTER
         free = [c for c in ends if not any(_overlap(_box(c, wide), circle) for circle in circles)]
         where = (free or ends)[0]
-        parts.append(_text(where, floor[1]))
+        parts.append(_text(where, reference_line[1]))
         taken.append(_box(where, wide))
     # Points on the front choose the places of their labels first.
     ordered = sorted(points, key=lambda point: not point.front)
@@ -227,8 +227,8 @@ def curves(lines: Sequence[tuple[str, int, Sequence[tuple[int, float]]]], name: 
     """
     values = sorted(y for *_, points in lines for _, y in points)
     high = values[int(0.95 * len(values))] if len(values) >= 40 else values[-1]
-    shown = high if high - values[0] < (values[-1] - values[0]) / 3 else values[-1]
-    bottom, top = around([values[0], shown], margin=0.05)
+    label_value = high if high - values[0] < (values[-1] - values[0]) / 3 else values[-1]
+    bottom, top = around([values[0], label_value], margin=0.05)
     last = max(x for *_, points in lines for x, _ in points)
     frame = Frame(0.0, max(1, last), bottom, top, width=380, height=230, margin=44, rim=22)
     parts = [axes(frame, "", "")]

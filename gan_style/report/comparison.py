@@ -48,7 +48,7 @@ def report(
         version=__version__,
         facts=facts,
         warnings=warnings,
-        heads=[TableHead(c.title + ARROWS[c.better], c.name, _holds_text(c)) for c in table.shown()],
+        heads=[TableHead(c.title + ARROWS[c.better], c.name, _holds_text(c)) for c in table.visible_columns()],
         rows=[_row(table, label, color[label]) for label in table.labels],
         scatter=_scatter(points, best, color, axes),
         front=[TableRow(label, color[label], ()) for label in best],
@@ -70,7 +70,7 @@ def _holds_text(column: Column) -> bool:
 
 def _row(table: Table, label: str, color: int) -> TableRow:
     cells = []
-    for column in table.shown():
+    for column in table.visible_columns():
         cell = column.value(label)
         differs = cell.best is not None and cell.best != cell.number
         note = f"best {cell.best:.4g} at {cell.at}" if differs else ""
@@ -109,8 +109,8 @@ def _scatter(
 
 
 def _pictures(table: Table, sheet: Sheet, color: Mapping[str, int]) -> list[SheetRow]:
-    shown = [label for label in table.labels if any(label in pictures for _, pictures in sheet.rows)]
-    labels = [sheet.photo, *shown] if any(sheet.photo in pictures for _, pictures in sheet.rows) else shown
+    pictured = [label for label in table.labels if any(label in pictures for _, pictures in sheet.rows)]
+    labels = [sheet.photo, *pictured] if any(sheet.photo in pictures for _, pictures in sheet.rows) else pictured
     return [
         SheetRow(name, [SheetCell(label, color.get(label), pictures.get(label)) for label in labels])
         for name, pictures in sheet.rows

@@ -95,15 +95,15 @@ def _scatter(scores: Scores, models: Sequence[str]) -> tuple[Markup, Markup] | N
     ]
     if not points:
         return None
-    floor = scores[STYLES]["style"].value if "style" in scores.get(STYLES, {}) else None
+    reference_line = scores[STYLES]["style"].value if "style" in scores.get(STYLES, {}) else None
     right = 1.15 * max(point.x for point in points) or 1.0
-    top = 1.1 * max([*(point.y for point in points), floor or 0.0]) or 1.0
+    top = 1.1 * max([*(point.y for point in points), reference_line or 0.0]) or 1.0
     return scatter(
         points,
         x_range=(0.0, right),
         y_range=(0.0, top),
         titles=("content distance ↓", "style distance ↓"),
-        floor=None if floor is None else (floor, STYLES),
+        reference_line=None if reference_line is None else (reference_line, STYLES),
     )
 
 
@@ -113,6 +113,6 @@ def sheet_row(
     """Return a row of the sheet: {model or PHOTOS: picture as a data URI}, {model: {metric: number}}."""
     cells = [SheetCell("", None, pictures.get(PHOTOS))]
     for color, model in enumerate(models):
-        shown = {metric: numbers[model][metric] for metric in _ON_THE_SHEET if metric in numbers.get(model, {})}
-        cells.append(SheetCell(model, color, pictures.get(model), shown))
+        metrics = {metric: numbers[model][metric] for metric in _ON_THE_SHEET if metric in numbers.get(model, {})}
+        cells.append(SheetCell(model, color, pictures.get(model), metrics))
     return SheetRow(name, cells)

@@ -43,12 +43,12 @@ class Value:
 
 @dataclass(frozen=True)
 class Column:
-    """name: unique; title: as short as it can be; better: "lower", "higher" or ""; shown: outside of the CSV too."""
+    """name: unique; title: as short as it can be; better: "lower", "higher" or ""; visible: outside of the CSV too."""
 
     name: str
     title: str
     better: str = ""
-    shown: bool = True
+    visible: bool = True
     cells: Mapping[str, Value] = field(default_factory=dict)
 
     def value(self, label: str) -> Value:
@@ -70,8 +70,8 @@ class Table:
     labels: list[str]
     columns: list[Column]
 
-    def shown(self) -> list[Column]:
-        return [column for column in self.columns if column.shown]
+    def visible_columns(self) -> list[Column]:
+        return [column for column in self.columns if column.visible]
 
 
 def make_table(runs: Mapping[str, Run]) -> Table:
@@ -89,8 +89,10 @@ def make_table(runs: Mapping[str, Run]) -> Table:
     return Table(list(runs), [*facts, *_settings(runs), *_metrics(runs), *evaluated, *end])
 
 
-def _column(name: str, cells: Mapping[str, Value], *, title: str = "", better: str = "", shown: bool = True) -> Column:
-    return Column(name, title or name, better, shown, cells)
+def _column(
+    name: str, cells: Mapping[str, Value], *, title: str = "", better: str = "", visible: bool = True
+) -> Column:
+    return Column(name, title or name, better, visible, cells)
 
 
 def status_of(run: Run) -> str:
@@ -154,7 +156,7 @@ def _metric(name: str, runs: Mapping[str, Run]) -> Column:
             at, best = choose(values, key=lambda pair: pair[1])
             last = values[-1][1]
             cells[label] = Value(short(last), last, best if better else None, at if better else None)
-    return _column(name, cells, better=better, shown=_is_shown(name))
+    return _column(name, cells, better=better, visible=_is_visible(name))
 
 
 def better_end(name: str) -> str:
@@ -165,7 +167,7 @@ def better_end(name: str) -> str:
     return METRICS[bare].better if bare in METRICS else ""
 
 
-def _is_shown(name: str) -> bool:
+def _is_visible(name: str) -> bool:
     """Return whether a metric is shown outside of the CSV: not those of single layers, or of the way only."""
     bare = name.removeprefix(HELD_OUT)
     return name.startswith(LOSS) or (bare != name and (bare in METRICS or bare in ("composite", "style_ratio")))
@@ -182,7 +184,7 @@ def _evaluated(runs: Mapping[str, Run]) -> list[Column]:
             f"{EVALUATED}{name}",
             {label: _number(row[name]) for label, row in scores.items() if name in row},
             better="" if apart else better_end(f"{EVALUATED}{name}"),
-            shown=name in METRICS,
+            visible=name in METRICS,
         )
         for name in names
     ]
@@ -325,7 +327,7 @@ def as_text(table: Table, width: int) -> str:
     """Return the table for a terminal of so many characters; columns for which there is no room are counted."""
     rows = [_cut(label) for label in table.labels]
     chosen, space = [], width - max(map(len, [*rows, "run"]))
-    for column in _by_weight(table.shown()):
+    for column in _by_weight(table.visible_columns()):
         needed = 2 + _width(column, table.labels)
         if needed <= space:
             chosen.append(column)

@@ -50,8 +50,8 @@ class CheckpointFolder:
 
     def paths(self) -> list[Path]:
         """All checkpoints, the newest first."""
-        found = [(int(match[1]), path) for path in self.folder.glob("*.pt") if (match := _NAME.fullmatch(path.name))]
-        return [path for _, path in sorted(found, reverse=True)]
+        numbered = [(int(match[1]), path) for path in self.folder.glob("*.pt") if (match := _NAME.fullmatch(path.name))]
+        return [path for _, path in sorted(numbered, reverse=True)]
 
     def save(self, step: int, content: Mapping[str, Any]) -> Path:
         """Write a checkpoint (plain containers and tensors only), then remove those that are not to be kept.
@@ -90,11 +90,11 @@ class CheckpointFolder:
     def _manifest(self) -> dict[str, dict[str, Any]]:
         """What is known of the files; nothing where the manifest is missing or damaged: files carry checksums too."""
         try:
-            found = json.loads((self.folder / MANIFEST_FILE).read_text())
+            manifest = json.loads((self.folder / MANIFEST_FILE).read_text())
         except (OSError, ValueError):
             return {}
-        found = found if isinstance(found, dict) else {}
-        return {name: entry for name, entry in found.items() if isinstance(entry, dict)}
+        manifest = manifest if isinstance(manifest, dict) else {}
+        return {name: entry for name, entry in manifest.items() if isinstance(entry, dict)}
 
     def load_newest(self, warn: Callable[[str], object]) -> tuple[Path, dict[str, Any]] | None:
         """The newest checkpoint that can be read; None where there is none. ``warn`` is told of each damaged one.

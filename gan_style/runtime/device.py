@@ -73,11 +73,15 @@ def compiled(network: Network, *, option: str) -> Network:
             return plain(*arguments, **named)
         # torch compiles the backward only when it is run, where it is too late to fall back: so it is run here once
         # for each kind of input.
-        shapes = tuple((one.shape, one.dtype) for one in [*arguments, *named.values()] if isinstance(one, torch.Tensor))
+        shapes = tuple(
+            (argument.shape, argument.dtype)
+            for argument in [*arguments, *named.values()]
+            if isinstance(argument, torch.Tensor)
+        )
         kind = (shapes, torch.is_grad_enabled(), torch.is_autocast_enabled(_device_of(network).type))
         try:
             if kind not in tried and torch.is_grad_enabled():
-                weights = [one for one in network.parameters() if one.requires_grad]
+                weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
                 if weights:
                     torch.autograd.grad(fast(*arguments, **named).float().sum(), weights, allow_unused=True)
             tried.add(kind)
@@ -96,7 +100,7 @@ def compiled(network: Network, *, option: str) -> Network:
 
 def _device_of(network: nn.Module) -> torch.device:
     """The device of a network's first parameter; the CPU for one without any."""
-    return next((one.device for one in network.parameters()), torch.device("cpu"))
+    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
 
 
 def advice(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[str]:

@@ -15,5 +15,5 @@ def is_shortage(error: BaseException) -> bool:
     """Whether an error says that there was no memory to be had: Python's, torch's on a GPU or on a CPU."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, a RuntimeError
         return True
-    said = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in said for words in _SHORTAGES)
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(phrase in text for phrase in _SHORTAGES)

@@ -40,22 +40,22 @@ def provenance(
         "git": git_state(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "libraries": {name: found for name in requirements()[""] if (found := installed(name)) is not None},
+        "libraries": {name: version for name in requirements()[""] if (version := installed(name)) is not None},
         "config": config_hash(settings),
         "seed": seed,
         "style": style,
-        "data": {name: dict(found) for name, found in data.items()},
+        "data": {name: dict(record) for name, record in data.items()},
     }
 
 
-def record(folder: Path, made: Mapping[str, Any], *, step: int = 0) -> None:
+def record(folder: Path, record: Mapping[str, Any], *, step: int = 0) -> None:
     """Keep ``made`` in a run's provenance.json, as what holds from ``step`` finished steps on.
 
     A run that goes on as before adds nothing; one that goes on with other code, libraries or data adds an entry.
     """
     before = [entry for entry in read_record(folder) if entry.get("from_step", 0) < step]
-    if not before or {key: value for key, value in before[-1].items() if key != "from_step"} != dict(made):
-        before.append({"from_step": step, **made})
+    if not before or {key: value for key, value in before[-1].items() if key != "from_step"} != dict(record):
+        before.append({"from_step": step, **record})
     content = {"format": FORMAT, "entries": before}
     write_bytes(folder / PROVENANCE_FILE, json.dumps(content, indent=1).encode() + b"\n")
 
@@ -89,15 +89,15 @@ def optimisation_note(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     note = {"gan_style": __version__, "command": "optimise"}
     plain = {name: value for name, value in settings.items() if value is not None}
-    told = {name: _without_folders(value) for name, value in plain.items()}
-    return note | (told if len(json.dumps(told)) < _LONGEST_SETTINGS else {"settings": config_hash(told)})
+    options = {name: _without_folders(value) for name, value in plain.items()}
+    return note | (options if len(json.dumps(options)) < _LONGEST_SETTINGS else {"settings": config_hash(options)})
 
 
 def _without_folders(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _without_folders(one) for key, one in value.items()}
+        return {key: _without_folders(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_folders(one) for one in value]
+        return [_without_folders(item) for item in value]
     return os.path.basename(value) if isinstance(value, str) else value
 
 
@@ -157,11 +157,11 @@ def git_state() -> dict[str, Any] | None:
 
 def _git(*arguments: str) -> str | None:
     """What git says in the checkout; nothing is written there, and no other repository is asked."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(
             ["git", "-C", str(_CHECKOUT), *arguments],
-            env=kept | {"GIT_OPTIONAL_LOCKS": "0"},
+            env=environment | {"GIT_OPTIONAL_LOCKS": "0"},
             capture_output=True,
             text=True,
             timeout=_SECONDS_FOR_GIT,
@@ -182,8 +182,8 @@ def installed(name: str) -> str | None:
 def requirements() -> dict[str, list[str]]:
     """{extra: names of distributions}, under "" what is always needed, as pyproject.toml or the package itself says."""
     project = _CHECKOUT / "pyproject.toml"
-    if project.is_file() and (found := tomllib.loads(project.read_text(encoding="utf-8"))["project"]):
-        listed = {"": found["dependencies"], **found["optional-dependencies"]}
+    if project.is_file() and (project_table := tomllib.loads(project.read_text(encoding="utf-8"))["project"]):
+        listed = {"": project_table["dependencies"], **project_table["optional-dependencies"]}
         return {extra: _names(lines) for extra, lines in listed.items()}
     try:
         lines = requires("gan_style") or []
@@ -198,8 +198,8 @@ def requirements() -> dict[str, list[str]]:
 
 def _names(lines: Iterable[str]) -> list[str]:
     """The distributions that requirements name, gan_style's own extras aside."""
-    found = [match[0] for line in lines if (match := re.match(r"[\w.-]+", line))]
-    return [name for name in found if name.replace("-", "_") != "gan_style"]
+    names = [match[0] for line in lines if (match := re.match(r"[\w.-]+", line))]
+    return [name for name in names if name.replace("-", "_") != "gan_style"]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from gan_style.search.study import Running, Study, Trial
 SUMMARY_FILE = "summary.json"
 FORMAT = "gan_style.search/1"
 
-Reached = Callable[[int, Mapping[str, float]], bool]
+ShouldPrune = Callable[[int, Mapping[str, float]], bool]
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Search:
     study: Study
     trials: int
     folder: Path
-    train: Callable[[int, Sequence[str], Reached], TrainingEnd]
+    train: Callable[[int, Sequence[str], ShouldPrune], TrainingEnd]
     why: Callable[[int], str]
     stopped: Callable[[], str | None] = lambda: None
     say: Callable[[str], None] = print
@@ -55,8 +55,8 @@ class Search:
         return None
 
     def _try(self, trial: Running) -> str | None:
-        shown = " ".join(overrides(trial.parameters))
-        self.say(f"trial {trial.number} ({self.study.finished() + 1} of {self.trials}): {shown}")
+        text = " ".join(overrides(trial.parameters))
+        self.say(f"trial {trial.number} ({self.study.finished() + 1} of {self.trials}): {text}")
         if (earlier := self.study.same_as(trial)) is not None:
             # The same settings give the same result, seed and all, so it is not trained again.
             trial.end(earlier.state, values=earlier.values, reason=f"the same as trial {earlier.number}")
@@ -74,9 +74,9 @@ class Search:
         if ended.status == 0:
             self._end_finished(trial, ended, values, seconds)
         elif watch.pruned:
-            said = f"stopped at step {watch.step}, {self.metrics[0]} {watch.value:.4g}"
-            trial.end("pruned", reason=said, seconds=seconds)
-            self.say(f"trial {trial.number} {said}")
+            message = f"stopped at step {watch.step}, {self.metrics[0]} {watch.value:.4g}"
+            trial.end("pruned", reason=message, seconds=seconds)
+            self.say(f"trial {trial.number} {message}")
         else:
             self._fail(trial, self.why(trial.number) or f"status {ended.status}", seconds)
 
@@ -88,12 +88,12 @@ class Search:
                 f"{', '.join(sorted(ended.last)) or 'nothing'}"
             )
         if not all(map(math.isfinite, values)):
-            self._fail(trial, f"{_told(self.metrics, values)}: not a finite number", seconds)
+            self._fail(trial, f"{_values_text(self.metrics, values)}: not a finite number", seconds)
             return
         trial.end("complete", values=values, seconds=seconds)
-        best = [found.number for found in self.study.best()]
+        best = [trial.number for trial in self.study.best()]
         mark = "" if trial.number not in best else "  (best so far)" if len(values) == 1 else "  (on the front)"
-        self.say(f"trial {trial.number}: {_told(self.metrics, values)}{mark}")
+        self.say(f"trial {trial.number}: {_values_text(self.metrics, values)}{mark}")
 
     def _fail(self, trial: Running, reason: str, seconds: float) -> None:
         trial.end("failed", reason=reason, seconds=seconds)
@@ -123,7 +123,7 @@ def overrides(parameters: Mapping[str, Any]) -> list[str]:
     return [override(name, value) for name, value in parameters.items()]
 
 
-def _told(metrics: Sequence[str], values: Sequence[float]) -> str:
+def _values_text(metrics: Sequence[str], values: Sequence[float]) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in zip(metrics, values, strict=True))
 
 
@@ -141,12 +141,12 @@ def summary(study: Study) -> dict[str, Any]:
 
 
 def _row(trial: Trial, metrics: Mapping[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {"number": trial.number, "state": trial.state, "parameters": dict(trial.parameters)}
+    row: dict[str, Any] = {"number": trial.number, "state": trial.state, "parameters": dict(trial.parameters)}
     if trial.values:
-        found["values"] = dict(zip(metrics, trial.values, strict=True))
+        row["values"] = dict(zip(metrics, trial.values, strict=True))
     if trial.reason:
-        found["reason"] = trial.reason
-    return found | {"seconds": round(trial.seconds, 1)}
+        row["reason"] = trial.reason
+    return row | {"seconds": round(trial.seconds, 1)}
 
 
 def closing_words(study: Study, folder_of: Callable[[int], Path]) -> Iterator[str]:
@@ -162,5 +162,5 @@ def closing_words(study: Study, folder_of: Callable[[int], Path]) -> Iterator[st
         yield f"Pareto front of {' and '.join(metrics)}, {len(best)} of {count['complete']} trials:"
     for trial in best:
         name = "best: trial" if len(metrics) == 1 else "  trial"
-        found = f"{_told(metrics, trial.values)}: {' '.join(overrides(trial.parameters))}"
-        yield f"{name} {trial.number}, {found}  ({folder_of(trial.number)})"
+        summary = f"{_values_text(metrics, trial.values)}: {' '.join(overrides(trial.parameters))}"
+        yield f"{name} {trial.number}, {summary}  ({folder_of(trial.number)})"

@@ -69,33 +69,33 @@ def train(
     folder: Path,
     log: Path,
     *,
-    reached: Callable[[int, Mapping[str, float]], bool],
+    should_prune: Callable[[int, Mapping[str, float]], bool],
     stopped: Callable[[], str | None],
 ) -> TrainingEnd:
     """Run a training to its end, or until a row of its metrics.jsonl or somebody asks it to stop.
 
-    reached: given every row so far, again and again; true asks the training to end. stopped: why the search is to end,
+    should_prune: called with every row so far; true asks the training to end. stopped: why the search is to end,
     or None. What the training prints is added to ``log``.
     """
     await_folder(folder)
     follower, asked = Follower(folder / "metrics.jsonl"), ""
     with open(log, "ab") as out, _started(command, out) as process:
         while process.poll() is None:
-            wanted = stopped() or ("pruned" if _any_reached(follower.rows(), reached) else "")
-            if wanted and not asked:
-                asked = wanted
+            reason = stopped() or ("pruned" if _any_reached(follower.rows(), should_prune) else "")
+            if reason and not asked:
+                asked = reason
                 process.send_signal(signal.SIGTERM)
             time.sleep(_LOOK_EVERY)
     if process.returncode == PREEMPTED and not asked:
         time.sleep(_LOOK_EVERY)  # a signal to all processes may have reached it first
         asked = stopped() or "another"
-    _any_reached(follower.rows(), reached)
+    _any_reached(follower.rows(), should_prune)
     return TrainingEnd(asked, process.returncode, follower.last())
 
 
-def _any_reached(rows: Rows, reached: Callable[[int, Mapping[str, float]], bool]) -> bool:
-    told = [reached(step, values) for step, values in rows]  # all of them, whatever the first says
-    return any(told)
+def _any_reached(rows: Rows, should_prune: Callable[[int, Mapping[str, float]], bool]) -> bool:
+    verdicts = [should_prune(step, values) for step, values in rows]  # all of them, whatever the first says
+    return any(verdicts)
 
 
 @contextmanager

@@ -125,12 +125,12 @@ class Study:
             return False
         return {_key(trial.parameters) for trial in self.trials() if trial.state != "running"} >= self._points
 
-    def limit(self, wanted: int | None) -> int:
+    def limit(self, count: int | None) -> int:
         """How many trials there will be: all points of the grid, or as many as wanted."""
         if self._grid is None:
-            assert wanted is not None
-            return wanted
-        return min(wanted or len(self._grid), len(self._grid))
+            assert count is not None
+            return count
+        return min(count or len(self._grid), len(self._grid))
 
     def next(self) -> "Running":
         """The trial that was running when a search before this one ended, or else a new one."""
@@ -142,7 +142,7 @@ class Study:
             trial = self._optuna.trial.Trial(self._study, left[0]._trial_id)
         else:
             if self._grid and not self._study.get_trials(deepcopy=False, states=(states.WAITING,)):
-                self._study.enqueue_trial({name: _kept(self, name, x) for name, x in self._grid[number].items()})
+                self._study.enqueue_trial({name: _storable(self, name, x) for name, x in self._grid[number].items()})
             trial = self._study.ask()
         return Running(self._study, trial, {name: self._suggest(trial, name) for name in self.plan.space})
 
@@ -164,22 +164,22 @@ class Study:
         step = {} if dimension.step is None else {"step": dimension.step}
         return self._value(name, suggest(name, dimension.low, dimension.high, log=dimension.log, **step))
 
-    def _value(self, name: str, stored: Any) -> Any:
+    def _value(self, name: str, text: Any) -> Any:
         """What Optuna keeps, as it is used.
 
         Of choices it is told the written form, in which 1, 1.0 and true differ and lists are allowed.
         """
         dimension = self.plan.space[name]
         if not isinstance(dimension, Categorical):
-            return min(max(rounded(stored), dimension.low), dimension.high)
-        return {written(value): value for value in dimension.values}[stored]
+            return min(max(rounded(text), dimension.low), dimension.high)
+        return {written(value): value for value in dimension.values}[text]
 
     def _seen(self, trial: Any) -> Trial:
         state = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}.get(trial.state.name, "running")
         return Trial(
             number=trial.number,
             state=state,
-            parameters={name: self._value(name, stored) for name, stored in trial.params.items()},
+            parameters={name: self._value(name, text) for name, text in trial.params.items()},
             values=tuple(trial.values or ()) if state == "complete" else (),
             reason=trial.user_attrs.get(_REASON, ""),
             seconds=trial.user_attrs.get(_SECONDS, 0.0),
@@ -233,7 +233,7 @@ def _key(parameters: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={written(value)}" for name, value in sorted(parameters.items()))
 
 
-def _kept(study: Study, name: str, value: Any) -> Any:
+def _storable(study: Study, name: str, value: Any) -> Any:
     return written(value) if isinstance(study.plan.space[name], Categorical) else value
 
 

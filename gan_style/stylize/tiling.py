@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from gan_style.functional import RunningMoments
 from gan_style.models.blocks import ConditionalInstanceNorm, InstanceNorm
-from gan_style.models.generator import DOWNSAMPLING, SMALLEST, ResidualCoder
+from gan_style.models.generator import DOWNSAMPLING, MIN_INPUT_SIZE, ResidualCoder
 
 MARGIN = 16  # pixels of the picture; a stage sees at most 11 (its masks', scaled to a quarter, included)
 SMALLEST_TILE = 64
@@ -211,7 +211,7 @@ class TiledGenerator:
 
     def __post_init__(self) -> None:
         self._height, self._width = (
-            max(SMALLEST, -(-side // DOWNSAMPLING) * DOWNSAMPLING) for side in (self.height, self.width)
+            max(MIN_INPUT_SIZE, -(-side // DOWNSAMPLING) * DOWNSAMPLING) for side in (self.height, self.width)
         )  # as pad_to_multiple has it
         side = max(SMALLEST_TILE, self.tile) // DOWNSAMPLING * DOWNSAMPLING
         self._boxes = boxes(self._height, self._width, side)

@@ -42,17 +42,17 @@ class Health:
         searching = [half for half in _HALVES if values.get(f"{half}/searching") == 1.0]
         excused = {f"{half}/{name}" for half in searching for name in ("gradient", "skipped")}
         ours = {name: value for name, value in values.items() if name not in excused}
-        found = nonfinite_keys(ours)
+        keys = nonfinite_keys(ours)
         updates = [values[f"{half}/skipped"] for half in _HALVES if f"{half}/skipped" in values]
         if updates and not any(updates):
-            self.passing |= set(found)
-            found = []
-        if not any(ours.get(f"{half}/skipped", 0.0) for half in _HALVES) and not found:
+            self.passing |= set(keys)
+            keys = []
+        if not any(ours.get(f"{half}/skipped", 0.0) for half in _HALVES) and not keys:
             self.in_a_row = 0
             return False
         self.in_a_row += 1
         self.skipped += 1
-        self.last = f"step {step}: not a finite number: {', '.join(found) or 'a gradient'}"
+        self.last = f"step {step}: not a finite number: {', '.join(keys) or 'a gradient'}"
         return self.in_a_row >= self.patience
 
     def roll_back(self) -> None:
@@ -73,18 +73,18 @@ class Signs:
 
     def warnings(self, values: Mapping[str, float]) -> list[str]:
         """What has now lasted, in words; told once, and again only after it was over."""
-        told = []
-        for name, (there, words) in _signs(values).items():
+        warnings = []
+        for name, (there, explanation) in _signs(values).items():
             self.counts[name] = self.counts.get(name, 0) + 1 if there else 0
             if self.counts[name] == self.patience:
-                told.append(f"{name}: {words}")
-        return told
+                warnings.append(f"{name}: {explanation}")
+        return warnings
 
 
 def _signs(values: Mapping[str, float]) -> dict[str, tuple[bool, str]]:
     """{name: (whether it is so, what it means)} for what was measured."""
     margin = values.get("discriminator/real", 0.0) - values.get("discriminator/fake", 0.0)
-    found = {
+    signs = {
         "the discriminator wins": (
             margin > 6.0,
             f"it tells style from results by a margin of {margin:.3g}; a smaller learning rate of D, "
@@ -97,10 +97,10 @@ def _signs(values: Mapping[str, float]) -> dict[str, tuple[bool, str]]:
     }
     if "health/saturated" in values:
         saturated, spread, variety = (values[f"health/{name}"] for name in ("saturated", "spread", "variety"))
-        found["saturation"] = (saturated > 0.5, f"{saturated:.0%} of the results' values lie at the ends of the range")
-        found["colour collapse"] = (
+        signs["saturation"] = (saturated > 0.5, f"{saturated:.0%} of the results' values lie at the ends of the range")
+        signs["colour collapse"] = (
             spread < 0.05,
             f"the results' colours hardly vary (standard deviation {spread:.3g})",
         )
-        found["identical results"] = (variety < 0.05, f"results differ {variety:.3g} times as much as their photos do")
-    return found
+        signs["identical results"] = (variety < 0.05, f"results differ {variety:.3g} times as much as their photos do")
+    return signs

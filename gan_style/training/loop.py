@@ -182,10 +182,10 @@ class Loop:
 
     def _weights_are_ill(self) -> bool:
         """A finite loss can be followed by an update that is not, on any rank: then nothing is made of the weights."""
-        found = self.state.nonfinite_networks()
-        if not self.ranks.any(bool(found)):
+        networks = self.state.nonfinite_networks()
+        if not self.ranks.any(bool(networks)):
             return False
-        named = ", ".join(found) or "weights of another rank"
+        named = ", ".join(networks) or "weights of another rank"
         self.health.last = f"step {self.state.step}: not a finite number: {named}"
         self._say(f"warning: {self.health.last}")
         return True
@@ -193,19 +193,19 @@ class Loop:
     def _go_back(self) -> None:
         """To the last good checkpoint, with a lower learning rate; NonFiniteError where that is no use."""
         self._background.wait()
-        found = self.ranks.from_first(self.checkpoints.load_newest(warn=self._say) if self.ranks.first else None)
+        checkpoint = self.ranks.from_first(self.checkpoints.load_newest(warn=self._say) if self.ranks.first else None)
         try:
-            if found is None:
+            if checkpoint is None:
                 raise NonFiniteError(f"{self.health.last} (there is no checkpoint yet to go back to)")
             self.health.roll_back()
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}; {self._diagnosis()}") from error
-        caution = self.state.lr_backoff * self.health.factor
-        self.state.load_state_dict(found[1]["state"])
-        self.state.lr_backoff = caution
-        self.objective.load_state_dict(found[1]["objective"], self.precision.device)
+        lr_backoff = self.state.lr_backoff * self.health.factor
+        self.state.load_state_dict(checkpoint[1]["state"])
+        self.state.lr_backoff = lr_backoff
+        self.objective.load_state_dict(checkpoint[1]["objective"], self.precision.device)
         self.tracker.rewind(self.state.step)
-        self._say(f"warning: back to step {self.state.step}, with {caution:g} times the configured learning rates")
+        self._say(f"warning: back to step {self.state.step}, with {lr_backoff:g} times the configured learning rates")
 
     def _diagnosis(self) -> str:
         """Which layers' gradients were not finite, in words; they, and the batch, are kept in diagnosis.pt."""
@@ -231,12 +231,12 @@ class Loop:
             balance.observe({name: norms[name] for name in balance.shares})
         if self.state.step + self.every.audit > warmup:
             weights = self.objective.settle_balance()
-            found = "  ".join(f"loss.{name}.weight={weights[name]:.4g}" for name in balance.shares)
-            self._say(f"balanced after {balance.audits} audits, for the rest of the run: {found}")
+            weights_text = "  ".join(f"loss.{name}.weight={weights[name]:.4g}" for name in balance.shares)
+            self._say(f"balanced after {balance.audits} audits, for the rest of the run: {weights_text}")
 
-    def _say(self, words: str) -> None:
+    def _say(self, message: str) -> None:
         if self.ranks.first:
-            self.progress.say(words)
+            self.progress.say(message)
 
     def _report_unreadable(self, batch: Batch) -> None:
         for option, name, reason in batch.unreadable:

@@ -10,14 +10,14 @@ def collapse_diagnostics(fake: Tensor, content: Tensor) -> dict[str, Tensor]:
     values; variety: how far results differ from their batch's mean result, relative to the photos (1 for a single one).
     """
     fake, content = fake.float(), content.float()
-    found = {
+    diagnostics = {
         "saturated": (fake.abs() > 0.98).float().mean(),
         "spread": fake.flatten(1).std(dim=1).mean(),
         "variety": fake.new_ones(()),
     }
     if len(fake) > 1:
-        found["variety"] = _apart(fake) / _apart(content).clamp_min(1e-6)
-    return found
+        diagnostics["variety"] = _apart(fake) / _apart(content).clamp_min(1e-6)
+    return diagnostics
 
 
 def _apart(images: Tensor) -> Tensor:

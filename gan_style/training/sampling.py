@@ -34,13 +34,13 @@ class Sampler:
 
     def sheet(self, results: Sequence[Tensor]) -> Tensor:
         """A grid of content | style | result, (3, H, W)."""
-        return grid(self._beside(results))
+        return grid(self._panels(results))
 
     def rows(self, results: Sequence[Tensor]) -> list[list[Tensor]]:
         """The same pictures one by one, each uint8 (3, H, W) on the CPU."""
-        return [[to_uint8(picture).cpu() for picture in row] for row in self._beside(results)]
+        return [[to_uint8(picture).cpu() for picture in row] for row in self._panels(results)]
 
-    def _beside(self, results: Sequence[Tensor]) -> list[list[Tensor]]:
+    def _panels(self, results: Sequence[Tensor]) -> list[list[Tensor]]:
         return [
             [content[0], self.styles[number % len(self.styles)][0], result[0]]
             for number, (content, result) in enumerate(zip(self.contents, results, strict=True))
@@ -52,12 +52,12 @@ class Sampler:
 
         heldout/style_photo is the photos' own style distance, heldout/style_ratio the results' divided by it.
         """
-        found = []
-        for made, content in zip(results, self.contents, strict=True):
-            features, of_content = self.suite.features(made), self.suite.features(content)
-            pair = self.suite.measure_pair(made, content, features, of_content)
-            found.append(pair | self.suite.measure_image(made, features))
-        values = _means(found)
+        rows = []
+        for result, content in zip(results, self.contents, strict=True):
+            features, of_content = self.suite.features(result), self.suite.features(content)
+            pair = self.suite.measure_pair(result, content, features, of_content)
+            rows.append(pair | self.suite.measure_image(result, features))
+        values = _means(rows)
         if self.photo_style is not None:
             values["style_photo"] = self.photo_style
             values["style_ratio"] = values["style"] / max(self.photo_style, 1e-12)
@@ -144,8 +144,8 @@ def _fitted(picture: Tensor, height: int, width: int) -> Tensor:
     return scaled[:, top : top + height, left : left + width]
 
 
-def _means(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    means = Measurements(numbers={number: dict(one) for number, one in enumerate(found)}).means()
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    means = Measurements(numbers={number: dict(row) for number, row in enumerate(rows)}).means()
     return {name: estimate.value for name, estimate in means.items()}
 
 
@@ -161,9 +161,9 @@ class Composite:
 
     def __call__(self, values: Mapping[str, float]) -> float:
         """Of what Sampler.measure found."""
-        found = {name: values[PREFIX + name] for name in self.weights}
-        upward = {name for name in found if METRICS[name].better == "higher"}
-        return sum(self.weights[name] * (1.0 - x if name in upward else x) for name, x in found.items())
+        numbers = {name: values[PREFIX + name] for name in self.weights}
+        upward = {name for name in numbers if METRICS[name].better == "higher"}
+        return sum(self.weights[name] * (1.0 - x if name in upward else x) for name, x in numbers.items())
 
 
 def measurable(names: Sequence[str], content: Collection[str], style: Collection[str]) -> list[str]:

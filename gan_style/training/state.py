@@ -136,12 +136,12 @@ class TrainState:
 
     def nonfinite_networks(self) -> list[str]:
         """Those whose weights are not finite, as "weights/generator"."""
-        found = []
+        names = []
         for name, network in self._networks().items():
             norms = [] if name == "ema" else list(torch._foreach_norm(list(network.parameters())))
             if norms and not torch.stack(norms).isfinite().all():
-                found.append(f"weights/{name}")
-        return found
+                names.append(f"weights/{name}")
+        return names
 
     def state_dict(self) -> dict[str, Any]:
         """Plain containers and tensors: all that it takes to go on as if nothing had happened.

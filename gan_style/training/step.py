@@ -134,14 +134,14 @@ def generate(
         )
         for term in terms
     }
-    arguments = [torch.cat([photo, *(one.images for one in passes.values())])]
+    arguments = [torch.cat([photo, *(item.images for item in passes.values())])]
     if state.by_reference:
         arguments.append(style.repeat(1 + len(passes), 1, 1, 1))
     if batch.condition is not None:
         arguments.append(batch.condition.repeat(1 + len(passes), 1))
     fake, *results = generator(*arguments).float().split(len(photo))
     auxiliary = zip(passes.items(), results, strict=True)
-    return Generated(fake, {name: AuxiliaryPass(images, one.context) for (name, one), images in auxiliary})
+    return Generated(fake, {name: AuxiliaryPass(images, item.context) for (name, item), images in auxiliary})
 
 
 def _to_float(pictures: Tensor) -> Tensor:

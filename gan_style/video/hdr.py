@@ -28,8 +28,8 @@ def to_sdr(values: NDArray[np.uint16], transfer: int, *, wide: bool) -> NDArray[
     light = light * (np.interp(brightest, _NITS, _TONES).astype(np.float32) / brightest)[..., None]
     if wide:
         light = light @ _BT2020_TO_BT709.T
-    shown = np.clip(light / _WHITE, 0.0, 1.0) ** _GAMMA
-    return np.round(shown * 255.0).astype(np.uint8)
+    displayed = np.clip(light / _WHITE, 0.0, 1.0) ** _GAMMA
+    return np.round(displayed * 255.0).astype(np.uint8)
 
 
 def _pq_to_nits(signal: NDArray[np.float64]) -> NDArray[np.float64]:

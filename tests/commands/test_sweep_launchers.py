@@ -60,7 +60,7 @@ def test_a_job_that_fails_or_is_killed_takes_no_other_along(launcher, job, tmp_p
     found = ended(launcher, jobs)
     assert {name: one.status for name, one in found.items()} == {"a": 0, "b": 2, "c": 137, "d": 0}
     assert (tmp_path / "here").read_text() == str(tmp_path)
-    assert "SIGKILL" in found["c"].words() and "status 2" in found["b"].words()
+    assert "SIGKILL" in found["c"].message() and "status 2" in found["b"].message()
 
 
 def test_asked_to_stop_all_are_told_and_no_more_begin(launcher, job):
@@ -88,7 +88,7 @@ def test_what_a_job_says_is_in_its_folder(job):
 def test_a_program_that_is_not_there_is_a_failure(tmp_path):
     (tmp_path / "a").mkdir()
     one = run_here(SweepJob("a", ("/nowhere/python",), folder=tmp_path / "a", here=tmp_path), Stop())
-    assert one.status == 1 and "cannot be started" in one.words()
+    assert one.status == 1 and "cannot be started" in one.message()
 
 
 DRIVER = """
@@ -175,7 +175,7 @@ class TestSubmitit:
     def test_a_task_that_is_killed_is_named(self, job, tmp_path):
         """The whole task, as by SLURM, rather than the job's process alone."""
         found = ended(SubmititLocal(), [job("a", "import os, signal; os.kill(os.getppid(), signal.SIGKILL)")])
-        assert found["a"].status == 1 and "its task was killed" in found["a"].words()
+        assert found["a"].status == 1 and "its task was killed" in found["a"].message()
 
     def test_at_most_so_many_at_a_time(self, job, tmp_path):
         program = f"""
@@ -223,4 +223,4 @@ os.remove(mine)
     [(137, "killed by SIGKILL"), (255, "ended with status 255"), (128, "ended with status 128"), (1, "status 1")],
 )
 def test_every_status_has_words(job, status, words):
-    assert words in JobEnd(job(str(status), "pass"), status, 1.0).words()
+    assert words in JobEnd(job(str(status), "pass"), status, 1.0).message()

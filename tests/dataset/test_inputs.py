@@ -23,7 +23,7 @@ from gan_style.dataset.manifest import read_manifest
 from gan_style.dataset.naming import Scheme
 from gan_style.dataset.pipeline import Batching, Gate, Pipeline
 from gan_style.dataset.sample import Sample, SampleError
-from gan_style.dataset.sampling import Choices
+from gan_style.dataset.sampling import ChoiceSampler
 
 
 class Negative:
@@ -38,7 +38,7 @@ class Negative:
 def pipeline(root: Path, **more) -> Pipeline:
     return Pipeline(
         loader=Loader(root, max_pixels=16_000_000, short_side=None),
-        choices=Choices(0, [1.0], (1.0, 1.0), 0.0),
+        sampler=ChoiceSampler(0, [1.0], (1.0, 1.0), 0.0),
         stylizers=[Negative()],
         scheme=Scheme(1, None, keyed=False),
         batching=Batching(4, 2_000_000),
@@ -309,7 +309,7 @@ def test_a_folder_of_many_files_is_listed_in_a_time_that_grows_with_their_number
         (tmp_path / f"{number}.jpg").touch()
         (tmp_path / f"{number}.txt").touch()
     begin = time.process_time()
-    samples = list(open_layout(str(tmp_path), "folder", made="folder", carry=[]).samples())
+    samples = list(open_layout(str(tmp_path), "folder", target="folder", carry=[]).samples())
     assert len(samples) == 3000 and all(sample.sidecars for sample in samples)
     assert time.process_time() - begin < 1.0  # 0.1 s; with the square of their number it was 2
 
@@ -376,7 +376,7 @@ class TestLayoutByWhatIsThere:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             with tarfile.open(root / name, "w") if name.endswith(".tar") else open(root / name, "wb"):
                 pass
-        return open_layout(str(root), "auto", made="folder", carry=[]).kind
+        return open_layout(str(root), "auto", target="folder", carry=[]).kind
 
     @pytest.mark.parametrize("names", [["000.tar"], ["train/000.tar", "val/000.tar"], ["000.tar", "classes.txt"]])
     def test_archives(self, tmp_path, names):
@@ -409,7 +409,7 @@ class TestMasks:
 
     def loaded(self, root: Path, short_side: int | None = None, made: str = "folder") -> dict[str, tuple[int, int]]:
         """What becomes of each input: the picture's size."""
-        layout, found = open_layout(str(root), "auto", made=made, carry=[]), {}
+        layout, found = open_layout(str(root), "auto", target=made, carry=[]), {}
         for sample in layout.samples():
             sample = Sample.from_line(sample.to_line())  # as a plan keeps it
             one = Loader(root, max_pixels=1000, short_side=short_side)(sample)
@@ -428,7 +428,9 @@ class TestMasks:
         root = self.folder(tmp_path / "in", (30, 20))
         (root / "a.jpg").unlink()
         carry = ["*_mask.png"]
-        (mask,) = [s for s in open_layout(str(root), "auto", made="folder", carry=carry).samples() if "a_mask" in s.key]
+        (mask,) = [
+            s for s in open_layout(str(root), "auto", target="folder", carry=carry).samples() if "a_mask" in s.key
+        ]
         with pytest.raises(SampleError, match="size=keep"):
             Loader(root, max_pixels=1000, short_side=10)(mask)
         assert Loader(root, max_pixels=1000, short_side=None)(mask).raw == (root / "a_mask.png").read_bytes()
@@ -473,7 +475,7 @@ def test_what_cannot_be_scaled_needs_the_size_to_be_kept(tmp_path):
     (tmp_path / "a.png").write_bytes(malformed.encoded("PNG", Image.fromarray(malformed.pixels(30, 20))))
     for name, content in (("json", '{"segmentation": {"counts": "abc", "size": [30, 20]}}'), ("txt", "0 12 30 8 9")):
         (tmp_path / f"a.{name}").write_text(content)
-        (sample,) = open_layout(str(tmp_path), "folder", made="folder", carry=[]).samples()
+        (sample,) = open_layout(str(tmp_path), "folder", target="folder", carry=[]).samples()
         assert Loader(tmp_path, max_pixels=1000, short_side=None)(sample).picture.shape == (3, 30, 20)
         with pytest.raises(SampleError, match="size=keep"):
             Loader(tmp_path, max_pixels=1000, short_side=10)(sample)
@@ -527,7 +529,7 @@ class TestOrientation:
         size = {"width": 4, "height": 6} if stated else {}
         content = {"images": [{"id": 7, "file_name": "a.tif", **size}], "annotations": [], "categories": []}
         (tmp_path / "annotations.json").write_text(json.dumps(content))
-        source = open_layout(str(tmp_path), "coco", made="coco", carry=[])
+        source = open_layout(str(tmp_path), "coco", target="coco", carry=[])
         (sample,) = [sample for sample in source.samples() if sample.key == "a.tif"]
         loaded = Loader(tmp_path, max_pixels=1000, short_side=None)(sample)
         assert torch.equal(loaded.picture.permute(1, 2, 0), torch.from_numpy(stored))
@@ -542,5 +544,5 @@ def test_a_source_is_listed_in_one_order_whatever_the_file_system_says(tmp_path,
     for name in ("b/1.jpg", "a/2.jpg", "a.jpg", "a/10.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"1")
-    keys = [sample.key for sample in open_layout(str(tmp_path), "folder", made="folder", carry=[]).samples()]
+    keys = [sample.key for sample in open_layout(str(tmp_path), "folder", target="folder", carry=[]).samples()]
     assert keys == ["a/10.jpg", "a/2.jpg", "a.jpg", "b/1.jpg"]

@@ -312,7 +312,7 @@ def test_masks_among_cocos_annotations_are_carried(coco, tmp_path):
     (coco / "annotations" / "panoptic_train2017").mkdir()
     (coco / "annotations" / "panoptic_train2017" / "000000000100.png").write_bytes(b"a mask")
     carry = yaml.safe_load((Path(__file__).parents[2] / "conf" / "make_dataset.yaml").read_text())["carry"]
-    source = open_layout(str(coco), "coco", made="coco", carry=carry)
+    source = open_layout(str(coco), "coco", target="coco", carry=carry)
     carried = [sample.key for sample in source.samples() if sample.passthrough]
     assert carried == ["annotations/panoptic_train2017/000000000100.png"]
 

@@ -19,7 +19,7 @@ from gan_style.dataset.layouts.recognise import Inventory, open_layout
 from gan_style.dataset.loading import Loader
 from gan_style.dataset.manifest import read_manifest
 from gan_style.dataset.pipeline import Batching, Gate, Pipeline
-from gan_style.dataset.sampling import Choices
+from gan_style.dataset.sampling import ChoiceSampler
 from gan_style.dataset.verify import Verify
 
 
@@ -38,7 +38,7 @@ def make(tmp_path, monkeypatch):
 
     def call(layout: str = "folder", *, output: str = "out", spec: str = "in", size: int | None = None, **more):
         def pipeline(root, scheme, pause):
-            loader, choices = Loader(root, 16_000_000, size, keep_color=True), Choices(0, [1.0], (1.0, 1.0), 0.0)
+            loader, choices = Loader(root, 16_000_000, size, keep_color=True), ChoiceSampler(0, [1.0], (1.0, 1.0), 0.0)
             batching, gate, device = Batching(4, 2_000_000), Gate(None, 0), torch.device("cpu")
             return Pipeline(loader, choices, [Negative()], scheme, batching, gate, None, device, {})
 
@@ -119,7 +119,7 @@ PHOTO = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
 
 
 def recognised(source: Path, **more) -> Inventory:
-    inventory = Inventory(open_layout(str(source), "auto", made="folder", carry=[], **more))
+    inventory = Inventory(open_layout(str(source), "auto", target="folder", carry=[], **more))
     list(inventory.watch(inventory.layout.samples()))
     return inventory
 
@@ -656,7 +656,7 @@ def _profile() -> bytes:
 
 
 def test_copies_differ_while_there_are_styles_left():
-    choices = Choices(0, [1.0, 2.0, 1.0], (1.0, 1.0), 0.0, copies=3)
+    choices = ChoiceSampler(0, [1.0, 2.0, 1.0], (1.0, 1.0), 0.0, copies=3)
     for key in map(str, range(50)):
         assert sorted(choices.draw(key, copy).style for copy in range(3)) == [0, 1, 2]
     first = [choices.draw(str(number), 0).style for number in range(2000)]

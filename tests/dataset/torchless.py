@@ -23,7 +23,7 @@ from gan_style.dataset.manifest import Merge
 from gan_style.dataset.naming import Names, Scheme, among_images, in_folders, make_scheme
 from gan_style.dataset.plan import Plan, check_listing, check_settings, read_plan, write_plan
 from gan_style.dataset.sample import Sample, SampleError
-from gan_style.dataset.worker import SKIPPED, Made, ShardWorker, copies_of, passed_through
+from gan_style.dataset.worker import SKIPPED, SampleResult, ShardWorker, copies_of, passed_through
 from gan_style.dataset.writers import Destination
 
 
@@ -34,13 +34,13 @@ class Backwards:
         """pause: seconds that each shard takes at least."""
         self.root, self.scheme, self.pause = root, scheme, pause
 
-    def __call__(self, samples: Sequence[tuple[int, Sample]]) -> Iterator[Made]:
+    def __call__(self, samples: Sequence[tuple[int, Sample]]) -> Iterator[SampleResult]:
         time.sleep(self.pause)
         for number, sample in reversed(samples):  # results may come in any order
             for copy in range(copies_of(sample, self.scheme.copies)):
                 yield self._made(number, sample, copy)
 
-    def _made(self, number: int, sample: Sample, copy: int) -> Made:
+    def _made(self, number: int, sample: Sample, copy: int) -> SampleResult:
         try:
             if sample.problem is not None:
                 raise SampleError(*sample.problem)
@@ -48,21 +48,21 @@ class Backwards:
             sidecars = read_sidecars(sample, self.root)
         except SampleError as error:
             status = "skipped" if error.kind in SKIPPED else "failed"
-            return Made(number, copy, {"status": status, "kind": error.kind, "error": str(error)})
+            return SampleResult(number, copy, {"status": status, "kind": error.kind, "error": str(error)})
         sha256 = hashlib.sha256(data).hexdigest()
         if sample.passthrough:
             return passed_through(number, sample, sha256, data, self.scheme)
         suffix = self.scheme.picture_suffix(sample)
         change = Change(Path(self.scheme.path(sample, copy, suffix)).name)
         files = {suffix: data[::-1], **adapted(sidecars, read_labels(sidecars), change)}
-        return Made(number, copy, {"status": "ok", "source_sha256": sha256}, files)
+        return SampleResult(number, copy, {"status": "ok", "source_sha256": sha256}, files)
 
 
 def make_plan(
     source_of: str, output: Path, made: str = "folder", shard_size: int = 4, copies: int = 1, **settings: object
 ) -> tuple[Plan, Path]:
     """The plan that is there, checked, or a new one; and the input's root."""
-    layout = open_layout(source_of, "auto", made=made, carry=["*.mask.png"])
+    layout = open_layout(source_of, "auto", target=made, carry=["*.mask.png"])
     scheme = make_scheme(copies, settings.get("suffix"), layout.kind, made)
     wanted = {
         "folder": in_folders if layout.kind == "webdataset" else None,
@@ -124,7 +124,7 @@ def make(
     with only_one(merge.records.state / "merge.lock"):
         merge.tidy()
         merge.manifest("jsonl")
-        opened = open_layout(source, "auto", made=layout, carry=["*.mask.png"])
+        opened = open_layout(source, "auto", target=layout, carry=["*.mask.png"])
         Documents(opened, layout, scheme_of(plan), merge.records, merge.each_row, print).write()
     return merge
 

@@ -25,7 +25,7 @@ three = st.lists(positive, min_size=3, max_size=3).map(lambda values: dict(zip(N
 def settled(shares: dict, norms: dict, configured: dict) -> dict[str, float]:
     balance = Balance(shares)
     balance.observe(norms)
-    return balance.settle(configured)
+    return balance.freeze_weights(configured)
 
 
 class TestSettle:
@@ -59,7 +59,7 @@ class TestSettle:
 
     def test_without_any_audit_says_so_and_blames_no_term(self):
         with pytest.raises(ValueError, match="no audit in the warm-up found gradients that are finite"):
-            Balance({"content": 1, "style": 2}).settle({"content": 1.0, "style": 1.0})
+            Balance({"content": 1, "style": 2}).freeze_weights({"content": 1.0, "style": 1.0})
 
     def test_leaves_terms_outside_the_balance_alone(self):
         weights = settled(
@@ -73,7 +73,7 @@ class TestSettle:
             balance.observe({"content": norm, "style": 2 * norm, "tv": 7.0})
         assert balance.norms == {"content": pytest.approx(3.0), "style": pytest.approx(6.0)}
         assert balance.audits == 3 and not balance.settled
-        assert balance.settle({"content": 1.0, "style": 1.0}) == {"content": pytest.approx(1.5), "style": 0.75}
+        assert balance.freeze_weights({"content": 1.0, "style": 1.0}) == {"content": pytest.approx(1.5), "style": 0.75}
         assert balance.settled
 
     def test_refuses_a_term_that_pulled_at_nothing(self):
@@ -88,7 +88,7 @@ class TestSettle:
         balance = Balance({"content": 1, "style": 1})
         for norm in (0.0, 0.0, 3.0):
             balance.observe({"content": 1.0, "style": norm})
-        assert balance.settle({"content": 1.0, "style": 1.0}) == pytest.approx({"content": 1.0, "style": 1.0})
+        assert balance.freeze_weights({"content": 1.0, "style": 1.0}) == pytest.approx({"content": 1.0, "style": 1.0})
 
 
 def test_what_was_measured_goes_through_json_and_on():
@@ -102,7 +102,7 @@ def test_what_was_measured_goes_through_json_and_on():
     for norms in audits[1:]:
         second.observe(norms)
     assert second.state_dict() == whole.state_dict()
-    assert second.settle({"content": 1.0, "style": 1.0}) == whole.settle({"content": 1.0, "style": 1.0})
+    assert second.freeze_weights({"content": 1.0, "style": 1.0}) == whole.freeze_weights({"content": 1.0, "style": 1.0})
     first.load_state_dict(second.state_dict())
     assert first.settled and first.audits == 3
 

@@ -195,7 +195,7 @@ class TestText:
         assert all(len(line) <= width for line in lines[:3])
         assert lines[0].split()[:2] == ["run", "status"]
         shown = 0 if width == 400 else 1
-        assert ("more columns" in lines[-1]) == (shown == 1 or not all(column.shown for column in table.columns))
+        assert ("more columns" in lines[-1]) == (shown == 1 or not all(column.visible for column in table.columns))
 
     def test_the_best_is_marked_and_content_and_style_come_first(self):
         text = as_text(make_table(two()), 70)

@@ -29,7 +29,7 @@ from gan_style.dataset.manifest import Merge
 from gan_style.dataset.naming import Names, among_images, in_folders, make_scheme
 from gan_style.dataset.pipeline import Batching, Gate, Pipeline
 from gan_style.dataset.plan import write_plan
-from gan_style.dataset.sampling import Choices
+from gan_style.dataset.sampling import ChoiceSampler
 from gan_style.dataset.verify import Verify
 from gan_style.dataset.worker import ShardWorker
 from gan_style.dataset.writers import Destination
@@ -165,7 +165,7 @@ INPUTS = (classes, yolo, voc, labelme, coco, masks, cityscapes, davis, imagefold
 
 def make(source: Path, output: Path, kind: str, copies: int, suffix: str | None, size: int | None) -> Merge:
     """All that make-dataset does, around the negative."""
-    layout = open_layout(str(source), "auto", made=kind, carry=[])
+    layout = open_layout(str(source), "auto", target=kind, carry=[])
     scheme = make_scheme(copies, suffix, layout.kind, kind)
     wanted = in_folders if (layout.kind, kind) == ("webdataset", "folder") else lambda sample: sample.name
     wanted = among_images if kind == "coco" and layout.kind != "coco" else wanted
@@ -177,7 +177,7 @@ def make(source: Path, output: Path, kind: str, copies: int, suffix: str | None,
     plan = write_plan(output / STATE, layout.samples(), settings, names, 4, layout.facts(), classes=numbered)
     records = Records(output, plan)
     records.prepare()
-    loader, choices = Loader(layout.root, 10**6, size), Choices(0, [1.0], (1.0, 1.0), 0.0)
+    loader, choices = Loader(layout.root, 10**6, size), ChoiceSampler(0, [1.0], (1.0, 1.0), 0.0)
     cpu = torch.device("cpu")
     pipeline = Pipeline(loader, choices, [Negative()], scheme, Batching(4, 10**6), Gate(None, 0), None, cpu, {})
     worker = ShardWorker(records, Destination(kind, output / DATA, scheme), pipeline, seed=0)

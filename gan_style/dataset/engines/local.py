@@ -148,8 +148,10 @@ def _run_round(
     foreign = set(retry)
     for number, (_, theirs) in enumerate(pipes):
         own = set(retry[number::count])
-        given = [one for one in order_of(shards, number, count) if one.number in own or one.number not in foreign]
-        job = (theirs, make, number, given, own, os.getpid())
+        queue = [
+            shard for shard in order_of(shards, number, count) if shard.number in own or shard.number not in foreign
+        ]
+        job = (theirs, make, number, queue, own, os.getpid())
         stop.children.append(context.Process(target=_child, args=job))
     for child in stop.children:
         child.start()
@@ -162,17 +164,17 @@ def _follow(
     pipes: Sequence[Connection], shards: dict[int, Shard], stop: Stop, report: Report
 ) -> tuple[bool, list[str]]:
     """Hear what the children do until all have ended; whether one had finished, and what others raised."""
-    left, told, finished = list(pipes), False, False
+    left, is_reported, finished = list(pipes), False, False
     errors: list[str] = []
     while left:
-        if stop.asked and not told:
-            told = True
+        if stop.asked and not is_reported:
+            is_reported = True
             for pipe in left:
                 with suppress(OSError):
                     pipe.send("stop")
         report(None)
         ready = multiprocessing.connection.wait(left, timeout=_PATIENCE)
-        for pipe in [one for one in left if one in ready]:
+        for pipe in [pipe for pipe in left if pipe in ready]:
             try:
                 kind, content = pipe.recv()
             except (EOFError, OSError):

@@ -158,14 +158,14 @@ def run_actors(
     with _connected(ray, address, max(1, math.ceil(actors * cpus))):
         _warn_of_a_small_cluster(ray.cluster_resources(), {"CPU": cpus, "GPU": gpus})
         remote = ray.remote(num_gpus=gpus, num_cpus=cpus, max_restarts=0)(Actor)
-        crew = ActorPool(ray, lambda number: remote.remote(make, number), deque(shards), set(retry), report)
+        pool = ActorPool(ray, lambda number: remote.remote(make, number), deque(shards), set(retry), report)
         try:
-            finished = crew.work(min(actors, len(shards)), stop)
+            finished = pool.work(min(actors, len(shards)), stop)
         finally:
-            crew.end()
-    if crew.errors and not finished and not stop.asked:
-        raise OSError(crew.errors[0])
-    for error in crew.errors:
+            pool.end()
+    if pool.errors and not finished and not stop.asked:
+        raise OSError(pool.errors[0])
+    for error in pool.errors:
         print(f"warning: an actor gave up, and the others did its work: {error}", file=sys.stderr)
     return finished
 

@@ -148,7 +148,7 @@ def _parameters(
     more: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """submitit's names for our settings, see conf/make_dataset.yaml; those that are None are left to the cluster."""
-    given = {
+    parameters = {
         "job_name": "make-dataset",
         "array_parallelism": at_once,
         "partition": partition,
@@ -157,4 +157,4 @@ def _parameters(
         "cpus_per_task": cpus,
         "mem": None if memory_gb is None else f"{round(memory_gb * 1024)}MB",
     }
-    return {name: value for name, value in given.items() if value is not None} | dict(more or {})
+    return {name: value for name, value in parameters.items() if value is not None} | dict(more or {})

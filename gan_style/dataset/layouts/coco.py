@@ -43,19 +43,19 @@ class Table:
     def split(self) -> str | None:
         """The split that its name, or its folder's, says."""
         *folders, name = self.path.split("/")
-        found = split_in(PurePosixPath(name).stem.replace(".", "_"))
-        return next((one[0] for one in (found, *map(split_in, reversed(folders))) if one is not None), None)
+        own_split = split_in(PurePosixPath(name).stem.replace(".", "_"))
+        return next((split[0] for split in (own_split, *map(split_in, reversed(folders))) if split is not None), None)
 
 
 def find_tables(tree: Tree) -> list[str]:
     """The annotation files of a folder, by their content."""
-    found = []
+    paths_found = []
     for folder in tree.folders:
         names = [name for name in tree.try_listing(folder).files if name.lower().endswith(".json")]
         if len(names) <= _MOST_FILES or folder.rpartition("/")[2] == "annotations":
             paths = (f"{folder}/{name}" if folder else name for name in names)
-            found += [path for path in paths if _may_be_table(tree.root / path)]
-    return [path for path in sorted(found) if _is_table(tree.root / path)]
+            paths_found += [path for path in paths if _may_be_table(tree.root / path)]
+    return [path for path in sorted(paths_found) if _is_table(tree.root / path)]
 
 
 def _may_be_table(path: Path) -> bool:
@@ -75,7 +75,7 @@ def _is_table(path: Path) -> bool:
     images = content.get("images") if isinstance(content, dict) else None
     return (
         isinstance(images, list)
-        and all(isinstance(one, dict) for one in images)
+        and all(isinstance(image, dict) for image in images)
         and bool(content.keys() & {"annotations", "categories", "info", "licenses"})
     )
 
@@ -140,16 +140,22 @@ class CocoLayout:
         own, last = path.rpartition("/")[0], PurePosixPath(path).stem.rpartition("_")[2]
         up = own.rpartition("/")[0]
         split = split_in(PurePosixPath(path).stem)
-        words = dict.fromkeys([last, split[0] if split else last])
+        last_names = dict.fromkeys([last, split[0] if split else last])
         candidates = [own, up]
         candidates += [
-            base + one for base in ("", f"{up}/" if up else "") for word in words for one in (word, f"images/{word}")
+            base + name
+            for base in ("", f"{up}/" if up else "")
+            for word in last_names
+            for name in (word, f"images/{word}")
         ]
         candidates += [f"{up}/images" if up else "images", "images", ""]
-        candidates = list(dict.fromkeys(one.strip("/") for one in candidates))
+        candidates = list(dict.fromkeys(folder.strip("/") for folder in candidates))
         names = [_plain(str(image["file_name"])) for image in images[:50]]
-        hits = {one: sum((f"{one}/{name}" if one else name) in index.files for name in names) for one in candidates}
-        return sorted(candidates, key=lambda one: -hits[one])
+        hits = {
+            folder: sum((f"{folder}/{name}" if folder else name) in index.files for name in names)
+            for folder in candidates
+        }
+        return sorted(candidates, key=lambda folder: -hits[folder])
 
     def _picture(self, name: str, folders: Sequence[str], index: Index) -> str:
         """The path of an image's file below the root, however its slashes, percent signs or letters are written."""
@@ -158,9 +164,9 @@ class CocoLayout:
             path = f"{folder}/{plain}" if folder else plain
             if path in index.files:
                 return path
-        found = index.find(name, folders[0])
-        if found is not None:
-            return found
+        file = index.find(name, folders[0])
+        if file is not None:
+            return file
         return plain if name.startswith("/") or not folders[0] else f"{folders[0]}/{plain}"
 
     def facts(self) -> Mapping[str, Any]:
@@ -169,28 +175,28 @@ class CocoLayout:
 
     def samples(self) -> Iterator[Sample]:
         """The folder's pictures, those that no annotation file names among them; then those that are not there."""
-        said = self._said()
+        statements = self._statements_by_picture()
         for sample in self._others:
-            images = said.pop(sample.key, None)
+            images = statements.pop(sample.key, None)
             if images is not None and sample.picture is not None and not sample.passthrough:
                 yield self._annotated(sample, images)
             elif sample.picture is not None and not sample.passthrough:
                 yield replace(sample, picture=None, problem=("not annotated", "no annotation file names it"))
             else:
                 yield sample
-        for path in sorted(said):
+        for path in sorted(statements):
             parts = path.split("/")
             safe = path and not path.startswith("/") and not {"", ".", ".."} & set(parts)
             problem = ("missing", "there is no such file") if safe else ("unsafe name", "absolute, or with . or ..")
             yield Sample(path or "(no name)", path if safe else "_", problem=problem)
 
-    def _said(self) -> dict[str, list[tuple[Table, Mapping[str, Any]]]]:
+    def _statements_by_picture(self) -> dict[str, list[tuple[Table, Mapping[str, Any]]]]:
         """What is said of each picture: path to [(annotation file, its image)]."""
-        said: dict[str, list[tuple[Table, Mapping[str, Any]]]] = {}
+        statements: dict[str, list[tuple[Table, Mapping[str, Any]]]] = {}
         for table in self.tables:
             for image in table.content["images"]:
-                said.setdefault(table.pictures[image["id"]], []).append((table, image))
-        return said
+                statements.setdefault(table.pictures[image["id"]], []).append((table, image))
+        return statements
 
     def _annotated(self, sample: Sample, images: Sequence[tuple[Table, Mapping[str, Any]]]) -> Sample:
         sizes = {(image["width"], image["height"]) for _, image in images if image.get("width") and image.get("height")}
@@ -198,10 +204,12 @@ class CocoLayout:
             return replace(sample, picture=None, problem=("labels", f"annotation files differ in its size: {sizes}"))
         inline: dict[str, str] = {}
         for table, image in images if self.folder.made != "coco" else ():
-            wanted = ["json", "coco.json"] if self._one_for_each else [f"{table.name}.json"]
-            wanted += [f"{table.name}.{number}.json" for number in range(2, len(images) + len(sample.sidecars) + 3)]
-            extension = next(one for one in wanted if one not in inline and one not in sample.sidecars)
-            inline[extension] = json.dumps(self._alone(table, image))
+            extensions = ["json", "coco.json"] if self._one_for_each else [f"{table.name}.json"]
+            extensions += [f"{table.name}.{number}.json" for number in range(2, len(images) + len(sample.sidecars) + 3)]
+            extension = next(
+                extension for extension in extensions if extension not in inline and extension not in sample.sidecars
+            )
+            inline[extension] = json.dumps(self._single_document(table, image))
         splits = [split for table, _ in images if (split := table.split) is not None]
         split = sample.split or self._split_of_folder(sample) or next(iter(splits), None)
         labelled = next(iter(sizes), None)
@@ -216,10 +224,10 @@ class CocoLayout:
         )
 
     def _split_of_folder(self, sample: Sample) -> str | None:
-        found = split_in(PurePosixPath(sample.key).parent.name)
-        return found[0] if found and not found[1] else None
+        split = split_in(PurePosixPath(sample.key).parent.name)
+        return split[0] if split and not split[1] else None
 
-    def _alone(self, table: Table, image: Mapping[str, Any]) -> dict[str, Any]:
+    def _single_document(self, table: Table, image: Mapping[str, Any]) -> dict[str, Any]:
         """What an annotation file says of one picture, with the categories that this needs."""
         annotations = self._annotations[table.path].get(image["id"], [])
         used = {annotation.get("category_id") for annotation in annotations}
@@ -228,12 +236,12 @@ class CocoLayout:
 
     @cached_property
     def _annotations(self) -> dict[str, dict[Any, list[Any]]]:
-        found: dict[str, dict[Any, list[Any]]] = {}
+        by_table: dict[str, dict[Any, list[Any]]] = {}
         for table in self.tables:
-            by_image = found.setdefault(table.path, {})
+            by_image = by_table.setdefault(table.path, {})
             for annotation in table.content.get("annotations", []):
                 by_image.setdefault(annotation.get("image_id"), []).append(annotation)
-        return found
+        return by_table
 
     def check_scaling(self) -> None:
         """ValueError where outlines are run lengths, which cannot be scaled."""
@@ -259,36 +267,38 @@ def from_tables(
     annotations. Pictures without a result are left out, and so are their annotations. factors: by output, how a picture
     was scaled.
     """
-    made: dict[str, list[Row]] = {}
+    rows_by_name: dict[str, list[Row]] = {}
     for row in rows:
         if row["status"] == "ok":
-            made.setdefault(row["key"], []).append(row)
-    return {table.path: json.dumps(_copied(table, made, copies, factors)).encode() for table in tables}
+            rows_by_name.setdefault(row["key"], []).append(row)
+    return {table.path: json.dumps(_copied(table, rows_by_name, copies, factors)).encode() for table in tables}
 
 
-def _copied(table: Table, made: Mapping[str, Sequence[Row]], copies: int, factors: Mapping[str, Any]) -> dict[str, Any]:
+def _copied(
+    table: Table, rows_by_name: Mapping[str, Sequence[Row]], copies: int, factors: Mapping[str, Any]
+) -> dict[str, Any]:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    said = table.content.get("annotations", [])
-    image_span, span = _span(table.content["images"]), _span(said)
+    listed = table.content.get("annotations", [])
+    image_span, span = _span(table.content["images"]), _span(listed)
     for copy in range(copies):
-        kept: dict[Any, tuple[float, float]] = {}
+        factors_of_id: dict[Any, tuple[float, float]] = {}
         for image in table.content["images"]:
             path = table.pictures[image["id"]]
-            row = next((row for row in made.get(path, []) if row["copy"] == copy), None)
+            row = next((row for row in rows_by_name.get(path, []) if row["copy"] == copy), None)
             if row is None:
                 continue
             output = row["output"]
-            kept[image["id"]] = factors.get(output, (1.0, 1.0))
+            factors_of_id[image["id"]] = factors.get(output, (1.0, 1.0))
             new = {"id": _shifted(image["id"], copy, image_span), "file_name": _name(image["file_name"], path, output)}
-            if kept[image["id"]] != (1.0, 1.0):
+            if factors_of_id[image["id"]] != (1.0, 1.0):
                 new |= {"width": row["width"], "height": row["height"]}
             images.append({**image, **new})
-        for annotation in said:
-            if annotation.get("image_id") in kept:
+        for annotation in listed:
+            if annotation.get("image_id") in factors_of_id:
                 new = {"image_id": _shifted(annotation["image_id"], copy, image_span)}
                 new |= {"id": _shifted(annotation["id"], copy, span)} if "id" in annotation else {}
-                scale = kept[annotation["image_id"]]
+                scale = factors_of_id[annotation["image_id"]]
                 own = annotation if scale == (1.0, 1.0) else scaled(annotation, scale)
                 annotations.append({**own, **new})
     named = {"annotations": annotations} if "annotations" in table.content else {}
@@ -333,17 +343,17 @@ def from_classes(output: Path, rows: Iterable[Row], classes: Sequence[str], name
     for row in rows:
         if row["status"] == "ok":
             split = row["split"] or "dataset"
-            said = dict(_said(output, row))
-            for name, one in said.items():
-                contents.setdefault(name or split, _Annotations(classes, names)).add(row, one, ())
-            own = [] if said else list(_labels_beside(output, row, names))
+            statements = dict(_statements(output, row))
+            for name, statement in statements.items():
+                contents.setdefault(name or split, _Annotations(classes, names)).add(row, statement, ())
+            own = [] if statements else list(_labels_beside(output, row, names))
             captions = [label for label in own if "caption" in label]
-            if not said:
+            if not statements:
                 boxes = [label for label in own if "caption" not in label]
                 contents.setdefault(split, _Annotations(classes, names)).add(row, None, boxes)
             if captions:  # in a file of their own, as COCO has it
                 contents.setdefault(f"captions_{split}", _Annotations((), ())).add(row, {}, captions)
-    return {f"annotations/{name}.json": json.dumps(one.plain()).encode() for name, one in contents.items()}
+    return {f"annotations/{name}.json": json.dumps(content.plain()).encode() for name, content in contents.items()}
 
 
 class _Annotations:
@@ -358,13 +368,13 @@ class _Annotations:
         for name in names:
             self._category(name)
 
-    def add(self, row: Row, said: Mapping[str, Any] | None, labels: Sequence[Mapping[str, Any]]) -> None:
-        own = said["image"] if said else {}
+    def add(self, row: Row, statement: Mapping[str, Any] | None, labels: Sequence[Mapping[str, Any]]) -> None:
+        own = statement["image"] if statement else {}
         image = {**own, "id": _free(own.get("id"), self.images), "file_name": row["output"].removeprefix(_IMAGES)}
         self.images[image["id"]] = image | {"width": row["width"], "height": row["height"]}
-        for annotation in said["annotations"] if said else []:
+        for annotation in statement["annotations"] if statement else []:
             self._annotate({**annotation, "image_id": image["id"]})
-        for category in said["categories"] if said else []:
+        for category in statement["categories"] if statement else []:
             self.categories.setdefault(category["id"], category)
         for label in labels:
             placed = {name: value for name, value in label.items() if name not in ("name", "number")}
@@ -373,7 +383,7 @@ class _Annotations:
             if "name" in label:
                 placed["category_id"] = self._category(label["name"])
             self._annotate({"image_id": image["id"], **placed})
-        if said is None and row["label"] is not None and not any("name" in label for label in labels):
+        if statement is None and row["label"] is not None and not any("name" in label for label in labels):
             self._annotate({"image_id": image["id"], "category_id": self._class(row["label"])})
 
     def _class(self, label: str) -> int:
@@ -399,10 +409,10 @@ class _Annotations:
         return {name: list(part.values()) for name, part in parts.items()}
 
 
-def _free(wanted: Any, taken: Mapping[Any, Any]) -> Any:
+def _free(identifier: Any, taken: Mapping[Any, Any]) -> Any:
     """The id that is wanted, unless another has it (or none is): then the next number."""
-    if wanted is not None and wanted not in taken:
-        return wanted
+    if identifier is not None and identifier not in taken:
+        return identifier
     number = len(taken) + 1
     while number in taken:
         number += 1
@@ -417,20 +427,20 @@ def _sidecar(output: Path, row: Row, extension: str) -> bytes | None:
         return None
 
 
-def _said(output: Path, row: Row) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _statements(output: Path, row: Row) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """What JSON beside a result says, where it is of COCO's kind: (the annotation file's name, the content)."""
     for extension in json.loads(row["sidecars"] or "{}"):
         if not extension.endswith(".json"):
             continue
         content = _sidecar(output, row, extension)
         try:
-            said = json.loads(content or b"")
-            parts = [said["image"], *said["annotations"], *said["categories"]]
+            statement = json.loads(content or b"")
+            parts = [statement["image"], *statement["annotations"], *statement["categories"]]
         except (ValueError, KeyError, TypeError):
             continue
         if all(isinstance(part, dict) for part in parts):
             name = extension.removesuffix(".json").lstrip(".").partition(".")[0]
-            yield ("" if name in ("", "coco") else name), said
+            yield ("" if name in ("", "coco") else name), statement
 
 
 def _labels_beside(output: Path, row: Row, names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -441,9 +451,9 @@ def _labels_beside(output: Path, row: Row, names: Sequence[str]) -> Iterator[dic
             continue
         content = _sidecar(output, row, extension) or b""
         label = read_label(extension, content)
-        found = label.annotations(size, names) if label is not None else []
-        yield from found
-        if extension.lower().endswith(".json") and not found:
+        annotations = label.annotations(size, names) if label is not None else []
+        yield from annotations
+        if extension.lower().endswith(".json") and not annotations:
             for note in _of_records(content):
                 captions.add(note.get("caption", ""))
                 yield note
@@ -461,8 +471,8 @@ def _text(content: bytes) -> str:
 
 def _of_records(content: bytes) -> Iterator[dict[str, Any]]:
     """Of records that tables had: Hugging Face's objects, rows of boxes, captions."""
-    said = json.loads(content) if content else None
-    for record in said if isinstance(said, list) else [said]:
+    document = json.loads(content) if content else None
+    for record in document if isinstance(document, list) else [document]:
         if not isinstance(record, dict):
             continue
         objects = record.get("objects")

@@ -32,10 +32,10 @@ class FolderLayout:
         carry: Sequence[str] = (),
         *,
         kind: str = "folder",
-        made: str = "folder",
+        target: str = "folder",
         names: Sequence[str] = (),
     ) -> None:
-        self.root, self.kind, self.made, self.names = root, kind, made, names
+        self.root, self.kind, self.made, self.names = root, kind, target, names
         self.tree = Tree(root, carry)
 
     def facts(self) -> Mapping[str, Any]:
@@ -89,7 +89,7 @@ class FolderLayout:
         split, parts = self.tree.split_and_label(path)
         if self.kind in _CLASSLESS:
             return split, None
-        label = re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", printable("/".join(parts)))
+        label = re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\x{ord(match[0]):02x}", printable("/".join(parts)))
         return split, label or None  # a class is a line of classes.txt
 
     def _are_orphaned_masks(self, path: str) -> bool:
@@ -121,8 +121,8 @@ class FolderLayout:
         for extension, place in matches.items():
             if extension == "cls" and self._says_the_class("1.cls", label):
                 continue
-            size_of_it, trouble = self._stat(place.path)
-            problem = problem or (trouble and (trouble[0], f"its .{extension}: {trouble[1]}"))
+            size_of_it, error = self._stat(place.path)
+            problem = problem or (error and (error[0], f"its .{extension}: {error[1]}"))
             sidecars[extension] = Location(place.path, size_of_it)
             where = place.path.rpartition("/")[0], place.before, place.after
             if shape or where != (folder, "", f".{extension}"):

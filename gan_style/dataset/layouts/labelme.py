@@ -24,13 +24,13 @@ class JsonLabel:
         if not extension.lower().endswith(".json"):
             return None
         try:
-            said = json.loads(content)
+            document = json.loads(content)
         except (ValueError, RecursionError):
             return None
-        records = said if isinstance(said, list) else [said]
+        records = document if isinstance(document, list) else [document]
         if not records or not all(isinstance(record, dict) for record in records):
             return None
-        return JsonLabel(records, content, isinstance(said, list))
+        return JsonLabel(records, content, isinstance(document, list))
 
     @property
     def content(self) -> dict[str, Any]:
@@ -60,17 +60,17 @@ class JsonLabel:
 
     def annotations(self, size: tuple[int, int], names: Sequence[str]) -> list[dict[str, Any]]:
         """As COCO has them, with the class's name."""
-        found = []
-        for one in self.content.get("shapes") or self.content.get("objects") or []:
-            points = one.get("points") or one.get("polygon") if isinstance(one, dict) else None
+        annotations = []
+        for shape in self.content.get("shapes") or self.content.get("objects") or []:
+            points = shape.get("points") or shape.get("polygon") if isinstance(shape, dict) else None
             if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
                 continue
             xs, ys = [point[0] for point in points], [point[1] for point in points]
             box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
             outline = [[side for point in points for side in point]] if len(points) > 2 else None
             placed = {"bbox": box} | ({"segmentation": outline} if outline else {})
-            found.append({"name": str(one.get("label", "")), **placed})
-        return found
+            annotations.append({"name": str(shape.get("label", "")), **placed})
+        return annotations
 
 
 def _adapted(content: dict[str, Any], change: Change) -> dict[str, Any]:

@@ -160,9 +160,9 @@ def looks_like_mask(content: bytes, *, grey: bool = False) -> bool:
                 return True
             if picture.mode in ("L", "LA") and grey:
                 return True
-            kept = picture if picture.mode in ("P", "L", "RGB") else picture.convert("RGB")
-            size = min(kept.width, _GRID), min(kept.height, _GRID)
-            values = np.asarray(kept.resize(size, Image.Resampling.NEAREST))
+            plain = picture if picture.mode in ("P", "L", "RGB") else picture.convert("RGB")
+            size = min(plain.width, _GRID), min(plain.height, _GRID)
+            values = np.asarray(plain.resize(size, Image.Resampling.NEAREST))
             lossy = picture.format in ("JPEG", "WEBP")
     except Exception:  # what cannot be read is not for us to judge
         return False

@@ -52,15 +52,15 @@ class Layout(Protocol):
     def samples(self) -> Iterator[Sample]: ...
 
 
-def output_kind(given: str, wanted: str) -> str:
-    """The output's layout; wanted: the option, auto for the input's, which for any tree is folder."""
-    if wanted != "auto":
-        return wanted
-    return "folder" if given in FOLDERS else given
+def output_kind(input_kind: str, option: str) -> str:
+    """The output's layout; option: auto for the input's, which for any tree is folder."""
+    if option != "auto":
+        return option
+    return "folder" if input_kind in FOLDERS else input_kind
 
 
-def open_layout(spec: str, layout: str, *, made: str, carry: Sequence[str]) -> Layout:
-    """layout: one of LAYOUTS, or auto; made: the output's. ValueError, in the user's words, where there is nothing."""
+def open_layout(spec: str, layout: str, *, target: str, carry: Sequence[str]) -> Layout:
+    """layout: one of LAYOUTS, or auto; target: the output's. ValueError where there is nothing."""
     path = Path(spec).expanduser()
     if layout == "webdataset" or (layout == "auto" and not path.is_dir() and spec.endswith((*_ARCHIVES, "}"))):
         return _archives(spec, path)
@@ -74,7 +74,7 @@ def open_layout(spec: str, layout: str, *, made: str, carry: Sequence[str]) -> L
         raise ValueError(f"input={spec}: no JSON file in this folder is one of COCO's annotations")
     if tables:
         check_neighbours(path, tables)
-        return CocoLayout(FolderLayout(path, carry, kind="coco", made=output_kind("coco", made)), tables)
+        return CocoLayout(FolderLayout(path, carry, kind="coco", target=output_kind("coco", target)), tables)
     if layout == "auto":
         archive, picture = _seen(path)
         if archive is not None and picture is not None:
@@ -86,7 +86,7 @@ def open_layout(spec: str, layout: str, *, made: str, carry: Sequence[str]) -> L
             return _archives(spec, path)
         layout = _kind_of(tree)
     names = _class_names(tree) if layout == "yolo" else []
-    return FolderLayout(path, carry, kind=layout, made=output_kind(layout, made), names=names)
+    return FolderLayout(path, carry, kind=layout, target=output_kind(layout, target), names=names)
 
 
 def _kind_of(tree: Tree) -> str:
@@ -97,7 +97,7 @@ def _kind_of(tree: Tree) -> str:
     if metadata:
         return "imagefolder"
     labels: Counter[str] = Counter()
-    for path in [one for one in tree.folders if not tree.is_label_path(one)][:60]:
+    for path in [folder for folder in tree.folders if not tree.is_label_path(folder)][:60]:
         matches = tree.matches(path)
         photos = [
             name for name in _names(tree, path) if tree.is_picture(name) and join(path, name) not in matches.taken
@@ -240,8 +240,8 @@ def _seen(root: Path) -> tuple[str | None, str | None]:
 def _files(root: Path, folder: str, depth: int) -> Iterator[str]:
     """Paths below the root so many folders deep, of each folder but the top only the beginning."""
     try:
-        with os.scandir(root / folder) as found:
-            some = islice(found, _LOOKED_INTO) if folder else found
+        with os.scandir(root / folder) as entries:
+            some = islice(entries, _LOOKED_INTO) if folder else entries
             items = sorted((is_folder(item), item.name) for item in some if not item.name.startswith("."))
     except OSError:  # its row will tell
         return
@@ -252,18 +252,20 @@ def _files(root: Path, folder: str, depth: int) -> Iterator[str]:
 
 def _archives(spec: str, path: Path) -> WebDatasetLayout:
     if path.is_dir():
-        found = sorted(
-            one for one in path.rglob("*.t*") if one.name.endswith(_ARCHIVES) and not one.name.startswith(".")
+        paths = sorted(
+            archive
+            for archive in path.rglob("*.t*")
+            if archive.name.endswith(_ARCHIVES) and not archive.name.startswith(".")
         )
     else:
-        found = [Path(name) for name in expand(str(path))]
-    if not found:
+        paths = [Path(name) for name in expand(str(path))]
+    if not paths:
         raise ValueError(f"input={spec}: there is no .tar in this folder")
-    missing = [archive for archive in found if not archive.is_file()]
+    missing = [archive for archive in paths if not archive.is_file()]
     if missing:
-        raise ValueError(f"input={spec}: {len(missing)} of {len(found)} archives are not there, such as {missing[0]}")
-    root = path if path.is_dir() else _common(found)
-    return WebDatasetLayout(root, [archive.relative_to(root).as_posix() for archive in found])
+        raise ValueError(f"input={spec}: {len(missing)} of {len(paths)} archives are not there, such as {missing[0]}")
+    root = path if path.is_dir() else _common(paths)
+    return WebDatasetLayout(root, [archive.relative_to(root).as_posix() for archive in paths])
 
 
 def _common(paths: Sequence[Path]) -> Path:
@@ -276,13 +278,13 @@ def _common(paths: Sequence[Path]) -> Path:
 def expand(pattern: str) -> list[str]:
     """ "a-{000..002}.tar" and "{x,y}.tar" to the names that they stand for, as a shell would."""
     parts = _BRACES.split(pattern)
-    choices = [[part] if number % 2 == 0 else _choices(part) for number, part in enumerate(parts)]
+    alternatives = [[part] if number % 2 == 0 else _choices(part) for number, part in enumerate(parts)]
     count = 1
-    for choice in choices:
+    for choice in alternatives:
         count *= len(choice)
     if count > _MOST_ARCHIVES:
         raise ValueError(f"input={pattern}: stands for {count} archives; up to {_MOST_ARCHIVES} are read")
-    return ["".join(chosen) for chosen in product(*choices)]
+    return ["".join(chosen) for chosen in product(*alternatives)]
 
 
 def _choices(inside: str) -> list[str]:

@@ -55,14 +55,14 @@ class Index:
     @cached_property
     def _names(self) -> dict[str, str | None]:
         """By base name; None where several are called so."""
-        return self._alone(self.files, lambda path: path.rpartition("/")[2].casefold())
+        return self._unambiguous(self.files, lambda path: path.rpartition("/")[2].casefold())
 
     @cached_property
     def _stems(self) -> dict[str, str | None]:
         pictures = [path for path in self.files if path.lower().endswith(PICTURE_SUFFIXES)]
-        return self._alone(pictures, lambda path: PurePosixPath(path).stem)
+        return self._unambiguous(pictures, lambda path: PurePosixPath(path).stem)
 
-    def _alone(self, paths: Iterable[str], name_of: Callable[[str], str]) -> dict[str, str | None]:
+    def _unambiguous(self, paths: Iterable[str], name_of: Callable[[str], str]) -> dict[str, str | None]:
         pictures: dict[str, str | None] = {}
         labels: dict[str, str | None] = {}
         for path in paths:
@@ -80,16 +80,16 @@ class Index:
                 path = _normal([*(base.split("/") if base else []), *parts])
                 if path is not None and path in self.files:
                     return path
-                if path is not None and (found := self._folded.get(path.casefold())) is not None:
-                    return found
+                if path is not None and (match := self._folded.get(path.casefold())) is not None:
+                    return match
             parts = [part for part in parts if part != ".."]
             for at in range(len(parts) - 1):  # of another place: the longest end of the path that is one of ours
                 for base in dict.fromkeys((folder, "")):
                     path = "/".join([*(base.split("/") if base else []), *parts[at + 1 :]])
-                    if len(parts) - at > 2 and (found := self._folded.get(path.casefold())) is not None:
-                        return found
-            if (found := self._in_folder(parts[-1], folder) or self._names.get(parts[-1].casefold())) is not None:
-                return found
+                    if len(parts) - at > 2 and (match := self._folded.get(path.casefold())) is not None:
+                        return match
+            if (match := self._in_folder(parts[-1], folder) or self._names.get(parts[-1].casefold())) is not None:
+                return match
         return None
 
     def _in_folder(self, name: str, folder: str) -> str | None:
@@ -117,8 +117,8 @@ class Index:
             return f"./{below}" if below != output.path or not folder else "/".join([*up, *new])
         if output.path == path:
             return reference
-        kept = slashed.split("/")[: len(own) - same]
-        result = "/".join([*kept, *new[len(new) - same :]])
+        prefix = slashed.split("/")[: len(own) - same]
+        result = "/".join([*prefix, *new[len(new) - same :]])
         return result.replace("/", "\\") if "\\" in reference and "/" not in reference else result
 
 
@@ -164,41 +164,41 @@ class Rewriter:
     def json(self, value: Any) -> Any:
         """A JSON value with each record, string or key that names a picture once for each of its results."""
         if isinstance(value, list):
-            return [copy for one in value for copy in self._copies(one)]
+            return [copy for item in value for copy in self._copies(item)]
         if isinstance(value, dict):
             result: dict[str, Any] = {}
-            for key, one in value.items():
-                for new_key, copy in self._fields(key, one):
+            for key, item in value.items():
+                for new_key, copy in self._fields(key, item):
                     result[new_key] = copy
             return result
         return value
 
-    def _copies(self, one: Any) -> Iterator[Any]:
+    def _copies(self, item: Any) -> Iterator[Any]:
         """Of an element of a list."""
-        if isinstance(one, str) and (path := self.references(one)) is not None:
-            yield from (self.name(one, path, output) for output in self.outputs(path))
-        elif isinstance(one, dict) and (named := self._named_in(one)):
-            yield from self._records(one, named)
+        if isinstance(item, str) and (path := self.references(item)) is not None:
+            yield from (self.name(item, path, output) for output in self.outputs(path))
+        elif isinstance(item, dict) and (named := self._named_in(item)):
+            yield from self._records(item, named)
         else:
-            yield self.json(one)
+            yield self.json(item)
 
-    def _fields(self, key: str, one: Any) -> Iterator[tuple[str, Any]]:
+    def _fields(self, key: str, item: Any) -> Iterator[tuple[str, Any]]:
         """Of a record, whose keys may name pictures (VIA: 1.jpg45678)."""
         if (path := self.references(key)) is not None:
             for output in self.outputs(path):
-                yield self.name(key, path, output), self._scaled(self._renamed_in(one, output), output)
-        elif isinstance(one, dict) and (named := self._named_in(one)) and any(key.startswith(one[n]) for n in named):
-            for copy in self._records(one, named):
-                old = next(one[name] for name in named if key.startswith(one[name]))
-                new = next(copy[name] for name in named if key.startswith(one[name]))
+                yield self.name(key, path, output), self._scaled(self._renamed_in(item, output), output)
+        elif isinstance(item, dict) and (named := self._named_in(item)) and any(key.startswith(item[n]) for n in named):
+            for copy in self._records(item, named):
+                old = next(item[name] for name in named if key.startswith(item[name]))
+                new = next(copy[name] for name in named if key.startswith(item[name]))
                 yield new + key[len(old) :], copy
         else:
-            yield key, self.json(one)
+            yield key, self.json(item)
 
     def _named_in(self, record: Mapping[str, Any]) -> dict[str, str]:
         """Which fields name a picture, and which."""
-        found = {name: self.references(value) for name, value in record.items()}
-        return {name: path for name, path in found.items() if path is not None}
+        references = {name: self.references(value) for name, value in record.items()}
+        return {name: path for name, path in references.items() if path is not None}
 
     def _renamed_in(self, value: Any, output: Output) -> Any:
         if isinstance(value, dict):
@@ -250,39 +250,42 @@ class Rewriter:
             at += 1
             if self.references(line.strip()) is not None:  # WIDER: a count, and so many boxes
                 count = lines[at].strip() if at < len(lines) else ""
-                if count.isdigit() and all(_is_box(one) for one in lines[at + 1 : at + 1 + max(1, int(count))]):
+                if count.isdigit() and all(_is_box(line) for line in lines[at + 1 : at + 1 + max(1, int(count))]):
                     block += lines[at : at + 1 + max(1, int(count))]
                     at += len(block) - 1
             result += self._line_copies(block, stems)
         return "\n".join(result) + "\n" * text.endswith("\n")
 
     def _are_stems(self, lines: Sequence[str]) -> bool:
-        words = [line.split()[0] for line in lines[:200] if line.split()]
-        return bool(words) and sum(self.index.find_stem(word) is not None for word in words) > len(words) / 2
+        first_words = [line.split()[0] for line in lines[:200] if line.split()]
+        return (
+            bool(first_words)
+            and sum(self.index.find_stem(word) is not None for word in first_words) > len(first_words) / 2
+        )
 
     def _line_copies(self, block: Sequence[str], stems: bool) -> Iterator[str]:
         line = block[0]
         if (path := self.references(line.strip())) is not None:
             for output in self.outputs(path):
                 yield line.replace(line.strip(), self.name(line.strip(), path, output))
-                yield from (_scaled_box(one, output) for one in block[1:])
+                yield from (_scaled_box(line, output) for line in block[1:])
             return
-        words = re.split(r"(\s+|,)", line)
-        paths = {at: found for at, word in enumerate(words) if (found := self.references(word)) is not None}
-        if not paths and stems and (found := self.index.find_stem(line.split()[0] if line.split() else "")):
+        parts = re.split(r"(\s+|,)", line)
+        paths = {at: reference for at, word in enumerate(parts) if (reference := self.references(word)) is not None}
+        if not paths and stems and (reference := self.index.find_stem(line.split()[0] if line.split() else "")):
             stem = line.split()[0]
-            for output in self.outputs(found):
+            for output in self.outputs(reference):
                 yield line.replace(stem, PurePosixPath(output.path).stem, 1)
             return
         if not paths:
             yield line
             return
         for number, _ in enumerate(self.outputs(next(iter(paths.values())))):
-            copy = list(words)
+            copy = list(parts)
             for at, path in paths.items():
                 own = self.index.files[path]
                 if own:
-                    copy[at] = self.name(words[at], path, own[min(number, len(own) - 1)])
+                    copy[at] = self.name(parts[at], path, own[min(number, len(own) - 1)])
             outputs = self.index.files[next(iter(paths.values()))]
             yield "".join(_scaled_words(copy, max(paths), outputs[number]))
 
@@ -316,47 +319,47 @@ def _is_retinanet(row: Sequence[str]) -> bool:
 
 
 def _is_box(line: str) -> bool:
-    words = line.split()
-    return len(words) >= 4 and all(re.fullmatch(r"-?\d+(\.\d+)?", word) for word in words)
+    parts = line.split()
+    return len(parts) >= 4 and all(re.fullmatch(r"-?\d+(\.\d+)?", word) for word in parts)
 
 
 def _scaled_box(line: str, output: Output) -> str:
     """x, y, width, height, then what else there is; a line of one number is a count."""
     if output.factors == (1.0, 1.0) or not _is_box(line):
         return line
-    words = line.split()
-    box = [f"{float(word) * output.factors[at % 2]:g}" for at, word in enumerate(words[:4])]
-    return " ".join([*box, *words[4:]])
+    parts = line.split()
+    box = [f"{float(word) * output.factors[at % 2]:g}" for at, word in enumerate(parts[:4])]
+    return " ".join([*box, *parts[4:]])
 
 
-def _scaled_words(words: list[str], reference: int, output: Output) -> list[str]:
+def _scaled_words(parts: list[str], reference: int, output: Output) -> list[str]:
     """Of a line with a picture's name: the numbers behind it, in turn for x and y; of five or of groups of five (boxes
     with a class behind them) four. Those that are no pixels, since none is over 1, stay.
     """
-    rest = "".join(words[reference + 1 :])
+    rest = "".join(parts[reference + 1 :])
     number = r"-?\d+(?:\.\d+)?"
     numbers = re.findall(number, rest)
     known = re.fullmatch(rf"(?:[\s,]+{number})+\s*", rest) and len(numbers) >= 4 and max(map(float, numbers)) > 1
     if output.factors == (1.0, 1.0) or not known:
-        return words
+        return parts
     period = 5 if len(numbers) % 5 == 0 and len(numbers) % 2 else len(numbers) + 1
     at = iter(range(len(numbers)))
 
-    def times(found: re.Match[str]) -> str:
+    def times(match: re.Match[str]) -> str:
         place = next(at) % period
-        return found[0] if place == 4 and period == 5 else f"{float(found[0]) * output.factors[place % 2]:g}"
+        return match[0] if place == 4 and period == 5 else f"{float(match[0]) * output.factors[place % 2]:g}"
 
-    return [*words[: reference + 1], re.sub(number, times, rest)]
+    return [*parts[: reference + 1], re.sub(number, times, rest)]
 
 
 def _scale_element(element: ElementTree.Element, factors: tuple[float, float]) -> None:
-    for one in element.iter():
-        record = {name: value for name, value in one.attrib.items() if name != "points"}
-        one.attrib.update({name: str(value) for name, value in scaled(record, factors).items()})
-        if "points" in one.attrib:
-            points = [pair.split(",") for pair in one.attrib["points"].split(";")]
+    for child in element.iter():
+        record = {name: value for name, value in child.attrib.items() if name != "points"}
+        child.attrib.update({name: str(value) for name, value in scaled(record, factors).items()})
+        if "points" in child.attrib:
+            points = [pair.split(",") for pair in child.attrib["points"].split(";")]
             moved = [[f"{float(side) * factor:g}" for side, factor in zip(p, factors, strict=True)] for p in points]
-            one.set("points", ";".join(",".join(pair) for pair in moved))
+            child.set("points", ";".join(",".join(pair) for pair in moved))
 
 
 def rewritten(path: str, content: bytes, index: Index, root: Path, warn: Callable[[str], object]) -> bytes:
@@ -488,8 +491,12 @@ class Statements:
         texts = dict(sample.inline)
         for table in dict.fromkeys(name for name, _ in records):
             own = [record for name, record in records if name == table]
-            wanted = "json" if table == "metadata" else f"{table}.json"
-            extension = next(one for one in (wanted, f"{table}.json", f"{table}.2.json") if one not in sample.sidecars)
+            preferred = "json" if table == "metadata" else f"{table}.json"
+            extension = next(
+                extension
+                for extension in (preferred, f"{table}.json", f"{table}.2.json")
+                if extension not in sample.sidecars
+            )
             texts[extension] = json.dumps(own[0] if len(own) == 1 else own)
         captions = [
             r[n] for _, r in records if isinstance(r, dict) for n in ("text", "caption") if isinstance(r.get(n), str)
@@ -501,10 +508,10 @@ class Statements:
 
 def read_statements(root: Path, tree: "Tree") -> Statements:
     """What the tables of a tree say of its pictures."""
-    found = Statements()
+    statements = Statements()
     paths = [path for path in _tables(tree) if (root / path).stat().st_size <= _MOST_BYTES]
     if not paths:
-        return found
+        return statements
     index = Index(dict.fromkeys(_pictures(tree, ""), ()))
     for path in paths:
         rewriter = Rewriter(index, path.rpartition("/")[0])
@@ -513,11 +520,11 @@ def read_statements(root: Path, tree: "Tree") -> Statements:
                 named = rewriter._named_in(record)
                 for key in dict.fromkeys(named.values()):
                     name = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(path).stem).strip("_") or "table"
-                    found.records.setdefault(key, []).append((name, record))
-                    found.read.add(path)
+                    statements.records.setdefault(key, []).append((name, record))
+                    statements.read.add(path)
         except (ValueError, TypeError, csv.Error, RecursionError):
             continue
-    return found
+    return statements
 
 
 def _tables(tree: "Tree") -> Iterator[str]:
@@ -550,7 +557,9 @@ def _records(root: Path, path: str, rewriter: Rewriter) -> Iterator[dict[str, An
         return
     text = content.decode("utf-8-sig")
     if suffix in (".jsonl", ".ndjson"):
-        yield from (one for line in text.splitlines() if line.strip() and isinstance(one := json.loads(line), dict))
+        yield from (
+            record for line in text.splitlines() if line.strip() and isinstance(record := json.loads(line), dict)
+        )
     elif suffix == ".json":
         yield from _dicts(json.loads(text), rewriter)
     else:
@@ -564,14 +573,14 @@ def _records(root: Path, path: str, rewriter: Rewriter) -> Iterator[dict[str, An
 def _dicts(value: Any, rewriter: Rewriter) -> Iterator[dict[str, Any]]:
     """The records in a JSON value that name a picture; keys that do become a field of theirs."""
     if isinstance(value, list):
-        for one in value:
-            yield from _dicts(one, rewriter)
+        for item in value:
+            yield from _dicts(item, rewriter)
     elif isinstance(value, dict):
         if rewriter._named_in(value):
             yield value
             return
-        for key, one in value.items():
+        for key, item in value.items():
             if rewriter.references(key) is not None:
-                yield {"file_name": key, **(one if isinstance(one, dict) else {"value": one})}
+                yield {"file_name": key, **(item if isinstance(item, dict) else {"value": item})}
             else:
-                yield from _dicts(one, rewriter)
+                yield from _dicts(item, rewriter)

@@ -84,8 +84,8 @@ class Tree:
         """OSError where it cannot be listed. Hidden files, and what systems leave (Thumbs.db), are passed over."""
         here = os.stat(self.root / path)
         folders, files = [], {}
-        with os.scandir(self.root / path) as found:
-            for item in sorted((item for item in found if not JUNK.match(item.name)), key=lambda item: item.name):
+        with os.scandir(self.root / path) as entries:
+            for item in sorted((item for item in entries if not JUNK.match(item.name)), key=lambda item: item.name):
                 if is_folder(item):
                     folders.append(item.name)
                 else:
@@ -111,19 +111,19 @@ class Tree:
     @cached_property
     def folders(self) -> list[str]:
         """Folders with files, the top ones first; of a large tree some."""
-        found: list[str] = []
+        folders: list[str] = []
         waiting, seen = deque([("", 0)]), set()
-        while waiting and len(found) < _MOST_FOLDERS:
+        while waiting and len(folders) < _MOST_FOLDERS:
             path, depth = waiting.popleft()
             listing = self.try_listing(path)
             if listing.identity in seen:
                 continue
             seen.add(listing.identity)
             if listing.files:
-                found.append(path)
+                folders.append(path)
             if depth < 8:
                 waiting.extend((join(path, name), depth + 1) for name in listing.folders[:200])
-        return found
+        return folders
 
     @cached_property
     def rules(self) -> list[Rule]:
@@ -155,19 +155,19 @@ class Tree:
                 continue
             if not named and (0 < len(pictures) < len(files) or last - first > 1):
                 continue  # pictures with their labels beside them
-            found = False
+            has_rules = False
             for other in self._others(parts[:first], parts[first]):
                 place = "/".join([*parts[:first], *other, *parts[last:]])
                 if place in known and place != "/".join(parts) and self._mirror(place, "/".join(parts)):
-                    found = True
+                    has_rules = True
                     yield Rule(labels, other)
-            if found:
+            if has_rules:
                 return
 
     def _others(self, before: tuple[str, ...], name: str) -> Iterator[tuple[str, ...]]:
         """What may stand in a path for a folder of labels: nothing, its siblings, and the folders in those."""
         yield ()
-        siblings = [one for one in self.try_listing("/".join(before)).folders if one != name][:_MOST_BESIDE]
+        siblings = [sibling for sibling in self.try_listing("/".join(before)).folders if sibling != name][:_MOST_BESIDE]
         for sibling in siblings:
             if not is_label_folder(sibling) or self._has_photos(join("/".join(before), sibling)):
                 yield (sibling,)
@@ -178,9 +178,9 @@ class Tree:
 
     def _has_photos(self, path: str) -> bool:
         """Whether a folder that is called as labels are holds photos, or leads to them."""
-        for one in (path, *(join(path, name) for name in self.try_listing(path).folders[:5])):
-            pictures = [name for name in self.try_listing(one).files if self.is_picture(name)]
-            if pictures and not self._are_masks(tuple(one.split("/")), pictures):
+        for folder in (path, *(join(path, name) for name in self.try_listing(path).folders[:5])):
+            pictures = [name for name in self.try_listing(folder).files if self.is_picture(name)]
+            if pictures and not self._are_masks(tuple(folder.split("/")), pictures):
                 return True
         return False
 
@@ -213,19 +213,19 @@ class Tree:
         files = list(self.try_listing(labels).files)
         if not names or not files:
             return False
-        matches = match(names, [(name, labels) for name in files], beside=False)
+        matches = match(names, [(name, labels) for name in files], same_folder=False)
         return len(matches.sidecars) >= max(1, min(len(names), len(files)) / 2)
 
     def label_folders_of(self, path: str) -> list[tuple[str, str]]:
         """Where labels of a folder's pictures may lie: (folder, the name of its tree)."""
         parts = tuple(path.split("/")) if path else ()
-        found = {
+        labels = {
             place: rule.labels[-1]
             for rule in self.rules
             for place in sorted(_replaced(parts, rule.pictures, rule.labels))
             if place != path and (self.root / place).is_dir()
         }
-        return list(found.items())
+        return list(labels.items())
 
     def picture_folders_of(self, path: str) -> list[str]:
         """The folders whose pictures a folder's files may be labels of; none for one that holds no labels."""
@@ -245,18 +245,18 @@ class Tree:
     def _matches(self, path: str) -> Matches:
         listing = self.try_listing(path)
         pictures = [name for name in listing.files if self.is_picture(name) and not self.is_carried(join(path, name))]
-        beside = [(name, path) for name in listing.files]
-        found = match(pictures, beside, beside=True)
+        files_here = [(name, path) for name in listing.files]
+        matches = match(pictures, files_here, same_folder=True)
         # Two pictures of one name beside each other: one may be the other's mask.
-        self._add_masks_of_the_same_name(path, pictures, found)
-        taken = {PurePosixPath(one).name for one in found.taken}
+        self._add_masks_of_the_same_name(path, pictures, matches)
+        taken = {PurePosixPath(path).name for path in matches.taken}
         photos = [name for name in pictures if name not in taken]
         for folder, tree in self.label_folders_of(path):
             files = [(name, folder) for name in self.try_listing(folder).files]
-            _merge(found, match(photos, files, beside=False), tree)
-        return found
+            _merge(matches, match(photos, files, same_folder=False), tree)
+        return matches
 
-    def _add_masks_of_the_same_name(self, path: str, pictures: Sequence[str], found: Matches) -> None:
+    def _add_masks_of_the_same_name(self, path: str, pictures: Sequence[str], matches: Matches) -> None:
         stems: dict[str, list[str]] = {}
         for name in pictures:
             stems.setdefault(PurePosixPath(name).stem, []).append(name)
@@ -272,9 +272,9 @@ class Tree:
             for name in names:
                 if name != photos[0]:
                     suffix = PurePosixPath(name).suffix
-                    found.sidecars.setdefault(photos[0], {})[f"mask{suffix}"] = Match(join(path, name), "", suffix)
-                    found.taken.add(join(path, name))
-                    found.sidecars.pop(name, None)
+                    matches.sidecars.setdefault(photos[0], {})[f"mask{suffix}"] = Match(join(path, name), "", suffix)
+                    matches.taken.add(join(path, name))
+                    matches.sidecars.pop(name, None)
 
     # Splits and classes
 
@@ -289,19 +289,19 @@ class Tree:
     def _find_splits(self, path: str) -> Mapping[str, tuple[str, str]]:
         names = [name for name in self.try_listing(path).folders if not self.is_label_path(join(path, name))]
         names = [name for name in names if self._holds_pictures(join(path, name))] or names
-        found = {name: split for name in names if (split := split_in(name)) is not None}
-        if not found:
+        splits = {name: split for name in names if (split := split_in(name)) is not None}
+        if not splits:
             return {}
-        rests = {rest for name, (_, rest) in found.items()}
+        rests = {rest for name, (_, rest) in splits.items()}
         exact = all(rest == "" for rest in rests)
         uniform = len(rests) == 1 or rests <= {"A", "B", "C", "D"}
-        kinds = {split.lower() in _TRAIN for split, _ in found.values()}
+        kinds = {split.lower() in _TRAIN for split, _ in splits.values()}
         if not (exact or uniform):
-            found = {name: split for name, split in found.items() if split[1] == ""}
-            kinds = {split.lower() in _TRAIN for split, _ in found.values()}
-        if len(found) == len(names) or (len(found) > 1 and kinds == {True, False}):
+            splits = {name: split for name, split in splits.items() if split[1] == ""}
+            kinds = {split.lower() in _TRAIN for split, _ in splits.values()}
+        if len(splits) == len(names) or (len(splits) > 1 and kinds == {True, False}):
             letters = rests <= {"A", "B", "C", "D"} and not exact
-            return {name: (split, rest if letters else "") for name, (split, rest) in found.items()}
+            return {name: (split, rest if letters else "") for name, (split, rest) in splits.items()}
         return {}
 
     def _holds_pictures(self, path: str, depth: int = 4) -> bool:
@@ -313,15 +313,15 @@ class Tree:
     @cached_property
     def _picture_trees(self) -> set[str]:
         count = Counter(rule.labels for rule in self.rules)  # labels of several folders are of classes, or splits
-        alone = {rule.pictures[0] for rule in self.rules if len(rule.pictures) == 1 and count[rule.labels] == 1}
+        lone_folders = {rule.pictures[0] for rule in self.rules if len(rule.pictures) == 1 and count[rule.labels] == 1}
         parts = {part for rule in self.rules for part in rule.pictures}
-        return alone | {part for part in parts if part.lower() in _IMAGE_FOLDERS}
+        return lone_folders | {part for part in parts if part.lower() in _IMAGE_FOLDERS}
 
     def is_picture_tree(self, path: str, name: str) -> bool:
         """Whether a folder is only where pictures lie (images/), rather than a class."""
         if name in self._picture_trees:
             return True
-        siblings = [one for one in self.try_listing(path).folders if not is_label_folder(one)]
+        siblings = [name for name in self.try_listing(path).folders if not is_label_folder(name)]
         return name.lower() in _IMAGE_FOLDERS and siblings == [name]
 
     def split_and_label(self, path: str) -> tuple[str | None, list[str]]:
@@ -353,51 +353,51 @@ class Tree:
         """Whether folders above a split tell classes apart: cats/train, dogs/train, and not flowers/train alone."""
         parts = path.split("/")
         tops = [self.try_listing("/".join(parts[:at])).folders for at in range(len(parts))]
-        return bool(label) and any(len([one for one in names if not is_label_folder(one)]) > 1 for names in tops)
+        return bool(label) and any(len([name for name in names if not is_label_folder(name)]) > 1 for names in tops)
 
 
-def match(pictures: Sequence[str], files: Iterable[tuple[str, str]], *, beside: bool) -> Matches:
+def match(pictures: Sequence[str], files: Iterable[tuple[str, str]], *, same_folder: bool) -> Matches:
     """Which files belong to which of one folder's pictures, by their names; files: (name, folder).
 
     A file belongs to the picture of the longest stem that its name begins with, up to a dot, or up to another separator
     where what follows says that it is a label; or to that of the same name without such words (mask_6.png of 6.jpg).
-    beside: in the pictures' own folder, where pictures are labels only if their names say so.
+    same_folder: in the pictures' own folder, where pictures are labels only if their names say so.
     """
     stems: dict[str, list[str]] = {}
     cores: dict[str, list[str]] = {}
-    photos = [name for name in pictures if not beside or core_of(PurePosixPath(name).stem).role != "label"]
+    photos = [name for name in pictures if not same_folder or core_of(PurePosixPath(name).stem).role != "label"]
     for name in pictures:
         stems.setdefault(PurePosixPath(name).stem, []).append(name)
     for name in photos:
         core = core_of(PurePosixPath(name).stem)
         if core.role:
             cores.setdefault(core.base, []).append(name)
-    found = Matches()
+    matches = Matches()
     for name, folder in files:
         is_picture = name.lower().endswith((*PICTURE_SUFFIXES, *OTHER_PICTURE_SUFFIXES))
-        if beside and is_picture and core_of(PurePosixPath(name).stem).role != "label":
+        if same_folder and is_picture and core_of(PurePosixPath(name).stem).role != "label":
             continue
-        placed = _placed(name, stems, cores, beside=beside, is_picture=is_picture)
-        if placed is None or (beside and placed[0] == [name]):
+        placed = _placed(name, stems, cores, same_folder=same_folder, is_picture=is_picture)
+        if placed is None or (same_folder and placed[0] == [name]):
             continue
         owners, before, after, base = placed
         for owner in owners:
-            if beside and owner == name:
+            if same_folder and owner == name:
                 continue
             if base is not None:
                 core = core_of(PurePosixPath(owner).stem)
-                found.shapes[owner] = (core.before, core.base, core.after)
-            found.sidecars.setdefault(owner, {})[_key(before, after, found.sidecars.get(owner, {}))] = Match(
+                matches.shapes[owner] = (core.before, core.base, core.after)
+            matches.sidecars.setdefault(owner, {})[_key(before, after, matches.sidecars.get(owner, {}))] = Match(
                 join(folder, name), before, after
             )
-            found.taken.add(join(folder, name))
-    if beside:
-        _drop_masks_of_masks(found)
-    return found
+            matches.taken.add(join(folder, name))
+    if same_folder:
+        _drop_masks_of_masks(matches)
+    return matches
 
 
 def _placed(
-    name: str, stems: Mapping[str, list[str]], cores: Mapping[str, list[str]], *, beside: bool, is_picture: bool
+    name: str, stems: Mapping[str, list[str]], cores: Mapping[str, list[str]], *, same_folder: bool, is_picture: bool
 ) -> tuple[list[str], str, str, str | None] | None:
     """(pictures, text before their base, text after it, the base where it is not their stem) for a label's name."""
     own = PurePosixPath(name).stem
@@ -405,9 +405,9 @@ def _placed(
         if name[at] not in "._- " or name[:at] not in stems or len(name) - at > _LONGEST_ENDING:
             continue
         ending = name[at:]
-        if name[at] == "." and is_picture and beside and name[:at] == own:
+        if name[at] == "." and is_picture and same_folder and name[:at] == own:
             continue  # the picture itself, or another of its name
-        if name[at] != "." and not _is_ending(ending, beside=beside):
+        if name[at] != "." and not _is_ending(ending, same_folder=same_folder):
             continue
         owners = stems[name[:at]]
         exact = [owner for owner in owners if name.startswith(f"{owner}.")]
@@ -425,41 +425,41 @@ def _placed(
     return None
 
 
-def _is_ending(ending: str, *, beside: bool) -> bool:
+def _is_ending(ending: str, *, same_folder: bool) -> bool:
     """Whether what follows a picture's stem and is no suffix says that this is its label: _mask, and not _2."""
-    words = words_of(PurePosixPath(ending).stem if "." in ending else ending)
-    if beside:
-        return bool(words) and core_of(f"x{PurePosixPath(ending).stem}").role == "label"
-    return bool(words) and not words[0][0].isdigit()
+    parts = words_of(PurePosixPath(ending).stem if "." in ending else ending)
+    if same_folder:
+        return bool(parts) and core_of(f"x{PurePosixPath(ending).stem}").role == "label"
+    return bool(parts) and not parts[0][0].isdigit()
 
 
 def _key(before: str, after: str, taken: Mapping[str, Match]) -> str:
     """The extension that a sidecar has where it lies beside its picture: "txt", "mask.png"."""
     ending = after.lstrip("*")
     stem, _, suffix = (before + ending).rpartition(".")
-    words = [word for word in re.split(r"[_\-. ]+", stem) if word]
-    key = ".".join(["_".join(words), suffix] if words else [suffix])
+    parts = [word for word in re.split(r"[_\-. ]+", stem) if word]
+    key = ".".join(["_".join(parts), suffix] if parts else [suffix])
     if not before and ending.startswith("."):
         key = ending[1:]
-    number, wanted = 2, key
+    number, unique = 2, key
     while key in taken:
-        key, number = f"{number}.{wanted}", number + 1
+        key, number = f"{number}.{unique}", number + 1
     return key
 
 
-def _merge(found: Matches, more: Matches, tree: str) -> None:
+def _merge(matches: Matches, more: Matches, tree: str) -> None:
     """Add what lies in a tree of labels; its name tells a mask from the picture: masks.png."""
     for picture, sidecars in more.sidecars.items():
-        own = found.sidecars.setdefault(picture, {})
+        own = matches.sidecars.setdefault(picture, {})
         for key, place in sidecars.items():
-            wanted = key if not _is_picture_key(key) or "." in key else f"{_word(tree)}.{key}"
-            wanted = wanted if wanted not in own else f"{_word(tree)}.{key}"
-            number, free = 2, wanted
+            unique = key if not _is_picture_key(key) or "." in key else f"{_word(tree)}.{key}"
+            unique = unique if unique not in own else f"{_word(tree)}.{key}"
+            number, free = 2, unique
             while free in own:
-                free, number = f"{number}.{wanted}", number + 1
+                free, number = f"{number}.{unique}", number + 1
             own[free] = place
-    found.taken |= more.taken
-    found.shapes |= {picture: shape for picture, shape in more.shapes.items() if picture not in found.shapes}
+    matches.taken |= more.taken
+    matches.shapes |= {picture: shape for picture, shape in more.shapes.items() if picture not in matches.shapes}
 
 
 def _word(tree: str) -> str:
@@ -471,11 +471,11 @@ def _is_picture_key(key: str) -> bool:
     return f".{key}".lower().endswith((*PICTURE_SUFFIXES, *OTHER_PICTURE_SUFFIXES))
 
 
-def _drop_masks_of_masks(found: Matches) -> None:
+def _drop_masks_of_masks(matches: Matches) -> None:
     """A picture that is another's label has none of its own; they are the other's."""
-    names = {PurePosixPath(path).name for path in found.taken}
-    for name in [name for name in found.sidecars if name in names]:
-        del found.sidecars[name]
+    names = {PurePosixPath(path).name for path in matches.taken}
+    for name in [name for name in matches.sidecars if name in names]:
+        del matches.sidecars[name]
 
 
 def split_in(name: str) -> tuple[str, str] | None:
@@ -514,12 +514,12 @@ def is_folder(item: "os.DirEntry[str]") -> bool:
 
 def _size(item: "os.DirEntry[str]") -> tuple[int, tuple[str, str] | None]:
     try:
-        found = item.stat()
+        status = item.stat()
     except OSError as error:
         return 0, ("missing", f"{error.strerror}: a link that leads nowhere?")
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         return 0, ("not a regular file", "a pipe, a socket or a device")
-    return found.st_size, None
+    return status.st_size, None
 
 
 def _regex(pattern: str) -> str:

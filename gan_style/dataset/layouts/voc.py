@@ -47,25 +47,25 @@ class VocLabel:
     def adapted(self, change: Change) -> bytes:
         """The picture's name now, and its size; <path> would lead back to the original."""
         name = escape(change.picture)
-        text = re.sub(r"(<filename>)[^<]*(</filename>)", lambda found: found[1] + name + found[2], self.text)
-        text = re.sub(r"(<path>)[^<]*(</path>)", lambda found: found[1] + name + found[2], text)
+        text = re.sub(r"(<filename>)[^<]*(</filename>)", lambda match: match[1] + name + match[2], self.text)
+        text = re.sub(r"(<path>)[^<]*(</path>)", lambda match: match[1] + name + match[2], text)
         if change.is_scaled and change.new is not None:
             text = self._with_size(text, change.new)
-            text = _PLACED.sub(lambda found: _scaled(found[0], change.factors), text)
+            text = _PLACED.sub(lambda match: _scaled(match[0], change.factors), text)
         return text.encode()
 
     def _with_size(self, text: str, size: tuple[int, int]) -> str:
-        def sized(found: re.Match[str]) -> str:
-            inner = re.sub(r"(<width>)[^<]*", rf"\g<1>{size[0]}", found[0])
+        def sized(match: re.Match[str]) -> str:
+            inner = re.sub(r"(<width>)[^<]*", rf"\g<1>{size[0]}", match[0])
             return re.sub(r"(<height>)[^<]*", rf"\g<1>{size[1]}", inner)
 
         return re.sub(r"<size>.*?</size>", sized, text, flags=re.DOTALL)
 
     def annotations(self, size: tuple[int, int], names: Sequence[str]) -> list[dict[str, Any]]:
         """As COCO has them, with the class's name; VOC counts pixels from 1."""
-        found = []
-        for one in self.root.iter("object"):
-            box = one.find("bndbox")
+        annotations = []
+        for item in self.root.iter("object"):
+            box = item.find("bndbox")
             if box is None:
                 continue
             try:
@@ -73,15 +73,15 @@ class VocLabel:
             except ValueError:
                 continue
             placed: dict[str, Any] = {"bbox": [left, top, right - left, bottom - top]}
-            found.append({"name": one.findtext("name", ""), **placed})
-        return found
+            annotations.append({"name": item.findtext("name", ""), **placed})
+        return annotations
 
 
 def _scaled(text: str, factors: tuple[float, float]) -> str:
     for tags, factor in zip((_X, _Y), factors, strict=True):
 
-        def times(found: re.Match[str], factor: float = factor) -> str:
-            return f"{found[1]}{_times(found[3], factor)}"
+        def times(match: re.Match[str], factor: float = factor) -> str:
+            return f"{match[1]}{_times(match[3], factor)}"
 
         text = re.sub(rf"(<({tags})>\s*)([-+\d.eE]+)", times, text)
     return text

@@ -92,7 +92,9 @@ class WebDatasetLayout:
             yield Sample(key, key, problem=(error.kind, str(error)))
             return
         if photo is None:
-            others = [one for one in group.members if f".{one}".lower().endswith(OTHER_PICTURE_SUFFIXES)]
+            others = [
+                extension for extension in group.members if f".{extension}".lower().endswith(OTHER_PICTURE_SUFFIXES)
+            ]
             problem = ("no picture", f"a sample of {', '.join(group.members)} alone")
             if others:
                 problem = ("unsupported kind", f".{others[0]} pictures are not read")
@@ -109,24 +111,28 @@ class WebDatasetLayout:
         """Which of a sample's members is the photo; the others may be its masks, or what it is to become. SampleError
         where several are photos.
         """
-        pictures = [one for one in members if f".{one}".lower().endswith(PICTURE_SUFFIXES)]
-        plain = [one for one in pictures if "." not in one]
-        named = [one for one in pictures if core_of(f"x.{one.rpartition('.')[0]}").role != "label"]
+        pictures = [extension for extension in members if f".{extension}".lower().endswith(PICTURE_SUFFIXES)]
+        plain = [extension for extension in pictures if "." not in extension]
+        named = [extension for extension in pictures if core_of(f"x.{extension.rpartition('.')[0]}").role != "label"]
         if len(plain) == 1:
             return plain[0]
         candidates = plain or named or (pictures if len(pictures) == 1 else [])
-        called = [one for one in candidates if core_of(f"x.{one.rpartition('.')[0]}").role == "picture"]
+        called = [
+            extension for extension in candidates if core_of(f"x.{extension.rpartition('.')[0]}").role == "picture"
+        ]
         candidates = called if len(called) == 1 else candidates
         if len(candidates) < 2:
             return candidates[0] if candidates else None
         if not plain:
             raise SampleError("several pictures", f"{', '.join(candidates)}: which is to be stylized is not known")
-        together = frozenset(candidates)
-        if together not in self._photos:
-            by_kind = sorted(candidates, key=lambda one: (core_of(f"x.{one}").role != "picture", _rank(one)))
-            photos = [one for one in by_kind if not self._is_mask(members[one])]
-            self._photos[together] = (photos or by_kind)[0]
-        return self._photos[together]
+        extensions = frozenset(candidates)
+        if extensions not in self._photos:
+            by_kind = sorted(
+                candidates, key=lambda extension: (core_of(f"x.{extension}").role != "picture", _rank(extension))
+            )
+            photos = [extension for extension in by_kind if not self._is_mask(members[extension])]
+            self._photos[extensions] = (photos or by_kind)[0]
+        return self._photos[extensions]
 
     def _is_mask(self, place: Location) -> bool:
         try:
@@ -220,8 +226,8 @@ def split_of_archive(archive: str) -> str | None:
     """train of train-000012.tar, of imagenet-train-000012.tar, and of train/000012.tar."""
     *folders, name = archive.split("/")
     stem = re.sub(r"(\.tar)?(\.gz|\.tgz|\.tar)$", "", name)
-    found = (split_in(one) for one in (stem, *reversed(folders)))
-    return next((split[0] for split in found if split is not None), None)
+    splits = (split_in(part) for part in (stem, *reversed(folders)))
+    return next((split[0] for split in splits if split is not None), None)
 
 
 def _first_offset(sample: Sample) -> int:

@@ -54,7 +54,7 @@ class YoloLabel:
         """As COCO has them, with the class's name, or its number where it has none; size: (width, height)."""
         if not self.in_shares:
             return []
-        found = []
+        annotations = []
         for row in self.rows:
             number, values = int(row[0]), row[1:]
             name = names[number] if number < len(names) else str(number)
@@ -73,8 +73,8 @@ class YoloLabel:
                     height * size[1],
                 ]
             placed["bbox"] = [round(side, 6) for side in placed["bbox"]]
-            found.append(placed)
-        return found
+            annotations.append(placed)
+        return annotations
 
 
 def read_yaml(path: Path) -> dict[str, Any] | None:
@@ -115,15 +115,17 @@ def rewritten_yaml(content: dict[str, Any], path: str, root: Path) -> tuple[byte
     here = (root / path).parent
     base = here
     if content.get("path"):
-        given = Path(str(content["path"])).expanduser()
-        candidates = [given if given.is_absolute() else here / given, here]
-        base = next((one for one in candidates if one.resolve().is_relative_to(root.resolve()) and one.exists()), here)
+        base_path = Path(str(content["path"])).expanduser()
+        candidates = [base_path if base_path.is_absolute() else here / base_path, here]
+        base = next(
+            (path for path in candidates if path.resolve().is_relative_to(root.resolve()) and path.exists()), here
+        )
     changed = {name: value for name, value in content.items() if name != "path"}
     outside: list[str] = []
     for name in _SPLITS:
         if isinstance(value := content.get(name), str | list) and value:
             listed = [value] if isinstance(value, str) else value
-            moved = [_relative(str(one), base, here, root, outside) for one in listed]
+            moved = [_relative(str(path), base, here, root, outside) for path in listed]
             changed[name] = moved[0] if isinstance(value, str) else moved
     if changed == content:
         return None, outside
@@ -132,13 +134,13 @@ def rewritten_yaml(content: dict[str, Any], path: str, root: Path) -> tuple[byte
 
 def _relative(value: str, base: Path, here: Path, root: Path, outside: list[str]) -> str:
     """A split's path as seen from the file's folder."""
-    given = Path(value).expanduser()
-    places = [given if given.is_absolute() else base / given]
-    if not given.is_absolute():
+    path = Path(value).expanduser()
+    places = [path if path.is_absolute() else base / path]
+    if not path.is_absolute():
         trimmed = [part for part in PurePosixPath(value).parts if part != ".."]
         places += [base.joinpath(*trimmed), here.joinpath(*trimmed), here.parent.joinpath(*trimmed)]
     else:  # of another machine, or of where the dataset lay before
-        places += [root.joinpath(*given.parts[at:]) for at in range(1, len(given.parts))]
+        places += [root.joinpath(*path.parts[at:]) for at in range(1, len(path.parts))]
     for place in places:
         if place.exists() and place.resolve().is_relative_to(root.resolve()):
             return Path(os.path.relpath(place.resolve(), here.resolve())).as_posix()

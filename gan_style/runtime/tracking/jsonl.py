@@ -48,11 +48,11 @@ class JsonlTracker:
 
 
 def _lines_up_to(path: Path, last_step: int) -> list[str]:
-    kept = []
+    lines = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["step"] <= last_step:
-                kept.append(line)
+                lines.append(line)
         except (ValueError, KeyError, TypeError):
             continue  # torn by a kill
-    return kept
+    return lines

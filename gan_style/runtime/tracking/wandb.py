@@ -30,11 +30,11 @@ def resolve_mode(mode: str) -> str:
     """
     if mode not in MODES:
         raise ValueError(f"tracking.wandb={mode}; allowed are {', '.join(MODES)}")
-    wanted = os.environ.get("WANDB_MODE", "") if mode == "auto" else mode
-    if wanted == "online" and not _key_is_configured():
+    resolved = os.environ.get("WANDB_MODE", "") if mode == "auto" else mode
+    if resolved == "online" and not _key_is_configured():
         raise ValueError("tracking.wandb=online needs a key: wandb login, or WANDB_API_KEY; or use offline")
-    if wanted in ("online", "offline", "disabled"):
-        return wanted
+    if resolved in ("online", "offline", "disabled"):
+        return resolved
     return "online" if _key_is_configured() else "offline"
 
 
@@ -54,11 +54,13 @@ def _key_is_configured() -> bool:
 
 def _check_reachable() -> None:
     """ConnectionError unless the server answers anything at all, within seconds; wandb itself would try for longer."""
-    found: list[str] = []
-    thread = threading.Thread(target=lambda: found.append(_answer()), daemon=True)  # looking up a name has no timeout
+    problems: list[str] = []
+    thread = threading.Thread(
+        target=lambda: problems.append(_answer()), daemon=True
+    )  # looking up a name has no timeout
     thread.start()
     thread.join(_PROBE_TIMEOUT)
-    reason = found[0] if found else f"no answer within {_PROBE_TIMEOUT:g} s"
+    reason = problems[0] if problems else f"no answer within {_PROBE_TIMEOUT:g} s"
     if reason:
         raise ConnectionError(f"{_server()} is out of reach ({reason})")
 
