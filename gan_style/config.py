@@ -394,7 +394,7 @@ def _errors_in_words(name: str, statuses: list[int], in_full: bool) -> Iterator[
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         statuses.append(1)
     except (Exception, KeyboardInterrupt) as error:
-        message = _message(name, error)
+        message = error_message(name, error)
         if message is None or in_full:
             raise
         rank = os.environ.get("RANK", "0")
@@ -403,7 +403,8 @@ def _errors_in_words(name: str, statuses: list[int], in_full: bool) -> Iterator[
         statuses.append(message[1])
 
 
-def _message(name: str, error: BaseException) -> tuple[str, int] | None:
+def error_message(name: str, error: BaseException) -> tuple[str, int] | None:
+    """Return what a command says of an error, and its exit status; None for a fault of ours."""
     if isinstance(error, KeyboardInterrupt):
         return "stopped; the same command again goes on from the last checkpoint, if there is one", INTERRUPTED
     if isinstance(error, MissingMandatoryValue):

@@ -35,8 +35,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from gan_style.commands import make_dataset
+from gan_style.commands.dataset_job import Job, make_worker
 from gan_style.commands.make_dataset import check_make_dataset
-from gan_style.commands.make_dataset_parts import Job, make_worker
 from gan_style.config import CONFIG_PATH, plain
 from gan_style.dataset.journal import STATE, Records
 from gan_style.dataset.naming import Names, Scheme

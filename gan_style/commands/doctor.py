@@ -28,7 +28,7 @@ BROKEN = 1  # exit status
 
 
 @dataclass(frozen=True)
-class Finding:
+class Fact:
     """A line of the report."""
 
     name: str
@@ -56,7 +56,7 @@ def main(cfg: DictConfig) -> int:
     Nothing is downloaded or left behind, and no key, user's or host's name is shown.
     """
     folders = [Path(folder).expanduser() for folder in cfg.folders]
-    checks: list[Callable[[], Iterable[Finding]]] = [
+    checks: list[Callable[[], Iterable[Fact]]] = [
         versions,
         extras,
         devices,
@@ -77,61 +77,61 @@ def main(cfg: DictConfig) -> int:
     return BROKEN if broken else 0
 
 
-def _survived(check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+def _survived(check: Callable[[], Iterable[Fact]]) -> Iterator[Fact]:
     """What a check finds; where it fails itself, that is a finding, and the next one is made."""
     try:
         yield from check()
     except Exception as error:  # whatever a broken library raises: the others are to be told of all the same
         name = getattr(check, "__name__", "a check").replace("<lambda>", "a check")
-        yield Finding(name, f"failed: {type(error).__name__}: {(str(error) or '-').splitlines()[0]}", broken=True)
+        yield Fact(name, f"failed: {type(error).__name__}: {(str(error) or '-').splitlines()[0]}", broken=True)
 
 
 _LITTLE_ROOM = 2e9  # bytes; a run's checkpoints take some 200 MB, and are written before old ones go
 
 
-def versions() -> Iterator[Finding]:
+def versions() -> Iterator[Fact]:
     """gan_style with its git state, Python, and the libraries that are always needed."""
     git = git_state()
     state = "" if git is None else f", commit {git['commit'][:12]}{' with local changes' if git['dirty'] else ''}"
-    yield Finding("gan_style", f"{__version__}{state}")
-    yield Finding("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
+    yield Fact("gan_style", f"{__version__}{state}")
+    yield Fact("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
     for name in requirements()[""]:
         version = installed(name)
-        yield Finding(name, version or "not installed", broken=version is None)
+        yield Fact(name, version or "not installed", broken=version is None)
 
 
-def extras() -> Iterator[Finding]:
+def extras() -> Iterator[Fact]:
     """The optional libraries, by extra; one that is not there is no fault."""
     for extra, names in requirements().items():
         if extra not in ("", "dev") and names:
             listed = (f"{name} {installed(name) or 'not installed'}" for name in names)
-            yield Finding(f"extra {extra}", ", ".join(listed))
+            yield Fact(f"extra {extra}", ", ".join(listed))
 
 
-def devices() -> Iterator[Finding]:
+def devices() -> Iterator[Fact]:
     """The CPU, and every CUDA device or Apple's; each is tried."""
     known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     bf16 = bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
-    yield Finding(
+    yield Fact(
         "cpu",
         f"{known.get('cpu_name', platform.machine())}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
         f"bfloat16 {'in hardware' if bf16 else 'emulated'}",
     )
     yield from _cuda()
     mps = torch.backends.mps.is_available()
-    yield Finding("mps", "available" if mps else "none")
+    yield Fact("mps", "available" if mps else "none")
 
 
-def _cuda() -> Iterator[Finding]:
+def _cuda() -> Iterator[Fact]:
     if not torch.cuda.is_available():
         built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
-        yield Finding("cuda", f"no device ({built})")
+        yield Fact("cuda", f"no device ({built})")
         return
     for number in range(torch.cuda.device_count()):
         yield _tried(number)
 
 
-def _tried(number: int) -> Finding:
+def _tried(number: int) -> Fact:
     """A CUDA device, and whether it computes."""
     name = f"cuda:{number}"
     try:
@@ -139,51 +139,51 @@ def _tried(number: int) -> Finding:
         free, total = torch.cuda.mem_get_info(number)
         ones = torch.ones(64, 64, device=name)
         if float((ones @ ones).sum()) != 64.0**3:
-            return Finding(name, f"{properties.name} computes wrong results", broken=True)
+            return Fact(name, f"{properties.name} computes wrong results", broken=True)
         with torch.cuda.device(number):
             bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     except (RuntimeError, AssertionError) as error:
-        return Finding(name, str(error).splitlines()[0], broken=True)
-    return Finding(
+        return Fact(name, str(error).splitlines()[0], broken=True)
+    return Fact(
         name,
         f"{properties.name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free, CUDA {torch.version.cuda}, "
         f"capability {properties.major}.{properties.minor}, bfloat16 {'in hardware' if bf16 else 'emulated'}",
     )
 
 
-def backends() -> Iterator[Finding]:
+def backends() -> Iterator[Fact]:
     """Those of torch.distributed."""
     if not torch.distributed.is_available():
-        yield Finding("distributed", "not in this torch")
+        yield Fact("distributed", "not in this torch")
         return
     known = {
         name: getattr(torch.distributed, f"is_{name}_available", lambda: False) for name in ("gloo", "nccl", "mpi")
     }
-    yield Finding("distributed", ", ".join(name for name, there in known.items() if there()) or "no backend")
+    yield Fact("distributed", ", ".join(name for name, there in known.items() if there()) or "no backend")
 
 
-def weights() -> Iterator[Finding]:
+def weights() -> Iterator[Fact]:
     """The perceptual networks' weights; only compact's have to be there, for they come with gan_style."""
     try:
         compact(layers=["relu3_1"])
-        yield Finding("perceptual=compact", "packaged, reads well")
+        yield Fact("perceptual=compact", "packaged, reads well")
     except (ValueError, OSError) as error:
-        yield Finding("perceptual=compact", str(error), broken=True)
+        yield Fact("perceptual=compact", str(error), broken=True)
     for name in ("vgg19", "vgg16"):
         path = torchvision_file(name)
         state = f"{path} ({path.stat().st_size / 1e6:.0f} MB)" if path.is_file() else f"no {path}; downloaded when used"
-        yield Finding(f"perceptual={name}", state)
+        yield Fact(f"perceptual={name}", state)
 
 
-def tracking(mode: str) -> Iterator[Finding]:
+def tracking(mode: str) -> Iterator[Fact]:
     """How a run would track; says whether there is a key, never which."""
     try:
-        yield Finding("W&B", f"wandb={mode} means {resolve_mode(mode)}")
+        yield Fact("W&B", f"wandb={mode} means {resolve_mode(mode)}")
     except ValueError as error:
-        yield Finding("W&B", str(error), broken=True)
+        yield Fact("W&B", str(error), broken=True)
 
 
-def place(folder: Path) -> Iterator[Finding]:
+def place(folder: Path) -> Iterator[Fact]:
     """Whether files can be written there, and how much room there is; a folder that is not there is not made."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
@@ -192,15 +192,15 @@ def place(folder: Path) -> Iterator[Finding]:
         else:
             check_place(folder, "folders")
     except ValueError as error:
-        yield Finding(f"folder {folder}", str(error), broken=True)
+        yield Fact(f"folder {folder}", str(error), broken=True)
         return
     free = shutil.disk_usage(existing).free
     state = "writable" if folder.is_dir() else "not there yet, can be made"
     little = ", which is little" if free < _LITTLE_ROOM else ""
-    yield Finding(f"folder {folder}", f"{state}, {free / 1e9:.1f} GB free{little}")
+    yield Fact(f"folder {folder}", f"{state}, {free / 1e9:.1f} GB free{little}")
 
 
-def data(specs: Mapping[str, Any]) -> Iterator[Finding]:
+def data(specs: Mapping[str, Any]) -> Iterator[Fact]:
     """How many pictures the options name."""
     for name, spec in _each(specs):
         if spec is None:
@@ -208,13 +208,13 @@ def data(specs: Mapping[str, Any]) -> Iterator[Finding]:
         try:
             paths = find_pictures(spec, f"data.{name}")
         except ValueError as error:
-            yield Finding(f"data.{name}", str(error), broken=True)
+            yield Fact(f"data.{name}", str(error), broken=True)
             continue
         folder = Path(spec).expanduser() if isinstance(spec, str) else None
         problem = describe_others(scan_folder(folder)[1]) if folder is not None and folder.is_dir() else None
         more = f"; {problem}" if problem else ""
         size = sum(path.stat().st_size for path in paths)
-        yield Finding(f"data.{name}", f"{len(paths):,} pictures, {size / 1e6:,.1f} MB{more}")
+        yield Fact(f"data.{name}", f"{len(paths):,} pictures, {size / 1e6:,.1f} MB{more}")
 
 
 def _each(specs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

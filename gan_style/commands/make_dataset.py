@@ -4,31 +4,22 @@ import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from gan_style.commands.make_dataset_parts import (
-    Job,
-    device_of,
-    make_names,
-    make_worker,
-    scheme_of,
-    settings_of,
-    strength_range,
-    versions,
-    with_absolute_paths,
-)
-from gan_style.commands.make_dataset_styles import StyleSource, check_references, find_styles, listed_references
+from gan_style.commands.dataset_job import Job, device_of, make_worker, settings_of, with_absolute_paths
+from gan_style.commands.dataset_styles import StyleSource, check_references, find_styles, listed_references
 from gan_style.config import TOO_MANY_FAILURES, command, plain
 from gan_style.dataset.documents import Documents
-from gan_style.dataset.engines.local import Stop, run_here, run_processes
+from gan_style.dataset.engines.local import run_here, run_processes
 from gan_style.dataset.journal import STATE, Records, only_one
 from gan_style.dataset.layouts.coco import CocoLayout
 from gan_style.dataset.layouts.recognise import LAYOUTS, Inventory, Layout, open_layout, output_kind
 from gan_style.dataset.manifest import Merge, Stopped, manifest_kind
-from gan_style.dataset.naming import Names
+from gan_style.dataset.naming import Names, names_of, scheme_of
 from gan_style.dataset.plan import (
     Plan,
     Shard,
@@ -39,10 +30,11 @@ from gan_style.dataset.plan import (
     read_plan,
     write_plan,
 )
-from gan_style.dataset.progress import Progress, total
+from gan_style.dataset.progress import ShardProgress
+from gan_style.dataset.sampling import strength_range
 from gan_style.options import check_options, option
 from gan_style.runtime.files import ensure_writable
-from gan_style.runtime.signals import PREEMPTED
+from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
 
 # Options: defaults and help are in conf/make_dataset.yaml.
 
@@ -156,13 +148,13 @@ def make(cfg: Mapping[str, Any]) -> int:
     """The same from checked settings as plain containers."""
     manifest_kind(cfg["manifest"])
     cfg = {**cfg, "reference": listed_references(cfg)}
-    stop, progress = Stop(PREEMPTED), Progress()
-    with stop.watching():
+    progress = ShardProgress()
+    with stop_on_signals() as stop:
         layout, kind = _open(cfg)
         if cfg["dry_run"]:
             return _show(cfg, layout, kind)
         job = _planned(cfg, layout, kind)
-        if stop.asked or not _run(job, stop, progress):
+        if stop.reason is not None or not _run(job, stop, progress):
             return _stopped(job, stop)
         left = job.records.left(job.plan.shards)
         if left:
@@ -189,7 +181,7 @@ def _open(cfg: Mapping[str, Any]) -> tuple[Layout, str]:
 
 def _show(cfg: Mapping[str, Any], layout: Layout, kind: str) -> int:
     """Say what was recognised, and write nothing."""
-    inventory, names = Inventory(layout), make_names(cfg, layout.kind, kind)
+    inventory, names = Inventory(layout), names_of({**cfg, "input_layout": layout.kind, "output_layout": kind})
     for sample in inventory.watch(layout.samples()):
         names.give(sample)
     inventory.check(cfg["input"])
@@ -209,12 +201,12 @@ def _planned(cfg: Mapping[str, Any], layout: Layout, kind: str) -> Job:
     ensure_writable(output, "output")
     with only_one(output / STATE / "plan.lock"):
         known = read_plan(output / STATE)
-        plan = _plan(cfg, styles, layout, kind, settings, output / STATE, known)
+        plan = _plan(cfg, styles, layout, settings, output / STATE, known)
     if known is not None and not cfg["extend"] and cfg["shard_index"] == 0:  # long for millions: one job does it
         check_listing(known, layout.samples)
     print(plan.about, flush=True)
     _warn_of_equal_copies(cfg, styles)
-    job = Job(cfg, layout.root, plan, layout.kind, kind, device)
+    job = Job(cfg, layout.root, plan, device)
     job.records.prepare()
     return job
 
@@ -223,14 +215,13 @@ def _plan(
     cfg: Mapping[str, Any],
     styles: Sequence[StyleSource],
     layout: Layout,
-    kind: str,
     settings: Mapping[str, Any],
     folder: Path,
     plan: Plan | None,
 ) -> Plan:
     """The plan that is there, extended if that is wanted, or a new one."""
-    names, inventory = make_names(cfg, layout.kind, kind), Inventory(layout)
-    classes = layout.classes() if kind == "webdataset" else None
+    names, inventory = names_of(settings), Inventory(layout)
+    classes = layout.classes() if settings["output_layout"] == "webdataset" else None
     make = functools.partial(
         write_plan, folder, settings=settings, names=names, facts=layout.facts(), classes=classes, about=inventory.line
     )
@@ -278,16 +269,16 @@ def _warn_of_equal_copies(cfg: Mapping[str, Any], styles: Sequence[StyleSource])
         )
 
 
-def _run(job: Job, stop: Stop, progress: Progress) -> bool:
+def _run(job: Job, stop: Stop, progress: ShardProgress) -> bool:
     """Do what is left of this job's shards. False where it could not be finished."""
     cfg, records = job.cfg, job.records
     own = job.plan.shards[cfg["shard_index"] :: cfg["shard_count"]]
     todo = records.left(own)
     retry = _with_failures(records, own) if cfg["retry_failed"] else []
-    print(f"{total(own)} inputs in {len(own)} shards, {total(todo)} left to do", flush=True)
+    print(f"{_inputs(own)} inputs in {len(own)} shards, {_inputs(todo)} left to do", flush=True)
     if not todo and not retry:
         return True
-    progress.total = total([*todo, *retry])
+    progress.total = _inputs([*todo, *retry])
     numbers = [shard.number for shard in retry]
     return choose_engine(job)(
         functools.partial(make_worker, with_absolute_paths(job)),
@@ -296,6 +287,10 @@ def _run(job: Job, stop: Stop, progress: Progress) -> bool:
         stop=stop,
         report=progress,
     )
+
+
+def _inputs(shards: Sequence[Shard]) -> int:
+    return sum(shard.count for shard in shards)
 
 
 def choose_engine(job: Job) -> Callable[..., bool]:
@@ -318,19 +313,20 @@ def _with_failures(records: Records, shards: Sequence[Shard]) -> list[Shard]:
     return [shard for shard, record in rows_by_shard if record is not None and record["failures"]]
 
 
-def _finish(job: Job, layout: Layout, stop: Stop, progress: Progress) -> int:
+def _finish(job: Job, layout: Layout, stop: Stop, progress: ShardProgress) -> int:
     """Merge what the shards left into the dataset's own papers; the exit status."""
     with only_one(job.records.state / "merge.lock"):
-        merge = Merge(job.records, lambda: stop.asked)
+        merge = Merge(job.records, lambda: stop.reason is not None)
         merge.tidy()
         manifest = merge.manifest(job.cfg["manifest"])
         warnings: list[str] = []
-        scheme = scheme_of(job.cfg, job.input_kind, job.kind)
+        scheme = scheme_of(job.plan.settings)
         Documents(layout, job.kind, scheme, job.records, merge.each_row, warnings.append).write()
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
         speed = {"inputs": progress.done, "seconds": progress.seconds, "pictures_per_second": progress.rate}
-        more = {"this_job": speed, "versions": versions(), "recognised": job.plan.about, "warnings": warnings}
+        versions = {name: version(name) for name in ("torch", "torchvision", "pillow")}  # the last bits depend on them
+        more = {"this_job": speed, "versions": versions, "recognised": job.plan.about, "warnings": warnings}
         summary = merge.summary(more)
     return _print_summary(job, manifest, summary)
 
@@ -360,7 +356,7 @@ def _print_summary(job: Job, manifest: Path, summary: Mapping[str, Any]) -> int:
 
 def _stopped(job: Job, stop: Stop) -> int:
     left = len(job.records.left(job.plan.shards))
-    why = "stopped" if stop.asked else "all processes ended early (killed, or out of memory?)"
+    why = "stopped" if stop.reason else "all processes ended early (killed, or out of memory?)"
     print(f"gan-style make-dataset: {why}; {left} shards are left; the same command goes on", file=sys.stderr)
     return PREEMPTED
 

@@ -8,9 +8,10 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -129,6 +130,12 @@ def make_scheme(copies: int, suffix: str | None, input_kind: str, kind: str) -> 
     return Scheme(copies, suffix, keyed=kind == "webdataset", tree=tree)
 
 
+def scheme_of(settings: Mapping[str, Any]) -> Scheme:
+    """The scheme of an output, by the settings of its plan."""
+    kind, suffix = settings["output_layout"], None if settings["format"] == "keep" else f".{settings['format']}"
+    return make_scheme(settings["copies"], suffix, settings.get("input_layout", kind), kind)
+
+
 def in_folders(sample: Sample) -> str:
     """For a WebDataset sample that becomes a file: split/class/key, unless the key's own folders say so already."""
     label = [] if sample.label is None else sample.label.split("/")
@@ -228,6 +235,14 @@ class Names:
             known = self._folders.setdefault(_folded(path), path)
             done.append(name if known == path else marked(name, folder, 8, _LONGEST - _COPY_DIGITS))
         return done
+
+
+def names_of(settings: Mapping[str, Any]) -> Names:
+    """Names for samples of an output with these settings."""
+    scheme, kind, input_kind = scheme_of(settings), settings["output_layout"], settings["input_layout"]
+    if kind == "folder" and input_kind == "webdataset":
+        return Names(scheme, in_folders)
+    return Names(scheme, among_images) if kind == "coco" and input_kind != "coco" else Names(scheme)
 
 
 def _safe(name: str, longest: int, *, dots: bool) -> str:

@@ -24,7 +24,7 @@ from gan_style.dataset.loading import Loaded, Loader
 from gan_style.dataset.naming import Scheme
 from gan_style.dataset.sample import Sample, SampleError
 from gan_style.dataset.sampling import Choice, ChoiceSampler
-from gan_style.dataset.stylizers import Stylizer
+from gan_style.dataset.stylizers import StrengthStylizer
 from gan_style.dataset.worker import SKIPPED, SampleResult, copies_of, passed_through
 from gan_style.images.decode import encode_uint8, to_float, to_uint8
 from gan_style.images.formats import format_for
@@ -130,7 +130,7 @@ class Pipeline:
 
     loader: Loader
     sampler: ChoiceSampler
-    stylizers: Sequence[Stylizer]
+    stylizers: Sequence[StrengthStylizer]
     scheme: Scheme
     batching: Batching
     gate: Gate

@@ -125,7 +125,7 @@ def write_plan(
     None to number the samples' labels; about: asked, once all are known, what they are, in a line for people.
     """
     parts = list(before.content["parts"]) if before else []
-    file, listing = f"plan-{len(parts):03d}.jsonl", Listing()
+    file, listing = f"plan-{len(parts):03d}.jsonl", Fingerprint()
     shards: list[Any] = []
     labels: set[str] = set()
     tables = list(before.content.get("tables", ())) if before else []
@@ -161,7 +161,7 @@ def write_plan(
     return Plan(folder, content)
 
 
-def _watched(samples: Iterable[Sample], listing: "Listing", labels: set[str]) -> Iterator[Sample]:
+def _watched(samples: Iterable[Sample], listing: "Fingerprint", labels: set[str]) -> Iterator[Sample]:
     for sample in samples:
         listing.add(sample)
         if sample.label is not None:
@@ -180,7 +180,7 @@ def _cut(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
     yield from begun.values()
 
 
-class Listing:
+class Fingerprint:
     """What inputs there are: a hash in which neither their order nor the names of their results matter."""
 
     def __init__(self) -> None:
@@ -215,7 +215,7 @@ def check_facts(plan: Plan, facts: Mapping[str, Any]) -> None:
 
 def check_listing(plan: Plan, samples: Callable[[], Iterable[Sample]]) -> None:
     """ValueError, saying what differs, unless the inputs are those that were planned. Looks at all of them."""
-    listing = Listing()
+    listing = Fingerprint()
     for sample in samples():
         listing.add(sample)
     if listing.digest() != plan.content["listing"]:

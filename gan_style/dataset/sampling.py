@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 BLEND = "result * strength + photo * (1 - strength), in [-1, 1], before rounding"  # what strength means, for the plan
 
@@ -64,3 +65,15 @@ class ChoiceSampler:
         """In [0, 1), in steps of 2**-53."""
         text = f"{self.seed}\0{copy}\0{role}\0{key}".encode("utf-8", "surrogatepass")
         return (int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 11) * 2.0**-53
+
+
+def strength_range(strength: Any) -> tuple[float, float]:
+    """(least, most) of a number or a list of two. ValueError for anything else."""
+    pair = (strength, strength) if isinstance(strength, int | float) else strength
+    try:
+        least, most = (float(value) for value in pair)
+    except (TypeError, ValueError):
+        raise ValueError(f"strength={strength}; a number, or two such as [0.5,1.0], expected") from None
+    if not 0 <= least <= most <= 1:
+        raise ValueError(f"strength={strength}; allowed are 0 to 1, the smaller one first")
+    return least, most

@@ -1,11 +1,14 @@
 """How much of its photo each result keeps: columns of the manifest."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from gan_style.evaluation.image_metrics import MIN_SIZE, structure
 from gan_style.losses.content import content_loss
-from gan_style.models.perceptual import Perceptual
+from gan_style.models.perceptual import Perceptual, compact
+from gan_style.runtime.device import placed
 
 Scores = dict[str, list[float]]
 
@@ -36,3 +39,12 @@ class ContentScore:
     def _distance(self, result: dict[str, Tensor], targets: dict[str, Tensor], number: int) -> float:
         row = slice(number, number + 1)
         return float(torch.stack([content_loss(result[name][row], targets[name][row]) for name in self.LAYERS]).mean())
+
+
+def make_score(kind: str, device: Any) -> Any:
+    """structure: 1 where all edges stay; full: the content distance too, on compact's features."""
+    if kind == "none":
+        return None
+    if kind == "structure":
+        return structure_scores
+    return ContentScore(placed(compact(layers=list(ContentScore.LAYERS)), device))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Stylizer(Protocol):
+class StrengthStylizer(Protocol):
     """name: for the manifest; sha256: of the file that it comes from."""
 
     @property

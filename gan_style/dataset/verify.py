@@ -16,8 +16,8 @@ from gan_style.dataset.journal import DATA, Records, Row
 from gan_style.dataset.layouts.labels import adapted, read_labels, read_sidecars
 from gan_style.dataset.layouts.tree import JUNK
 from gan_style.dataset.manifest import read_manifest
-from gan_style.dataset.naming import CompactNameSet, make_scheme
-from gan_style.dataset.plan import Plan, Shard
+from gan_style.dataset.naming import CompactNameSet, scheme_of
+from gan_style.dataset.plan import Shard
 from gan_style.dataset.sample import Location, Sample, SampleError
 from gan_style.dataset.worker import copies_of
 from gan_style.dataset.writers import Destination
@@ -27,23 +27,13 @@ _OWN = {"webdataset": (CLASSES,), "coco": ("annotations/",), "folder": ()}  # wh
 
 
 @dataclass(frozen=True)
-class Finding:
+class Difference:
     """shard: its number, None for what belongs to none; damaged: whether doing the shard again mends it."""
 
     shard: int | None
     place: str
     problem: str
     damaged: bool = True
-
-
-def destination_of(output: Path, plan: Plan) -> Destination:
-    """How a plan's results are laid out."""
-    settings = plan.settings
-    suffix = None if settings["format"] == "keep" else f".{settings['format']}"
-    kind = settings["output_layout"]
-    return Destination(
-        kind, output / DATA, make_scheme(settings["copies"], suffix, settings.get("input_layout", kind), kind)
-    )
 
 
 @dataclass(frozen=True)
@@ -53,51 +43,53 @@ class Verify:
     records: Records
     root: Path | None = None
 
-    def __call__(self) -> Iterator[Finding]:
+    def __call__(self) -> Iterator[Difference]:
         """All that differs, shard by shard; then files that belong to none, and the manifest."""
         known = CompactNameSet()
-        destination = destination_of(self.records.output, self.records.plan)
+        settings = self.records.plan.settings
+        destination = Destination(settings["output_layout"], self.records.output / DATA, scheme_of(settings))
         for shard in self.records.plan.shards:
             yield from self._shard(shard, destination, known)
         documents = listed(self.records.state)
         for path, sha256 in (documents or {}).items():
             known.add(path)
             if _sha256(self.records.output / DATA / path) != sha256:
-                yield Finding(
+                yield Difference(
                     None, path, "differs from what was written; the same make-dataset command writes it again"
                 )
         yield from self._unknown_files(known, _OWN[destination.kind] if documents is None else ())
         yield from self._manifest()
 
-    def _shard(self, shard: Shard, destination: Destination, known: CompactNameSet) -> Iterator[Finding]:
+    def _shard(self, shard: Shard, destination: Destination, known: CompactNameSet) -> Iterator[Difference]:
         record = self.records.record(shard)
         if record is None:
-            yield Finding(shard.number, f"shard {shard.number}", "is not done, or its record is damaged")
+            yield Difference(shard.number, f"shard {shard.number}", "is not done, or its record is damaged")
             return
         try:
             rows = list(self.records.rows(shard))
         except ValueError as error:
-            yield Finding(shard.number, f"shard {shard.number}", str(error))
+            yield Difference(shard.number, f"shard {shard.number}", str(error))
             return
         samples = self.records.plan.samples(shard)
         own_samples = [sample for sample in samples for _ in range(copies_of(sample, destination.scheme.copies))]
         if len(rows) != len(own_samples):
-            yield Finding(shard.number, f"shard {shard.number}", f"has {len(rows)} rows for {len(own_samples)} results")
+            problem = f"has {len(rows)} rows for {len(own_samples)} results"
+            yield Difference(shard.number, f"shard {shard.number}", problem)
             return
         for path, _, sha256 in record["archives"]:
             known.add(path)
             if _sha256(self.records.output / DATA / path) != sha256:
-                yield Finding(shard.number, path, "differs from its sha256")
+                yield Difference(shard.number, path, "differs from its sha256")
         shard_files = destination.shard_files(shard)
         named: set[str] = set()
         for sample, row in zip(own_samples, rows, strict=True):
             expected = shard_files.expected(sample, row)
             named |= {name for name, _ in expected.values()}
             for problem in self._row(shard_files.read, sample, row, expected):
-                yield Finding(shard.number, row["output"] or row["key"], problem)
+                yield Difference(shard.number, row["output"] or row["key"], problem)
             yield from self._source(shard, sample, row)
         for name in shard_files.members.keys() - named:
-            yield Finding(shard.number, f"{shard_files.archive}#{name}", "is not in the manifest")
+            yield Difference(shard.number, f"{shard_files.archive}#{name}", "is not in the manifest")
         if shard_files.archive is None:
             known.update(named)
 
@@ -122,12 +114,12 @@ class Verify:
         classes = self.records.plan.classes
         return row["label"] not in classes or content != str(classes.index(row["label"])).encode()
 
-    def _source(self, shard: Shard, sample: Sample, row: Row) -> Iterator[Finding]:
+    def _source(self, shard: Shard, sample: Sample, row: Row) -> Iterator[Difference]:
         """Its source, and that what lies beside it was carried over to the byte."""
         if self.root is None or row["source_sha256"] is None or sample.picture is None:
             return
         if _hash(sample.picture, self.root) != row["source_sha256"]:
-            yield Finding(
+            yield Difference(
                 shard.number, row["source"], "is not the source any more that the result was made from", False
             )
         sums = json.loads(row["sidecars"] or "{}")
@@ -137,34 +129,34 @@ class Verify:
             sidecars = read_sidecars(sample, self.root)
             expected = adapted(sidecars, read_labels(sidecars), change_of(row))
         except SampleError as error:
-            yield Finding(shard.number, row["source"], f"what belongs to it cannot be read any more: {error}", False)
+            yield Difference(shard.number, row["source"], f"what belongs to it cannot be read any more: {error}", False)
             return
         for extension, content in expected.items():
             if hashlib.sha256(content).hexdigest() != sums.get(extension):
                 place = sample.sidecars.get(extension[1:], row["source"])
-                yield Finding(shard.number, str(place), "differs from what belongs to the result", False)
+                yield Difference(shard.number, str(place), "differs from what belongs to the result", False)
 
-    def _unknown_files(self, known: CompactNameSet, own: tuple[str, ...]) -> Iterator[Finding]:
+    def _unknown_files(self, known: CompactNameSet, own: tuple[str, ...]) -> Iterator[Difference]:
         data = self.records.output / DATA
         for folder, _, names in os.walk(data):
             for name in names:
                 path = (Path(folder) / name).relative_to(data).as_posix()
                 if path not in known and not (own and path.startswith(own)) and not JUNK.match(name):
-                    yield Finding(None, path, "is not in the manifest", False)
+                    yield Difference(None, path, "is not in the manifest", False)
 
-    def _manifest(self) -> Iterator[Finding]:
+    def _manifest(self) -> Iterator[Difference]:
         """That it holds the shards' rows, in their order."""
         merged = read_manifest(self.records.output)
         try:
             for shard in self.records.plan.shards:
                 for row in self.records.rows(shard):
                     if next(merged, None) != row:
-                        yield Finding(None, "the manifest", f"differs from the rows of shard {shard.number}", False)
+                        yield Difference(None, "the manifest", f"differs from the rows of shard {shard.number}", False)
                         return
             if next(merged, None) is not None:
-                yield Finding(None, "the manifest", "has more rows than the shards", False)
+                yield Difference(None, "the manifest", "has more rows than the shards", False)
         except (ValueError, OSError) as error:
-            yield Finding(None, "the manifest", f"cannot be compared: {error}", False)
+            yield Difference(None, "the manifest", f"cannot be compared: {error}", False)
 
 
 def change_of(row: Row) -> Change:
@@ -175,7 +167,7 @@ def change_of(row: Row) -> Change:
     return Change(name, (row["source_width"], row["source_height"]), (row["width"], row["height"]))
 
 
-def repair(records: Records, findings: Sequence[Finding]) -> list[int]:
+def repair(records: Records, findings: Sequence[Difference]) -> list[int]:
     """Mark the damaged shards as not done; their numbers."""
     damaged = sorted({finding.shard for finding in findings if finding.damaged and finding.shard is not None})
     for number in damaged:

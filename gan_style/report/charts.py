@@ -95,7 +95,7 @@ Box = tuple[float, float, float, float]  # left, upper, right, lower
 
 
 @dataclass(frozen=True)
-class Label:
+class TextPlace:
     """Where a text stands: x, y, and SVG's text-anchor."""
 
     x: float
@@ -105,13 +105,13 @@ class Label:
 
 def spread(
     frame: Frame, places: Sequence[tuple[float, float]], texts: Sequence[str], taken: Sequence[Box] = ()
-) -> list[Label | None]:
+) -> list[TextPlace | None]:
     """Place each point's text beside it, on no point, no other text and nothing ``taken``; None where there is no room.
 
     Tried are right, left, above and below, then further off; the first points choose first.
     """
     occupied = [*taken, *((x - 7, y - 7, x + 7, y + 7) for x, y in places)]
-    labels: list[Label | None] = []
+    labels: list[TextPlace | None] = []
     for (x, y), text in zip(places, texts, strict=True):
         chosen = None
         for label in _label_places(x, y) if text else ():
@@ -124,18 +124,18 @@ def spread(
     return labels
 
 
-def _label_places(x: float, y: float) -> list[Label]:
-    right_or_left = [Label(x + 11, y + 4, "start"), Label(x - 11, y + 4, "end")]
-    over = [Label(x, y - 10, "middle"), Label(x, y + 19, "middle")]
-    corners = [Label(x + 8 * i, y + 4 + 14 * j, "start" if i > 0 else "end") for j in (-1, 1) for i in (1, -1)]
+def _label_places(x: float, y: float) -> list[TextPlace]:
+    right_or_left = [TextPlace(x + 11, y + 4, "start"), TextPlace(x - 11, y + 4, "end")]
+    over = [TextPlace(x, y - 10, "middle"), TextPlace(x, y + 19, "middle")]
+    corners = [TextPlace(x + 8 * i, y + 4 + 14 * j, "start" if i > 0 else "end") for j in (-1, 1) for i in (1, -1)]
     return [*right_or_left, *over, *corners]
 
 
-def _text(label: Label, text: str) -> str:
+def _text(label: TextPlace, text: str) -> str:
     return f'<text x="{label.x:.1f}" y="{label.y:.1f}" text-anchor="{label.anchor}">{escape(text)}</text>'
 
 
-def _box(label: Label, wide: float) -> Box:
+def _box(label: TextPlace, wide: float) -> Box:
     left = label.x - {"start": 0.0, "middle": wide / 2, "end": wide}[label.anchor]
     return left, label.y - _LINE + 3, left + wide, label.y + 3
 
@@ -199,7 +199,7 @@ def _scatter(
         (x0, y0), (x1, _) = frame.place(frame.left, reference_line[0]), frame.place(frame.right, reference_line[0])
         parts.append(f'<line class="floor" x1="{x0:.1f}" x2="{x1:.1f}" y1="{y0:.1f}" y2="{y0:.1f}"/>')
         # Its name stands over or under the line, at an end where no point lies.
-        ends = [Label(x, y0 + dy, side) for x, side in ((x1, "end"), (x0 + 4, "start")) for dy in (-6, 15)]
+        ends = [TextPlace(x, y0 + dy, side) for x, side in ((x1, "end"), (x0 + 4, "start")) for dy in (-6, 15)]
         circles = [(x - 7, y - 7, x + 7, y + 7) for x, y in (frame.place(point.x, point.y) for point in points)]
         wide = len(reference_line[1]) * _CHARACTER
         free = [c for c in ends if not any(_overlap(_box(c, wide), circle) for circle in circles)]

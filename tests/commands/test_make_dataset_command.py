@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from gan_style.commands import make_dataset, verify_dataset
+from gan_style.commands.dataset_job import Job, device_of, with_absolute_paths
 from gan_style.commands.make_dataset import check_make_dataset
-from gan_style.commands.make_dataset_parts import Job, device_of, with_absolute_paths
 from gan_style.config import CONFIG_PATH, plain
 from gan_style.dataset.manifest import read_manifest
 from gan_style.dataset.plan import Plan
@@ -219,7 +219,7 @@ def test_a_job_for_elsewhere_depends_on_no_working_folder(settings, generators, 
     monkeypatch.chdir(tmp_path)
     cfg = plain(settings) | {"output": "out", "checkpoint": ["style.safetensors"]}
     plan = Plan(Path("out/.gan_style"), {"settings": {}})
-    job = with_absolute_paths(Job(cfg, Path("in"), plan, "folder", "folder", "cpu"))
+    job = with_absolute_paths(Job(cfg, Path("in"), plan, "cpu"))
     assert job.output == tmp_path / "out" and job.root == tmp_path / "in"
     assert job.plan.folder == job.records.state == tmp_path / "out" / ".gan_style"
     assert job.cfg["checkpoint"] == [str(tmp_path / "style.safetensors")]

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import gan_style
-from gan_style.commands.make_dataset_styles import StyleSource, make_stylizers
+from gan_style.commands.dataset_styles import StyleSource, make_stylizers
 from gan_style.dataset.manifest import read_manifest
 from gan_style.images.metadata import read_note
 from gan_style.models.generator import ResnetGenerator

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gan_style.config import _words
+from gan_style.config import error_message
 
 SMOKE = ("experiment=smoke", "training.calibration_pictures=2")
 
@@ -105,9 +105,9 @@ def test_a_sweep_over_nothing_is_refused(gan_style, tmp_path, monkeypatch):
     ],
 )
 def test_a_rank_that_has_lost_its_neighbour_says_so_in_a_line(monkeypatch, message):
-    assert _words("train", RuntimeError(message)) is None  # alone, it is something else
+    assert error_message("train", RuntimeError(message)) is None  # alone, it is something else
     monkeypatch.setenv("WORLD_SIZE", "2")
-    words = _words("train", RuntimeError(message))
+    words = error_message("train", RuntimeError(message))
     assert words is not None and words[1] == 1 and "\n" not in words[0]
 
 

@@ -13,9 +13,9 @@ import pytest
 import torchless
 from test_killed import tree
 
-from gan_style.dataset.engines.local import Stop
 from gan_style.dataset.engines.ray import run_actors
 from gan_style.dataset.journal import Records
+from gan_style.runtime.signals import Stop
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (the extra ray)")
 pytestmark = pytest.mark.slow
@@ -59,7 +59,7 @@ def run(cluster, source, tmp_path):
             make,
             shards=plan.shards,
             retry=[],
-            stop=stop or Stop(75),
+            stop=stop or Stop(),
             report=report or call.seen.append,
             address=None,
             actors=actors,
@@ -113,13 +113,13 @@ def test_when_all_fail_the_reason_is_raised(run):
 
 
 def test_a_stop_ends_after_the_shards_in_flight(run, tmp_path):
-    stop = Stop(75)
+    stop = Stop()
     seen = []
 
     def report(shard):
         if shard is not None:
             seen.append(shard)
-            stop.asked = True
+            stop.reason = "SIGTERM"
 
     begun = time.monotonic()
     assert not run(stop=stop, report=report, pause=0.2) and time.monotonic() - begun < 30

@@ -12,9 +12,9 @@ from test_killed import tree
 
 pytest.importorskip("submitit", reason="submitit is not installed (the extra slurm)")
 
-from gan_style.dataset.engines.local import Stop
 from gan_style.dataset.engines.slurm import run_array
 from gan_style.dataset.journal import Records
+from gan_style.runtime.signals import Stop
 
 SETTINGS = {"local": True, "tasks": 2, "at_once": 256, "partition": None, "time": 60, "timeouts": 5}
 SETTINGS |= {"gpus": 0, "cpus": 1, "memory_gb": None, "more": None}
@@ -42,7 +42,7 @@ def run(source, tmp_path):
             make,
             shards=plan.shards,
             retry=[],
-            stop=stop or Stop(75),
+            stop=stop or Stop(),
             report=call.seen.append,
             records=records,
             **(SETTINGS | changed),
@@ -94,8 +94,8 @@ def test_when_no_job_can_write_the_reason_is_raised(run):
 
 
 def test_a_stop_cancels_the_jobs(run, source, tmp_path):
-    stop = Stop(75)
-    stop.asked = True
+    stop = Stop()
+    stop.reason = "SIGTERM"
     begun = time.monotonic()
     assert not run(stop=stop, pause=5.0) and time.monotonic() - begun < 5
     assert run() and made(source, tmp_path) == undisturbed(source, tmp_path)

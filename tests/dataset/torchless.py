@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gan_style.dataset.documents import Documents
-from gan_style.dataset.engines.local import Stop, run_here, run_processes
+from gan_style.dataset.engines.local import run_here, run_processes
 from gan_style.dataset.geometry import Change
 from gan_style.dataset.journal import DATA, STATE, Records, only_one
 from gan_style.dataset.layouts.labels import adapted, read_labels, read_sidecars
@@ -25,6 +25,7 @@ from gan_style.dataset.plan import Plan, check_listing, check_settings, read_pla
 from gan_style.dataset.sample import Sample, SampleError
 from gan_style.dataset.worker import SKIPPED, SampleResult, ShardWorker, copies_of, passed_through
 from gan_style.dataset.writers import Destination
+from gan_style.runtime.signals import stop_on_signals
 
 
 class Backwards:
@@ -115,9 +116,9 @@ def make(
 ) -> Merge | None:
     """All of it, to the manifest; None where a signal stopped it."""
     plan, root = make_plan(source, output, layout, shard_size, **more)
-    making, stop = Making(output, plan, root, pause), Stop(75)
+    making = Making(output, plan, root, pause)
     run = run_here if workers == 1 else functools.partial(run_processes, count=workers)
-    with stop.watching():
+    with stop_on_signals() as stop:
         if not run(making, plan.shards, retry=(), stop=stop, report=lambda shard: None):
             return None
     merge = Merge(Records(output, plan))

@@ -6,44 +6,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Container, Iterable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from gan_style.dataset.plan import Shard
 from gan_style.dataset.worker import Done, ShardWorker
-from gan_style.runtime.signals import die_with
+from gan_style.runtime.signals import NUMBERS, Stop, die_with
 
 _PATIENCE = 0.3  # seconds between looks at shards that others have
-
-
-class Stop:
-    """Whether we are to stop: set by the first SIGTERM or SIGINT; the second ends the process at once."""
-
-    def __init__(self, status: int) -> None:
-        """status: what the process leaves with at the second signal."""
-        self.status = status
-        self.asked = False
-        self.children: list[BaseProcess] = []
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Handle both signals for the time being."""
-        before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _handle(self, *_: object) -> None:
-        if self.asked:
-            for child in self.children:
-                child.kill()
-            os._exit(self.status)
-        self.asked = True
 
 
 class Report(Protocol):
@@ -95,7 +68,7 @@ def run_here(
     make: Callable[[], ShardWorker], shards: Sequence[Shard], *, retry: Container[int], stop: Stop, report: Report
 ) -> bool:
     """All in this process."""
-    return work(make(), shards, retry=retry, stopped=lambda: stop.asked, report=report)
+    return work(make(), shards, retry=retry, stopped=lambda: stop.reason is not None, report=report)
 
 
 def run_processes(
@@ -129,7 +102,7 @@ def run_processes(
             raise OSError(errors[0])
         for error in errors:
             print(f"warning: a process gave up, and others do its work: {error}", file=sys.stderr)
-        if not left or not finished or stop.asked or stuck:
+        if not left or not finished or stop.reason is not None or stuck:
             return finished and not left
 
 
@@ -146,18 +119,23 @@ def _run_round(
     context = multiprocessing.get_context("spawn")  # a fork would take torch's threads and CUDA along, broken
     pipes = [context.Pipe() for _ in range(count)]
     foreign = set(retry)
+    children = []
     for number, (_, theirs) in enumerate(pipes):
         own = set(retry[number::count])
         queue = [
             shard for shard in order_of(shards, number, count) if shard.number in own or shard.number not in foreign
         ]
-        job = (theirs, make, number, queue, own, os.getpid())
-        stop.children.append(context.Process(target=_child, args=job))
-    for child in stop.children:
+        arguments = (theirs, make, number, queue, own, os.getpid())
+        children.append(context.Process(target=_child, args=arguments))
+    for child in children:
         child.start()
     for _, theirs in pipes:
         theirs.close()
-    return _follow([ours for ours, _ in pipes], {shard.number: shard for shard in shards}, stop, report)
+    outcome = _follow([ours for ours, _ in pipes], {shard.number: shard for shard in shards}, stop, report)
+    for child in children:
+        child.join()
+    _warn_of_the_dead(children)
+    return outcome
 
 
 def _follow(
@@ -167,7 +145,7 @@ def _follow(
     left, is_reported, finished = list(pipes), False, False
     errors: list[str] = []
     while left:
-        if stop.asked and not is_reported:
+        if stop.reason is not None and not is_reported:
             is_reported = True
             for pipe in left:
                 with suppress(OSError):
@@ -185,10 +163,6 @@ def _follow(
             elif kind == "error":
                 errors.append(content)
             finished = finished or kind == "finished"
-    for child in stop.children:
-        child.join()
-    _warn_of_the_dead(stop.children)
-    stop.children = []
     return finished, errors
 
 
@@ -207,8 +181,8 @@ def _child(
     retry: Container[int],
     parent: int,
 ) -> None:
-    for group in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(group, signal.SIG_IGN)  # sent to the whole group; our parent tells us when to stop
+    for asking in NUMBERS:
+        signal.signal(asking, signal.SIG_IGN)  # sent to the whole group; our parent tells us when to stop
     die_with(parent)
 
     def stopped() -> bool:

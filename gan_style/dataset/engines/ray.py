@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
-from gan_style.dataset.engines.local import Report, Stop
+from gan_style.dataset.engines.local import Report
 from gan_style.dataset.plan import Shard
 from gan_style.dataset.worker import Done, ShardWorker
+from gan_style.runtime.signals import NUMBERS, Stop
 
 _PATIENCE = 0.3  # seconds between looks at what has happened
 _MOST_LOST = 5  # times the number of actors, one after the other with nothing done between: then something is wrong
@@ -67,14 +68,14 @@ class ActorPool:
         for number in range(count):
             self._begin(number)
         while self.waiting or self._busy():
-            if stop.asked:
+            if stop.reason is not None:
                 self.waiting.clear()
                 if not self._busy():
                     return False
             if self.lost > _MOST_LOST * count or not (self.calls or self.idle):
                 return False
             self._step()
-        return not stop.asked
+        return stop.reason is None
 
     def end(self) -> None:
         for actor, _ in [*((call.actor, call.number) for call in self.calls.values()), *self.idle]:
@@ -163,7 +164,7 @@ def run_actors(
             finished = pool.work(min(actors, len(shards)), stop)
         finally:
             pool.end()
-    if pool.errors and not finished and not stop.asked:
+    if pool.errors and not finished and stop.reason is None:
         raise OSError(pool.errors[0])
     for error in pool.errors:
         print(f"warning: an actor gave up, and the others did its work: {error}", file=sys.stderr)
@@ -177,7 +178,7 @@ def _connected(ray: Any, address: str | None, cpus: int) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ours = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    ours = {number: signal.getsignal(number) for number in NUMBERS}
     own = (
         {"address": "local", "num_cpus": cpus, "include_dashboard": False} if address is None else {"address": address}
     )

@@ -12,10 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from gan_style.dataset.engines.local import Report, Stop, order_of, work
+from gan_style.dataset.engines.local import Report, order_of, work
 from gan_style.dataset.journal import Records
 from gan_style.dataset.plan import Shard
 from gan_style.dataset.worker import ShardWorker
+from gan_style.runtime.signals import Stop
 
 _PATIENCE = 1.0  # seconds between looks at the records; longer where there are many
 
@@ -70,7 +71,7 @@ def run_array(
         ]
     print(f"{count} jobs, from {jobs[0].job_id} on; what they say is in {folder}", flush=True)
     _wait(jobs, records, shards, bool(retry), stop, report)
-    if stop.asked:
+    if stop.reason is not None:
         for job in jobs:
             job.cancel(check=False)
         return False
@@ -88,7 +89,7 @@ def _wait(
 ) -> None:
     """Until all shards are done (as records say, which come sooner than SLURM's word), or all jobs have ended."""
     waiting = list(shards)
-    while not stop.asked:
+    while stop.reason is None:
         ended = all(job.done() for job in jobs)
         begun = time.monotonic()
         if not retrying or ended:  # those whose failures are done again have a record before they begin

@@ -25,7 +25,7 @@ _MOST_FILES = 50  # JSON files in one folder; where there are more, they are lab
 
 
 @dataclass(frozen=True)
-class Table:
+class CocoTable:
     """One annotation file: its path below the root, its content, and which picture each of its images is, by id."""
 
     path: str
@@ -111,7 +111,7 @@ class CocoLayout:
         """Ours to number."""
 
     @cached_property
-    def tables(self) -> list[Table]:
+    def tables(self) -> list[CocoTable]:
         paths = {sample.key for sample in self._others if sample.picture and not sample.passthrough}
         index = Index(dict.fromkeys(sorted(paths), ()))
         return [self._read(path, index) for path in self.paths]
@@ -121,7 +121,7 @@ class CocoLayout:
         """What the folder holds besides its annotation files."""
         return [sample for sample in self.folder.samples() if sample.key not in self.paths]
 
-    def _read(self, path: str, index: Index) -> Table:
+    def _read(self, path: str, index: Index) -> CocoTable:
         """ValueError for a file that is no annotation file."""
         try:
             content = json.loads((self.root / path).read_bytes())
@@ -133,7 +133,7 @@ class CocoLayout:
             raise ValueError(f"input: in {self.root / path} some images have no id or no file_name")
         folders = self._folders(path, images, index)
         pictures = {image["id"]: self._picture(str(image["file_name"]), folders, index) for image in images}
-        return Table(path, content, pictures)
+        return CocoTable(path, content, pictures)
 
     def _folders(self, path: str, images: Sequence[Mapping[str, Any]], index: Index) -> list[str]:
         """Where its file names may start from, the likeliest first: where most of the first pictures lie."""
@@ -190,15 +190,15 @@ class CocoLayout:
             problem = ("missing", "there is no such file") if safe else ("unsafe name", "absolute, or with . or ..")
             yield Sample(path or "(no name)", path if safe else "_", problem=problem)
 
-    def _statements_by_picture(self) -> dict[str, list[tuple[Table, Mapping[str, Any]]]]:
+    def _statements_by_picture(self) -> dict[str, list[tuple[CocoTable, Mapping[str, Any]]]]:
         """What is said of each picture: path to [(annotation file, its image)]."""
-        statements: dict[str, list[tuple[Table, Mapping[str, Any]]]] = {}
+        statements: dict[str, list[tuple[CocoTable, Mapping[str, Any]]]] = {}
         for table in self.tables:
             for image in table.content["images"]:
                 statements.setdefault(table.pictures[image["id"]], []).append((table, image))
         return statements
 
-    def _annotated(self, sample: Sample, images: Sequence[tuple[Table, Mapping[str, Any]]]) -> Sample:
+    def _annotated(self, sample: Sample, images: Sequence[tuple[CocoTable, Mapping[str, Any]]]) -> Sample:
         sizes = {(image["width"], image["height"]) for _, image in images if image.get("width") and image.get("height")}
         if len(sizes) > 1:
             return replace(sample, picture=None, problem=("labels", f"annotation files differ in its size: {sizes}"))
@@ -227,7 +227,7 @@ class CocoLayout:
         split = split_in(PurePosixPath(sample.key).parent.name)
         return split[0] if split and not split[1] else None
 
-    def _single_document(self, table: Table, image: Mapping[str, Any]) -> dict[str, Any]:
+    def _single_document(self, table: CocoTable, image: Mapping[str, Any]) -> dict[str, Any]:
         """What an annotation file says of one picture, with the categories that this needs."""
         annotations = self._annotations[table.path].get(image["id"], [])
         used = {annotation.get("category_id") for annotation in annotations}
@@ -259,7 +259,7 @@ def _plain(name: str) -> str:
 
 
 def from_tables(
-    tables: Sequence[Table], rows: Iterable[Row], copies: int, factors: Mapping[str, Any]
+    tables: Sequence[CocoTable], rows: Iterable[Row], copies: int, factors: Mapping[str, Any]
 ) -> dict[str, bytes]:
     """The source's annotation files, by path: ids and categories as they are, file names as they are now.
 
@@ -275,7 +275,7 @@ def from_tables(
 
 
 def _copied(
-    table: Table, rows_by_name: Mapping[str, Sequence[Row]], copies: int, factors: Mapping[str, Any]
+    table: CocoTable, rows_by_name: Mapping[str, Sequence[Row]], copies: int, factors: Mapping[str, Any]
 ) -> dict[str, Any]:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

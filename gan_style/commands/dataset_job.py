@@ -1,17 +1,16 @@
-"""The parts of make-dataset, each from its settings; a worker's are made in the process that it works in."""
+"""A job of make-dataset: what it is bound to, and its worker, made in the process that it works in."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from gan_style import __version__
-from gan_style.commands.make_dataset_styles import StyleSource, absolute, find_styles, fingerprint, make_stylizers
+from gan_style.commands.dataset_styles import StyleSource, absolute, find_styles, fingerprint, make_stylizers
 from gan_style.dataset.journal import DATA, Records
-from gan_style.dataset.naming import Names, Scheme, among_images, in_folders, make_scheme
+from gan_style.dataset.naming import scheme_of
 from gan_style.dataset.plan import Plan
-from gan_style.dataset.sampling import BLEND, ChoiceSampler
+from gan_style.dataset.sampling import BLEND, ChoiceSampler, strength_range
 from gan_style.dataset.worker import ShardWorker
 from gan_style.dataset.writers import Destination
 from gan_style.runtime.files import file_hash
@@ -22,29 +21,13 @@ _PLANNED = (
 )
 
 
-def strength_range(strength: Any) -> tuple[float, float]:
-    """(least, most) of a number or a list of two. ValueError for anything else."""
-    pair = (strength, strength) if isinstance(strength, int | float) else strength
-    try:
-        least, most = (float(value) for value in pair)
-    except (TypeError, ValueError):
-        raise ValueError(f"strength={strength}; a number, or two such as [0.5,1.0], expected") from None
-    if not 0 <= least <= most <= 1:
-        raise ValueError(f"strength={strength}; allowed are 0 to 1, the smaller one first")
-    return least, most
-
-
 @dataclass(frozen=True)
 class Job:
-    """All that a worker is made from; it pickles. cfg: make-dataset's config as plain containers; input_kind, kind: the
-    layouts of input and output.
-    """
+    """All that a worker is made from; it pickles. cfg: make-dataset's config as plain containers; root: the input's."""
 
     cfg: Mapping[str, Any]
     root: Path
     plan: Plan
-    input_kind: str
-    kind: str
     device: str
 
     @property
@@ -54,6 +37,11 @@ class Job:
     @property
     def records(self) -> Records:
         return Records(self.output, self.plan)
+
+    @property
+    def kind(self) -> str:
+        """The output's layout."""
+        return str(self.plan.settings["output_layout"])
 
 
 def with_absolute_paths(job: Job) -> Job:
@@ -77,19 +65,6 @@ def device_of(cfg: Mapping[str, Any]) -> str:
     return str(name)
 
 
-def scheme_of(cfg: Mapping[str, Any], input_kind: str, kind: str) -> Scheme:
-    """input_kind, kind: the layouts of input and output."""
-    return make_scheme(cfg["copies"], None if cfg["format"] == "keep" else f".{cfg['format']}", input_kind, kind)
-
-
-def make_names(cfg: Mapping[str, Any], input_kind: str, kind: str) -> Names:
-    """Where samples go in an output of this layout."""
-    scheme = scheme_of(cfg, input_kind, kind)
-    if kind == "folder" and input_kind == "webdataset":
-        return Names(scheme, in_folders)
-    return Names(scheme, among_images) if kind == "coco" and input_kind != "coco" else Names(scheme)
-
-
 def settings_of(
     cfg: Mapping[str, Any], styles: Sequence[StyleSource], input_kind: str, kind: str, device: str
 ) -> dict[str, Any]:
@@ -109,30 +84,20 @@ def settings_of(
     }
 
 
-def versions() -> dict[str, str]:
-    """Of what results may depend on in their last bits."""
-    return {name: version(name) for name in ("torch", "torchvision", "pillow")}
-
-
 def make_worker(job: Job, number: int = 0) -> ShardWorker:
     """The worker of process ``number``, with its networks."""
-    scheme = scheme_of(job.cfg, job.input_kind, job.kind)
-    destination = Destination(job.kind, job.output / DATA, scheme)
-    return ShardWorker(job.records, destination, _make_pipeline(job, scheme, number), seed=job.cfg["seed"])
-
-
-def _make_pipeline(job: Job, scheme: Scheme, number: int) -> Any:
-    import torch  # from here on: planning, committing and verifying do without
+    import torch  # planning, committing and verifying do without
 
     from gan_style.dataset.loading import Loader
     from gan_style.dataset.pipeline import Batching, Gate, Pipeline
+    from gan_style.dataset.scores import make_score
     from gan_style.runtime.device import choose_device
 
-    cfg = job.cfg
+    cfg, scheme = job.cfg, scheme_of(job.plan.settings)
     name = f"cuda:{number % max(1, torch.cuda.device_count())}" if job.device == "cuda" else job.device
     device = choose_device(name, cfg["threads_per_worker"])
     styles = find_styles(cfg)
-    return Pipeline(
+    pipeline = Pipeline(
         loader=Loader(
             job.root,
             cfg["max_pixels"],
@@ -155,6 +120,8 @@ def _make_pipeline(job: Job, scheme: Scheme, number: int) -> Any:
         encoding=make_encoding(cfg),
         threads=cfg["runtime"]["io_threads"],
     )
+    destination = Destination(job.kind, job.output / DATA, scheme)
+    return ShardWorker(job.records, destination, pipeline, seed=cfg["seed"])
 
 
 def make_encoding(cfg: Mapping[str, Any]) -> dict[str, dict[str, int]]:
@@ -166,17 +133,3 @@ def make_encoding(cfg: Mapping[str, Any]) -> dict[str, dict[str, int]]:
         ".webp": webp if cfg["lossless"] else lossy,
         ".png": {"compress_level": cfg["png_level"]},
     }
-
-
-def make_score(kind: str, device: Any) -> Any:
-    """structure: 1 where all edges stay; full: the content distance too, on compact's features."""
-    if kind == "none":
-        return None
-    from gan_style.dataset.scores import ContentScore, structure_scores
-
-    if kind == "structure":
-        return structure_scores
-    from gan_style.models.perceptual import compact
-    from gan_style.runtime.device import placed
-
-    return ContentScore(placed(compact(layers=list(ContentScore.LAYERS)), device))
