@@ -24,7 +24,7 @@ LAYERS = [
     {"report"},
     {"study"},
     {"config"},
-    {"commands", "api"},
+    {"commands", "api", "transforms"},
     {"cli"},
 ]
 LEVEL = {name: number for number, layer in enumerate(LAYERS) for name in layer}
