@@ -20,6 +20,7 @@ COMMANDS = {
     "optimise": "give one picture the style of others without a generator (Gatys et al. 2016)",
     "study": "ask people which model is better, and analyse what they say",
     "compare": "runs side by side: a table, content against style, curves, pictures",
+    "export": "a model as ONNX, or for torch.export, verified",
     "info": "what made a picture, what is in a generator, a checkpoint or a run's folder",
     "doctor": "what there is on this machine, to paste into a bug report",
 }

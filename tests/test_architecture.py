@@ -21,7 +21,7 @@ LAYERS = [
     {"losses"},
     {"evaluation"},
     {"training", "stylize", "optimise", "dataset", "search", "video"},
-    {"report"},
+    {"report", "export"},
     {"study"},
     {"config"},
     {"commands", "api", "transforms"},

@@ -19,6 +19,7 @@ from gan_style.report.table import short, status_of
 from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint
 from gan_style.runtime.files import file_hash
 from gan_style.runtime.provenance import FAILURE_FILE, PROVENANCE_FILE, read_record
+from gan_style.stylize.onnx_model import ONNX_SUFFIX, OnnxModel
 
 _HELD_OUT = ("heldout/content", "heldout/style", "heldout/style_ratio", "heldout/ssim", "heldout/composite")
 _VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
@@ -56,7 +57,7 @@ def _rows(path: Path) -> Lines:
         raise ValueError(f"file={path}: there is no such file or folder")
     if path.is_dir():
         return _run(path)
-    kinds = {".safetensors": _generator, ".pt": _checkpoint}
+    kinds = {".safetensors": _generator, ".pt": _checkpoint, ONNX_SUFFIX: _onnx}
     if path.suffix in kinds:
         return kinds[path.suffix](path)
     if path.name == PROVENANCE_FILE:
@@ -85,7 +86,7 @@ def _picture(path: Path) -> Lines:
         if is_picture(path):
             raise
         raise ValueError(
-            f"file={path}: not a picture, a video, a generator (.safetensors), a checkpoint (.pt) or a run's folder"
+            f"file={path}: not a picture, a video, a model (.safetensors, .onnx), a checkpoint (.pt) or a run's folder"
         ) from error
     if note is None:
         kind = FORMAT_OF_SUFFIX.get(path.suffix.lower())
@@ -114,6 +115,15 @@ def _generator(path: Path) -> Lines:
     yield "sha256", file_hash(path)
     yield "size", f"{path.stat().st_size / 1e6:.3g} MB, {header.parameters:,} parameters"
     yield from _items(header.description)
+
+
+def _onnx(path: Path) -> Lines:
+    model = OnnxModel(path)
+    yield "kind", "an exported model (ONNX)"
+    yield "sha256", file_hash(path)
+    yield "size", f"{path.stat().st_size / 1e6:.3g} MB"
+    yield "inputs", ", ".join(model.inputs)
+    yield from _items(model.description)
 
 
 def _checkpoint(path: Path) -> Lines:

@@ -82,9 +82,10 @@ class ResidualCoder(nn.Module):
     def plain_colors(self, mean: Tensor, condition: Tensor | None) -> Tensor:
         """Compute what plain pictures of these mean lumas (N,) become: colours (N, 3), or maps of them (N, 3, h, w)."""
         assert self.tones is not None
+        curves = self.tones.movedim(0, 1).flatten(1)  # of all styles side by side: (LEVELS, K 3)
+        colors = plain_color(curves.expand(mean.shape[0], -1, -1), mean).unflatten(1, (-1, 3))
         if condition is None:
-            return plain_color(self.tones.expand(len(mean), -1, -1), mean)
-        colors = torch.stack([plain_color(curve.expand(len(mean), -1, -1), mean) for curve in self.tones], dim=1)
+            return colors[:, 0]
         shares = condition / condition.sum(dim=1, keepdim=True).clamp_min(1e-6)
         return torch.einsum("nk...,nkc->nc...", shares.to(colors.dtype), colors)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_style.demo import PREFIX, demo_pictures
-from gan_style.images.decode import to_float
+from gan_style.images.decode import to_float, to_uint8
 from gan_style.images.formats import UnreadablePictureError, list_pictures
 from gan_style.images.lossless import Original, on_white, read_original, to_eight_bits
 from gan_style.models.generator import ResnetGenerator
@@ -27,7 +27,9 @@ from gan_style.runtime.device import placed
 from gan_style.runtime.files import file_hash
 from gan_style.runtime.provenance import picture_note
 from gan_style.stylize.controls import unknown_style
+from gan_style.stylize.onnx_model import ONNX_SUFFIX, OnnxModel
 
+SHIPPED = "shipped:"
 _LARGEST_REFERENCE = 100.0  # megapixels
 
 
@@ -50,6 +52,10 @@ def load_generator(checkpoint: Path, device: torch.device) -> nn.Module:
     Raises ValueError, in the user's words, for a missing, damaged or foreign file.
     """
     path = find_generator(checkpoint)
+    if path.suffix == ONNX_SUFFIX:
+        raise ValueError(
+            f"checkpoint={path}: an ONNX file is only run, by gan-style stylize; give the generator itself"
+        )
     if path.suffix == ".pt":
         content: dict[str, Any] = read_checkpoint(path)
         weights, description = content["state"]["networks"]["ema"], content["generator"]
@@ -97,7 +103,7 @@ def of_style(spec: str) -> tuple[Path, str | None]:
 
 def note_of(path: Path) -> dict[str, Any]:
     """What pictures made by a generator say of it (images.encode): the file that ``find_generator`` names."""
-    content = _description_of(path)
+    content = description_of(path)
     origin = content.get("provenance")
     style = origin.get("style") if isinstance(origin, dict) else None
     return picture_note(checkpoint=file_hash(path), style=style, strength=1.0, seed=None, step=_step(content))
@@ -105,10 +111,11 @@ def note_of(path: Path) -> dict[str, Any]:
 
 def step_of(path: Path) -> int | None:
     """The steps that the generator in this file was trained for, where it says so."""
-    return _step(_description_of(path))
+    return _step(description_of(path))
 
 
-def _description_of(path: Path) -> dict[str, Any]:
+def description_of(path: Path) -> dict[str, Any]:
+    """Return what the file that ``find_generator`` names says of its generator; a checkpoint's whole content."""
     return read_checkpoint(path) if path.suffix == ".pt" else read_generator(path)[1]
 
 
@@ -118,7 +125,9 @@ def _step(content: Mapping[str, Any]) -> int | None:
 
 
 def find_generator(checkpoint: Path) -> Path:
-    """The file that ``load_generator`` reads."""
+    """The file that ``load_generator`` reads: also "shipped:NAME", a model that comes with gan_style."""
+    if str(checkpoint).startswith(SHIPPED):
+        return _shipped_file(str(checkpoint).removeprefix(SHIPPED))
     if checkpoint.is_file():
         return checkpoint
     if not checkpoint.is_dir():
@@ -218,6 +227,14 @@ def _scaled(picture: Tensor, side: int, model: Model) -> Tensor:
     return F.interpolate(picture.to(model.device), size, mode="bilinear", antialias=True)
 
 
+def _shipped_file(name: str) -> Path:
+    models = {path.stem: path for path in shipped()}
+    if name not in models:
+        known = ", ".join(SHIPPED + stem for stem in models) or "none"
+        raise ValueError(f"checkpoint={SHIPPED}{name}: there is no such model; known are {known}")
+    return models[name]
+
+
 def shipped() -> dict[Path, tuple[str, ...]]:
     """The models that come with gan_style, and the styles of each."""
     folder = Path(str(files("gan_style") / "assets" / "models"))
@@ -270,9 +287,37 @@ def load_model(
 
 def open_model(path: Path, device: torch.device) -> tuple[Model, dict[str, Any]]:
     """The same as it is in its file: one that takes its styles from pictures has none yet."""
+    if path.suffix == ONNX_SUFFIX:
+        return _open_onnx(path, device)
     generator, note = load_generator(path, device), note_of(path)
     if isinstance(generator, ReferenceGenerator):
         return Model(generator, (), device), note
     named = getattr(generator, "styles", None)
     styles = tuple(named) if named else _styles({"provenance": {"style": note.get("style")}}, path)
     return Model(generator, styles, device), note
+
+
+def _open_onnx(path: Path, device: torch.device) -> tuple[Model, dict[str, Any]]:
+    """An exported model, which onnxruntime runs on the CPU."""
+    generator = OnnxGenerator(OnnxModel(path, torch.get_num_threads()))
+    description = generator.model.description
+    style, step = description.get("style"), description.get("step")
+    note = picture_note(checkpoint=file_hash(path), style=style, strength=1.0, seed=None, step=step)
+    return Model(generator, generator.styles or (style or path.stem,), device), note
+
+
+class OnnxGenerator(nn.Module):
+    """An exported model, called as the generator that it was made of: (N, 3, H, W) in [-1, 1] to the same.
+
+    styles: its styles' names where the condition (N, K) is an input, else none.
+    """
+
+    def __init__(self, model: OnnxModel) -> None:
+        super().__init__()
+        self.model, self.styles = model, model.styles
+
+    def forward(self, images: Tensor, *conditions: Tensor) -> Tensor:
+        pixels = to_uint8(images).permute(0, 2, 3, 1) if self.model.pixels == "uint8" else images.float()
+        arrays = [value.contiguous().cpu().numpy() for value in (pixels, *conditions)]
+        result = torch.from_numpy(self.model(*arrays)).to(images.device)
+        return to_float(result.permute(0, 3, 1, 2)) if result.dtype == torch.uint8 else result

@@ -17,7 +17,7 @@ from gan_style.images.decode import to_float, to_uint8
 from gan_style.models.generator import ResidualCoder
 from gan_style.models.library import LibraryGenerator
 from gan_style.stylize.controls import AUTO, OFF, Controls, Regions
-from gan_style.stylize.model import Model
+from gan_style.stylize.model import Model, OnnxGenerator
 from gan_style.stylize.tiling import Box, TiledGenerator, boxes
 
 LARGEST_WHOLE = 4_000_000  # pixels; tile=auto cuts what is larger
@@ -142,9 +142,11 @@ class _Source:
         if self.controls.reduction(self.whole.height, self.whole.width) > 1.0:
             return self._broad()
         generator, strength = self.model.generator, self.controls.strength
+        if isinstance(generator, OnnxGenerator) and generator.styles:
+            return self._exported(strength)
         if not isinstance(generator, LibraryGenerator):
             output = self._at_once(None) if self.tile is None else self.tiled(None)
-            return self._blended(output)
+            return self._blended(output, strength)
         if self.regions is not None:
             return self._in_regions(generator, self.regions)
         condition = self.model.condition(dict(self.controls.mix), strength)
@@ -247,9 +249,15 @@ class _Source:
         tiled.prepare()
         return tiled
 
-    def _blended(self, output: Outputs) -> Outputs:
+    def _exported(self, strength: float) -> Outputs:
+        """Run an export of a multi-style generator, which knows strength, but no regions: only blended after it."""
+        if self.regions is not None and any(mix != self.controls.mix for mix in self.regions.mixes):
+            raise ValueError("mask={...}: an exported model has no styles by region; give one mask, or its generator")
+        output = self._at_once(self.model.condition(dict(self.controls.mix), strength))
+        return self._blended(output, 1.0)
+
+    def _blended(self, output: Outputs, strength: float) -> Outputs:
         """A generator of one style knows no strength; its result is blended with the picture."""
-        strength = self.controls.strength
         if strength == 1 and self.regions is None:
             return output
 
@@ -315,7 +323,7 @@ class FramePainter:
     def _batch(self, pictures: Tensor) -> Tensor:
         model, strength = self.model, self.controls.strength
         images = to_float(pictures.to(model.device)).contiguous(memory_format=torch.channels_last)
-        if isinstance(model.generator, LibraryGenerator):
+        if getattr(model.generator, "styles", None):
             condition = model.condition(dict(self.controls.mix), strength)
             output = model.generator(images, condition.expand(len(images), -1)).float()
         else:

@@ -1,0 +1,131 @@
+"""An exported model beside the generator that it was made of: differences, speed, and what is too much."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gan_style.evaluation.image_metrics import ssim
+from gan_style.export.graph import UINT8, ExportedGenerator
+from gan_style.images.decode import decode, to_float, to_uint8
+from gan_style.stylize.onnx_model import OnnxModel
+
+SIZES = ((17, 23), (131, 94), (255, 321), (400, 333))  # height and width, none of them a multiple of 4
+SPEED_SIDE, ROUNDS = 256, 3
+
+Paint = Callable[[Tensor, Tensor | None], Tensor]  # uint8 (1, 3, H, W), and (1, K) of a multi-style model, to uint8
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """largest, average: differences in 8-bit levels, over all pictures; ssim: its mean; rates: pictures/s of 256 px."""
+
+    largest: float
+    average: float
+    ssim: float
+    rates: tuple[float, float]  # of PyTorch, and of the exported model
+
+    def __str__(self) -> str:
+        return (
+            f"difference in 8-bit levels: at most {self.largest:.0f}, on average {self.average:.3f}; "
+            f"SSIM {self.ssim:.4f}; {self.rates[1]:.2f} pictures/s of {SPEED_SIDE} x {SPEED_SIDE} "
+            f"(PyTorch: {self.rates[0]:.2f})"
+        )
+
+
+def check_bounds(precision: str, found: Comparison) -> None:
+    """ValueError where an exported model differs from its generator by more than its precision allows."""
+    bounds = {
+        "float32": (found.largest <= 1.0, "at most 1 level anywhere"),
+        "float16": (found.average <= 2.0, "at most 2 levels on average"),
+        "int8": (found.ssim >= 0.97, "an SSIM of at least 0.97 on average"),
+    }
+    kept, words = bounds[precision]
+    if not kept:
+        raise ValueError(f"precision={precision}: the exported model is too far from its generator ({found}); {words}")
+
+
+def compare(
+    reference: Paint, exported: Paint, photos: Sequence[Path], conditions: Sequence[Tensor | None]
+) -> Comparison:
+    """Run both on the photos, scaled to sizes that no stride divides, under each of the conditions in turn."""
+    differences, similarities = [], []
+    for number, (height, width) in enumerate(SIZES):
+        picture = odd_sized(photos[number % len(photos)], height, width)
+        condition = conditions[number % len(conditions)]
+        first, second = (paint(picture, condition) for paint in (reference, exported))
+        differences.append((first.int() - second.int()).abs().float())
+        similarities.append(ssim(to_float(first), to_float(second)).item())
+    return Comparison(
+        max(difference.max().item() for difference in differences),
+        mean(difference.mean().item() for difference in differences),
+        mean(similarities),
+        _rates(reference, exported, odd_sized(photos[0], SPEED_SIDE, SPEED_SIDE), conditions[0]),
+    )
+
+
+def odd_sized(path: Path, height: int, width: int) -> Tensor:
+    """Read a photo as uint8 (1, 3, height, width)."""
+    picture = to_float(decode(path)[None])
+    scaled = nn.functional.interpolate(picture, (height, width), mode="bilinear", antialias=True)
+    return to_uint8(scaled)
+
+
+def _rates(reference: Paint, exported: Paint, picture: Tensor, condition: Tensor | None) -> tuple[float, float]:
+    """Pictures per second of both, measured alternately: the best of some rounds."""
+    best = [float("inf"), float("inf")]
+    for _ in range(ROUNDS):
+        for index, paint in enumerate((reference, exported)):
+            start = time.perf_counter()
+            paint(picture, condition)
+            best[index] = min(best[index], time.perf_counter() - start)
+    return 1.0 / best[0], 1.0 / best[1]
+
+
+def generator_paint(generator: nn.Module) -> Paint:
+    @torch.inference_mode()
+    def paint(picture: Tensor, condition: Tensor | None) -> Tensor:
+        images = to_float(picture).contiguous(memory_format=torch.channels_last)
+        more = () if condition is None else (condition,)
+        return to_uint8(generator(images, *more))
+
+    return paint
+
+
+def onnx_paint(model: OnnxModel) -> Paint:
+    def paint(picture: Tensor, condition: Tensor | None) -> Tensor:
+        more = () if condition is None else (condition.numpy(),)
+        if model.pixels == UINT8:
+            result = torch.from_numpy(model(picture.permute(0, 2, 3, 1).contiguous().numpy(), *more))
+            return result.permute(0, 3, 1, 2)
+        return to_uint8(torch.from_numpy(model(to_float(picture).numpy(), *more)))
+
+    return paint
+
+
+def conditions_of(network: ExportedGenerator) -> list[Tensor | None]:
+    """Return what to compare a model under: single styles and a mixture at less than full strength."""
+    count = len(network.styles)
+    if not count:
+        return [None]
+    single: list[Tensor | None] = list(torch.eye(count)[:, None])
+    first, last = torch.eye(count)[[0, -1]]
+    return [single[0], (0.3 * first + 0.3 * last)[None], *single[1:]]
+
+
+def calibration_feeds(
+    network: ExportedGenerator, photos: Iterable[Path], side: int = SPEED_SIDE
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield inputs for static quantisation: each photo, in one style after the other."""
+    conditions = conditions_of(network)
+    for number, path in enumerate(photos):
+        picture = odd_sized(path, side, side)
+        image = picture.permute(0, 2, 3, 1).contiguous() if network.pixels == UINT8 else to_float(picture)
+        feed: dict[str, np.ndarray] = {"image": image.numpy()}
+        condition = conditions[number % len(conditions)]
+        yield feed if condition is None else feed | {"styles": condition.numpy()}
