@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_style.models.blocks import ConditionalInstanceNorm, FewChannels, InstanceNorm, Upsample
-from gan_style.models.generator import DOWNSAMPLING, SMALLEST, ResidualCoder
+from gan_style.models.generator import DOWNSAMPLING, MIN_INPUT_SIZE, ResidualCoder
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.tone import light
 
@@ -82,7 +82,7 @@ def _padded(images: Tensor) -> Tensor:
     """Repeat the last row and column as pad_to_multiple does, by indices, which need no case distinction."""
     for dim in (2, 3):
         side = images.shape[dim]
-        length = torch.sym_max(SMALLEST, (side + DOWNSAMPLING - 1) // DOWNSAMPLING * DOWNSAMPLING)
+        length = torch.sym_max(MIN_INPUT_SIZE, (side + DOWNSAMPLING - 1) // DOWNSAMPLING * DOWNSAMPLING)
         places = torch.arange(length, device=images.device).clamp(max=side - 1)
         images = images.index_select(dim, places)
     return images
