@@ -1,18 +1,71 @@
 """Building blocks shared by the networks."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+EPSILON = 1e-5  # what keeps a flat channel's normalisation finite
 
-class InstanceNorm(nn.Module):
-    """Instance normalisation (Ulyanov et al. 2016) with a learned scale and shift, (N, C, H, W) to the same.
+
+class _InstanceNormOnCpu(torch.autograd.Function):
+    """Instance normalisation with gradients, as batch normalisation of one sample after the other.
+
+    The same numbers as group normalisation with one channel a group, whose backward pass in channels_last is up to
+    40 times as slow in bfloat16, and 3 to 7 times in float32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """x: (N, C, H, W); scale, shift: (N, C), in float32 where x is bfloat16 or float16."""
+        result, mean, inverse = torch.empty_like(x), torch.empty_like(scale), torch.empty_like(scale)
+        for n, sample in enumerate(x.split(1)):
+            torch.ops.aten.native_batch_norm.out(
+                sample, scale[n], shift[n], None, None, True, 0.0, EPSILON,
+                out=result[n : n + 1], save_mean=mean[n], save_invstd=inverse[n],
+            )  # fmt: skip
+        ctx.save_for_backward(x, scale, mean, inverse)
+        return result
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, scale, mean, inverse = ctx.saved_tensors
+        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        gradient = gradient.contiguous(memory_format=layout)
+        of_x, of_scale, of_shift = torch.empty_like(x), torch.empty_like(scale), torch.empty_like(scale)
+        for n, sample in enumerate(x.split(1)):
+            torch.ops.aten.native_batch_norm_backward.out(
+                gradient[n : n + 1], sample, scale[n], None, None, mean[n], inverse[n], True, EPSILON, [True] * 3,
+                out0=of_x[n : n + 1], out1=of_scale[n], out2=of_shift[n],
+            )  # fmt: skip
+        return of_x, of_scale, of_shift
+
+
+def instance_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Normalise each channel of each sample, then scale and shift it: x (N, C, H, W), scale and shift (C,) or (N, C).
 
     As group normalisation with one channel a group: the same numbers, and, unlike torch's own instance normalisation,
     it stays in channels_last, which makes the generator's step on a CPU about a third faster.
     """
+    count, channels = x.shape[:2]
+    if x.is_cpu and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        scale, shift = (one.expand(count, channels).contiguous() for one in (scale, shift))
+        made: Tensor = _InstanceNormOnCpu.apply(x, scale, shift)
+        return made
+    if scale.ndim == 1:
+        return F.group_norm(x, channels, scale, shift, EPSILON)
+    if count == 1:
+        return F.group_norm(x, channels, scale[0], shift[0], EPSILON)
+    scale, shift = (one.to(x.dtype)[..., None, None] for one in (scale, shift))
+    return torch.addcmul(shift, F.group_norm(x, channels, eps=EPSILON), scale)
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalisation (Ulyanov et al. 2016) with a learned scale and shift, (N, C, H, W) to the same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -20,7 +73,7 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        return F.group_norm(x, len(self.weight), self.weight, self.bias)
+        return instance_norm(x, self.weight, self.bias)
 
 
 class ConditionalInstanceNorm(nn.Module):
@@ -37,15 +90,13 @@ class ConditionalInstanceNorm(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         assert condition is not None
-        channels, condition = x.shape[1], condition.to(self.weight.dtype)
-        if condition.ndim == 4:
-            shares = F.interpolate(condition, x.shape[-2:], mode="bilinear", antialias=True)
-            scale, shift = (torch.einsum("nkhw,kc->nchw", shares, table) for table in (self.weight, self.bias))
-        elif len(x) == 1:  # in one pass
-            return F.group_norm(x, channels, (condition @ self.weight)[0], (condition @ self.bias)[0])
-        else:
-            scale, shift = ((condition @ table)[..., None, None] for table in (self.weight, self.bias))
-        return torch.addcmul(shift.to(x.dtype), F.group_norm(x, channels), scale.to(x.dtype))
+        condition = condition.to(self.weight.dtype)
+        if condition.ndim == 2:  # in full precision, whatever autocast makes of matrix products
+            scale, shift = ((condition[..., None] * table).sum(dim=1) for table in (self.weight, self.bias))
+            return instance_norm(x, scale, shift)
+        shares = F.interpolate(condition, x.shape[-2:], mode="bilinear", antialias=True)
+        scale, shift = (torch.einsum("nkhw,kc->nchw", shares, table) for table in (self.weight, self.bias))
+        return torch.addcmul(shift.to(x.dtype), F.group_norm(x, x.shape[1]), scale.to(x.dtype))
 
 
 Norm = Callable[[int], nn.Module]  # channels to a normalisation, called with x and the condition, if there is one

@@ -18,6 +18,7 @@ from gan_style.models.blocks import (
     convolution_by_rows,
     count_parameters,
     doubled_convolution,
+    instance_norm,
     pad_to_multiple,
 )
 from gan_style.models.generator import ResnetGenerator
@@ -110,6 +111,31 @@ def test_instance_normalisation_is_torchs_own_and_keeps_the_layout(noise, layout
     (made * torch.arange(7)).sum().backward()
     (wanted * torch.arange(7)).sum().backward()
     torch.testing.assert_close(x.grad, y.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("of_samples", [False, True], ids=["one scale for all", "a scale for each sample"])
+def test_gradients_of_instance_normalisation_are_those_of_its_formula(noise, dtype, tolerance, layout, of_samples):
+    def formula(x, scale, shift):
+        scale, shift = (one[..., None, None] for one in (scale, shift))
+        centred = x - x.mean((2, 3), keepdim=True)
+        return scale * centred / (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt() + shift
+
+    x = (3 * noise(2, 5, 9, 7) + 1).to(dtype).contiguous(memory_format=layout)
+    scale, shift, gradient = (noise(2, 5), noise(2, 5), noise(2, 5, 9, 7).flip(2).to(dtype))
+    inputs = [x, *(one if of_samples else one[0] for one in (scale, shift))]
+    ours = [one.clone().requires_grad_() for one in inputs]
+    exact = [one.double().requires_grad_() for one in inputs]
+    made = instance_norm(*ours)
+    assert made.is_contiguous(memory_format=layout) and made.dtype == dtype
+    found = [made, *torch.autograd.grad(made, ours, gradient)]
+    wanted = formula(*exact)
+    wanted = [wanted, *torch.autograd.grad(wanted, exact, gradient.double())]
+    with torch.no_grad():
+        found.append(instance_norm(*inputs))
+    for one, other in zip(found, [*wanted, wanted[0]], strict=True):
+        assert (one.double() - other).abs().max() <= tolerance * other.abs().max()
 
 
 def parameters_by_hand(width: int, blocks: int) -> int:

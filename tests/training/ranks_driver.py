@@ -95,9 +95,9 @@ VARIANTS = {
     "balance": Variant({}, {"content": 1, "style": 2, "adversarial": 1}, warmup_steps=2),
 }
 # Several at once, for the fast set: between them every term, formula and setting of VARIANTS.
-# From some starts a unit comes to stand at its threshold, where rounding decides over its gradient (3: step 4 of the
-# library's; 5); from this one none does in the few steps of these tests.
-START = 6
+# From some starts a unit comes to stand at its threshold, where rounding decides over its gradient (6: step 3 of the
+# reference's; 7); from this one none does in the few steps of these tests.
+START = 8
 
 TOGETHER = {
     "each, identity, colour, absolute variation, R1, augmented": Variant(
