@@ -1,5 +1,7 @@
 """A job of make-dataset: what it is bound to, and its worker, made in the process that it works in."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,6 +79,7 @@ def settings_of(
         "strength": list(strength_range(cfg["strength"])),
         "strength_is": BLEND,
         **{name: cfg[name] for name in _PLANNED},
+        "pairs": None if cfg["pairs"] is None else hashlib.sha256(json.dumps(cfg["pairs"]).encode()).hexdigest(),
         "gate.structure_min": cfg["gate"]["structure_min"],
         "gate.tries": cfg["gate"]["tries"],
         "runtime.device": device.partition(":")[0],
@@ -110,6 +113,7 @@ def make_worker(job: Job, number: int = 0) -> ShardWorker:
             strength_range(cfg["strength"]),
             cfg["keep_fraction"],
             cfg["copies"],
+            cfg["pairs"],
         ),
         stylizers=make_stylizers(styles, device, getattr(torch, cfg["precision"]), cfg["max_pixels"]),
         scheme=scheme,

@@ -1,11 +1,17 @@
 """The styles that make-dataset draws from: of which files, and of which pictures; networks are only loaded to paint."""
 
-from collections.abc import Mapping, Sequence
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from gan_style.dataset.sampling import strength_range
+from gan_style.images.formats import is_picture
 from gan_style.runtime.files import file_hash
 
 _CACHED_REFERENCES = 64  # references whose codes are kept; any other is looked at again
@@ -50,18 +56,99 @@ def find_styles(cfg: Mapping[str, Any]) -> list[StyleSource]:
 
 
 def listed_references(cfg: Mapping[str, Any]) -> list[str] | None:
-    """The pictures that ``reference`` names, once for all who work on a dataset: a folder may change meanwhile.
+    """The pictures that ``reference``, or else ``pairs``, names, once for all who work: a folder may change meanwhile.
 
     ValueError where there is none.
     """
     from gan_style.stylize.model import find_references
 
     if cfg["reference"] is None:
-        return None
+        named = [row["style"] for row in _rows(cfg["pairs"])] if cfg["pairs"] else []
+        return list(dict.fromkeys(style for style in named if _is_reference(style))) or None
     references = list(find_references(_given_references(cfg)).values())
     if missing := [path for path in references if not path.is_file()]:
         raise ValueError(f"reference: cannot read the picture {missing[0]}: there is no such file")
     return [str(path) for path in references]
+
+
+def read_pairs(cfg: Mapping[str, Any], root: Path) -> dict[str, list[tuple[int, float | None]]] | None:
+    """Read the file of pairs: for each content's key its copies' styles, by their numbers, and strengths.
+
+    ValueError, with the line, for what cannot be understood, and for more rows of a content than there are copies.
+    """
+    from gan_style.stylize.controls import unknown_style
+
+    if cfg["pairs"] is None:
+        return None
+    styles = find_styles(cfg)
+    numbers = {source.style or _style_name(source.path): number for number, source in enumerate(styles)}
+    by_path = {_absolute(source.reference): n for n, source in enumerate(styles) if source.reference is not None}
+    pairs: dict[str, list[tuple[int, float | None]]] = {}
+    for row in _rows(cfg["pairs"]):
+        number = numbers.get(row["style"], by_path.get(_absolute(row["style"])))
+        if number is None:
+            raise unknown_style(row["style"], list(numbers), f"pairs={cfg['pairs']}, line {row['line']}: style")
+        pairs.setdefault(_key(row["content"], root), []).append((number, row["strength"]))
+    for key, copies in pairs.items():
+        if len(copies) > cfg["copies"]:
+            raise ValueError(f"pairs={cfg['pairs']}: {key} has {len(copies)} rows, but copies={cfg['copies']}")
+    return pairs
+
+
+def _rows(place: str) -> Iterator[dict[str, Any]]:
+    """Each row's content, style, strength or None, and line."""
+    path = Path(place).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"pairs={place}: cannot read it ({error})") from error
+    rows: Iterator[tuple[int, Any]]
+    if path.suffix.lower() == ".csv":
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        rows = ((reader.line_num, row) for row in reader)
+    elif path.suffix.lower() in (".jsonl", ".ndjson"):
+        rows = ((number, _json(line)) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+    else:
+        raise ValueError(f"pairs={place}: a file .csv or .jsonl expected")
+    empty = True
+    for line, row in rows:
+        empty, where = False, f"pairs={place}, line {line}"
+        if not isinstance(row, dict) or not {"content", "style"} <= row.keys() <= {"content", "style", "strength"}:
+            columns = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
+            raise ValueError(f"{where}: the columns content, style and perhaps strength expected, got {columns}")
+        content, style, strength = row["content"], row["style"], row.get("strength")
+        if not (isinstance(content, str) and content and isinstance(style, str) and style):
+            raise ValueError(f"{where}: content={content}, style={style}; both have to be there")
+        try:
+            strength = None if strength in (None, "") else strength_range(float(strength))[0]
+        except (TypeError, ValueError):
+            raise ValueError(f"{where}: strength={strength}; a number from 0 to 1 expected") from None
+        yield {"content": content, "style": style, "strength": strength, "line": line}
+    if empty:
+        raise ValueError(f"pairs={place}: it has no rows")
+
+
+def _json(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return line
+
+
+def _key(content: str, root: Path) -> str:
+    """The picture's path below the input, also where it is given from the working folder, or in full."""
+    path = Path(content).expanduser()
+    if (path.is_absolute() or not (root / path).exists()) and _absolute(path).is_relative_to(_absolute(root)):
+        path = _absolute(path).relative_to(_absolute(root))
+    return path.as_posix()
+
+
+def _is_reference(style: str) -> bool:
+    return is_picture(Path(style)) and Path(style).expanduser().is_file()
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(Path(path).expanduser()))
 
 
 def fingerprint(source: StyleSource, sha256: str) -> list[Any]:

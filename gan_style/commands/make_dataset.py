@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from gan_style.commands.dataset_job import Job, device_of, make_worker, settings_of, with_absolute_paths
-from gan_style.commands.dataset_styles import StyleSource, check_references, find_styles, listed_references
+from gan_style.commands.dataset_styles import StyleSource, check_references, find_styles, listed_references, read_pairs
 from gan_style.config import TOO_MANY_FAILURES, command, plain
 from gan_style.dataset.documents import Documents
 from gan_style.dataset.engines.local import run_here, run_processes
@@ -31,6 +31,7 @@ from gan_style.dataset.plan import (
     write_plan,
 )
 from gan_style.dataset.progress import ShardProgress
+from gan_style.dataset.sample import Sample, printable
 from gan_style.dataset.sampling import strength_range
 from gan_style.options import check_options, option
 from gan_style.runtime.files import ensure_writable
@@ -80,6 +81,7 @@ class MakeDatasetOptions:
     style: Any = option(path=True)
     reference: Any = option(path=True)
     weights: list[float] | None
+    pairs: str | None = option(path=True)
     input: str = option(path=True)
     input_layout: str = option(choices=("auto", *LAYOUTS))
     output: str = option(path=True)
@@ -125,6 +127,8 @@ def check_make_dataset(cfg: Any) -> None:
         raise ValueError(f"gate.structure_min={cfg.gate.structure_min} needs score=structure or score=full")
     if cfg.size != "keep" and not (isinstance(cfg.size, int) and not isinstance(cfg.size, bool) and cfg.size >= 1):
         raise ValueError(f"size={cfg.size}; allowed are keep, or the length of the short side in pixels")
+    if cfg.pairs is not None and (cfg.weights is not None or cfg.keep_fraction > 0):
+        raise ValueError(f"pairs={cfg.pairs} says what each picture becomes; leave weights and keep_fraction out")
     if cfg.extend and cfg.retry_failed:
         raise ValueError("extend=true and retry_failed=true: one after the other")
     strength_range(cfg.strength)
@@ -151,6 +155,7 @@ def make(cfg: Mapping[str, Any]) -> int:
     progress = ShardProgress()
     with stop_on_signals() as stop:
         layout, kind = _open(cfg)
+        cfg = {**cfg, "pairs": read_pairs(cfg, layout.root)}
         if cfg["dry_run"]:
             return _show(cfg, layout, kind)
         job = _planned(cfg, layout, kind)
@@ -182,7 +187,7 @@ def _open(cfg: Mapping[str, Any]) -> tuple[Layout, str]:
 def _show(cfg: Mapping[str, Any], layout: Layout, kind: str) -> int:
     """Say what was recognised, and write nothing."""
     inventory, names = Inventory(layout), names_of({**cfg, "input_layout": layout.kind, "output_layout": kind})
-    for sample in inventory.watch(layout.samples()):
+    for sample in _checked(cfg, inventory.watch(layout.samples())):
         names.give(sample)
     inventory.check(cfg["input"])
     print(inventory.line())
@@ -228,7 +233,7 @@ def _plan(
     if plan is None:
         check_references(styles, cfg["max_pixels"])
         print(f"looking through {cfg['input']} (input_layout={layout.kind}) ...", flush=True)
-        plan = make(samples=inventory.watch(layout.samples()), shard_size=cfg["shard_size"])
+        plan = make(samples=_checked(cfg, inventory.watch(layout.samples())), shard_size=cfg["shard_size"])
         try:
             inventory.check(cfg["input"])
         except ValueError:
@@ -248,6 +253,18 @@ def _plan(
     return make(samples=new, shard_size=cfg["shard_size"], before=plan)
 
 
+def _checked(cfg: Mapping[str, Any], samples: Iterable[Sample]) -> Iterator[Sample]:
+    """The same samples. ValueError, after the last, where pairs name a content that is not among them."""
+    missing = dict.fromkeys(cfg["pairs"] or ())
+    for sample in samples:
+        if sample.picture is not None and not sample.passthrough:
+            missing.pop(printable(sample.key), None)
+        yield sample
+    if missing:
+        more = f", and {len(missing) - 1} more contents," if len(missing) > 1 else ""
+        raise ValueError(f"pairs: {next(iter(missing))}{more} is no picture to be stylized in input={cfg['input']}")
+
+
 def _warn_of_names(names: Names) -> None:
     if names.changed:
         before, after = names.example
@@ -259,6 +276,8 @@ def _warn_of_names(names: Names) -> None:
 
 
 def _warn_of_equal_copies(cfg: Mapping[str, Any], styles: Sequence[StyleSource]) -> None:
+    if cfg["pairs"] is not None:
+        return
     least, most = strength_range(cfg["strength"])
     style_count = sum(style.weight > 0 for style in styles)
     if cfg["copies"] > style_count and least == most:

@@ -9,7 +9,7 @@ import functools
 import io
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
@@ -33,6 +33,7 @@ from gan_style.images.metadata import oriented
 from gan_style.runtime.machine import is_shortage
 from gan_style.runtime.provenance import picture_note
 
+_NO_PAIR = SampleError("no pair", "no row of pairs=... is for it")
 _MOST_PENDING_PIXELS = 32_000_000  # decoded pictures that wait for others of their size
 
 
@@ -161,12 +162,17 @@ class Pipeline:
         groups = Groups(self.batching)
         for number, sample, loaded in self._loaded(samples, pool):
             if isinstance(loaded, SampleError):
-                yield from _failures(number, sample, loaded, self.scheme.copies)
+                yield from _failures(number, loaded, range(copies_of(sample, self.scheme.copies)))
             elif sample.passthrough:
                 yield functools.partial(passed_through, number, sample, loaded.sha256, loaded.raw, self.scheme)
             else:
-                for item in self._items(number, sample, loaded):
-                    if item.choice.keep:
+                choices = [self.sampler.draw(sample.key, copy) for copy in range(self.scheme.copies)]
+                yield from _failures(number, _NO_PAIR, [copy for copy, choice in enumerate(choices) if choice is None])
+                for copy, choice in enumerate(choices):
+                    if choice is None:
+                        continue
+                    item = Item(number, copy, sample, loaded, choice)
+                    if choice.keep:
                         yield self._encoder(item, Result({"status": "ok", "strength": 0.0}, item.picture))
                     else:
                         for batch in groups.add(item):
@@ -192,14 +198,13 @@ class Pipeline:
             yield number, sample, loaded
 
     def _load(self, sample: Sample) -> Loaded | SampleError:
+        stylized = sample.picture is not None and sample.problem is None and not sample.passthrough
+        if stylized and self.sampler.draw(sample.key, 0) is None:
+            return _NO_PAIR  # without a look at it
         try:
             return self.loader(sample)
         except SampleError as error:
             return error
-
-    def _items(self, number: int, sample: Sample, loaded: Loaded) -> Iterator[Item]:
-        for copy in range(self.scheme.copies):
-            yield Item(number, copy, sample, loaded, self.sampler.draw(sample.key, copy))
 
     def _stylized(self, batch: Sequence[Item]) -> Iterator[Callable[[], SampleResult]]:
         begun = time.perf_counter()
@@ -355,10 +360,10 @@ def to_uint16(image: Tensor) -> Tensor:
     return values.to(torch.uint16)
 
 
-def _failures(number: int, sample: Sample, error: SampleError, copies: int) -> Iterator[Callable[[], SampleResult]]:
+def _failures(number: int, error: SampleError, copies: Iterable[int]) -> Iterator[Callable[[], SampleResult]]:
     row = _failed(error.kind, str(error))
     row["status"] = "skipped" if error.kind in SKIPPED else "failed"
-    for copy in range(copies_of(sample, copies)):
+    for copy in copies:
         yield lambda copy=copy: SampleResult(number, copy, dict(row))  # type: ignore[misc]
 
 

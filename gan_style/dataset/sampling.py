@@ -2,9 +2,11 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from gan_style.dataset.sample import printable
 
 BLEND = "result * strength + photo * (1 - strength), in [-1, 1], before rounding"  # what strength means, for the plan
 
@@ -24,6 +26,7 @@ class ChoiceSampler:
 
     copies: of each picture. With a strength that is always the same only their styles tell them apart: no style is
     drawn twice then, as long as there are others.
+    pairs: for each picture's key the style and the strength (None to draw it) of its copies, which are not drawn then.
     """
 
     seed: int
@@ -31,12 +34,19 @@ class ChoiceSampler:
     strength: tuple[float, float]
     keep_fraction: float
     copies: int = 1
+    pairs: Mapping[str, Sequence[tuple[int, float | None]]] | None = None
 
-    def draw(self, key: str, copy: int) -> Choice:
+    def draw(self, key: str, copy: int) -> Choice | None:
+        """Return what is made of a copy of a picture; None for one that the pairs leave out."""
         keep, style, strength = (self._uniform(key, copy, role) for role in ("keep", "style", "strength"))
         if keep < self.keep_fraction:
             return Choice(True, 0, 0.0)
         least, most = self.strength
+        if self.pairs is not None:
+            pairs = self.pairs.get(printable(key), ())
+            number, given = pairs[copy] if copy < len(pairs) else (None, None)
+            amount = least + (most - least) * strength if given is None else given
+            return None if number is None else Choice(False, number, amount)
         number = self._style(style)
         if self.copies > 1 and least == most:
             order = self._order(key)

@@ -14,7 +14,7 @@ from gan_style.dataset.plan import Shard
 from gan_style.dataset.sample import Sample, printable
 from gan_style.dataset.writers import Destination, ShardWriter
 
-SKIPPED = ("no picture", "not annotated", "no home", "gate")  # kinds that are no failures
+SKIPPED = ("no picture", "not annotated", "no home", "no pair", "gate")  # kinds that are no failures
 COLUMNS = (
     *("key", "copy", "split", "label", "source", "source_sha256", "output", "output_sha256", "output_bytes"),
     *(

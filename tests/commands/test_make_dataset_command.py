@@ -26,6 +26,7 @@ from gan_style.images.decode import decode, to_float
 from gan_style.images.metadata import read_note
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
+from gan_style.models.reference import ReferenceGenerator
 from gan_style.models.registry import describe
 from gan_style.runtime.checkpoint import write_generator
 from gan_style.stylize.model import load_generator
@@ -275,6 +276,103 @@ def test_copies_get_names_and_sidecars_of_their_own(make):
     files = tree(make("out", "copies=2").data)
     assert files["train/class 1/01~1.txt"] == files["train/class 1/01~2.txt"] == b"a caption"
     assert "train/class 1/01~2.mask.png" in files and "train/class 1/01.png" not in files
+
+
+class TestPairs:
+    """pairs=FILE: which style each picture gets."""
+
+    ROWS = (("train/class 1/01.png", "wave", 0.5), ("val/class 0/00.png", "scream", None))
+
+    @pytest.fixture
+    def pairs(self, tmp_path):
+        def write(name: str, rows=self.ROWS) -> str:
+            path, columns = tmp_path / name, ("content", "style", "strength")
+            if path.suffix == ".csv":
+                lines = [",".join(columns), *(",".join(f'"{x}"' if x is not None else "" for x in row) for row in rows)]
+            else:
+                lines = [json.dumps(dict(zip(columns, row, strict=True))) for row in rows]
+            path.write_text("\n".join(lines) + "\n")
+            return f"pairs={path}"
+
+        return write
+
+    def test_each_picture_gets_its_style_and_the_others_are_skipped(self, make, verify, pairs, library, photos):
+        outcomes = [make(name[:3], pairs(name), checkpoint=str(library)) for name in ("csv.csv", "jso.jsonl")]
+        for outcome in outcomes:
+            assert outcome.status == 0, outcome.err
+            rows = {row["key"]: row for row in outcome.rows}
+            assert len(rows) == 12
+            for key, style, strength in self.ROWS:
+                made = rows.pop(key)
+                assert (made["status"], made["style"], made["strength"]) == ("ok", style, strength or 1.0)
+            assert {(row["status"], row["kind"], row["output"]) for row in rows.values()} == {
+                ("skipped", "no pair", None)
+            }
+        assert tree(outcomes[0].data) == tree(outcomes[1].data)
+        assert "train/class 1/01.mask.png" in tree(outcomes[0].data)
+        assert verify("csv", photos).status == 0
+
+    def test_several_rows_are_its_copies(self, make, pairs, library, photos):
+        content = str(photos / "val" / "class 0" / "00.png")  # in full, too
+        rows = [(content, "scream", 0.5), (content, "monet", 1), ("train/class 1/01.png", "monet", 1)]
+        outcome = make("out", pairs("p.csv", rows), "copies=2", "runtime.devices=2", checkpoint=str(library))
+        assert outcome.status == 0, outcome.err
+        made = [(row["key"], row["copy"], row["style"]) for row in outcome.rows if row["status"] == "ok"]
+        assert sorted(made) == [
+            ("train/class 1/01.png", 0, "monet"),
+            ("val/class 0/00.png", 0, "scream"),
+            ("val/class 0/00.png", 1, "monet"),
+        ]
+        refused = make("more", pairs("p.csv", rows), checkpoint=str(library))
+        assert refused.status == 2 and "copies=1" in refused.err
+
+    def test_other_pairs_are_another_dataset(self, make, pairs, library):
+        assert make("out", pairs("p.csv"), checkpoint=str(library)).status == 0
+        assert make("out", pairs("p.jsonl"), checkpoint=str(library)).status == 0  # the same ones
+        refused = make("out", pairs("p.csv", self.ROWS[:1]), checkpoint=str(library))
+        assert refused.status == 2 and "pairs=" in refused.err
+
+    def test_styles_of_pictures(self, make, pairs, tmp_path):
+        torch.manual_seed(0)
+        generator = ReferenceGenerator(width=2, blocks=1, code=4, side=16, encoder="convolutions")
+        write_generator(tmp_path / "any.safetensors", generator.state_dict(), describe(generator))
+        for name in ("a", "b"):
+            picture(tmp_path / "paintings" / f"{name}.png", (20, 20), seed=ord(name))
+        rows = [
+            (key, str(tmp_path / "paintings" / f"{name}.png"), 1)
+            for (key, *_), name in zip(self.ROWS, "ba", strict=True)
+        ]
+        for number, more in enumerate(([], [f"reference={tmp_path / 'paintings'}"])):
+            outcome = make(f"out{number}", pairs("p.csv", rows), *more, checkpoint=str(tmp_path / "any.safetensors"))
+            assert outcome.status == 0, outcome.err
+            styles = {row["key"]: row["style"] for row in outcome.rows if row["status"] == "ok"}
+            assert styles == {self.ROWS[0][0]: "b", self.ROWS[1][0]: "a"}
+
+    @pytest.mark.parametrize(
+        ("rows", "named"),
+        [
+            ([("nowhere.png", "wave", 1)], "nowhere.png"),
+            ([("train/class 1/01.mask.png", "wave", 1)], "01.mask.png"),
+            ([("val/class 0/00.png", "waves", 1)], "line 2"),
+            ([("val/class 0/00.png", "wave", 2)], "strength"),
+            ([("", "wave", 1)], "content"),
+            ([], "no rows"),
+        ],
+    )
+    def test_bad_rows_are_refused_and_nothing_is_planned(self, make, pairs, library, tmp_path, rows, named):
+        for options in ([], ["dry_run=true"]):
+            outcome = make("out", pairs("p.csv", rows), *options, checkpoint=str(library))
+            assert outcome.status == 2 and named in outcome.err and "pairs" in outcome.err
+        assert not (tmp_path / "out" / ".gan_style" / "plan.json").exists()
+
+    def test_bad_files_and_options_are_refused(self, make, pairs, library, tmp_path):
+        (tmp_path / "odd.csv").write_text("photo,style\na,b\n")
+        (tmp_path / "odd.jsonl").write_text("[1]\n")
+        (tmp_path / "odd.txt").write_text("")
+        for name in ("odd.csv", "odd.jsonl", "odd.txt", "missing.csv"):
+            outcome = make("out", f"pairs={tmp_path / name}", checkpoint=str(library))
+            assert outcome.status == 2 and name in outcome.err
+        assert make("out", pairs("p.csv"), "keep_fraction=0.5", checkpoint=str(library)).status == 2
 
 
 class TestTheGate:
