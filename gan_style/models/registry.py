@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
+from gan_style.models.mobile import MobileGenerator
 from gan_style.models.reference import ReferenceGenerator
 
 GENERATORS: dict[str, type[nn.Module]] = {
-    kind.__name__: kind for kind in (ResnetGenerator, LibraryGenerator, ReferenceGenerator)
+    kind.__name__: kind for kind in (ResnetGenerator, LibraryGenerator, MobileGenerator, ReferenceGenerator)
 }
 
 
