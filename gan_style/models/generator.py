@@ -87,7 +87,10 @@ class ResidualCoder(nn.Module):
         if condition is None:
             return colors[:, 0]
         shares = condition / condition.sum(dim=1, keepdim=True).clamp_min(1e-6)
-        return torch.einsum("nk...,nkc->nc...", shares.to(colors.dtype), colors)
+        shares = shares.to(colors.dtype)
+        if shares.ndim == 2:  # without einsum, which runtimes of exported models know badly
+            return (shares[..., None] * colors).sum(dim=1)
+        return torch.einsum("nkhw,nkc->nchw", shares, colors)
 
     def conditional_norms(self) -> dict[str, ConditionalInstanceNorm]:
         """Return the normalisations that have a row of scales and shifts for each style, by name."""

@@ -47,7 +47,7 @@ def plain_color(curves: Tensor, mean: Tensor) -> Tensor:
     position = (mean.clamp(0.0, 1.0) * LEVELS - 0.5).clamp(0.0, LEVELS - 1.0)
     levels = torch.arange(LEVELS, device=curves.device, dtype=position.dtype)
     weights = (1.0 - (position[:, None] - levels).abs()).clamp_min(0.0)  # linear interpolation
-    return torch.einsum("nl,nlc->nc", weights, curves.to(weights.dtype))
+    return (weights[..., None] * curves).sum(dim=1)
 
 
 def apply_tone(images: Tensor, color: Tensor, share: Tensor) -> Tensor:

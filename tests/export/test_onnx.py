@@ -12,6 +12,7 @@ from gan_style.export.onnx_file import to_onnx
 from gan_style.images.decode import to_float, to_uint8
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
+from gan_style.models.mobile import MobileGenerator
 from gan_style.stylize.onnx_model import OnnxModel
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
@@ -63,6 +64,28 @@ def test_any_size_and_batch_gives_the_generators_numbers(library, content, noise
     styles = torch.rand(batch, len(STYLES), generator=torch.Generator().manual_seed(1)) / len(STYLES)
     result = OnnxModel(content)(images.numpy(), styles.numpy())
     torch.testing.assert_close(torch.from_numpy(result), library(images, styles), rtol=0, atol=1e-4)
+
+
+def test_a_mobile_generator_gives_the_same_numbers_and_fits_in_int8(noise):
+    generator = drawn(MobileGenerator(width=4, blocks=1, styles=STYLES))
+    network = ExportedGenerator(generator)
+    images, styles = noise(2, 3, 25, 30), torch.eye(3)[:2]
+    result = OnnxModel(export(network))(images.numpy(), styles.numpy())
+    torch.testing.assert_close(torch.from_numpy(result), generator(images, styles), rtol=0, atol=1e-4)
+    feeds = [{"image": noise(1, 3, 32, 32, seed=seed).numpy(), "styles": styles[:1].numpy()} for seed in range(3)]
+    small = export(network, precision="int8", calibration=feeds)
+    assert "QuantizeLinear" in {node.op_type for node in onnx.load_from_string(small).graph.node}
+    assert abs(OnnxModel(small)(images.numpy(), styles.numpy()) - result).mean() < 0.1
+
+
+def test_half_precision_takes_half_the_room(library, content, noise):
+    half = export(ExportedGenerator(library), precision="float16")
+    images, styles = noise(1, 3, 18, 33), torch.eye(3)[1:2]
+    result = torch.from_numpy(OnnxModel(half)(images.numpy(), styles.numpy()))
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, library(images, styles), rtol=0, atol=0.05)
+    weights = {tensor.data_type for tensor in onnx.load_from_string(half).graph.initializer if len(tensor.dims) == 4}
+    assert weights == {onnx.TensorProto.FLOAT16}
 
 
 def test_without_strength_the_photo_is_what_it_was(content, noise):
