@@ -209,7 +209,7 @@ def main() -> None:
     paths = [path for path in photos if path not in set(held_out) and path.name not in excluded]
     arguments.out.mkdir(parents=True, exist_ok=True)
     source = read_generator(find_generator(arguments.teacher))[1]
-    description = {name: source[name] for name in ("provenance", "about") if name in source}
+    description: dict[str, object] = {name: source[name] for name in ("provenance", "about") if name in source}
 
     run = Distillation(teacher, arguments)
     if (arguments.out / "state.pt").exists():

@@ -63,7 +63,8 @@ def _write_sheet(cfg: DictConfig, sheet: Path, models: Sequence[Path]) -> None:
     ensure_writable(sheet.parent, "sheet")
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     photo = decode(source, short_side=cfg.size)
-    cells = [("photo", to_float(photo)), *(cell for path in models for cell in _painted(path, photo, device))]
+    painted = {name: cell for path in reversed(models) for name, cell in _painted(path, photo, device)}  # each once
+    cells = [("photo", to_float(photo)), *painted.items()]
     note = {NOTED: __version__, "command": "styles", "result": mark}
     write_bytes(sheet, encode(labelled_grid(cells, columns=min(len(cells), 5)), sheet.suffix, note=note))
     print(f"sheet: {sheet}")

@@ -92,7 +92,7 @@ def test_a_foreign_note_is_shown_without_control_characters(gan_style, tmp_path)
 BAD_INPUT = {
     "nowhere": "there is no such file or folder",
     "photo.png": "does not say what made it",
-    "notes.txt": "not a picture, a video, a generator (.safetensors)",
+    "notes.txt": "not a picture, a video, a model (.safetensors",
     "broken.png": "cannot read the picture",
     "foreign.safetensors": "holds no gan_style generator",
     "damaged.safetensors": "damaged",

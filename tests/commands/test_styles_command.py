@@ -30,8 +30,13 @@ def photo(path: Path, size: tuple[int, int] = (40, 32)) -> Path:
 def test_every_shipped_style_is_listed_with_what_it_comes_from(gan_style):
     outcome = gan_style("styles")
     assert outcome.status == 0
-    lines = {line.split()[0]: line for line in outcome.out.splitlines()[1:]}
-    assert list(lines) == STYLES
+    assert [line.split()[0] for line in outcome.out.splitlines()] == [
+        "library.safetensors",
+        *STYLES,
+        "mobile.safetensors",
+        *STYLES,
+    ]
+    lines = {line.split()[0]: line for line in outcome.out.splitlines()}
     assert "Hokusai" in lines["wave"]
 
 
@@ -77,7 +82,7 @@ def test_a_sheet_never_replaces_a_photo(gan_style, tmp_path):
 
 
 def test_a_library_of_ones_own_is_listed_too(gan_style):
-    (path,) = shipped()
+    path = next(iter(shipped()))
     outcome = gan_style("styles", f"checkpoint={path}")
     assert all(style in outcome.out for style in STYLES)
 
@@ -101,6 +106,15 @@ def test_a_style_that_does_not_exist_is_answered_with_the_nearest_names(gan_styl
     assert outcome.status == 2
     assert "style=starry_nigth: there is no such style (did you mean starry_night" in outcome.err
     assert not (tmp_path / "out.png").exists()
+
+
+def test_of_two_models_that_have_a_style_the_library_paints_and_the_other_is_named(gan_style, tmp_path):
+    assert resolve_model(["wave"], None).stem == "library"
+    assert resolve_model([], Path("shipped:mobile")).stem == "mobile"
+    arguments = ("style=wave", f"input={photo(tmp_path / 'photo.png')}", f"output={tmp_path / 'out.png'}")
+    assert gan_style("stylize", "checkpoint=shipped:mobile", *arguments).status == 0
+    outcome = gan_style("stylize", "checkpoint=shipped:nothing", *arguments)
+    assert outcome.status == 2 and "shipped:mobile" in outcome.err
 
 
 def test_python_has_the_same_styles(tmp_path):
