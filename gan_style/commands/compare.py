@@ -130,7 +130,14 @@ def warn_of(runs: Mapping[str, Run]) -> None:
     for run in runs.values():
         for problem in run.problems:
             warnings.warn(problem, stacklevel=2)
-    _warn_of_evaluations(runs)
+    for label, (then, now) in stale(runs).items():
+        warnings.warn(f"evaluate/ of {label} was measured after {then:,} steps, it has {now:,} now", stacklevel=3)
+    if measured_differently(runs):
+        warnings.warn(
+            "evaluate/ was measured in several evaluations that differ in their settings or pictures, so those numbers "
+            "are of different scales here; gan-style evaluate checkpoint=[...] with all runs measures them alike",
+            stacklevel=3,
+        )
     if keys := protocol_differences(runs):
         warnings.warn(
             f"the runs differ in {', '.join(keys)}, with which held-out numbers and losses are measured: those are "
@@ -143,17 +150,6 @@ def warn_of(runs: Mapping[str, Run]) -> None:
             f"to twice that, and style by four times; more training.calibration_pictures, or perceptual.scales, bring "
             f"them together, and gan-style evaluate measures all models alike",
             stacklevel=2,
-        )
-
-
-def _warn_of_evaluations(runs: Mapping[str, Run]) -> None:
-    for label, (then, now) in stale(runs).items():
-        warnings.warn(f"evaluate/ of {label} was measured after {then:,} steps, it has {now:,} now", stacklevel=3)
-    if measured_differently(runs):
-        warnings.warn(
-            "evaluate/ was measured in several evaluations that differ in their settings or pictures, so those numbers "
-            "are of different scales here; gan-style evaluate checkpoint=[...] with all runs measures them alike",
-            stacklevel=3,
         )
 
 

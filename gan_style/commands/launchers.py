@@ -210,7 +210,13 @@ class Task:
         with stop_on_signals() as stop:
             ended = run_here(self.job, stop, logged=True)
         if ended.status == PREEMPTED and not self.halt.exists():
-            _queue_again()
+            # Call submitit's own handler, which stores the task, queues the job again, and ends the process.
+            from submitit import JobEnvironment
+
+            try:
+                signal.raise_signal(signal.Signals[f"SIG{JobEnvironment.USR_SIG}"])
+            except subprocess.SubprocessError as error:
+                raise SystemExit(f"the job could not be queued again: {error}") from error
         return ended.status, ended.seconds
 
     def checkpoint(self) -> Any:
@@ -218,19 +224,6 @@ class Task:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
-
-
-def _queue_again() -> None:
-    """Call submitit's own handler, which stores the task, queues the job again, and ends the process.
-
-    Where SLURM refuses, as it may be queueing the job again by itself, the process ends without a result.
-    """
-    from submitit import JobEnvironment
-
-    try:
-        signal.raise_signal(signal.Signals[f"SIG{JobEnvironment.USR_SIG}"])
-    except subprocess.SubprocessError as error:
-        raise SystemExit(f"the job could not be queued again: {error}") from error
 
 
 class Submitit:

@@ -132,7 +132,9 @@ main.__doc__ = _main.__doc__
 def make_plan(cfg: DictConfig) -> SearchPlan:
     """What to search, every option of it checked against gan-style train. ValueError in the user's words."""
     base = list(cfg.train)
-    _check_given(base)
+    for argument in base:
+        if argument.lstrip("+~").split(".")[0] == "run":
+            raise ValueError(f"{argument}: the search names its trials' runs itself, in search.root/search.name")
     settings = composed("train", base)
     space = read_space(_space_content(cfg.space), partial(_is_whole, settings))
     _check_names(space, base)
@@ -177,12 +179,6 @@ def _is_whole(settings: DictConfig, name: str) -> bool:
     if is_whole is not None:
         return is_whole
     return isinstance(node, IntegerNode) or (isinstance(value, int) and not isinstance(value, bool))
-
-
-def _check_given(base: list[str]) -> None:
-    for argument in base:
-        if argument.lstrip("+~").split(".")[0] == "run":
-            raise ValueError(f"{argument}: the search names its trials' runs itself, in search.root/search.name")
 
 
 def _check_names(space: dict[str, Dimension], base: list[str]) -> None:

@@ -343,7 +343,10 @@ def sweep(
 
 def _composed(command: str, arguments: Sequence[str]) -> list[Composed]:
     with hydra.initialize_config_dir(str(CONFIG_PATH), version_base="1.3"):
-        _forget_plugins()
+        # Where Hydra's plugins of our launchers' names are installed, ours would have to fit their schemas.
+        launchers = ConfigStore.instance().repo["hydra"]["launcher"]
+        for path in (CONFIG_PATH / "hydra" / "launcher").glob("*.yaml"):
+            launchers.pop(path.name, None)
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         overrides = parser.parse_overrides(list(arguments))
         sweeper = _compose(command, grid(overrides)[0]).hydra.sweeper
@@ -351,13 +354,6 @@ def _composed(command: str, arguments: Sequence[str]) -> list[Composed]:
             raise ValueError("hydra/sweeper: a sweep of gan-style is a grid (basic)")
         params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]  # as an experiment may have them
         return [_compose(command, point) for point in grid([*parser.parse_overrides(params), *overrides])]
-
-
-def _forget_plugins() -> None:
-    """Where Hydra's plugins of our launchers' names are installed, ours would have to fit their schemas."""
-    launchers = ConfigStore.instance().repo["hydra"]["launcher"]
-    for path in (CONFIG_PATH / "hydra" / "launcher").glob("*.yaml"):
-        launchers.pop(path.name, None)
 
 
 def _compose(command: str, point: Point) -> Composed:

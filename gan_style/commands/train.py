@@ -252,7 +252,13 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
             print(f"{folder} is finished: {saved['state']['step']} steps; a larger training.steps goes on")
         return 0
     if group.first:
-        _warn_of_warmup(cfg)
+        training, others = cfg.training, set(map(str, cfg.loss)) - {"balance", "content"}
+        if 0 < training.steps <= training.warmup_steps and others:
+            warnings.warn(
+                f"training.steps={training.steps} ends before training.warmup_steps={training.warmup_steps} are over: "
+                f"content alone is trained, no {', no '.join(sorted(others))}",
+                stacklevel=2,
+            )
 
     # Build the networks and find the pictures.
     objective = make_objective(setup)
@@ -471,16 +477,6 @@ def check_ranks(cfg: Any, count: int, pictures: int) -> None:
         )
     if pictures < count:
         raise ValueError(f"data.content: {pictures} pictures for {count} ranks; there have to be as many at least")
-
-
-def _warn_of_warmup(cfg: DictConfig) -> None:
-    training, others = cfg.training, set(map(str, cfg.loss)) - {"balance", "content"}
-    if 0 < training.steps <= training.warmup_steps and others:
-        warnings.warn(
-            f"training.steps={training.steps} ends before training.warmup_steps={training.warmup_steps} are over: "
-            f"content alone is trained, no {', no '.join(sorted(others))}",
-            stacklevel=2,
-        )
 
 
 def _warn_of_rising_rate(before: Mapping[str, Any], now: Any, step: int) -> None:

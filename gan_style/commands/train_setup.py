@@ -351,24 +351,18 @@ def make_sampler(setup: TrainSetup, objective: Objective, pictures: Pictures) ->
     """Build what shows and measures the results of the held-out pictures, of several styles in each of them."""
     contents = pictures.held_out_pictures(setup.device, setup.cfg.data.sample_size)
     if setup.by_reference:
-        return _reference_sampler(setup, objective, pictures, contents)
+        # Build samplers in the styles of held-out paintings, each measured by its own Gram matrices.
+        paths, layers = pictures.held_out_styles, style_layers(objective.terms.values())
+        watch = UnreadablePictures("data.style", len(paths), limit=1.0)
+        samplers = {}
+        for number, reference in load(paths, pictures.style_short_side, setup.device, watch):
+            grams = mean_gram(objective.perceptual, [reference], layers) if layers else {}
+            samplers[f"reference_{number + 1}"] = Sampler(contents, [reference], _metrics(setup, objective, grams))
+        return ReferenceSampler(samplers)
     if not setup.styles:
         return _sampler(setup, objective, pictures, contents, None)
     numbers = range(len(setup.styles))
     return LibrarySampler({setup.styles[n]: _sampler(setup, objective, pictures, contents, n) for n in numbers})
-
-
-def _reference_sampler(
-    setup: TrainSetup, objective: Objective, pictures: Pictures, contents: list[torch.Tensor]
-) -> ReferenceSampler:
-    """Build samplers in the styles of held-out paintings, each measured by its own Gram matrices."""
-    paths, layers = pictures.held_out_styles, style_layers(objective.terms.values())
-    watch = UnreadablePictures("data.style", len(paths), limit=1.0)
-    samplers = {}
-    for number, reference in load(paths, pictures.style_short_side, setup.device, watch):
-        grams = mean_gram(objective.perceptual, [reference], layers) if layers else {}
-        samplers[f"reference_{number + 1}"] = Sampler(contents, [reference], _metrics(setup, objective, grams))
-    return ReferenceSampler(samplers)
 
 
 def _sampler(

@@ -120,7 +120,13 @@ class PictureSet:
         self._cached: list[Tensor] | None = None
         likely_size = 1.5 * 3 * short_side**2  # bytes, at an aspect ratio of 3 : 2
         if len(self.paths) * likely_size <= cache_bytes:
-            self._cached = self._decode_all()
+            with ThreadPoolExecutor(max_workers=max(1, min(8, torch.get_num_threads()))) as pool:
+                results = list(pool.map(self._decode_or_error, self.paths))
+            pairs = list(zip(self.paths, results, strict=True))
+            self.watch.report(*((str(path), str(r)) for path, r in pairs if isinstance(r, UnreadablePictureError)))
+            good = [(path, r) for path, r in pairs if isinstance(r, Tensor)]
+            self.paths = [path for path, _ in good]
+            self._cached = [picture for _, picture in good]
 
     @property
     def cached(self) -> bool:
@@ -134,15 +140,6 @@ class PictureSet:
         if self._cached is not None:
             return self._cached[number]
         return decode(self.paths[number], short_side=self.short_side)
-
-    def _decode_all(self) -> list[Tensor]:
-        with ThreadPoolExecutor(max_workers=max(1, min(8, torch.get_num_threads()))) as pool:
-            results = list(pool.map(self._decode_or_error, self.paths))
-        pairs = list(zip(self.paths, results, strict=True))
-        self.watch.report(*((str(path), str(r)) for path, r in pairs if isinstance(r, UnreadablePictureError)))
-        good = [(path, r) for path, r in pairs if isinstance(r, Tensor)]
-        self.paths = [path for path, _ in good]
-        return [picture for _, picture in good]
 
     def _decode_or_error(self, path: Path) -> Tensor | UnreadablePictureError:
         try:

@@ -62,7 +62,11 @@ def _scaled_field(name: Any, value: Any, record: Mapping[str, Any], factors: tup
     key, (fx, fy) = str(name).lower(), factors
     if key in _XY or key in _KEYPOINTS:
         if isinstance(value, str):  # of a CSV
-            return _scaled_text(value, key, factors)
+            try:
+                numbers = json.loads(value)
+            except ValueError:
+                return value
+            return json.dumps(_scaled_field(key, numbers, {}, factors)) if isinstance(numbers, list) else value
         if isinstance(value, dict) and "counts" in value:
             raise ValueError("a mask in run lengths cannot be scaled")
         return value if _are_shares(value) else _scaled_list(value, factors, 3 if key in _KEYPOINTS else 2)
@@ -75,14 +79,6 @@ def _scaled_field(name: Any, value: Any, record: Mapping[str, Any], factors: tup
     if key == "r":
         return _times(value, math.sqrt(fx * fy))
     return scaled(value, factors)
-
-
-def _scaled_text(value: str, key: str, factors: tuple[float, float]) -> str:
-    try:
-        numbers = json.loads(value)
-    except ValueError:
-        return value
-    return json.dumps(_scaled_field(key, numbers, {}, factors)) if isinstance(numbers, list) else value
 
 
 def _scaled_list(value: Any, factors: tuple[float, float], period: int) -> Any:

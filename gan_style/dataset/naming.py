@@ -34,7 +34,13 @@ class CompactNameSet:
     def add(self, name: str) -> None:
         self._recent.add(_mark(name))
         if len(self._recent) >= _RECENT:
-            self._pack()
+            # As the rungs of a merge sort: every name is merged log2(N / 2^20) times.
+            fresh = np.fromiter(self._recent, np.uint64, len(self._recent))
+            self._recent.clear()
+            while self._packed and len(self._packed[-1]) <= 2 * len(fresh):
+                fresh = np.concatenate([self._packed.pop(), fresh])
+            fresh.sort()
+            self._packed.append(fresh)
 
     def update(self, names: Iterable[str]) -> None:
         for name in names:
@@ -43,15 +49,6 @@ class CompactNameSet:
     def __contains__(self, name: str) -> bool:
         mark = _mark(name)
         return mark in self._recent or any(_holds(packed, mark) for packed in self._packed)
-
-    def _pack(self) -> None:
-        """As the rungs of a merge sort: every name is merged log2(N / 2^20) times."""
-        fresh = np.fromiter(self._recent, np.uint64, len(self._recent))
-        self._recent.clear()
-        while self._packed and len(self._packed[-1]) <= 2 * len(fresh):
-            fresh = np.concatenate([self._packed.pop(), fresh])
-        fresh.sort()
-        self._packed.append(fresh)
 
 
 def _mark(name: str) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from gan_style.dataset.journal import Lease, Records, Row
+from gan_style.dataset.journal import Records, Row
 from gan_style.dataset.naming import Scheme
 from gan_style.dataset.plan import Shard
 from gan_style.dataset.sample import Sample, printable
@@ -85,20 +85,17 @@ class ShardWorker:
             samples = self.records.plan.samples(shard)
             reusable = self._reusable(shard, samples) if record is not None else {}
             self.records.forget(shard)  # killed from here on, the shard is done as a whole again
-            self._do(shard, samples, lease, reusable)
+            self.destination.remove_leftovers(shard, samples, lease.dead)
+            writer = self.destination.writer(shard, lease.token)
+            try:
+                rows = self._fill(shard, samples, writer, reusable)
+                archives = writer.commit()
+            except BaseException:
+                with suppress(OSError):
+                    writer.discard()
+                raise
+            self.records.commit(shard, rows, archives)
         return Done.NOW
-
-    def _do(self, shard: Shard, samples: Sequence[Sample], lease: Lease, reusable: Ready) -> None:
-        self.destination.remove_leftovers(shard, samples, lease.dead)
-        writer = self.destination.writer(shard, lease.token)
-        try:
-            rows = self._fill(shard, samples, writer, reusable)
-            archives = writer.commit()
-        except BaseException:
-            with suppress(OSError):
-                writer.discard()
-            raise
-        self.records.commit(shard, rows, archives)
 
     def _fill(self, shard: Shard, samples: Sequence[Sample], writer: ShardWriter, reusable: Ready) -> list[Row]:
         """All results to the writer in the plan's order, whatever order they are made in; their rows."""

@@ -55,7 +55,12 @@ def inception(weights: str | None, device: torch.device) -> Callable[[Tensor], T
         raise ValueError(f"inception_weights={weights}: there is no such file")
     path = str(Path(weights).expanduser()) if weights is not None else None
     if path is not None:
-        _check_plain(path)
+        # ValueError for a file that would run code: torch-fidelity loads whatever it is given.
+        try:
+            torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises what pickle, zipfile and itself think of
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"inception_weights={path}: not a readable weights file ({reason})") from error
     network = _loaded(
         "fid",
         lambda: FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=path),
@@ -67,15 +72,6 @@ def inception(weights: str | None, device: torch.device) -> Callable[[Tensor], T
         return features
 
     return measure
-
-
-def _check_plain(path: str) -> None:
-    """ValueError for a file that would run code: torch-fidelity loads whatever it is given."""
-    try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises what pickle, zipfile and itself think of
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"inception_weights={path}: not a readable weights file ({reason})") from error
 
 
 def _needs(metric: str, library: str) -> None:

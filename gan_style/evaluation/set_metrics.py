@@ -108,16 +108,12 @@ def frechet_distance(x: Moments, y: Moments) -> Estimate:
     """
     if min(x.count, y.count) < 2:
         raise ValueError(f"frechet needs at least 2 pictures in each set; there are {x.count} and {y.count}")
-    root = _square_root(x.covariance)
+    values, vectors = torch.linalg.eigh(x.covariance)
+    root = (vectors * values.clamp_min(0.0).sqrt()) @ vectors.T
     inner = torch.linalg.eigvalsh(root @ y.covariance @ root).clamp_min(0.0).sqrt().sum()
     apart = (x.mean - y.mean).square().sum()
     value = apart + x.covariance.trace() + y.covariance.trace() - 2.0 * inner
     return Estimate(max(value.item(), 0.0), None, x.count)
-
-
-def _square_root(matrix: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.clamp_min(0.0).sqrt()) @ vectors.T
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,14 @@ def _range(name: str, content: Mapping[str, Any], whole: bool) -> Range:
         raise ValueError(f"{option}.log={log}; allowed are true and false")
     low, high = (_number(f"{option}.{key}", content[key], whole) for key in ("low", "high"))
     step = None if content.get("step") is None else _number(f"{option}.step", content["step"], whole)
-    _check_range(option, low, high, step, log)
+    if low > high:
+        raise ValueError(f"{option}: low={low:g} is above high={high:g}")
+    if log and low <= 0:
+        raise ValueError(f"{option}: log=true needs a low above 0, not {low:g}")
+    if log and step is not None:
+        raise ValueError(f"{option}: log=true and step={step:g} do not go together; give one of them")
+    if step is not None and not 0 < step <= max(high - low, step if low == high else 0.0):
+        raise ValueError(f"{option}.step={step:g}; allowed are numbers above 0, up to high - low = {high - low:g}")
     return Range(low, high, step, log, whole)
 
 
@@ -128,17 +135,6 @@ def _number(option: str, value: Any, whole: bool) -> float:
     if whole and value != int(value):
         raise ValueError(f"{option}={value}; the option takes whole numbers")
     return int(value) if whole else float(value)
-
-
-def _check_range(option: str, low: float, high: float, step: float | None, log: bool) -> None:
-    if low > high:
-        raise ValueError(f"{option}: low={low:g} is above high={high:g}")
-    if log and low <= 0:
-        raise ValueError(f"{option}: log=true needs a low above 0, not {low:g}")
-    if log and step is not None:
-        raise ValueError(f"{option}: log=true and step={step:g} do not go together; give one of them")
-    if step is not None and not 0 < step <= max(high - low, step if low == high else 0.0):
-        raise ValueError(f"{option}.step={step:g}; allowed are numbers above 0, up to high - low = {high - low:g}")
 
 
 def grid(space: Mapping[str, Dimension]) -> list[dict[str, Any]]:

@@ -77,7 +77,19 @@ def read_participant(path: Path) -> Participant:
     if content.get("version") != RESULTS_VERSION:
         raise ValueError(f"{path}: version {content.get('version')} of the format; known is {RESULTS_VERSION}")
     try:
-        return _participant(path, content)
+        _expect(content.keys() == _FILE, f"its keys are {', '.join(sorted(content))}")
+        for key in ("study", "participant"):
+            _expect(isinstance(content[key], str) and bool(re.fullmatch("[0-9a-f]{16}", content[key])), key)
+        for key in ("sheet", "questions"):
+            _expect(_is_count(content[key]), key)
+        _expect(type(content["allow_ties"]) is bool, "allow_ties")
+        models = _models(content["models"], content["names"])
+        entries = content["answers"]
+        _expect(isinstance(entries, list) and len(entries) <= content["questions"], "answers")
+        answers: list[Answer] = []
+        for number, entry in enumerate(entries):
+            answers.append(_answer(number, entry, models, answers, ties=content["allow_ties"]))
+        return Participant(path, content["study"], content["participant"], models, content["questions"], answers)
     except _FlawError as flaw:
         raise ValueError(f"{path}: damaged, or changed since the page saved it: {flaw}") from flaw
 
@@ -89,22 +101,6 @@ class _FlawError(Exception):
 def _expect(condition: bool, flaw: str) -> None:
     if not condition:
         raise _FlawError(flaw)
-
-
-def _participant(path: Path, content: dict[str, Any]) -> Participant:
-    _expect(content.keys() == _FILE, f"its keys are {', '.join(sorted(content))}")
-    for key in ("study", "participant"):
-        _expect(isinstance(content[key], str) and bool(re.fullmatch("[0-9a-f]{16}", content[key])), key)
-    for key in ("sheet", "questions"):
-        _expect(_is_count(content[key]), key)
-    _expect(type(content["allow_ties"]) is bool, "allow_ties")
-    models = _models(content["models"], content["names"])
-    entries = content["answers"]
-    _expect(isinstance(entries, list) and len(entries) <= content["questions"], "answers")
-    answers: list[Answer] = []
-    for number, entry in enumerate(entries):
-        answers.append(_answer(number, entry, models, answers, ties=content["allow_ties"]))
-    return Participant(path, content["study"], content["participant"], models, content["questions"], answers)
 
 
 def _models(identifiers: Any, block: Any) -> dict[str, str]:

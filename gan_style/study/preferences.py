@@ -65,7 +65,12 @@ def preferences(votes: Sequence[Vote], models: Sequence[str], *, seed: int) -> P
     Rates: ties count half; Wilson's intervals take answers as independent. Scores: see bradley_terry and contrasts,
     whose bootstrap is over participants where there are enough of them, else over answers.
     """
-    answers = _wins_by_answer(votes, models)
+    # Return (answers, K, K): how much of a win each answer is, for which model over which.
+    answers = torch.zeros(len(votes), len(models), len(models), dtype=torch.float64)
+    for unit, vote in zip(answers, votes, strict=True):
+        first, second = models.index(vote.first), models.index(vote.second)
+        unit[first, second] += vote.points
+        unit[second, first] += 1.0 - vote.points
     people, by_participant = _summed_by_participant(votes, answers)
     wins = answers.sum(dim=0)
     units = by_participant if len(people) >= FEWEST_PARTICIPANTS else answers
@@ -160,16 +165,6 @@ def _covariance(wins: Tensor) -> Tensor:
     chance = torch.sigmoid(scores[:, None] - scores[None, :])
     between = (wins + wins.T) * chance * (1.0 - chance)
     return torch.linalg.pinv(torch.diag(between.sum(dim=1)) - between, hermitian=True)
-
-
-def _wins_by_answer(votes: Sequence[Vote], models: Sequence[str]) -> Tensor:
-    """Return (answers, K, K): how much of a win each answer is, for which model over which."""
-    units = torch.zeros(len(votes), len(models), len(models), dtype=torch.float64)
-    for unit, vote in zip(units, votes, strict=True):
-        first, second = models.index(vote.first), models.index(vote.second)
-        unit[first, second] += vote.points
-        unit[second, first] += 1.0 - vote.points
-    return units
 
 
 def _summed_by_participant(votes: Sequence[Vote], answers: Tensor) -> tuple[list[str], Tensor]:

@@ -174,18 +174,15 @@ class WandbTracker:
             best = {f"best/{name}": value for name, value in result.best_values.items()}
             self._run.summary.update({"final/step": result.step, "best/step": result.best_step} | best)
             if self._artifacts:
-                self._keep_artifacts(result)
+                # Where the last step is the best, one version has both aliases.
+                if result.best is not None and result.best_step != result.step:
+                    self._keep(result.best, result.best_step, ["best"])
+                    self._keep(result.generator, result.step, ["last"])
+                else:
+                    self._keep(result.generator, result.step, ["last"] + ["best"] * (result.best is not None))
 
     def _picture(self, picture: Any) -> Any:
         return self._wandb.Image(picture.permute(1, 2, 0).numpy())
-
-    def _keep_artifacts(self, result: FinalResult) -> None:
-        """Where the last step is the best, one version has both aliases."""
-        if result.best is not None and result.best_step != result.step:
-            self._keep(result.best, result.best_step, ["best"])
-            self._keep(result.generator, result.step, ["last"])
-        else:
-            self._keep(result.generator, result.step, ["last"] + ["best"] * (result.best is not None))
 
     def _keep(self, path: Path, step: int | None, aliases: list[str]) -> None:
         """From a copy in the run's wandb folder: a run that goes on replaces its files, maybe before they are sent."""
