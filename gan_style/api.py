@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_style.images.decode import to_float
-from gan_style.images.lossless import Original, from_pil, read_original, to_pil
+from gan_style.images.decode import to_float, to_uint8
+from gan_style.images.lossless import Original, from_pil, read_original, to_eight_bits, to_pil
 from gan_style.runtime.device import choose_device
 from gan_style.stylize.controls import (
+    AUTO,
     Controls,
+    Regions,
     Stroke,
     Style,
     Tile,
@@ -21,7 +23,6 @@ from gan_style.stylize.controls import (
     mixture,
     option_of,
     read_mask,
-    regions_of,
 )
 from gan_style.stylize.model import (
     Model,
@@ -33,6 +34,7 @@ from gan_style.stylize.model import (
     with_references,
 )
 from gan_style.stylize.paint import paint
+from gan_style.stylize.regions import auto_masks, by_name, find_masks, named_masks, plan_masks
 
 Range = tuple[float, float] | None
 _OVERSHOOT = 1.5  # what networks and resampling may make of values in [-1, 1]
@@ -60,6 +62,8 @@ class Stylizer:
         reference: Any = None,
         strength: float = 1.0,
         mask: Any = None,
+        regions: int | None = None,
+        segmentation: Mapping[str, Any] | None = None,
         colours: str = "style",
         stroke: Stroke = 1.0,
         tile: Tile = "auto",
@@ -75,28 +79,47 @@ class Stylizer:
         style: a name, or {name: weight} with weights that sum to 1. reference: for a model that takes its style from a
         picture, a picture of any of these kinds, or {name: picture}, mixed evenly or as style has it. strength: 0, the
         picture itself, to 1. mask: where; a grey picture (white: there) of any of these kinds, or a tensor (H, W) in
-        [0, 1] or of uint8, or {style: mask}.
+        [0, 1] or of uint8, or {style: mask}; or the name or number of a region, "rest", or "auto" with a list of styles.
+        regions: how many a picture is cut into where masks are numbers. segmentation: who knows names: {"network": ...,
+        "weights": ...}, or {"masks": a file, "names": ...}, as the options of ``gan-style stylize`` have them.
         stroke: how many times as broad as the model's own its strokes are, or "auto", as on 512 pixels;
         colours: "style", "luminance" or "lab"; tile: "auto", "off", or a side in pixels. ValueError for bad input.
         """
-        by_style = isinstance(mask, Mapping)
+        if isinstance(mask, str) and mask == AUTO:
+            mask, regions = auto_masks(style, regions)
+            style = None
+        segmentation = dict(segmentation or {})
+        plan = plan_masks(mask, by_name=by_name(segmentation))
+        by_style = plan.by_style
         model = with_references(self._model, _references(reference, max_megapixels, value_range))
         default = self.style if reference is None else equal_parts(model.styles)
         chosen = style if style is not None or by_style else default
         controls = Controls(mixture(chosen, model.styles, masked=by_style), strength, colours, tile, stroke)
-        named = {} if mask is None else dict(mask) if by_style else {"": mask}
-        if mask is not None:
-            check_names(list(named), model.styles)
-        masks = {name: _as_mask(values, option_of(name), max_megapixels) for name, values in named.items()}
-        regions = regions_of(masks, controls.mix)
+        check_names(plan.order, model.styles)
+        named = named_masks(plan, segmentation, regions, model.device)
+        classes = None if segmentation.get("masks") is None else Path(segmentation["masks"]).expanduser()
+
+        def regions_in(pixels: Tensor) -> Regions | None:
+            def read(name: str, values: Any) -> Tensor:
+                return _as_mask(values, option_of(name), max_megapixels)
+
+            return find_masks(plan, read, named, pixels, classes, controls.mix)
+
         if isinstance(picture, Tensor):
             images = _in_range(picture, value_range)
             if not len(images):
                 return picture.clone()
-            results = torch.stack([paint(model, image, controls, regions=regions) for image in images])
+            eight_bits = images if images.dtype == torch.uint8 else to_uint8(images)
+            results = torch.stack(
+                [
+                    paint(model, image, controls, regions=regions_in(pixels.cpu()))
+                    for image, pixels in zip(images, eight_bits, strict=True)
+                ]
+            )
             return _back_in_range(results, value_range).to(picture.device)
         original = _opened(picture, max_megapixels)
-        pixels = paint(model, original.pixels, controls, alpha=original.alpha, regions=regions)
+        found = regions_in(to_eight_bits(original).pixels)
+        pixels = paint(model, original.pixels, controls, alpha=original.alpha, regions=found)
         return to_pil(Original(pixels, original.alpha, original.profile))
 
 

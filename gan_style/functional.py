@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 Generators = Sequence[torch.Generator]  # one for each sample
 
@@ -145,6 +146,32 @@ def grey(images: Tensor) -> Tensor:
     return (rgb_to_yuv(images)[:, :1] * 2.0 - 1.0).expand_as(images)
 
 
+def guided_gain(guide: Tensor, values: Tensor, window: int, epsilon: float) -> Tensor:
+    """Compute how steeply values follow the guide around each position: a_k of the guided filter.
+
+    He et al. 2010, equation 5: the covariance of guide (N, 1, H, W) and values (N, C, H, W) in windows of that side
+    (odd), divided by the guide's variance plus epsilon. Returns (N, C, H, W).
+    """
+    guide_mean, mean = window_mean(guide, window), window_mean(values, window)
+    covariance = window_mean(guide * values, window) - guide_mean * mean
+    return covariance / (window_mean(guide.square(), window) - guide_mean.square() + epsilon)
+
+
+def window_mean(values: Tensor, window: int) -> Tensor:
+    """Average (N, C, H, W) over a square of this side (odd) around each place; at a border over what is there."""
+    half = window // 2
+    rows = F.avg_pool2d(values, (window, 1), 1, (half, 0), count_include_pad=False)
+    return F.avg_pool2d(rows, (1, window), 1, (0, half), count_include_pad=False)
+
+
+def scaled_part(small: Tensor, rows: slice, columns: slice, height: int, width: int) -> Tensor:
+    """Return a part, (1, C, h, w), of a small picture (1, C, h', w') scaled up to height and width, bicubic."""
+    y = (torch.arange(rows.start, rows.stop, device=small.device) + 0.5) * (2.0 / height) - 1.0
+    x = (torch.arange(columns.start, columns.stop, device=small.device) + 0.5) * (2.0 / width) - 1.0
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]
+    return F.grid_sample(small.float(), grid, mode="bicubic", padding_mode="border", align_corners=False)
+
+
 def diff_augment(images: Tensor, kinds: Iterable[str], random: Generators) -> Tensor:
     """DiffAugment (Zhao et al. 2020, section 3): differentiable augmentation, drawn for each sample from its own.
 
@@ -180,7 +207,7 @@ def _augment_translation(images: Tensor, random: Generators) -> Tensor:
     """Shift by up to an eighth of each side; what comes in is zero (grey)."""
     rows = _shifted_index(images, images.shape[2], random)
     columns = _shifted_index(images, images.shape[3], random)
-    padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
+    padded = F.pad(images, (1, 1, 1, 1))
     sample = torch.arange(images.shape[0], device=images.device)[:, None, None]
     moved = padded.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]]
     return moved.permute(0, 3, 1, 2)

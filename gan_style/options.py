@@ -45,6 +45,16 @@ class Runtime:
     threads: int | None = option(1)
 
 
+@dataclass(kw_only=True)
+class SegmentationOptions:
+    """Who knows a picture's regions by name: a network of torchvision, or class-index masks; all null: nobody."""
+
+    network: str | None
+    weights: str | None = option(path=True)
+    masks: str | None = option(path=True)
+    names: str | None = option(path=True)
+
+
 def check_options(options: type, cfg: Mapping[str, Any], prefix: str = "") -> None:
     """Raise ValueError, in the user's words, for a value outside of its option's range, and for an empty text."""
     for member in fields(options):

@@ -200,3 +200,16 @@ def test_what_is_no_picture_or_model_is_refused(folder, library):
             library(picture, style="monet")
     with pytest.raises(ValueError, match="there is no such file or folder"):
         gan_style.load("runs/nothing")
+
+
+def test_regions_by_number_and_by_name(folder, library):
+    photo = folder / "photo.png"
+    auto = np.asarray(library(photo, style=["monet", "wave"], mask="auto"))
+    assert np.array_equal(auto, np.asarray(library(photo, mask={"monet": 1, "wave": "rest"}, regions=2)))
+    classes = np.zeros((40, 60), np.uint8)
+    classes[:, 30:] = 15
+    Image.fromarray(classes).save(folder / "classes.png")
+    source = {"masks": folder / "classes.png", "names": "voc"}
+    result = np.asarray(library(photo, style="wave", mask="person", segmentation=source))
+    before = np.asarray(Image.open(photo).convert("RGB"))
+    assert np.array_equal(result[:, :24], before[:, :24]) and not np.array_equal(result, before)

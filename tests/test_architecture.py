@@ -19,7 +19,7 @@ LAYERS = [
     {"images"},
     {"models", "data"},
     {"losses"},
-    {"evaluation"},
+    {"evaluation", "regions"},
     {"training", "stylize", "optimise", "dataset", "search", "video"},
     {"report", "export"},
     {"study"},

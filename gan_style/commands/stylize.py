@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig
 from gan_style.config import command, plain
 from gan_style.demo import PREFIX, demo_pictures
 from gan_style.images.formats import describe_others, format_for, scan_folder
-from gan_style.options import Runtime, option
+from gan_style.options import Runtime, SegmentationOptions, option
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import ensure_writable, file_hash
 from gan_style.runtime.outputs import check_replaceable
@@ -28,8 +28,9 @@ from gan_style.stylize.batch import (
     with_masks,
     with_sheets,
 )
-from gan_style.stylize.controls import Controls, check_names, mixture
+from gan_style.stylize.controls import AUTO, Controls, check_names, mixture
 from gan_style.stylize.model import Model, equal_parts, find_references, load_model, read_references, resolve_model
+from gan_style.stylize.regions import MaskPlan, auto_masks, by_name, named_masks, plan_masks
 
 _MOST_NAMED = 100  # styles, in a picture's note
 UNREADABLE = 3  # exit status: some pictures have no result
@@ -44,6 +45,8 @@ class StylizeOptions:
     reference: Any = option(path=True)
     strength: float
     mask: Any = option(path=True)
+    regions: int | None = option(2, 12)
+    segmentation: SegmentationOptions
     colours: str
     stroke: Any
     tile: Any
@@ -63,14 +66,22 @@ def main(cfg: DictConfig) -> int:
 
 def _stylize(cfg: DictConfig) -> int:
     # What is read, and what will be written: nothing that is read, and nothing twice.
-    for name in ("style", "mask"):
-        if cfg[name] is not None and not isinstance(cfg[name], str | Mapping | DictConfig):
-            raise ValueError(f"{name}={cfg[name]}: a name, or names in braces, expected; see gan-style stylize --help")
+    style, mask, segmentation = plain(cfg.style), plain(cfg.mask), plain(cfg.segmentation)
+    for name, value in (("style", style), ("mask", mask)):
+        listed = isinstance(value, list) and (name == "mask" or mask == AUTO)
+        if not (value is None or listed or isinstance(value, str | int | Mapping)):
+            raise ValueError(f"{name}={value}: a name, or names in braces, expected; see gan-style stylize --help")
     if cfg.reference is not None and not isinstance(cfg.reference, str | ListConfig):
         raise ValueError(f"reference={cfg.reference}: a picture, or several as [a.jpg,b.jpg], expected")
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
-    masks = _masks(plain(cfg.mask))
-    jobs = with_masks(_plan(str(cfg.input), Path(cfg.output).expanduser()), _root(str(cfg.input)), masks)
+    regions = cfg.regions
+    if mask == AUTO:
+        mask, regions = auto_masks(style, regions)
+        style = None
+    plan = plan_masks(mask, by_name=by_name(segmentation))
+    files = {name: Path(str(place)).expanduser() for name, place in plan.files.items()}
+    classes = None if segmentation["masks"] is None else Path(segmentation["masks"]).expanduser()
+    jobs = with_masks(_plan(str(cfg.input), Path(cfg.output).expanduser()), _root(str(cfg.input)), files, classes)
     jobs = with_sheets(jobs) if cfg.sheet else jobs
     paintings = _reference_files(cfg)
     check_outputs(jobs, paintings.values())
@@ -78,8 +89,9 @@ def _stylize(cfg: DictConfig) -> int:
     # The model, and what is asked of it.
     checkpoint = None if cfg.checkpoint is None else Path(cfg.checkpoint).expanduser()
     references = read_references(paintings, max_megapixels=cfg.max_megapixels)
-    model, note = load_model(resolve_model(_named(plain(cfg.style), masks), checkpoint), device, references)
-    controls = _controls(cfg, model, masks)
+    model, note = load_model(resolve_model(_named(style, plan), checkpoint), device, references)
+    controls = _controls(cfg, style, model, plan)
+    named = named_masks(plan, segmentation, regions, device)
     settings = {
         "checkpoint": note["checkpoint"],
         "style": dict(controls.mix),
@@ -87,9 +99,10 @@ def _stylize(cfg: DictConfig) -> int:
         "strength": controls.strength,
         "colours": controls.colours,
         "stroke": controls.stroke,
+        **_region_settings(plan, segmentation, regions),
     }
     stylizer = BatchStylizer(
-        model, controls, _note(note, model, controls, masks), settings, max_megapixels=cfg.max_megapixels
+        model, controls, _note(note, model, controls, plan), settings, cfg.max_megapixels, plan, named
     )
 
     # Only results of the same command are written over.
@@ -112,14 +125,25 @@ def _stylize(cfg: DictConfig) -> int:
     return UNREADABLE if failures else 0
 
 
-def _controls(cfg: DictConfig, model: Model, masks: Mapping[str, Path]) -> Controls:
-    if masks:
-        check_names(list(masks), model.styles)
-    style, masked = plain(cfg.style), bool(masks) and "" not in masks
-    if style is None and cfg.reference is not None and not masked:
+def _controls(cfg: DictConfig, style: Any, model: Model, plan: MaskPlan) -> Controls:
+    check_names(plan.order, model.styles)
+    if style is None and cfg.reference is not None and not plan.by_style:
         style = equal_parts(model.styles)
-    mix = mixture(style, model.styles, masked=masked)
+    mix = mixture(style, model.styles, masked=plan.by_style)
     return Controls(mix, cfg.strength, cfg.colours, cfg.tile, cfg.stroke)
+
+
+def _region_settings(plan: MaskPlan, segmentation: Mapping[str, Any], regions: int | None) -> dict[str, Any]:
+    """What results depend on where regions are named; nothing for masks by hand."""
+    settings = plan.settings()
+    if not plan.names:
+        return settings
+    files = {name: path for name in ("weights", "names") if (path := segmentation[name]) and Path(path).is_file()}
+    return settings | {
+        "segmentation": {name: value for name, value in segmentation.items() if name != "masks"},
+        "segmentation files": {name: file_hash(Path(path)) for name, path in files.items()},
+        "count": regions,
+    }
 
 
 def _reference_files(cfg: DictConfig) -> dict[str, Path]:
@@ -132,24 +156,15 @@ def _reference_files(cfg: DictConfig) -> dict[str, Path]:
     return find_references(plain(cfg.reference))
 
 
-def _named(style: Any, masks: Mapping[str, Path]) -> list[str]:
+def _named(style: Any, plan: MaskPlan) -> list[str]:
     """The styles that a command names."""
     names = [style] if isinstance(style, str) else list(style or [])
-    return [*names, *(name for name in masks if name)]
+    return [*names, *(name for name in plan.order if name)]
 
 
-def _masks(mask: Any) -> dict[str, Path]:
-    if mask is None:
-        return {}
-    if not isinstance(mask, Mapping):
-        return {"": Path(str(mask)).expanduser()}
-    check_names(list(mask), list(mask))
-    return {str(name): Path(str(place)).expanduser() for name, place in mask.items()}
-
-
-def _note(note: Mapping[str, Any], model: Model, controls: Controls, masks: Mapping[str, Path]) -> dict[str, Any]:
+def _note(note: Mapping[str, Any], model: Model, controls: Controls, plan: MaskPlan) -> dict[str, Any]:
     """What the pictures say of what made them; of a generator of one style, the name it was trained under, if any."""
-    named: Any = list(masks) if not controls.mix else _mixed(controls.mix)
+    named: Any = list(plan.order) if not controls.mix else _mixed(controls.mix)
     style = note.get("style") if len(model.styles) == 1 else next(iter(named)) if len(named) == 1 else named
     more = {"colours": controls.colours} if controls.colours != "style" else {}
     return {**note, "style": style, "strength": controls.strength, **more}

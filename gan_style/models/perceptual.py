@@ -253,8 +253,6 @@ def _vgg(architecture: Architecture, layers: Sequence[str], weights: str, scales
 
 def _filled(network: Perceptual, weights: Mapping[str, Tensor], source: str) -> Perceptual:
     """Load what the network needs; a file that stops early is accepted if it holds every layer asked for."""
-    if not isinstance(weights, Mapping):
-        raise ValueError(f"perceptual.weights={source}: it holds a {type(weights).__name__}, not named weights")
     needed = network.state_dict()
     present = [name for name, index, _ in network.architecture.convolutions() if f"features.{index}.weight" in weights]
     missing = [key for key in needed if key not in weights]

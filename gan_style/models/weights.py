@@ -38,15 +38,21 @@ def imagenet_file(architecture: str) -> Path:
     return path
 
 
-def read_weights(path: Path) -> Mapping[str, Tensor]:
+def read_weights(path: Path, option: str = "perceptual.weights") -> Mapping[str, Tensor]:
+    """Read named weights, .safetensors or torch's own files. ValueError, naming the option, for anything else."""
     if not path.is_file():
+        others = "imagenet, random, or " if option == "perceptual.weights" else ""
+        hint = "; perceptual=compact needs no file" if option == "perceptual.weights" else ""
         raise ValueError(
-            f"perceptual.weights={path}: there is no such file. Allowed are imagenet, random, or the path of a "
-            f".safetensors or .pth file with torchvision's names; perceptual=compact needs no file"
+            f"{option}={path}: there is no such file. Allowed are {others}the path of a .safetensors or .pth file with "
+            f"torchvision's names{hint}"
         )
     try:
         if path.suffix == ".safetensors":
             return load_file(os.fspath(path))
-        return torch.load(path, map_location="cpu", weights_only=True)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError, UnpicklingError) as error:
-        raise ValueError(f"perceptual.weights={path}: not a readable weights file ({error})") from error
+        raise ValueError(f"{option}={path}: not a readable weights file ({error})") from error
+    if not isinstance(weights, Mapping):
+        raise ValueError(f"{option}={path}: it holds a {type(weights).__name__}, not named weights")
+    return weights

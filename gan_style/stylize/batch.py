@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +28,19 @@ from gan_style.images.lossless import (
     on_white,
     preview,
     read_original,
+    to_eight_bits,
     write_original,
 )
 from gan_style.runtime.files import file_hash, write_bytes, write_durably
 from gan_style.runtime.machine import is_shortage
 from gan_style.runtime.outputs import result_mark
-from gan_style.stylize.controls import Controls, Regions, mask_file, option_of, read_mask, regions_of
+from gan_style.stylize.controls import Controls, Regions, mask_file, option_of, read_mask
 from gan_style.stylize.model import Model
 from gan_style.stylize.paint import paint
+from gan_style.stylize.regions import MaskPlan, find_masks
+
+if TYPE_CHECKING:  # the perceptual network is loaded where regions are wanted by name
+    from gan_style.regions.masks import NamedMasks
 
 _SHEET_HEIGHT = 1024  # pixels, at most
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # errors that the next picture would meet, too
@@ -47,13 +52,14 @@ class UnwritableResultError(OSError):
 
 @dataclass(frozen=True)
 class PictureJob:
-    """One picture to read and where its result goes; masks: {style, or "" for all: a mask's file}; sheet: where before
-    and after are put side by side, if at all.
+    """One picture to read and where its result goes; masks: {style, or "" for all: a mask's file}; classes: its
+    class-index mask; sheet: where before and after are put side by side, if at all.
     """
 
     source: Path
     target: Path
     masks: Mapping[str, Path] = field(default_factory=dict)
+    classes: Path | None = None
     sheet: Path | None = None
 
     @property
@@ -97,13 +103,19 @@ def plan_folder(source: Path, output: Path) -> list[PictureJob]:
     return jobs
 
 
-def with_masks(jobs: Sequence[PictureJob], root: Path, masks: Mapping[str, Path]) -> list[PictureJob]:
+def with_masks(
+    jobs: Sequence[PictureJob], root: Path, masks: Mapping[str, Path], classes: Path | None = None
+) -> list[PictureJob]:
     """Return the jobs with their masks: a file is that of every picture; a folder has one for each, of the same name.
 
-    root: the folder that the pictures are below of. ValueError for a mask that is not there.
+    root: the folder that the pictures are below of; classes: class-index masks. ValueError for one that is not there.
     """
     return [
-        replace(job, masks={name: mask_file(place, job.source, root, option_of(name)) for name, place in masks.items()})
+        replace(
+            job,
+            masks={name: mask_file(place, job.source, root, option_of(name)) for name, place in masks.items()},
+            classes=None if classes is None else mask_file(classes, job.source, root, "segmentation.masks"),
+        )
         for job in jobs
     ]
 
@@ -122,7 +134,7 @@ def check_outputs(jobs: Sequence[PictureJob], references: Iterable[Path] = ()) -
     """ValueError where something would be written over what is read, or over another result."""
     inputs = {path.resolve(): "a style's picture" for path in references}
     inputs |= {job.source.resolve(): "an input" for job in jobs}
-    inputs |= {path.resolve(): "a mask" for job in jobs for path in job.masks.values()}
+    inputs |= {path.resolve(): "a mask" for job in jobs for path in (*job.masks.values(), job.classes) if path}
     written: set[Path] = set()
     for path in (path for job in jobs for path in job.outputs):
         if path.resolve() in inputs:
@@ -144,7 +156,7 @@ class BatchStylizer:
     """Stylizes files one after the other.
 
     note: what made the results, for their metadata (images.decode.encode); settings: all that they depend on besides
-    their own files (JSON types).
+    their own files (JSON types); plan: where which style is wanted; named: finds the regions that it names.
     """
 
     model: Model
@@ -152,6 +164,8 @@ class BatchStylizer:
     note: Mapping[str, Any]
     settings: Mapping[str, Any]
     max_megapixels: float = 200.0
+    plan: MaskPlan = field(default_factory=MaskPlan)
+    named: "NamedMasks | None" = None
 
     def __call__(self, jobs: Sequence[PictureJob]) -> Iterator[tuple[PictureJob, str | None, list[str]]]:
         """Yield each job with None, or with why there is no result of it, and with what its result is without.
@@ -174,7 +188,8 @@ class BatchStylizer:
     def mark(self, job: PictureJob) -> str:
         """Return what marks the results of a job (runtime.outputs)."""
         masks = {name: file_hash(path) for name, path in job.masks.items()}
-        return result_mark("stylize", {**self.settings, "input": file_hash(job.source), "masks": masks})
+        classes = {} if job.classes is None else {"classes": file_hash(job.classes)}
+        return result_mark("stylize", {**self.settings, "input": file_hash(job.source), "masks": masks, **classes})
 
     def _stylize(self, job: PictureJob) -> list[str]:
         # Read, and see that the result will have a place.
@@ -205,18 +220,20 @@ class BatchStylizer:
         return lost
 
     def _regions(self, job: PictureJob, original: Original) -> Regions | None:
-        masks = {
-            name: read_mask(path, option_of(name), max_megapixels=self.max_megapixels)
-            for name, path in job.masks.items()
-        }
+        if not (job.masks or self.plan.order):
+            return None
+
+        def read(name: str, path: Path) -> Tensor:
+            return read_mask(path, option_of(name), max_megapixels=self.max_megapixels)
+
+        pixels = to_eight_bits(original).pixels
         try:
-            regions = regions_of(masks, self.controls.mix)
-            if regions is not None:
-                regions.check_size(*original.pixels.shape[1:])
+            return find_masks(
+                replace(self.plan, files=job.masks), read, self.named, pixels, job.classes, self.controls.mix
+            )
         except ValueError as error:
-            files = ", ".join(str(path) for path in job.masks.values())
-            raise ValueError(f"{error} ({job.source} with {files})") from error
-        return regions
+            files = ", ".join(str(path) for path in (*job.masks.values(), job.classes) if path)
+            raise ValueError(f"{error} ({job.source}{' with ' * bool(files)}{files})") from error
 
 
 @contextmanager

@@ -145,8 +145,6 @@ def option_of(name: str) -> str:
 
 def check_names(names: Sequence[str], known: Sequence[str]) -> None:
     """ValueError for a mask of a style that there is not."""
-    if not names:
-        raise ValueError("mask={}: give a mask for each style, as in mask={monet: sky.png}, or one picture for all")
     for name in names:
         if name and name not in known:
             raise unknown_style(name, known, "mask")
@@ -205,7 +203,8 @@ def mask_file(place: Path, picture: Path, root: Path, option: str) -> Path:
             raise ValueError(f"{option}={place}: there is no such file or folder")
         return place
     mask = place / picture.relative_to(root)
-    candidates = sorted(path for path in mask.parent.glob("*") if path.stem == mask.stem and is_picture(path))
+    stems = (mask.stem, mask.stem.replace("_leftImg8bit", "_gtFine_labelIds"))  # Cityscapes calls them so
+    candidates = sorted(path for path in mask.parent.glob("*") if path.stem in stems and is_picture(path))
     if not candidates:
         raise ValueError(f"{option}={place}: this folder has no mask for {picture} (a picture named {mask.stem})")
     return mask if mask in candidates else candidates[0]

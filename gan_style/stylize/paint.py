@@ -5,13 +5,12 @@ Nothing here keeps a state: threads may share a model.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_style.functional import RunningMoments, luma
+from gan_style.functional import RunningMoments, guided_gain, luma, scaled_part
 from gan_style.images.color import LAB, LUMINANCE, STYLE, LabMatch, with_luma_of
 from gan_style.images.decode import to_float, to_uint8
 from gan_style.models.generator import ResidualCoder
@@ -175,13 +174,12 @@ class _Source:
 
         # How luma and the result's colours go together in 5 x 5 windows
         guide = luma(small.network_input(small.whole))
-        window = partial(F.avg_pool2d, kernel_size=5, stride=1, padding=2, count_include_pad=False)
-        covariance = window(guide * output) - window(guide) * window(output)
-        gain = covariance / (window(guide.square()) - window(guide).square() + _FLAT)
+        gain = guided_gain(guide, output, window=5, epsilon=_FLAT)
 
         def parts() -> Iterator[tuple[Box, Tensor]]:
             for box in boxes(self.whole.height, self.whole.width, self.tile or _ENLARGED_SIDE):
-                base, level, slope = (_enlarged(x, box, self.whole) for x in (output, guide, gain))
+                size = self.whole.height, self.whole.width
+                base, level, slope = (scaled_part(x, *box.place, *size) for x in (output, guide, gain))
                 yield box, (base + slope * (luma(self.network_input(box)) - level)).clamp(-1.0, 1.0)
 
         return parts
@@ -292,14 +290,6 @@ def _smaller(pixels: Tensor, size: list[int]) -> Tensor:
     """Scale (C, H, W) of any type down to a size, with antialiasing."""
     smaller = F.interpolate(pixels[None].float(), size, mode="bilinear", antialias=True)[0]
     return smaller if pixels.is_floating_point() else smaller.round().to(torch.int32).to(pixels.dtype)
-
-
-def _enlarged(small: Tensor, box: Box, whole: Box) -> Tensor:
-    """Return a box's part, (1, C, h, w), of a small picture (1, C, h', w') scaled up to the whole, bicubic."""
-    rows = (torch.arange(box.top, box.bottom, device=small.device) + 0.5) * (2.0 / whole.height) - 1.0
-    columns = (torch.arange(box.left, box.right, device=small.device) + 0.5) * (2.0 / whole.width) - 1.0
-    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
-    return F.grid_sample(small.float(), grid, mode="bicubic", padding_mode="border", align_corners=False)
 
 
 @dataclass(frozen=True)

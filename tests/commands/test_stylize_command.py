@@ -337,3 +337,17 @@ def test_a_mixture_of_very_many_is_told_by_number_and_hash():
     told = _mixed(many)
     assert told["styles"] == 1500 and len(told["sha256"]) == 64
     assert told != _mixed(many | {"painting 0": 0.0}) and len(json.dumps(told)) < 200
+
+
+def test_regions_by_name_leave_everything_else_exactly_as_it_is(gan_style, generator_file, photos, tmp_path):
+    classes = np.zeros((47, 33), np.uint8)
+    classes[:20] = 15
+    Image.fromarray(classes).save(tmp_path / "one.png")
+    arguments = [f"checkpoint={generator_file}", f"input={photos / 'one.png'}", f"output={tmp_path / 'o.png'}"]
+    source = [f"segmentation.masks={tmp_path / 'one.png'}", "segmentation.names=voc"]
+    outcome = gan_style("stylize", *arguments, "mask=person", *source)
+    assert outcome.status == 0, outcome.err
+    before, after = (np.asarray(Image.open(path)).astype(int) for path in (photos / "one.png", tmp_path / "o.png"))
+    assert np.array_equal(after[26:], before[26:]) and np.abs(after[:15] - before[:15]).mean() > 1
+    outcome = gan_style("stylize", *arguments, "mask=persn", *source)
+    assert outcome.status == 2 and "did you mean person" in outcome.err

@@ -1,0 +1,215 @@
+"""Segmenters: which part of a picture is what. By its own features, by a network of torchvision, by class-index masks.
+
+A segmenter is asked for groups of classes, and gives for each group how much of it is where: (1, G, h, w) in [0, 1],
+at a size of its own, the groups together nowhere more than 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gan_style.images.decode import to_float
+from gan_style.images.labels import read_class_mask
+from gan_style.models.perceptual import Perceptual, compact
+from gan_style.models.segmentation import PREFERRED_SIDE, segmentation_network
+from gan_style.regions.names import read_table
+
+Groups = Sequence[Sequence[int]]  # the numbers of the classes in each group
+Names = dict[int, str]
+
+
+class Segmenter(Protocol):
+    """names: of its classes, by number."""
+
+    names: Names
+
+    def __call__(self, pixels: Tensor, groups: Groups, classes: Path | None = None) -> Tensor:
+        """pixels: uint8 (3, H, W); classes: the picture's class-index mask, for a segmenter that reads them."""
+        ...
+
+
+_SIDE = 256  # pixels: the short side at which pictures are clustered
+_LAYERS = ("relu3_4", "relu4_2")
+_COLOUR, _ROWS, _COLUMNS = 1.0, 0.5, 0.25  # weights beside the two layers' features, which have length 1 each
+_RESTARTS, _ITERATIONS = 5, 40
+
+
+@dataclass
+class PictureRegions:
+    """The picture's own regions, without any names: k-means on perceptual features, colour and position.
+
+    count: of regions, which are numbered from 1, from the top of the picture to its bottom; centres: (R, D), those of
+    another picture, for regions that are the same ones (the frames of a video); None: each picture has its own.
+    """
+
+    count: int
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    centres: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self.names: Names = {number: str(number) for number in range(1, self.count + 1)}
+        self._network = compact(layers=_LAYERS).to(self.device)
+
+    def __call__(self, pixels: Tensor, groups: Groups, classes: Path | None = None) -> Tensor:
+        features = self.describe(pixels)
+        centres = cluster(features, self.count) if self.centres is None else self.centres
+        return _shares_of(assigned(features, centres)[None] + 1, groups)
+
+    def describe(self, pixels: Tensor) -> Tensor:
+        """Describe each place of a picture, uint8 (3, H, W): (D, h, w)."""
+        return describe(self._network, smaller(pixels, _SIDE).to(self.device))
+
+
+@torch.inference_mode()
+def describe(network: Perceptual, image: Tensor) -> Tensor:
+    """Describe each place of (1, 3, H, W) in [-1, 1]: compact's features around it, its colour, and where it is.
+
+    Returns (D, h, w), an eighth of the picture's size. Euclidean distances between such columns are what is clustered.
+    """
+    features = network(image, _LAYERS)
+    size = features[_LAYERS[-1]].shape[-2:]
+    parts = []
+    for layer in _LAYERS:
+        pooled = F.avg_pool2d(F.adaptive_avg_pool2d(features[layer], size), 3, 1, 1, count_include_pad=False)
+        parts.append(F.normalize(pooled.float(), dim=1))
+    rows, columns = (torch.linspace(-1.0, 1.0, length, device=image.device) for length in size)
+    place = torch.stack(torch.meshgrid(_ROWS * rows, _COLUMNS * columns, indexing="ij"))[None]
+    return torch.cat([*parts, _COLOUR * F.adaptive_avg_pool2d(image, size), place], dim=1)[0]
+
+
+def cluster(features: Tensor, count: int) -> Tensor:
+    """Find the centres, (count, D), of the clusters of (D, h, w), those highest in the picture first.
+
+    k-means (Lloyd 1982), begun as k-means++ does (Arthur and Vassilvitskii 2007): the best of a few tries.
+    """
+    points = features.flatten(1).T
+    count = min(count, len(points))
+    random = torch.Generator().manual_seed(0)  # on the CPU: the same on every device
+    best, least = points[:count], float("inf")
+    for _ in range(_RESTARTS):
+        # Centres far from each other
+        centres = points[torch.randint(len(points), (1,), generator=random)]
+        for _ in range(count - 1):
+            distances = torch.cdist(points, centres).square().amin(dim=1).cpu()
+            weights = distances if distances.sum() > 0 else torch.ones_like(distances)
+            centres = torch.cat([centres, points[torch.multinomial(weights, 1, generator=random)]])
+
+        # Moved to the means of what is nearest to them, until they stay
+        for _ in range(_ITERATIONS):
+            nearest = F.one_hot(torch.cdist(points, centres).argmin(dim=1), count).to(points)
+            means = (nearest.T @ points) / nearest.sum(dim=0).clamp_min(1.0)[:, None]
+            moved = torch.where(nearest.any(dim=0)[:, None], means, centres)
+            if torch.equal(moved, centres):
+                break
+            centres = moved
+        inertia = torch.cdist(points, centres).amin(dim=1).square().sum().item()
+        if inertia < least:
+            best, least = centres, inertia
+    return best[best[:, -2].argsort()]  # the last two are the row and the column
+
+
+def assigned(features: Tensor, centres: Tensor) -> Tensor:
+    """Number each place of (D, h, w) by the centre (R, D) that is nearest: (h, w), from 0."""
+    return torch.cdist(features.flatten(1).T, centres.to(features)).argmin(dim=1).view(features.shape[1:])
+
+
+def smaller(pixels: Tensor, side: int) -> Tensor:
+    """Return uint8 (3, H, W) as (1, 3, h, w) in [-1, 1], with a short side of at most so many pixels."""
+    factor = min(1.0, side / min(pixels.shape[-2:]))
+    size = [max(1, round(length * factor)) for length in pixels.shape[-2:]]
+    scaled = F.interpolate(pixels[None], size, mode="bilinear", antialias=True) if factor < 1.0 else pixels[None]
+    return to_float(scaled)
+
+
+@dataclass
+class NetworkRegions:
+    """What a segmentation network of torchvision sees; weights: "default" (its hub cache) or a path; table: names."""
+
+    network: str
+    weights: str = "default"
+    table: str | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        self._network, classes = segmentation_network(self.network, self.weights)
+        self._network.to(self.device)
+        self.names, _ = read_table(self.table or "voc")
+        if classes != len(self.names):
+            raise ValueError(
+                f"segmentation.weights={self.weights}: it knows {classes} classes, but segmentation.names="
+                f"{self.table or 'voc'} has {len(self.names)} names; give a table of names with as many"
+            )
+
+    @torch.inference_mode()
+    def __call__(self, pixels: Tensor, groups: Groups, classes: Path | None = None) -> Tensor:
+        scores = self._network(smaller(pixels, PREFERRED_SIDE).to(self.device)).softmax(dim=1)
+        order = list(self.names)
+        return torch.stack([scores[:, [order.index(n) for n in group]].sum(dim=1) for group in groups], dim=1).cpu()
+
+
+@dataclass
+class MaskRegions:
+    """What class-index masks say, which somebody else has made; table: the names of their numbers."""
+
+    table: str
+
+    def __post_init__(self) -> None:
+        self.names, self._segments = read_table(self.table)
+
+    def __call__(self, pixels: Tensor, groups: Groups, classes: Path | None = None) -> Tensor:
+        assert classes is not None
+        numbers = read_class_mask(classes)
+        height, width = pixels.shape[-2:]
+        if abs(numbers.shape[0] * width - numbers.shape[1] * height) > max(height, width, *numbers.shape):
+            raise ValueError(
+                f"segmentation.masks={classes}: its size is {numbers.shape[1]} x {numbers.shape[0]} pixels, but the "
+                f"picture's is {width} x {height}; they have to agree, or be in proportion"
+            )
+        if self._segments:
+            numbers = self._with_categories(numbers, classes)
+        return _shares_of(numbers[None], groups)
+
+    def _with_categories(self, numbers: Tensor, classes: Path) -> Tensor:
+        """Return the classes of a panoptic mask's segments, as COCO's table has them."""
+        if classes.name not in self._segments:
+            raise ValueError(f"segmentation.names={self.table}: it says nothing of {classes.name}")
+        categories = torch.full_like(numbers, -1)
+        for segment, category in self._segments[classes.name].items():
+            categories[numbers == segment] = category
+        return categories
+
+
+def _shares_of(numbers: Tensor, groups: Groups) -> Tensor:
+    """Return (1, G, h, w) of 0 and 1 from classes (1, h, w)."""
+    return torch.stack([torch.isin(numbers, torch.tensor(list(group)).to(numbers)) for group in groups], dim=1).float()
+
+
+def make_segmenter(
+    *,
+    network: str | None = None,
+    weights: str | None = None,
+    masks: Any = None,
+    names: str | None = None,
+    regions: int = 3,
+    device: torch.device | None = None,
+) -> Segmenter:
+    """Build what options ask for; masks: where class-index masks are, if any. ValueError for what is not there."""
+    device = device or torch.device("cpu")
+    if network is not None and masks is not None:
+        raise ValueError(f"segmentation.network={network} and segmentation.masks={masks}: give one of them")
+    if network is not None:
+        return NetworkRegions(network, weights or "default", names, device)
+    if weights is not None:
+        raise ValueError(f"segmentation.weights={weights}: say with segmentation.network=... which network's they are")
+    if masks is not None:
+        if names is None:
+            raise ValueError(f"segmentation.masks={masks}: segmentation.names=... is missing, the names of its classes")
+        return MaskRegions(names)
+    if names is not None:
+        raise ValueError(f"segmentation.names={names}: give segmentation.masks=... or segmentation.network=..., too")
+    return PictureRegions(regions, device)
