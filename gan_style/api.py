@@ -79,7 +79,7 @@ class Stylizer:
         style: a name, or {name: weight} with weights that sum to 1. reference: for a model that takes its style from a
         picture, a picture of any of these kinds, or {name: picture}, mixed evenly or as style has it. strength: 0, the
         picture itself, to 1. mask: where; a grey picture (white: there) of any of these kinds, or a tensor (H, W) in
-        [0, 1] or of uint8, or {style: mask}; or the name or number of a region, "rest", or "auto" with a list of styles.
+        [0, 1] or of uint8, or {style: mask}; or a name or number of a region, "rest", or "auto" with a list of styles.
         regions: how many a picture is cut into where masks are numbers. segmentation: who knows names: {"network": ...,
         "weights": ...}, or {"masks": a file, "names": ...}, as the options of ``gan-style stylize`` have them.
         stroke: how many times as broad as the model's own its strokes are, or "auto", as on 512 pixels;
