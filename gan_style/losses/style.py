@@ -48,7 +48,8 @@ class Style(Term):
     layer_weights: one for each layer, in any unit, for a weighted mean (w_l of Gatys et al. 2016, equation 5, brought
     to the sum 1); None: all equal.
     relative: each layer's distance is divided by the mean square of its target: styles of strong textures, whose
-    statistics are large, then weigh as much as others, and layers alike. What a library of styles needs.
+    statistics are large, then weigh as much as others, and layers alike. What a library of styles needs. Of a crop,
+    which may be nearly plain, it is the mean of its own and the photo's.
     style_weights: how much the styles of a library weigh, by name, such as {wave: 3}; 1 for those that are not named.
     scales: the picture is looked at in these sizes, from above 0 to 1, by the same layers, which then see strokes of
     other widths (Snelgrove 2017; Gatys et al. 2017, section 6); the mean over all.
@@ -75,8 +76,13 @@ class Style(Term):
             if inputs.condition is not None:
                 target = self._at_strength(target, inputs.content_features[name], inputs.condition)
             statistic = self.statistic(inputs.fake_features[name])
-            if self.relative:  # distances are squares, so that scaling both sides divides by the target's mean square
-                scale = target.square().mean(dim=(1, 2), keepdim=True).clamp_min(1e-12).rsqrt()
+            if self.relative:  # distances are squares, so that scaling both sides divides by a mean square
+                size = target.square().mean(dim=(1, 2), keepdim=True)
+                if self.target == CROP and name in inputs.content_features:
+                    with torch.no_grad():
+                        photo = self.statistic(inputs.content_features[name])
+                    size = 0.5 * (size + photo.square().mean(dim=(1, 2), keepdim=True))
+                scale = size.clamp_min(1e-12).rsqrt()
                 statistic, target = statistic * scale, target * scale
             if self.style_weights and inputs.condition is not None:
                 scale = self._weights_of_samples(inputs.styles, inputs.condition).sqrt()
