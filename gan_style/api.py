@@ -10,6 +10,7 @@ from torch import Tensor
 from gan_style.images.decode import to_float, to_uint8
 from gan_style.images.lossless import Original, from_pil, read_original, to_eight_bits, to_pil
 from gan_style.runtime.device import choose_device
+from gan_style.stylize.batch import Refine
 from gan_style.stylize.controls import (
     AUTO,
     Controls,
@@ -25,6 +26,7 @@ from gan_style.stylize.controls import (
     read_mask,
 )
 from gan_style.stylize.model import (
+    SHIPPED,
     Model,
     encoder_input,
     equal_parts,
@@ -60,6 +62,7 @@ class Stylizer:
         *,
         style: Style = None,
         reference: Any = None,
+        refine: int = 0,
         strength: float = 1.0,
         mask: Any = None,
         regions: int | None = None,
@@ -77,7 +80,8 @@ class Stylizer:
         value_range: of float tensors, black and white, such as (0, 1); floats that could be of that range, or of no
         usual one, are refused without it.
         style: a name, or {name: weight} with weights that sum to 1. reference: for a model that takes its style from a
-        picture, a picture of any of these kinds, or {name: picture}, mixed evenly or as style has it. strength: 0, the
+        picture, a picture of any of these kinds, or {name: picture}, mixed evenly or as style has it;
+        refine: so many steps fit its style to the picture, 20 bring it much closer. strength: 0, the
         picture itself, to 1. mask: where; a grey picture (white: there) of any of these kinds, or a tensor (H, W) in
         [0, 1] or of uint8, or {style: mask}; or a name or number of a region, "rest", or "auto" with a list of styles.
         regions: how many a picture is cut into where masks are numbers. segmentation: who knows names: {"network": ...,
@@ -91,7 +95,8 @@ class Stylizer:
         segmentation = dict(segmentation or {})
         plan = plan_masks(mask, by_name=by_name(segmentation))
         by_style = plan.by_style
-        model = with_references(self._model, _references(reference, max_megapixels, value_range))
+        references = _references(reference, max_megapixels, value_range)
+        model = with_references(self._model, references)
         default = self.style if reference is None else equal_parts(model.styles)
         chosen = style if style is not None or by_style else default
         controls = Controls(mixture(chosen, model.styles, masked=by_style), strength, colours, tile, stroke)
@@ -105,20 +110,21 @@ class Stylizer:
 
             return find_masks(plan, read, named, pixels, classes, controls.mix)
 
+        refiner = _refiner(refine, references)
+
         if isinstance(picture, Tensor):
             images = _in_range(picture, value_range)
             if not len(images):
                 return picture.clone()
             eight_bits = images if images.dtype == torch.uint8 else to_uint8(images)
-            results = torch.stack(
-                [
-                    paint(model, image, controls, regions=regions_in(pixels.cpu()))
-                    for image, pixels in zip(images, eight_bits, strict=True)
-                ]
-            )
-            return _back_in_range(results, value_range).to(picture.device)
+            results = []
+            for image, pixels in zip(images, eight_bits, strict=True):
+                refined = model if refiner is None else refiner(model, to_float(pixels[None]))
+                results.append(paint(refined, image, controls, regions=regions_in(pixels.cpu())))
+            return _back_in_range(torch.stack(results), value_range).to(picture.device)
         original = _opened(picture, max_megapixels)
         found = regions_in(to_eight_bits(original).pixels)
+        model = model if refiner is None else refiner(model, encoder_input(original))
         pixels = paint(model, original.pixels, controls, alpha=original.alpha, regions=found)
         return to_pil(Original(pixels, original.alpha, original.profile))
 
@@ -126,11 +132,13 @@ class Stylizer:
 def load(model: str | Path, *, device: str = "auto") -> Stylizer:
     """A style that comes with gan_style, by its name ("monet"), or a run's folder, generator file or checkpoint.
 
-    A folder that has a style's name is given as a Path, or as "./monet".
+    A folder that has a style's name is given as a Path, or as "./monet". "shipped:any" is the model that takes its
+    style from a picture.
     device: auto, cpu, cuda, cuda:1 ... ValueError for what is not there, with the nearest names.
     """
     place = Path(model).expanduser()
     is_place = isinstance(model, Path) or len(place.parts) > 1 or place.suffix != ""
+    is_place |= str(model).startswith(SHIPPED)
     is_place |= place.exists() and str(model) not in styles()  # a folder of a style's paintings may have its name
     path = resolve_model([] if is_place else [str(model)], place if is_place else None)
     loaded, _ = open_model(path, choose_device(device, None))
@@ -146,6 +154,18 @@ def _opened(picture: Any, max_megapixels: float) -> Original:
     if isinstance(picture, str | Path):
         return read_original(Path(picture).expanduser(), max_megapixels=max_megapixels)
     return from_pil(picture)
+
+
+def _refiner(steps: int, references: Mapping[str, Tensor]) -> Refine | None:
+    if not steps:
+        return None
+    if not isinstance(steps, int) or steps < 0:
+        raise ValueError(f"refine={steps}; a number of steps, from 0, expected")
+    if not references:
+        raise ValueError(f"refine={steps}: it improves the style of a picture, reference=..., and there is none")
+    from gan_style.optimise.refine import Refiner  # losses: nothing else here needs them
+
+    return Refiner(references, steps)
 
 
 def _references(reference: Any, max_megapixels: float, value_range: Range) -> dict[str, Tensor]:

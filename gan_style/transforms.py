@@ -14,9 +14,9 @@ from torchvision.transforms import v2
 
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.reference import ReferenceGenerator
-from gan_style.runtime.checkpoint import read_generator
 from gan_style.stylize.controls import unknown_style
 from gan_style.stylize.model import (
+    any_style_model,
     find_references,
     open_model,
     read_references,
@@ -172,19 +172,11 @@ def _open(
                 f"references=... is missing: {checkpoint} takes its style from pictures; give their folder"
             )
     else:
-        model, _ = open_model(_any_style_model() if place is None else resolve_model([], place), cpu)
+        model, _ = open_model(any_style_model() if place is None else resolve_model([], place), cpu)
         specs = [references] if isinstance(references, str | Path) else references
         files = find_references([str(spec) for spec in specs])
         model = with_references(model, read_references(files, max_megapixels=math.inf))
     return model.generator, model.styles
-
-
-def _any_style_model() -> Path:
-    """Find the model that ships and takes its style from a picture."""
-    for path in shipped():
-        if read_generator(path)[1]["class"] == ReferenceGenerator.__name__:
-            return path
-    raise ValueError("checkpoint=... is missing: references need a model of generator=reference, and none ships")
 
 
 def _is_picture(item: Any) -> bool:

@@ -214,18 +214,14 @@ def _check_known(names: list[str], known: list[str]) -> None:
 
 
 def _files(cfg: Mapping[str, Any], names: list[str]) -> list[Path]:
-    from gan_style.stylize.model import find_generator, resolve_model, shipped
+    from gan_style.stylize.model import any_style_model, find_generator, resolve_model, shipped
 
-    paths = _given_checkpoints(cfg)
-    if paths:
+    if paths := _given_checkpoints(cfg):
         return [find_generator(Path(path).expanduser()) for path in paths]
-    return (
-        list(dict.fromkeys(resolve_model([name], None) for name in names))
-        or list(shipped())
-        or [
-            resolve_model([], None)  # says that there is none
-        ]
-    )
+    if cfg["reference"] is not None:
+        return [any_style_model()]
+    names = names or [name for styles in shipped().values() for name in styles]
+    return list(dict.fromkeys(resolve_model([name], None) for name in names)) or [resolve_model([], None)]
 
 
 def _given_checkpoints(cfg: Mapping[str, Any]) -> list[str]:

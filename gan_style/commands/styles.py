@@ -47,9 +47,10 @@ def main(cfg: DictConfig) -> None:
     for path, names in models.items():
         print("\n".join(_described(path, names)), flush=True)
     if sheet is not None:
-        if not all(models.values()):
+        named = [path for path, names in models.items() if names]
+        if not named:
             raise ValueError("sheet: this model takes its style from a picture; see gan-style stylize reference=...")
-        _write_sheet(cfg, sheet, list(models))
+        _write_sheet(cfg, sheet, named)
 
 
 def _write_sheet(cfg: DictConfig, sheet: Path, models: Sequence[Path]) -> None:

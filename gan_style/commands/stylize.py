@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig
+from torch import Tensor
 
 from gan_style.config import command, plain
 from gan_style.demo import PREFIX, demo_pictures
@@ -22,6 +23,7 @@ from gan_style.runtime.provenance import config_hash
 from gan_style.stylize.batch import (
     BatchStylizer,
     PictureJob,
+    Refine,
     check_outputs,
     plan_file,
     plan_folder,
@@ -29,7 +31,15 @@ from gan_style.stylize.batch import (
     with_sheets,
 )
 from gan_style.stylize.controls import AUTO, Controls, check_names, mixture
-from gan_style.stylize.model import Model, equal_parts, find_references, load_model, read_references, resolve_model
+from gan_style.stylize.model import (
+    Model,
+    any_style_model,
+    equal_parts,
+    find_references,
+    load_model,
+    read_references,
+    resolve_model,
+)
 from gan_style.stylize.regions import MaskPlan, auto_masks, by_name, named_masks, plan_masks
 
 _MOST_NAMED = 100  # styles, in a picture's note
@@ -43,6 +53,7 @@ class StylizeOptions:
     checkpoint: str | None = option(path=True)
     style: Any = option(path=True)
     reference: Any = option(path=True)
+    refine: int = option(0)
     strength: float
     mask: Any = option(path=True)
     regions: int | None = option(2, 12)
@@ -89,6 +100,8 @@ def _stylize(cfg: DictConfig) -> int:
     # The model, and what is asked of it.
     checkpoint = None if cfg.checkpoint is None else Path(cfg.checkpoint).expanduser()
     references = read_references(paintings, max_megapixels=cfg.max_megapixels)
+    if references and checkpoint is None:
+        checkpoint = any_style_model()
     model, note = load_model(resolve_model(_named(style, plan), checkpoint), device, references)
     controls = _controls(cfg, style, model, plan)
     named = named_masks(plan, segmentation, regions, device)
@@ -101,8 +114,17 @@ def _stylize(cfg: DictConfig) -> int:
         "stroke": controls.stroke,
         **_region_settings(plan, segmentation, regions),
     }
+    if cfg.refine:
+        settings["refine"] = cfg.refine
     stylizer = BatchStylizer(
-        model, controls, _note(note, model, controls, plan), settings, cfg.max_megapixels, plan, named
+        model,
+        controls,
+        _note(note, model, controls, plan),
+        settings,
+        refine=_refiner(cfg, references),
+        max_megapixels=cfg.max_megapixels,
+        plan=plan,
+        named=named,
     )
 
     # Only results of the same command are written over.
@@ -123,6 +145,17 @@ def _stylize(cfg: DictConfig) -> int:
     if failures:
         print(f"gan-style stylize: {failures} of {len(jobs)} pictures have no result", file=sys.stderr)
     return UNREADABLE if failures else 0
+
+
+def _refiner(cfg: DictConfig, references: Mapping[str, Tensor]) -> Refine | None:
+    """What refines the references' styles on each picture, where that is asked for."""
+    if not cfg.refine:
+        return None
+    if not references:
+        raise ValueError(f"refine={cfg.refine}: it improves the style of a picture, reference=..., and there is none")
+    from gan_style.optimise.refine import Refiner  # losses: nothing else here needs them
+
+    return Refiner(references, cfg.refine)
 
 
 def _controls(cfg: DictConfig, style: Any, model: Model, plan: MaskPlan) -> Controls:
@@ -147,13 +180,7 @@ def _region_settings(plan: MaskPlan, segmentation: Mapping[str, Any], regions: i
 
 
 def _reference_files(cfg: DictConfig) -> dict[str, Path]:
-    if cfg.reference is None:
-        return {}
-    if cfg.checkpoint is None:
-        raise ValueError(
-            f"reference={cfg.reference}: checkpoint=... is missing, a model that was trained with generator=reference"
-        )
-    return find_references(plain(cfg.reference))
+    return {} if cfg.reference is None else find_references(plain(cfg.reference))
 
 
 def _named(style: Any, plan: MaskPlan) -> list[str]:

@@ -2,7 +2,7 @@
 
 import errno
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from gan_style.runtime.files import file_hash, write_bytes, write_durably
 from gan_style.runtime.machine import is_shortage
 from gan_style.runtime.outputs import result_mark
 from gan_style.stylize.controls import Controls, Regions, mask_file, option_of, read_mask
-from gan_style.stylize.model import Model
+from gan_style.stylize.model import Model, encoder_input
 from gan_style.stylize.paint import paint
 from gan_style.stylize.regions import MaskPlan, find_masks
 
@@ -44,6 +44,8 @@ if TYPE_CHECKING:  # the perceptual network is loaded where regions are wanted b
 
 _SHEET_HEIGHT = 1024  # pixels, at most
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # errors that the next picture would meet, too
+
+Refine = Callable[[Model, Tensor], Model]  # a model, a picture (1, 3, H, W) in [-1, 1]: the model for that picture
 
 
 class UnwritableResultError(OSError):
@@ -156,13 +158,15 @@ class BatchStylizer:
     """Stylizes files one after the other.
 
     note: what made the results, for their metadata (images.decode.encode); settings: all that they depend on besides
-    their own files (JSON types); plan: where which style is wanted; named: finds the regions that it names.
+    their own files (JSON types); plan: where which style is wanted; named: finds the regions that it names; refine:
+    makes the model for each picture, from the model and the picture.
     """
 
     model: Model
     controls: Controls
     note: Mapping[str, Any]
     settings: Mapping[str, Any]
+    refine: Refine | None = None
     max_megapixels: float = 200.0
     plan: MaskPlan = field(default_factory=MaskPlan)
     named: "NamedMasks | None" = None
@@ -201,8 +205,9 @@ class BatchStylizer:
             check_fits(original, suffix)
 
         # Paint.
+        model = self.model if self.refine is None else self.refine(self.model, encoder_input(original))
         pixels = paint(
-            self.model, original.pixels, self.controls, alpha=original.alpha, regions=self._regions(job, original)
+            model, original.pixels, self.controls, alpha=original.alpha, regions=self._regions(job, original)
         )
         result = replace(original, pixels=pixels)
         before = preview(original, _SHEET_HEIGHT) if job.sheet else None

@@ -241,8 +241,21 @@ def shipped() -> dict[Path, tuple[str, ...]]:
     return {path: _styles(read_generator(path)[1], path) for path in sorted(folder.glob("*.safetensors"))}
 
 
+def any_style_model() -> Path:
+    """The model that comes with gan_style and takes its style from a picture. ValueError where there is none."""
+    for path, names in shipped().items():
+        if not names:
+            return path
+    raise ValueError("checkpoint=... is missing: this installation has no model that takes its style from a picture")
+
+
 def _styles(description: dict[str, Any], path: Path) -> tuple[str, ...]:
-    """A library's own names; for a generator of one style what it was trained on, or else the file's name."""
+    """A library's own names; for a generator of one style what it was trained on, or else the file's name.
+
+    None for a generator that takes its style from a picture.
+    """
+    if description.get("class") == ReferenceGenerator.__name__:
+        return ()
     arguments = description.get("arguments")
     if isinstance(arguments, dict) and arguments.get("styles"):
         return tuple(arguments["styles"])
@@ -254,7 +267,7 @@ def _styles(description: dict[str, Any], path: Path) -> tuple[str, ...]:
 def resolve_model(styles: Sequence[str], checkpoint: Path | None) -> Path:
     """The generator's file: the checkpoint's or, without one, that of the shipped model that has these styles.
 
-    ValueError, with the nearest names, where there is none.
+    The first in alphabetical order, where several have them. ValueError, with the nearest names, where there is none.
     """
     if checkpoint is not None:
         return find_generator(checkpoint)
@@ -263,7 +276,10 @@ def resolve_model(styles: Sequence[str], checkpoint: Path | None) -> Path:
     if not known:
         raise ValueError("checkpoint=... is missing; this installation comes without models of its own")
     if not styles:
-        raise ValueError(f"style=... or checkpoint=... is missing; styles that come with gan_style: {', '.join(known)}")
+        raise ValueError(
+            "style=..., reference=... or checkpoint=... is missing; styles that come with gan_style: "
+            f"{', '.join(known)}"
+        )
     for name in styles:
         if name not in known:
             raise unknown_style(name, known)

@@ -9,6 +9,7 @@ nearest of all to the result, by the mean over layers of distances relative to t
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -72,7 +73,9 @@ def main() -> None:
                 shares.append(
                     [distance(found, grams[number], x) / distance(before, grams[number], x) for x in STYLE_LAYERS]
                 )
-                far = [sum(distance(found, gram, x) / spread[x] for x in STYLE_LAYERS) for gram in grams]
+                far = [
+                    torch.stack([distance(found, gram, x) / spread[x] for x in STYLE_LAYERS]).sum() for gram in grams
+                ]
                 nearest.append(int(torch.stack(far).argmin()) == number)
                 contents.append(content_loss(features[CONTENT_LAYER], own[CONTENT_LAYER]))
                 row.append(result)
@@ -98,6 +101,11 @@ def main() -> None:
 def grams_of(features: dict[str, Tensor]) -> dict[str, Tensor]:
     """Compute the Gram matrix of each style layer."""
     return {layer: gram_matrix(features[layer]) for layer in STYLE_LAYERS}
+
+
+def sum_of(values: Iterable[Tensor]) -> Tensor:
+    """Add up scalars."""
+    return torch.stack(list(values)).sum()
 
 
 def distance(grams: dict[str, Tensor], target: dict[str, Tensor], layer: str) -> Tensor:
