@@ -1,6 +1,7 @@
 """The Python interface: gan_style.load("monet") gives an object that is called on pictures."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +120,15 @@ class Stylizer:
             eight_bits = images if images.dtype == torch.uint8 else to_uint8(images)
             results = []
             for image, pixels in zip(images, eight_bits, strict=True):
-                refined = model if refiner is None else refiner(model, to_float(pixels[None]))
+                refined = model
+                if refiner is not None:
+                    refined = replace(model, generator=refiner(model.generator, to_float(pixels[None])))
                 results.append(paint(refined, image, controls, regions=regions_in(pixels.cpu())))
             return _back_in_range(torch.stack(results), value_range).to(picture.device)
         original = _opened(picture, max_megapixels)
         found = regions_in(to_eight_bits(original).pixels)
-        model = model if refiner is None else refiner(model, encoder_input(original))
+        if refiner is not None:
+            model = replace(model, generator=refiner(model.generator, encoder_input(original)))
         pixels = paint(model, original.pixels, controls, alpha=original.alpha, regions=found)
         return to_pil(Original(pixels, original.alpha, original.profile))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_style.losses.content import Content
@@ -15,7 +15,6 @@ from gan_style.losses.style import MEAN, GramStyle
 from gan_style.models.generator import MIN_INPUT_SIZE
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.perceptual import compact
-from gan_style.stylize.model import Model
 
 _SIDE = 256  # pixels, of the photo's short side while it is refined on
 _LEARNING_RATE = 0.02
@@ -38,19 +37,20 @@ class Refiner:
     references: Mapping[str, Tensor]
     steps: int
 
-    def __call__(self, model: Model, photo: Tensor) -> Model:
-        """Return the model, a library of the references' styles, refined on a photo (1, 3, H, W) in [-1, 1]."""
+    def __call__(self, generator: nn.Module, photo: Tensor) -> LibraryGenerator:
+        """Return a copy of the library of the references' styles, refined on a photo (1, 3, H, W) in [-1, 1]."""
         with torch.inference_mode(False), torch.enable_grad():
-            library = copy.deepcopy(model.generator)
+            library = copy.deepcopy(generator)
             assert isinstance(library, LibraryGenerator)
-            photo = _scaled(photo, model.device)
-            condition = torch.eye(len(self.references), device=model.device)
+            device = next(library.parameters()).device
+            photo = _scaled(photo, device)
+            condition = torch.eye(len(self.references), device=device)
 
             # The losses, on features whose mean activation on this photo is 1
-            perceptual = compact(layers=[*_STYLE_LAYERS, *_CONTENT_LAYERS]).to(model.device)
+            perceptual = compact(layers=[*_STYLE_LAYERS, *_CONTENT_LAYERS]).to(device)
             perceptual.calibrate([photo])
             objective = Objective({"content": _CONTENT, "style": _STYLE}, perceptual)
-            references = {name: [(0, _scaled(one, model.device))] for name, one in self.references.items()}
+            references = {name: [(0, _scaled(one, device))] for name, one in self.references.items()}
             objective.set_library(MEAN, references)
 
             # A few steps on the rows of each style in turn; the others' have no gradient
@@ -66,7 +66,7 @@ class Refiner:
                     optimiser.zero_grad()
                     loss.backward()
                     optimiser.step()
-        return Model(library.requires_grad_(False).eval(), model.styles, model.device)
+        return library.requires_grad_(False).eval()
 
 
 def _scaled(picture: Tensor, device: torch.device) -> Tensor:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # the perceptual network is loaded where regions are wanted b
 _SHEET_HEIGHT = 1024  # pixels, at most
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # errors that the next picture would meet, too
 
-Refine = Callable[[Model, Tensor], Model]  # a model, a picture (1, 3, H, W) in [-1, 1]: the model for that picture
+Refine = Callable[[nn.Module, Tensor], nn.Module]  # a generator, a picture (1, 3, H, W): the generator for that picture
 
 
 class UnwritableResultError(OSError):
@@ -159,7 +159,7 @@ class BatchStylizer:
 
     note: what made the results, for their metadata (images.decode.encode); settings: all that they depend on besides
     their own files (JSON types); plan: where which style is wanted; named: finds the regions that it names; refine:
-    makes the model for each picture, from the model and the picture.
+    makes the generator for each picture, of the model's and the picture in [-1, 1].
     """
 
     model: Model
@@ -205,7 +205,9 @@ class BatchStylizer:
             check_fits(original, suffix)
 
         # Paint.
-        model = self.model if self.refine is None else self.refine(self.model, encoder_input(original))
+        model = self.model
+        if self.refine is not None:
+            model = replace(model, generator=self.refine(model.generator, encoder_input(original)))
         pixels = paint(
             model, original.pixels, self.controls, alpha=original.alpha, regions=self._regions(job, original)
         )

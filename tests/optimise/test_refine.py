@@ -6,7 +6,6 @@ from gan_style.functional import gram_matrix
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.perceptual import compact
 from gan_style.optimise.refine import Refiner
-from gan_style.stylize.model import Model
 
 
 def test_style_distance_falls_for_each_reference_and_nothing_else_changes(noise):
@@ -15,7 +14,7 @@ def test_style_distance_falls_for_each_reference_and_nothing_else_changes(noise)
     before = {name: tensor.clone() for name, tensor in library.state_dict().items()}
     photo = noise(1, 3, 48, 40)
     references = {"a": 0.2 * noise(1, 3, 40, 40, seed=1) + 0.5, "b": noise(1, 3, 40, 40, seed=2) - 0.3}
-    refined = Refiner(references, 15)(Model(library, ("a", "b"), torch.device("cpu")), photo).generator
+    refined = Refiner(references, 15)(library, photo)
     assert all(torch.equal(tensor, before[name]) for name, tensor in library.state_dict().items())
 
     # Only the rows of the two styles have moved: not the photo's own, which is the last, and no convolution

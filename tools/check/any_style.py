@@ -64,8 +64,8 @@ def main() -> None:
             for photo in photos:
                 if options.refine:
                     single = with_references(Model(generator, (), CPU), {name: paintings[name]})
-                    refined = Refiner({name: paintings[name]}, options.refine)(single, photo)
-                    result = refined.generator(photo, torch.ones(1, 1))
+                    refined = Refiner({name: paintings[name]}, options.refine)(single.generator, photo)
+                    result = refined(photo, torch.ones(1, 1))
                 else:
                     result = library.generator(photo, condition)
                 features, own = vgg(result, [*STYLE_LAYERS, CONTENT_LAYER]), vgg(photo, [*STYLE_LAYERS, CONTENT_LAYER])
