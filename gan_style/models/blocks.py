@@ -64,6 +64,24 @@ def instance_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(shift, F.group_norm(x, channels, eps=EPSILON), scale)
 
 
+def pad(x: Tensor, side: int, mode: str) -> Tensor:
+    """Pad all sides in x's own type; autocast on a CPU would convert x to float32, and what was padded back."""
+    if x.is_cpu and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return F.pad(x, (side,) * 4, mode=mode)
+    return F.pad(x, (side,) * 4, mode=mode)
+
+
+class ReflectedConv2d(nn.Conv2d):
+    """A square convolution without a bias, with reflection padding: (N, in, H, W) to (N, out, H/stride, W/stride)."""
+
+    def __init__(self, incoming: int, outgoing: int, kernel: int, stride: int = 1) -> None:
+        super().__init__(incoming, outgoing, kernel, stride, kernel // 2, padding_mode="reflect", bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(pad(x, self.kernel_size[0] // 2, "reflect"), self.weight, stride=self.stride)
+
+
 class InstanceNorm(nn.Module):
     """Instance normalisation (Ulyanov et al. 2016) with a learned scale and shift, (N, C, H, W) to the same."""
 
@@ -109,7 +127,7 @@ class ConvNormRelu(nn.Sequential):
         self, incoming: int, outgoing: int, kernel: int, *, stride: int = 1, norm: Norm = InstanceNorm
     ) -> None:
         super().__init__(
-            nn.Conv2d(incoming, outgoing, kernel, stride, kernel // 2, padding_mode="reflect", bias=False),
+            ReflectedConv2d(incoming, outgoing, kernel, stride),
             norm(outgoing),
             nn.ReLU(inplace=True),
         )
@@ -132,7 +150,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, *, norm: Norm = InstanceNorm) -> None:
         super().__init__()
         self.first = ConvNormRelu(channels, channels, 3, norm=norm)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect", bias=False)
+        self.second = ReflectedConv2d(channels, channels, 3)
         self.norm = norm(channels)
         assert isinstance(self.norm.weight, Tensor)
         nn.init.zeros_(self.norm.weight)
@@ -170,7 +188,7 @@ def doubled_convolution(x: Tensor, weight: Tensor) -> Tensor:
     height, width = x.shape[-2:]
     every = _halves(_halves(weight, 2), 4)  # (odd column, odd row, O, C, 2, 2)
     kernels = every.flatten(0, 2).contiguous(memory_format=torch.channels_last)
-    result = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernels)
+    result = F.conv2d(pad(x, 1, "replicate"), kernels)
     result = result.permute(0, 2, 3, 1).unflatten(3, (2, 2, len(weight)))
     rows = [
         torch.stack([result[:, odd : odd + height, column : column + width, column, odd] for column in (0, 1)], dim=3)
@@ -193,8 +211,7 @@ class FewChannels(nn.Conv2d):
         super().__init__(incoming, outgoing, kernel, padding=kernel // 2, padding_mode="reflect")
 
     def forward(self, x: Tensor) -> Tensor:
-        sides = self._reversed_padding_repeated_twice
-        return convolution_by_rows(F.pad(x, sides, mode="reflect"), self.weight, self.bias)
+        return convolution_by_rows(pad(x, self.kernel_size[0] // 2, "reflect"), self.weight, self.bias)
 
 
 def convolution_by_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -19,6 +19,7 @@ from gan_style.models.blocks import (
     count_parameters,
     doubled_convolution,
     instance_norm,
+    pad,
     pad_to_multiple,
 )
 from gan_style.models.generator import ResnetGenerator
@@ -136,6 +137,14 @@ def test_gradients_of_instance_normalisation_are_those_of_its_formula(noise, dty
         found.append(instance_norm(*inputs))
     for one, other in zip(found, [*wanted, wanted[0]], strict=True):
         assert (one.double() - other).abs().max() <= tolerance * other.abs().max()
+
+
+def test_padding_keeps_bfloat16_under_autocast(noise):
+    x = noise(1, 4, 6, 7).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        padded = pad(x, 2, "reflect")
+    assert padded.dtype == torch.bfloat16
+    assert torch.equal(padded, nn.functional.pad(x, (2,) * 4, mode="reflect"))
 
 
 def parameters_by_hand(width: int, blocks: int) -> int:
