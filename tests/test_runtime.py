@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_style.runtime import device
-from gan_style.runtime.device import advice, allocator, choose_device, compiled, in_full_float32
+from gan_style.runtime.device import advice, allocator, choose_device, compiled, in_full_float32, placed
 
 CPU = torch.device("cpu")
 
@@ -99,16 +99,20 @@ class TestCompiled:
         assert not torch.equal(twin(noise(1, 3, 8, 8)), network(noise(1, 3, 8, 8)))
 
     @pytest.mark.slow  # a compilation takes half a minute on a CPU
-    def test_generator_paints_the_same(self, noise):
+    def test_generator_paints_and_learns_the_same(self, noise):
         from gan_style.models.generator import ResnetGenerator
 
         torch.manual_seed(0)
-        generator = ResnetGenerator(width=8, blocks=1)
-        expected: Tensor = generator(noise(1, 3, 32, 32))
+        generator = placed(ResnetGenerator(width=8, blocks=1), CPU)
+        weights, images = list(generator.parameters()), noise(1, 3, 32, 32)
+        expected: Tensor = generator(images)
+        gradients = torch.autograd.grad(expected.square().sum(), weights)
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            made = compiled(generator, option="x")(noise(1, 3, 32, 32))
+            warnings.simplefilter("error", UserWarning)
+            made = compiled(generator, option="x")(images)
+            learnt = torch.autograd.grad(made.square().sum(), weights)
         torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(learnt, gradients, rtol=1e-2, atol=1e-3)
 
 
 class TestDevice:

@@ -17,6 +17,7 @@ from gan_style.dataset.documents import Documents
 from gan_style.dataset.engines.local import run_here, run_processes
 from gan_style.dataset.journal import STATE, Records, only_one
 from gan_style.dataset.layouts.coco import CocoLayout
+from gan_style.dataset.layouts.folder import FolderLayout
 from gan_style.dataset.layouts.recognise import LAYOUTS, Inventory, Layout, open_layout, output_kind
 from gan_style.dataset.manifest import Merge, Stopped, manifest_kind
 from gan_style.dataset.naming import Names, names_of, scheme_of
@@ -176,7 +177,7 @@ def _open(cfg: Mapping[str, Any]) -> tuple[Layout, str]:
     output = Path(cfg["output"]).expanduser()
     layout = open_layout(cfg["input"], cfg["input_layout"], target=cfg["output_layout"], carry=cfg["carry"])
     kind = output_kind(layout.kind, cfg["output_layout"])
-    if cfg["size"] != "keep" and isinstance(layout, CocoLayout):
+    if cfg["size"] != "keep" and isinstance(layout, CocoLayout | FolderLayout):
         layout.check_scaling()
     here, there = output.resolve(), layout.root.resolve()
     if here.is_relative_to(there) or there.is_relative_to(here):

@@ -53,6 +53,9 @@ class Documents:
             yield from from_classes(self.records.output, self.rows(), classes, self.layout.names).items()
         if self.records.plan.tables:
             index = self._index()
+            for key, _, size in self.records.plan.tables:
+                if key.lower().endswith(".txt"):
+                    index.add_numbers(key, Location(key, size).read(self.layout.root))
             for key, name, size in self.records.plan.tables:
                 content = Location(key, size).read(self.layout.root)
                 yield name, rewritten(key, content, index, self.layout.root, self.warn)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ _Y |= {"height", "imageheight", "imgheight", "image_height", "img_height", "all_
 _Y |= {"bbox_y", "bbox_y1", "bbox_y2", "bbox_ymin", "bbox_ymax", "yc", "y_center", "bbox_h", "y0"}
 _XY = {"bbox", "bboxes", "box", "boxes", "segmentation", "points", "point", "polygon", "polygons", "coordinates"}
 _XY |= {"exterior", "interior", "landmarks", "vertices", "rect", "bounding_box", "bounding_boxes", "bndbox", "outline"}
+_XY |= {"predictionstring"}  # Kaggle's: a class and four numbers, again and again
 _KEYPOINTS = {"keypoints"}  # COCO's: x, y, visibility
 # Fields that say how large the picture is, and nothing of what is in it.
 _SIZES = {
@@ -26,16 +28,25 @@ _SIZES = {
     "img_width",
     "img_height",
 }
+_ORIGINAL = ("original_width", "original_height")
+_ROW_OF_NUMBERS = re.compile(r"(?<!\S)-?\d+(?:\.\d+)?(?:[\s,;]+-?\d+(?:\.\d+)?)+(?!\S)")
 PLACES = ("bbox", "bboxes", "box", "boxes", "segmentation", "keypoints", "points", "polygon", "polygons", "xmin", "x1")
+
+
+class NotScalableError(ValueError):
+    """Labels that cannot be scaled as their picture is."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What became of a picture: its file's name now; (width, height) before and after, None where they are the same."""
+    """What became of a picture: its file's name now; (width, height) before and after, None where they are the same;
+    source: its file's name before.
+    """
 
     picture: str
     old: tuple[int, int] | None = None
     new: tuple[int, int] | None = None
+    source: str = ""
 
     @property
     def is_scaled(self) -> bool:
@@ -52,33 +63,94 @@ class Change:
 def scaled(record: Any, factors: tuple[float, float]) -> Any:
     """A record (of JSON) with all that is in pixels scaled; values that all lie in [0, 1] are shares, and stay."""
     if isinstance(record, dict):
+        _check_scalable(record)
+        if _is_in_percent(record):
+            sides = {name: _times(record[name], factors[at]) for at, name in enumerate(_ORIGINAL)}
+            return {**record, **sides}
         return {name: _scaled_field(name, value, record, factors) for name, value in record.items()}
     if isinstance(record, list):
         return [scaled(item, factors) for item in record]
     return record
 
 
+def _check_scalable(record: Mapping[str, Any]) -> None:
+    """NotScalableError for a mask in a form that is not scaled: Supervisely's bitmap, Label Studio's brush."""
+    for name in ("bitmap", "rle", "EncodedPixels", "encoded_pixels", "rle_mask"):
+        if record.get(name) not in (None, "", "-1", [], {}):
+            raise NotScalableError(f"it has a mask in run lengths or as a bitmap ({name})")
+
+
+def _is_in_percent(record: Mapping[str, Any]) -> bool:
+    """Whether it is one of Label Studio's, which says the picture's sides, and places in percent of them."""
+    if not all(name in record for name in _ORIGINAL):
+        return False
+    if isinstance(value := record.get("value"), dict):
+        _check_scalable(value)
+    return isinstance(value, dict) or any(str(name).endswith("labels") for name in record)
+
+
+def scaled_run_lengths(mask: Mapping[str, Any], factors: tuple[float, float]) -> dict[str, Any]:
+    """COCO's mask in run lengths, each pixel of the new one that of the nearest; compressed where it was."""
+    try:
+        import numpy as np
+        from pycocotools import mask as tools
+    except ImportError as error:
+        raise NotScalableError("it has a mask in run lengths, which pip install pycocotools can scale") from error
+    height, width = mask["size"]
+    plain = isinstance(mask["counts"], list)
+    values = tools.decode(tools.frPyObjects(dict(mask), height, width) if plain else dict(mask))
+    new = max(1, round(height * factors[1])), max(1, round(width * factors[0]))
+    rows, columns = ((np.arange(n) + 0.5) * old // n for n, old in zip(new, (height, width), strict=True))
+    small = values[rows.astype(int)][:, columns.astype(int)]
+    if plain:
+        flat = small.ravel(order="F")
+        edges = np.flatnonzero(np.diff(flat, prepend=0))
+        counts: Any = np.diff(edges, prepend=0, append=len(flat)).tolist()
+    else:
+        counts = tools.encode(np.asfortranarray(small))["counts"].decode("ascii")
+    return {**mask, "size": list(new), "counts": counts}
+
+
 def _scaled_field(name: Any, value: Any, record: Mapping[str, Any], factors: tuple[float, float]) -> Any:
     key, (fx, fy) = str(name).lower(), factors
     if key in _XY or key in _KEYPOINTS:
         if isinstance(value, str):  # of a CSV
-            try:
-                numbers = json.loads(value)
-            except ValueError:
-                return value
-            return json.dumps(_scaled_field(key, numbers, {}, factors)) if isinstance(numbers, list) else value
+            return _scaled_text(value, key, factors)
         if isinstance(value, dict) and "counts" in value:
-            raise ValueError("a mask in run lengths cannot be scaled")
+            return scaled_run_lengths(value, factors)
         return value if _are_shares(value) else _scaled_list(value, factors, 3 if key in _KEYPOINTS else 2)
     if key in _X:
         return value if _are_shares(_sides(record)) else _times(value, fx)
     if key in _Y:
         return value if _are_shares(_sides(record)) else _times(value, fy)
+    if key == "size" and "path" in record and isinstance(value, list) and len(value) == 2:  # Datumaro's height, width
+        return [_times(value[0], fy), _times(value[1], fx)]
     if key == "area":
         return _times(value, fx * fy)
     if key == "r":
         return _times(value, math.sqrt(fx * fy))
+    if isinstance(value, str) and value.startswith("{"):  # VIA's shapes in a CSV
+        try:
+            return json.dumps(scaled(json.loads(value), factors))
+        except json.JSONDecodeError:
+            return value
     return scaled(value, factors)
+
+
+def _scaled_text(value: str, key: str, factors: tuple[float, float]) -> str:
+    try:
+        numbers = json.loads(value)
+    except ValueError:
+        return _ROW_OF_NUMBERS.sub(lambda row: _scaled_row(row[0], factors), value)
+    return json.dumps(_scaled_field(key, numbers, {}, factors)) if isinstance(numbers, list) else value
+
+
+def _scaled_row(text: str, factors: tuple[float, float]) -> str:
+    """Numbers with blanks or commas between them, in turn for x and y, where they are pairs."""
+    parts = re.split(r"([\s,;]+)", text)  # numbers at even places
+    if len(parts) % 4 != 3:
+        raise NotScalableError(f"{len(parts) // 2 + 1} numbers in a row ({text[:40]})")
+    return "".join(_times(part, factors[at // 2 % 2]) if at % 2 == 0 else part for at, part in enumerate(parts))
 
 
 def _scaled_list(value: Any, factors: tuple[float, float], period: int) -> Any:

@@ -300,7 +300,7 @@ class Pipeline:
             row |= {"source_width": item.loaded.size[0], "source_height": item.loaded.size[1]}
             name = PurePosixPath(self.scheme.path(item.sample, item.copy, suffix)).name
             try:
-                change = Change(name, item.loaded.size, (width, height))
+                change = Change(name, item.loaded.size, (width, height), source=item.sample.file_name)
                 sidecars = adapted(item.loaded.sidecars, item.loaded.labels, change)
                 data, lost = self._encoded(item, result, suffix)
                 row["lost"] = " | ".join(lost) or None

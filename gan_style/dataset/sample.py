@@ -135,6 +135,11 @@ class Sample:
     table: bool = False
     problem: tuple[str, str] | None = None
 
+    @property
+    def file_name(self) -> str:
+        """What the picture's file is called; "" where there is none."""
+        return (self.picture.member or self.picture.path).rpartition("/")[2] if self.picture else ""
+
     def to_line(self) -> bytes:
         """One line of JSON, ASCII alone, whatever the names hold."""
         content = {

@@ -127,7 +127,7 @@ class Verify:
             return
         try:
             sidecars = read_sidecars(sample, self.root)
-            expected = adapted(sidecars, read_labels(sidecars), change_of(row))
+            expected = adapted(sidecars, read_labels(sidecars), change_of(sample, row))
         except SampleError as error:
             yield Difference(shard.number, row["source"], f"what belongs to it cannot be read any more: {error}", False)
             return
@@ -159,12 +159,13 @@ class Verify:
             yield Difference(None, "the manifest", f"cannot be compared: {error}", False)
 
 
-def change_of(row: Row) -> Change:
+def change_of(sample: Sample, row: Row) -> Change:
     """What became of a row's picture."""
     name = (row["output"].partition("#")[2] or row["output"]).rpartition("/")[2]
     if not row.get("source_width"):
-        return Change(name)
-    return Change(name, (row["source_width"], row["source_height"]), (row["width"], row["height"]))
+        return Change(name, source=sample.file_name)
+    old, new = (row["source_width"], row["source_height"]), (row["width"], row["height"])
+    return Change(name, old, new, source=sample.file_name)
 
 
 def repair(records: Records, findings: Sequence[Difference]) -> list[int]:

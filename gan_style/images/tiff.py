@@ -52,7 +52,10 @@ def read_tiff(file: IO[bytes], *, check_size: Callable[[tuple[int, int]], object
         width, height = page.imagewidth, page.imagelength
         check_size((width, height))
         kind = _kind(page)
-        if page.photometric not in (0, 1, 2, 5) or page.imagedepth > 1:
+        is_ycbcr = (
+            page.photometric == 6 and page.bitspersample == 8 and page.tags.valueof(530, default=(2, 2)) == (1, 1)
+        )
+        if (page.photometric not in (0, 1, 2, 5) and not is_ycbcr) or page.imagedepth > 1:
             raise ValueError(f"{kind} is not read")
 
         # Values, channels last, whatever the file's order is.
@@ -65,7 +68,7 @@ def read_tiff(file: IO[bytes], *, check_size: Callable[[tuple[int, int]], object
         most = np.iinfo(values.dtype).max
 
         # Colours and alpha, by what the file says that its samples are.
-        color_count = {5: 4, 2: 3}.get(int(page.photometric), 1)
+        color_count = {5: 4, 2: 3, 6: 3}.get(int(page.photometric), 1)
         if values.shape[-1] < color_count:
             raise ValueError(f"{kind} is not read")
         extra = [int(sample) for sample in page.extrasamples][: values.shape[-1] - color_count]
@@ -82,6 +85,9 @@ def read_tiff(file: IO[bytes], *, check_size: Callable[[tuple[int, int]], object
             colors = _unmultiplied(colors, alpha, most)
         if page.photometric == 5:
             colors = _from_cmyk(colors, most)
+        if is_ycbcr:
+            ycbcr = Image.frombytes("YCbCr", (width, height), np.ascontiguousarray(colors).tobytes())
+            colors = np.asarray(ycbcr.convert("RGB"))
         rgb = np.broadcast_to(colors, (height, width, 3)) if color_count == 1 else colors
         planes = np.moveaxis(rgb if alpha is None else np.concatenate([rgb, alpha], axis=-1), -1, 0)
         orientation = page.tags.valueof(274, default=1)
@@ -98,7 +104,8 @@ def read_tiff(file: IO[bytes], *, check_size: Callable[[tuple[int, int]], object
 def _is_plain(page: Any) -> bool:
     """Whether Pillow decodes this kind rightly: up to 8 bits, whole numbers, the samples of a pixel together."""
     bits = page.bitspersample
-    return bits <= 8 and page.sampleformat in (1, 4) and page.planarconfig != 2
+    is_plain_ycbcr = page.photometric == 6 and page.compression == 1  # of which Pillow 12.3 reads too much
+    return bits <= 8 and page.sampleformat in (1, 4) and page.planarconfig != 2 and not is_plain_ycbcr
 
 
 def _kind(page: Any) -> str:

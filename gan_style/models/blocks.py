@@ -188,13 +188,22 @@ def doubled_convolution(x: Tensor, weight: Tensor) -> Tensor:
     height, width = x.shape[-2:]
     every = _halves(_halves(weight, 2), 4)  # (odd column, odd row, O, C, 2, 2)
     kernels = every.flatten(0, 2).contiguous(memory_format=torch.channels_last)
-    result = F.conv2d(pad(x, 1, "replicate"), kernels)
+    result = F.conv2d(pad_by_edges(x), kernels)
     result = result.permute(0, 2, 3, 1).unflatten(3, (2, 2, len(weight)))
     rows = [
         torch.stack([result[:, odd : odd + height, column : column + width, column, odd] for column in (0, 1)], dim=3)
         for odd in (0, 1)
     ]
     return torch.stack(rows, dim=2).view(len(x), 2 * height, 2 * width, len(weight)).permute(0, 3, 1, 2)
+
+
+def pad_by_edges(x: Tensor) -> Tensor:
+    """Repeat the first and last rows and columns once: (N, C, H, W) to (N, C, H + 2, W + 2)."""
+    if not torch.compiler.is_compiling():
+        return pad(x, 1, "replicate")
+    # torch.compile up to 2.14 expects other strides of this padding's backward pass than it has in channels_last.
+    x = torch.cat([x[:, :, :1], x, x[:, :, -1:]], dim=2)
+    return torch.cat([x[..., :1], x, x[..., -1:]], dim=3)
 
 
 def _halves(weight: Tensor, dim: int) -> Tensor:

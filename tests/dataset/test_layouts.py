@@ -10,82 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import torchless
 import yaml
 from PIL import Image
+from samples import VALUES, mask, photo, text, turned
 
 from gan_style.dataset.layouts.recognise import Inventory, open_layout
-from gan_style.dataset.loading import Loader
-from gan_style.dataset.manifest import read_manifest
-from gan_style.dataset.pipeline import Batching, Gate, Pipeline
 from gan_style.dataset.sampling import ChoiceSampler
-from gan_style.dataset.verify import Verify
-
-
-class Negative:
-    """A stylizer without torch's weights: the photo's negative."""
-
-    name, sha256 = "negative", "0"
-
-    def __call__(self, content: torch.Tensor, *, tiled: bool = False):
-        return lambda strengths: -content
-
-
-@pytest.fixture
-def make(tmp_path, monkeypatch):
-    """make(layout, copies=..., suffix=..., size=...): the rows of what is in in/; verify-dataset finds it right."""
-
-    def call(layout: str = "folder", *, output: str = "out", spec: str = "in", size: int | None = None, **more):
-        def pipeline(root, scheme, pause):
-            loader, choices = Loader(root, 16_000_000, size, keep_color=True), ChoiceSampler(0, [1.0], (1.0, 1.0), 0.0)
-            batching, gate, device = Batching(4, 2_000_000), Gate(None, 0), torch.device("cpu")
-            return Pipeline(loader, choices, [Negative()], scheme, batching, gate, None, device, {})
-
-        with monkeypatch.context() as patch:
-            patch.setattr(torchless, "Backwards", pipeline)
-            merge = torchless.make(str(tmp_path / spec), tmp_path / output, layout, shard_size=3, **more)
-        root = tmp_path / spec
-        assert [str(found) for found in Verify(merge.records, root if root.is_dir() else None)()] == []
-        return list(read_manifest(tmp_path / output))
-
-    return call
-
-
-@pytest.fixture
-def data(tmp_path) -> Path:
-    return tmp_path / "out" / "data"
-
-
-@pytest.fixture
-def source(tmp_path) -> Path:
-    return tmp_path / "in"
-
-
-def photo(path: Path, width: int = 40, height: int = 30, **options) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(len(str(path))).integers(0, 255, (height, width, 3), np.uint8)
-    Image.fromarray(pixels).save(path, **options)
-
-
-def turned(path: Path, orientation: int = 6) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    photo(path, exif=exif)
-
-
-def text(path: Path, content: str | dict | list) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-
-
-VALUES = np.zeros((30, 40), np.uint8)
-VALUES[:, 20:], VALUES[:9] = 1, 2
-
-
-def mask(path: Path, values: np.ndarray = VALUES) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(values).save(path)
 
 
 def files(folder: Path) -> set[str]:

@@ -54,7 +54,7 @@ class Backwards:
         if sample.passthrough:
             return passed_through(number, sample, sha256, data, self.scheme)
         suffix = self.scheme.picture_suffix(sample)
-        change = Change(Path(self.scheme.path(sample, copy, suffix)).name)
+        change = Change(Path(self.scheme.path(sample, copy, suffix)).name, source=sample.file_name)
         files = {suffix: data[::-1], **adapted(sidecars, read_labels(sidecars), change)}
         return SampleResult(number, copy, {"status": "ok", "source_sha256": sha256}, files)
 

@@ -119,7 +119,13 @@ class CocoLayout:
     @cached_property
     def _others(self) -> list[Sample]:
         """What the folder holds besides its annotation files."""
-        return [sample for sample in self.folder.samples() if sample.key not in self.paths]
+        samples = (sample for sample in self.folder.samples() if sample.key not in self.paths)
+        return [self._without_tables(sample) for sample in samples]
+
+    def _without_tables(self, sample: Sample) -> Sample:
+        """An annotation file that is called as a picture is (a.json of a.jpg) is not that picture's alone."""
+        own = {extension: place for extension, place in sample.sidecars.items() if place.path not in self.paths}
+        return sample if len(own) == len(sample.sidecars) else replace(sample, sidecars=own)
 
     def _read(self, path: str, index: Index) -> CocoTable:
         """ValueError for a file that is no annotation file."""
@@ -244,11 +250,15 @@ class CocoLayout:
         return by_table
 
     def check_scaling(self) -> None:
-        """ValueError where outlines are run lengths, which cannot be scaled."""
+        """ValueError where an annotation, or what another table says, cannot be scaled."""
+        self.folder.check_scaling(self.paths)
         for table in self.tables:
             for annotation in table.content.get("annotations", []):
                 if isinstance(annotation.get("segmentation"), dict):
-                    raise ValueError(f"{table.path} has masks in run lengths, which would not fit any more; size=keep")
+                    try:
+                        scaled(annotation, (1.0, 1.0))
+                    except (ValueError, KeyError, TypeError) as error:
+                        raise ValueError(f"{table.path} cannot be scaled: {error}; it needs size=keep") from error
 
 
 def _plain(name: str) -> str:

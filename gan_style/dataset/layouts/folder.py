@@ -5,14 +5,14 @@ pictures (metadata.jsonl, _annotations.csv, data.yaml) by layouts/tables.py.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gan_style.dataset.layouts.masks import is_label_folder
-from gan_style.dataset.layouts.tables import TABLE_SUFFIXES, Statements, read_statements
+from gan_style.dataset.layouts.tables import OPAQUE_SUFFIXES, TABLE_SUFFIXES, Statements, check_scaling, read_statements
 from gan_style.dataset.layouts.tree import Match, Tree, join
 from gan_style.dataset.sample import OTHER_PICTURE_SUFFIXES, PICTURE_SUFFIXES, Location, Sample, printable
 
@@ -44,6 +44,10 @@ class FolderLayout:
 
     def classes(self) -> None:
         """Ours to number."""
+
+    def check_scaling(self, but: Container[str] = ()) -> None:
+        """ValueError where a table (but those of these paths) has labels that cannot be scaled."""
+        check_scaling(self.root, self.tree, but)
 
     def samples(self) -> Iterator[Sample]:
         """All inputs, sorted by the parts of their paths."""
@@ -93,8 +97,12 @@ class FolderLayout:
         return split, label or None  # a class is a line of classes.txt
 
     def _are_orphaned_masks(self, path: str) -> bool:
-        """Whether a folder that is called as labels are holds masks, though no pictures are called as they are."""
-        if not any(map(is_label_folder, path.split("/"))):
+        """Whether a folder holds masks, though no pictures are called as they are: one that is called as labels are, or
+        as a picture beside it is (ADE20K's instances).
+        """
+        above, _, own = path.rpartition("/")
+        of_picture = path and any(PurePosixPath(name).stem == own for name in self.tree.try_listing(above).files)
+        if not (of_picture or any(map(is_label_folder, path.split("/")))):
             return False
         names = [name for name in self.tree.listing(path).files if name.lower().endswith(PICTURE_SUFFIXES)][:5]
         return bool(names) and all(self.tree.looks_like_mask(join(path, name)) for name in names)
@@ -149,7 +157,7 @@ class FolderLayout:
                 problem = ("no home", "what it says of each picture goes with that picture")
         if problem is not None:
             return replace(sample, problem=problem)
-        table = suffix in TABLE_SUFFIXES and size < 1_000_000_000
+        table = suffix in (*TABLE_SUFFIXES, *OPAQUE_SUFFIXES) and size < 1_000_000_000
         return replace(sample, picture=Location(path, size), passthrough=True, table=table)
 
     def _stat(self, path: str) -> tuple[int, tuple[str, str] | None]:

@@ -1,6 +1,7 @@
 """Labels in a JSON file for each picture: LabelMe's, and those of other tools that use the same names for things."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,4 +86,17 @@ def _adapted(content: dict[str, Any], change: Change) -> dict[str, Any]:
         record["imageData"] = None
     if isinstance(record.get("image"), dict) and isinstance(record["image"].get("file_name"), str):
         record["image"] = {**record["image"], "file_name": change.picture}
+    if change.source:
+        record = {name: _renamed(value, change) for name, value in record.items()}
     return scaled(record, change.factors) if change.is_scaled else record
+
+
+def _renamed(value: Any, change: Change) -> Any:
+    """With the result's name wherever the picture's own stands, however deep."""
+    if isinstance(value, dict):
+        return {name: _renamed(inner, change) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_renamed(inner, change) for inner in value]
+    if isinstance(value, str) and re.split(r"[/\\]", value)[-1] == change.source:
+        return value[: len(value) - len(change.source)] + change.picture
+    return value

@@ -29,11 +29,20 @@ LABEL_WORDS = word_set(
     "semantics instance instances panoptic depth depths disparity disp alpha matte mattes trimap trimaps "
     "annotation annotations anno annos ann anns annot annots labelids labeltrainids trainids instanceids "
     "instancetrainids polygons gtfine gtcoarse parsing saliency labeled labelled segmentationclass "
-    "segmentationobject segmentationclassaug labelid target targets caption captions"
+    "segmentationobject segmentationclassaug labelid target targets caption captions parts"
 )
 _FOLDER_WORDS = LABEL_WORDS | word_set(
     "sem inst parse edge edges contour contours normal normals flow truth xml xmls json jsons txt txts yolo "
     "bbox bboxes box boxes landmarks keypoints pts voc coco manual lesion parts objects attributes alphas"
+)
+# Words that say of a file that is no picture that it tells of one: 1_keypoints.json.
+TELLING_WORDS = (
+    LABEL_WORDS
+    | _FOLDER_WORDS
+    | word_set(
+        "pose poses openpose points point coords coordinates info meta metadata attribute attributes atr attr attrs "
+        "features embedding embeddings description text tags prompt prompts exif rle polygon polygons"
+    )
 )
 # Words that go with those, or stand alone where a label has one of its own: 1_rgb.png and 1_depth.png.
 _WITH_LABELS = word_set("color colour colored train ids id class classes object objects map maps binary l aug val 1st")
@@ -80,6 +89,8 @@ def core_of(stem: str) -> Core:
     pieces = re.split(r"([_\-. ]+)", stem)  # words at even places
     first, last = 0, len(pieces)
     seen: set[str] = set()
+    if last > 4 and pieces[-1].isdigit() and pieces[-3].lower() in LABEL_WORDS:  # 1_mask_0, the first of several
+        last -= 2
     while last - 2 > first and _is_role(pieces[last - 1]):
         seen.add(pieces[last - 1].lower())
         last -= 2

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
-from gan_style.dataset.geometry import has_places, scaled, stated_size
+from gan_style.dataset.geometry import NotScalableError, has_places, scaled, stated_size, text_of
 from gan_style.dataset.layouts.yolo import read_yaml, rewritten_yaml
 from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample
 
@@ -25,11 +25,32 @@ if TYPE_CHECKING:
     from gan_style.dataset.layouts.tree import Tree
 
 TABLE_SUFFIXES = (
-    *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".xml", ".lst", ".list", ".parquet"),
+    *(
+        ".txt",
+        ".csv",
+        ".tsv",
+        ".json",
+        ".jsonl",
+        ".ndjson",
+        ".yaml",
+        ".yml",
+        ".xml",
+        ".lst",
+        ".list",
+        ".parquet",
+        ".ini",
+    ),
 )
+OPAQUE_SUFFIXES = (".mat", ".npy", ".npz", ".pkl", ".pickle", ".h5", ".hdf5", ".db", ".sqlite", ".tfrecord")
 _RECORDED = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".parquet")
 _MOST_IN_A_FOLDER = 50  # files of these kinds; more are labels of single pictures
 _MOST_BYTES = 2_000_000_000
+_MOST_LOOKED_AT = 100_000  # rows, to tell which columns name pictures
+_CALLED_PICTURE = re.compile(r"(?i)image|img|photo|picture|file|frame")
+_IDS = ("id", "key", "name", "image_id", "img_id")  # fields that may hold a picture's name without its suffix
+_NUMBERED = re.compile(r"(?<=[A-Za-z0-9])#\d+\Z")  # 1.jpg#0, the first of several captions
+_ROW_OF_NUMBERS = re.compile(r"(?<![\w.])(?:-?\d+(?:\.\d+)?[\s,;|]+){3,}-?\d+(?:\.\d+)?")
+_DEEPEST = 4  # records in records, in which one may name a picture
 
 
 @dataclass(frozen=True)
@@ -47,6 +68,31 @@ class Index:
 
     def __init__(self, files: Mapping[str, Sequence[Output]], labels: Container[str] = ()) -> None:
         self.files, self.labels = files, labels
+        self.numbers: dict[str, dict[str, str]] = {}
+
+    @cached_property
+    def is_scaled(self) -> bool:
+        return any(output.factors != (1.0, 1.0) for outputs in self.files.values() for output in outputs)
+
+    @cached_property
+    def has_copies(self) -> bool:
+        return any(len(outputs) > 1 for outputs in self.files.values())
+
+    def add_numbers(self, path: str, content: bytes) -> None:
+        """Note the numbers that a list gives to pictures ("1 cats/1.jpg"), by which others beside it may name them."""
+        lines = [line.split(maxsplit=1) for line in content.decode("utf-8", "replace").splitlines() if line.strip()]
+        if not all(len(line) == 2 and line[0].isdigit() for line in lines):
+            return
+        folder = path.rpartition("/")[0]
+        numbers = {number: found for number, name in lines if (found := self.find(name.strip(), folder)) is not None}
+        if numbers and len(numbers) >= 0.9 * len(lines):
+            self.numbers[folder] = numbers
+
+    def numbers_for(self, folder: str) -> Mapping[str, str]:
+        """The numbers of pictures for files in a folder: of a list in it, or in one above."""
+        while folder not in self.numbers and folder:
+            folder = folder.rpartition("/")[0]
+        return self.numbers.get(folder, {})
 
     @cached_property
     def _folded(self) -> dict[str, str]:
@@ -58,9 +104,17 @@ class Index:
         return self._unambiguous(self.files, lambda path: path.rpartition("/")[2].casefold())
 
     @cached_property
+    def pictures(self) -> list[str]:
+        return [path for path in self.files if path.lower().endswith(PICTURE_SUFFIXES) and path not in self.labels]
+
+    @cached_property
     def _stems(self) -> dict[str, str | None]:
-        pictures = [path for path in self.files if path.lower().endswith(PICTURE_SUFFIXES)]
-        return self._unambiguous(pictures, lambda path: PurePosixPath(path).stem)
+        return self._unambiguous(self.pictures, lambda path: PurePosixPath(path).stem)
+
+    @cached_property
+    def _bare(self) -> dict[str, str | None]:
+        """By path without suffix."""
+        return self._unambiguous(self.pictures, lambda path: path.rpartition(".")[0])
 
     def _unambiguous(self, paths: Iterable[str], name_of: Callable[[str], str]) -> dict[str, str | None]:
         pictures: dict[str, str | None] = {}
@@ -72,7 +126,9 @@ class Index:
 
     def find(self, reference: str, folder: str) -> str | None:
         """The path of the file that a table in this folder means."""
-        for name in dict.fromkeys((reference, unquote(reference))):
+        local = reference.rpartition("?d=")[2]  # Label Studio's /data/local-files/?d=images/1.jpg, and its uploads
+        uploaded = re.sub(r"(\A|/)[0-9a-f]{8}-(?=[^/]+\Z)", r"\1", local)
+        for name in dict.fromkeys((reference, unquote(reference), unquote(local), unquote(uploaded))):
             parts = [part for part in re.split(r"[/\\]+", name.strip()) if part not in ("", ".")]
             if not parts or len(name) > 4096:
                 continue
@@ -100,8 +156,28 @@ class Index:
                 return path
         return None
 
-    def find_stem(self, stem: str) -> str | None:
-        return self._stems.get(stem)
+    def find_stem(self, stem: str, folder: str = "") -> str | None:
+        """The picture that a name without suffix means: "1", "cats/1"."""
+        *above, last = re.split(r"[/\\]+", stem)
+        if not above:
+            return self._bare.get(f"{folder}/{last}" if folder else last) or self._stems.get(last)
+        path = "/".join([*above, last])
+        for base in dict.fromkeys((f"{folder}/" if folder else "", "")):
+            if (found := self._bare.get(base + path)) is not None:
+                return found
+        found = self._stems.get(last)
+        return found if found is not None and found.rpartition(".")[0].endswith(f"/{path}") else None
+
+    def covers(self, values: Iterable[Any], *, named: bool, folder: str = "") -> bool:
+        """Whether values, of one column say, are names of pictures without their suffixes: most of them are, and they
+        are of most pictures, where the column is not called as pictures are (named).
+        """
+        distinct = {value for value in values if isinstance(value, str) and value.strip()}
+        found = {path for value in distinct if (path := self.find_stem(value, folder)) is not None}
+        if not named and all(value.isdigit() and str(int(value)) == value for value in distinct):  # or any numbers
+            return len(found) == len(distinct) == len(self.pictures)
+        most = len(found) > len(distinct) / 2
+        return most and (named or len(found) >= max(1, len(self.pictures) / 2))
 
     def renamed(self, reference: str, path: str, output: Output, folder: str) -> str:
         """The reference to a result, in the form of that to its source."""
@@ -137,19 +213,24 @@ def _normal(parts: Sequence[str]) -> str | None:
 
 @dataclass
 class Rewriter:
-    """Writes a table again. index: of what it may name; folder: the table's; named: references that were found."""
+    """Writes a table again. index: of what it may name; folder, table: where it lies, and its name; named: references
+    that were found; gone: those to pictures without a result.
+    """
 
     index: Index
     folder: str
+    table: str = ""
     named: int = 0
     gone: int = 0
+    stem_fields: frozenset[Any] = frozenset()  # columns, or fields of records, that hold names without suffixes
 
-    def references(self, value: Any) -> str | None:
-        """The path that a value names; None where it names no picture of ours."""
+    def references(self, value: Any, field: Any = None) -> str | None:
+        """The path that a value, of a field, names; None where it names no picture of ours."""
         if not isinstance(value, str) or not 0 < len(value) < 4096 or "\n" in value:
             return None
+        value = _NUMBERED.sub("", value)
         if not re.search(r"\.[A-Za-z0-9]{2,5}\Z", value.strip()):
-            return None
+            return self.index.find_stem(value, self.folder) if field in self.stem_fields else None
         return self.index.find(value, self.folder)
 
     def outputs(self, path: str) -> Sequence[Output]:
@@ -159,71 +240,124 @@ class Rewriter:
         return outputs
 
     def name(self, reference: str, path: str, output: Output) -> str:
+        plain = _NUMBERED.sub("", reference)
+        if plain != reference:
+            return self.name(plain, path, output) + reference[len(plain) :]
+        if reference.rpartition("/")[2] == PurePosixPath(path).stem:  # without suffix
+            return reference[: reference.rfind("/") + 1] + PurePosixPath(output.path).stem
         return self.index.renamed(reference, path, output, self.folder)
+
+    def find_stem_fields(self, columns: Mapping[Any, Sequence[Any]]) -> None:
+        """Note which columns hold names of pictures without their suffixes; none does where one has whole names."""
+        if any(self.references(value) is not None for values in columns.values() for value in values[:200]):
+            return
+        self.stem_fields = frozenset(
+            name
+            for name, values in columns.items()
+            if self.index.covers(values, named=bool(_CALLED_PICTURE.search(str(name))), folder=self.folder)
+        )
+
+    def document(self, value: Any) -> Any:
+        """A whole JSON file: the same value where it is about one picture that has several copies."""
+        if isinstance(value, dict) and any(self.references(item, name) is not None for name, item in value.items()):
+            copies = list(self._copies(value))
+            return copies[0] if len(copies) == 1 else value
+        return self.json(value)
 
     def json(self, value: Any) -> Any:
         """A JSON value with each record, string or key that names a picture once for each of its results."""
         if isinstance(value, list):
+            self._find_stem_fields_of(value)
             return [copy for item in value for copy in self._copies(item)]
         if isinstance(value, dict):
-            result: dict[str, Any] = {}
-            for key, item in value.items():
-                for new_key, copy in self._fields(key, item):
-                    result[new_key] = copy
-            return result
+            stems = self.index.covers(value, named=False, folder=self.folder)
+            many = sum(self._first_named(item) is not None for item in value.values()) > len(value) / 2
+            return {
+                k: copy for key, item in value.items() for k, copy in self._fields(key, item, stems=stems, many=many)
+            }
         return value
+
+    def _find_stem_fields_of(self, records: Sequence[Any]) -> None:
+        """The same of a list of records."""
+        columns: dict[str, list[Any]] = {}
+        for record in records[:1000] if all(isinstance(item, dict) for item in records[:10]) else ():
+            for name, value in record.items() if isinstance(record, dict) else ():
+                if isinstance(value, str):
+                    columns.setdefault(name, []).append(value)
+        if columns and not any(self._first_named(item) for item in records[:10]):
+            self.find_stem_fields(columns)
 
     def _copies(self, item: Any) -> Iterator[Any]:
         """Of an element of a list."""
         if isinstance(item, str) and (path := self.references(item)) is not None:
             yield from (self.name(item, path, output) for output in self.outputs(path))
-        elif isinstance(item, dict) and (named := self._named_in(item)):
-            yield from self._records(item, named)
+        elif (path := self._first_named(item)) is not None:
+            yield from self._records(item, path)
         else:
             yield self.json(item)
 
-    def _fields(self, key: str, item: Any) -> Iterator[tuple[str, Any]]:
-        """Of a record, whose keys may name pictures (VIA: 1.jpg45678)."""
-        if (path := self.references(key)) is not None:
-            for output in self.outputs(path):
-                yield self.name(key, path, output), self._scaled(self._renamed_in(item, output), output)
-        elif isinstance(item, dict) and (named := self._named_in(item)) and any(key.startswith(item[n]) for n in named):
-            for copy in self._records(item, named):
-                old = next(item[name] for name in named if key.startswith(item[name]))
-                new = next(copy[name] for name in named if key.startswith(item[name]))
-                yield new + key[len(old) :], copy
+    def _fields(self, key: str, item: Any, *, stems: bool, many: bool) -> Iterator[tuple[str, Any]]:
+        """Of a record, whose keys may name pictures (VIA: 1.jpg45678), without suffixes (stems), or number records of
+        pictures (many).
+        """
+        path = self.index.find_stem(key, self.folder) if stems else self.references(key)
+        if path is not None:
+            for number, output in enumerate(self.outputs(path)):
+                yield self.name(key, path, output), self._scaled(self._renamed(item, path, number), output)
+        elif many and (path := self._first_named(item)) is not None:
+            named = [value for value in self._named_in(item) if key.startswith(value)]
+            for number, copy in enumerate(self._records(item, path)):
+                if named:
+                    new = self.name(named[0], path, self.index.files[path][number])
+                    yield new + key[len(named[0]) :], copy
+                else:
+                    yield (f"{key}~{number + 1}" if number else key), copy
         else:
             yield key, self.json(item)
 
-    def _named_in(self, record: Mapping[str, Any]) -> dict[str, str]:
-        """Which fields name a picture, and which."""
-        references = {name: self.references(value) for name, value in record.items()}
-        return {name: path for name, path in references.items() if path is not None}
+    def _named_in(self, record: Any) -> dict[str, str]:
+        """The values in a record, or in one within it, that name pictures, and which."""
+        return dict(self._names_in(record, _DEEPEST))
 
-    def _renamed_in(self, value: Any, output: Output) -> Any:
+    def _names_in(self, record: Any, depth: int) -> Iterator[tuple[str, str]]:
+        for field_name, value in record.items() if isinstance(record, dict) else ():
+            if (path := self.references(value, field_name)) is not None:
+                yield value, path
+        for value in record.values() if isinstance(record, dict) and depth else ():
+            yield from self._names_in(value, depth - 1)
+
+    def _first_named(self, record: Any) -> str | None:
+        return next((path for _, path in self._names_in(record, _DEEPEST)), None)
+
+    def _renamed(self, value: Any, picture: str, number: int, field_name: Any = None) -> Any:
+        """What is said of a picture, for its copy of this number: other files that it names (masks) have that, too."""
         if isinstance(value, dict):
-            named = self._named_in(value)
-            return {k: self.name(v, named[k], output) if k in named else v for k, v in value.items()}
-        return value
+            return {key: self._renamed(item, picture, number, key) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._renamed(item, picture, number, field_name) for item in value]
+        path = self.references(value, field_name)
+        if path is None and field_name in _IDS and value in (PurePosixPath(picture).stem, picture.rpartition(".")[0]):
+            path = picture
+        own = self.index.files[path] if path is not None else ()
+        return self.name(value, path, own[min(number, len(own) - 1)]) if path is not None and own else value
 
-    def _records(self, record: Mapping[str, Any], named: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        """A record for each copy; other files that it names (masks) have the copy's number, too."""
-        first = next(iter(named.values()))
-        for number, output in enumerate(self.outputs(first)):
-            copy = dict(record)
-            for name, path in named.items():
-                own = self.index.files[path]
-                if own:
-                    copy[name] = self.name(record[name], path, own[min(number, len(own) - 1)])
-            yield self._scaled(copy, output)
+    def _records(self, record: Mapping[str, Any], picture: str) -> Iterator[dict[str, Any]]:
+        """A record for each copy of the picture that it names."""
+        for number, output in enumerate(self.outputs(picture)):
+            yield self._scaled(self._renamed(record, picture, number), output)
 
     def _scaled(self, record: Any, output: Output) -> Any:
         return record if output.factors == (1.0, 1.0) else scaled(record, output.factors)
 
     def rows(self, header: Sequence[str] | None, rows: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
         """Of a CSV; without a header boxes are known only in the form of name, x1, y1, x2, y2, class."""
+        fields: Sequence[Any] = header or ()
         for row in rows:
-            paths = {at: path for at, value in enumerate(row) if (path := self.references(value)) is not None}
+            paths = {
+                at: path
+                for at, value in enumerate(row)
+                if (path := self.references(value, fields[at] if at < len(fields) else at)) is not None
+            }
             if not paths:
                 yield row
                 continue
@@ -243,6 +377,10 @@ class Rewriter:
     def lines(self, text: str) -> str:
         """Of a list: whole lines, or words of them, that name pictures, with their suffix or (VOC's) without."""
         lines, result, at = text.splitlines(), list[str](), 0
+        numbers = self.index.numbers_for(self.folder)
+        if numbers and {line.split()[0] for line in lines if line.split()} >= numbers.keys():
+            result = [copy for line in lines for copy in self._numbered_copies(line, numbers)]
+            return "\n".join(result) + "\n" * text.endswith("\n")
         stems = self._are_stems(lines)
         while at < len(lines):
             line = lines[at]
@@ -256,12 +394,28 @@ class Rewriter:
             result += self._line_copies(block, stems)
         return "\n".join(result) + "\n" * text.endswith("\n")
 
+    def _numbered_copies(self, line: str, numbers: Mapping[str, str]) -> Iterator[str]:
+        """Of a line that begins with a picture's number: "1 60.0 27.0 325.0 304.0". Copies get numbers of their own."""
+        parts = re.split(r"(\s+)", line.strip())
+        path = numbers.get(parts[0])
+        if path is None:
+            yield line
+            return
+        span = max(map(int, numbers))
+        for number, output in enumerate(self.outputs(path)):
+            copy = [str(int(parts[0]) + number * span) if number else parts[0], *parts[1:]]
+            for at, word in enumerate(parts[2:], 2):
+                if self.references(word) == path:
+                    copy[at] = self.name(word, path, output)
+            if output.factors != (1.0, 1.0):
+                for axis, at in enumerate(_places_in(self.table, parts)):
+                    copy[at] = text_of(float(copy[at]) * output.factors[axis % 2])
+            yield "".join(copy)
+
     def _are_stems(self, lines: Sequence[str]) -> bool:
         first_words = [line.split()[0] for line in lines[:200] if line.split()]
-        return (
-            bool(first_words)
-            and sum(self.index.find_stem(word) is not None for word in first_words) > len(first_words) / 2
-        )
+        stems = sum(self.index.find_stem(word, self.folder) is not None for word in first_words)
+        return bool(first_words) and stems > len(first_words) / 2
 
     def _line_copies(self, block: Sequence[str], stems: bool) -> Iterator[str]:
         line = block[0]
@@ -272,10 +426,10 @@ class Rewriter:
             return
         parts = re.split(r"(\s+|,)", line)
         paths = {at: reference for at, word in enumerate(parts) if (reference := self.references(word)) is not None}
-        if not paths and stems and (reference := self.index.find_stem(line.split()[0] if line.split() else "")):
-            stem = line.split()[0]
+        stem = line.split()[0] if line.split() else ""
+        if not paths and stems and (reference := self.index.find_stem(stem, self.folder)):
             for output in self.outputs(reference):
-                yield line.replace(stem, PurePosixPath(output.path).stem, 1)
+                yield line.replace(stem, self.name(stem, reference, output), 1)
             return
         if not paths:
             yield line
@@ -308,6 +462,15 @@ class Rewriter:
                     _scale_element(copy, output.factors)
                 children.append(copy)
         parent[:] = children
+
+
+def _places_in(table: str, words: Sequence[str]) -> list[int]:
+    """Which words of a line that begins with a picture's number are x, y, x, y: CUB-200's boxes and parts."""
+    if not all(re.fullmatch(r"-?\d+(\.\d+)?", word) for word in words[::2]):
+        return []
+    if "box" in table.lower() and len(words) == 9:  # number, then x, y, width, height, with the blanks between them
+        return [2, 4, 6, 8]
+    return [4, 6] if "loc" in table.lower() and len(words) >= 9 else []  # number, part, x, y, whether it is seen
 
 
 def _pairs(names: Sequence[str], values: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -367,7 +530,11 @@ def rewritten(path: str, content: bytes, index: Index, root: Path, warn: Callabl
 
     path: the table's, below the root; warn: is told of what could not be mended.
     """
-    suffix, rewriter = PurePosixPath(path).suffix.lower(), Rewriter(index, path.rpartition("/")[0])
+    suffix, rewriter = PurePosixPath(path).suffix.lower(), _rewriter(path, index)
+    if suffix in OPAQUE_SUFFIXES:
+        if index.has_copies or index.is_scaled:
+            warn(f"{path} cannot be read here; pictures that it may name, and places in them, are in it as they were")
+        return content
     try:
         new = _rewritten(path, suffix, content, rewriter, root, warn)
     except (
@@ -384,7 +551,44 @@ def rewritten(path: str, content: bytes, index: Index, root: Path, warn: Callabl
         return content
     if rewriter.gone:
         warn(f"{path}: {rewriter.gone} entries are left out, since their pictures have no result")
+    if not rewriter.named and suffix not in (".yaml", ".yml", ".parquet"):
+        for doubt in _doubts(path, content.decode("utf-8", "replace"), index):
+            warn(doubt)
     return content if new is None else new
+
+
+def _rewriter(path: str, index: Index) -> Rewriter:
+    folder, _, name = path.rpartition("/")
+    return Rewriter(index, folder, name)
+
+
+def _doubts(path: str, text: str, index: Index) -> Iterator[str]:
+    """What may be wrong with a file that names no picture, and still may speak of them by their order or number."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if index.is_scaled and any(map(_ROW_OF_NUMBERS.search, lines)):
+        yield f"{path}: its numbers, which may be places in pictures, are as they were, and the pictures are scaled"
+    elif index.is_scaled and re.search(r"(?i)\b(im|img|image)_?(width|height)\s*=", text):
+        yield f"{path} states the size of pictures as it was, and the pictures are scaled"
+    is_named = re.search(r"(?i)class|names|readme|licen[cs]e", path.rpartition("/")[2]) is not None
+    if index.has_copies and not is_named and len(lines) - len(index.pictures) in (0, 1):
+        yield f"{path} has a line for each picture, and names none: there are more pictures now, in another order"
+
+
+def check_scaling(root: Path, tree: "Tree", but: Container[str] = ()) -> None:
+    """ValueError, naming the table, where one (but some) has labels that cannot be scaled."""
+    index = Index({path: [Output(path, (0.5, 0.5))] for path in _pictures(tree, "")})
+    for folder in tree.folders:
+        names = [name for name in tree.try_listing(folder).files if name.lower().endswith(TABLE_SUFFIXES)]
+        for path in (f"{folder}/{name}" if folder else name for name in names[:_MOST_IN_A_FOLDER]):
+            if path in but or (root / path).stat().st_size > _MOST_BYTES:
+                continue
+            try:
+                content = (root / path).read_bytes()
+                _rewritten(path, PurePosixPath(path).suffix.lower(), content, _rewriter(path, index), root, len)
+            except NotScalableError as error:
+                raise ValueError(f"{path} cannot be scaled: {error}; it needs size=keep") from error
+            except Exception:  # of many kinds: it is no table, and is copied as it is
+                continue
 
 
 def _some_names(index: Index) -> Iterator[str]:
@@ -410,8 +614,7 @@ def _rewritten(
     text = content.decode("utf-8-sig")
     if suffix == ".json":
         value = json.loads(text)
-        new_value = rewriter.json([value])
-        new_value = new_value[0] if len(new_value) == 1 else value  # a file about one picture of several copies
+        new_value = rewriter.document(value)
         return None if new_value == value else json.dumps(new_value, ensure_ascii=False).encode()
     if suffix in (".jsonl", ".ndjson"):
         records = [json.loads(line) for line in text.splitlines() if line.strip()]
@@ -422,11 +625,14 @@ def _rewritten(
         rows, delimiter = _read_rows(text, suffix)
         header = None if not rows or any(rewriter.references(value) for value in rows[0]) else rows[0]
         body = rows[1:] if header else rows
+        rewriter.find_stem_fields(_columns(header, body))
         new_rows = [*([header] if header else []), *rewriter.rows(header, body)]
         if new_rows == rows:
             return None
         buffer = io.StringIO()
-        csv.writer(buffer, delimiter=delimiter, lineterminator="\r\n" if "\r\n" in text else "\n").writerows(new_rows)
+        options: dict[str, Any] = {"quoting": csv.QUOTE_NONE, "quotechar": None} if delimiter == "|" else {}
+        end = "\r\n" if "\r\n" in text else "\n"
+        csv.writer(buffer, delimiter=delimiter, lineterminator=end, **options).writerows(new_rows)
         return buffer.getvalue().encode()
     if suffix == ".xml":
         if b"<!ENTITY" in content:
@@ -442,9 +648,18 @@ def _rewritten(
 
 def _read_rows(text: str, suffix: str) -> tuple[list[list[str]], str]:
     first = text.splitlines()[0] if text else ""
-    delimiter = "\t" if suffix == ".tsv" or first.count("\t") > first.count(",") else ","
-    delimiter = ";" if first.count(";") > first.count(delimiter) else delimiter
-    return [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row], delimiter
+    delimiter = "\t" if suffix == ".tsv" else max(",", "\t", ";", "|", key=first.count)
+    quoting: Any = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
+    return [row for row in csv.reader(io.StringIO(text), delimiter=delimiter, quoting=quoting) if row], delimiter
+
+
+def _columns(header: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> dict[Any, list[str]]:
+    """The values of each column, by its name or, without a header, its number; of a long table the first."""
+    columns: dict[Any, list[str]] = {}
+    for row in rows[:_MOST_LOOKED_AT]:
+        for at, value in enumerate(row):
+            columns.setdefault(header[at] if header and at < len(header) else at, []).append(value)
+    return columns
 
 
 def _rewritten_parquet(content: bytes, rewriter: Rewriter) -> bytes | None:
@@ -514,7 +729,7 @@ def read_statements(root: Path, tree: "Tree") -> Statements:
         return statements
     index = Index(dict.fromkeys(_pictures(tree, ""), ()))
     for path in paths:
-        rewriter = Rewriter(index, path.rpartition("/")[0])
+        rewriter = _rewriter(path, index)
         try:
             for record in _records(root, path, rewriter):
                 named = rewriter._named_in(record)
@@ -564,6 +779,8 @@ def _records(root: Path, path: str, rewriter: Rewriter) -> Iterator[dict[str, An
         yield from _dicts(json.loads(text), rewriter)
     else:
         rows, _ = _read_rows(text, suffix)
+        named = not rows or any(rewriter.references(value) for value in rows[0])
+        rewriter.find_stem_fields(_columns(None if named else rows[0], rows if named else rows[1:]))
         if rows and not any(rewriter.references(value) for value in rows[0]):
             yield from (dict(zip(rows[0], row, strict=False)) for row in rows[1:])
         else:
@@ -573,14 +790,20 @@ def _records(root: Path, path: str, rewriter: Rewriter) -> Iterator[dict[str, An
 def _dicts(value: Any, rewriter: Rewriter) -> Iterator[dict[str, Any]]:
     """The records in a JSON value that name a picture; keys that do become a field of theirs."""
     if isinstance(value, list):
+        rewriter._find_stem_fields_of(value)
         for item in value:
-            yield from _dicts(item, rewriter)
+            if isinstance(item, dict) and rewriter._named_in(item):
+                yield item
+            else:
+                yield from _dicts(item, rewriter)
     elif isinstance(value, dict):
-        if rewriter._named_in(value):
+        if any(rewriter.references(item, name) is not None for name, item in value.items()):
             yield value
             return
+        stems = rewriter.index.covers(value, named=False, folder=rewriter.folder)
         for key, item in value.items():
-            if rewriter.references(key) is not None:
-                yield {"file_name": key, **(item if isinstance(item, dict) else {"value": item})}
+            path = rewriter.index.find_stem(key, rewriter.folder) if stems else rewriter.references(key)
+            if path is not None:
+                yield {"file_name": path.rpartition("/")[2], **(item if isinstance(item, dict) else {"value": item})}
             else:
                 yield from _dicts(item, rewriter)

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from gan_style.dataset.layouts.masks import (
+    TELLING_WORDS,
     core_of,
     is_coloured,
     is_label_folder,
@@ -407,7 +408,7 @@ def _placed(
         ending = name[at:]
         if name[at] == "." and is_picture and same_folder and name[:at] == own:
             continue  # the picture itself, or another of its name
-        if name[at] != "." and not _is_ending(ending, same_folder=same_folder):
+        if name[at] != "." and not _is_ending(ending, same_folder=same_folder, is_picture=is_picture):
             continue
         owners = stems[name[:at]]
         exact = [owner for owner in owners if name.startswith(f"{owner}.")]
@@ -425,9 +426,11 @@ def _placed(
     return None
 
 
-def _is_ending(ending: str, *, same_folder: bool) -> bool:
+def _is_ending(ending: str, *, same_folder: bool, is_picture: bool) -> bool:
     """Whether what follows a picture's stem and is no suffix says that this is its label: _mask, and not _2."""
     parts = words_of(PurePosixPath(ending).stem if "." in ending else ending)
+    if same_folder and not is_picture and parts and set(parts) <= TELLING_WORDS:
+        return True
     if same_folder:
         return bool(parts) and core_of(f"x{PurePosixPath(ending).stem}").role == "label"
     return bool(parts) and not parts[0][0].isdigit()

@@ -1,0 +1,140 @@
+"""Labels in other tools' text files (KITTI's, DOTA's, landmarks), and files that may hold pixels in a form that is not
+known, which fit their picture as long as that keeps its size.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from gan_style.dataset.geometry import Change, text_of
+from gan_style.dataset.sample import PICTURE_SUFFIXES
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_KITTI = re.compile(rf"[A-Za-z_]+(?:\s+{_NUMBER}){{14,15}}")
+_DOTA = re.compile(rf"(?:{_NUMBER}\s+){{8}}\S+(?:\s+[0-2])?")
+_POINT = re.compile(rf"{_NUMBER}[\s,]+{_NUMBER}")
+_ROW_OF_NUMBERS = re.compile(rf"(?<![\w.])(?:{_NUMBER}[\s,;:|()\[\]-]+){{3,}}{_NUMBER}")
+_OPAQUE = (".xml", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".flo", ".pkl", ".pickle")
+_MOST_BYTES = 10_000_000
+
+
+@dataclass(frozen=True)
+class TextLabel:
+    """raw: the file's bytes; kind: kitti, dota, pts, or unknown, for rows of numbers in another form."""
+
+    raw: bytes
+    kind: str
+
+    @staticmethod
+    def parse(extension: str, content: bytes) -> "TextLabel | None":
+        """None for what is no text, and for a text without rows of numbers, such as a caption."""
+        if b"\0" in content[:1000] or len(content) > _MOST_BYTES:
+            return None
+        try:
+            kind = _kind_of(extension, content.decode("utf-8-sig"))
+        except ValueError:
+            return None
+        return TextLabel(content, kind) if kind else None
+
+    size, in_pixels = None, True
+
+    def adapted(self, change: Change) -> bytes:
+        """Names the result where it names the picture, or its mask; numbers are scaled where their form is known."""
+        text = _renamed(self.raw.decode("utf-8-sig"), change)
+        if change.is_scaled and self.kind == "unknown":
+            raise ValueError("its numbers may be pixels, in a form that is not known")
+        if change.is_scaled:
+            text = re.sub(r"[^\r\n]+", lambda line: _scaled_line(self.kind, line[0], change.factors), text)
+        return text.encode()
+
+    def annotations(self, size: tuple[int, int], names: Sequence[str]) -> list[dict[str, Any]]:
+        """As COCO has them, of the boxes that are known."""
+        found = []
+        for words in (line.split() for line in self.raw.decode("utf-8-sig").splitlines()):
+            if self.kind == "kitti" and words and words[0] != "DontCare":
+                left, top, right, bottom = map(float, words[4:8])
+                found.append({"name": words[0], "bbox": [left, top, right - left, bottom - top]})
+            elif self.kind == "dota" and len(words) >= 9:
+                xs, ys = ([float(word) for word in words[at:8:2]] for at in (0, 1))
+                box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+                outline = [float(word) for word in words[:8]]
+                found.append({"name": words[8], "bbox": box, "segmentation": [outline]})
+        return found
+
+
+def _kind_of(extension: str, text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines and all(map(_KITTI.fullmatch, lines)):
+        return "kitti"
+    headless = [line for line in lines if not re.match(r"(imagesource|gsd):", line)]
+    if headless and all(map(_DOTA.fullmatch, headless)):
+        return "dota"
+    if extension.lower().endswith(".pts"):
+        return "pts"
+    return "unknown" if any(map(_ROW_OF_NUMBERS.search, lines)) else ""
+
+
+def _scaled_line(kind: str, line: str, factors: tuple[float, float]) -> str:
+    """A line of a known kind: its places times the factors, in turn for x and y."""
+    if kind == "dota" and line.startswith("gsd:"):  # metres a pixel
+        return re.sub(_NUMBER, lambda found: text_of(float(found[0]) / (factors[0] * factors[1]) ** 0.5), line)
+    if kind == "pts" and not _POINT.fullmatch(line.strip()):
+        return line
+    first, last = {"kitti": (4, 8), "dota": (0, 8), "pts": (0, 2)}[kind]
+    parts = re.split(r"([\s,]+)", line)  # words at even places
+    if not parts[0]:
+        parts = [parts[1] + parts[2], *parts[3:]]
+    if kind == "dota" and len(parts) < 17:
+        return line
+    for at in range(first, last):
+        parts[2 * at] = text_of(float(parts[2 * at]) * factors[at % 2])
+    return "".join(parts)
+
+
+def _renamed(text: str, change: Change) -> str:
+    """With the result's name for the picture's own, and for that of files that are called as it is (1_mask.png)."""
+    if not change.source or change.source == change.picture:
+        return text
+    (old, suffix), new = (change.source.rpartition(".")[::2], change.picture.rpartition(".")[0])
+    text = re.sub(rf"(?<![\w~-]){re.escape(change.source)}(?![\w~])", lambda _: change.picture, text)
+    endings = "|".join(re.escape(one[1:]) for one in PICTURE_SUFFIXES if one[1:] != suffix.lower())
+    called = rf"(?<![\w~-]){re.escape(old)}(?=[_-][\w-]*\.(?:{endings}|{re.escape(suffix)})\b|\.(?:{endings})\b)"
+    return text if old == new else re.sub(called, lambda _: new, text)
+
+
+@dataclass(frozen=True)
+class OpaqueLabel:
+    """An array, or XML of a kind that is not known: depth, flow, densities, points. raw: the file's bytes."""
+
+    raw: bytes
+
+    @staticmethod
+    def parse(extension: str, content: bytes) -> "OpaqueLabel | None":
+        """None for other files, and for an array of one dimension, which says nothing of places."""
+        suffix = PurePosixPath(f"_{extension}").suffix.lower()
+        if suffix not in _OPAQUE or (suffix == ".npy" and _dimensions(content) == 1):
+            return None
+        return OpaqueLabel(content)
+
+    size, in_pixels = None, True
+
+    def adapted(self, change: Change) -> bytes:
+        if change.is_scaled:
+            raise ValueError("it may hold a value for each pixel, or places, in a form that is not known")
+        return self.raw
+
+    def annotations(self, size: tuple[int, int], names: Sequence[str]) -> list[dict[str, Any]]:
+        return []
+
+
+def _dimensions(content: bytes) -> int:
+    """Of an array in NumPy's format, by its header; 0 where it cannot be read."""
+    try:
+        return int(np.load(io.BytesIO(content), allow_pickle=False).ndim)
+    except (ValueError, OSError, EOFError):
+        return 0

@@ -1,0 +1,33 @@
+"""Pictures, masks and texts for made-up datasets."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def photo(path: Path, width: int = 40, height: int = 30, **options) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(str(path))).integers(0, 255, (height, width, 3), np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def turned(path: Path, orientation: int = 6) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo(path, exif=exif)
+
+
+def text(path: Path, content: str | dict | list) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+VALUES = np.zeros((30, 40), np.uint8)
+VALUES[:, 20:], VALUES[:9] = 1, 2
+
+
+def mask(path: Path, values: np.ndarray = VALUES) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
