@@ -13,7 +13,6 @@ from gan_style.images.lossless import Original, from_pil, read_original, to_eigh
 from gan_style.runtime.device import choose_device
 from gan_style.stylize.batch import Refine
 from gan_style.stylize.controls import (
-    AUTO,
     Controls,
     Regions,
     Stroke,
@@ -37,7 +36,7 @@ from gan_style.stylize.model import (
     with_references,
 )
 from gan_style.stylize.paint import paint
-from gan_style.stylize.regions import auto_masks, by_name, find_masks, named_masks, plan_masks
+from gan_style.stylize.regions import find_masks, named_masks, plan_regions
 
 Range = tuple[float, float] | None
 _OVERSHOOT = 1.5  # what networks and resampling may make of values in [-1, 1]
@@ -90,11 +89,8 @@ class Stylizer:
         stroke: how many times as broad as the model's own its strokes are, or "auto", as on 512 pixels;
         colours: "style", "luminance" or "lab"; tile: "auto", "off", or a side in pixels. ValueError for bad input.
         """
-        if isinstance(mask, str) and mask == AUTO:
-            mask, regions = auto_masks(style, regions)
-            style = None
         segmentation = dict(segmentation or {})
-        plan = plan_masks(mask, by_name=by_name(segmentation))
+        style, plan, regions = plan_regions(style, mask, regions, segmentation)
         by_style = plan.by_style
         references = _references(reference, max_megapixels, value_range)
         model = with_references(self._model, references)

@@ -40,7 +40,7 @@ from gan_style.stylize.model import (
     read_references,
     resolve_model,
 )
-from gan_style.stylize.regions import MaskPlan, auto_masks, by_name, named_masks, plan_masks
+from gan_style.stylize.regions import MaskPlan, named_masks, plan_regions, region_settings
 
 _MOST_NAMED = 100  # styles, in a picture's note
 UNREADABLE = 3  # exit status: some pictures have no result
@@ -85,11 +85,7 @@ def _stylize(cfg: DictConfig) -> int:
     if cfg.reference is not None and not isinstance(cfg.reference, str | ListConfig):
         raise ValueError(f"reference={cfg.reference}: a picture, or several as [a.jpg,b.jpg], expected")
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
-    regions = cfg.regions
-    if mask == AUTO:
-        mask, regions = auto_masks(style, regions)
-        style = None
-    plan = plan_masks(mask, by_name=by_name(segmentation))
+    style, plan, regions = plan_regions(style, mask, cfg.regions, segmentation)
     files = {name: Path(str(place)).expanduser() for name, place in plan.files.items()}
     classes = None if segmentation["masks"] is None else Path(segmentation["masks"]).expanduser()
     jobs = with_masks(_plan(str(cfg.input), Path(cfg.output).expanduser()), _root(str(cfg.input)), files, classes)
@@ -112,7 +108,7 @@ def _stylize(cfg: DictConfig) -> int:
         "strength": controls.strength,
         "colours": controls.colours,
         "stroke": controls.stroke,
-        **_region_settings(plan, segmentation, regions),
+        **region_settings(plan, segmentation, regions),
     }
     if cfg.refine:
         settings["refine"] = cfg.refine
@@ -164,19 +160,6 @@ def _controls(cfg: DictConfig, style: Any, model: Model, plan: MaskPlan) -> Cont
         style = equal_parts(model.styles)
     mix = mixture(style, model.styles, masked=plan.by_style)
     return Controls(mix, cfg.strength, cfg.colours, cfg.tile, cfg.stroke)
-
-
-def _region_settings(plan: MaskPlan, segmentation: Mapping[str, Any], regions: int | None) -> dict[str, Any]:
-    """What results depend on where regions are named; nothing for masks by hand."""
-    settings = plan.settings()
-    if not plan.names:
-        return settings
-    files = {name: path for name in ("weights", "names") if (path := segmentation[name]) and Path(path).is_file()}
-    return settings | {
-        "segmentation": {name: value for name, value in segmentation.items() if name != "masks"},
-        "segmentation files": {name: file_hash(Path(path)) for name, path in files.items()},
-        "count": regions,
-    }
 
 
 def _reference_files(cfg: DictConfig) -> dict[str, Path]:

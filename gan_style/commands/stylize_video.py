@@ -9,20 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
+from torch import Tensor
 from tqdm import tqdm
 
 from gan_style.config import command, plain
-from gan_style.options import Runtime, option
+from gan_style.options import Runtime, SegmentationOptions, option
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import ensure_writable, file_hash, locked
 from gan_style.runtime.provenance import config_hash
 from gan_style.runtime.signals import PREEMPTED, stop_on_signals
-from gan_style.stylize.controls import Controls, mixture
+from gan_style.stylize.controls import Controls, Regions, check_names, mixture, option_of, read_mask
 from gan_style.stylize.model import load_model, resolve_model
 from gan_style.stylize.paint import FramePainter
+from gan_style.stylize.regions import find_masks, named_masks, plan_regions, region_settings
 
 if TYPE_CHECKING:  # both need PyAV, and the first says so where it is missing
     from gan_style.video.decode import Video
+    from gan_style.video.regions import SteadyMasks
     from gan_style.video.run import Work
 
 _NEEDED = {"av": "PyAV", "cv2": "OpenCV"}
@@ -37,6 +40,9 @@ class StylizeVideoOptions:
     fps: float | None = option(above=0, most=1000)
     output: str | None = option(path=True)
     strength: float
+    mask: Any = option(path=True)
+    regions: int | None = option(2, 12)
+    segmentation: SegmentationOptions
     colours: str
     codec: str
     crf: Any
@@ -92,7 +98,7 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
         print(f"warning: {message}")
 
     # The network, and all that the result depends on.
-    painter, note = _painter(cfg)
+    painter, note, region_choices, steady = _painter(cfg, video)
     settings = {
         "input": _hash_of(video),
         "checkpoint": note["checkpoint"],
@@ -100,6 +106,7 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
         **{name: cfg[name] for name in ("strength", "colours", "blend", "cut", "segment", "warp_error")},
         **{"codec": encoding.codec, "pixels": encoding.pixels, "options": dict(encoding.options)},
         **({"fps": cfg.fps} if cfg.fps is not None else {}),
+        **region_choices,
         "pyav": _version_of("av"),
         "state_bits": 16,
     }
@@ -119,7 +126,9 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
         print(f"{video.path}: {video.width} x {video.height}, {float(video.rate):.5g} frames/s{length}", flush=True)
         progress = tqdm(total=video.frames, unit=" frames", mininterval=2.0)
         temporal_filter = TemporalFilter(cfg.blend, cfg.cut, cfg.warp_error)
-        work = Work(video, painter, encoding, segments, temporal_filter, progress, length=cfg.segment, batch=cfg.batch)
+        work = Work(
+            video, painter, encoding, segments, temporal_filter, progress, cfg.segment, cfg.batch, steady=steady
+        )
         with progress:
             count = work.run(stop)
         if count is None:
@@ -163,12 +172,17 @@ def _version_of(module: str) -> str:
     return str(__import__(module).__version__)
 
 
-def _painter(cfg: DictConfig) -> tuple[FramePainter, dict[str, Any]]:
-    """The network at work, and what its results say of it."""
-    style = plain(cfg.style)
+def _painter(
+    cfg: DictConfig, video: "Video | None" = None
+) -> tuple[FramePainter, dict[str, Any], dict[str, Any], "SteadyMasks | None"]:
+    """The network at work, what its results say of it, what of regions they depend on, and what follows these."""
+    segmentation = plain(cfg.segmentation)
+    style, plan, regions = plan_regions(plain(cfg.style), plain(cfg.mask), cfg.regions, segmentation)
     if style is not None and not isinstance(style, str | Mapping):
         raise ValueError(f"style={style}: a name, or names with weights, '{{monet: 0.6, wave: 0.4}}', expected")
-    names = [style] if isinstance(style, str) else list(style or {})
+    if segmentation["masks"] is not None:
+        raise ValueError(f"segmentation.masks={segmentation['masks']} is for pictures; give segmentation.network=...")
+    names = [*([style] if isinstance(style, str) else list(style or {})), *(name for name in plan.order if name)]
     checkpoint = None if cfg.checkpoint is None else Path(str(cfg.checkpoint)).expanduser()
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     if cfg.runtime.threads is not None:
@@ -176,9 +190,37 @@ def _painter(cfg: DictConfig) -> tuple[FramePainter, dict[str, Any]]:
 
         cv2.setNumThreads(cfg.runtime.threads)
     model, note = load_model(resolve_model(names, checkpoint), device)
-    controls = Controls(mixture(style, model.styles), float(cfg.strength), str(cfg.colours))
-    mixture_text = "+".join(f"{name} {share:g}" if share < 1 else name for name, share in controls.mix.items())
-    return FramePainter(model, controls), note | {"style": mixture_text, "strength": controls.strength}
+    check_names(plan.order, model.styles)
+    mix = mixture(style, model.styles, masked=plan.by_style)
+    controls = Controls(mix, float(cfg.strength), str(cfg.colours))
+    mixture_text = "+".join(f"{name} {share:g}" if share < 1 else name for name, share in mix.items())
+    note |= {"style": mixture_text or "+".join(plan.order), "strength": controls.strength}
+    named = named_masks(plan, segmentation, regions, device)
+    if video is None or not plan.order:
+        if plan.order:
+            raise ValueError(f"mask={cfg.mask}: masks are for videos in files")
+        return FramePainter(model, controls), note, {}, None
+
+    # Masks from files are those of every frame; regions are found in each, and hold still.
+    files = {name: Path(str(place)).expanduser() for name, place in plan.files.items()}
+    if missing := [name for name, path in files.items() if not path.is_file()]:
+        raise ValueError(f"{option_of(missing[0])}={files[missing[0]]}: there is no such file")
+    masks = {name: read_mask(path, option_of(name), max_megapixels=200) for name, path in files.items()}
+    steady = None
+    if named is not None:
+        from gan_style.regions.segment import PictureRegions
+        from gan_style.video.regions import SteadyMasks, hold_still
+
+        steady = SteadyMasks(named, cfg.cut)
+        if isinstance(named.segmenter, PictureRegions):
+            hold_still(named.segmenter, video)
+
+    def regions_of_frame(frame: Tensor) -> Regions | None:
+        return find_masks(plan, lambda name, _: masks[name], steady, frame, None, mix)
+
+    choices = {"mask": {name: file_hash(path) for name, path in files.items()}, "order": list(plan.order)}
+    choices |= region_settings(plan, segmentation, regions)
+    return FramePainter(model, controls, regions_of_frame), note, choices, steady
 
 
 def _measured(tally: Any) -> str:
@@ -213,7 +255,7 @@ def _show_camera(cfg: DictConfig) -> int:
     if cfg.output is not None:
         raise ValueError(f"output={cfg.output}: what a camera sees is shown and not kept; leave it out")
     pictures = camera_pictures(number, cfg.size)
-    painter, _ = _painter(cfg)
+    painter, *_ = _painter(cfg)
     with stop_on_signals() as stop:
         show(pictures, painter, int(cfg.port), stop)
     return 0

@@ -46,9 +46,15 @@ class NamedMasks:
 
     def __call__(self, pixels: Tensor, classes: Path | None = None) -> dict[str, Tensor]:
         """pixels: uint8 (3, H, W); classes: its class-index mask, where the segmenter reads them."""
-        groups = self.groups
-        shares = self.segmenter(pixels, list(groups.values()), classes)
-        return dict(zip(groups, refine(pixels, shares), strict=True))
+        return self.refined(pixels, self.shares(pixels, classes))
+
+    def shares(self, pixels: Tensor, classes: Path | None = None) -> Tensor:
+        """How much of each key's region is where, (1, G, h, w) in [0, 1], at the segmenter's own size."""
+        return self.segmenter(pixels, list(self.groups.values()), classes)
+
+    def refined(self, pixels: Tensor, shares: Tensor) -> dict[str, Tensor]:
+        """Make the masks of shares."""
+        return dict(zip(self.names, refine(pixels, shares), strict=True))
 
 
 @torch.inference_mode()

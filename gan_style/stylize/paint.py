@@ -294,12 +294,18 @@ def _smaller(pixels: Tensor, size: list[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class FramePainter:
-    """Paints frames, uint8 (N, 3, H, W) on the CPU, to the same shape and type: several at a time where possible."""
+    """Paints frames, uint8 (N, 3, H, W) on the CPU, to the same shape and type: several at a time where possible.
+
+    regions: finds those of a frame, in the frames' order; None: everywhere.
+    """
 
     model: Model
     controls: Controls
+    regions: Callable[[Tensor], Regions | None] | None = None
 
     def __call__(self, pictures: Tensor) -> Tensor:
+        if self.regions is not None:
+            return torch.stack([paint(self.model, p, self.controls, regions=self.regions(p)) for p in pictures])
         if self._can_batch(pictures):
             return self._batch(pictures)
         return torch.stack([paint(self.model, picture, self.controls) for picture in pictures])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gan_style.images.formats import FORMAT_OF_SUFFIX
 from gan_style.regions.names import REST
+from gan_style.runtime.files import file_hash
 from gan_style.stylize.controls import AUTO, Regions, option_of, regions_of
 
 if TYPE_CHECKING:  # the perceptual network is loaded where regions are wanted by name
@@ -136,10 +137,33 @@ def auto_masks(style: Any, regions: int | None) -> tuple[dict[str, int], int]:
     return {str(name): number for number, name in enumerate(style, start=1)}, len(style)
 
 
+def plan_regions(
+    style: Any, mask: Any, regions: int | None, segmentation: Mapping[str, Any]
+) -> tuple[Any, MaskPlan, int | None]:
+    """Understand style, mask and regions together: the style, where masks do not name it, the plan, and the count."""
+    if isinstance(mask, str) and mask == AUTO:
+        mask, regions = auto_masks(style, regions)
+        style = None
+    return style, plan_masks(mask, by_name=by_name(segmentation)), regions
+
+
+def region_settings(plan: MaskPlan, segmentation: Mapping[str, Any], regions: int | None) -> dict[str, Any]:
+    """What results depend on where regions are named (JSON types); nothing for masks by hand."""
+    settings = plan.settings()
+    if not plan.names:
+        return settings
+    files = {name: path for name in ("weights", "names") if (path := segmentation[name]) and Path(path).is_file()}
+    return settings | {
+        "segmentation": {name: value for name, value in segmentation.items() if name != "masks"},
+        "segmentation files": {name: file_hash(Path(path)) for name, path in files.items()},
+        "count": regions,
+    }
+
+
 def find_masks(
     plan: MaskPlan,
     read: Callable[[str, Any], Tensor],
-    named: "NamedMasks | None",
+    named: "Callable[[Tensor, Path | None], dict[str, Tensor]] | None",
     pixels: Tensor,
     classes: Path | None,
     mix: Mapping[str, float],

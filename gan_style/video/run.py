@@ -20,9 +20,11 @@ from gan_style.runtime.files import AtomicFileGroup, ensure_folder, write_bytes
 from gan_style.runtime.signals import Stop
 from gan_style.video.decode import Seen, Tick, Video, rgb, ticks
 from gan_style.video.encode import Coded, Encoder, Encoding
+from gan_style.video.regions import SteadyMasks
 from gan_style.video.temporal import Field, Frame, Tally, TemporalFilter
 
 PLAN = "plan.json"
+_SUFFIXES = ("json", "png", "bin", "regions.png")  # of a segment's files; the last where there are regions
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class Segments:
         whole = data.is_file() and hashlib.sha256(data.read_bytes()).hexdigest() == record["sha256"]
         return int(record["frames"]) if whole else None
 
-    def save(self, number: int, segment: Segment, last: Field) -> None:
-        """Keep a segment, for good; last: its last result, in steps of 1/256 (TemporalFilter)."""
+    def save(self, number: int, segment: Segment, last: Field, regions: Frame | None = None) -> None:
+        """Keep a segment, for good; last: its last result, in steps of 1/256; regions: the state of SteadyMasks."""
         data = b"".join(packet.data for packet in segment.packets)
         record = {
             "frames": segment.frames,
@@ -78,6 +80,8 @@ class Segments:
         }
         picture = bytes(imagecodecs.png_encode((last * 256).astype(np.uint16), level=1))
         group = AtomicFileGroup("segment")
+        if regions is not None:
+            group.write(self._path(number, "regions.png"), bytes(imagecodecs.png_encode(regions, level=1)))
         for suffix, content in (("bin", data), ("png", picture), ("json", json.dumps(record).encode())):
             group.write(self._path(number, suffix), content)  # the record last: it says that the others are there
         group.commit()
@@ -103,12 +107,16 @@ class Segments:
         values = imagecodecs.png_decode(self._path(number, "png").read_bytes())
         return np.asarray(values / np.float32(256), dtype=np.float32)
 
+    def regions(self, number: int) -> Frame:
+        """The last frame's regions of a segment that is there, as they were saved."""
+        return np.asarray(imagecodecs.png_decode(self._path(number, "regions.png").read_bytes()))
+
     def remove(self, count: int) -> None:
         """All segments and the folder, once the output is there. Files of other names, and then the folder, stay."""
         for number in range(count):
-            for suffix in ("json", "png", "bin"):
+            for suffix in _SUFFIXES:
                 self._path(number, suffix).unlink(missing_ok=True)
-        AtomicFileGroup.remove("segment", [self._path(count, suffix) for suffix in ("json", "png", "bin")])
+        AtomicFileGroup.remove("segment", [self._path(count, suffix) for suffix in _SUFFIXES])
         for name in (PLAN, ".lock"):
             (self.folder / name).unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
@@ -138,7 +146,8 @@ class Work:
     """Makes a video's segments.
 
     temporal_filter: blends each result with the last; progress: tqdm's bar, which counts frames; length: frames of a
-    segment; batch: frames that the painter is given together. ``seen`` tells what was read.
+    segment; batch: frames that the painter is given together; steady: follows the regions that the painter uses, if
+    any. ``seen`` tells what was read.
     """
 
     video: Video
@@ -149,6 +158,7 @@ class Work:
     progress: Any
     length: int
     batch: int
+    steady: SteadyMasks | None = None
     seen: Seen = field(default_factory=Seen)
 
     def run(self, stop: Stop) -> int | None:
@@ -181,6 +191,8 @@ class Work:
         if before is not None and before[0] is not None:
             self.temporal_filter.last_source = rgb(self.video, before[0])
             self.temporal_filter.last_result = self.segments.last(before[1])
+            if self.steady is not None:
+                self.steady.resume(self.temporal_filter.last_source, self.segments.regions(before[1]))
         self.temporal_filter.tally = Tally()
         encoder, frames = Encoder(self.video, self.encoding), 0
         while batch := list(islice(part, self.batch)):
@@ -192,7 +204,8 @@ class Work:
         if frames:
             assert self.temporal_filter.last_result is not None
             segment = Segment(frames, encoder.finish(), self.temporal_filter.tally)
-            self.segments.save(number, segment, self.temporal_filter.last_result)
+            regions = None if self.steady is None else self.steady.state
+            self.segments.save(number, segment, self.temporal_filter.last_result, regions)
         return frames
 
 

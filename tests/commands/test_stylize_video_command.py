@@ -235,3 +235,49 @@ def test_without_the_libraries_it_says_what_to_install(gan_style, model, tmp_pat
     monkeypatch.setattr(command, "find_spec", lambda name: None if name == "av" else object())
     outcome = gan_style("stylize_video", *options(model, tmp_path / "clip.mp4", tmp_path / "o.mp4"))
     assert outcome.status == 2 and "videos need PyAV: pip install 'gan_style[video]'" in outcome.err
+
+
+@pytest.mark.parametrize("mask", ["1", "[1,2]"])
+def test_with_regions_a_video_made_in_two_runs_is_that_of_one(gan_style, model, tmp_path, monkeypatch, mask):
+    from gan_style.video.run import Segments
+
+    source = write_clip(tmp_path / "clip.mp4", frames=6, sound=False)
+    more = ["segment=3", "crf=1", f"mask={mask}", "regions=2"]
+    outcome = gan_style("stylize_video", *options(model, source, tmp_path / "a.mp4", *more))
+    assert outcome.status == 0, outcome.err
+    with monkeypatch.context() as patch:
+        patch.setattr(Segments, "remove", lambda self, count: None)  # so that a part can be taken away
+        gan_style("stylize_video", *options(model, source, tmp_path / "b.mp4", *more))
+    (tmp_path / "b.mp4").unlink()
+    (tmp_path / "b.mp4.parts" / "000001.json").unlink()
+    outcome = gan_style("stylize_video", *options(model, source, tmp_path / "b.mp4", *more))
+    assert outcome.status == 0, outcome.err
+    assert not (tmp_path / "b.mp4.parts").exists()
+    assert np.array_equal(pictures_of(tmp_path / "a.mp4"), pictures_of(tmp_path / "b.mp4"))
+
+
+def test_outside_of_a_mask_a_video_is_the_source(gan_style, model, tmp_path):
+    source = write_clip(tmp_path / "clip.mp4", frames=3, sound=False)
+    mask = np.zeros((48, 64), np.uint8)
+    mask[:, :20] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    more = [f"mask={tmp_path / 'mask.png'}", "codec=ffv1", "pixels=bgr0"]
+    outcome = gan_style("stylize_video", *options(model, source, tmp_path / "o.mkv", *more))
+    assert outcome.status == 0, outcome.err
+    before, after = pictures_of(source), pictures_of(tmp_path / "o.mkv")
+    assert np.array_equal(before[:, :, 20:], after[:, :, 20:])
+    assert np.abs(before[:, :, :20] - after[:, :, :20]).mean() > 2
+
+
+@pytest.mark.parametrize(
+    ("more", "option"),
+    [
+        (["mask=person", "segmentation.masks=x/", "segmentation.names=voc"], "segmentation.masks"),
+        (["mask=nothing.png"], "mask=nothing.png"),
+        (["mask=9", "regions=2"], "mask=9"),
+    ],
+)
+def test_masks_that_a_video_cannot_have(gan_style, model, tmp_path, more, option):
+    source = write_clip(tmp_path / "clip.mp4", frames=2, sound=False)
+    outcome = gan_style("stylize_video", *options(model, source, tmp_path / "o.mp4", *more))
+    assert outcome.status == 2 and option in outcome.err
