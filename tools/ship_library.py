@@ -18,14 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gan_style.data.pictures import find_pictures
+from gan_style.images.decode import decode, to_float
 from gan_style.models.blocks import ConditionalInstanceNorm
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import rebuild
+from gan_style.models.tone import tone_curve
 from gan_style.runtime.checkpoint import read_generator, write_generator
 from gan_style.runtime.files import write_bytes
 from gan_style.stylize.model import find_generator, load_generator
 
 MODELS = Path(__file__).parents[1] / "gan_style" / "assets" / "models"
+STYLE_SIDE = 288  # short side of style pictures in the library's training
 LIMIT = 16_000_000  # bytes, of all shipped models together
 
 
@@ -58,6 +62,7 @@ def main() -> None:
     parser.add_argument("name", help="of the model: its file is called so")
     parser.add_argument("--about", type=Path, required=True, help="JSON: a line about each style")
     parser.add_argument("--scale", nargs="*", default=[], metavar="STYLE=NUMBER", help="how far styles are to go")
+    parser.add_argument("--tones", nargs="*", default=[], metavar="STYLE=PICTURES", help="measure tone curves anew")
     arguments = parser.parse_args()
 
     weights, description = read_generator(find_generator(arguments.run))
@@ -68,6 +73,11 @@ def main() -> None:
             parser.error(f"--scale {' '.join(arguments.scale)}: {arguments.run} has no such style")
         set_back(generator, scales)
         weights, description["scales"] = generator.state_dict(), scales
+    for name, place in (one.split("=", 1) for one in arguments.tones):
+        paths = find_pictures(place, "--tones")
+        curve = tone_curve(to_float(decode(path, short_side=STYLE_SIDE)[None]) for path in paths[:100])
+        weights = {**weights, "tones": weights["tones"].clone()}
+        weights["tones"][description["arguments"]["styles"].index(name)] = curve
     about = json.loads(arguments.about.read_text())
     styles = description["arguments"].get("styles", [arguments.name])
     if description["class"] == "ReferenceGenerator":

@@ -18,16 +18,24 @@ FULL_CONTRAST = 0.2  # standard deviation of luma in [0, 1] from which a result 
 
 
 def tone_curve(pictures: Iterable[Tensor]) -> Tensor:
-    """Compute a style's tone curve (LEVELS, 3): the mean colour of each fifth of its pixels, from dark to light.
+    """Compute a style's tone curve (LEVELS, 3): the colour of each fifth of its pixels, from dark to light.
 
-    pictures: each (1, 3, H, W) in [-1, 1], of any sizes; the curve is the mean over pictures, in [-1, 1].
+    Of a picture it is the one of its own colours that is nearest to the fifth's mean: the mean of many hues is a grey
+    that the style need not have. pictures: each (1, 3, H, W) in [-1, 1], of any sizes; the curve is the mean over
+    pictures, in [-1, 1].
     """
     curves = []
     for picture in pictures:
         colors = picture[0].flatten(1).float().T
         order = luma(picture).flatten().argsort()
-        curves.append(torch.stack([fifth.mean(dim=0) for fifth in colors[order].tensor_split(LEVELS)]))
+        curves.append(torch.stack([_nearest_to_mean(fifth) for fifth in colors[order].tensor_split(LEVELS)]))
     return torch.stack(curves).nanmean(dim=0)
+
+
+def _nearest_to_mean(colors: Tensor) -> Tensor:
+    """The color (3,) of (M, 3) that is nearest to their mean; of none, M = 0, not a number."""
+    mean = colors.mean(dim=0)
+    return colors[(colors - mean).square().sum(dim=1).argmin()] if len(colors) else mean
 
 
 def light(images: Tensor) -> tuple[Tensor, Tensor]:

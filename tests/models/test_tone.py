@@ -94,3 +94,10 @@ def test_a_reference_brings_its_own_curve(noise):
     torch.testing.assert_close(generator(plain(0.8), reference), expected)
     library = generator.library({"it": generator.encode(reference)})
     torch.testing.assert_close(library(plain(0.8), torch.tensor([[1.0]])), expected)
+
+
+def test_a_curve_holds_colors_of_the_picture_and_no_mean_of_hues():
+    red, green = torch.tensor([0.9, -0.9, -0.5]), torch.tensor([-0.8, 0.1, -0.6])
+    picture = torch.stack([red, green] * 50).T.reshape(1, 3, 10, 10)
+    for color in tone_curve([picture]):
+        assert torch.equal(color, red) or torch.equal(color, green)
