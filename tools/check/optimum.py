@@ -65,7 +65,8 @@ def main() -> None:
         results = contestant(f"{options.generator}#{name}", photos, options.size)
 
         for stem, photo in photos.items():
-            levels = [Level(*photo.shape[-2:], 1.0, options.evaluations)]
+            height, width = photo.shape[-2:]
+            levels = [Level(height, width, 1.0, options.evaluations)]
             optimisation = Optimisation(
                 Problem(
                     objective=objective,
