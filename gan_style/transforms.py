@@ -24,8 +24,10 @@ from gan_style.stylize.model import (
     shipped,
     with_references,
 )
+from gan_style.stylize.onnx_model import ONNX_SUFFIX
 
 _HASHED = 4096  # values of a picture that its draws follow from, evenly spread over it
+_CACHED = 2**16  # pixels that a CPU stylizes at once
 _OVERSHOOT = 0.25  # beyond [0, 1] in which float pixels may lie, as after a bicubic resize
 
 
@@ -109,8 +111,13 @@ class RandomStyle(v2.Transform):
         rows = condition.sum(dim=1).nonzero()[:, 0]
         if not len(rows) or not batch.numel():
             return inpt
+
+        # A CPU takes a large batch in pieces whose features stay in its cache
+        at_once = max(1, _CACHED // batch[0, :, 0].numel()) if batch.device.type == "cpu" else len(rows)
         result = batch.clone()
-        result[rows.to(batch.device)] = self._stylize(batch[rows.to(batch.device)], condition[rows])
+        for part in rows.split(at_once):
+            chosen = part.to(batch.device)
+            result[chosen] = self._stylize(batch[chosen], condition[part])
         if isinstance(inpt, Tensor):
             return tv_tensors.wrap(result.view(inpt.shape), like=inpt)
         return v2.functional.to_pil_image(result[0, 0], mode=inpt.mode)
@@ -164,6 +171,8 @@ def _open(
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """Load a generator that is called on pictures and, if it has several styles, a condition; and their names."""
     place, cpu = None if checkpoint is None else Path(checkpoint).expanduser(), torch.device("cpu")
+    if place is not None and place.suffix == ONNX_SUFFIX:
+        raise ValueError(f"checkpoint={checkpoint}: an ONNX file is no generator; give that itself")
     if references is None:
         default = max(shipped().values(), key=len, default=())
         model, _ = open_model(resolve_model(styles or default, place), cpu)

@@ -1,8 +1,12 @@
 """gan_style.transforms.RandomStyle: what changes, what does not, and what its draws follow from."""
 
 import copy
+import os
 import pickle
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def make(folder):
     def make(*args, model: str = "library", **options) -> RandomStyle:
-        return RandomStyle(*args, checkpoint=folder / f"{model}.safetensors", **({"p": 1.0} | options))
+        return RandomStyle(*args, **({"checkpoint": folder / f"{model}.safetensors", "p": 1.0} | options))
 
     return make
 
@@ -234,10 +238,22 @@ def test_styles_of_a_folder_of_paintings(make, folder):
     assert make("2", model="any", references=folder / "paintings").styles == ["2"]
 
 
-def test_the_library_that_ships_is_the_default():
-    transform = RandomStyle(["monet", "wave"], p=1.0)
-    assert transform.styles == ["monet", "wave"] and len(RandomStyle().styles) > 5
-    assert transform(pixels(3, 16, 16)).shape == (3, 16, 16)
+@pytest.mark.parametrize("checkpoint", [None, "shipped:mobile"])
+def test_the_models_that_ship(checkpoint):
+    transform = RandomStyle(["monet", "wave"], p=1.0, checkpoint=checkpoint)
+    assert transform.styles == ["monet", "wave"] and len(RandomStyle(checkpoint=checkpoint).styles) > 5
+    for side in (1, 7, 30):
+        image = pixels(3, side, side + 3)
+        result = transform(image)
+        assert result.shape == image.shape and not torch.equal(result, image)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_batch_on_a_gpu_has_the_same_draws_and_stays_there(make):
+    images = torch.stack([pixels(3, 32, 32, seed=number) for number in range(8)])
+    transform = make(seed=3, p=0.5, mixtures=0.5)
+    here, there = transform(images), transform(images.cuda())
+    assert there.is_cuda and (there.cpu().int() - here.int()).abs().max() <= 4
 
 
 def test_an_alpha_channel_is_kept(make):
@@ -271,6 +287,7 @@ def test_a_pipeline_of_torchvision(make):
         ({"model": "any"}, "references"),
         ({"references": "paintings/"}, "reference"),
         ({"model": "missing"}, "missing"),
+        ({"checkpoint": "monet.onnx"}, "ONNX"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(make, options, message):
@@ -294,6 +311,12 @@ def test_what_is_no_picture_of_ours_is_refused(make, image, message):
         make()(image)
 
 
+def blocks(language: str) -> list[str]:
+    """The page's examples in a language."""
+    page = (Path(__file__).parents[1] / "docs" / "augmentation.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
+
+
 def test_the_pages_examples_run(tmp_path, monkeypatch):
     pytest.importorskip("datasets")
     for number in range(16):
@@ -302,10 +325,50 @@ def test_the_pages_examples_run(tmp_path, monkeypatch):
         Image.fromarray(pixels(70, 80, 3, seed=number).numpy()).save(place / f"{number}.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    page = (Path(__file__).parents[1] / "docs" / "augmentation.md").read_text(encoding="utf-8")
     names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+    for block in blocks("python"):
         exec(block.replace("num_workers=2", "num_workers=0"), names)
     assert names["images"].shape == (8, 3, 64, 64) and names["batch"].shape == (8, 3, 64, 64)
     assert torch.equal(names["sample"]["boxes"], names["boxes"]) and names["sample"]["label"] == 2
     assert names["labels"].tolist() == list(range(8)) and names["pixels"].shape == (3, 64, 64)
+
+
+@pytest.fixture
+def painted(tmp_path, monkeypatch) -> Path:
+    """The page's example of a stylized YOLO dataset, made in a folder that also holds the photos and both.yaml."""
+    photos = tmp_path / "coco8"
+    for number in range(6):
+        split, name = ("train", "train", "val")[number % 3], f"{number}"
+        for kind in ("images", "labels"):
+            (photos / kind / split).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels(48, 64, 3, seed=number).numpy()).save(photos / "images" / split / f"{name}.png")
+        (photos / "labels" / split / f"{name}.txt").write_text("0 0.5 0.5 0.4 0.5\n1 0.25 0.25 0.2 0.2\n")
+    (photos / "data.yaml").write_text("path: .\ntrain: images/train\nval: images/val\nnames: [cup, cat]\n")
+    monkeypatch.chdir(tmp_path)
+    (command,) = [line for line in "".join(blocks("bash")).splitlines() if line.startswith("gan-style make-dataset")]
+    words = [*shlex.split(command)[1:], "runtime.device=cpu"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run([sys.executable, "-m", "gan_style.cli", *words], check=True, env=environment)
+    (both,) = blocks("yaml")
+    Path("both.yaml").write_text(both)
+    return tmp_path / "painted" / "data"
+
+
+@pytest.mark.slow
+def test_the_pages_dataset_has_the_photos_labels(painted):
+    for path in (painted.parents[1] / "coco8" / "labels").rglob("*.txt"):
+        assert (painted / "labels" / path.parent.name / path.name).read_bytes() == path.read_bytes()
+    changed = [
+        not np.array_equal(np.asarray(Image.open(path)), np.asarray(Image.open(painted / "images/train" / path.name)))
+        for path in (painted.parents[1] / "coco8" / "images" / "train").iterdir()
+    ]
+    assert len(changed) == 4 and all(changed)
+
+
+@pytest.mark.slow
+def test_ultralytics_trains_on_the_pages_dataset(painted):
+    ultralytics = pytest.importorskip("ultralytics")
+    settings = {"epochs": 1, "imgsz": 64, "batch": 4, "workers": 0, "device": "cpu", "plots": False}
+    model = ultralytics.YOLO("yolo11n.yaml")
+    metrics = model.train(data="both.yaml", **settings)
+    assert len(model.trainer.train_loader.dataset) == 8 and metrics is not None

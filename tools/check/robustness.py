@@ -51,6 +51,8 @@ ARMS = {
     "TrivialAugment": Arm(trivial=True),
     "copies": Arm(copies=1),
     "RandomStyle": Arm(random=0.5),
+    "RandomStyle-rare": Arm(random=0.25),
+    "RandomStyle-weak": Arm(random=0.5, strength=(0.2, 0.6)),
     "both": Arm(random=0.5, trivial=True),
     "copies-weak": Arm(copies=1, strength=(0.2, 0.6)),
     "copies-three": Arm(copies=3),
