@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_style.commands.sweep import sweep
@@ -158,6 +158,15 @@ class TrainOptions:
     dry_run: bool = option(may_change=True)
 
 
+def _drop_leftovers(cfg: DictConfig) -> None:
+    """Remove what an experiment sets of loss terms that loss=... does not have, and say so."""
+    for name, term in list(cfg.loss.items()):
+        if isinstance(term, DictConfig) and "_target_" not in term:
+            print(f"note: loss.{name} of the experiment is left out: this loss=... has no such term", flush=True)
+            with open_dict(cfg.loss):
+                del cfg.loss[name]
+
+
 def check_train(cfg: Any) -> None:
     """Check what fits together. ValueError in the user's words."""
     training, data = cfg.training, cfg.data
@@ -236,6 +245,7 @@ def main(cfg: DictConfig) -> int:
 def _train(cfg: DictConfig, group: Ranks) -> int:
     """Train as the options say, from the newest checkpoint on if there is one; return the exit status."""
     # Check what can be checked before anything is computed.
+    _drop_leftovers(cfg)
     check_train(cfg)
     resolve_mode(cfg.tracking.wandb)
     settings, folder = plain(cfg), _folder(cfg)

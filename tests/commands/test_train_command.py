@@ -201,6 +201,12 @@ def test_removing_the_adversarial_term_trains_without_a_discriminator(gan_style,
     }
 
 
+def test_another_loss_leaves_out_what_an_experiment_sets_of_terms_that_it_lacks_and_says_so(gan_style, tmp_path):
+    options = ("experiment=quickstart", "loss=perceptual", f"run.root={tmp_path}", "dry_run=true")
+    outcome = gan_style("train", *options)
+    assert outcome.status == 0 and "loss.adversarial" in outcome.out.splitlines()[0]
+
+
 def test_every_setting_of_every_term_trains(gan_style, tmp_path):
     everything = (
         "loss=full",
