@@ -19,7 +19,14 @@ from gan_style.runtime.files import ensure_writable, file_hash, locked
 from gan_style.runtime.provenance import config_hash
 from gan_style.runtime.signals import PREEMPTED, stop_on_signals
 from gan_style.stylize.controls import Controls, Regions, check_names, mixture, option_of, read_mask
-from gan_style.stylize.model import load_model, resolve_model
+from gan_style.stylize.model import (
+    any_style_model,
+    equal_parts,
+    find_references,
+    load_model,
+    read_references,
+    resolve_model,
+)
 from gan_style.stylize.paint import FramePainter
 from gan_style.stylize.regions import find_masks, named_masks, plan_regions, region_settings
 
@@ -36,6 +43,7 @@ UNREADABLE = 3  # exit status: parts of the video could not be read
 class StylizeVideoOptions:
     checkpoint: str | None = option(path=True)
     style: Any = option(path=True)
+    reference: Any = option(path=True)
     input: str = option(path=True)
     fps: float | None = option(above=0, most=1000)
     output: str | None = option(path=True)
@@ -189,17 +197,26 @@ def _painter(
         import cv2
 
         cv2.setNumThreads(cfg.runtime.threads)
-    model, note = load_model(resolve_model(names, checkpoint), device)
+    paintings = {} if cfg.reference is None else find_references(plain(cfg.reference))
+    if paintings and checkpoint is None:
+        checkpoint = any_style_model()
+    references = read_references(paintings, max_megapixels=200)
+    model, note = load_model(resolve_model(names, checkpoint), device, references)
+    if style is None and paintings and not plan.by_style:
+        style = equal_parts(model.styles)
     check_names(plan.order, model.styles)
     mix = mixture(style, model.styles, masked=plan.by_style)
     controls = Controls(mix, float(cfg.strength), str(cfg.colours))
     mixture_text = "+".join(f"{name} {share:g}" if share < 1 else name for name, share in mix.items())
     note |= {"style": mixture_text or "+".join(plan.order), "strength": controls.strength}
     named = named_masks(plan, segmentation, regions, device)
+    choices: dict[str, Any] = {}
+    if paintings:
+        choices["references"] = {name: file_hash(path) for name, path in paintings.items()}
     if video is None or not plan.order:
         if plan.order:
             raise ValueError(f"mask={cfg.mask}: masks are for videos in files")
-        return FramePainter(model, controls), note, {}, None
+        return FramePainter(model, controls), note, choices, None
 
     # Masks from files are those of every frame; regions are found in each, and hold still.
     files = {name: Path(str(place)).expanduser() for name, place in plan.files.items()}
@@ -218,7 +235,7 @@ def _painter(
     def regions_of_frame(frame: Tensor) -> Regions | None:
         return find_masks(plan, lambda name, _: masks[name], steady, frame, None, mix)
 
-    choices = {"mask": {name: file_hash(path) for name, path in files.items()}, "order": list(plan.order)}
+    choices |= {"mask": {name: file_hash(path) for name, path in files.items()}, "order": list(plan.order)}
     choices |= region_settings(plan, segmentation, regions)
     return FramePainter(model, controls, regions_of_frame), note, choices, steady
 

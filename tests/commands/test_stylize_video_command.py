@@ -15,7 +15,7 @@ import torch
 from clips import RATE, TICK, av, frame_times, smooth_picture, sound_packets, write_clip
 from PIL import Image
 
-import gan_style
+import gan_style as gan_style_package
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
 from gan_style.runtime.checkpoint import write_generator
@@ -87,6 +87,20 @@ def test_strength_0_is_the_video_itself(gan_style, model, tmp_path):
     assert np.abs(pictures_of(target) - pictures_of(source)).mean() < 2
 
 
+def test_frames_get_the_style_of_a_picture_and_another_picture_makes_another_video(gan_style, tmp_path):
+    source, target = write_clip(tmp_path / "clip.mp4", frames=3), tmp_path / "o.mp4"
+    for name, color in (("rust", (180, 70, 20)), ("sea", (10, 60, 160))):
+        noise = Image.effect_noise((70, 90), 90).convert("RGB")
+        Image.blend(Image.new("RGB", (70, 90), color), noise, 0.3).save(tmp_path / f"{name}.png")
+    asked = ("stylize_video", f"input={source}", f"output={target}", "crf=1", "pixels=yuv444p", "runtime.threads=1")
+    outcome = gan_style(*asked, f"reference={tmp_path / 'rust.png'}")
+    assert outcome.status == 0, outcome.err
+    frame = Image.fromarray(pictures_of(source)[1].astype("uint8"))
+    still = np.asarray(gan_style_package.load("shipped:any")(frame, reference=tmp_path / "rust.png")).astype(int)
+    assert np.abs(pictures_of(target)[1] - still).mean() < 4
+    assert gan_style(*asked, f"reference={tmp_path / 'sea.png'}").status == 2  # the earlier result is kept
+
+
 def test_blending_makes_results_flicker_less(gan_style, model, tmp_path):
     source, errors = write_clip(tmp_path / "clip.mp4", frames=10, sound=False), []
     for blend in (0.0, 0.8):
@@ -98,7 +112,7 @@ def test_blending_makes_results_flicker_less(gan_style, model, tmp_path):
 
 def interrupted(arguments: list[str], parts: Path, number: int, sent: int) -> int:
     """Start the command in a process of its own, send a signal once a segment is there; its status."""
-    paths = {"PYTHONPATH": str(Path(gan_style.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    paths = {"PYTHONPATH": str(Path(gan_style_package.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "gan_style.cli", "stylize-video", *arguments]
     process = subprocess.Popen(command, env=os.environ | paths, stdout=subprocess.DEVNULL)
     began = time.monotonic()
