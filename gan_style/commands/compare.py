@@ -34,6 +34,7 @@ from gan_style.report.table import (
 )
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import check_place, ensure_writable, write_text
+from gan_style.runtime.outputs import carries, check_replaceable, marked_page, options_mark
 from gan_style.stylize.model import load_painter
 
 _SCALES_APART = 0.01  # share by which feature scales may differ without a warning
@@ -43,6 +44,7 @@ _SCALES_APART = 0.01  # share by which feature scales may differ without a warni
 class CompareOptions:
     runs: Any = option(path=True, required=True)
     output: str = option(path=True)
+    overwrite: bool
     curves: list[str] | None
     content: Any = option(path=True)
     pictures: int = option(0)
@@ -68,6 +70,13 @@ def main(cfg: DictConfig) -> None:
         # Read the runs and print their table.
         output = Path(cfg.output).expanduser()
         check_place(output, "output")
+        table_file, page_file, mark = (
+            output / "summary.csv",
+            output / "report.html",
+            options_mark("compare", plain(cfg)),
+        )
+        own = [page_file] if carries(page_file, mark) else [page_file, table_file]  # a CSV has no place for a mark
+        check_replaceable(((path, lambda: mark) for path in own), overwrite=cfg.overwrite)
         runs = read_runs(cfg.runs)
         check_common(runs)
         names = curve_names(runs, cfg.curves)
@@ -86,9 +95,9 @@ def main(cfg: DictConfig) -> None:
             series={name: {k: run.series[name] for k, run in runs.items() if name in run.series} for name in names},
         )
         ensure_writable(output, "output")
-        write_text(output / "summary.csv", as_csv(table))
-        write_text(output / "report.html", page)
-        print(f"table:  {output / 'summary.csv'}\nreport: {output / 'report.html'}")
+        write_text(page_file, marked_page(page, mark))
+        write_text(table_file, as_csv(table))
+        print(f"table:  {table_file}\nreport: {page_file}")
 
 
 def read_runs(spec: Any) -> dict[str, Run]:

@@ -38,6 +38,7 @@ from gan_style.report.runs import located
 from gan_style.runtime.device import choose_device, in_full_float32, placed
 from gan_style.runtime.distributed import Ranks, ranks
 from gan_style.runtime.files import check_place, ensure_writable, file_hash, write_bytes, write_text
+from gan_style.runtime.outputs import check_replaceable, marked_page, options_mark
 from gan_style.runtime.provenance import changed_since, fingerprint
 from gan_style.stylize.model import find_generator, no_style, of_style, step_of
 
@@ -55,6 +56,7 @@ class EvaluateOptions:
     content: Any = option(path=True)
     style: Any = option(path=True)
     output: str | None = option(path=True)
+    overwrite: bool
     metrics: Any
     size: int = option(16)
     max_pictures: int | None = option(1)
@@ -106,6 +108,9 @@ def main(cfg: DictConfig) -> int:
         # Find models and pictures; nothing is written before all of them are there.
         plan = make_plan(cfg)
         check_place(plan.output, "output")
+        numbers_file, page_file = plan.output / "metrics.json", plan.output / "report.html"
+        mark = options_mark("evaluate", plain(cfg))
+        check_replaceable(((path, lambda: mark) for path in (numbers_file, page_file)), overwrite=cfg.overwrite)
         models = open_models(plan)
         evaluator = make_evaluator(plan, group, say)
         ensure_writable(plan.output, "output")
@@ -128,9 +133,9 @@ def main(cfg: DictConfig) -> int:
         if group.first:
             print("\n".join(plan.facts))
             print(as_text(scores))
-            write_bytes(plan.output / "metrics.json", as_json(plan, scores, measured).encode())
-            write_text(plan.output / "report.html", make_report(plan, models, scores, measured))
-            print(f"numbers: {plan.output / 'metrics.json'}\nreport:  {plan.output / 'report.html'}")
+            write_bytes(numbers_file, as_json(plan, scores, measured, mark).encode())
+            write_text(page_file, marked_page(make_report(plan, models, scores, measured), mark))
+            print(f"numbers: {numbers_file}\nreport:  {page_file}")
     return 0
 
 
@@ -317,7 +322,7 @@ def as_text(scores: Scores) -> str:
     )
 
 
-def as_json(plan: EvaluationPlan, scores: Scores, measured: Mapping[str, Measurements]) -> str:
+def as_json(plan: EvaluationPlan, scores: Scores, measured: Mapping[str, Measurements], mark: str) -> str:
     """Return settings, versions, the table, and each picture's numbers."""
     paths = {name: plan.styles if name == STYLES else plan.contents for name in measured}
     content = {
@@ -332,6 +337,7 @@ def as_json(plan: EvaluationPlan, scores: Scores, measured: Mapping[str, Measure
             name: {str(paths[name][n]): numbers for n, numbers in measurements.numbers.items()}
             for name, measurements in measured.items()
         },
+        "result": mark,
     }
     return json.dumps(content, indent=1)
 

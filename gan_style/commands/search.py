@@ -90,6 +90,8 @@ def _main(cfg: DictConfig) -> int:
     if cfg.dry_run:
         print("dry_run=true: stopping before the first trial; nothing was written")
         return 0
+    if not (folder / STUDY_FILE).exists() and (other := [n for n in (SUMMARY_FILE, TRIALS) if (folder / n).exists()]):
+        raise ValueError(f"search.name: {folder / other[0]} is there already, and no search; give another name")
     ensure_writable(folder, "search.root, search.name")
     ensure_writable(folder / LOGS, "search.root, search.name")
     with locked(folder, "search.name"), stop_on_signals() as stop:

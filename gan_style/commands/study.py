@@ -20,6 +20,7 @@ from gan_style.report.html import data_uri
 from gan_style.report.outputs import FolderOutputs, holds_outputs, model_labels
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import check_place, ensure_writable, write_bytes, write_text
+from gan_style.runtime.outputs import check_replaceable, marked_page, options_mark
 from gan_style.study.analysis import in_words, kind_report
 from gan_style.study.answers import Participant, consistency_of, read_participants
 from gan_style.study.design import KINDS, most_questions
@@ -44,6 +45,7 @@ class StudyOptions:
     title: str
     results: Any = option(path=True)
     output: str | None = option(path=True)
+    overwrite: bool
     seed: int = option(*SEEDS)
     runtime: Runtime
 
@@ -52,10 +54,14 @@ class StudyOptions:
 def main(cfg: DictConfig) -> None:
     """Write a page that asks people which of several models is better, or analyse the answers that it saved."""
     check_combination(cfg)
+    mark = options_mark("study", plain(cfg))
+    output = None if cfg.output is None else Path(cfg.output).expanduser()
+    if output is not None:
+        check_replaceable([(output, lambda: mark)], overwrite=cfg.overwrite)
     if cfg.results is None:
-        write_page(cfg)
+        write_page(cfg, mark)
     else:
-        analyse(_answer_files(plain(cfg.results)), output=cfg.output, seed=cfg.seed)
+        analyse(_answer_files(plain(cfg.results)), output=output, seed=cfg.seed, mark=mark)
 
 
 def check_combination(cfg: DictConfig) -> None:
@@ -76,7 +82,7 @@ def check_combination(cfg: DictConfig) -> None:
         raise ValueError(f"repeats={cfg.repeats}; allowed are 0 to half of questions={cfg.questions}")
 
 
-def write_page(cfg: DictConfig) -> None:
+def write_page(cfg: DictConfig, mark: str) -> None:
     """Stylize the photos with every model and write the page."""
     output = Path(cfg.output).expanduser()
     check_place(output.parent, "output")
@@ -97,7 +103,7 @@ def write_page(cfg: DictConfig) -> None:
         pictures, title=cfg.title, questions=questions, repeats=repeats, allow_ties=cfg.allow_ties, seed=cfg.seed
     )
     ensure_writable(output.parent, "output")
-    write_text(output, html)
+    write_text(output, marked_page(html, mark))
     size = output.stat().st_size
     of_pair = questions / len(KINDS) / math.comb(models, 2)
     print(
@@ -172,7 +178,7 @@ def _as_shown(picture: Tensor) -> str:
     return data_uri(to_float(picture))
 
 
-def analyse(paths: Sequence[Path], *, output: str | None, seed: int) -> None:
+def analyse(paths: Sequence[Path], *, output: Path | None, seed: int, mark: str) -> None:
     """Print what the answers say, and write the numbers where they are wanted."""
     participants, warnings = read_participants(paths)
     for warning in warnings:
@@ -186,10 +192,9 @@ def analyse(paths: Sequence[Path], *, output: str | None, seed: int) -> None:
     }
     print("\n".join(in_words(report)))
     if output is not None:
-        path = Path(output).expanduser()
-        ensure_writable(path.parent, "output")
-        write_bytes(path, json.dumps(report, indent=2, allow_nan=False).encode() + b"\n")
-        print(path)
+        ensure_writable(output.parent, "output")
+        write_bytes(output, json.dumps(report | {"result": mark}, indent=2, allow_nan=False).encode() + b"\n")
+        print(output)
 
 
 def _answer_files(results: Any) -> list[Path]:

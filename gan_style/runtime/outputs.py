@@ -17,6 +17,15 @@ def result_mark(command: str, settings: Mapping[str, Any]) -> str:
     return config_hash({"command": command, "settings": dict(settings)})[:32]
 
 
+def options_mark(command: str, options: Mapping[str, Any]) -> str:
+    """Return what marks a report of a command: of the same options, whatever its models and pictures have become."""
+    return result_mark(command, {k: v for k, v in options.items() if k not in ("output", "overwrite", "runtime")})
+
+
+def marked_page(html: str, mark: str) -> str:
+    return f"{html.rstrip()}\n<!-- {mark} -->\n"
+
+
 def carries(path: Path, mark: str) -> bool:
     """Return whether a file holds a mark."""
     try:

@@ -81,6 +81,20 @@ def test_a_sweep_becomes_a_table_a_page_and_a_sheet(make_run, compare, tmp_path)
     assert "style.weight" in outcome.out and "1*" in outcome.out
 
 
+@pytest.mark.parametrize("name", ["report.html", "summary.csv"])
+def test_only_the_same_command_replaces_its_results(make_run, compare, tmp_path, name):
+    make_run("a", *TWO_STEPS)
+    assert compare(tmp_path / "sweep", pictures=0).status == compare(tmp_path / "sweep", pictures=0).status == 0
+    other = compare(tmp_path / "sweep", pictures=0, size=32)
+    assert other.status == 2 and "overwrite=true" in other.err
+    for path in (tmp_path / "out").iterdir():
+        path.unlink()
+    (tmp_path / "out" / name).write_text("mine")
+    assert compare(tmp_path / "sweep", pictures=0).status == 2
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {name: "mine"}
+    assert compare(tmp_path / "sweep", pictures=0, overwrite="true").status == 0
+
+
 def test_unfinished_and_failed_runs_are_shown_as_such(make_run, compare, tmp_path):
     make_run("a", *TWO_STEPS)
     make_run("b", TWO_STEPS[0])

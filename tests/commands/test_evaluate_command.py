@@ -173,6 +173,17 @@ class TestOfARun:
 
 
 class TestWhatIsMeasured:
+    @pytest.mark.parametrize("name", ["metrics.json", "report.html"])
+    def test_only_the_same_command_replaces_its_results(self, evaluate, tmp_path, name):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / name).write_text("mine")
+        outcome = evaluate("metrics=[ssim]", "max_pictures=1")
+        assert outcome.status == 2 and "overwrite=true" in outcome.err
+        assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["mine"]
+        assert evaluate("metrics=[ssim]", "max_pictures=1", "overwrite=true").status == 0
+        assert evaluate("metrics=[ssim]", "max_pictures=1", "runtime.threads=1").status == 0
+        assert evaluate("metrics=[content]", "max_pictures=1").status == 2
+
     def test_pictures_that_were_trained_on_are_left_out_and_said(self, evaluate, place, tmp_path):
         outcome = evaluate(f"content={place}/photos")
         assert outcome.status == 0, outcome.err

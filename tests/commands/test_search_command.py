@@ -42,6 +42,15 @@ def await_step(folder: Path, trial: int, patience: float = 60.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("name", ["summary.json", "trials/0000/config.yaml"])
+def test_a_folder_of_something_else_is_left_alone(gan_style, stub, tmp_path, name):
+    (tmp_path / "s" / name).parent.mkdir(parents=True)
+    (tmp_path / "s" / name).write_text("mine")
+    outcome = gan_style("search", *GIVEN, SPACE, "search.trials=1", f"search.root={tmp_path}", "search.name=s")
+    assert outcome.status == 2 and "search.name" in outcome.err
+    assert [path.read_text() for path in (tmp_path / "s").rglob("*") if path.is_file()] == ["mine"]
+
+
 def test_a_search_prints_its_best_and_leaves_a_summary(gan_style, stub, tmp_path):
     outcome = gan_style("search", *GIVEN, SPACE, "search.trials=3", f"search.root={tmp_path}", "search.name=s")
     assert outcome.status == 0, outcome.err

@@ -106,6 +106,22 @@ def test_from_the_page_to_numbers(gan_style, place, take_part):
     assert "100.0 % [82.4, 100.0]" in outcome.out, "Wilson's interval of 18 out of 18"
 
 
+@pytest.mark.parametrize("name", ["study.html", "numbers.json"])
+def test_only_the_same_command_replaces_its_result(gan_style, place, take_part, name):
+    page = ("study", "checkpoints=[tool,runs/first-run]", *MAKE)
+    if name == "numbers.json":
+        assert gan_style(*page, "overwrite=true").status == 0
+        (place / "answers").mkdir()
+        answers = take_part((place / "study.html").read_text(), PEOPLE[0], lambda *_: "left")
+        (place / "answers" / "a.json").write_text(json.dumps(answers))
+    command = page if name == "study.html" else ("study", "results=answers", "output=numbers.json")
+    (place / name).write_text("mine")
+    outcome = gan_style(*command)
+    assert outcome.status == 2 and "overwrite=true" in outcome.err and (place / name).read_text() == "mine"
+    assert gan_style(*command, "overwrite=true").status == gan_style(*command).status == 0
+    assert gan_style(*command, "seed=1").status == 2
+
+
 def test_one_participants_unfinished_answers_are_too_few_and_that_is_said(gan_style, place, take_part):
     make(gan_style, "repeats=0")
     content = take_part((place / "study.html").read_text(), PEOPLE[0], lambda *_: "left")
