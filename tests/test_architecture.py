@@ -156,7 +156,9 @@ def test_stylize_pulls_in_nothing_of_training(loaded, name):
 
 
 @pytest.mark.parametrize("command", ["stylize", "train"])
-@pytest.mark.parametrize("name", ["wandb", "skimage", "scipy", "hypothesis", "pytest"])
+@pytest.mark.parametrize(
+    "name", ["wandb", "skimage", "scipy", "hypothesis", "pytest", "torchvision", "torch._dynamo", "sympy"]
+)
 def test_no_command_pulls_in_what_only_some_runs_use(loaded, command, name):
     assert f"gan_style.commands.{command}" in loaded[command]
     assert [module for module in loaded[command] if f"{module}.".startswith(f"{name}.")] == []

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from gan_style.images.formats import UnreadablePictureError, check_size, format_for, open_picture, opened, reason_of
 from gan_style.images.metadata import Metadata, save_options
@@ -42,7 +41,7 @@ def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bo
     try:
         if (deep := _deep_tiff(path, upright)) is not None:
             ratio = max(deep.size) / min(deep.size)
-            return pil_to_tensor(_scaled(_to_rgb(deep), short_side, ratio, wide=deep.width > deep.height))
+            return _to_tensor(_scaled(_to_rgb(deep), short_side, ratio, wide=deep.width > deep.height))
         with open_picture(path) as picture:
             ratio, wide = max(picture.size) / min(picture.size), picture.width > picture.height
             drafted = None
@@ -51,7 +50,7 @@ def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bo
             on_its_side = upright and picture.getexif().get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS
             turned = ImageOps.exif_transpose(picture) if upright else _turned_back(picture)
             wide = turned.width > turned.height if drafted is None else wide != on_its_side
-            return pil_to_tensor(_scaled(_to_rgb(turned), short_side, ratio, wide=wide))
+            return _to_tensor(_scaled(_to_rgb(turned), short_side, ratio, wide=wide))
     except MemoryError:
         raise  # the machine's trouble, not the picture's
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
@@ -89,6 +88,15 @@ def _turned_back(picture: Image.Image) -> Image.Image:
     picture.load()
     turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != orientation
     return picture.transpose(_TURNED_BACK[orientation]) if turned and orientation in _TURNED_BACK else picture
+
+
+def _to_tensor(picture: Image.Image) -> Tensor:
+    """An RGB picture's pixels, uint8 (3, H, W); importing torchvision for it would take as long as importing torch."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+
+def _to_pil(picture: Tensor) -> Image.Image:
+    return Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
@@ -140,14 +148,14 @@ def encode_uint8(
     """
     kind, buffer = format_for(suffix), io.BytesIO()
     noted, _ = save_options(metadata or Metadata(), kind, note)
-    to_pil_image(picture).save(buffer, format=kind.name, **{**kind.save, **options, **noted})
+    _to_pil(picture).save(buffer, format=kind.name, **{**kind.save, **options, **noted})
     return buffer.getvalue()
 
 
 def encode_animation(images: Sequence[Tensor], seconds: Sequence[float], *, comment: str | None = None) -> bytes:
     """The bytes of a GIF that repeats for ever: float pictures (3, H, W) in [-1, 1] of one size, each so long shown."""
     comments = {} if comment is None else {"comment": comment.encode("ascii")}
-    frames = [to_pil_image(to_uint8(image).cpu()).quantize(256) for image in images]
+    frames = [_to_pil(to_uint8(image).cpu()).quantize(256) for image in images]
     times = [round(1000 * duration) for duration in seconds]
     buffer = io.BytesIO()
     frames[0].save(buffer, format="GIF", save_all=True, append_images=frames[1:], duration=times, loop=0, **comments)
@@ -189,7 +197,7 @@ def _label(text: str, width: int, height: int = 24) -> Tensor:
     """Black on white, (3, height, width) in [-1, 1]; what is too long is cut off."""
     strip = Image.new("RGB", (width, height), "white")
     ImageDraw.Draw(strip).text((2, 4), text, fill="black", font=ImageFont.load_default(15))
-    return to_float(pil_to_tensor(strip))
+    return to_float(_to_tensor(strip))
 
 
 def _to_height(image: Tensor, height: int) -> Tensor:
