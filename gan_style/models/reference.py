@@ -20,6 +20,7 @@ _CODE_SPREAD = 0.05  # standard deviation of what a code's numbers begin by addi
 _CHANNELS = {"relu1_1": 16, "relu2_1": 32, "relu3_1": 80, "relu4_1": 192}  # of compact
 _GRAM_CHANNELS = 56  # of these at most make a Gram matrix
 _FARTHEST = 5.0  # standard deviations beyond which a style is no stranger
+_LARGEST_CODE = 6.0  # root mean square of a code's numbers, at most: beyond what paintings have, results burn out
 
 
 class ConvolutionEncoder(nn.Module):
@@ -76,8 +77,9 @@ class StatisticsEncoder(nn.Module):
     def forward(self, references: Tensor) -> Tensor:
         """(N, 3, h, w) in [-1, 1], of any size from 1, to (N, D)."""
         standardised = (self.statistics(references) - self.mean) / self.deviation
-        code: Tensor = self.head(standardised.clamp(-_FARTHEST, _FARTHEST))
-        return code.float()
+        code: Tensor = self.head(standardised.clamp(-_FARTHEST, _FARTHEST)).float()
+        size = code.square().mean(dim=1, keepdim=True).sqrt()
+        return code * (_LARGEST_CODE / size.clamp_min(_LARGEST_CODE))
 
     @torch.no_grad()
     def statistics(self, references: Tensor) -> Tensor:

@@ -156,3 +156,12 @@ def test_a_file_without_the_encoders_name_has_the_one_of_convolutions():
     arguments = {name: value for name, value in description["arguments"].items() if name != "encoder"}
     rebuilt = rebuild(description | {"arguments": arguments}, generator.state_dict(), "old file")
     assert isinstance(rebuilt.style_encoder, ConvolutionEncoder)
+
+
+def test_a_picture_unlike_all_others_has_no_larger_code_than_they_have(noise):
+    torch.manual_seed(0)
+    encoder, picture = StatisticsEncoder(6), noise(1, 3, 32, 40)
+    encoder.calibrate([0.1 * noise(1, 3, 32, 40, seed=seed) for seed in range(4)])
+    encoder.head[2].weight.data *= 1000.0
+    code = encoder(picture)
+    assert code.square().mean().sqrt() == pytest.approx(6.0, rel=1e-4)
