@@ -148,7 +148,7 @@ def test_asked_for_photos_and_sizes(make_run, compare, tmp_path, photos):
     folder = make_run("a", *TWO_STEPS)
     compare(folder, content=photos, pictures=3, size=16)
     assert (tmp_path / "out" / "report.html").read_text().count("<img ") == 1 + 3 * 2
-    compare(folder, pictures=0)
+    compare(folder, pictures=0, overwrite="true")
     assert (tmp_path / "out" / "report.html").read_text().count("<img ") == 0
 
 

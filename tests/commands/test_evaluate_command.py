@@ -223,14 +223,14 @@ class TestWhatIsMeasured:
         evaluate("metrics=[style]")
         whole = numbers_in(tmp_path / "out")
         assert whole["models"] == {"smoke": {"place": str((place / "runs/smoke").resolve()), "step": 3}}
-        evaluate("metrics=[style]", f"style={place}/styles/s00.png")
+        evaluate("metrics=[style]", f"style={place}/styles/s00.png", "overwrite=true")
         assert numbers_in(tmp_path / "out")["references"]["files"] == 1 != whole["references"]["files"]
 
     def test_the_same_pictures_by_another_path_are_the_same_protocol(self, evaluate, place, tmp_path):
         (tmp_path / "links").symlink_to(place / "photos")
         protocols = []
         for content in (f"{place}/photos", f"{tmp_path}/links", f"{place}/photos/0*.png"):
-            assert evaluate(f"content={content}", "metrics=[ssim]").status == 0
+            assert evaluate(f"content={content}", "metrics=[ssim]", "overwrite=true").status == 0
             protocols.append(read_evaluation(tmp_path / "out" / "metrics.json").protocol)
         assert protocols[0] == protocols[1] != protocols[2]
 
@@ -477,6 +477,7 @@ def test_a_style_of_a_library_is_measured_by_its_name(gan_style, place, tmp_path
     generator = LibraryGenerator(width=4, blocks=1, styles=["monet", "wave"])
     write_generator(tmp_path / "library.safetensors", generator.state_dict(), describe(generator))
     asked = (*FAST, f"content={place}/photos", "max_pictures=2", f"style={place}/styles", f"output={tmp_path / 'out'}")
+    asked += ("overwrite=true",)
     outcome = gan_style("evaluate", *asked, f"checkpoint={tmp_path}/library.safetensors#wave", "metrics=[style]")
     assert outcome.status == 0, outcome.err
     assert "library#wave" in json.loads((tmp_path / "out" / "metrics.json").read_text())["metrics"]
