@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from gan_style.runtime import device
-from gan_style.runtime.device import advice, allocator, choose_device, compiled, in_full_float32, placed
+from gan_style.runtime.device import (
+    advice,
+    allocator,
+    choose_device,
+    compiled,
+    fastest_precision,
+    in_full_float32,
+    placed,
+)
 
 CPU = torch.device("cpu")
 
@@ -152,7 +160,21 @@ class TestAdvice:
             assert len(told) == count
         assert not any("emulates" in one for one in advice(CPU, torch.float32))
 
+    def test_names_the_faster_type_of_the_cpu(self, monkeypatch):
+        for flag, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+            monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flag=flag: {"avx512_bf16": flag}, raising=False)
+            assert fastest_precision(CPU) == dtype
+            assert any("training.precision=auto" in hint for hint in advice(CPU)) == flag
+            assert not any("training.precision=auto" in hint for hint in advice(CPU, torch.bfloat16))
+
+    def test_of_a_gpu_is_what_it_does_not_emulate(self, monkeypatch):
+        for real, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+            monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, real=real: real)
+            assert fastest_precision(torch.device("cuda")) == dtype
+        assert fastest_precision(torch.device("mps")) == torch.float32
+
     def test_counts_threads_and_cores(self, monkeypatch):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
         monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)), raising=False)
         monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
         assert "runtime.threads=4 is faster" in next(advice(CPU))

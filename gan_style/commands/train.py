@@ -75,7 +75,7 @@ class TrainingOptions:
     warmup_steps: int = option(0)
     seed: int = option(*SEEDS)
     start: str | None = option(path=True)
-    precision: str = option(choices=("float32", "bfloat16", "float16"))
+    precision: str = option(choices=("float32", "bfloat16", "float16", "auto"))
     decay: str
     hold: float
     clip: float | None = option(above=0, below=inf)
@@ -526,7 +526,8 @@ def _warn_of_changed_pictures(changed: set[str]) -> None:
 def _sizes(setup: TrainSetup, state: TrainState, objective: Objective, pictures: Pictures) -> dict[str, str]:
     """Return what follows from the settings, for the user to see before the first step."""
     training, content, count = setup.cfg.training, pictures.content, setup.ranks.count
-    precision = f"{setup.device}, {training.precision}, {torch.get_num_threads()} CPU threads, allocator {allocator()}"
+    dtype = str(setup.precision).removeprefix("torch.")
+    precision = f"{setup.device}, {dtype}, {torch.get_num_threads()} CPU threads, allocator {allocator()}"
     d = f"{count_parameters(state.discriminator):,} parameters" if state.discriminator else "none (no adversarial term)"
     scales = ", ".join(f"{layer} {scale:.3g}" for layer, scale in objective.perceptual.scales.items())
     styles = " + ".join(f"{len(style)}{f' {name}' if name else ''}" for name, style in pictures.styles.items())

@@ -30,7 +30,7 @@ from gan_style.models.reference import ReferenceGenerator, StatisticsEncoder
 from gan_style.models.registry import describe
 from gan_style.models.tone import tone_curve
 from gan_style.runtime.checkpoint import BEST_FILE, GENERATOR_FILE, CheckpointFolder, read_checkpoint
-from gan_style.runtime.device import compiled, placed
+from gan_style.runtime.device import compiled, fastest_precision, placed
 from gan_style.runtime.distributed import Ranks
 from gan_style.runtime.machine import cores
 from gan_style.runtime.progress import Progress
@@ -95,7 +95,8 @@ class TrainSetup:
 
     @property
     def precision(self) -> torch.dtype:
-        dtype: torch.dtype = getattr(torch, self.cfg.training.precision)
+        name = self.cfg.training.precision
+        dtype: torch.dtype = fastest_precision(self.device) if name == "auto" else getattr(torch, name)
         return dtype
 
 

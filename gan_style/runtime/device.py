@@ -113,11 +113,22 @@ def advice(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator
     if dtype in (torch.bfloat16, torch.float16) and not _in_hardware(dtype):
         name = str(dtype).removeprefix("torch.")
         yield f"this CPU emulates {name}, which is several times slower than float32"
+    elif dtype == torch.float32 and fastest_precision(device) == torch.bfloat16:
+        yield "this CPU has bfloat16 in hardware, in which a step is faster; training.precision=auto takes it"
     threads, there = torch.get_num_threads(), cores()
     if threads > there:
         yield f"{threads} threads for {there} cores get into each other's way; runtime.threads={there} is faster"
     elif threads < there and os.environ.get("OMP_NUM_THREADS") == str(threads):
         yield f"OMP_NUM_THREADS={threads} lets {there - threads} of {there} cores idle; try runtime.threads={there}"
+
+
+def fastest_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device has it in hardware, else float32."""
+    if device.type == "cuda":
+        in_hardware = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        in_hardware = device.type == "cpu" and _in_hardware(torch.bfloat16)
+    return torch.bfloat16 if in_hardware else torch.float32
 
 
 def _in_hardware(dtype: torch.dtype) -> bool:

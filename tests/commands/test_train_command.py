@@ -20,6 +20,7 @@ from gan_style.commands import train as train_command
 from gan_style.losses.style import Style
 from gan_style.models.perceptual import Perceptual
 from gan_style.runtime.checkpoint import CheckpointFolder, read_checkpoint, read_generator
+from gan_style.runtime.device import fastest_precision
 from gan_style.runtime.files import locked
 from gan_style.runtime.tracking.jsonl import JsonlTracker
 from gan_style.stylize.model import load_generator
@@ -205,6 +206,13 @@ def test_another_loss_leaves_out_what_an_experiment_sets_of_terms_that_it_lacks_
     options = ("experiment=quickstart", "loss=perceptual", f"run.root={tmp_path}", "dry_run=true")
     outcome = gan_style("train", *options)
     assert outcome.status == 0 and "loss.adversarial" in outcome.out.splitlines()[0]
+
+
+def test_precision_auto_is_the_faster_one_and_is_shown(gan_style, tmp_path):
+    outcome = gan_style("train", *SMOKE, "training.precision=auto", "runtime.device=cpu", f"run.root={tmp_path}")
+    assert outcome.status == 0, outcome.err
+    dtype = str(fastest_precision(torch.device("cpu"))).removeprefix("torch.")
+    assert [line for line in outcome.out.splitlines() if line.startswith("device:") and f"cpu, {dtype}," in line]
 
 
 def test_every_setting_of_every_term_trains(gan_style, tmp_path):
