@@ -25,6 +25,15 @@ def gram_matrix(features: Tensor) -> Tensor:
         return gram / positions
 
 
+def by_region(features: Tensor, guidance: Tensor) -> Tensor:
+    """Weigh the features of one picture (1, C, h, w) for each region: (R, C, h, w), whose statistics are the regions'.
+
+    guidance: (1, R, H, W), the squares of Gatys et al. 2017's guidance channels (section 4.1), brought to the features'
+    size by averaging. The Gram matrix of region r is then the mean of f f^T over positions, weighted by guidance r.
+    """
+    return features * F.adaptive_avg_pool2d(guidance, (features.shape[-2], features.shape[-1])).sqrt().transpose(0, 1)
+
+
 class _Gram(torch.autograd.Function):
     """F^T F of F (N, positions, C), whose gradient is one product, F (G + G^T), where autograd makes two.
 

@@ -21,7 +21,7 @@ from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError, k
 from gan_style.images.lossless import Original, lost_in, on_white, read_original
 from gan_style.losses.adversarial import Adversarial
 from gan_style.losses.objective import Objective, check_mean_weights, check_terms, content_layers, style_layers
-from gan_style.losses.style import MEAN, Style
+from gan_style.losses.style import MEAN, GatysStyle, GramStyle, Style
 from gan_style.optimise.optimise import (
     COLOURS,
     Optimisation,
@@ -31,12 +31,14 @@ from gan_style.optimise.optimise import (
     seen_by_the_transfer,
 )
 from gan_style.optimise.pyramid import MIN_SHORT_SIDE, Level, covering, draw_view, plan_levels, resized
+from gan_style.optimise.regions import GuidedRegions, given_regions, own_regions
 from gan_style.optimise.run import Intervals, OptimisationLoop, Record
 from gan_style.options import SEEDS, Runtime, may_change, option
 from gan_style.runtime.device import choose_device, in_full_float32, placed
 from gan_style.runtime.files import check_place, ensure_writable
 from gan_style.runtime.progress import Progress, duration
 
+AUTO = "auto"
 _MOST_MEGAPIXELS = 200.0  # of the content's file, before it is scaled
 _NOISE = 0.3  # standard deviation of the noise to start from, for values in [-1, 1]: about a photo's
 
@@ -47,6 +49,8 @@ class OptimiseOptions:
     content: Any = option(path=True, required=True, may_change=True)
     style: Any = option(path=True, required=True, may_change=True)
     style_weights: Any
+    regions: Any
+    masks: Any = option(path=True, may_change=True)
     output: str = option(path=True, may_change=True)
     size: int | None = option(16)
     max_megapixels: float = option(above=0, below=inf, may_change=True)
@@ -79,7 +83,8 @@ def main(cfg: DictConfig) -> int:
 
     # What is read and written; an earlier command's state, if there is one.
     inputs = _inputs(cfg)
-    record = _record(cfg, inputs)
+    masks = _masks(cfg, len(inputs))
+    record = _record(cfg, inputs, masks)
     saved = None if cfg.overwrite else record.load()
     if saved is not None and saved["finished"] and record.output.exists():
         print(f"{record.output} is finished; overwrite=true makes it anew")
@@ -93,7 +98,7 @@ def main(cfg: DictConfig) -> int:
     content = load_content(cfg, inputs[0], record.content, device)
     levels = make_levels(cfg, content)
     styles = load_styles(cfg, content, inputs[1:])
-    optimisation = make_optimisation(cfg, objective, content, styles, levels)
+    optimisation = make_optimisation(cfg, objective, content, styles, levels, find_regions(cfg, content, styles, masks))
     if saved is not None:
         optimisation.load_state_dict(saved["optimisation"])
         print(f"going on after evaluation {optimisation.evaluation}, from {record.state_path}")
@@ -116,7 +121,29 @@ def _inputs(cfg: DictConfig) -> list[Path]:
     return [find_picture(cfg.content, "content"), *(find_picture(style, "style") for style in styles)]
 
 
-def _record(cfg: DictConfig, inputs: list[Path]) -> Record:
+def _masks(cfg: DictConfig, pictures: int) -> list[Path]:
+    """The class-index masks of the content and of each style, if any. ValueError for regions that cannot be."""
+    regions = cfg.regions
+    if regions not in (None, AUTO) and not (type(regions) is int and 2 <= regions <= 12):
+        raise ValueError(f"regions={regions}; allowed are null, auto (3), or how many, from 2 to 12")
+    masks = plain(cfg.masks)
+    if masks is None:
+        return []
+    if regions is not None:
+        raise ValueError(f"regions={regions} and masks={masks}: give one of them")
+    if not isinstance(masks, list) or len(masks) != pictures:
+        raise ValueError(f"masks={masks}: {pictures} masks expected, of the content and of each style: [a.png,b.png]")
+    return [find_picture(mask, "masks") for mask in masks]
+
+
+def find_regions(cfg: DictConfig, content: Tensor, styles: list[Tensor], masks: list[Path]) -> GuidedRegions | None:
+    """The regions whose styles are compared by themselves, if that is asked for."""
+    if masks:
+        return given_regions(content, styles, masks)
+    return None if cfg.regions is None else own_regions(content, styles, 3 if cfg.regions == AUTO else cfg.regions)
+
+
+def _record(cfg: DictConfig, inputs: list[Path], masks: list[Path]) -> Record:
     """What is to be written and where, once it is clear that it can be and destroys no input."""
     output = Path(cfg.output).expanduser()
     if output.is_dir() or output.suffix.lower() not in FORMAT_OF_SUFFIX:
@@ -125,8 +152,8 @@ def _record(cfg: DictConfig, inputs: list[Path]) -> Record:
         content = read_original(inputs[0], max_megapixels=_MOST_MEGAPIXELS)
     except UnreadablePictureError as error:
         raise ValueError(f"content: {error}") from error
-    record = Record(output, _fingerprint(plain(cfg), inputs), content, _animation(cfg, output))
-    record.check_apart(inputs)
+    record = Record(output, _fingerprint(plain(cfg), inputs, masks), content, _animation(cfg, output))
+    record.check_apart([*inputs, *masks])
     for name, path in (("output", output), ("gif", record.animation or output)):
         check_place(path.parent, name)
     return record
@@ -142,10 +169,14 @@ def _animation(cfg: DictConfig, output: Path) -> Path | None:
     return output.with_suffix(".gif") if cfg.gif is True else Path(cfg.gif).expanduser()
 
 
-def _fingerprint(settings: dict[str, Any], inputs: list[Path]) -> dict[str, Any]:
+def _fingerprint(settings: dict[str, Any], inputs: list[Path], masks: list[Path]) -> dict[str, Any]:
     """All that the result depends on, by dotted name."""
+    if settings["regions"] is None:
+        settings = {name: value for name, value in settings.items() if name != "regions"}  # as states of before
     lasting = {key: value for key, value in flat(settings).items() if not may_change(OptimiseOptions, key)}
     digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in inputs]
+    if masks:
+        lasting["masks (sha256 of the files)"] = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in masks]
     return lasting | {"content (sha256 of the file)": digests[0], "style (sha256 of the files)": digests[1:]}
 
 
@@ -269,8 +300,17 @@ def load_content(cfg: DictConfig, path: Path, original: Original, device: torch.
 
 
 def make_optimisation(
-    cfg: DictConfig, objective: Objective, content: Tensor, styles: list[Tensor], levels: list[Level]
+    cfg: DictConfig,
+    objective: Objective,
+    content: Tensor,
+    styles: list[Tensor],
+    levels: list[Level],
+    regions: GuidedRegions | None = None,
 ) -> Optimisation:
+    if regions is not None:
+        for name, term in objective.terms.items():
+            if isinstance(term, Style) and not isinstance(term, GramStyle | GatysStyle):
+                raise ValueError(f"loss.{name}: regions and masks are for Gram matrices (GramStyle, GatysStyle) alone")
     content, styles = seen_by_the_transfer(cfg.colours, content, styles)
     if cfg.calibrate and not objective.perceptual.scales_given:
         objective.perceptual.calibrate([content, *styles])
@@ -282,6 +322,7 @@ def make_optimisation(
         levels=levels,
         make_optimiser=_optimiser_maker(cfg.method, cfg.views),
         view=None if cfg.views is None else partial(draw_view, cfg.seed, reach=cfg.views),
+        regions=regions,
     )
     return Optimisation(problem, _start(cfg, content, styles[0], levels[0])[:, : canvas_channels(cfg.colours)])
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from gan_style.images.formats import open_picture, reason_of
 
 
-def read_class_mask(path: Path) -> Tensor:
+def read_class_mask(path: Path, option: str = "segmentation.masks") -> Tensor:
     """Read the numbers of a mask, int32 (H, W), as they are stored.
 
     Of a palette its indices (Pascal VOC), of grey its values (8 or 16 bits: Cityscapes), of colours COCO's panoptic
-    R + 256 G + 65536 B. ValueError for anything else.
+    R + 256 G + 65536 B. ValueError, naming the option, for anything else.
     """
     try:
         with open_picture(path) as picture:
@@ -21,9 +21,9 @@ def read_class_mask(path: Path) -> Tensor:
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises nearly anything
-        raise ValueError(f"segmentation.masks={path}: cannot read it: {reason_of(error)}") from error
+        raise ValueError(f"{option}={path}: cannot read it: {reason_of(error)}") from error
     if kind == "RGB":
         values = values.astype(np.int32) @ np.array([1, 256, 65536], dtype=np.int32)
     elif values.ndim != 2 or kind not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
-        raise ValueError(f"segmentation.masks={path}: a picture of kind {kind}; indices, grey or RGB expected")
+        raise ValueError(f"{option}={path}: a picture of kind {kind}; indices, grey or RGB expected")
     return torch.from_numpy(values.astype(np.int32))

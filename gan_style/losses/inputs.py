@@ -32,7 +32,9 @@ class LossInputs:
     key that a style term gives them, computed once but for those of the batch's own style crops; ``style_index`` (N,)
     says which picture of the style set stands beside each content; ``condition`` (N, K), for a library of styles, how
     much of each its sample is given, or (N, 1) how much of its reference's; ``styles`` are the library's, by name,
-    in the order of the condition's columns; ``auxiliary`` are the results of auxiliary passes, by Term.auxiliary.
+    in the order of the condition's columns; ``auxiliary`` are the results of auxiliary passes, by Term.auxiliary;
+    ``guidance`` (1, R, H, W), of one picture, says where the regions are whose styles are compared by themselves
+    (functional.by_region).
     """
 
     content: Tensor
@@ -45,6 +47,7 @@ class LossInputs:
     content_features: Features = field(default_factory=dict)
     style_targets: Features = field(default_factory=dict)
     styles: Sequence[str] = ()
+    guidance: Tensor | None = None
 
 
 @dataclass(kw_only=True)

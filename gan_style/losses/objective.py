@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gan_style.functional import gram_matrix, grey
+from gan_style.functional import by_region, gram_matrix, grey
 from gan_style.losses.adversarial import Adversarial, Logits
 from gan_style.losses.balance import Balance, check_shares
 from gan_style.losses.content import Content
@@ -61,15 +61,22 @@ class Objective:
 
     @torch.no_grad()
     def set_style(
-        self, target: str, pictures: Iterable[tuple[int, Tensor]], weights: Sequence[float] | None = None
+        self,
+        target: str,
+        pictures: Iterable[tuple[int, Tensor]],
+        weights: Sequence[float] | None = None,
+        guidance: Sequence[Tensor] | None = None,
     ) -> None:
         """Compute a target's statistics, once: the mean over pictures, or for "each" a row for every picture.
 
         pictures: (number in the style set, (1, 3, H, W) in [-1, 1] on the device), of any sizes; weights: of the mean,
-        one for each picture, in any unit; None: all equal.
+        one for each picture, in any unit; None: all equal. guidance: the regions of each picture (by_region).
         """
         terms = self._style_terms(target)
-        statistics = ((number, self._statistics(picture, terms)) for number, picture in pictures)
+        statistics = (
+            (number, self._statistics(picture, terms, None if guidance is None else guidance[number]))
+            for number, picture in pictures
+        )
         self.style_targets |= (
             rows_of(statistics) if target == EACH else mean_of((statistic for _, statistic in statistics), weights)
         )
@@ -110,12 +117,14 @@ class Objective:
         means = [mean_of(self._statistics(picture, terms) for _, picture in found) for found in styles.values()]
         self.style_targets |= {key: torch.cat([mean[key] for mean in means]) for key in means[0]}
 
-    def _statistics(self, picture: Tensor, terms: Iterable[Style]) -> Features:
+    def _statistics(self, picture: Tensor, terms: Iterable[Style], guidance: Tensor | None = None) -> Features:
         """{key: (N, ...)} of pictures, in one pass for terms that see colours and one for those that don't."""
         statistics: Features = {}
         for without_colours in (False, True):
             those = [term for term in terms if term.grey == without_colours]
             features = self._features(grey(picture) if without_colours else picture, style_features(those))
+            if guidance is not None:
+                features = {name: by_region(values, guidance) for name, values in features.items()}
             statistics |= {
                 term.key(name): term.statistic(features[name]) for term in those for name in term.style_features
             }

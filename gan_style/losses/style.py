@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gan_style.functional import centred_gram_matrix, channel_moments, gram_matrix, weighted_mean
+from gan_style.functional import by_region, centred_gram_matrix, channel_moments, gram_matrix, weighted_mean
 from gan_style.losses.inputs import LossInputs, Term
 
 MEAN, EACH, CROP = "mean", "each", "crop"
@@ -75,7 +75,8 @@ class Style(Term):
             target = target[inputs.style_index] if self.target == EACH else target
             if inputs.condition is not None:
                 target = self._at_strength(target, inputs.content_features[name], inputs.condition)
-            statistic = self.statistic(inputs.fake_features[name])
+            features = inputs.fake_features[name]
+            statistic = self.statistic(features if inputs.guidance is None else by_region(features, inputs.guidance))
             if self.relative:  # distances are squares, so that scaling both sides divides by a mean square
                 size = target.square().mean(dim=(1, 2), keepdim=True)
                 if self.target == CROP and name in inputs.content_features:

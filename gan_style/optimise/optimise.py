@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from gan_style.functional import grey
@@ -22,6 +23,7 @@ from gan_style.losses.inputs import Features, LossInputs
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import MEAN
 from gan_style.optimise.pyramid import ORIENTATIONS, Level, View, resized, turned
+from gan_style.optimise.regions import GuidedRegions
 
 STYLE, LUMINANCE, HISTOGRAM = "style", "luminance", "histogram"
 COLOURS = (STYLE, LUMINANCE, HISTOGRAM)
@@ -65,7 +67,8 @@ class Problem:
 
     content, styles: (1, 3, H, W) in [-1, 1] on the device, at full size; style_weights: of the mean of the styles'
     statistics, None: equal; make_optimiser: given the parameters, a torch optimiser; view: given an evaluation's
-    number, how it looks at the picture; None: always as it is, which a line search needs.
+    number, how it looks at the picture; None: always as it is, which a line search needs; regions: whose styles are
+    compared by themselves; None: the whole picture's.
     """
 
     objective: Objective
@@ -75,6 +78,7 @@ class Problem:
     levels: Sequence[Level]
     make_optimiser: Callable[[list[Tensor]], Optimizer]
     view: Callable[[int], View] | None = None
+    regions: GuidedRegions | None = None
 
     def at(self, level: Level) -> tuple[LossInputs, list[Features]]:
         """Content and style at a level's size, and the style's targets in each orientation that a view may have.
@@ -83,12 +87,17 @@ class Problem:
         """
         content = _laid_out(resized(self.content, level.height, level.width))
         styles = [_laid_out(resized(style, *_scaled(style, level.factor))) for style in self.styles]
+        guidance, of_styles = None, None
+        if self.regions is not None:
+            guidance = F.adaptive_avg_pool2d(self.regions.content, (level.height, level.width))
+            of_styles = self.regions.styles
         targets = []
         for orientation in range(1 if self.view is None else ORIENTATIONS):
             seen = (_laid_out(turned(style, orientation)) for style in styles)
-            self.objective.set_style(MEAN, enumerate(seen), self.style_weights)
+            seen_regions = None if of_styles is None else [turned(planes, orientation) for planes in of_styles]
+            self.objective.set_style(MEAN, enumerate(seen), self.style_weights, seen_regions)
             targets.append(dict(self.objective.style_targets))
-        return LossInputs(content, styles[0], content), targets
+        return LossInputs(content, styles[0], content, guidance=guidance), targets
 
 
 def _scaled(style: Tensor, factor: float) -> list[int]:
@@ -199,7 +208,9 @@ class Optimisation:
             return self._inputs
         view = self.problem.view(self.evaluation)
         self.problem.objective.style_targets = self._targets[view.orientation]
-        return LossInputs(_laid_out(view.of(self._inputs.content)), self._inputs.style, _laid_out(view.of(picture)))
+        inputs = LossInputs(_laid_out(view.of(self._inputs.content)), self._inputs.style, _laid_out(view.of(picture)))
+        inputs.guidance = None if self._inputs.guidance is None else view.of(self._inputs.guidance)
+        return inputs
 
     def _checked(self, parts: Mapping[str, Tensor]) -> dict[str, float]:
         values = dict(zip(parts, torch.stack([part.detach().float() for part in parts.values()]).tolist(), strict=True))

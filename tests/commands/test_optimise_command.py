@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -339,3 +340,44 @@ def test_the_state_holds_plain_containers_and_tensors_only(optimise, tmp_path):
         Record(tmp_path / "out" / "r.png", saved["settings"], Original(torch.zeros(3, 1, 1, dtype=torch.uint8))).load()
         is not None
     )
+
+
+def test_each_region_takes_its_style_from_its_own(optimise, tmp_path):
+    style = np.zeros((40, 48, 3), np.uint8)
+    style[:20], style[20:] = (230, 40, 40), (40, 40, 230)
+    Image.fromarray(style).save(tmp_path / "style.png")
+    halves = np.repeat(np.array([1, 2], np.uint8), 20)[:, None].repeat(48, 1)
+    for name, numbers in {"same": halves, "swapped": halves[::-1]}.items():
+        Image.fromarray(np.ascontiguousarray(numbers)).save(tmp_path / f"{name}.png")
+    redness = {}
+    for name in ("same", "swapped"):
+        masks = f"masks=[{tmp_path / 'same.png'},{tmp_path / f'{name}.png'}]"
+        output = tmp_path / "out" / f"{name}.png"
+        outcome = optimise(f"style={tmp_path / 'style.png'}", masks, f"output={output}", "steps=30", "~loss.content")
+        assert outcome.status == 0, outcome.err
+        picture = np.asarray(Image.open(output)).astype(float)
+        redness[name] = (picture[..., 0] - picture[..., 2])[:12].mean()
+    assert redness["same"] > redness["swapped"] + 10
+
+
+@pytest.mark.parametrize("more", [["regions=auto"], ["regions=2", "method=adam", "views=4", "levels=2", "size=64"]])
+def test_regions_that_are_found(optimise, tmp_path, more):
+    outcome = optimise("content=demo:heldout/chelsea", "style=demo:styles/flow", *more)
+    assert outcome.status == 0, outcome.err
+    assert optimise("content=demo:heldout/chelsea", "style=demo:styles/flow", *more).out.count("finished") == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "option"),
+    [
+        (["regions=many"], "regions=many"),
+        (["regions=1"], "regions=1"),
+        (["masks=a.png"], "masks=a.png"),
+        (["regions=2", "masks=[a.png,b.png]"], "regions=2"),
+        (["masks=[nothing.png,b.png]"], "masks=nothing.png"),
+        (["regions=2", "loss.style._target_=gan_style.losses.style.MomentStyle"], "loss.style"),
+    ],
+)
+def test_regions_that_cannot_be(optimise, more, option):
+    outcome = optimise(*more)
+    assert outcome.status == 2 and option in outcome.err

@@ -1,0 +1,91 @@
+"""Regions of a photo and of paintings that belong together, for guided style (Gatys et al. 2017, section 4)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gan_style.images.decode import to_uint8
+from gan_style.images.labels import read_class_mask
+from gan_style.regions.masks import refine
+from gan_style.regions.segment import PictureRegions, assigned, cluster
+
+
+@dataclass(frozen=True)
+class GuidedRegions:
+    """The same R regions of the content and of each style: (1, R, H, W), the squares of guidance channels.
+
+    Gram matrices of features that are weighted by them (functional.by_region) are those of the regions, times the
+    square root of R times the region's share of the content: the mean of a style loss over regions is then their sum,
+    weighted by area.
+    """
+
+    content: Tensor
+    styles: Sequence[Tensor]
+
+
+def own_regions(content: Tensor, styles: Sequence[Tensor], count: int) -> GuidedRegions:
+    """Find a picture's own regions (PictureRegions) in the content and in each style, matched by their features.
+
+    content, styles: (1, 3, H, W) in [-1, 1]. What is compared is how a region differs from its picture's mean, so that
+    sky takes from sky although all of the painting is unlike the photo; the nearest two are matched first.
+    """
+    segmenter = PictureRegions(count, content.device)
+    masks, centres = [], []
+    for image in (content, *styles):
+        pixels = to_uint8(image.cpu())[0]
+        features = segmenter.describe(pixels)
+        found = cluster(features, count)
+        shares = F.one_hot(assigned(features, found), count).permute(2, 0, 1)[None].float()
+        masks.append(refine(pixels, shares))
+        centres.append(found - features.mean(dim=(1, 2)))
+    matched = [mask[_matched(centres[0], other)] for mask, other in zip(masks[1:], centres[1:], strict=True)]
+    return guided(masks[0], matched, content.device)
+
+
+def _matched(centres: Tensor, others: Tensor) -> list[int]:
+    """For each of the centres (R, D) the number of another's centre, each once."""
+    distances, numbers = torch.cdist(centres, others), [0] * len(centres)
+    for _ in numbers:
+        mine, other = divmod(int(distances.argmin()), len(others))
+        numbers[mine] = other
+        distances[mine], distances[:, other] = torch.inf, torch.inf
+    return numbers
+
+
+def given_regions(content: Tensor, styles: Sequence[Tensor], paths: Sequence[Path]) -> GuidedRegions:
+    """Read class-index masks, one of the content and one of each style; equal numbers belong together.
+
+    ValueError for another shape than its picture's, and for a region of the content that a style has not.
+    """
+    numbers = []
+    for image, path in zip((content, *styles), paths, strict=True):
+        mask = read_class_mask(path, "masks")
+        height, width = image.shape[-2:]
+        if abs(mask.shape[0] * width - mask.shape[1] * height) > max(height, width, *mask.shape):
+            raise ValueError(
+                f"masks={path}: its size is {mask.shape[1]} x {mask.shape[0]} pixels, but its picture's is {width} x "
+                f"{height}; they have to be in proportion"
+            )
+        numbers.append(F.interpolate(mask[None, None].float(), (height, width), mode="nearest")[0, 0].int())
+    regions = numbers[0].unique().tolist()
+    for mask, path in zip(numbers[1:], paths[1:], strict=True):
+        if missing := sorted(set(regions) - set(mask.unique().tolist())):
+            raise ValueError(f"masks={path}: region {missing[0]} of {paths[0]} is not in it; known are {regions}")
+    planes = [torch.stack([mask == region for region in regions]) for mask in numbers]
+    return guided(planes[0], planes[1:], content.device)
+
+
+def guided(content: Tensor, styles: Sequence[Tensor], device: torch.device) -> GuidedRegions:
+    """Make guidance of masks (R, H, W), of any type, white where a region is; empty regions are without weight."""
+    area = content.float().mean(dim=(1, 2))
+    weights = (area / area.sum().clamp_min(1e-12) * len(area)).sqrt()
+
+    def planes(masks: Tensor) -> Tensor:
+        means = masks.float().mean(dim=(1, 2), keepdim=True)
+        return (masks / means.clamp_min(1e-12) * weights[:, None, None])[None].to(device)
+
+    return GuidedRegions(planes(content), [planes(style) for style in styles])
