@@ -138,13 +138,14 @@ class TestDevice:
             choose_device("cuda", None)
 
     def test_full_float32_is_no_tf32(self):
-        before = torch.backends.cudnn.conv.fp32_precision
+        before = torch.backends.cudnn.allow_tf32
         try:
-            torch.backends.cudnn.conv.fp32_precision = "tf32"
+            torch.backends.cudnn.allow_tf32 = True
             in_full_float32()
-            assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+            assert not torch.backends.cudnn.allow_tf32
+            assert torch.backends.cudnn.conv.fp32_precision != "tf32"
         finally:
-            torch.backends.cudnn.conv.fp32_precision = before
+            torch.backends.cudnn.allow_tf32 = before
 
 
 class TestAdvice:

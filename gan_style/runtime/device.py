@@ -47,7 +47,7 @@ def in_full_float32() -> None:
 
     For measuring, and for line searches, which ask for more than that.
     """
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cudnn.allow_tf32 = False  # the newer fp32_precision would leave torch.export unable to read the flag
 
 
 def placed(network: Network, device: torch.device) -> Network:
