@@ -248,6 +248,13 @@ def test_the_models_that_ship(checkpoint):
         assert result.shape == image.shape and not torch.equal(result, image)
 
 
+def test_the_model_that_ships_takes_any_folder_of_paintings(folder):
+    transform = RandomStyle(references=folder / "paintings", p=1.0, seed=1)
+    assert sorted(transform.styles) == ["0", "1", "2", "3"]
+    image = pixels(3, 16, 24)
+    assert transform(image).shape == image.shape and not torch.equal(transform(image), image)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_batch_on_a_gpu_has_the_same_draws_and_stays_there(make):
     images = torch.stack([pixels(3, 32, 32, seed=number) for number in range(8)])
