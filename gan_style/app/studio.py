@@ -1,0 +1,207 @@
+"""What the app does, without its page: models at hand, uploads, previews, and results at full size."""
+
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import sqrt
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gan_style.images.decode import encode_uint8
+from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError
+from gan_style.images.lossless import preview, read_original
+from gan_style.stylize.batch import BatchStylizer, PictureJob
+from gan_style.stylize.controls import AUTO, STROKE_SIDE, Controls, Stroke, regions_of
+from gan_style.stylize.model import Model, open_model, read_references, shipped, with_references
+from gan_style.stylize.paint import paint
+
+PREVIEW_PIXELS = 1_000_000
+# Sizes of strokes: the short side, in pixels, at which larger photos are painted; None: the photo's own.
+STROKES: Mapping[str, int | None] = {"as trained": None, "fine": 1024, "medium": STROKE_SIDE, "broad": 256}
+
+
+@dataclass(frozen=True)
+class Style:
+    """A style in the list: a model's, by its name there."""
+
+    model: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An upload: its file, its height and width, and a preview, uint8 (3, h, w), laid on white."""
+
+    path: Path
+    size: tuple[int, int]
+    preview: Tensor
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What somebody has chosen. styles: one, or two of one model; share: of the second; references: pictures to take
+    the style from instead; mask: uint8 (h, w) in the preview's proportions, white where the style is wanted.
+    """
+
+    styles: Sequence[str] = ()
+    share: float = 0.5
+    strength: float = 1.0
+    colours: str = "style"
+    stroke: str = "medium"
+    references: Sequence[Path] = ()
+    mask: Tensor | None = field(default=None, compare=False)
+
+
+class Studio:
+    """Models and where results go. Calls change nothing here, so that several people can work at once."""
+
+    def __init__(self, checkpoints: Sequence[Path], folder: Path, device: torch.device, max_megapixels: float) -> None:
+        """checkpoints: generator files of the user's own; what ships is there, too."""
+        self.folder, self.max_megapixels = folder, max_megapixels
+        self._models: dict[str, tuple[Model, dict[str, Any]]] = {}
+        self.styles: dict[str, Style] = {}
+        self.reference_model: str | None = None
+        own = {_name(path): path for path in checkpoints}
+        for name, path in {**own, **{path.stem: path for path in shipped()}}.items():
+            model, note = open_model(path, device)
+            self._models[name] = (model, note)
+            if not model.styles:
+                self.reference_model = self.reference_model or name
+            for style in model.styles:
+                label = style if name not in own else name if len(model.styles) == 1 else f"{name}: {style}"
+                self.styles.setdefault(label, Style(name, style))  # the first model that has it
+
+    def partners(self, label: str) -> list[str]:
+        """The styles that a style can be mixed with: those of its own model."""
+        model = self.styles[label].model
+        return [other for other, style in self.styles.items() if style.model == model and other != label]
+
+    def open(self, path: Path) -> Photo:
+        """Read an upload. UnreadablePictureError for what is no picture, or too large a one."""
+        try:
+            original = read_original(path, max_megapixels=self.max_megapixels)
+        except UnreadablePictureError as error:
+            raise UnreadablePictureError(self.plain(error, path)) from error
+        height, width = original.pixels.shape[1:]
+        shown = preview(original, max(1, min(height, round(sqrt(PREVIEW_PIXELS * height / width)))))
+        return Photo(path, (height, width), shown)
+
+    def latest(self, paths: Sequence[Path]) -> tuple[Photo | None, list[str]]:
+        """The last of some uploads that can be read; what is wrong with those behind it."""
+        problems = []
+        for path in reversed(paths):
+            try:
+                return self.open(path), problems
+            except UnreadablePictureError as error:
+                problems.append(str(error))
+        return None, problems
+
+    def preview(self, photo: Photo, wish: Wish) -> Tensor:
+        """Paint the preview, uint8 (3, h, w), as broadly as the result will be."""
+        model, controls, _ = self._prepared(wish, photo.preview.shape[1:])
+        masks = {} if wish.mask is None else {"": _scaled(wish.mask, photo.preview.shape[1:])}
+        return paint(model, photo.preview, controls, regions=regions_of(masks, controls.mix))
+
+    def thumbnails(self, photo: Photo, side: int = 128) -> Iterator[tuple[str, Tensor]]:
+        """Paint every style small, uint8 (3, h, w), the short side of at most so many pixels."""
+        small = _at_most(photo.preview, side)
+        for label, style in self.styles.items():
+            yield label, paint(self._models[style.model][0], small, Controls({style.name: 1.0}))
+
+    def frame(self, picture: Tensor, wish: Wish, side: int = 288) -> Tensor:
+        """Paint what a camera sees, uint8 (3, H, W), made smaller so that it can follow."""
+        small = _at_most(picture, side)
+        model, controls, _ = self._prepared(replace(wish, stroke="as trained"), small.shape[1:])
+        return paint(model, small, controls)
+
+    def results(self, photos: Sequence[Path], wish: Wish) -> Iterator[tuple[Path | None, str]]:
+        """Paint files at their full size: for each its result, or None, and what there is to say of it."""
+        folder = Path(mkdtemp(dir=self.folder))
+        for number, path in enumerate(photos):
+            try:
+                photo = self.open(path)
+                model, controls, note = self._prepared(wish, photo.size)
+            except ValueError as error:
+                yield None, self.plain(error, path)
+                continue
+            masks = {}
+            if wish.mask is not None:
+                masks[""] = folder / f"mask{number}.png"
+                masks[""].write_bytes(encode_uint8(_scaled(wish.mask, photo.size).expand(3, -1, -1), ".png"))
+            suffix = path.suffix.lower() if path.suffix.lower() in FORMAT_OF_SUFFIX else ".png"
+            target = _free(folder, f"{path.stem}_{'_'.join(controls.mix)}", suffix)
+            stylizer = BatchStylizer(model, controls, note, note, max_megapixels=self.max_megapixels)
+            for _, problem, lost in stylizer([PictureJob(path, target, masks)]):
+                yield (
+                    (None, self.plain(problem, path)) if problem else (target, "; ".join(f"without {x}" for x in lost))
+                )
+
+    def zipped(self, results: Sequence[Path]) -> Path:
+        """Put results into one file."""
+        path = results[0].parent / "pictures.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for result in results:
+                archive.write(result, result.name)
+        return path
+
+    @staticmethod
+    def plain(problem: str | Exception, path: Path) -> str:
+        """Return a message without the folder that the server keeps an upload in."""
+        return str(problem).replace(str(path), path.name)
+
+    def _prepared(self, wish: Wish, size: Sequence[int]) -> tuple[Model, Controls, dict[str, Any]]:
+        """The model with its references, what is asked of it for a picture of this size, and what the result says."""
+        if wish.references:
+            if self.reference_model is None:
+                raise ValueError("no model here takes its style from a picture")
+            model, note = self._models[self.reference_model]
+            files = {path.stem: path for path in wish.references[:2]}
+            model = with_references(model, read_references(files, max_megapixels=self.max_megapixels))
+            names = list(files)
+        else:
+            if not wish.styles:
+                raise ValueError("choose a style first")
+            chosen = [self.styles[label] for label in wish.styles]
+            model, note = self._models[chosen[0].model]
+            names = [style.name for style in chosen]
+        mix = {names[0]: 1.0} if len(names) == 1 else {names[0]: 1.0 - wish.share, names[1]: wish.share}
+        mix = {name: share for name, share in mix.items() if share > 0}
+        controls = Controls(mix, wish.strength, wish.colours, stroke=_stroke(wish.stroke, size))
+        return model, controls, {**note, "style": mix, "strength": wish.strength}
+
+
+def _name(path: Path) -> str:
+    """How an own model is listed: by its run's folder, or by its file."""
+    return path.absolute().parent.name if path.name == "generator.safetensors" else path.stem
+
+
+def _stroke(name: str, size: Sequence[int]) -> Stroke:
+    side = STROKES[name]
+    return AUTO if side == STROKE_SIDE else 1.0 if side is None else max(1.0, min(size) / side)
+
+
+def _scaled(picture: Tensor, size: Sequence[int]) -> Tensor:
+    """Scale uint8 (3, h, w) or (h, w) to a size, with antialiasing."""
+    planes = picture.float()[(None,) * (4 - picture.ndim)]
+    scaled = F.interpolate(planes, list(size), mode="bilinear", antialias=True).round().to(torch.uint8)
+    return scaled[(0,) * (4 - picture.ndim)]
+
+
+def _at_most(picture: Tensor, side: int) -> Tensor:
+    """Scale uint8 (3, h, w) down until its short side is no longer than this."""
+    height, width = picture.shape[1:]
+    factor = min(1.0, side / min(height, width))
+    return _scaled(picture, [max(1, round(height * factor)), max(1, round(width * factor))])
+
+
+def _free(folder: Path, stem: str, suffix: str) -> Path:
+    """A name that no other result has."""
+    path, number = folder / f"{stem}{suffix}", 2
+    while path.exists():
+        path, number = folder / f"{stem}_{number}{suffix}", number + 1
+    return path

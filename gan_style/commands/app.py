@@ -1,0 +1,87 @@
+"""``gan-style app``: a page on this machine to stylize photos with."""
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from math import inf
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig
+
+from gan_style.config import command
+from gan_style.options import Runtime, option
+from gan_style.runtime.device import choose_device
+from gan_style.runtime.signals import stop_on_signals
+from gan_style.stylize.model import find_generator
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(kw_only=True)
+class AppOptions:
+    checkpoint: Any = option(path=True)
+    host: str
+    port: int = option(0, 65535)
+    max_megapixels: float = option(above=0, below=inf)
+    browser: bool
+    runtime: Runtime
+
+
+@command("app", AppOptions)
+def main(cfg: DictConfig) -> int:
+    """Serve the app until Ctrl-C, on this machine alone unless host=... says otherwise."""
+    if find_spec("gradio") is None:
+        raise ValueError("the app needs Gradio: pip install 'gan_style[app]'")
+    if cfg.checkpoint is not None and not isinstance(cfg.checkpoint, str | ListConfig):
+        raise ValueError(f"checkpoint={cfg.checkpoint}: a run, or several as [runs/a,runs/b], expected")
+    given = [cfg.checkpoint] if isinstance(cfg.checkpoint, str) else list(cfg.checkpoint or [])
+    checkpoints = [find_generator(Path(str(path)).expanduser()) for path in given]
+    device = choose_device(cfg.runtime.device, cfg.runtime.threads)
+    with TemporaryDirectory(prefix="gan_style-app-") as folder, stop_on_signals() as stop:
+        # Gradio reads both when it is imported: uploads go where they vanish with the app, and nothing is reported.
+        os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        from gan_style.app.page import CSS, THEME, build
+        from gan_style.app.studio import Studio
+
+        studio = Studio(checkpoints, Path(folder), device, cfg.max_megapixels)
+        if not studio.styles and studio.reference_model is None:
+            raise ValueError("checkpoint=... is missing; this installation comes without models of its own")
+        page = build(studio)
+        try:
+            _, address, _ = page.launch(
+                server_name=cfg.host,
+                server_port=cfg.port or _free_port(),
+                share=False,
+                inbrowser=cfg.browser,
+                prevent_thread_lock=True,
+                quiet=True,
+                ssr_mode=False,
+                footer_links=[],
+                theme=THEME,
+                css=CSS,
+                max_file_size="1gb",
+            )
+        except OSError as error:
+            raise ValueError(f"host={cfg.host}, port={cfg.port} cannot be used ({error}); port=0 takes any") from error
+        if cfg.host not in _LOOPBACK:
+            print(f"warning: host={cfg.host}: others can use the app, and it asks nobody for a password", flush=True)
+        print(f"{address} shows the app; Ctrl-C ends", flush=True)
+        while stop.reason is None:
+            time.sleep(0.2)
+        page.close()
+    return 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    main()
