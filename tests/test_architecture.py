@@ -21,7 +21,7 @@ LAYERS = [
     {"losses"},
     {"evaluation", "regions"},
     {"training", "stylize", "optimise", "dataset", "search", "video"},
-    {"report", "export"},
+    {"report", "export", "app"},
     {"study"},
     {"config"},
     {"commands", "api", "transforms"},

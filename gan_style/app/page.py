@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan_style.app.studio import STROKES, Photo, Studio, Wish
+from gan_style.app.backend import STROKES, Backend, Photo, Settings
 from gan_style.images.decode import encode_uint8
 from gan_style.images.formats import FORMAT_OF_SUFFIX
 from gan_style.runtime.machine import is_shortage
@@ -52,12 +52,12 @@ def sample_photo() -> Path:
     return Path(str(files("gan_style") / "assets" / "photos" / "coffee.jpg"))
 
 
-def build(studio: Studio) -> gr.Blocks:
-    """Lay out the page. Everything that a visitor chooses lives in the session; the studio is the same for all."""
-    sample, labels = studio.open(sample_photo()), list(studio.styles)
+def build(backend: Backend) -> gr.Blocks:
+    """Lay out the page. Everything that a visitor chooses lives in the session; the backend is the same for all."""
+    sample, labels = backend.open(sample_photo()), list(backend.styles)
     shown_at_first = labels[0] if labels else None
-    first = _pictures(sample.preview, studio.preview(sample, Wish([shown_at_first]))) if shown_at_first else None
-    sources = [LISTED, SHOWN] if studio.reference_model else [LISTED]
+    first = _pictures(sample.preview, backend.preview(sample, Settings([shown_at_first]))) if shown_at_first else None
+    sources = [LISTED, SHOWN] if backend.reference_model else [LISTED]
 
     with gr.Blocks(title="gan_style", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         photo, style, mask = gr.State(sample), gr.State(shown_at_first), gr.State(None)
@@ -81,7 +81,7 @@ def build(studio: Studio) -> gr.Blocks:
                         snap = gr.Button("Take this picture", size="sm")
                 source = gr.Radio(sources, value=sources[0], show_label=False, visible=len(sources) > 1)
                 thumbnails = gr.Gallery(
-                    _captioned(studio, sample), show_label=False, columns=4, height="auto", allow_preview=False,
+                    _captioned(backend, sample), show_label=False, columns=4, height="auto", allow_preview=False,
                     object_fit="cover", elem_id="styles", buttons=[], selected_index=0 if labels else None,
                 )  # fmt: skip
                 references = gr.File(
@@ -94,7 +94,7 @@ def build(studio: Studio) -> gr.Blocks:
                 )
                 strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", elem_id="strength")
                 with gr.Row():
-                    partners = [_ALONE, *(studio.partners(shown_at_first) if shown_at_first else [])]
+                    partners = [_ALONE, *(backend.partners(shown_at_first) if shown_at_first else [])]
                     second = gr.Dropdown(partners, value=_ALONE, label="Mixed with", elem_id="second", min_width=140)
                     share = gr.Slider(
                         0, 1, 0.5, step=0.05, label="Of the other", elem_id="share", min_width=140, visible=False
@@ -120,17 +120,17 @@ def build(studio: Studio) -> gr.Blocks:
         # A new photo: its preview, its thumbnails; the mask belonged to the one before.
         @_explained()
         def open_photos(paths: Sequence[str]) -> list[Any]:
-            opened, problems = studio.latest([Path(path) for path in paths])
+            opened, problems = backend.latest([Path(path) for path in paths])
             for problem in problems:
                 gr.Warning(problem)
             if opened is None:
                 raise gr.Error("none of this can be read as a picture", print_exception=False)
-            return [opened, _captioned(studio, opened), None, gr.update(value=None, visible=False), False]
+            return [opened, _captioned(backend, opened), None, gr.update(value=None, visible=False), False]
 
         def take(frame: np.ndarray | None) -> list[Any]:
             if frame is None:
                 raise gr.Error("the camera shows nothing yet", print_exception=False)
-            path = Path(mkdtemp(dir=studio.folder)) / "camera.png"
+            path = Path(mkdtemp(dir=backend.folder)) / "camera.png"
             path.write_bytes(encode_uint8(_planes(frame), ".png"))
             return [[str(path)], *open_photos([str(path)])]
 
@@ -143,7 +143,7 @@ def build(studio: Studio) -> gr.Blocks:
         # A style from the list, or a picture of one's own
         def choose(event: gr.SelectData) -> list[Any]:
             label = labels[event.index]
-            return [label, gr.update(choices=[_ALONE, *studio.partners(label)], value=_ALONE)]
+            return [label, gr.update(choices=[_ALONE, *backend.partners(label)], value=_ALONE)]
 
         second.change(lambda other: gr.update(visible=other != _ALONE), second, share, **light)
 
@@ -160,32 +160,32 @@ def build(studio: Studio) -> gr.Blocks:
         )  # fmt: skip
         editor.input(_painted, editor, mask, show_progress="hidden", **light)
 
-        def wish(style, second, share, strength, colours, stroke, source, references, mask, only_here) -> Wish:  # type: ignore[no-untyped-def]
+        def settings(style, second, share, strength, colours, stroke, source, references, mask, only_here) -> Settings:  # type: ignore[no-untyped-def]
             listed = [style] if second == _ALONE else [style, second]
             shown = [Path(path) for path in references or []] if source == SHOWN else []
             if source == SHOWN and not shown:
                 raise gr.Error("give a picture whose style is wanted", print_exception=False)
-            return Wish(listed, share, strength, colours, stroke, shown, mask if only_here else None)
+            return Settings(listed, share, strength, colours, stroke, shown, mask if only_here else None)
 
-        wishes = [style, second, share, strength, colours, stroke, source, references, mask, only_here]
+        settings_inputs = [style, second, share, strength, colours, stroke, source, references, mask, only_here]
 
         @_explained()
         def show(photo: Photo, *chosen: Any) -> tuple[np.ndarray, np.ndarray]:
-            return _pictures(photo.preview, studio.preview(photo, wish(*chosen)))
+            return _pictures(photo.preview, backend.preview(photo, settings(*chosen)))
 
         triggers = [item.change for item in (photo, style, second, share, strength, colours, stroke, mask, only_here)]
         gr.on(
-            [*triggers, references.upload], show, [photo, *wishes], slider,
+            [*triggers, references.upload], show, [photo, *settings_inputs], slider,
             trigger_mode="always_last", show_progress="minimal", **light,
         )  # fmt: skip
 
         # Full size, one request at a time: large photos take memory.
         @_explained()
         def paint_all(uploads: Sequence[str] | None, photo: Photo, *chosen: Any) -> Any:
-            paths = [Path(path) for path in uploads or [photo.path]]
-            asked, done, progress = wish(*chosen), [], gr.Progress()
+            paths = [Path(path) for path in uploads] if uploads else [photo.path]
+            chosen_settings, done, progress = settings(*chosen), list[Path](), gr.Progress()
             progress(0, desc="Painting")
-            for number, (result, words) in enumerate(studio.results(paths, asked), start=1):
+            for number, (result, words) in enumerate(backend.results(paths, chosen_settings), start=1):
                 progress(number / len(paths), desc=f"{number} of {len(paths)}")
                 if words:
                     gr.Warning(words)
@@ -193,20 +193,20 @@ def build(studio: Studio) -> gr.Blocks:
                     done.append(result)
             if not done:
                 raise gr.Error("there is no result", print_exception=False)
-            listed = [studio.zipped(done), *done] if len(done) > 1 else done
-            return gr.update(value=[str(path) for path in listed], visible=True)
+            archive = [backend.zipped(done)] if len(done) > 1 else []
+            return gr.update(value=[str(path) for path in archive + done], visible=True)
 
-        save.click(paint_all, [uploads, photo, *wishes], results, concurrency_id="results", concurrency_limit=1,
-                   api_visibility="private")  # fmt: skip
+        save.click(paint_all, [uploads, photo, *settings_inputs], results,
+                   concurrency_id="results", concurrency_limit=1, api_visibility="private")  # fmt: skip
 
         # The camera, painted as it comes
         @_explained()
         def film(frame: np.ndarray | None, *chosen: Any) -> Any:
             if frame is None:
                 return gr.update(visible=False)
-            return gr.update(value=_picture(studio.frame(_planes(frame), wish(*chosen))), visible=True)
+            return gr.update(value=_picture(backend.frame(_planes(frame), settings(*chosen))), visible=True)
 
-        live.stream(film, [live, *wishes], filmed, stream_every=0.1, show_progress="hidden", **light)
+        live.stream(film, [live, *settings_inputs], filmed, stream_every=0.1, show_progress="hidden", **light)
     return page
 
 
@@ -223,8 +223,8 @@ def _explained() -> Iterator[None]:
         raise gr.Error("there is not enough memory for this picture", print_exception=False) from error
 
 
-def _captioned(studio: Studio, photo: Photo) -> list[tuple[np.ndarray, str]]:
-    return [(_picture(small), label.replace("_", " ")) for label, small in studio.thumbnails(photo)]
+def _captioned(backend: Backend, photo: Photo) -> list[tuple[np.ndarray, str]]:
+    return [(_picture(small), label.replace("_", " ")) for label, small in backend.thumbnails(photo)]
 
 
 def _pictures(photo: Tensor, result: Tensor) -> tuple[np.ndarray, np.ndarray]:

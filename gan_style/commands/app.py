@@ -44,13 +44,13 @@ def main(cfg: DictConfig) -> int:
     with TemporaryDirectory(prefix="gan_style-app-") as folder, stop_on_signals() as stop:
         # Gradio reads both when it is imported: uploads go where they vanish with the app, and nothing is reported.
         os.environ |= {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        from gan_style.app.backend import Backend
         from gan_style.app.page import CSS, THEME, build
-        from gan_style.app.studio import Studio
 
-        studio = Studio(checkpoints, Path(folder), device, cfg.max_megapixels)
-        if not studio.styles and studio.reference_model is None:
+        backend = Backend(checkpoints, Path(folder), device, cfg.max_megapixels)
+        if not backend.styles and backend.reference_model is None:
             raise ValueError("checkpoint=... is missing; this installation comes without models of its own")
-        page = build(studio)
+        page = build(backend)
         try:
             _, address, _ = page.launch(
                 server_name=cfg.host,

@@ -8,21 +8,21 @@ import torch
 from PIL import Image
 
 import gan_style
-from gan_style.app.studio import PREVIEW_PIXELS, Studio, Wish
+from gan_style.app.backend import PREVIEW_PIXELS, Backend, Settings
 from gan_style.images.formats import UnreadablePictureError
 from gan_style.images.metadata import read_note
 
 
 @pytest.fixture(scope="module")
-def studio(runs, tmp_path_factory) -> Studio:
-    return Studio(runs, tmp_path_factory.mktemp("studio"), torch.device("cpu"), max_megapixels=110)
+def backend(runs, tmp_path_factory) -> Backend:
+    return Backend(runs, tmp_path_factory.mktemp("backend"), torch.device("cpu"), max_megapixels=110)
 
 
-RED = Wish(["mine: red"])
+RED = Settings(["mine: red"])
 
 
-def painted(studio, photo, wish) -> np.ndarray:
-    ((path, words),) = studio.results([photo], wish)
+def painted(backend, photo, settings) -> np.ndarray:
+    ((path, words),) = backend.results([photo], settings)
     assert path is not None, words
     with Image.open(path) as picture:
         return np.asarray(picture).astype(int)
@@ -32,91 +32,91 @@ def expected(runs, photo, **options) -> np.ndarray:
     return np.asarray(gan_style.load(runs[0])(photo, **options)).astype(int)
 
 
-def test_ships_with_styles_and_lists_own_runs_beside_them(studio, runs):
-    assert set(gan_style.styles()) < set(studio.styles)
-    assert {"mine: red", "mine: blue"} <= set(studio.styles)
-    assert studio.partners("mine: red") == ["mine: blue"], "only styles of one model can be mixed"
+def test_ships_with_styles_and_lists_own_runs_beside_them(backend, runs):
+    assert set(gan_style.styles()) < set(backend.styles)
+    assert {"mine: red", "mine: blue"} <= set(backend.styles)
+    assert backend.partners("mine: red") == ["mine: blue"], "only styles of one model can be mixed"
 
 
-def test_results_are_those_of_the_python_interface(studio, runs, photo):
-    results = painted(studio, photo, RED)
+def test_results_are_those_of_the_python_interface(backend, runs, photo):
+    results = painted(backend, photo, RED)
     np.testing.assert_array_equal(results, expected(runs, photo, style="red", stroke="auto"))
     mixed = replace(
         RED, styles=["mine: red", "mine: blue"], share=0.25, strength=0.5, colours="luminance", stroke="as trained"
     )
     style = {"red": 0.75, "blue": 0.25}
     np.testing.assert_array_equal(
-        painted(studio, photo, mixed), expected(runs, photo, style=style, strength=0.5, colours="luminance")
+        painted(backend, photo, mixed), expected(runs, photo, style=style, strength=0.5, colours="luminance")
     )
 
 
-def test_a_result_says_what_made_it_and_has_the_photo_s_kind_of_file(studio, photo):
-    ((path, _),) = studio.results([photo], RED)
+def test_a_result_says_what_made_it_and_has_the_photo_s_kind_of_file(backend, photo):
+    ((path, _),) = backend.results([photo], RED)
     assert path.name == "photo_red.png"
     assert read_note(path)["style"] == {"red": 1.0}
 
 
-def test_a_large_photo_is_previewed_as_broadly_as_it_will_be_painted(studio, tmp_path):
+def test_a_large_photo_is_previewed_as_broadly_as_it_will_be_painted(backend, tmp_path):
     """The same strokes, small and large: a preview differs from the scaled result by what scaling does."""
     large = Image.effect_noise((60, 80), 80).resize((1500, 2000), Image.Resampling.BICUBIC).convert("RGB")
     large.save(tmp_path / "large.png")
-    photo = studio.open(tmp_path / "large.png")
+    photo = backend.open(tmp_path / "large.png")
     assert photo.size == (2000, 1500)
     assert 0.95 * PREVIEW_PIXELS < photo.preview[0].numel() < 1.05 * PREVIEW_PIXELS
-    shown = studio.preview(photo, RED).float()
-    result = torch.from_numpy(painted(studio, tmp_path / "large.png", RED)).permute(2, 0, 1).float()
+    shown = backend.preview(photo, RED).float()
+    result = torch.from_numpy(painted(backend, tmp_path / "large.png", RED)).permute(2, 0, 1).float()
     scaled = torch.nn.functional.interpolate(result[None], shown.shape[1:], mode="bilinear", antialias=True)[0]
     assert (shown - scaled).abs().mean() < 5
 
 
-def test_outside_of_what_is_painted_the_photo_stays_as_it_is(studio, photo):
+def test_outside_of_what_is_painted_the_photo_stays_as_it_is(backend, photo):
     mask = torch.zeros(35, 45, dtype=torch.uint8)
     mask[:, 30:] = 255
     before = np.asarray(Image.open(photo)).astype(int)
-    result = painted(studio, photo, replace(RED, mask=mask))
+    result = painted(backend, photo, replace(RED, mask=mask))
     np.testing.assert_array_equal(result[:, :58], before[:, :58])
     assert np.abs(result[:, 64:] - before[:, 64:]).mean() > 5
-    opened = studio.open(photo)
-    shown = studio.preview(opened, replace(RED, mask=mask))
+    opened = backend.open(photo)
+    shown = backend.preview(opened, replace(RED, mask=mask))
     assert torch.equal(shown[..., :58], opened.preview[..., :58])
 
 
-def test_a_picture_s_style_and_two_mixed(studio, runs, photo, tmp_path):
+def test_a_picture_s_style_and_two_mixed(backend, runs, photo, tmp_path):
     paintings = []
     for name, colour in (("rust", (180, 70, 20)), ("sea", (10, 60, 160))):
         Image.new("RGB", (40, 50), colour).save(tmp_path / f"{name}.png")
         paintings.append(tmp_path / f"{name}.png")
-    result = painted(studio, photo, Wish(references=paintings, share=0.25))
+    result = painted(backend, photo, Settings(references=paintings, share=0.25))
     wanted = gan_style.load(runs[1])(
         photo, reference={path.stem: path for path in paintings}, style={"rust": 0.75, "sea": 0.25}, stroke="auto"
     )
     np.testing.assert_array_equal(result, np.asarray(wanted).astype(int))
 
 
-def test_what_cannot_be_read_is_named_and_the_others_are_painted(studio, photo, tmp_path):
+def test_what_cannot_be_read_is_named_and_the_others_are_painted(backend, photo, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(photo.read_bytes()[:200])
     with pytest.raises(UnreadablePictureError) as problem:
-        studio.open(broken)
+        backend.open(broken)
     assert "broken.jpg" in str(problem.value) and str(tmp_path) not in str(problem.value)
-    results = list(studio.results([broken, photo, photo], RED))
+    results = list(backend.results([broken, photo, photo], RED))
     assert [path and path.name for path, _ in results] == [None, "photo_red.png", "photo_red_2.png"]
     assert "broken.jpg" in results[0][1]
 
 
-def test_a_hundred_megapixels_are_opened_and_more_than_allowed_refused(studio, tmp_path):
+def test_a_hundred_megapixels_are_opened_and_more_than_allowed_refused(backend, tmp_path):
     Image.new("L", (12500, 8000), 90).save(tmp_path / "large.png")
-    photo = studio.open(tmp_path / "large.png")
+    photo = backend.open(tmp_path / "large.png")
     assert photo.size == (8000, 12500) and photo.preview[0].numel() < 1.05 * PREVIEW_PIXELS
-    small = Studio([], studio.folder, torch.device("cpu"), max_megapixels=50)
+    small = Backend([], backend.folder, torch.device("cpu"), max_megapixels=50)
     with pytest.raises(UnreadablePictureError, match="max_megapixels=50"):
         small.open(tmp_path / "large.png")
 
 
-def test_wishes_that_cannot_be_met_are_refused(studio, photo):
+def test_wishes_that_cannot_be_met_are_refused(backend, photo):
     with pytest.raises(ValueError, match="choose a style"):
-        studio.preview(studio.open(photo), Wish())
-    without = Studio([], studio.folder, torch.device("cpu"), max_megapixels=50)
+        backend.preview(backend.open(photo), Settings())
+    without = Backend([], backend.folder, torch.device("cpu"), max_megapixels=50)
     without.reference_model = None
     with pytest.raises(ValueError, match="from a picture"):
-        without.preview(without.open(photo), Wish(references=[photo]))
+        without.preview(without.open(photo), Settings(references=[photo]))

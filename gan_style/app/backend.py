@@ -16,7 +16,7 @@ from gan_style.images.decode import encode_uint8
 from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError
 from gan_style.images.lossless import preview, read_original
 from gan_style.stylize.batch import BatchStylizer, PictureJob
-from gan_style.stylize.controls import AUTO, STROKE_SIDE, Controls, Stroke, regions_of
+from gan_style.stylize.controls import STROKE_SIDE, Controls, Stroke, regions_of
 from gan_style.stylize.model import Model, open_model, read_references, shipped, with_references
 from gan_style.stylize.paint import paint
 
@@ -43,7 +43,7 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Wish:
+class Settings:
     """What somebody has chosen. styles: one, or two of one model; share: of the second; references: pictures to take
     the style from instead; mask: uint8 (h, w) in the preview's proportions, white where the style is wanted.
     """
@@ -57,7 +57,7 @@ class Wish:
     mask: Tensor | None = field(default=None, compare=False)
 
 
-class Studio:
+class Backend:
     """Models and where results go. Calls change nothing here, so that several people can work at once."""
 
     def __init__(self, checkpoints: Sequence[Path], folder: Path, device: torch.device, max_megapixels: float) -> None:
@@ -93,7 +93,7 @@ class Studio:
 
     def latest(self, paths: Sequence[Path]) -> tuple[Photo | None, list[str]]:
         """The last of some uploads that can be read; what is wrong with those behind it."""
-        problems = []
+        problems: list[str] = []
         for path in reversed(paths):
             try:
                 return self.open(path), problems
@@ -101,10 +101,10 @@ class Studio:
                 problems.append(str(error))
         return None, problems
 
-    def preview(self, photo: Photo, wish: Wish) -> Tensor:
+    def preview(self, photo: Photo, settings: Settings) -> Tensor:
         """Paint the preview, uint8 (3, h, w), as broadly as the result will be."""
-        model, controls, _ = self._prepared(wish, photo.preview.shape[1:])
-        masks = {} if wish.mask is None else {"": _scaled(wish.mask, photo.preview.shape[1:])}
+        model, controls, _ = self._prepared(settings, photo.preview.shape[1:])
+        masks = {} if settings.mask is None else {"": _scaled(settings.mask, photo.preview.shape[1:])}
         return paint(model, photo.preview, controls, regions=regions_of(masks, controls.mix))
 
     def thumbnails(self, photo: Photo, side: int = 128) -> Iterator[tuple[str, Tensor]]:
@@ -113,26 +113,26 @@ class Studio:
         for label, style in self.styles.items():
             yield label, paint(self._models[style.model][0], small, Controls({style.name: 1.0}))
 
-    def frame(self, picture: Tensor, wish: Wish, side: int = 288) -> Tensor:
+    def frame(self, picture: Tensor, settings: Settings, side: int = 288) -> Tensor:
         """Paint what a camera sees, uint8 (3, H, W), made smaller so that it can follow."""
         small = _at_most(picture, side)
-        model, controls, _ = self._prepared(replace(wish, stroke="as trained"), small.shape[1:])
+        model, controls, _ = self._prepared(replace(settings, stroke="as trained"), small.shape[1:])
         return paint(model, small, controls)
 
-    def results(self, photos: Sequence[Path], wish: Wish) -> Iterator[tuple[Path | None, str]]:
+    def results(self, photos: Sequence[Path], settings: Settings) -> Iterator[tuple[Path | None, str]]:
         """Paint files at their full size: for each its result, or None, and what there is to say of it."""
         folder = Path(mkdtemp(dir=self.folder))
         for number, path in enumerate(photos):
             try:
                 photo = self.open(path)
-                model, controls, note = self._prepared(wish, photo.size)
+                model, controls, note = self._prepared(settings, photo.size)
             except ValueError as error:
                 yield None, self.plain(error, path)
                 continue
             masks = {}
-            if wish.mask is not None:
+            if settings.mask is not None:
                 masks[""] = folder / f"mask{number}.png"
-                masks[""].write_bytes(encode_uint8(_scaled(wish.mask, photo.size).expand(3, -1, -1), ".png"))
+                masks[""].write_bytes(encode_uint8(_scaled(settings.mask, photo.size).expand(3, -1, -1), ".png"))
             suffix = path.suffix.lower() if path.suffix.lower() in FORMAT_OF_SUFFIX else ".png"
             target = _free(folder, f"{path.stem}_{'_'.join(controls.mix)}", suffix)
             stylizer = BatchStylizer(model, controls, note, note, max_megapixels=self.max_megapixels)
@@ -154,25 +154,25 @@ class Studio:
         """Return a message without the folder that the server keeps an upload in."""
         return str(problem).replace(str(path), path.name)
 
-    def _prepared(self, wish: Wish, size: Sequence[int]) -> tuple[Model, Controls, dict[str, Any]]:
+    def _prepared(self, settings: Settings, size: Sequence[int]) -> tuple[Model, Controls, dict[str, Any]]:
         """The model with its references, what is asked of it for a picture of this size, and what the result says."""
-        if wish.references:
+        if settings.references:
             if self.reference_model is None:
                 raise ValueError("no model here takes its style from a picture")
             model, note = self._models[self.reference_model]
-            files = {path.stem: path for path in wish.references[:2]}
+            files = {path.stem: path for path in settings.references[:2]}
             model = with_references(model, read_references(files, max_megapixels=self.max_megapixels))
             names = list(files)
         else:
-            if not wish.styles:
+            if not settings.styles:
                 raise ValueError("choose a style first")
-            chosen = [self.styles[label] for label in wish.styles]
+            chosen = [self.styles[label] for label in settings.styles]
             model, note = self._models[chosen[0].model]
             names = [style.name for style in chosen]
-        mix = {names[0]: 1.0} if len(names) == 1 else {names[0]: 1.0 - wish.share, names[1]: wish.share}
+        mix = {names[0]: 1.0} if len(names) == 1 else {names[0]: 1.0 - settings.share, names[1]: settings.share}
         mix = {name: share for name, share in mix.items() if share > 0}
-        controls = Controls(mix, wish.strength, wish.colours, stroke=_stroke(wish.stroke, size))
-        return model, controls, {**note, "style": mix, "strength": wish.strength}
+        controls = Controls(mix, settings.strength, settings.colours, stroke=_stroke(settings.stroke, size))
+        return model, controls, {**note, "style": mix, "strength": settings.strength}
 
 
 def _name(path: Path) -> str:
@@ -182,7 +182,9 @@ def _name(path: Path) -> str:
 
 def _stroke(name: str, size: Sequence[int]) -> Stroke:
     side = STROKES[name]
-    return AUTO if side == STROKE_SIDE else 1.0 if side is None else max(1.0, min(size) / side)
+    if side == STROKE_SIDE:
+        return "auto"
+    return 1.0 if side is None else max(1.0, min(size) / side)
 
 
 def _scaled(picture: Tensor, size: Sequence[int]) -> Tensor:

@@ -1,0 +1,1 @@
+"""The app: a page on this machine to stylize photos with."""
