@@ -66,15 +66,18 @@ class Backend:
         self._models: dict[str, tuple[Model, dict[str, Any]]] = {}
         self.styles: dict[str, Style] = {}
         self.reference_model: str | None = None
-        own = {_name(path): path for path in checkpoints}
-        for name, path in {**own, **{path.stem: path for path in shipped()}}.items():
-            model, note = open_model(path, device)
-            self._models[name] = (model, note)
+        for path in [*checkpoints, *shipped()]:
+            key = str(path)
+            model, _ = self._models[key] = open_model(path, device)
             if not model.styles:
-                self.reference_model = self.reference_model or name
+                self.reference_model = self.reference_model or key
             for style in model.styles:
-                label = style if name not in own else name if len(model.styles) == 1 else f"{name}: {style}"
-                self.styles.setdefault(label, Style(name, style))  # the first model that has it
+                label = style
+                if path in checkpoints:
+                    label = _name(path) if len(model.styles) == 1 else f"{_name(path)}: {style}"
+                    if label in self.styles:
+                        label = f"{label} ({path})"  # two runs of one name
+                self.styles.setdefault(label, Style(key, style))  # of the shipped models the first that has it
 
     def partners(self, label: str) -> list[str]:
         """The styles that a style can be mixed with: those of its own model."""
