@@ -13,7 +13,7 @@ COMMANDS = {
     "search": "train with settings that are searched for, and say which are the best",
     "stylize": "give pictures the style that a generator has learned",
     "styles": "which styles there are, and a sheet of them",
-    "stylize-video": "give a video, or what a camera sees, such a style",
+    "stylize-video": "give a video such a style",
     "app": "a page on this machine to stylize photos with, for those who do not like commands",
     "make-dataset": "stylize a whole labelled dataset, restartable, in many processes",
     "verify-dataset": "read such a dataset again and say what differs from its manifest",

@@ -24,6 +24,12 @@ _FONTS = ["system-ui", "Segoe UI", "Roboto", "sans-serif"]
 THEME = gr.themes.Soft(
     primary_hue="indigo", neutral_hue="slate", radius_size="lg", font=_FONTS, font_mono=["ui-monospace", "monospace"]
 ).set(
+    body_background_fill="*neutral_100",
+    block_border_width="1px",
+    checkbox_border_color="*neutral_400",
+    input_border_width="1px",
+    button_secondary_border_color="*neutral_300",
+    button_secondary_border_color_dark="*neutral_600",
     block_title_background_fill="none",
     block_title_background_fill_dark="none",
     block_title_text_color="*body_text_color",
@@ -41,7 +47,11 @@ CSS = """
 #styles .grid-wrap { max-height: none; min-height: 0; height: auto; overflow: visible; }
 #styles .grid-container { grid-template-columns: repeat(auto-fill, minmax(76px, 1fr)) !important; gap: .5rem; }
 #styles .thumbnail-item { aspect-ratio: 1; }
-#styles .caption-label { font-size: .7rem; padding: .1rem .35rem; right: .25rem; bottom: .25rem; }
+#styles .caption-label {
+  left: .2rem; right: .2rem; bottom: .2rem; max-width: none; padding: .05rem .1rem;
+  font-size: .66rem; text-align: center;
+}
+#styles .thumbnail-item.selected { outline: 3px solid var(--color-accent); outline-offset: 1px; }
 footer { display: none !important; }
 @media (max-width: 767px) { #out { order: -1; } .gradio-container { padding: .5rem !important; } }
 """
@@ -70,6 +80,7 @@ def build(backend: Backend) -> gr.Blocks:
                         kinds = sorted(FORMAT_OF_SUFFIX)
                         uploads = gr.File(
                             label="One photo, or several",
+                            show_label=False,
                             elem_id="photos",
                             file_count="multiple",
                             file_types=kinds,
@@ -86,6 +97,7 @@ def build(backend: Backend) -> gr.Blocks:
                 )  # fmt: skip
                 references = gr.File(
                     label="A painting, or two to mix",
+                    show_label=False,
                     elem_id="references",
                     file_count="multiple",
                     file_types=kinds,

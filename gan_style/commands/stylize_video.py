@@ -1,4 +1,4 @@
-"""``gan-style stylize-video``: give a video, or what a camera sees, the style that a generator has learned."""
+"""``gan-style stylize-video``: give a video the style that a generator has learned."""
 
 import json
 import sys
@@ -62,8 +62,6 @@ class StylizeVideoOptions:
     segment: int = option(1)
     batch: int = option(1)
     overwrite: bool
-    port: int = option(0, 65535)
-    size: int | None = option(16)
     runtime: Runtime
 
 
@@ -79,7 +77,7 @@ def main(cfg: DictConfig) -> int:
     if missing := [name for module, name in _NEEDED.items() if find_spec(module) is None]:
         raise ValueError(f"videos need {' and '.join(missing)}: pip install 'gan_style[video]'")
     if str(cfg.input).startswith("camera:"):
-        return _show_camera(cfg)
+        raise ValueError(f"input={cfg.input}: gan-style app shows what a camera sees, stylized")
     if cfg.output is None:
         raise ValueError("output=... is missing; see gan-style stylize-video --help")
     return _stylize(cfg, Path(str(cfg.input)).expanduser(), Path(str(cfg.output)).expanduser())
@@ -181,7 +179,7 @@ def _version_of(module: str) -> str:
 
 
 def _painter(
-    cfg: DictConfig, video: "Video | None" = None
+    cfg: DictConfig, video: "Video"
 ) -> tuple[FramePainter, dict[str, Any], dict[str, Any], "SteadyMasks | None"]:
     """The network at work, what its results say of it, what of regions they depend on, and what follows these."""
     segmentation = plain(cfg.segmentation)
@@ -213,9 +211,7 @@ def _painter(
     choices: dict[str, Any] = {}
     if paintings:
         choices["references"] = {name: file_hash(path) for name, path in paintings.items()}
-    if video is None or not plan.order:
-        if plan.order:
-            raise ValueError(f"mask={cfg.mask}: masks are for videos in files")
+    if not plan.order:
         return FramePainter(model, controls), note, choices, None
 
     # Masks from files are those of every frame; regions are found in each, and hold still.
@@ -262,20 +258,6 @@ def _report_problems(work: "Work", done: int) -> int:
     if problems:
         print(f"gan-style stylize-video: {video.path}: {'; '.join(problems)}; {done} frames done", file=sys.stderr)
     return UNREADABLE if problems else 0
-
-
-def _show_camera(cfg: DictConfig) -> int:
-    """What a camera sees, stylized, as a page on this machine, until Ctrl-C."""
-    from gan_style.video.camera import camera_number, camera_pictures, show
-
-    number = camera_number(str(cfg.input))
-    if cfg.output is not None:
-        raise ValueError(f"output={cfg.output}: what a camera sees is shown and not kept; leave it out")
-    pictures = camera_pictures(number, cfg.size)
-    painter, *_ = _painter(cfg)
-    with stop_on_signals() as stop:
-        show(pictures, painter, int(cfg.port), stop)
-    return 0
 
 
 if __name__ == "__main__":
