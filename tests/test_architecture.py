@@ -164,6 +164,15 @@ def test_no_command_pulls_in_what_only_some_runs_use(loaded, command, name):
     assert [module for module in loaded[command] if f"{module}.".startswith(f"{name}.")] == []
 
 
+@pytest.mark.parametrize("start", ["import gan_style", "from gan_style.cli import main; main()"])
+def test_the_package_and_its_help_start_without_large_imports(start):
+    program = f"import sys; sys.argv = ['gan-style', '--help']; {start}; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    modules = {name.split(".")[0] for name in ast.literal_eval(done.stdout.splitlines()[-1])}
+    assert "gan_style" in modules
+    assert not modules & {"torch", "torchvision", "numpy", "PIL", "hydra", "omegaconf", "jinja2", "tqdm"}
+
+
 def test_planning_committing_and_verifying_a_dataset_take_no_torch(loaded):
     """So that a worker's death is cheap to try, and verifying needs no GPU machine."""
     for command in ("verify_dataset", "make_dataset"):

@@ -65,14 +65,15 @@ print(f"{plan.inputs} keys in {len(plan.shards)} shards, {len(left)} left: {seco
 """
 
 
-def make_pictures(folder: Path, count: int, size: int) -> None:
-    """Smooth noise, which takes about as many bytes a pixel as photographs do."""
+def make_pictures(folder: Path, count: int, size: int | tuple[int, int]) -> None:
+    """Smooth noise, which takes about as many bytes a pixel as photographs do; squares, or of (width, height)."""
     rng = np.random.default_rng(0)
+    width, height = (size, size) if isinstance(size, int) else size
     (folder / "class").mkdir(parents=True)
     for number in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (size // 8 + 1, size // 8 + 1, 3), dtype=np.uint8))
-        fine = rng.normal(0, 6, (size, size, 3))
-        pixels = np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC)) + fine
+        coarse = Image.fromarray(rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8))
+        fine = rng.normal(0, 6, (height, width, 3))
+        pixels = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)) + fine
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / "class" / f"{number:06d}.jpg", quality=92)
 
 
