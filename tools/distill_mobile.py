@@ -36,7 +36,7 @@ from gan_style.runtime.files import write_bytes, write_durably
 from gan_style.stylize.model import find_generator, load_generator
 
 CPU = torch.device("cpu")
-FEATURE_LAYERS = ["relu1_1", "relu2_1", "relu3_1"]
+FEATURE_LAYERS = ["relu1_1", "relu2_1", "relu3_1", "relu4_1"]
 SMALLEST_SIDE, LARGEST_SIDE = 144, 384  # of photos before a crop is cut
 STYLE_ROWS = 10.0  # learning rate of scales and shifts, in that of convolutions
 FRESH = 3  # one in so many pairs of a batch is new
@@ -56,14 +56,24 @@ def random_photo(paths: list[Path], size: int, rng: random.Random) -> Tensor:
     return crop
 
 
-def random_condition(styles: int, rng: random.Random) -> Tensor:
-    """Draw how much of each style: in three of four cases one in full."""
-    first, second = rng.sample(range(styles), 2)
+def random_condition(weights: list[float], rng: random.Random) -> Tensor:
+    """Draw how much of each style: in three of four cases one in full. weights: how often each is drawn."""
+    styles = len(weights)
+    (first,), second = rng.choices(range(styles), weights), rng.randrange(styles - 1)
+    second += second >= first  # any other
     share = rng.random() if rng.random() < 0.1 else 1.0
     strength = rng.random() if rng.random() < 0.2 else 1.0
     condition = torch.zeros(styles)
     condition[first], condition[second] = strength * share, strength * (1.0 - share)
     return condition
+
+
+def style_weights(emphasis: list[str], styles: list[str]) -> list[float]:
+    """Return how often each style is drawn, from "NAME=WEIGHT"; those without a name: 1."""
+    named = dict(one.split("=", 1) for one in emphasis)
+    if unknown := sorted(set(named) - set(styles)):
+        raise SystemExit(f"--emphasis {unknown[0]}: the teacher has {', '.join(styles)}")
+    return [float(named.get(name, 1.0)) for name in styles]
 
 
 class Distillation:
@@ -77,6 +87,7 @@ class Distillation:
         )
         self.step = 0
         self.buffer: list[Pair] = []
+        self.weights = style_weights(arguments.emphasis, teacher.styles)
         self.features = placed(compact(layers=FEATURE_LAYERS), CPU)
         if arguments.start:
             self.student.load_state_dict(read_generator(find_generator(arguments.start))[0])
@@ -96,7 +107,7 @@ class Distillation:
         """Return new photos with the teacher's outputs, which also enter the buffer."""
         size = self.arguments.size
         photos = torch.stack([random_photo(paths, size, rng) for _ in range(count)])
-        conditions = torch.stack([random_condition(len(self.teacher.styles), rng) for _ in range(count)])
+        conditions = torch.stack([random_condition(self.weights, rng) for _ in range(count)])
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             images = to_float(photos).contiguous(memory_format=torch.channels_last)
             targets = to_uint8(self.teacher.paint(images, self.teacher.shares(conditions)))
@@ -189,6 +200,7 @@ def main() -> None:
     parser.add_argument("--exclude", type=Path, help="a folder of photos whose names are never trained on")
     parser.add_argument("--out", type=Path, required=True, help="folder of the state and the generator")
     parser.add_argument("--start", type=Path, help="mobile weights to begin with")
+    parser.add_argument("--emphasis", nargs="*", default=[], metavar="NAME=WEIGHT", help="styles to draw more often")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seconds", type=float, default=1400.0, help="after which this run ends, to be gone on with")
     parser.add_argument("--batch", type=int, default=8)

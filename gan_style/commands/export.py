@@ -12,8 +12,17 @@ from gan_style import __version__
 from gan_style.config import command, plain
 from gan_style.data.pictures import find_pictures
 from gan_style.export.graph import FLOAT, UINT8, ExportedGenerator
-from gan_style.export.onnx_file import INT8, PRECISIONS, check_installed, to_onnx
-from gan_style.export.verify import calibration_feeds, check_bounds, compare, conditions_of, generator_paint, onnx_paint
+from gan_style.export.onnx_file import FLOAT32, INT8, PRECISIONS, check_installed, to_onnx
+from gan_style.export.torch_file import TORCH_SUFFIX, to_torch
+from gan_style.export.verify import (
+    calibration_feeds,
+    check_bounds,
+    compare,
+    conditions_of,
+    generator_paint,
+    onnx_paint,
+    torch_paint,
+)
 from gan_style.models.library import LibraryGenerator, OneStyle, condition_of
 from gan_style.options import Runtime, option
 from gan_style.runtime.device import choose_device
@@ -21,10 +30,10 @@ from gan_style.runtime.files import ensure_writable, file_hash, write_bytes
 from gan_style.runtime.outputs import check_replaceable, result_mark
 from gan_style.stylize.controls import mixture
 from gan_style.stylize.model import description_of, find_generator, load_generator, step_of
-from gan_style.stylize.onnx_model import OnnxModel
+from gan_style.stylize.onnx_model import ONNX_SUFFIX, OnnxModel
 
-ONNX = "onnx"
-SUFFIXES = {ONNX: ".onnx"}
+ONNX, TORCH = "onnx", "torch"
+SUFFIXES = {ONNX: ONNX_SUFFIX, TORCH: TORCH_SUFFIX}
 
 
 @dataclass(kw_only=True)
@@ -32,7 +41,7 @@ class ExportOptions:
     checkpoint: str = option(path=True)
     style: Any = option(path=True)
     output: str = option(path=True)
-    format: str = option(choices=(ONNX,))
+    format: str = option(choices=tuple(SUFFIXES))
     precision: str = option(choices=PRECISIONS)
     input: str = option(choices=(FLOAT, UINT8))
     photos: Any = option(path=True)
@@ -53,7 +62,10 @@ def main(cfg: DictConfig) -> None:
         raise ValueError(f"output={cfg.output}: a file of format={cfg.format} ends in {SUFFIXES[cfg.format]}")
     if cfg.precision == INT8 and cfg.calibration is None:
         raise ValueError("precision=int8 needs calibration=FOLDER: photos on which ranges of activations are measured")
-    check_installed()
+    if cfg.format == TORCH and cfg.precision != FLOAT32:
+        raise ValueError(f"precision={cfg.precision}: of format=torch only float32; format=onnx has the others")
+    if cfg.format == ONNX:
+        check_installed()
     photos = find_pictures(plain(cfg.photos), "photos")
     calibration = find_pictures(plain(cfg.calibration), "calibration") if cfg.precision == INT8 else []
     choose_device(cfg.runtime.device, cfg.runtime.threads)
@@ -86,10 +98,14 @@ def main(cfg: DictConfig) -> None:
 
     # The file's content, compared before it is written.
     description = _description(source, network, cfg.precision, mix) | {"result": mark}
-    content = to_onnx(
-        network, description, precision=cfg.precision, calibration=calibration_feeds(network, calibration)
-    )
-    exported = onnx_paint(OnnxModel(content, threads=torch.get_num_threads()))
+    if cfg.format == TORCH:
+        content = to_torch(network, description)
+        exported = torch_paint(content, network.pixels)
+    else:
+        content = to_onnx(
+            network, description, precision=cfg.precision, calibration=calibration_feeds(network, calibration)
+        )
+        exported = onnx_paint(OnnxModel(content, threads=torch.get_num_threads()))
     found = compare(generator_paint(painter), exported, photos, conditions_of(network))
     print(found, flush=True)
     check_bounds(cfg.precision, found)
@@ -113,6 +129,7 @@ def _description(source: Path, network: ExportedGenerator, precision: str, mix: 
         "inputs": list(network.inputs),
         "input": network.pixels,
         "precision": precision,
+        **({"side": network.side} if network.side else {}),
         "provenance": origin,
     }
 

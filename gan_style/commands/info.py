@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from gan_style.commands.compare import read_run_of
 from gan_style.config import command, flat, plain
+from gan_style.export.torch_file import TORCH_SUFFIX, read_description
 from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError, is_picture
 from gan_style.images.metadata import NOTED, read_note
 from gan_style.options import option
@@ -57,7 +58,7 @@ def _rows(path: Path) -> Lines:
         raise ValueError(f"file={path}: there is no such file or folder")
     if path.is_dir():
         return _run(path)
-    kinds = {".safetensors": _generator, ".pt": _checkpoint, ONNX_SUFFIX: _onnx}
+    kinds = {".safetensors": _generator, ".pt": _checkpoint, ONNX_SUFFIX: _onnx, TORCH_SUFFIX: _torch}
     if path.suffix in kinds:
         return kinds[path.suffix](path)
     if path.name == PROVENANCE_FILE:
@@ -86,7 +87,8 @@ def _picture(path: Path) -> Lines:
         if is_picture(path):
             raise
         raise ValueError(
-            f"file={path}: not a picture, a video, a model (.safetensors, .onnx), a checkpoint (.pt) or a run's folder"
+            f"file={path}: not a picture, a video, a model (.safetensors, .onnx, .pt2), a checkpoint (.pt) or a run's "
+            "folder"
         ) from error
     if note is None:
         kind = FORMAT_OF_SUFFIX.get(path.suffix.lower())
@@ -124,6 +126,13 @@ def _onnx(path: Path) -> Lines:
     yield "size", f"{path.stat().st_size / 1e6:.3g} MB"
     yield "inputs", ", ".join(model.inputs)
     yield from _items(model.description)
+
+
+def _torch(path: Path) -> Lines:
+    yield "kind", "an exported model (torch.export)"
+    yield "sha256", file_hash(path)
+    yield "size", f"{path.stat().st_size / 1e6:.3g} MB"
+    yield from _items(read_description(path))
 
 
 def _checkpoint(path: Path) -> Lines:

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_style.models.blocks import ConditionalInstanceNorm, FewChannels, InstanceNorm, Upsample
+from gan_style.functional import luma
+from gan_style.models.blocks import ConditionalInstanceNorm, FewChannels, InstanceNorm, Upsample, weights_by_rows
 from gan_style.models.generator import DOWNSAMPLING, MIN_INPUT_SIZE, ResidualCoder
 from gan_style.models.library import LibraryGenerator
-from gan_style.models.tone import light
+from gan_style.models.reference import ConvolutionEncoder, ReferenceGenerator
+from gan_style.models.tone import LEVELS, apply_tone, contrast, light, plain_color
 
 FLOAT, UINT8 = "float", "uint8"  # (N, 3, H, W) in [-1, 1], or bytes (N, H, W, 3)
 Dimensions = dict[int, Any]
@@ -26,50 +28,86 @@ class ExportedGenerator(nn.Module):
     image: (N, 3, H, W) in [-1, 1], or with pixels="uint8" bytes (N, H, W, 3); the result is of the same kind and size.
     styles, of a multi-style generator: (N, K), how much of each; their sum is the strength, at most 1. With ``fixed``,
     (1, K), it is no input: every picture gets these.
+    reference, strength, of a generator of any style: pictures of the style, of the image's kind and of any size from 8
+    pixels, best with a short side of ``generator.side``, and (N, 1), from 0 to 1.
     """
 
     fixed: Tensor | None
 
     def __init__(self, generator: nn.Module, pixels: str = FLOAT, fixed: Tensor | None = None) -> None:
         super().__init__()
-        if not isinstance(generator, ResidualCoder):
-            raise ValueError(f"a {type(generator).__name__} cannot be exported")
+        encoder = getattr(generator, "style_encoder", None)
+        if not isinstance(generator, ResidualCoder) or isinstance(encoder, ConvolutionEncoder):
+            kind = type(generator).__name__ + (" with encoder=convolutions" if encoder is not None else "")
+            raise ValueError(f"a {kind} cannot be exported")
         self.generator = _with_plain_layers(copy.deepcopy(generator)).eval()
         self.pixels = pixels
         self.register_buffer("fixed", fixed)
         self.styles = generator.styles if isinstance(generator, LibraryGenerator) and fixed is None else []
+        self.takes_reference = isinstance(generator, ReferenceGenerator)
+        self.side = generator.side if isinstance(generator, ReferenceGenerator) else None
         self.inputs = ("image", "styles") if self.styles else ("image",)
+        if self.takes_reference:
+            self.inputs = ("image", "reference", "strength")
 
     def forward(self, image: Tensor, *conditions: Tensor) -> Tensor:
-        x = image.permute(0, 3, 1, 2).float() / 127.5 - 1.0 if self.pixels == UINT8 else image
-        result = self._paint(x, *conditions)
+        if self.takes_reference:
+            reference, strength = conditions
+            result = self._paint_like(self._decoded(image), self._decoded(reference), strength)
+        else:
+            result = self._paint(self._decoded(image), *conditions)
         if self.pixels == FLOAT:
             return result
         return ((result + 1.0) * 127.5).round().clamp(0.0, 255.0).to(torch.uint8).permute(0, 2, 3, 1)
 
+    def _decoded(self, image: Tensor) -> Tensor:
+        return image.permute(0, 3, 1, 2).float() / 127.5 - 1.0 if self.pixels == UINT8 else image
+
     def _paint(self, images: Tensor, styles: Tensor | None = None) -> Tensor:
         generator, styles = self.generator, self.fixed if styles is None else styles
-        height, width = images.shape[-2:]
-        condition = None if styles is None else LibraryGenerator.shares(styles)
-        x = _padded(images)
-        for stage in generator.stages:
-            x = stage(x, condition)
-        result = generator.with_tone(x[..., :height, :width], *light(images), styles)
+        x = self._network(images, None if styles is None else LibraryGenerator.shares(styles))
+        result = generator.with_tone(x, *light(images), styles)
         if styles is None:
             return result
         return LibraryGenerator.faded(images, result, styles.sum(dim=1, keepdim=True)[..., None, None])
 
+    def _paint_like(self, images: Tensor, references: Tensor, strength: Tensor) -> Tensor:
+        generator = self.generator
+        code = generator.style_encoder(references)
+        result = self._network(images, torch.cat([strength * code, strength, 1.0 - strength], dim=1))
+        if generator.tone:
+            mean, deviation = light(images)
+            result = apply_tone(result, plain_color(_tone_curves(references), mean), contrast(deviation))
+        return LibraryGenerator.faded(images, result.clamp(-1.0, 1.0), strength[..., None, None])
+
+    def _network(self, images: Tensor, condition: Tensor | None) -> Tensor:
+        height, width = images.shape[-2:]
+        x = _padded(images)
+        for stage in self.generator.stages:
+            x = stage(x, condition)
+        return x[..., :height, :width]
+
     def example(self) -> tuple[Tensor, ...]:
         """Return inputs to trace with: sizes that no constant of the network equals."""
         image = torch.zeros(2, 3, 37, 43)
-        image = image.permute(0, 2, 3, 1).to(torch.uint8) if self.pixels == UINT8 else image
-        return (image, torch.full((2, len(self.styles)), 0.5 / len(self.styles))) if self.styles else (image,)
+        conditions: tuple[Tensor, ...] = ()
+        if self.styles:
+            conditions = (torch.full((2, len(self.styles)), 0.5 / len(self.styles)),)
+        if self.takes_reference:
+            conditions = (torch.zeros(2, 3, 53, 61), torch.ones(2, 1))
+        inputs = (image, *conditions)
+        if self.pixels == UINT8:
+            return tuple(x.permute(0, 2, 3, 1).to(torch.uint8) if x.ndim == 4 else x for x in inputs)
+        return inputs
 
     def dynamic_shapes(self) -> tuple[Any, ...]:
         """Return which dimensions of each input vary, as torch.export wants it."""
+        sides = (1, 2) if self.pixels == UINT8 else (2, 3)
         varies = torch.export.Dim.DYNAMIC
-        image = {0: varies, 1: varies, 2: varies} if self.pixels == UINT8 else {0: varies, 2: varies, 3: varies}
-        return (image, ({0: varies},)) if self.styles else (image,)
+        image, *conditions = (
+            {0: varies} | (dict.fromkeys(sides, varies) if x.ndim == 4 else {}) for x in self.example()
+        )
+        return (image, tuple(conditions)) if conditions else (image,)
 
 
 def traced(network: ExportedGenerator) -> torch.export.ExportedProgram:
@@ -86,6 +124,22 @@ def _padded(images: Tensor) -> Tensor:
         places = torch.arange(length, device=images.device).clamp(max=side - 1)
         images = images.index_select(dim, places)
     return images
+
+
+def _tone_curves(references: Tensor) -> Tensor:
+    """Compute each reference's tone curve (N, LEVELS, 3) as models.tone.tone_curve does, by one product."""
+    colours = references.flatten(2)
+    order = luma(references).flatten(1).argsort(dim=1)
+    ordered = colours.gather(2, order[:, None].expand(-1, 3, -1))
+
+    # The first pixels % LEVELS parts are one pixel longer than the others.
+    pixels = colours.shape[2]
+    level = torch.arange(LEVELS, device=references.device)
+    length = pixels // LEVELS + (level < pixels % LEVELS).long()
+    end = length.cumsum(0)
+    place = torch.arange(pixels, device=references.device)[:, None]
+    member = ((place >= end - length) & (place < end)).to(colours.dtype)
+    return (ordered @ member / length).transpose(1, 2)
 
 
 class _PlainNorm(nn.Module):
@@ -114,13 +168,19 @@ class _PlainUpsample(nn.Module):
         return doubled
 
 
-class _PlainConvolution(nn.Conv2d):
-    """A convolution with reflection padding, at once."""
+class _PlainConvolution(nn.Module):
+    """FewChannels as two convolutions whose weights are constants: runtimes are slow, too, at three output channels."""
 
     def __init__(self, layer: FewChannels) -> None:
-        kernel = layer.kernel_size[0]
-        super().__init__(layer.in_channels, layer.out_channels, kernel, padding=kernel // 2, padding_mode="reflect")
-        self.weight, self.bias = layer.weight, layer.bias
+        super().__init__()
+        self.side = layer.kernel_size[0] // 2
+        rows, places = weights_by_rows(layer.weight)
+        self.register_buffer("rows", rows.contiguous())
+        self.register_buffer("places", places.contiguous())
+        self.bias = layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(F.pad(x, (self.side,) * 4, mode="reflect"), self.rows), self.places, self.bias)
 
 
 _PLAIN: dict[type[nn.Module], Any] = {

@@ -1,5 +1,6 @@
 """An exported model beside the generator that it was made of: differences, speed, and what is too much."""
 
+import io
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gan_style.demo import demo_pictures
 from gan_style.evaluation.image_metrics import ssim
 from gan_style.export.graph import UINT8, ExportedGenerator
 from gan_style.images.decode import decode, to_float, to_uint8
@@ -18,7 +20,8 @@ from gan_style.stylize.onnx_model import OnnxModel
 SIZES = ((17, 23), (131, 94), (255, 321), (400, 333))  # height and width, none of them a multiple of 4
 SPEED_SIDE, ROUNDS = 256, 3
 
-Paint = Callable[[Tensor, Tensor | None], Tensor]  # uint8 (1, 3, H, W), and (1, K) of a multi-style model, to uint8
+Condition = tuple[Tensor, ...]  # a model's inputs beside the photo; pictures among them uint8 (1, 3, h, w)
+Paint = Callable[[Tensor, Condition], Tensor]  # uint8 (1, 3, H, W) to the same
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,7 @@ def check_bounds(precision: str, found: Comparison) -> None:
         raise ValueError(f"precision={precision}: the exported model is too far from its generator ({found}); {words}")
 
 
-def compare(
-    reference: Paint, exported: Paint, photos: Sequence[Path], conditions: Sequence[Tensor | None]
-) -> Comparison:
+def compare(reference: Paint, exported: Paint, photos: Sequence[Path], conditions: Sequence[Condition]) -> Comparison:
     """Run both on the photos, scaled to sizes that no stride divides, under each of the conditions in turn."""
     differences, similarities = [], []
     for number, (height, width) in enumerate(SIZES):
@@ -76,7 +77,7 @@ def odd_sized(path: Path, height: int, width: int) -> Tensor:
     return to_uint8(scaled)
 
 
-def _rates(reference: Paint, exported: Paint, picture: Tensor, condition: Tensor | None) -> tuple[float, float]:
+def _rates(reference: Paint, exported: Paint, picture: Tensor, condition: Condition) -> tuple[float, float]:
     """Pictures per second of both, measured alternately: the best of some rounds."""
     best = [float("inf"), float("inf")]
     for _ in range(ROUNDS):
@@ -89,33 +90,55 @@ def _rates(reference: Paint, exported: Paint, picture: Tensor, condition: Tensor
 
 def generator_paint(generator: nn.Module) -> Paint:
     @torch.inference_mode()
-    def paint(picture: Tensor, condition: Tensor | None) -> Tensor:
-        images = to_float(picture).contiguous(memory_format=torch.channels_last)
-        more = () if condition is None else (condition,)
-        return to_uint8(generator(images, *more))
+    def paint(picture: Tensor, condition: Condition) -> Tensor:
+        images, *more = map(_as_floats, (picture, *condition))
+        return to_uint8(generator(images.contiguous(memory_format=torch.channels_last), *more))
+
+    return paint
+
+
+def exported_paint(call: Callable[..., Tensor], pixels: str) -> Paint:
+    """call: the exported model on tensors; pixels: of which kind its pictures are."""
+
+    @torch.inference_mode()
+    def paint(picture: Tensor, condition: Condition) -> Tensor:
+        result = call(*as_inputs((picture, *condition), pixels))
+        return result.permute(0, 3, 1, 2) if pixels == UINT8 else to_uint8(result)
 
     return paint
 
 
 def onnx_paint(model: OnnxModel) -> Paint:
-    def paint(picture: Tensor, condition: Tensor | None) -> Tensor:
-        more = () if condition is None else (condition.numpy(),)
-        if model.pixels == UINT8:
-            result = torch.from_numpy(model(picture.permute(0, 2, 3, 1).contiguous().numpy(), *more))
-            return result.permute(0, 3, 1, 2)
-        return to_uint8(torch.from_numpy(model(to_float(picture).numpy(), *more)))
-
-    return paint
+    return exported_paint(lambda *inputs: torch.from_numpy(model(*(x.numpy() for x in inputs))), model.pixels)
 
 
-def conditions_of(network: ExportedGenerator) -> list[Tensor | None]:
+def torch_paint(content: bytes, pixels: str) -> Paint:
+    """content: of a file of torch.export."""
+    return exported_paint(torch.export.load(io.BytesIO(content)).module(), pixels)
+
+
+def as_inputs(values: Iterable[Tensor], pixels: str) -> list[Tensor]:
+    """Turn pictures, uint8 (1, 3, H, W), into what an exported model takes; other inputs stay."""
+    if pixels == UINT8:
+        return [x.permute(0, 2, 3, 1).contiguous() if x.dtype == torch.uint8 else x for x in values]
+    return [_as_floats(x) for x in values]
+
+
+def _as_floats(x: Tensor) -> Tensor:
+    return to_float(x) if x.dtype == torch.uint8 else x
+
+
+def conditions_of(network: ExportedGenerator) -> list[Condition]:
     """Return what to compare a model under: single styles and a mixture at less than full strength."""
+    if network.takes_reference:
+        references = [odd_sized(path, network.side, network.side + 45) for path in demo_pictures("styles")[:2]]
+        return [(reference, torch.tensor([[strength]])) for reference in references for strength in (1.0, 0.6)]
     count = len(network.styles)
     if not count:
-        return [None]
-    single: list[Tensor | None] = list(torch.eye(count)[:, None])
+        return [()]
+    single: list[Condition] = [(row,) for row in torch.eye(count)[:, None]]
     first, last = torch.eye(count)[[0, -1]]
-    return [single[0], (0.3 * first + 0.3 * last)[None], *single[1:]]
+    return [single[0], ((0.3 * first + 0.3 * last)[None],), *single[1:]]
 
 
 def calibration_feeds(
@@ -124,8 +147,5 @@ def calibration_feeds(
     """Yield inputs for static quantisation: each photo, in one style after the other."""
     conditions = conditions_of(network)
     for number, path in enumerate(photos):
-        picture = odd_sized(path, side, side)
-        image = picture.permute(0, 2, 3, 1).contiguous() if network.pixels == UINT8 else to_float(picture)
-        feed: dict[str, np.ndarray] = {"image": image.numpy()}
-        condition = conditions[number % len(conditions)]
-        yield feed if condition is None else feed | {"styles": condition.numpy()}
+        inputs = as_inputs((odd_sized(path, side, side), *conditions[number % len(conditions)]), network.pixels)
+        yield {name: x.numpy() for name, x in zip(network.inputs, inputs, strict=True)}

@@ -230,12 +230,16 @@ def convolution_by_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
     times as many channels of a convolution that is one row high, and a second, whose weights are zeros and ones, takes
     each row from where it belongs and adds them: the same sums in less than half the time.
     """
+    rows, places = (each.contiguous(memory_format=torch.channels_last) for each in weights_by_rows(weight))
+    return F.conv2d(F.conv2d(x, rows), places, bias)
+
+
+def weights_by_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the weights of both convolutions: (O, C, k, k) to (k O, C, 1, k) and (O, k O, k, 1)."""
     count, _, kernel, _ = weight.shape
     rows = weight.permute(2, 0, 1, 3).reshape(kernel * count, -1, 1, kernel)
     channel, row = (torch.eye(side, dtype=weight.dtype, device=weight.device) for side in (count, kernel))
-    places = torch.einsum("ij,kl->ikjl", channel, row).reshape(count, -1, kernel, 1)  # from channel (k, j), row l
-    rows, places = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (rows, places))
-    return F.conv2d(F.conv2d(x, rows), places, bias)
+    return rows, torch.einsum("ij,kl->ikjl", channel, row).reshape(count, -1, kernel, 1)  # from channel (k, j), row l
 
 
 def pad_to_multiple(images: Tensor, multiple: int, *, minimum: int) -> Tensor:
