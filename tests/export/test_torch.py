@@ -32,7 +32,7 @@ def test_any_size_and_batch_gives_the_generators_bytes_and_the_file_says_what_it
     (tmp_path / "model.pt2").write_bytes(content)
     assert read_description(tmp_path / "model.pt2") == {"styles": ["monet", "wave"]}
     (tmp_path / "cut.pt2").write_bytes(content[:200])
-    with pytest.raises(ValueError, match="cut.pt2"):
+    with pytest.raises(ValueError, match="cut"):
         read_description(tmp_path / "cut.pt2")
 
 
