@@ -28,7 +28,7 @@ class ExportedGenerator(nn.Module):
     image: (N, 3, H, W) in [-1, 1], or with pixels="uint8" bytes (N, H, W, 3); the result is of the same kind and size.
     styles, of a multi-style generator: (N, K), how much of each; their sum is the strength, at most 1. With ``fixed``,
     (1, K), it is no input: every picture gets these.
-    reference, strength, of a generator of any style: pictures of the style, of the image's kind and of any size from 8
+    reference, strength, of a generator of any style: pictures of the style, of the image's kind and of any size from 16
     pixels, best with a short side of ``generator.side``, and (N, 1), from 0 to 1.
     """
 
@@ -85,7 +85,9 @@ class ExportedGenerator(nn.Module):
         x = _padded(images)
         for stage in self.generator.stages:
             x = stage(x, condition)
-        return x[..., :height, :width]
+        for dim, side in ((2, height), (3, width)):  # by indices: a slice is traced as one that cuts something off
+            x = x.index_select(dim, torch.arange(side, device=x.device))
+        return x
 
     def example(self) -> tuple[Tensor, ...]:
         """Return inputs to trace with: sizes that no constant of the network equals."""
