@@ -46,7 +46,7 @@ class ExportedGenerator(nn.Module):
         self.styles = generator.styles if isinstance(generator, LibraryGenerator) and fixed is None else []
         self.takes_reference = isinstance(generator, ReferenceGenerator)
         self.side = generator.side if isinstance(generator, ReferenceGenerator) else None
-        self.inputs = ("image", "styles") if self.styles else ("image",)
+        self.inputs: tuple[str, ...] = ("image", "styles") if self.styles else ("image",)
         if self.takes_reference:
             self.inputs = ("image", "reference", "strength")
 
@@ -172,6 +172,9 @@ class _PlainUpsample(nn.Module):
 
 class _PlainConvolution(nn.Module):
     """FewChannels as two convolutions whose weights are constants: runtimes are slow, too, at three output channels."""
+
+    rows: Tensor
+    places: Tensor
 
     def __init__(self, layer: FewChannels) -> None:
         super().__init__()

@@ -130,7 +130,7 @@ def _as_floats(x: Tensor) -> Tensor:
 
 def conditions_of(network: ExportedGenerator) -> list[Condition]:
     """Return what to compare a model under: single styles and a mixture at less than full strength."""
-    if network.takes_reference:
+    if network.side is not None:
         references = [odd_sized(path, network.side, network.side + 45) for path in demo_pictures("styles")[:2]]
         return [(reference, torch.tensor([[strength]])) for reference in references for strength in (1.0, 0.6)]
     count = len(network.styles)
