@@ -8,7 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from gan_style import __version__
-from gan_style.commands.dataset_styles import StyleSource, absolute, find_styles, fingerprint, make_stylizers
+from gan_style.commands.dataset_regions import (
+    absolute_masks,
+    make_region_finder,
+    mask_settings,
+)
+from gan_style.commands.dataset_styles import (
+    StyleSource,
+    absolute,
+    find_styles,
+    fingerprint,
+    make_region_stylizers,
+    make_stylizers,
+)
 from gan_style.dataset.journal import DATA, Records
 from gan_style.dataset.naming import scheme_of
 from gan_style.dataset.plan import Plan
@@ -48,7 +60,7 @@ class Job:
 
 def with_absolute_paths(job: Job) -> Job:
     """The same job for a process with another working folder."""
-    cfg = {**job.cfg, "output": str(job.output.absolute()), **absolute(job.cfg)}
+    cfg = {**job.cfg, "output": str(job.output.absolute()), **absolute(job.cfg), **absolute_masks(job.cfg)}
     return replace(job, cfg=cfg, root=job.root.absolute(), plan=Plan(job.plan.folder.absolute(), job.plan.content))
 
 
@@ -79,6 +91,7 @@ def settings_of(
         "strength": list(strength_range(cfg["strength"])),
         "strength_is": BLEND,
         **{name: cfg[name] for name in _PLANNED},
+        **mask_settings(cfg),
         "pairs": None if cfg["pairs"] is None else hashlib.sha256(json.dumps(cfg["pairs"]).encode()).hexdigest(),
         "gate.structure_min": cfg["gate"]["structure_min"],
         "gate.tries": cfg["gate"]["tries"],
@@ -99,7 +112,12 @@ def make_worker(job: Job, number: int = 0) -> ShardWorker:
     cfg, scheme = job.cfg, scheme_of(job.plan.settings)
     name = f"cuda:{number % max(1, torch.cuda.device_count())}" if job.device == "cuda" else job.device
     device = choose_device(name, cfg["threads_per_worker"])
-    styles = find_styles(cfg)
+    styles, precision = find_styles(cfg), getattr(torch, cfg["precision"])
+    find_regions = make_region_finder(cfg, device)
+    if find_regions is None:
+        stylizers = make_stylizers(styles, device, precision, cfg["max_pixels"])
+    else:
+        stylizers = make_region_stylizers(styles, find_regions.plan, device, precision, cfg["max_pixels"])
     pipeline = Pipeline(
         loader=Loader(
             job.root,
@@ -109,13 +127,13 @@ def make_worker(job: Job, number: int = 0) -> ShardWorker:
         ),
         sampler=ChoiceSampler(
             cfg["seed"],
-            [style.weight for style in styles],
+            [style.weight for style in styles] if len(stylizers) == len(styles) else [1.0],
             strength_range(cfg["strength"]),
             cfg["keep_fraction"],
             cfg["copies"],
             cfg["pairs"],
         ),
-        stylizers=make_stylizers(styles, device, getattr(torch, cfg["precision"]), cfg["max_pixels"]),
+        stylizers=stylizers,
         scheme=scheme,
         batching=Batching(cfg["batch"], cfg["batch_pixels"]),
         gate=Gate(cfg["gate"]["structure_min"], cfg["gate"]["tries"]),
@@ -123,6 +141,7 @@ def make_worker(job: Job, number: int = 0) -> ShardWorker:
         device=device,
         encoding=make_encoding(cfg),
         threads=cfg["runtime"]["io_threads"],
+        find_regions=find_regions,
     )
     destination = Destination(job.kind, job.output / DATA, scheme)
     return ShardWorker(job.records, destination, pipeline, seed=cfg["seed"])

@@ -10,11 +10,13 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from gan_style.commands.dataset_regions import plan_of
 from gan_style.dataset.sampling import strength_range
 from gan_style.images.formats import is_picture
 from gan_style.runtime.files import file_hash
 
 _CACHED_REFERENCES = 64  # references whose codes are kept; any other is looked at again
+_TILE = 512  # side of the tiles in which large pictures are painted
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,19 @@ class StyleSource:
 
 def find_styles(cfg: Mapping[str, Any]) -> list[StyleSource]:
     """The styles to draw from, with their weights."""
+    from gan_style.stylize.controls import mixture
     from gan_style.stylize.model import find_references
 
-    wanted_names = _listed(cfg["style"], "style", "a name or a list of names")
+    style, plan, _ = plan_of(cfg)
+    by_style = plan.by_style
+    if by_style:
+        for option in ("weights", "pairs"):
+            if cfg[option] is not None:
+                raise ValueError(f"{option}={cfg[option]}: mask says which style is where; leave {option} out")
+        mixture(style, (), masked=True)
+    wanted_names = list(plan.order) if by_style else _listed(style, "style", "a name or a list of names")
     references = {} if cfg["reference"] is None else find_references(_given_references(cfg))
-    files = _files(cfg, wanted_names)
+    files = _files(cfg, wanted_names, together=by_style)
     sources = [source for path in files for source in _styles_of(path, references)]
     if references and not any(source.reference for source in sources):
         raise ValueError(
@@ -46,6 +56,8 @@ def find_styles(cfg: Mapping[str, Any]) -> list[StyleSource]:
     if wanted_names:
         _check_known(wanted_names, [source.style for source in sources if source.style])
         sources = [source for name in wanted_names for source in sources if source.style == name]
+    if by_style and len(models := dict.fromkeys(str(source.path) for source in sources)) > 1:
+        raise ValueError(f"mask={{{', '.join(plan.order)}}}: {' and '.join(models)} have them; one model is needed")
     weights = cfg["weights"] or [1.0] * len(sources)
     if len(weights) != len(sources) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
         named = ", ".join(source.style or str(source.path) for source in sources)
@@ -205,6 +217,48 @@ def make_stylizers(styles: list[StyleSource], device: Any, precision: Any, max_p
     return [make(source) for source in styles]
 
 
+def make_region_stylizers(
+    styles: list[StyleSource], plan: Any, device: Any, precision: Any, max_pixels: int
+) -> list[Any]:
+    """One for all styles, where masks name them, or else one for each; their models are loaded once."""
+    import torch
+
+    from gan_style.dataset.stylizers import InRegions
+    from gan_style.stylize.controls import Controls
+    from gan_style.stylize.model import Model, library_of, load_generator
+    from gan_style.stylize.paint import paint
+
+    generators: dict[Path, Any] = {path: load_generator(path, device) for path in {source.path for source in styles}}
+
+    @lru_cache(_CACHED_REFERENCES)
+    def model_of(sources: tuple[StyleSource, ...]) -> Model:
+        generator = generators[sources[0].path]
+        references = {source.style: source.reference for source in sources if source.reference is not None}
+        if references:
+            generator = library_of(generator, references, device, max_megapixels=max_pixels / 1e6)
+        return Model(generator, tuple(getattr(generator, "styles", ("",))), device)
+
+    def painted(sources: tuple[StyleSource, ...], image: Any, strength: float, regions: Any, tiled: bool) -> Any:
+        mixes = regions.mixes if plan.by_style else [{sources[0].style: 1.0}]
+        controls = Controls({}, strength, tile=_TILE if tiled else "off")
+        try:
+            result = paint(model_of(sources), image[0], controls, regions=replace(regions, mixes=mixes))
+        except ArithmeticError:
+            return torch.full_like(image, torch.nan)
+        return result[None].to(image)
+
+    groups = [tuple(styles)] if plan.by_style else [(source,) for source in styles]
+    return [
+        InRegions(
+            ", ".join(source.style or _style_name(source.path) for source in group),
+            file_hash(group[0].path),
+            partial(painted, group),
+            precision,
+        )
+        for group in groups
+    ]
+
+
 def _check_known(names: list[str], known: list[str]) -> None:
     from gan_style.stylize.controls import unknown_style
 
@@ -213,13 +267,15 @@ def _check_known(names: list[str], known: list[str]) -> None:
             raise unknown_style(name, known or ["none, since the checkpoints are of one style each"])
 
 
-def _files(cfg: Mapping[str, Any], names: list[str]) -> list[Path]:
+def _files(cfg: Mapping[str, Any], names: list[str], *, together: bool) -> list[Path]:
     from gan_style.stylize.model import any_style_model, find_generator, resolve_model, shipped
 
     if paths := _given_checkpoints(cfg):
         return [find_generator(Path(path).expanduser()) for path in paths]
     if cfg["reference"] is not None:
         return [any_style_model()]
+    if together:
+        return [resolve_model(names, None)]
     names = names or [name for styles in shipped().values() for name in styles]
     return list(dict.fromkeys(resolve_model([name], None) for name in names)) or [resolve_model([], None)]
 

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from gan_style.commands.dataset_job import Job, device_of, make_worker, settings_of, with_absolute_paths
+from gan_style.commands.dataset_regions import check_regions, plan_of
 from gan_style.commands.dataset_styles import StyleSource, check_references, find_styles, listed_references, read_pairs
 from gan_style.config import TOO_MANY_FAILURES, command, plain
 from gan_style.dataset.documents import Documents
@@ -34,7 +35,7 @@ from gan_style.dataset.plan import (
 from gan_style.dataset.progress import ShardProgress
 from gan_style.dataset.sample import Sample, printable
 from gan_style.dataset.sampling import strength_range
-from gan_style.options import check_options, option
+from gan_style.options import SegmentationOptions, check_options, option
 from gan_style.runtime.files import ensure_writable
 from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
 
@@ -91,6 +92,9 @@ class MakeDatasetOptions:
     size: Any
     copies: int = option(1, 1000)
     strength: Any
+    mask: Any = option(path=True)
+    regions: int | None = option(2, 12)
+    segmentation: SegmentationOptions
     keep_fraction: float = option(0, 1)
     seed: int
     format: str = option(choices=("keep", "jpg", "png", "webp"))
@@ -201,6 +205,7 @@ def _planned(cfg: Mapping[str, Any], layout: Layout, kind: str) -> Job:
     """The job, with the plan that is there, or else a new one; ValueError where another was begun here."""
     output, device = Path(cfg["output"]).expanduser(), device_of(cfg)
     styles = find_styles(cfg)
+    check_regions(cfg)
     settings = settings_of(cfg, styles, layout.kind, kind, device)
     if output.is_dir() and not (output / STATE).exists() and any(output.iterdir()):
         raise ValueError(f"output={output} holds files that are not make-dataset's; choose another folder")
@@ -280,7 +285,7 @@ def _warn_of_equal_copies(cfg: Mapping[str, Any], styles: Sequence[StyleSource])
     if cfg["pairs"] is not None:
         return
     least, most = strength_range(cfg["strength"])
-    style_count = sum(style.weight > 0 for style in styles)
+    style_count = 1 if plan_of(cfg)[1].by_style else sum(style.weight > 0 for style in styles)
     if cfg["copies"] > style_count and least == most:
         print(
             f"warning: copies={cfg['copies']}, but there are {style_count} styles to draw and one strength, so some "
@@ -359,6 +364,10 @@ def _print_summary(job: Job, manifest: Path, summary: Mapping[str, Any]) -> int:
         print(f"not stylized: {reasons}")
     for what, count in summary["lost"].items():
         print(f"warning: {count} results lost {what}", file=sys.stderr)
+    for style, count in summary["empty_regions"].items():
+        print(
+            f"warning: {count} results have no region for {style}; see the manifest's column regions", file=sys.stderr
+        )
     failed = summary["statuses"].get("failed", 0)
     for failure in summary["failures"][:10]:
         print(f"  failed: {failure['key']}: {failure['kind']}: {failure['error']}", file=sys.stderr)

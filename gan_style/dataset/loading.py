@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,8 @@ class Loaded:
 
     orientation: what was done about EXIF's: None (there was none), "applied", or "stored" (left, for the labels' sake);
     tag: EXIF's orientation that the result is to have. rich_original: what the file holds besides 8 bits of RGB;
-    grey: whether it has no colours.
+    grey: whether it has no colours. regions: where which style is wanted, None for everywhere; shares: {style: of the
+    picture that is its}.
     """
 
     sha256: str
@@ -41,6 +43,8 @@ class Loaded:
     tag: int = 1
     rich_original: Original | None = None
     grey: bool = False
+    regions: Any = None
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -89,9 +89,12 @@ class Merge:
     def summary(self, more: Mapping[str, Any]) -> dict[str, Any]:
         """Counts and the failures by kind, from the rows; ``more`` is added. Written to summary.json."""
         statuses, kinds, lost, failures = Counter[str](), Counter[str](), Counter[str](), list[dict[str, Any]]()
+        empty = Counter[str]()  # styles in whose regions nothing is
         for _, rows in self.rows():
             statuses.update(row["status"] for row in rows)
             lost.update(part for row in rows for part in (row.get("lost") or "").split(" | ") if part)
+            regions = [json.loads(row["regions"]) for row in rows if row.get("regions")]
+            empty.update(style for shares in regions for style, share in shares.items() if not share)
             kinds.update(row["kind"] for row in rows if row["kind"] is not None)
             failures += [row for row in rows if row["status"] == "failed"][: _NAMED_FAILURES - len(failures)]
         summary = {
@@ -100,6 +103,7 @@ class Merge:
             "statuses": dict(sorted(statuses.items())),
             "kinds": dict(sorted(kinds.items())),
             "lost": dict(sorted(lost.items())),
+            "empty_regions": dict(sorted(empty.items())),
             "failures": [{name: row[name] for name in ("key", "copy", "kind", "error")} for row in failures],
             "settings": self.records.plan.settings,
             **more,

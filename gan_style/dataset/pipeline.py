@@ -7,6 +7,7 @@ another, and results must not depend on workers or restarts.
 
 import functools
 import io
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from gan_style.dataset.loading import Loaded, Loader
 from gan_style.dataset.naming import Scheme
 from gan_style.dataset.sample import Sample, SampleError
 from gan_style.dataset.sampling import Choice, ChoiceSampler
-from gan_style.dataset.stylizers import StrengthStylizer
+from gan_style.dataset.stylizers import InRegions, StrengthStylizer
 from gan_style.dataset.worker import SKIPPED, SampleResult, copies_of, passed_through
 from gan_style.images.decode import encode_uint8, to_float, to_uint8
 from gan_style.images.formats import format_for
@@ -127,7 +128,10 @@ class Clock:
 
 @dataclass
 class Pipeline:
-    """encoding: options by suffix, see images.encode_uint8; threads: that read, decode and encode."""
+    """encoding: options by suffix, see images.encode_uint8; threads: that read, decode and encode.
+
+    find_regions: where in a picture, uint8 or uint16 (3, H, W), which style is wanted, with their shares of it.
+    """
 
     loader: Loader
     sampler: ChoiceSampler
@@ -139,6 +143,7 @@ class Pipeline:
     device: torch.device
     encoding: Mapping[str, Mapping[str, int]]
     threads: int = 2
+    find_regions: Callable[[Sample, Tensor], tuple[Any, Mapping[str, float]]] | None = None
     clock: Clock = field(default_factory=Clock)
 
     def __call__(self, samples: Sequence[tuple[int, Sample]]) -> Iterator[SampleResult]:
@@ -202,7 +207,11 @@ class Pipeline:
         if stylized and self.sampler.draw(sample.key, 0) is None:
             return _NO_PAIR  # without a look at it
         try:
-            return self.loader(sample)
+            loaded = self.loader(sample)
+            if self.find_regions is None or loaded.picture is None:
+                return loaded
+            regions, shares = self.find_regions(sample, loaded.picture)
+            return replace(loaded, regions=regions, shares=shares)
         except SampleError as error:
             return error
 
@@ -240,7 +249,8 @@ class Pipeline:
     def _network(self, batch: Sequence[Item], *, tiled: bool) -> list[Result]:
         stylizer = self.stylizers[batch[0].choice.style]
         content = self._content(batch)
-        at = stylizer(content, tiled=tiled)
+        more = {"regions": [item.loaded.regions for item in batch]} if isinstance(stylizer, InRegions) else {}
+        at = stylizer(content, tiled=tiled, **more)
         strengths = torch.tensor([item.choice.strength for item in batch], device=self.device)
         painted = at(strengths)
         scores, tries = self._scores(painted, content), [1] * len(batch)
@@ -262,6 +272,7 @@ class Pipeline:
         for number in range(len(batch)):
             row: dict[str, object] = {"checkpoint": stylizer.sha256, "style": stylizer.name, "status": "ok"}
             row |= {"strength": float(strengths[number]), "tries": tries[number]}
+            row |= _shares(batch[number].loaded.shares, stylizer.name)
             row |= {column: _number(values[number]) for column, values in scores.items()}
             if not whole[number]:
                 row |= _failed("not finite", "the network's result holds numbers that are not finite")
@@ -369,6 +380,12 @@ def _failures(number: int, error: SampleError, copies: Iterable[int]) -> Iterato
 
 def _failed(kind: str, message: str) -> dict[str, object]:
     return {"status": "failed", "kind": kind, "error": message}
+
+
+def _shares(shares: Mapping[str, float], style: str) -> dict[str, object]:
+    """The manifest's column of regions; a mask without a name is that of the style that was drawn."""
+    rounded = {name or style: round(share, 6) for name, share in shares.items()}
+    return {"regions": json.dumps(rounded)} if shares else {}
 
 
 def _number(value: float) -> float | None:

@@ -1,8 +1,8 @@
 """What turns content into results: a library by its own strength, a generator of one style by blending pixels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -92,3 +92,26 @@ class OfReference:
     def __call__(self, content: Tensor, *, tiled: bool = False) -> Callable[[Tensor], Tensor]:
         single = OfLibrary(self.name, self.sha256, self.library(), 0, 1, self.precision, self.in_tiles)
         return single(content, tiled=tiled)
+
+
+@dataclass(frozen=True)
+class InRegions:
+    """Styles in regions of the picture, whose results are those of ``gan-style stylize``; name: the styles'.
+
+    paint: one picture, (1, 3, H, W) in [-1, 1], at a strength, in its regions, tiled or not; to the same shape.
+    """
+
+    name: str
+    sha256: str
+    paint: Callable[[Tensor, float, Any, bool], Tensor]
+    precision: torch.dtype
+
+    def __call__(
+        self, content: Tensor, *, tiled: bool = False, regions: Sequence[Any] = ()
+    ) -> Callable[[Tensor], Tensor]:
+        def at(strengths: Tensor) -> Tensor:
+            with torch.autocast(content.device.type, self.precision, enabled=self.precision != torch.float32):
+                pictures = zip(content.split(1), strengths.tolist(), regions, strict=True)
+                return torch.cat([self.paint(image, strength, found, tiled) for image, strength, found in pictures])
+
+        return at

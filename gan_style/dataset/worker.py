@@ -29,7 +29,7 @@ COLUMNS = (
         "seed",
         "tries",
     ),
-    *("content_distance", "structure", "status", "kind", "error", "lost", "sidecars"),
+    *("content_distance", "structure", "status", "kind", "error", "lost", "sidecars", "regions"),
 )
 
 

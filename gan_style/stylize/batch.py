@@ -34,7 +34,7 @@ from gan_style.images.lossless import (
 from gan_style.runtime.files import file_hash, write_bytes, write_durably
 from gan_style.runtime.machine import is_shortage
 from gan_style.runtime.outputs import result_mark
-from gan_style.stylize.controls import Controls, Regions, mask_file, option_of, read_mask
+from gan_style.stylize.controls import Controls, MaskFinder, Regions, option_of, read_mask
 from gan_style.stylize.model import Model, encoder_input
 from gan_style.stylize.paint import paint
 from gan_style.stylize.regions import MaskPlan, find_masks
@@ -112,13 +112,16 @@ def with_masks(
 
     root: the folder that the pictures are below of; classes: class-index masks. ValueError for one that is not there.
     """
+    finders = {name: MaskFinder(place, option_of(name)) for name, place in masks.items()}
+    find_classes = None if classes is None else MaskFinder(classes, "segmentation.masks")
+    names = [job.source.relative_to(root) for job in jobs]
     return [
         replace(
             job,
-            masks={name: mask_file(place, job.source, root, option_of(name)) for name, place in masks.items()},
-            classes=None if classes is None else mask_file(classes, job.source, root, "segmentation.masks"),
+            masks={style: find(name) for style, find in finders.items()},
+            classes=None if find_classes is None else find_classes(name),
         )
-        for job in jobs
+        for job, name in zip(jobs, names, strict=True)
     ]
 
 

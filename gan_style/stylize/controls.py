@@ -7,8 +7,8 @@ import difflib
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import torch
@@ -196,15 +196,47 @@ def regions_of(masks: Mapping[str, Tensor], mix: Mapping[str, float]) -> Regions
     return Regions([{name: 1.0} if name else mix for name in masks], torch.stack(list(masks.values())))
 
 
-def mask_file(place: Path, picture: Path, root: Path, option: str) -> Path:
-    """The mask of a picture: ``place`` itself, or in this folder the picture of the same name (below ``root``)."""
-    if not place.is_dir():
-        if not place.is_file():
-            raise ValueError(f"{option}={place}: there is no such file or folder")
-        return place
-    mask = place / picture.relative_to(root)
-    stems = (mask.stem, mask.stem.replace("_leftImg8bit", "_gtFine_labelIds"))  # Cityscapes calls them so
-    candidates = sorted(path for path in mask.parent.glob("*") if path.stem in stems and is_picture(path))
-    if not candidates:
-        raise ValueError(f"{option}={place}: this folder has no mask for {picture} (a picture named {mask.stem})")
-    return mask if mask in candidates else candidates[0]
+@dataclass
+class MaskFinder:
+    """Finds pictures' masks: ``place`` itself, or in this folder the picture of the same name.
+
+    A mask lies below its folder as its picture does below the input, or with the first folders left out: that of
+    leftImg8bit/train/ulm/a_leftImg8bit.png is train/ulm/a_gtFine_labelIds.png in Cityscapes' gtFine, that of
+    JPEGImages/a.jpg a.png in VOC's SegmentationClass.
+    """
+
+    place: Path
+    option: str
+    _folders: dict[Path, dict[str, list[Path]]] = field(default_factory=dict)  # by stem, each looked through once
+    _pictures: dict[Path, PurePath] = field(default_factory=dict)  # of which each mask is
+
+    def __post_init__(self) -> None:
+        if not self.place.exists():
+            raise ValueError(f"{self.option}={self.place}: there is no such file or folder")
+
+    def __call__(self, picture: PurePath) -> Path:
+        """picture: its path below the input. ValueError without a mask, and for one that two would share."""
+        if not self.place.is_dir():
+            return self.place
+        stems = (picture.stem, picture.stem.replace("_leftImg8bit", "_gtFine_labelIds"))  # Cityscapes calls them so
+        for first in range(len(picture.parts)):
+            below = self.place.joinpath(*picture.parts[first:])
+            masks = [mask for stem in dict.fromkeys(stems) for mask in self._masks(below.parent).get(stem, [])]
+            if masks:
+                mask = below if below in masks else masks[0]
+                if (other := self._pictures.setdefault(mask, picture).with_suffix("")) != picture.with_suffix(""):
+                    raise ValueError(
+                        f"{self.option}={self.place}: {mask} would be the mask of {other} and of {picture}"
+                    )
+                return mask
+        raise ValueError(
+            f"{self.option}={self.place}: this folder has no mask for {picture} (a picture named {picture.stem})"
+        )
+
+    def _masks(self, folder: Path) -> dict[str, list[Path]]:
+        if folder not in self._folders:
+            stems = self._folders[folder] = {}
+            for path in sorted(folder.glob("*")):
+                if is_picture(path):
+                    stems.setdefault(path.stem, []).append(path)
+        return self._folders[folder]

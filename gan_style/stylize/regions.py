@@ -167,11 +167,13 @@ def find_masks(
     pixels: Tensor,
     classes: Path | None,
     mix: Mapping[str, float],
+    *,
+    warn: bool = True,
 ) -> Regions | None:
     """Make the masks of one picture, uint8 (3, H, W).
 
     read: gives a mask's values, uint8 (H, W), of a style and its file; named: finds regions by name, where the plan has
-    some; classes: the picture's class-index mask. A name without any pixels there is warned of.
+    some; classes: the picture's class-index mask; warn: of a name without any pixels there.
     """
     height, width = pixels.shape[-2:]
     masks = {style: read(style, file) for style, file in plan.files.items()}
@@ -180,7 +182,7 @@ def find_masks(
         regions.check_size(height, width)
     if named is not None:
         masks |= named(pixels, classes)
-        for style in (style for style in plan.names if not masks[style].any()):
+        for style in (style for style in plan.names if warn and not masks[style].any()):
             missing = ", ".join(plan.names[style])
             warnings.warn(f"{option_of(style)}: there is no {missing} in this picture", stacklevel=2)
     if plan.rest is not None:

@@ -803,3 +803,84 @@ def test_what_a_library_cannot_do_is_said(make, library, changed, words):
 def test_a_generator_of_one_style_has_no_names(make):
     outcome = make("out", style="wave")
     assert outcome.status == 2 and "style=wave: there is no such style" in outcome.err
+
+
+# Masks
+
+
+@pytest.fixture
+def persons(photos, tmp_path) -> dict[str, str]:
+    """Class-index masks of the photos: a person in the upper half, and no one in 00.png."""
+    for path in photos.rglob("[01][0-9].png"):
+        classes = np.zeros(np.asarray(Image.open(path)).shape[:2], np.uint8)
+        classes[: len(classes) // 2] = 15 * (path.stem != "00")
+        target = tmp_path / "masks" / path.relative_to(photos).relative_to(path.relative_to(photos).parts[0])
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(classes).save(target)
+    return {"masks": str(tmp_path / "masks"), "names": "voc"}
+
+
+def test_outside_of_its_region_a_picture_stays_exactly_as_it_is(make, verify, photos, persons, tmp_path):
+    (tmp_path / "masks" / "class 1" / "01.png").unlink()
+    outcome = make("out", "max_failures=1", mask="person", segmentation=persons)
+    assert outcome.status == 0 and "1 results have no region for style0" in outcome.err, outcome.err
+    rows = {Path(row["key"]).stem: row for row in outcome.rows}
+    assert rows["01"]["kind"] == "mask" and "no mask for" in rows["01"]["error"]
+    assert json.loads(rows["00"]["regions"]) == {"style0": 0.0}
+    pixels = {
+        stem: [np.asarray(Image.open(folder / rows[stem][name])).astype(int) for folder, name in places]
+        for places in [((photos, "source"), (outcome.data, "output"))]
+        for stem in ("00", "02")
+    }
+    assert np.array_equal(*pixels["00"])
+    before, after = pixels["02"]
+    lower = slice(len(before) * 3 // 4, None)
+    assert np.array_equal(before[lower], after[lower]) and np.abs(before[:8] - after[:8]).mean() > 1
+    assert verify("out", photos).status == 0
+
+
+@pytest.mark.parametrize("mask", [{"wave": "person", "monet": "rest"}, "auto"])
+def test_a_style_for_each_region_as_stylize_has_it(make, gan_style, library, photos, persons, tmp_path, mask):
+    style = ["wave", "monet"] if mask == "auto" else None
+    more = {} if mask == "auto" else {"segmentation": persons}
+    outcome = make("out", checkpoint=str(library), mask=mask, style=style, **more)
+    assert outcome.status == 0, outcome.err
+    row = next(row for row in outcome.rows if row["key"].endswith("02.png"))
+    assert row["style"] == "wave, monet"
+    assert sum(json.loads(row["regions"]).values()) == pytest.approx(1, abs=1e-4)
+    options = ["mask=auto", "style=[wave,monet]"]
+    if mask != "auto":
+        options = ["mask={wave: person, monet: rest}", f"segmentation.masks={persons['masks']}/{row['label']}/02.png"]
+        options.append("segmentation.names=voc")
+    output = tmp_path / "one.png"
+    arguments = [f"checkpoint={library}", f"input={photos / row['source']}", f"output={output}", "runtime.device=cpu"]
+    assert gan_style("stylize", *arguments, *options).status == 0
+    assert torch.equal(decode(output), decode(outcome.data / row["output"]))
+
+
+def test_masks_by_hand_and_the_same_by_several_processes(make, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "masks")
+    for path in (tmp_path / "masks").rglob("*.png"):
+        Image.open(path).convert("L").save(path)
+    alone = make("alone", mask=str(tmp_path / "masks"))
+    assert alone.status == 0, alone.err
+    assert tree(make("two", "runtime.devices=2", mask=str(tmp_path / "masks")).data) == tree(alone.data)
+    outcome = make("alone", mask=str(photos))
+    assert outcome.status == 2 and "mask=" in outcome.err, "another dataset"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"mask": {"wave": "persn", "monet": "rest"}}, "mask.wave=persn: there is no such region (did you mean person"),
+        ({"mask": {"wawe": "person", "monet": "rest"}}, "wawe: there is no such style (did you mean wave?)"),
+        ({"mask": {"wave": "person"}, "weights": [1.0]}, "weights=[1.0]: mask says"),
+        ({"mask": {"wave": "person"}, "style": "wave"}, "leave style out"),
+        ({}, "no mask names a region"),
+        ({"mask": "person", "segmentation": {"masks": "nowhere", "names": "voc"}}, "segmentation.masks=nowhere"),
+    ],
+)
+def test_what_masks_cannot_do_is_said_before_any_work(make, library, persons, tmp_path, changed, words):
+    outcome = make("out", checkpoint=str(library), **{"segmentation": persons} | changed)
+    assert outcome.status == 2 and words in outcome.err
+    assert not (tmp_path / "out" / "data").exists()

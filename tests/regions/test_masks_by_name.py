@@ -8,10 +8,9 @@ import torch
 from PIL import Image
 
 from gan_style.images.labels import read_class_mask
-from gan_style.models.segmentation import segmentation_network
 from gan_style.regions.masks import NamedMasks, refine
 from gan_style.regions.names import TABLES, numbers_of, read_table
-from gan_style.regions.segment import MaskRegions, NetworkRegions, PictureRegions, cluster, make_segmenter
+from gan_style.regions.segment import MaskRegions, PictureRegions, cluster, make_segmenter
 from gan_style.stylize.regions import auto_masks, find_masks, plan_masks
 
 
@@ -100,20 +99,64 @@ def test_class_index_masks_of_another_shape_are_refused(tmp_path):
         MaskRegions("voc")(halves(), [[0]], tmp_path / "a.png")
 
 
-def test_a_network_of_torchvision_from_a_file(tmp_path):
-    from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+NETWORK = "lraspp_mobilenet_v3_large"
 
-    torch.manual_seed(0)
-    network = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None)
-    torch.save(network.state_dict(), tmp_path / "w.pth")
-    regions = NetworkRegions("lraspp_mobilenet_v3_large", str(tmp_path / "w.pth"))
-    shares = regions(halves(), [[15], [n for n in range(21) if n != 15]])
-    assert shares.shape == (1, 2, 64, 96)
-    assert torch.allclose(shares.sum(dim=1), torch.ones(1, 64, 96), atol=1e-5)
-    with pytest.raises(ValueError, match=r"segmentation\.weights=.*do not fit"):
-        segmentation_network("fcn_resnet50", str(tmp_path / "w.pth"))
-    with pytest.raises(ValueError, match="did you mean fcn_resnet50"):
-        segmentation_network("fcn_resnet5")
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """weights(classes, seen): a file of weights with which the network sees one class everywhere; an empty cache."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+    def make(classes: int, seen: int, name: str = "weights.pth"):
+        from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+        network = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=classes)
+        state = {key: torch.zeros_like(value) for key, value in network.state_dict().items()}
+        state["classifier.high_classifier.bias"][seen] = 20.0
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, tmp_path / name)
+        return str(tmp_path / name)
+
+    return make
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_network_of_torchvision_sees_its_classes_by_name(weights, cached):
+    if cached:
+        weights(21, 15, "hub/checkpoints/lraspp_mobilenet_v3_large-d234d4ea.pth")
+    source = make_segmenter(network=NETWORK, weights=None if cached else weights(21, 15))
+    masks = NamedMasks(source, {"monet": ["Person"], "wave": ["dog", "cat"]})(halves())
+    assert masks["monet"].min() == 255 and masks["wave"].max() == 0
+    assert source(halves(), [[15], [n for n in range(21) if n != 15]]).sum(dim=1).allclose(torch.ones(1, 64, 96))
+    with pytest.raises(ValueError, match="did you mean person"):
+        NamedMasks(source, {"monet": ["persn"]})
+
+
+def test_a_network_with_classes_of_its_own_has_a_table_of_names(weights, tmp_path):
+    (tmp_path / "names.txt").write_text("lake\nmeadow\n")
+    source = make_segmenter(network=NETWORK, weights=weights(2, 1), names=str(tmp_path / "names.txt"))
+    assert NamedMasks(source, {"": ["meadow"]})(halves())[""].min() == 255
+    with pytest.raises(ValueError, match=r"knows 2 classes, but segmentation\.names=voc has 21"):
+        make_segmenter(network=NETWORK, weights=weights(2, 1))
+
+
+def test_weights_that_are_not_there_or_do_not_fit_are_named(weights, tmp_path, monkeypatch):
+    def offline(*_, **__):
+        raise OSError("no route")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    (tmp_path / "text.pth").write_text("no weights")
+    for network, file, words in [
+        (NETWORK, None, r"could not be downloaded \(no route\).*segmentation\.weights=PATH"),
+        (NETWORK, str(tmp_path / "none.pth"), r"segmentation\.weights=.*none\.pth"),
+        (NETWORK, str(tmp_path / "text.pth"), r"segmentation\.weights=.*text\.pth"),
+        ("fcn_resnet50", weights(21, 0), r"segmentation\.weights=.*do not fit"),
+        ("fcn_resnet5", None, "did you mean fcn_resnet50"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            make_segmenter(network=network, weights=file)
+    with pytest.raises(ValueError, match=r"segmentation\.network=\.\.\."):
+        make_segmenter(weights="a.pth")
 
 
 def test_a_region_has_one_style():

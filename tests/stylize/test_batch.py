@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from gan_style.stylize.batch import (
     with_masks,
     with_sheets,
 )
-from gan_style.stylize.controls import Controls
+from gan_style.stylize.controls import Controls, MaskFinder
 from gan_style.stylize.model import Model
 
 CPU = torch.device("cpu")
@@ -286,6 +286,27 @@ def test_a_folder_of_masks_has_one_for_each_picture_whatever_its_kind(tmp_path: 
         {"wave": tmp_path / "masks" / "a.png"},
         {"wave": tmp_path / "masks" / "deep" / "b.png"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("picture", "mask"),
+    [
+        ("JPEGImages/a.jpg", "a.png"),
+        ("train2017/a.jpg", "a.png"),
+        ("leftImg8bit/train/ulm/a_leftImg8bit.png", "train/ulm/a_gtFine_labelIds.png"),
+    ],
+)
+def test_masks_lie_where_data_sets_have_them(tmp_path: Path, picture: str, mask: str) -> None:
+    saved(tmp_path / mask)
+    assert MaskFinder(tmp_path, "segmentation.masks")(PurePath(picture)) == tmp_path / mask
+
+
+def test_two_pictures_do_not_share_a_folder_s_mask(tmp_path: Path) -> None:
+    saved(tmp_path / "a.png")
+    find = MaskFinder(tmp_path, "mask")
+    assert find(PurePath("train/a.jpg")) == find(PurePath("train/a.png")) == tmp_path / "a.png"
+    with pytest.raises(ValueError, match=r"mask=.*of train.a and of val.a\.jpg"):
+        find(PurePath("val/a.jpg"))
 
 
 def test_a_missing_mask_is_named_before_anything_is_done(tmp_path: Path) -> None:
