@@ -57,10 +57,12 @@ def read_header(data: bytes, max_pixels: int = MOST_PIXELS) -> Header:
 
 def _colors(picture: Image.Image, data: bytes) -> tuple[bool, bool]:
     """(whether it may hold more than 8 bits of RGB, whether it is grey)."""
-    is_deep = picture.mode.startswith("I") or (data[:4] == b"\x89PNG" and data[24:25] == b"\x10")
+    is_png = data[:4] == b"\x89PNG"
+    is_deep = picture.mode.startswith("I") or (is_png and data[24:25] == b"\x10")
     is_deep |= isinstance(picture, TiffImagePlugin.TiffImageFile) and 16 in (picture.tag_v2.get(258) or ())
     is_rich = is_deep or picture.has_transparency_data or bool(picture.info.get("icc_profile"))
-    return is_rich, picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I;16")
+    is_grey = picture.mode in ("1", "L", "LA", "La") or picture.mode.startswith("I;16")
+    return is_rich, is_grey or (is_png and data[25:26] == b"\4")  # of 16 bits it is RGBA for Pillow
 
 
 def _stored_size(picture: Image.Image) -> tuple[int, int]:

@@ -337,12 +337,14 @@ class Pipeline:
         kind = format_for(suffix)
         if original.alpha is not None and not kind.alpha:
             original = on_white(original)
+        if item.loaded.grey:
+            original = replace(original, pixels=grey_of(original.pixels))
         if original.pixels.dtype == torch.uint16 and kind.deep:
             file = io.BytesIO()
             write_original(file, suffix, original, note=note)
             return file.getvalue(), lost
         original = to_eight_bits(original)
-        pixels = grey_of(original.pixels) if item.loaded.grey else original.pixels
+        pixels = original.pixels
         if original.alpha is not None:
             pixels = torch.cat([pixels, original.alpha])
             options |= {"exact": True} if kind.name == "WEBP" else {}
@@ -360,9 +362,9 @@ class Pipeline:
 
 
 def grey_of(pixels: Tensor) -> Tensor:
-    """uint8 (1, H, W) of (3, H, W): luma, ITU-R BT.601."""
+    """uint8 or uint16 (1, H, W) of (3, H, W): luma, ITU-R BT.601."""
     weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
-    return (pixels.float() * weights).sum(0, keepdim=True).round().to(torch.uint8)
+    return (pixels.float() * weights).sum(0, keepdim=True).round().to(pixels.dtype)
 
 
 def to_uint16(image: Tensor) -> Tensor:

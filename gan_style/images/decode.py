@@ -96,7 +96,8 @@ def _to_tensor(picture: Image.Image) -> Tensor:
 
 
 def _to_pil(picture: Tensor) -> Image.Image:
-    return Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
+    pixels = picture.permute(1, 2, 0).contiguous().numpy()
+    return Image.fromarray(pixels[..., 0] if len(picture) == 1 else pixels)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

@@ -299,9 +299,9 @@ def write_original(file: IO[bytes], suffix: str, original: Original, *, note: Ma
 
 
 def _write_deep(file: IO[bytes], kind: Format, original: Original, options: Mapping[str, Any]) -> None:
-    """16 bits a channel, which Pillow cannot write."""
+    """16 bits a channel, which Pillow cannot write, RGB or (one plane) grey."""
     planes = original.pixels if original.alpha is None else torch.cat([original.pixels, original.alpha])
-    pixels = np.ascontiguousarray(np.moveaxis(planes.numpy(), 0, -1))
+    pixels = np.ascontiguousarray(np.moveaxis(planes.numpy(), 0, -1) if len(planes) > 1 else planes[0].numpy())
     if kind.name == "TIFF":
         write_tiff(file, pixels, options)
         return

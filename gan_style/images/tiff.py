@@ -167,9 +167,10 @@ def _from_cmyk(inks: np.ndarray, most: int) -> np.ndarray:
 
 
 def write_tiff(file: IO[bytes], pixels: np.ndarray, options: Mapping[str, Any]) -> None:
-    """Write uint16 (H, W, 3 or 4), RGB and alpha; options: Pillow's exif, dpi and icc_profile."""
+    """Write uint16 (H, W), or (H, W, 2 to 4), grey or RGB, and alpha; options: Pillow's exif, dpi and icc_profile."""
     import tifffile
 
+    grey = pixels.ndim == 2 or pixels.shape[-1] == 2
     exif = Image.Exif()
     exif.load(options.get("exif", b""))
     directories = {int(tag): values for tag in _DIRECTORIES if (values := exif.get_ifd(tag))}
@@ -179,10 +180,10 @@ def write_tiff(file: IO[bytes], pixels: np.ndarray, options: Mapping[str, Any]) 
         whole,
         pixels,
         byteorder="<",
-        photometric="rgb",
+        photometric="minisblack" if grey else "rgb",
         compression="zlib",
         predictor=True,
-        extrasamples=["unassalpha"] if pixels.shape[-1] == 4 else None,
+        extrasamples=["unassalpha"] if pixels.ndim > 2 and pixels.shape[-1] in (2, 4) else None,
         iccprofile=options.get("icc_profile"),
         resolution=options.get("dpi"),
         resolutionunit="inch" if options.get("dpi") else None,

@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 from samples import VALUES, mask, photo, text, turned
 
+from gan_style.dataset.layouts.masks import looks_like_mask
 from gan_style.dataset.layouts.recognise import Inventory, open_layout
 from gan_style.dataset.sampling import ChoiceSampler
 
@@ -230,6 +231,7 @@ MASKS = {
     "png and png": ("rgb/1.png", "masks/1.png"),
     "kitti": ("training/image_2/000000.png", "training/semantic/000000.png"),
     "pets": ("images/beagle_2.jpg", "annotations/trimaps/beagle_2.png"),
+    "a word that is not known": ("1.jpg", "1_superpixels.png"),
     "mvtec": ("bottle/test/crack/000.png", "bottle/ground_truth/crack/000_mask.png"),
 }
 
@@ -263,6 +265,21 @@ def test_palettes_and_16_bits_stay(source, make, data):
     with Image.open(data / "masks" / "b.png") as read:
         assert read.mode == "P" and np.array_equal(np.asarray(read), resized(VALUES))
         assert read.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
+
+
+@pytest.mark.parametrize(("values", "mode"), [(np.arange(1200) % 251, "L"), (np.arange(1200) % 251, "RGB")])
+def test_grey_photos_of_lossy_kinds_are_no_masks(values, mode):
+    grey = Image.fromarray(np.sort(values).astype(np.uint8).reshape(30, 40))
+    assert not looks_like_mask(encoded(np.asarray(grey.convert(mode)), "JPEG"))
+    assert looks_like_mask(encoded(np.asarray(Image.fromarray(VALUES * 100).convert(mode)), "JPEG"))
+
+
+def test_pictures_of_a_kind_that_is_not_read_are_masks_in_a_folder_of_masks(source, make, data):
+    photo(source / "training" / "images" / "21_training.png")
+    mask(source / "training" / "1st_manual" / "21_manual1.gif")
+    assert {row["status"] for row in make()} == {"ok", "carried"}
+    place = "training/1st_manual/21_manual1.gif"
+    assert (data / place).read_bytes() == (source / place).read_bytes()
 
 
 def test_photos_of_one_name_in_class_folders_are_all_stylized(source, make):
@@ -339,6 +356,29 @@ class TestCoco:
         assert any((place / image["file_name"]).is_file() for place in places)
         assert not image["file_name"].startswith("/") and (image["width"], image["height"]) == (20, 15)
         assert [note["bbox"] for note in read.loadAnns(read.getAnnIds())] == [[2, 4, 8, 8]]
+
+    def test_names_without_suffix_panoptic_masks_and_an_empty_split(self, source, make, data):
+        photo(source / "train2017" / "a.jpg")
+        mask(source / "panoptic_train2017" / "a.png")
+        parts = {
+            "image_id": 1,
+            "file_name": "a.png",
+            "segments_info": [{"id": 1, "category_id": 1, "bbox": [4, 8, 4, 4]}],
+        }
+        images = [{"id": 1, "file_name": "a", "width": 40, "height": 30}]
+        categories = [{"id": 1, "name": "cat"}]
+        content = {"images": images, "annotations": [parts], "categories": categories}
+        text(source / "annotations" / "panoptic_train2017.json", content)
+        text(
+            source / "annotations" / "panoptic_val2017.json",
+            {"images": [], "annotations": [], "categories": categories},
+        )
+        make("coco", copies=2, size=15)
+        read = json.loads((data / "annotations" / "panoptic_train2017.json").read_text())
+        assert [image["file_name"] for image in read["images"]] == ["a~1", "a~2"]
+        assert [note["file_name"] for note in read["annotations"]] == ["a~1.png", "a~2.png"]
+        assert all((data / "panoptic_train2017" / note["file_name"]).is_file() for note in read["annotations"])
+        assert read["annotations"][1]["segments_info"][0]["bbox"] == [2, 4, 2, 2]
 
     def test_roboflows_arrangement(self, source, make, data):
         for split in ("train", "valid"):
@@ -471,6 +511,13 @@ def test_a_class_that_is_called_as_a_split_is(source):
     assert recognised(source).classes == {"cat", "dog", "test"}
 
 
+def test_another_test_set_is_a_split_of_its_own(source):
+    for name in ("TRAIN", "TEST", "TEST_SIMPLE"):
+        photo(source / name / "a" / "1.jpg")
+    inventory = recognised(source)
+    assert (inventory.splits, inventory.classes) == ({"TRAIN": 1, "TEST": 1, "TEST_SIMPLE": 1}, {"a"})
+
+
 def test_two_domains_in_two_splits(source):
     for name in ("trainA", "trainB", "testA", "testB"):
         photo(source / name / f"{name}.jpg")
@@ -520,10 +567,10 @@ def test_pictures_of_one_name_share_their_caption_or_have_their_own(source, make
     assert [(folder / row["output"]).with_suffix(".txt").read_text() for row in rows] == ["words", "words"]
 
 
-@pytest.mark.parametrize("name", ["a.dng", "a.ppm", "a.jxl", "a.psd"])
+@pytest.mark.parametrize("name", ["a.dng", "a.ppm", "a.jxl", "a.psd", "a", "a.jpg_large"])
 def test_pictures_that_are_not_read_are_failures_and_not_in_the_result(source, make, data, name):
     photo(source / "b.jpg")
-    text(source / name, "x")
+    photo(source / name, format="JPEG")
     assert {row["key"]: row["status"] for row in make()} == {name: "failed", "b.jpg": "ok"}
     assert files(data) == {"b.jpg"}
 
@@ -551,6 +598,15 @@ class TestColor:
     def test_grey_stays_grey(self, load):
         made, _ = load("a.jpg", encoded(PHOTO[..., 0], "JPEG"))
         assert Image.open(io.BytesIO(made)).mode == "L"
+
+    @pytest.mark.parametrize("bands", [1, 2])
+    def test_deep_grey_stays_grey(self, load, bands):
+        codecs = pytest.importorskip("imagecodecs")
+        values = (np.arange(30 * 40 * bands) * 25).astype(np.uint16).reshape(30, 40, bands).squeeze()
+        made, _ = load("a.png", codecs.png_encode(values))
+        read = codecs.png_decode(made).astype(int)
+        assert read.shape == values.shape
+        assert np.abs(65535 - values.astype(int) - read)[..., *[0] * (bands > 1)].max() <= 1
 
     def test_a_profile_stays(self, load):
         buffer, profile = io.BytesIO(), _profile()

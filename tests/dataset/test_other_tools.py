@@ -90,6 +90,22 @@ class TestTables:
             "002.White": "1",
         }
 
+    def test_lists_of_two_columns_and_counted_ones(self, source, make, data):
+        """DAVIS: from the root, picture and mask; CelebA: first how many."""
+        for name in ("00000", "00001"):
+            photo(source / f"JPEGImages/bear/{name}.jpg")
+            mask(source / f"Annotations/bear/{name}.png")
+        lines = [f"/JPEGImages/bear/0000{n}.jpg /Annotations/bear/0000{n}.png" for n in (0, 1)]
+        text(source / "ImageSets/train.txt", "\n".join(lines) + "\n")
+        text(source / "attributes.txt", "2\nMale Young\nbear/00000.jpg -1 1\nbear/00001.jpg 1 1\n")
+        make(copies=2)
+        listed = [line.split() for line in (data / "ImageSets/train.txt").read_text().splitlines()]
+        stems = [f"0000{at}~{n}" for at in (0, 1) for n in (1, 2)]
+        assert listed == [[f"/JPEGImages/bear/{stem}.jpg", f"/Annotations/bear/{stem}.png"] for stem in stems]
+        assert all((data / path[1:]).is_file() for line in listed for path in line)
+        counted = (data / "attributes.txt").read_text().splitlines()
+        assert counted[0] == "4" and [line.split()[0] for line in counted[2:]] == [f"bear/{stem}.jpg" for stem in stems]
+
     @pytest.mark.parametrize(
         ("name", "content", "more"),
         [

@@ -59,10 +59,12 @@ def find_tables(tree: Tree) -> list[str]:
 
 
 def _may_be_table(path: Path) -> bool:
-    """Whether the words are in it that every annotation file has; without reading all of it into memory."""
+    """Whether the words are in it that every annotation file has; without reading all of it into memory. One without
+    a picture, such as that of an empty split, is short.
+    """
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return content.find(b'"images"') >= 0 and content.find(b'"file_name"') >= 0
+            return content.find(b'"images"') >= 0 and (len(content) < 2**20 or content.find(b'"file_name"') >= 0)
     except (OSError, ValueError):
         return False
 
@@ -76,6 +78,7 @@ def _is_table(path: Path) -> bool:
     return (
         isinstance(images, list)
         and all(isinstance(image, dict) for image in images)
+        and (not images or any("file_name" in image for image in images))
         and bool(content.keys() & {"annotations", "categories", "info", "licenses"})
     )
 
@@ -170,7 +173,7 @@ class CocoLayout:
             path = f"{folder}/{plain}" if folder else plain
             if path in index.files:
                 return path
-        file = index.find(name, folders[0])
+        file = index.find(name, folders[0]) or index.find_stem(plain, folders[0])  # some leave the suffix out
         if file is not None:
             return file
         return plain if name.startswith("/") or not folders[0] else f"{folders[0]}/{plain}"
@@ -293,6 +296,7 @@ def _copied(
     image_span, span = _span(table.content["images"]), _span(listed)
     for copy in range(copies):
         factors_of_id: dict[Any, tuple[float, float]] = {}
+        stems: dict[Any, tuple[str, str]] = {}
         for image in table.content["images"]:
             path = table.pictures[image["id"]]
             row = next((row for row in rows_by_name.get(path, []) if row["copy"] == copy), None)
@@ -300,6 +304,7 @@ def _copied(
                 continue
             output = row["output"]
             factors_of_id[image["id"]] = factors.get(output, (1.0, 1.0))
+            stems[image["id"]] = PurePosixPath(path).stem, PurePosixPath(output).stem
             new = {"id": _shifted(image["id"], copy, image_span), "file_name": _name(image["file_name"], path, output)}
             if factors_of_id[image["id"]] != (1.0, 1.0):
                 new |= {"width": row["width"], "height": row["height"]}
@@ -310,6 +315,11 @@ def _copied(
                 new |= {"id": _shifted(annotation["id"], copy, span)} if "id" in annotation else {}
                 scale = factors_of_id[annotation["image_id"]]
                 own = annotation if scale == (1.0, 1.0) else scaled(annotation, scale)
+                if (mask := annotation.get("file_name")) is not None:  # of panoptic segments, called as the picture is
+                    source, result = stems[annotation["image_id"]]
+                    new |= {
+                        "file_name": re.sub(rf"{re.escape(source)}(?=[^/]*\Z)", lambda _, r=result: r, mask, count=1)
+                    }
                 annotations.append({**own, **new})
     named = {"annotations": annotations} if "annotations" in table.content else {}
     return {**table.content, "images": images, **named}
@@ -330,9 +340,11 @@ def _name(name: str, path: str, output: str) -> str:
 
     One that matched only loosely (backslashes, letters' case, %20), or was absolute, becomes the path as it is.
     """
+    plain = _plain(name)
+    if PurePosixPath(path).stem == PurePosixPath(plain).name:  # without a suffix
+        path, output = path.rpartition(".")[0], output.rpartition(".")[0]
     if path == output and (path == name or path.endswith(f"/{name}")) and not name.startswith("/"):
         return name
-    plain = _plain(name)
     base = path.removesuffix(plain) if path.endswith(plain) and not name.startswith("/") else None
     if base is None:
         same = PurePosixPath(plain).name.casefold() == PurePosixPath(path).name.casefold()

@@ -87,7 +87,7 @@ class FolderLayout:
             elif self._is_photo(full) and not owners and not orphaned:
                 yield self._picture(full, split, label, sidecars.get(name, {}), shapes.get(name))
             else:
-                yield self._other(full, split, label)
+                yield self._other(full, split, label, is_mask=orphaned)
 
     def _split_and_label(self, path: str) -> tuple[str | None, str | None]:
         split, parts = self.tree.split_and_label(path)
@@ -104,7 +104,8 @@ class FolderLayout:
         of_picture = path and any(PurePosixPath(name).stem == own for name in self.tree.try_listing(above).files)
         if not (of_picture or any(map(is_label_folder, path.split("/")))):
             return False
-        names = [name for name in self.tree.listing(path).files if name.lower().endswith(PICTURE_SUFFIXES)][:5]
+        kinds = (*PICTURE_SUFFIXES, *OTHER_PICTURE_SUFFIXES)
+        names = [name for name in self.tree.listing(path).files if name.lower().endswith(kinds)][:5]
         return bool(names) and all(self.tree.looks_like_mask(join(path, name)) for name in names)
 
     def _is_photo(self, path: str) -> bool:
@@ -140,13 +141,19 @@ class FolderLayout:
         sample = Sample(path, join(folder, base), Location(path, size), split, label, sidecars, paths=paths)
         return self._statements.applied(sample, inline=self.made != "folder")
 
-    def _other(self, path: str, split: str | None, label: str | None) -> Sample:
-        """A file that belongs to no picture, or a picture that is not stylized."""
+    def _other(self, path: str, split: str | None, label: str | None, *, is_mask: bool) -> Sample:
+        """A file that belongs to no picture, or a picture that is not stylized. is_mask: its folder's pictures are."""
         sample, suffix = Sample(path, path, split=split), PurePosixPath(path).suffix.lower()
         size, problem = self._stat(path)
-        is_mask = suffix in PICTURE_SUFFIXES
-        if problem is None and suffix in OTHER_PICTURE_SUFFIXES and not self.tree.is_carried(path):
-            problem = ("unsupported kind", f"{suffix} pictures are not read")
+        is_mask = suffix in PICTURE_SUFFIXES or (is_mask and suffix in OTHER_PICTURE_SUFFIXES)
+        if problem is None and not is_mask and not self.tree.is_carried(path):
+            if suffix in OTHER_PICTURE_SUFFIXES:
+                problem = ("unsupported kind", f"{suffix} pictures are not read")
+            elif self.tree.holds_picture(path):
+                problem = (
+                    "unsupported kind",
+                    "a picture, by its bytes, whose name does not end as those of pictures do",
+                )
         if problem is None and self.made == "webdataset":
             problem = ("no home", "it belongs to no picture")
             if self._says_the_class(path, label):

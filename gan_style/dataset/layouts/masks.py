@@ -177,12 +177,25 @@ def looks_like_mask(content: bytes, *, grey: bool = False) -> bool:
             lossy = picture.format in ("JPEG", "WEBP")
     except Exception:  # what cannot be read is not for us to judge
         return False
+    if lossy and (values.ndim == 2 or np.ptp(values.astype(int), axis=2).mean() < 4):  # grey
+        return _share_near_peaks(values) >= 0.97
     if lossy:  # values wander a little
         values = (values + 8 - (values > 247) * 8) >> 4
     values = values.reshape(values.shape[0] * values.shape[1], -1)
     counts = np.sort(np.unique(values, axis=0, return_counts=True)[1])[::-1]
     most = counts[:24].sum() / counts.sum()
     return bool(len(counts) <= max(4, len(values) // 8) and most >= 0.97)
+
+
+def _share_near_peaks(values: np.ndarray) -> float:
+    """The share of values that are within 4 of one of four, as in a mask that was kept as JPEG."""
+    counts, share = np.bincount(values.ravel(), minlength=256), 0
+    for _ in range(4):
+        peak = int(np.convolve(counts, np.ones(9, int), "same").argmax())
+        near = slice(max(0, peak - 4), peak + 5)
+        share += int(counts[near].sum())
+        counts[near] = 0
+    return share / values.size
 
 
 def is_coloured(content: bytes) -> bool:

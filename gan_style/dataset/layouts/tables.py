@@ -187,7 +187,9 @@ class Index:
         while same < min(len(own), len(parts)) and own[-1 - same].casefold() == parts[-1 - same].casefold():
             same += 1
         new = output.path.split("/")
-        if absolute:  # which would lead to the originals
+        if (
+            absolute and same < len(own) - 1
+        ):  # which would lead to the originals; /images/1.jpg starts from the root here
             up = [".."] * len(folder.split("/")) if folder else ["."]
             below = output.path.removeprefix(f"{folder}/") if folder else output.path
             return f"./{below}" if below != output.path or not folder else "/".join([*up, *new])
@@ -381,7 +383,7 @@ class Rewriter:
         if numbers and {line.split()[0] for line in lines if line.split()} >= numbers.keys():
             result = [copy for line in lines for copy in self._numbered_copies(line, numbers)]
             return "\n".join(result) + "\n" * text.endswith("\n")
-        stems = self._are_stems(lines)
+        stems, sources, results = self._are_stems(lines), 0, 0
         while at < len(lines):
             line = lines[at]
             block = [line]
@@ -391,7 +393,13 @@ class Rewriter:
                 if count.isdigit() and all(_is_box(line) for line in lines[at + 1 : at + 1 + max(1, int(count))]):
                     block += lines[at : at + 1 + max(1, int(count))]
                     at += len(block) - 1
-            result += self._line_copies(block, stems)
+            named = self.named
+            copies = list(self._line_copies(block, stems))
+            result += copies
+            if self.named > named:
+                sources, results = sources + 1, results + len(copies)
+        if lines and lines[0].strip() == str(sources):  # CelebA's lists begin with how many pictures they name
+            result[0] = str(results)
         return "\n".join(result) + "\n" * text.endswith("\n")
 
     def _numbered_copies(self, line: str, numbers: Mapping[str, str]) -> Iterator[str]:
@@ -419,13 +427,13 @@ class Rewriter:
 
     def _line_copies(self, block: Sequence[str], stems: bool) -> Iterator[str]:
         line = block[0]
-        if (path := self.references(line.strip())) is not None:
+        parts = re.split(r"(\s+|,)", line)
+        paths = {at: reference for at, word in enumerate(parts) if (reference := self.references(word)) is not None}
+        if len(paths) < 2 and (path := self.references(line.strip())) is not None:  # its name may have blanks
             for output in self.outputs(path):
                 yield line.replace(line.strip(), self.name(line.strip(), path, output))
                 yield from (_scaled_box(line, output) for line in block[1:])
             return
-        parts = re.split(r"(\s+|,)", line)
-        paths = {at: reference for at, word in enumerate(parts) if (reference := self.references(word)) is not None}
         stem = line.split()[0] if line.split() else ""
         if not paths and stems and (reference := self.index.find_stem(stem, self.folder)):
             for output in self.outputs(reference):

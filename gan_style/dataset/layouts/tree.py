@@ -25,6 +25,7 @@ from gan_style.dataset.layouts.masks import (
     words_of,
 )
 from gan_style.dataset.sample import OTHER_PICTURE_SUFFIXES, PICTURE_SUFFIXES
+from gan_style.images.formats import open_picture
 
 JUNK = re.compile(
     r"(?i)\A(\..*|thumbs\.db|ehthumbs\.db|desktop\.ini|icon\r|__macosx|@eadir|\$recycle\.bin|lost\+found)\Z"
@@ -106,6 +107,14 @@ class Tree:
     def is_picture(self, path: str) -> bool:
         """Whether a file is a picture by its name, be it a photo or a mask."""
         return path.lower().endswith(PICTURE_SUFFIXES)
+
+    def holds_picture(self, path: str) -> bool:
+        """Whether a file begins as pictures do, whatever it is called."""
+        try:
+            open_picture(self.root / path).close()
+        except Exception:  # Pillow raises nearly anything
+            return False
+        return True
 
     # Which folders mirror which
 
@@ -261,8 +270,7 @@ class Tree:
         stems: dict[str, list[str]] = {}
         for name in pictures:
             stems.setdefault(PurePosixPath(name).stem, []).append(name)
-        pairs = [names for names in stems.values() if len(names) > 1]
-        for names in pairs:
+        for names in [names for names in stems.values() if len(names) > 1]:
             looked = {name: self.looks_like_mask(join(path, name)) for name in names}
             photos = [name for name in names if not looked[name]]
             if len(photos) != 1:
@@ -276,6 +284,16 @@ class Tree:
                     matches.sidecars.setdefault(photos[0], {})[f"mask{suffix}"] = Match(join(path, name), "", suffix)
                     matches.taken.add(join(path, name))
                     matches.sidecars.pop(name, None)
+        # A word that is not known, behind a picture's name, and a look at what it is: 1_superpixels.png.
+        for name in pictures:
+            ending = re.search(r"[_\-. ][A-Za-z]+\.[^.]*\Z", name)
+            owners = stems.get(name[: ending.start()], ()) if ending else ()
+            paths = [join(path, owner) for owner in (name, *owners)]
+            if not ending or len(owners) != 1 or matches.taken & set(paths):
+                continue
+            if self.looks_like_mask(paths[0]) and not self.looks_like_mask(paths[1]):
+                matches.sidecars.setdefault(owners[0], {})[ending[0][1:]] = Match(paths[0], "", ending[0])
+                matches.taken.add(paths[0])
 
     # Splits and classes
 
@@ -300,6 +318,8 @@ class Tree:
         if not (exact or uniform):
             splits = {name: split for name, split in splits.items() if split[1] == ""}
             kinds = {split.lower() in _TRAIN for split, _ in splits.values()}
+            if kinds == {True, False}:  # TRAIN, TEST and TEST_SIMPLE: a split of its own
+                splits |= {name: (name, "") for name in names if name not in splits and split_in(name) is not None}
         if len(splits) == len(names) or (len(splits) > 1 and kinds == {True, False}):
             letters = rests <= {"A", "B", "C", "D"} and not exact
             return {name: (split, rest if letters else "") for name, (split, rest) in splits.items()}
