@@ -317,9 +317,8 @@ def _copied(
                 own = annotation if scale == (1.0, 1.0) else scaled(annotation, scale)
                 if (mask := annotation.get("file_name")) is not None:  # of panoptic segments, called as the picture is
                     source, result = stems[annotation["image_id"]]
-                    new |= {
-                        "file_name": re.sub(rf"{re.escape(source)}(?=[^/]*\Z)", lambda _, r=result: r, mask, count=1)
-                    }
+                    folder, slash, name = mask.rpartition("/")
+                    new |= {"file_name": folder + slash + name.replace(source, result, 1)}
                 annotations.append({**own, **new})
     named = {"annotations": annotations} if "annotations" in table.content else {}
     return {**table.content, "images": images, **named}
