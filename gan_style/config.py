@@ -1,14 +1,9 @@
-"""Everything that knows Hydra but the commands: composing, building what can be swapped, errors in the user's words."""
+"""Configuration with Hydra: compose it, build what a node describes, quote and name options."""
 
 import difflib
 import inspect
-import io
-import os
 import re
-import signal
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,22 +14,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
-from gan_style.options import FLAGS_WITH_A_WORD, check_options, declared
-from gan_style.runtime.machine import is_shortage
+from gan_style.options import declared
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent / "conf"
 CONFIG_PATH = _CHECKOUT if (_CHECKOUT / "train.yaml").is_file() else _PACKAGE / "conf"
 
 _ALLOWED_TARGETS = ("gan_style.", "torch.optim.")
-LOST_NEIGHBOUR = 1  # of a rank, whose launcher then looks for the status of the one that failed by itself
-# What torch.distributed raises in a rank whose neighbour has gone, in all its backends.
-_LOST_NEIGHBOUR = r"(?i)connection (closed|reset|refused|was closed)|closed by peer|broken pipe|gloo|nccl|recvValue"
-USER_ERROR, TOO_MANY_FAILURES, NON_FINITE, INTERRUPTED = 2, 3, 4, 130
-_FULL = "HYDRA_FULL_ERROR"
-_SWEEP = {"-m", "--multirun"}
 # Targets that have moved: what earlier versions' files name, and what it is now. The longest beginning counts.
 _MOVED: dict[str, str] = {
     "gan_style.commands.launchers_submitit": "gan_style.commands.launchers",
@@ -161,7 +149,7 @@ def composed(name: str, overrides: Sequence[str]) -> DictConfig:
     try:
         return hydra.compose(name, overrides=[readable(name, argument) for argument in overrides])
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(_composition_words(name, error)) from error
+        raise ValueError(composition_message(name, error)) from error
 
 
 def flat(content: Any, prefix: str = "") -> dict[str, Any]:
@@ -259,170 +247,7 @@ def quoted(value: str) -> str:
     return f"'{escaped}'"
 
 
-def command(
-    name: str, options: type, *, sweep: Callable[[list[str]], int] | None = None
-) -> Callable[[Callable[[DictConfig], int | None]], Callable[[], None]]:
-    """Make a function of its config the main program of ``gan-style NAME``, configured by conf/NAME.yaml.
-
-    options: the dataclass that the config is checked against. sweep: what -m does with the other arguments, in place of
-    Hydra's own; it gives the status.
-
-    The process ends with the function's status (None: 0), or with a message in the user's words and status 2 (bad
-    input), 4 (numbers no longer finite) or 130 (stopped by Ctrl-C). HYDRA_FULL_ERROR=1 shows the whole trace instead.
-    """
-
-    ConfigStore.instance().store(name=f"{name}_schema", node=options)
-
-    def decorate(function: Callable[[DictConfig], int | None]) -> Callable[[], None]:
-        def main() -> None:
-            statuses: list[int] = []  # one for each job of a sweep, else a single one
-            in_full = os.environ.get(_FULL) == "1"
-            for stream in (sys.stdout, sys.stderr):  # a file's name may hold bytes that are no text
-                if isinstance(stream, io.TextIOWrapper):
-                    stream.reconfigure(errors="backslashreplace")
-
-            def job(cfg: DictConfig) -> None:
-                with _errors_in_words(name, statuses, in_full), _full_errors(in_full):  # as ranks are to find it
-                    check_options(options, cfg)
-                    statuses.append(function(cfg) or 0)
-                if statuses[-1] == INTERRUPTED:
-                    sys.exit(INTERRUPTED)  # ends a sweep too
-
-            def many(arguments: list[str]) -> None:
-                with _full_errors(in_full):
-                    statuses.append(sweep(arguments) if sweep else 0)
-
-            # otherwise Hydra prints its own words and exits before we are asked
-            with _errors_in_words(name, statuses, in_full), _terminated_as_an_exit(), _full_errors(True):
-                _main(name, function.__doc__ or "", job, sweep and many)
-            sys.exit(max(statuses, default=0))
-
-        main.__doc__ = function.__doc__
-        return main
-
-    return decorate
-
-
-def _spelled(name: str) -> str:
-    """make_dataset is called as make-dataset."""
-    return name.replace("_", "-")
-
-
-def _main(name: str, purpose: str, job: Callable[[DictConfig], None], many: Callable[[list[str]], None] | None) -> None:
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(_help(name, purpose), flush=True)
-        return
-    sweeping = _SWEEP & set(sys.argv)
-    _check_words(name, sys.argv[1:])
-    sys.argv[1:] = [readable(name, argument, sweeping=bool(sweeping)) for argument in sys.argv[1:]]
-    if sweeping and many is not None:
-        many([argument for argument in sys.argv[1:] if argument not in _SWEEP])
-        return
-    hydra.main(config_path=str(CONFIG_PATH), config_name=name, version_base="1.3")(job)()
-
-
-def _check_words(name: str, arguments: Sequence[str]) -> None:
-    """Raise ValueError for --input photo.jpg and plain words, which Hydra meets with words of its own."""
-    for before, argument in zip(["", *arguments], arguments, strict=False):
-        option, _, value = argument.lstrip("-").partition("=")
-        key = option.replace("-", "_")
-        if argument.startswith("--") and declared(options_of(name), key)[0] is not None:
-            following = arguments[arguments.index(argument) + 1 :]
-            raise ValueError(f"{argument}: write {key}={value or next(iter(following), '...')}, without --")
-        if not argument.startswith(("-", "~")) and "=" not in argument and before not in FLAGS_WITH_A_WORD:
-            raise ValueError(
-                f"{argument!r} is no option: they are written name=value; see gan-style {_spelled(name)} --help"
-            )
-
-
-@contextmanager
-def _full_errors(full: bool) -> Iterator[None]:
-    """What Hydra, and a process that is started meanwhile, makes of errors."""
-    before = os.environ.get(_FULL, "0")
-    os.environ[_FULL] = "1" if full else "0"
-    try:
-        yield
-    finally:
-        os.environ[_FULL] = before
-
-
-@contextmanager
-def _terminated_as_an_exit() -> Iterator[None]:
-    """SIGTERM raises SystemExit where the program is, so that whatever must be finished is."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _help(name: str, purpose: str) -> str:
-    """The command's purpose, its groups, and its root config with every option's default and comment."""
-    lines = (CONFIG_PATH / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    options = "\n".join(_without_blocks(lines, ("defaults:", "hydra:")))
-    groups = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in CONFIG_PATH.iterdir()}
-    used = [group for group in sorted(groups) if any(line.startswith(f"  - {group}:") for line in lines)]
-    group_lines = "\n".join(f"  {group}: {', '.join(groups[group])}" for group in used)
-    return "\n\n".join(
-        part
-        for part in (
-            f"gan-style {_spelled(name)} name=value ...\n\n{purpose}",
-            group_lines and f"Groups (group=choice; their options are in conf/<group>/):\n{group_lines}",
-            f"Options and their defaults (??? must be given):\n{options.strip()}",
-            "--cfg job shows the configuration that a command line amounts to; --hydra-help shows Hydra's own flags.",
-        )
-        if part
-    )
-
-
-def _without_blocks(lines: list[str], heads: tuple[str, ...]) -> Iterator[str]:
-    """Lines of YAML without some top-level blocks and without the comment that opens the file."""
-    inside = False
-    for number, line in enumerate(lines):
-        if line[:1] not in (" ", ""):
-            inside = line.startswith(heads)
-        if not inside and not (number == 0 and line.startswith("#")):
-            yield line
-
-
-@contextmanager
-def _errors_in_words(name: str, statuses: list[int], in_full: bool) -> Iterator[None]:
-    """Turn what the block raises into a message on stderr and a status; with ``in_full`` let it pass."""
-    try:
-        yield
-    except BrokenPipeError:  # the reader has gone: gan-style train --help | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        statuses.append(1)
-    except (Exception, KeyboardInterrupt) as error:
-        message = error_message(name, error)
-        if message is None or in_full:
-            raise
-        rank = os.environ.get("RANK", "0")
-        prefix = f"gan-style {_spelled(name)}" + (f" [rank {rank}]" if rank != "0" else "")
-        print(f"{prefix}: {message[0]}", file=sys.stderr)
-        statuses.append(message[1])
-
-
-def error_message(name: str, error: BaseException) -> tuple[str, int] | None:
-    """Return what a command says of an error, and its exit status; None for a fault of ours."""
-    if isinstance(error, KeyboardInterrupt):
-        return "stopped; the same command again goes on from the last checkpoint, if there is one", INTERRUPTED
-    if isinstance(error, MissingMandatoryValue):
-        return f"{error.full_key}=... is missing; see gan-style {_spelled(name)} --help", USER_ERROR
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return _composition_words(name, error), USER_ERROR
-    if is_shortage(error):
-        return f"not enough memory ({str(error).partition(chr(10))[0] or 'MemoryError'}); give it less", USER_ERROR
-    if isinstance(error, ArithmeticError) and not isinstance(error, ZeroDivisionError | OverflowError):
-        return str(error), NON_FINITE
-    if isinstance(error, ValueError | OSError):
-        return str(error), USER_ERROR
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and re.search(_LOST_NEIGHBOUR, str(error)):
-        return "another rank has ended, and says why; so this one ends, too", LOST_NEIGHBOUR
-    return None
-
-
-def _composition_words(name: str, error: BaseException) -> str:
+def composition_message(name: str, error: BaseException) -> str:
     """Hydra's message, and for a key that does not exist the nearest one that does."""
     text = str(error).split("\nTo append to your config")[0]
     cause = str(error.__cause__).splitlines()[0] if error.__cause__ is not None else ""
@@ -434,9 +259,8 @@ def _composition_words(name: str, error: BaseException) -> str:
     if unknown is None:
         return " ".join(filter(None, [text.strip(), cause]))
     key = unknown[1]
-    return (
-        f"there is no option {key}{nearest(key, list(_known_keys(name)))} (gan-style {_spelled(name)} --help lists all)"
-    )
+    hint = nearest(key, list(_known_keys(name)))
+    return f"there is no option {key}{hint} (gan-style {name.replace('_', '-')} --help lists all)"
 
 
 def _known_keys(name: str) -> Iterator[str]:

@@ -24,8 +24,8 @@ LAYERS = [
     {"report", "export", "app"},
     {"study"},
     {"config"},
-    {"commands", "api", "transforms"},
     {"cli"},
+    {"commands", "api", "transforms"},  # which cli imports by their names
 ]
 LEVEL = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 RUNTIME_FROM = LEVEL["evaluation"]  # gan_style/runtime stands beside the layers, for these and those above

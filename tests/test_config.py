@@ -71,7 +71,7 @@ def all_terms(objective: Objective) -> dict[str, Any]:
 
 def build_everything(cfg: DictConfig) -> None:
     """Build what train builds, with random perceptual weights."""
-    library = cfg.generator._target_.endswith(".LibraryGenerator")
+    library = cfg.generator._target_.endswith((".LibraryGenerator", ".MobileGenerator"))
     if library:
         cfg.data.style = {"one": "x"}
     generator = build(cfg.generator, "generator", **({"styles": ["one"]} if library else {}))
@@ -143,7 +143,7 @@ class TestComposition:
     @pytest.mark.parametrize("choice", [c for c in group_choices() if c.startswith(("generator", "discriminator"))])
     def test_every_network_is_free_of_checkerboards_and_batch_statistics(self, choice):
         group = choice.split("=")[0]
-        given = {"styles": ["one"]} if choice == "generator=library" else {}
+        given = {"styles": ["one"]} if choice in ("generator=library", "generator=mobile") else {}
         network = build(compose("train", *PICTURES, choice)[group], group, **given)
         forbidden = (nn.modules.batchnorm._BatchNorm, nn.modules.conv._ConvTransposeNd)
         assert not [module for module in network.modules() if isinstance(module, forbidden)]

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
-from gan_style.config import command
+from gan_style.cli import command
 from gan_style.options import Runtime, option
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.signals import stop_on_signals

@@ -12,8 +12,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from gan_style.cli import command
 from gan_style.commands.sweep import label_of_job
-from gan_style.config import command, flat, plain
+from gan_style.config import flat, plain
 from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import split
 from gan_style.images.decode import decode, to_float

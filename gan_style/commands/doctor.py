@@ -14,7 +14,8 @@ import torch.distributed
 from omegaconf import DictConfig
 
 from gan_style import __version__
-from gan_style.config import command, plain
+from gan_style.cli import command
+from gan_style.config import plain
 from gan_style.data.pictures import find_pictures
 from gan_style.images.formats import describe_others, scan_folder
 from gan_style.models.perceptual import compact

@@ -13,7 +13,8 @@ import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from gan_style import __version__
-from gan_style.config import build, command, flat, plain
+from gan_style.cli import command
+from gan_style.config import build, flat, plain
 from gan_style.data.pictures import UnreadablePictures, find_pictures
 from gan_style.data.sets import split
 from gan_style.evaluation.external import inception, lpips

@@ -9,7 +9,8 @@ import torch
 from omegaconf import DictConfig
 
 from gan_style import __version__
-from gan_style.config import command, plain
+from gan_style.cli import command
+from gan_style.config import plain
 from gan_style.data.pictures import find_pictures
 from gan_style.export.graph import FLOAT, UINT8, ExportedGenerator
 from gan_style.export.onnx_file import FLOAT32, INT8, PRECISIONS, check_installed, to_onnx

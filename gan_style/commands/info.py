@@ -9,8 +9,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from gan_style.cli import command
 from gan_style.commands.compare import read_run_of
-from gan_style.config import command, flat, plain
+from gan_style.config import flat, plain
 from gan_style.export.torch_file import TORCH_SUFFIX, read_description
 from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError, is_picture
 from gan_style.images.metadata import NOTED, read_note

@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gan_style.config import build, command, flat, plain, to_yaml
+from gan_style.cli import command
+from gan_style.config import build, flat, plain, to_yaml
 from gan_style.demo import PREFIX, demo_pictures
 from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError, known_suffixes

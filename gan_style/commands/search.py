@@ -11,8 +11,9 @@ from typing import Any
 
 from omegaconf import DictConfig, IntegerNode, OmegaConf
 
+from gan_style.cli import command
 from gan_style.commands.train import TrainOptions, check_train
-from gan_style.config import CONFIG_PATH, build, command, composed, flat, is_said_whole, plain, read_yaml
+from gan_style.config import CONFIG_PATH, build, composed, flat, is_said_whole, plain, read_yaml
 from gan_style.evaluation.suite import METRICS
 from gan_style.losses.objective import content_layers, style_layers
 from gan_style.options import check_options, option

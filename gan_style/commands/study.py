@@ -12,7 +12,8 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from gan_style.config import command, plain
+from gan_style.cli import command
+from gan_style.config import plain
 from gan_style.data.pictures import find_pictures
 from gan_style.images.decode import decode, to_float
 from gan_style.options import SEEDS, Runtime, option

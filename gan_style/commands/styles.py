@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from gan_style import __version__
-from gan_style.config import command
+from gan_style.cli import command
 from gan_style.data.pictures import find_pictures
 from gan_style.images.decode import decode, encode, labelled_grid, to_float
 from gan_style.images.formats import FORMAT_OF_SUFFIX, known_suffixes

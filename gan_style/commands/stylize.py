@@ -12,7 +12,8 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
-from gan_style.config import command, plain
+from gan_style.cli import command
+from gan_style.config import plain
 from gan_style.demo import PREFIX, demo_pictures
 from gan_style.images.formats import describe_others, format_for, scan_folder
 from gan_style.options import Runtime, SegmentationOptions, option

@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 from tqdm import tqdm
 
-from gan_style.config import command, plain
+from gan_style.cli import command
+from gan_style.config import plain
 from gan_style.options import Runtime, SegmentationOptions, option
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import ensure_writable, file_hash, locked

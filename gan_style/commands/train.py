@@ -16,6 +16,7 @@ import torch
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from gan_style.cli import command
 from gan_style.commands.sweep import sweep
 from gan_style.commands.train_setup import (
     TrainSetup,
@@ -36,7 +37,7 @@ from gan_style.commands.train_setup import (
     set_targets,
     worker_count,
 )
-from gan_style.config import command, current_target, flat, plain, read_yaml, to_yaml
+from gan_style.config import current_target, flat, plain, read_yaml, to_yaml
 from gan_style.data.sets import Pictures
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import EACH
@@ -198,11 +199,13 @@ def _check_styles(cfg: Any) -> None:
     is_library, kind = isinstance(cfg.data.style, Mapping), str(cfg.generator.get("_target_", ""))
     if is_library and not cfg.data.style:
         raise ValueError("data.style={} names no style; write data.style={monet: FOLDER, wave: PICTURE}")
-    if is_library and not kind.endswith(".LibraryGenerator"):
-        raise ValueError(f"data.style names styles ({', '.join(map(str, cfg.data.style))}); use generator=library")
-    if kind.endswith(".LibraryGenerator") and not is_library:
+    takes_library = kind.endswith((".LibraryGenerator", ".MobileGenerator"))
+    if is_library and not takes_library:
+        names = ", ".join(map(str, cfg.data.style))
+        raise ValueError(f"data.style names styles ({names}); use generator=library or generator=mobile")
+    if takes_library and not is_library:
         raise ValueError(
-            f"generator=library needs styles with names, got data.style={cfg.data.style}; "
+            f"this generator needs styles with names, got data.style={cfg.data.style}; "
             "write data.style={monet: FOLDER, wave: PICTURE}"
         )
     for name in cfg.data.style if is_library else ():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gan_style.config import command
+from gan_style.cli import command
 from gan_style.dataset.journal import STATE, Records
 from gan_style.dataset.layouts.recognise import open_layout
 from gan_style.dataset.plan import check_facts, check_listing, read_plan

@@ -83,7 +83,7 @@ def test_it_goes_on_without_those_once_it_has_its_own(run, gan_style, tmp_path):
     [
         (
             ("data.style=demo:styles/flow",),
-            "generator=library needs styles with names, got data.style=demo:styles/flow",
+            "this generator needs styles with names, got data.style=demo:styles/flow",
         ),
         (("generator=slim",), "data.style names styles (flow, tiles); use generator=library"),
         (("data.style={flow: nowhere}",), "data.style.flow=nowhere: there is no such folder or file"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gan_style.config import error_message
+from gan_style.cli import error_message
 
 SMOKE = ("experiment=smoke", "training.calibration_pictures=2")
 
