@@ -133,7 +133,7 @@ def command(
             with _errors_in_words(name, statuses, in_full), _terminated_as_an_exit(), _full_errors(True):
                 if {"-h", "--help"} & set(sys.argv[1:]):
                     print(_help(name, function.__doc__ or ""), flush=True)
-                    return
+                    sys.exit(0)
                 is_sweep = not _SWEEP.isdisjoint(sys.argv)
                 _check_words(name, sys.argv[1:])
                 sys.argv[1:] = [readable(name, argument, sweeping=is_sweep) for argument in sys.argv[1:]]
