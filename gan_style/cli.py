@@ -1,4 +1,7 @@
-"""``gan-style <command> name=value ...``: run a command, show its help, and turn errors into messages and statuses."""
+"""``gan-style <command> name=value ...``: run a command, show its help, and turn errors into messages and statuses.
+
+Hydra is imported where a command is run, so that help and a misspelled command are there at once.
+"""
 
 import io
 import os
@@ -10,13 +13,6 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 
-import hydra
-from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-
-from gan_style.config import CONFIG_PATH, composition_message, options_of, quoted, readable
 from gan_style.options import FLAGS_WITH_A_WORD, check_options, declared
 from gan_style.runtime.machine import is_shortage
 
@@ -89,6 +85,8 @@ def gathered(arguments: Sequence[str], option: str) -> list[str]:
             file=sys.stderr,
         )
         sys.exit(2)
+    from gan_style.config import quoted
+
     return [*named, f"{option}=[{','.join(map(quoted, own_arguments))}]"]
 
 
@@ -102,7 +100,7 @@ def _overview() -> str:
 
 def command(
     name: str, options: type, *, sweep: Callable[[list[str]], int] | None = None
-) -> Callable[[Callable[[DictConfig], int | None]], Callable[[], None]]:
+) -> Callable[[Callable[[Any], int | None]], Callable[[], None]]:
     """Make a function of its config the main program of ``gan-style NAME``, configured by conf/NAME.yaml.
 
     options: the dataclass that the config is checked against. sweep: what -m does with the other arguments, in place of
@@ -112,9 +110,13 @@ def command(
     input), 4 (numbers no longer finite) or 130 (stopped by Ctrl-C). HYDRA_FULL_ERROR=1 shows the whole trace instead.
     """
 
+    from hydra.core.config_store import ConfigStore
+
+    from gan_style.config import CONFIG_PATH, readable
+
     ConfigStore.instance().store(name=f"{name}_schema", node=options)
 
-    def decorate(function: Callable[[DictConfig], int | None]) -> Callable[[], None]:
+    def decorate(function: Callable[[Any], int | None]) -> Callable[[], None]:
         def main() -> None:
             statuses: list[int] = []  # one for each job of a sweep, else a single one
             in_full = os.environ.get(_FULL) == "1"
@@ -122,7 +124,7 @@ def command(
                 if isinstance(stream, io.TextIOWrapper):
                     stream.reconfigure(errors="backslashreplace")
 
-            def job(cfg: DictConfig) -> None:
+            def job(cfg: Any) -> None:
                 with _errors_in_words(name, statuses, in_full), _full_errors(in_full):  # as ranks are to find it
                     check_options(options, cfg)
                     statuses.append(function(cfg) or 0)
@@ -141,7 +143,9 @@ def command(
                     with _full_errors(in_full):
                         statuses.append(sweep([argument for argument in sys.argv[1:] if argument not in _SWEEP]))
                 else:
-                    hydra.main(config_path=str(CONFIG_PATH), config_name=name, version_base="1.3")(job)()
+                    from hydra import main as hydra_main
+
+                    hydra_main(config_path=str(CONFIG_PATH), config_name=name, version_base="1.3")(job)()
             sys.exit(max(statuses, default=0))
 
         main.__doc__ = function.__doc__
@@ -152,6 +156,8 @@ def command(
 
 def _check_words(name: str, arguments: Sequence[str]) -> None:
     """Raise ValueError for --input photo.jpg and plain words, which Hydra meets with words of its own."""
+    from gan_style.config import options_of
+
     for before, argument in zip(["", *arguments], arguments, strict=False):
         option, _, value = argument.lstrip("-").partition("=")
         key = option.replace("-", "_")
@@ -187,6 +193,8 @@ def _terminated_as_an_exit() -> Iterator[None]:
 
 def _help(name: str, purpose: str) -> str:
     """The command's purpose, its groups, and its root config with every option's default and comment."""
+    from gan_style.config import CONFIG_PATH
+
     lines = (CONFIG_PATH / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     options = "\n".join(_without_blocks(lines, ("defaults:", "hydra:")))
     groups = {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in CONFIG_PATH.iterdir()}
@@ -231,6 +239,11 @@ def _errors_in_words(name: str, statuses: list[int], in_full: bool) -> Iterator[
 
 def error_message(name: str, error: BaseException) -> tuple[str, int] | None:
     """Return what a command says of an error, and its exit status; None for a fault of ours."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+    from gan_style.config import composition_message
+
     if isinstance(error, KeyboardInterrupt):
         return "stopped; the same command again goes on from the last checkpoint, if there is one", INTERRUPTED
     if isinstance(error, MissingMandatoryValue):
