@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
+from typing import Any
 
 from gan_style.options import FLAGS_WITH_A_WORD, check_options, declared
 from gan_style.runtime.machine import is_shortage
