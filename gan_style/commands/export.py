@@ -70,6 +70,8 @@ def main(cfg: DictConfig) -> None:
     photos = find_pictures(plain(cfg.photos), "photos")
     calibration = find_pictures(plain(cfg.calibration), "calibration") if cfg.precision == INT8 else []
     choose_device(cfg.runtime.device, cfg.runtime.threads)
+    if SUFFIXES[cfg.format] and output.is_dir():
+        raise ValueError(f"output={cfg.output} is a folder; give a file's name")
 
     # The model, with all of its styles or with a mixture of them.
     style = plain(cfg.style)

@@ -40,7 +40,8 @@ class ExportedGenerator(nn.Module):
         if not isinstance(generator, ResidualCoder) or isinstance(encoder, ConvolutionEncoder):
             kind = type(generator).__name__ + (" with encoder=convolutions" if encoder is not None else "")
             raise ValueError(f"a {kind} cannot be exported")
-        self.generator = _with_plain_layers(copy.deepcopy(generator)).eval()
+        plain = _with_plain_layers(copy.deepcopy(generator)).eval()
+        self.generator = plain.to(memory_format=torch.contiguous_format)  # as torch.export stores weights
         self.pixels = pixels
         self.register_buffer("fixed", fixed)
         self.styles = generator.styles if isinstance(generator, LibraryGenerator) and fixed is None else []

@@ -53,20 +53,28 @@ def check_bounds(precision: str, found: Comparison) -> None:
         raise ValueError(f"precision={precision}: the exported model is too far from its generator ({found}); {words}")
 
 
-def compare(reference: Paint, exported: Paint, photos: Sequence[Path], conditions: Sequence[Condition]) -> Comparison:
-    """Run both on the photos, scaled to sizes that no stride divides, under each of the conditions in turn."""
+def compare(
+    reference: Paint,
+    exported: Paint,
+    photos: Sequence[Path],
+    conditions: Sequence[Condition],
+    *,
+    sizes: Sequence[tuple[int, int]] = SIZES,
+) -> Comparison:
+    """Run both on the photos, scaled to these heights and widths, under each of the conditions in turn."""
     differences, similarities = [], []
-    for number, (height, width) in enumerate(SIZES):
+    for number, (height, width) in enumerate(sizes):
         picture = odd_sized(photos[number % len(photos)], height, width)
         condition = conditions[number % len(conditions)]
         first, second = (paint(picture, condition) for paint in (reference, exported))
-        differences.append((first.int() - second.int()).abs().float())
+        difference = (first.int() - second.int()).abs().float()
+        differences.append((difference.max().item(), difference.mean().item()))
         similarities.append(ssim(to_float(first), to_float(second)).item())
     return Comparison(
-        max(difference.max().item() for difference in differences),
-        mean(difference.mean().item() for difference in differences),
+        max(largest for largest, _ in differences),
+        mean(average for _, average in differences),
         mean(similarities),
-        _rates(reference, exported, odd_sized(photos[0], SPEED_SIDE, SPEED_SIDE), conditions[0]),
+        rates(reference, exported, odd_sized(photos[0], SPEED_SIDE, SPEED_SIDE), conditions[0]),
     )
 
 
@@ -77,14 +85,22 @@ def odd_sized(path: Path, height: int, width: int) -> Tensor:
     return to_uint8(scaled)
 
 
-def _rates(reference: Paint, exported: Paint, picture: Tensor, condition: Condition) -> tuple[float, float]:
-    """Pictures per second of both, measured alternately: the best of some rounds."""
+def rates(
+    reference: Paint,
+    exported: Paint,
+    picture: Tensor,
+    condition: Condition,
+    *,
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[float, float]:
+    """Measure pictures per second of both, alternately: the best of some rounds."""
     best = [float("inf"), float("inf")]
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for index, paint in enumerate((reference, exported)):
-            start = time.perf_counter()
+            start = clock()
             paint(picture, condition)
-            best[index] = min(best[index], time.perf_counter() - start)
+            best[index] = min(best[index], clock() - start)
     return 1.0 / best[0], 1.0 / best[1]
 
 

@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Measure the ONNX files of the models that ship beside PyTorch, in every precision.
+
+Each is run on 20 photos, scaled to sizes from 17 x 23 to 2000 x 1500 pixels, in one style after the other, a mixture
+among them. Speed is of 512 x 512 pixels on one thread: both run alternately, and the best of five rounds counts, in
+seconds of CPU time. The exit status is 1 where a file is further from PyTorch than its precision allows.
+
+    python tools/check/exports.py --photos photos/ --calibration other_photos/ [--models library mobile any monet]
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gan_style.export.graph import ExportedGenerator
+from gan_style.export.onnx_file import PRECISIONS, to_onnx
+from gan_style.export.verify import (
+    Comparison,
+    calibration_feeds,
+    check_bounds,
+    compare,
+    conditions_of,
+    generator_paint,
+    odd_sized,
+    onnx_paint,
+    rates,
+)
+from gan_style.images.formats import list_pictures
+from gan_style.models.library import LibraryGenerator, OneStyle, condition_of
+from gan_style.stylize.model import load_generator, shipped
+from gan_style.stylize.onnx_model import OnnxModel
+
+SMALLEST, LARGEST = (17, 23), (2000, 1500)  # height and width
+SIDE, ROUNDS = 512, 5  # of the speed
+
+
+def sizes(count: int) -> list[tuple[int, int]]:
+    """Return heights and widths from the smallest to the largest, each by the same factor larger than the last."""
+    places = [number / max(1, count - 1) for number in range(count)]
+    height, width = (
+        [round(first * (last / first) ** place) for place in places]
+        for first, last in zip(SMALLEST, LARGEST, strict=True)
+    )
+    return list(zip(height, width, strict=True))
+
+
+def load(name: str) -> tuple[nn.Module, ExportedGenerator]:
+    """Load a model that ships, or one style of the library; with it what is exported."""
+    models = {path.stem: path for path in shipped()}
+    generator = load_generator(models.get(name, models["library"]), torch.device("cpu"))
+    if name in models:
+        return generator, ExportedGenerator(generator)
+    if not isinstance(generator, LibraryGenerator) or name not in generator.styles:
+        raise SystemExit(f"--models {name}: neither a model that ships ({', '.join(models)}) nor one of its styles")
+    style = condition_of(generator.styles, {name: 1.0})
+    return OneStyle(generator, style), ExportedGenerator(generator, fixed=style)
+
+
+def measure(name: str, precision: str, photos: Sequence[Path], calibration: Sequence[Path]) -> tuple[int, Comparison]:
+    """Return a file's size, and how it compares."""
+    generator, network = load(name)
+    description = {"styles": network.styles, "input": network.pixels}
+    content = to_onnx(network, description, precision=precision, calibration=calibration_feeds(network, calibration))
+    pytorch, onnx = generator_paint(generator), onnx_paint(OnnxModel(content, threads=1))
+    conditions = conditions_of(network)
+    found = compare(pytorch, onnx, photos, conditions, sizes=sizes(len(photos)))
+    picture = odd_sized(photos[0], SIDE, SIDE)
+    speeds = rates(pytorch, onnx, picture, conditions[0], rounds=ROUNDS, clock=time.process_time)
+    return len(content), Comparison(found.largest, found.average, found.ssim, speeds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True, help="a folder")
+    parser.add_argument("--calibration", type=Path, required=True, help="a folder of other photos, for int8")
+    parser.add_argument("--models", nargs="+", default=[*(path.stem for path in shipped()), "monet"], metavar="NAME")
+    parser.add_argument("--precisions", nargs="+", default=PRECISIONS, choices=PRECISIONS)
+    parser.add_argument("--count", type=int, default=20, help="of photos")
+    parser.add_argument("--calibration-count", type=int, default=39, help="of photos for int8")
+    arguments = parser.parse_args()
+    photos = list_pictures(arguments.photos)[: arguments.count]
+    calibration = list_pictures(arguments.calibration)[: arguments.calibration_count]
+    if not photos or not calibration:
+        parser.error(f"no pictures in --photos {arguments.photos} or --calibration {arguments.calibration}")
+    torch.set_num_threads(1)
+
+    print("| model | precision | MB | levels, at most | levels, on average | SSIM | pictures/s | PyTorch's |")
+    print("|---|---|---|---|---|---|---|---|")
+    too_far = []
+    for name in arguments.models:
+        for precision in arguments.precisions:
+            size, found = measure(name, precision, photos, calibration)
+            print(
+                f"| {name} | {precision} | {size / 1e6:.2f} | {found.largest:.0f} | {found.average:.3f} | "
+                f"{found.ssim:.4f} | {found.rates[1]:.2f} | {found.rates[0]:.2f} |",
+                flush=True,
+            )
+            try:
+                check_bounds(precision, found)
+            except ValueError as error:
+                too_far.append(f"{name}: {error}")
+    if too_far:
+        raise SystemExit("\n".join(too_far))
+
+
+if __name__ == "__main__":
+    main()
