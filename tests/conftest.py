@@ -161,6 +161,7 @@ def chromium():
         path = found or library.chromium.executable_path
         if not Path(path).is_file():
             pytest.skip(f"no Chromium: none on the PATH, nor at {path}; GAN_STYLE_CHROMIUM=... can name one")
-        browser = library.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        browser = library.chromium.launch(executable_path=path, args=["--no-sandbox", *camera])
         yield browser
         browser.close()

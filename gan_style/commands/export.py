@@ -1,4 +1,4 @@
-"""``gan-style export``: a model as a file for other programs, verified beside its generator."""
+"""``gan-style export``: a model as a file for other programs, or as a page for browsers, verified beside its generator."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from gan_style.export.verify import (
     onnx_paint,
     torch_paint,
 )
+from gan_style.export.web import DESCRIPTION, read_runtime, write_page
 from gan_style.models.library import LibraryGenerator, OneStyle, condition_of
 from gan_style.options import Runtime, option
 from gan_style.runtime.device import choose_device
@@ -33,8 +34,15 @@ from gan_style.stylize.controls import mixture
 from gan_style.stylize.model import description_of, find_generator, load_generator, step_of
 from gan_style.stylize.onnx_model import ONNX_SUFFIX, OnnxModel
 
-ONNX, TORCH = "onnx", "torch"
-SUFFIXES = {ONNX: ONNX_SUFFIX, TORCH: TORCH_SUFFIX}
+ONNX, TORCH, WEB = "onnx", "torch", "web"
+SUFFIXES = {ONNX: ONNX_SUFFIX, TORCH: TORCH_SUFFIX, WEB: ""}  # a page is a folder
+
+
+@dataclass(kw_only=True)
+class ExportRuntime(Runtime):
+    """web: a folder with the runtime of format=web."""
+
+    web: str | None = option(path=True)
 
 
 @dataclass(kw_only=True)
@@ -48,7 +56,7 @@ class ExportOptions:
     photos: Any = option(path=True)
     calibration: Any = option(path=True)
     overwrite: bool
-    runtime: Runtime
+    runtime: ExportRuntime
 
 
 @command("export", ExportOptions)
@@ -59,13 +67,17 @@ def main(cfg: DictConfig) -> None:
     """
     # What is asked for, and whether it can be had.
     output = Path(cfg.output).expanduser()
-    if output.suffix != SUFFIXES[cfg.format]:
+    if cfg.format == WEB and output.exists() and not output.is_dir():
+        raise ValueError(f"output={cfg.output}: format=web writes a folder, and this is a file")
+    if cfg.format != WEB and output.suffix != SUFFIXES[cfg.format]:
         raise ValueError(f"output={cfg.output}: a file of format={cfg.format} ends in {SUFFIXES[cfg.format]}")
     if cfg.precision == INT8 and cfg.calibration is None:
         raise ValueError("precision=int8 needs calibration=FOLDER: photos on which ranges of activations are measured")
     if cfg.format == TORCH and cfg.precision != FLOAT32:
         raise ValueError(f"precision={cfg.precision}: of format=torch only float32; format=onnx has the others")
-    if cfg.format == ONNX:
+    if cfg.format == WEB and cfg.input != FLOAT:
+        raise ValueError(f"input={cfg.input}: the page of format=web takes only float")
+    if cfg.format != TORCH:
         check_installed()
     photos = find_pictures(plain(cfg.photos), "photos")
     calibration = find_pictures(plain(cfg.calibration), "calibration") if cfg.precision == INT8 else []
@@ -85,6 +97,8 @@ def main(cfg: DictConfig) -> None:
         fixed = condition_of(generator.styles, mix)
         painter = OneStyle(generator, fixed)
     network = ExportedGenerator(generator, cfg.input, fixed)
+    if cfg.format == WEB and network.takes_reference:
+        raise ValueError(f"checkpoint={cfg.checkpoint}: format=web takes models with styles; this one takes pictures")
 
     # Only a result of the same command is written over.
     settings = {
@@ -96,8 +110,11 @@ def main(cfg: DictConfig) -> None:
         "calibration": [file_hash(path) for path in calibration],
     }
     mark = result_mark("export", settings)
-    check_replaceable([(output, lambda: mark)], overwrite=cfg.overwrite)
+    marked = output / DESCRIPTION if (output / DESCRIPTION).is_file() else output
+    is_empty = output.is_dir() and not any(output.iterdir())
+    check_replaceable([] if is_empty else [(marked, lambda: mark)], overwrite=cfg.overwrite)
     ensure_writable(output.parent, "output")
+    runtime = read_runtime(cfg.runtime.web and Path(cfg.runtime.web).expanduser()) if cfg.format == WEB else {}
 
     # The file's content, compared before it is written.
     description = _description(source, network, cfg.precision, mix) | {"result": mark}
@@ -112,6 +129,10 @@ def main(cfg: DictConfig) -> None:
     found = compare(generator_paint(painter), exported, photos, conditions_of(network))
     print(found, flush=True)
     check_bounds(cfg.precision, found)
+    if cfg.format == WEB:
+        write_page(output, content, description, runtime)
+        print(f"{output}: a page; any web server can serve it, also: python -m http.server -d {output}")
+        return
     write_bytes(output, content)
     print(f"{output}: {len(content) / 1e6:.2f} MB, {cfg.precision}, inputs {', '.join(network.inputs)}")
 

@@ -1,7 +1,7 @@
-"""A page that paints in the browser: a folder for any static host, with the model, the runtime and nothing else.
+"""Write a page that stylizes in the browser: a folder for any static host, with the model and its runtime.
 
-The runtime is onnxruntime-web. It is not part of this package: it comes from the npm registry when a page is made, at
-the version and with the hash below, or from a folder of the user's.
+The runtime, onnxruntime-web, is not part of this package: it comes from the npm registry when a page is written, at the
+version and with the hash below, or from a folder of the user's.
 """
 
 import base64
@@ -33,7 +33,7 @@ PAGE_FILES = (
 )
 DESCRIPTION = "page.json"
 _REGISTRY = "https://registry.npmjs.org/"
-_PATIENCE = 120  # seconds
+_TIMEOUT = 120  # seconds
 
 
 def write_page(folder: Path, model: bytes, description: Mapping[str, Any], runtime: Mapping[str, bytes]) -> None:
@@ -81,13 +81,13 @@ def read_runtime(folder: Path | None) -> dict[str, bytes]:
         return _unpacked(_fetch())
     place = folder / "dist" if (folder / "dist").is_dir() else folder
     if missing := [name for name in RUNTIME_FILES if not (place / name).is_file()]:
-        raise ValueError(f"runtime={folder}: {missing[0]} is missing; the dist folder of {RUNTIME} {VERSION} has it")
+        raise ValueError(f"runtime.web={folder}: {missing[0]} is missing; the dist folder of {RUNTIME} {VERSION} has it")
     return {name: (place / name).read_bytes() for name in RUNTIME_FILES}
 
 
 def _fetch() -> bytes:
     """The package's archive: by npm where there is one, else by Python alone; its hash is checked either way."""
-    hint = f"; runtime=FOLDER takes the dist folder of {RUNTIME} {VERSION} from a disk"
+    hint = f"; runtime.web=FOLDER takes the dist folder of {RUNTIME} {VERSION} from a disk"
     try:
         archive = _by_npm() if shutil.which("npm") else _by_python()
     except (OSError, subprocess.SubprocessError) as error:
@@ -101,7 +101,7 @@ def _fetch() -> bytes:
 def _by_npm() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         command = ["npm", "pack", f"{RUNTIME}@{VERSION}", "--prefer-offline", "--silent", "--pack-destination", folder]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5 * _PATIENCE, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5 * _TIMEOUT, check=False)
         archives = sorted(Path(folder).glob("*.tgz"))
         if done.returncode or not archives:
             raise OSError(f"npm pack: {(done.stderr or done.stdout).strip()[-300:] or done.returncode}")
@@ -111,7 +111,7 @@ def _by_npm() -> bytes:
 def _by_python() -> bytes:
     registry = os.environ.get("NPM_CONFIG_REGISTRY") or _REGISTRY
     address = f"{registry.rstrip('/')}/{RUNTIME}/-/{RUNTIME}-{VERSION}.tgz"
-    with urllib.request.urlopen(address, timeout=_PATIENCE) as response:
+    with urllib.request.urlopen(address, timeout=_TIMEOUT) as response:
         content: bytes = response.read()
         return content
 

@@ -113,19 +113,20 @@ function cubic(from, to) {
   });
 }
 
-/** A small result at the size of a photo: RGBA bytes. Detail that is too fine for the small one comes from the photo.
+/** Rows of a small result at the size of a photo: RGBA bytes. Detail that is too fine for the small one is the photo's.
  *  `small` is what `guided` made; without gains, of the photo's own size, it is taken as it is. */
-export function enlarged(small, photo, keepColours) {
-  const { width, height, data } = photo, result = new Uint8ClampedArray(data.length).fill(255);
+export function enlarged(small, photo, keepColours, first = 0, count = photo.height) {
+  const { width, height, data } = photo, end = Math.min(height, first + count);
+  const result = new Uint8ClampedArray((end - first) * width * 4).fill(255);
   const same = small.width === width && small.height === height;
-  const size = small.width * small.height, count = same ? 3 : 7;
+  const size = small.width * small.height, planes = same ? 3 : 7;
   const columns = same ? [] : cubic(small.width, width), rows = same ? [] : cubic(small.height, height);
-  const line = new Float32Array(count * small.width), values = new Float32Array(count);
-  for (let y = 0; y < height; y++) {
+  const line = new Float32Array(planes * small.width), values = new Float32Array(planes);
+  for (let y = first; y < end; y++) {
     // A row of all planes, interpolated from four
     if (!same) {
       const { places: [a, b, c, d], weights: [wa, wb, wc, wd] } = rows[y], step = small.width;
-      for (let plane = 0; plane < count; plane++) {
+      for (let plane = 0; plane < planes; plane++) {
         const from = small.planes.subarray(plane * size, (plane + 1) * size);
         for (let x = 0; x < step; x++) {
           line[plane * step + x] =
@@ -140,7 +141,7 @@ export function enlarged(small, photo, keepColours) {
         for (let channel = 0; channel < 3; channel++) values[channel] = small.planes[channel * size + y * width + x];
       } else {
         const { places: [a, b, c, d], weights: [wa, wb, wc, wd] } = columns[x];
-        for (let plane = 0; plane < count; plane++) {
+        for (let plane = 0; plane < planes; plane++) {
           const from = plane * small.width;
           values[plane] = wa * line[from + a] + wb * line[from + b] + wc * line[from + c] + wd * line[from + d];
         }
@@ -153,13 +154,13 @@ export function enlarged(small, photo, keepColours) {
       }
       for (let channel = 0; channel < 3; channel++) {
         // The photo with the result's luma, or the result
-        result[at + channel] = Math.round(
+        result[at - first * width * 4 + channel] = Math.round(
           keepColours ? data[at + channel] + 255 * (made - light) : (values[channel] + 1) * 127.5,
         );
       }
     }
   }
-  return { data: result, width, height };
+  return { data: result, width, height: end - first };
 }
 
 /** By how much a photo is made smaller to be painted: until its short side is `side` and it has at most `most` pixels. */

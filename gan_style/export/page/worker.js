@@ -3,6 +3,7 @@
 import { enlarged, guided, reduction, smaller, toPlanes } from "./picture.js";
 
 const MOST_PAINTED = 1_500_000; // pixels that the network is given at once; a larger photo's result is enlarged
+const BAND = 256; // rows of a result that are made at once
 let model, session, ort, runtime, photo, painted;
 
 /** Load the runtime and the model: on the GPU where that works, else on the CPU. */
@@ -85,9 +86,12 @@ const actions = {
     return { after: new ImageData(data, width, height) };
   },
   async save(choice) {
-    const { data, width, height } = enlarged(await paint(choice), photo.full, choice.keepColours);
-    const canvas = new OffscreenCanvas(width, height);
-    canvas.getContext("2d").putImageData(new ImageData(data, width, height), 0, 0);
+    const small = await paint(choice), { width, height } = photo.full;
+    const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d");
+    for (let first = 0; first < height; first += BAND) { // a large photo's result is not held a second time
+      const band = enlarged(small, photo.full, choice.keepColours, first, BAND);
+      context.putImageData(new ImageData(band.data, width, band.height), 0, first);
+    }
     return { blob: await canvas.convertToBlob({ type: choice.type, quality: 0.95 }) };
   },
   async thumbnail({ weights, side }) {
