@@ -81,7 +81,9 @@ def read_runtime(folder: Path | None) -> dict[str, bytes]:
         return _unpacked(_fetch())
     place = folder / "dist" if (folder / "dist").is_dir() else folder
     if missing := [name for name in RUNTIME_FILES if not (place / name).is_file()]:
-        raise ValueError(f"runtime.web={folder}: {missing[0]} is missing; the dist folder of {RUNTIME} {VERSION} has it")
+        raise ValueError(
+            f"runtime.web={folder}: {missing[0]} is missing; the dist folder of {RUNTIME} {VERSION} has it"
+        )
     return {name: (place / name).read_bytes() for name in RUNTIME_FILES}
 
 

@@ -271,7 +271,7 @@ function listen() {
 }
 
 async function openSample() {
-  await openPhoto(await (await fetch("sample.jpg")).blob(), "coffee.jpg");
+  await openPhoto(await (await fetch("sample.jpg")).blob(), "sample.jpg");
 }
 
 if (!description) {
