@@ -1,4 +1,4 @@
-"""``gan-style export``: a model as a file for other programs, or as a page for browsers, verified beside its generator."""
+"""``gan-style export``: a model as a file for other programs, or a page for browsers, verified beside its generator."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

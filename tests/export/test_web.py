@@ -97,5 +97,5 @@ def test_another_archive_than_the_pinned_one_is_refused(registry, monkeypatch):
 def test_without_a_network_there_is_another_way(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9/")
-    with pytest.raises(ValueError, match="runtime.web=FOLDER"):
+    with pytest.raises(ValueError, match=r"runtime\.web=FOLDER"):
         web.read_runtime(None)
