@@ -109,7 +109,10 @@ class TestComposition:
 
     @pytest.mark.parametrize("choice", group_choices())
     def test_every_choice_of_every_group_builds(self, choice):
-        needed = ["loss.style.target=crop"] if choice == "generator=reference" else []
+        needed = {
+            "generator=reference": ["loss.style.target=crop"],
+            "perceptual=torchvision": ["loss.style.layers=[conv1,layer1]", "loss.content.layers=[layer2.0]"],
+        }.get(choice, [])
         build_everything(compose("train", *PICTURES, choice, *needed))
 
     @pytest.mark.parametrize("choice", [c for c in group_choices() if c.startswith("loss=")])

@@ -18,6 +18,7 @@ from gan_style.functional import (
     gram_matrix,
     grey,
     rgb_to_yuv,
+    smooth_edges,
     total_variation_absolute,
     total_variation_squared,
 )
@@ -314,6 +315,38 @@ class TestGrey:
 
 
 KINDS = list(AUGMENTATIONS)
+
+
+class TestSmoothEdges:
+    def test_leaves_a_picture_without_edges_alone(self, noise):
+        soft = noise(2, 3, 1, 1).expand(2, 3, 9, 12) + torch.linspace(0, 0.3, 12)
+        assert torch.equal(smooth_edges(soft), soft)
+
+    def test_of_a_step_is_the_gaussian_near_it_and_the_step_beyond(self):
+        """Black and white: the kernel's weights right of each pixel add up, within two pixels of where the edge is."""
+        step = torch.full((1, 3, 12, 20), -1.0)
+        step[..., 10:] = 1.0
+        taps = [math.exp(-0.5 * (x / 1.1) ** 2) for x in range(-2, 3)]
+        expected = []
+        for column in range(20):
+            white = sum(tap for tap, x in zip(taps, range(-2, 3), strict=True) if column + x >= 10) / sum(taps)
+            expected.append(2 * white - 1)
+        torch.testing.assert_close(smooth_edges(step), torch.tensor(expected).expand(1, 3, 12, 20))
+
+    def test_blurs_within_reach_of_an_edge_alone(self, noise):
+        """A white square on noise too weak to be edges: what lies four pixels off stays what it was."""
+        picture = 0.05 * noise(1, 3, 24, 24) - 0.5
+        picture[..., 8:12, 8:12] = 1.0
+        change = (smooth_edges(picture) != picture).any(dim=1)[0]
+        rows, columns = change.nonzero().unbind(1)
+        assert rows.min() >= 5 and rows.max() <= 14 and columns.min() >= 5 and columns.max() <= 14
+        assert change[6:14, 6:14].all()
+
+    def test_under_autocast_is_that_of_float32(self, noise):
+        picture = noise(1, 3, 16, 16)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(smooth_edges(picture), smooth_edges(picture.float()))
+        torch.testing.assert_close(smooth_edges(picture), smooth_edges(picture.flip(3)).flip(3))
 
 
 class TestDiffAugment:

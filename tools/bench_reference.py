@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from gan_style.data.stream import Batch
 from gan_style.losses.objective import Objective
-from gan_style.models.perceptual import Perceptual
+from gan_style.models.perceptual import Vgg
 from gan_style.training.state import TrainState
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -66,7 +66,7 @@ def copied(generator: nn.Module) -> nn.Module:
 class PlainFeatures(nn.Module):
     """VGG's layers up to the deepest that is asked for, all of which are kept; scales as ours has them."""
 
-    def __init__(self, network: Perceptual) -> None:
+    def __init__(self, network: Vgg) -> None:
         super().__init__()
         if network.architecture.heads:
             raise ValueError("--perceptual compact has no published counterpart; the reference takes VGG's layers")
@@ -103,6 +103,7 @@ class Reference:
         self.generator = copied(state.generator)
         self.ema = copy.deepcopy(self.generator)
         self.discriminator = copy.deepcopy(state.discriminator).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        assert isinstance(objective.perceptual, Vgg)
         self.features = PlainFeatures(objective.perceptual)
         self.objective = objective  # for its settings: layers and weights
         self.decay, self.clip, self.updates = state.ema.decay, state.clip, 0

@@ -297,7 +297,7 @@ def make_evaluator(plan: EvaluationPlan, group: Ranks, progress: Callable[[str],
         inception=inception(cfg.inception_weights, plan.device) if {"fid", "artfid"} & set(plan.metrics) else None,
     )
     scales = ", ".join(f"{layer} {scale:.3g}" for layer, scale in perceptual.scales.items())
-    plan.facts.append(f"perceptual network {perceptual.architecture.name}; feature scales {scales}")
+    plan.facts.append(f"perceptual network {perceptual.name}; feature scales {scales}")
     return Evaluator(suite, cfg.size, plan.device, group, progress)
 
 

@@ -190,7 +190,7 @@ def _show(settings: dict[str, Any], optimisation: Optimisation, device: torch.de
         "device": f"{device}, {torch.get_num_threads()} CPU threads",
         "sizes (evaluations)": levels,
         "styles": ", ".join(f"{style.shape[-1]} x {style.shape[-2]}" for style in problem.styles),
-        "perceptual network": f"{network.architecture.name}; feature scales "
+        "perceptual network": f"{network.name}; feature scales "
         + ", ".join(f"{layer} {scale:.3g}" for layer, scale in network.scales.items()),
     }
     for name, value in sizes.items():

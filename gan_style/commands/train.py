@@ -104,6 +104,7 @@ class MetricsOptions:
 class DataOptions:
     content: Any = option(path=True, required=True)
     style: Any = option(path=True, required=True)
+    paired: bool | None
     holdout: Any = option(path=True)
     holdout_count: int = option(0)
     style_holdout_count: int | None = option(0)
@@ -192,6 +193,11 @@ def check_train(cfg: Any) -> None:
         if isinstance(node, Mapping) and node.get("lr") == 0:
             raise ValueError(f"optimiser.{name}.lr=0 trains nothing; allowed are numbers above 0")
     _check_styles(cfg)
+    if data.paired and (isinstance(data.style, Mapping) or by_reference(cfg)):
+        raise ValueError("data.paired=true is for one style and generator=resnet or slim; leave it null")
+    for name, term in cfg.loss.items():
+        if str(term.get("_target_", "") if isinstance(term, Mapping) else "").endswith(".Paired") and not data.paired:
+            raise ValueError(f"loss.{name} compares with the photo's own style picture: it needs data.paired=true")
 
 
 def _check_styles(cfg: Any) -> None:
@@ -545,7 +551,7 @@ def _sizes(setup: TrainSetup, state: TrainState, objective: Objective, pictures:
         "data workers": str(worker_count(setup, pictures)),
         "generator": f"{count_parameters(state.generator):,} parameters",
         "discriminator": d,
-        "perceptual network": f"{objective.perceptual.architecture.name}; feature scales {scales}",
+        "perceptual network": f"{objective.perceptual.name}; feature scales {scales}",
         "ranks": f"{count}, a batch of {training.batch} is {training.batch // count} for each{parts}",
         "steps": f"{state.step} done of {training.steps}, {training.warmup_steps} of them warm-up",
         "pictures in all": f"{total:,}, {total / len(content):,.1f} epochs",
@@ -558,7 +564,7 @@ def _cached(cached: bool) -> str:
 
 def _report(folder: Path, loop: Loop) -> None:
     """Print what the user wants to know at the end."""
-    measured, perceptual = loop.measured, loop.objective.perceptual.architecture.name
+    measured, perceptual = loop.measured, loop.objective.perceptual.name
     if "heldout/style_ratio" in measured:
         print(
             f"style distance (Gram, {perceptual}) on held-out photos: "

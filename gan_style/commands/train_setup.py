@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gan_style.config import build, plain
-from gan_style.data.pictures import UnreadablePictures, find_pictures
+from gan_style.data.pictures import PairedPictures, UnreadablePictures, find_pictures
 from gan_style.data.sets import Pictures, load, open_pictures
 from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches, interruptible
 from gan_style.evaluation.suite import MetricSuite
@@ -135,9 +135,10 @@ def worker_count(setup: TrainSetup, pictures: Pictures) -> int:
 def make_batches(setup: TrainSetup, pictures: Pictures, first_step: int, stop: Stop | None = None) -> Iterable[Batch]:
     """Yield the batches from ``first_step`` to the last; fewer where one does not come and somebody asks to stop."""
     data, training = setup.cfg.data, setup.cfg.training
+    styles = list(pictures.styles.values())
     stream = PairStream(
-        pictures.content,
-        list(pictures.styles.values()),
+        PairedPictures(pictures.content, styles[0]) if data.paired else pictures.content,
+        styles,
         content_crop=Crop(data.size, tuple(data.resize), data.flip),
         style_crop=Crop(data.size, tuple(data.style_resize or data.resize), data.flip, data.recolour),
         seed=training.seed,
@@ -265,6 +266,7 @@ def make_state(setup: TrainSetup, objective: Objective, *, fresh: bool) -> Train
     if training.start is not None and fresh:
         _load_start(Path(training.start).expanduser(), generator)
     discriminator = _make_discriminator(setup) if objective.adversarial is not None else None
+    projection = objective.make_projection(generator)
     # float16 alone needs its gradients scaled, each optimiser's by a scaler of its own.
     networks = {"generator": generator, "discriminator": discriminator}
     scaled = [name for name, network in networks.items() if network is not None and training.precision == "float16"]
@@ -272,7 +274,7 @@ def make_state(setup: TrainSetup, objective: Objective, *, fresh: bool) -> Train
         generator=generator,
         discriminator=discriminator,
         ema=Ema(generator, training.ema_decay),
-        generator_optimiser=_make_optimiser(cfg, "generator", generator),
+        generator_optimiser=_make_optimiser(cfg, "generator", generator, projection),
         discriminator_optimiser=_make_optimiser(cfg, "discriminator", discriminator) if discriminator else None,
         schedule=Schedule(training.decay, training.steps, training.hold),
         seed=training.seed,
@@ -280,6 +282,7 @@ def make_state(setup: TrainSetup, objective: Objective, *, fresh: bool) -> Train
         scalers={name: torch.amp.GradScaler(setup.device.type, init_scale=2.0**12) for name in scaled},
         warmup_steps=training.warmup_steps,
         clip=training.clip,
+        projection=projection,
     )
 
 
@@ -314,7 +317,7 @@ def _make_discriminator(setup: TrainSetup) -> nn.Module:
     return network
 
 
-def _make_optimiser(cfg: DictConfig, name: str, network: nn.Module) -> Optimizer:
+def _make_optimiser(cfg: DictConfig, name: str, network: nn.Module, projection: nn.Module | None = None) -> Optimizer:
     make = build(cfg.optimiser[name], f"optimiser.{name}")
     try:
         # Of a library's styles each sees but a share of the samples: its rows of scales and shifts learn faster.
@@ -322,6 +325,7 @@ def _make_optimiser(cfg: DictConfig, name: str, network: nn.Module) -> Optimizer
         rows = [row for norm in norms for row in norm.parameters()]
         trained = (parameter for parameter in network.parameters() if parameter.requires_grad)
         others = [parameter for parameter in trained if not any(parameter is row for row in rows)]
+        others += projection.parameters() if projection is not None else []
         optimiser: Optimizer = make([{"params": others}, {"params": rows}] if rows else others)
         for group in optimiser.param_groups[1:]:
             group["lr"] *= cfg.optimiser.style_rows
@@ -339,7 +343,7 @@ def distribute(setup: TrainSetup, state: TrainState) -> None:
     if setup.cfg.runtime.compile:
         compiled(state.generator, option="runtime.compile=true")
     if setup.ranks.count > 1:
-        networks = {"generator": state.generator, "discriminator": state.discriminator}
+        networks = {"generator": state.generator, "discriminator": state.discriminator, "projection": state.projection}
         state.parallel = {
             name: setup.ranks.shared(network) for name, network in networks.items() if network is not None
         }

@@ -2,12 +2,14 @@
 
 import glob
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gan_style.demo import PREFIX, demo_pictures
 from gan_style.images.decode import decode
@@ -146,6 +148,48 @@ class PictureSet:
             return decode(path, short_side=self.short_side)
         except UnreadablePictureError as error:
             return error
+
+
+class PairedPictures:
+    """Photos with the style pictures of their names (without suffix) behind them, as one picture of six channels.
+
+    Item: uint8 (6, H, W), so that one crop cuts both alike. ``numbers`` are those of the style pictures. ValueError for
+    a photo without a style picture, and for names that are not unique.
+    """
+
+    def __init__(self, content: PictureSet, style: PictureSet) -> None:
+        self.content, self.style = content, style
+        self.paths, self.watch = content.paths, content.watch
+        for option, paths in (("data.content", content.all_paths), ("data.style", style.all_paths)):
+            name, count = Counter(path.stem for path in paths).most_common(1)[0]
+            if count > 1:
+                raise ValueError(f"data.paired=true: the name {name!r} comes {count} times in {option}")
+        names = {path.stem for path in style.all_paths}
+        if missing := [path for path in content.all_paths if path.stem not in names]:
+            raise ValueError(
+                f"data.paired=true: {len(missing)} of {len(content.all_paths)} photos have no style picture of their "
+                f"name, as {missing[0]}"
+            )
+        by_name = {path.stem: number for number, path in enumerate(style.paths)}
+        self.numbers = [by_name.get(path.stem, -1) for path in content.paths]  # -1: could not be read
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> Tensor:
+        photo, partner = self.content[number], self.numbers[number]
+        if partner < 0:
+            raise UnreadablePictureError(f"the style picture of {self.paths[number]} cannot be read")
+        style = self.style[partner]
+        (height, width), (style_height, style_width) = photo.shape[1:], style.shape[1:]
+        if not 0.98 < (height * style_width) / (width * style_height) < 1.02:
+            raise UnreadablePictureError(
+                f"{self.style.paths[partner]} is no pair of {self.paths[number]}: {style_width} x {style_height} and "
+                f"{width} x {height} differ in shape"
+            )
+        if style.shape != photo.shape:
+            style = F.interpolate(style[None], (height, width), mode="bilinear", antialias=True)[0]
+        return torch.cat([photo, style])
 
 
 def held_out_split(paths: Sequence[Path], count: int) -> tuple[list[Path], list[Path]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from gan_style.data.pictures import PictureSet
+from gan_style.data.pictures import PairedPictures, PictureSet
 from gan_style.images.formats import UnreadablePictureError
 
 _PATIENCE = 100  # unreadable pictures in a row before a draw gives up
@@ -33,7 +33,7 @@ class Crop:
     recolour: float = 0.0
 
     def __call__(self, picture: Tensor, rng: random.Random) -> Tensor:
-        """uint8 (3, H, W) to uint8 (3, size, size), never squashed."""
+        """uint8 (C, H, W) to uint8 (C, size, size), never squashed."""
         short = rng.randint(*self.resize)
         factor = short / min(picture.shape[1:])
         height, width = (max(short, round(side * factor)) for side in picture.shape[1:])
@@ -119,7 +119,8 @@ class PairStream(Dataset[Pair]):
     """Position (0, 1, 2, ... without end) to a content and a style crop.
 
     Each set is gone through in a new random order every epoch of its own; the style's order knows nothing of the
-    content's (unpaired training). Of several styles each comes up once in as many positions, in random order.
+    content's (unpaired training), unless the content is PairedPictures, whose style pictures are cut as their photos.
+    Of several styles each comes up once in as many positions, in random order.
 
     full_strength: None for one style alone; for a library, or references, the share of samples at strength 1; the
     others' are drawn evenly from [0, 1).
@@ -127,7 +128,7 @@ class PairStream(Dataset[Pair]):
 
     def __init__(
         self,
-        content: PictureSet,
+        content: PictureSet | PairedPictures,
         styles: Sequence[PictureSet],
         *,
         content_crop: Crop,
@@ -141,7 +142,9 @@ class PairStream(Dataset[Pair]):
 
     def __getitem__(self, position: int) -> Pair:
         problems: list[tuple[str, str, str]] = []
-        content, _ = self._draw("content", self.content, position, position, problems)
+        content, number = self._draw("content", self.content, position, position, problems)
+        if isinstance(self.content, PairedPictures):
+            return content[:3], content[3:], self.content.numbers[number], position, problems, None
         turn, place = divmod(position, len(self.styles))
         which = _order(self.seed, "styles", turn, len(self.styles))[place]
         style, index = self._draw("style", self.styles[which], turn, position, problems)
@@ -156,7 +159,12 @@ class PairStream(Dataset[Pair]):
         return torch.zeros(len(self.styles)).index_fill(0, torch.tensor(which), strength)
 
     def _draw(
-        self, role: str, pictures: PictureSet, turn: int, position: int, problems: list[tuple[str, str, str]]
+        self,
+        role: str,
+        pictures: PictureSet | PairedPictures,
+        turn: int,
+        position: int,
+        problems: list[tuple[str, str, str]],
     ) -> tuple[Tensor, int]:
         """A crop, and the number of the picture that it is cut from; turn: how often the set was drawn from before."""
         rng, crop = random.Random(f"{self.seed}/{role}/{position}"), self.crops[role]

@@ -1,49 +1,61 @@
-"""Adversarial objectives: one function per formula, on maps of logits; and the named term that holds one of them.
-
-real, fake: logits of the discriminator, any shape. A function returns a scalar, the mean over all logits.
-"""
+"""Adversarial objectives by name, and the named term that holds one of them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_style.functional import AUGMENTATIONS, Generators, diff_augment
+from gan_style.functional import AUGMENTATIONS, Generators, diff_augment, grey, smooth_edges
 
-Logits = list[Tensor]
-
-
-def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """Lim and Ye 2017 (Geometric GAN); Miyato et al. 2018, equation 16."""
-    return F.relu(1.0 - real.float()).mean() + F.relu(1.0 + fake.float()).mean()
+Logits = Sequence[Tensor]  # a map for each scale
 
 
-def hinge_generator(fake: Tensor) -> Tensor:
-    """Miyato et al. 2018, equation 17."""
-    return -fake.float().mean()
+@dataclass(frozen=True)
+class Formula:
+    """An adversarial objective on maps of logits: what D loses on real ones and on fake ones, and what G loses on its.
+
+    Each is a function of logits of any shape and returns their mean, a scalar.
+    """
+
+    real: Callable[[Tensor], Tensor]
+    fake: Callable[[Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+
+    def discriminator(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Compute D's loss."""
+        return self.real(real) + self.fake(fake)
 
 
-def least_squares_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """Mao et al. 2017 (LSGAN), equation 9, with a = 0 and b = 1."""
-    return 0.5 * ((real.float() - 1.0).square().mean() + fake.float().square().mean())
+FORMULAS = {
+    # Lim and Ye 2017 (Geometric GAN); Miyato et al. 2018, equations 16 and 17.
+    "hinge": Formula(
+        real=lambda logits: F.relu(1.0 - logits.float()).mean(),
+        fake=lambda logits: F.relu(1.0 + logits.float()).mean(),
+        generator=lambda logits: -logits.float().mean(),
+    ),
+    # Mao et al. 2017 (LSGAN), equation 9, with a = 0, b = 1 and c = 1.
+    "least_squares": Formula(
+        real=lambda logits: 0.5 * (logits.float() - 1.0).square().mean(),
+        fake=lambda logits: 0.5 * logits.float().square().mean(),
+        generator=lambda logits: 0.5 * (logits.float() - 1.0).square().mean(),
+    ),
+    # Goodfellow et al. 2014, equation 1, as a loss on logits; of G their section 3, -log D(G(x)).
+    "nonsaturating": Formula(
+        real=lambda logits: F.softplus(-logits.float()).mean(),
+        fake=lambda logits: F.softplus(logits.float()).mean(),
+        generator=lambda logits: F.softplus(-logits.float()).mean(),
+    ),
+}
 
-
-def least_squares_generator(fake: Tensor) -> Tensor:
-    """Mao et al. 2017 (LSGAN), equation 9, with c = 1."""
-    return 0.5 * (fake.float() - 1.0).square().mean()
-
-
-def nonsaturating_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """Goodfellow et al. 2014, equation 1, as a loss on logits."""
-    return F.softplus(-real.float()).mean() + F.softplus(fake.float()).mean()
-
-
-def nonsaturating_generator(fake: Tensor) -> Tensor:
-    """Goodfellow et al. 2014, section 3: -log D(G(x)) in place of log(1 - D(G(x)))."""
-    return F.softplus(-fake.float()).mean()
+# Style pictures that lack something of the style, which D is to tell from it, too.
+NEGATIVES: dict[str, Callable[[Tensor], Tensor]] = {
+    "edges": smooth_edges,  # Chen et al. 2018 (CartoonGAN), section 3.2: cartoons without their clear edges
+    "grey": grey,  # Chen et al. 2019 (AnimeGAN), the grayscale adversarial loss
+    "grey_edges": lambda images: smooth_edges(grey(images)),  # the same, its edge-promoting part
+}
 
 
 def r1_penalty(logits: Logits, real: Tensor) -> Tensor:
@@ -57,25 +69,21 @@ def r1_penalty(logits: Logits, real: Tensor) -> Tensor:
     return gradient.float().square().sum(dim=1).mean()
 
 
-FORMULAS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
-    "hinge": (hinge_discriminator, hinge_generator),
-    "least_squares": (least_squares_discriminator, least_squares_generator),
-    "nonsaturating": (nonsaturating_discriminator, nonsaturating_generator),
-}
-
-
 @dataclass(kw_only=True)
 class Adversarial:
     """Both sides of the adversarial objective.
 
     formula: a name in FORMULAS; r1: gamma of the R1 penalty, 0 for none; augment: kinds of DiffAugment applied to what
-    the discriminator sees, real and fake, in both halves of the step.
+    the discriminator sees, real and fake, in both halves of the step; negatives: {name in NEGATIVES: weight}, more
+    pictures that count as fake, by their weight: L_D = E[real(D(y))] + E[fake(D(G(x)))] + sum_k w_k E[fake(D(k(y)))]
+    (Chen et al. 2018, CartoonGAN, equation 3, with the edge-smoothed cartoons alone and w = 1).
     """
 
     weight: float = 1.0
     formula: str = "hinge"
     r1: float = 0.0
     augment: Sequence[str] = field(default_factory=tuple)
+    negatives: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         if self.formula not in FORMULAS:
@@ -85,6 +93,16 @@ class Adversarial:
         for kind in self.augment:
             if kind not in AUGMENTATIONS:
                 raise ValueError(f"loss.adversarial.augment: {kind!r}; allowed are {', '.join(AUGMENTATIONS)}")
+        for kind, weight in (self.negatives or {}).items():
+            if kind not in NEGATIVES:
+                raise ValueError(f"loss.adversarial.negatives: {kind!r}; allowed are {', '.join(NEGATIVES)}")
+            if isinstance(weight, bool | str) or not 0 < weight < math.inf:
+                raise ValueError(f"loss.adversarial.negatives.{kind}={weight}; allowed are numbers above 0")
+
+    @property
+    def roles(self) -> list[str]:
+        """Name the sets of pictures that D sees in its half, in order: each needs random generators of its own."""
+        return ["real", "fake", *(self.negatives or ())]
 
     def logits(
         self, discriminator: nn.Module, images: Tensor, random: Generators, condition: Tensor | None = None
@@ -108,20 +126,26 @@ class Adversarial:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of D on real and (detached) fake pictures (N, 3, H, W), R1 inside; and its parts by name.
 
-        random: a generator for each real picture, then for each fake one. condition: of the fakes; the real pictures
-        beside them have the same styles, and a pair counts as much as its fake is strong.
-        Real and fake go through D together, so that spectral normalisation moves once; D has no batch statistics.
+        random: a generator for each picture of each of ``roles``. condition: of the fakes; the real pictures beside
+        them have the same styles, and a pair counts as much as its fake is strong.
+        All go through D together, so that spectral normalisation moves once; D has no batch statistics.
         """
         if self.r1:
             real = real.detach().requires_grad_()
-        both = None if condition is None else torch.cat([condition, condition])
-        judged = self.logits(discriminator, torch.cat([real, fake.detach()]), random, both)
-        on_real, on_fake = ([scale.split([len(real), len(fake)])[i] for scale in judged] for i in (0, 1))
-        formula = FORMULAS[self.formula][0]
-        loss = torch.stack(
-            [_of_samples(formula, condition, r, f) for r, f in zip(on_real, on_fake, strict=True)]
-        ).mean()
-        parts = {"loss": loss, "real": _mean_logit(on_real), "fake": _mean_logit(on_fake)}
+        negatives = self.negatives or {}
+        images = [real, fake.detach(), *(NEGATIVES[kind](real.detach()) for kind in negatives)]
+        conditions = None if condition is None else condition.repeat(len(images), 1)
+        by_scale = self.logits(discriminator, torch.cat(images), random, conditions)
+        on_real, on_fake, *on_negatives = zip(*(scale.split(len(real)) for scale in by_scale), strict=True)
+
+        formula = FORMULAS[self.formula]
+        losses = [_of_samples(formula.discriminator, condition, r, f) for r, f in zip(on_real, on_fake, strict=True)]
+        loss = torch.stack(losses).mean()
+        parts = {"real": _mean_logit(on_real), "fake": _mean_logit(on_fake)}
+        for (kind, weight), logits in zip(negatives.items(), on_negatives, strict=True):
+            loss = loss + weight * torch.stack([_of_samples(formula.fake, condition, scale) for scale in logits]).mean()
+            parts[kind] = _mean_logit(logits)
+        parts["loss"] = loss
         if self.r1:
             parts["r1"] = r1_penalty(on_real, real)
             loss = loss + 0.5 * self.r1 * parts["r1"]
@@ -129,7 +153,7 @@ class Adversarial:
 
     def generator_loss(self, fake_logits: Logits, condition: Tensor | None = None) -> Tensor:
         """The generator's side of the formula, averaged over scales; a sample counts as much as it is strong."""
-        formula = FORMULAS[self.formula][1]
+        formula = FORMULAS[self.formula].generator
         return torch.stack([_of_samples(formula, condition, scale) for scale in fake_logits]).mean()
 
 

@@ -14,6 +14,11 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
     return (features.float() - target.float()).square().mean()
 
 
+def absolute_content_loss(features: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of features (N, C, H, W): Chen et al. 2018 (CartoonGAN), equation 4, as a mean."""
+    return (features.float() - target.float()).abs().mean()
+
+
 def gatys_content_loss(features: Tensor, target: Tensor) -> Tensor:
     """Half the summed squared difference of features (N, C, H, W): Gatys et al. 2016, equation 1; mean over the batch.
 
@@ -47,3 +52,10 @@ class GatysContent(Content):
     """The same with the normalisation of Gatys et al. 2016: gatys_content_loss."""
 
     distance = staticmethod(gatys_content_loss)
+
+
+@dataclass(kw_only=True)
+class AbsoluteContent(Content):
+    """The same by absolute differences: absolute_content_loss."""
+
+    distance = staticmethod(absolute_content_loss)

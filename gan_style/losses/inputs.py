@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_style.functional import Generators
 
@@ -35,6 +35,8 @@ class LossInputs:
     in the order of the condition's columns; ``auxiliary`` are the results of auxiliary passes, by Term.auxiliary;
     ``guidance`` (1, R, H, W), of one picture, says where the regions are whose styles are compared by themselves
     (functional.by_region).
+    ``generator`` and ``projection`` (what Term.projection built, as it is trained) serve terms that look through the
+    generator's own layers; ``draw`` gives random generators for each sample.
     """
 
     content: Tensor
@@ -48,6 +50,9 @@ class LossInputs:
     style_targets: Features = field(default_factory=dict)
     styles: Sequence[str] = ()
     guidance: Tensor | None = None
+    generator: nn.Module | None = None
+    projection: nn.Module | None = None
+    draw: Draw | None = None
 
 
 @dataclass(kw_only=True)
@@ -59,7 +64,10 @@ class Term(ABC):
     """
 
     weight: float
-    auxiliary: ClassVar[str | None] = None
+
+    @property
+    def auxiliary(self) -> str | None:
+        return None
 
     @property
     def content_features(self) -> list[str]:
@@ -72,6 +80,10 @@ class Term(ABC):
     def auxiliary_pass(self, content: Tensor, style: Tensor, draw: Draw) -> AuxiliaryPass:
         """Make the pictures of the auxiliary pass from those of the batch."""
         raise NotImplementedError
+
+    def projection(self, generator: nn.Module) -> nn.Module | None:
+        """Build the network that the term trains along with the generator, if there is one."""
+        return None
 
     @abstractmethod
     def __call__(self, inputs: LossInputs) -> Tensor:

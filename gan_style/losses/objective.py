@@ -6,7 +6,7 @@ from itertools import repeat
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_style.functional import by_region, gram_matrix, grey
@@ -45,6 +45,14 @@ class Objective:
     def auxiliary_terms(self) -> list[Term]:
         """The terms for which the generator has to pass over more than the photos."""
         return [term for term in self.terms.values() if term.auxiliary is not None]
+
+    def make_projection(self, generator: nn.Module) -> nn.Module | None:
+        """Build the network that a loss term trains along with the generator, if there is one. ValueError for two."""
+        built = {name: term.projection(generator) for name, term in self.terms.items()}
+        networks = {name: network for name, network in built.items() if network is not None}
+        if len(networks) > 1:
+            raise ValueError(f"loss terms {', '.join(networks)}: each trains a projection, and there can be one only")
+        return next(iter(networks.values()), None)
 
     @property
     def needs_discriminator_early(self) -> bool:
@@ -157,7 +165,7 @@ class Objective:
     def describe(self) -> dict[str, Any]:
         """What a result was trained for (JSON types): the perceptual network, its feature scales, the weights."""
         network = self.perceptual
-        return {"perceptual": network.architecture.name, "scales": dict(network.scales), "weights": dict(self.weights)}
+        return {"perceptual": network.name, "scales": dict(network.scales), "weights": dict(self.weights)}
 
     def settle_balance(self) -> dict[str, float]:
         """Put the balanced weights in force, for good; returns all weights."""

@@ -1,4 +1,4 @@
-"""Terms that look at pixels: total variation, identity, colour."""
+"""Terms that look at pixels: total variation, identity, colour, pairs."""
 
 from dataclasses import dataclass
 
@@ -12,6 +12,11 @@ from gan_style.losses.inputs import AuxiliaryPass, Draw, LossInputs, Term
 def identity_loss(rebuilt: Tensor, style: Tensor) -> Tensor:
     """Mean absolute difference of G(style) and style (Zhu et al. 2017, CycleGAN, section 5.2)."""
     return (rebuilt.float() - style.float()).abs().mean()
+
+
+def paired_loss(fake: Tensor, style: Tensor) -> Tensor:
+    """Mean absolute difference of G(x) and the picture y that is x's pair (Isola et al. 2017, pix2pix, equation 3)."""
+    return (fake.float() - style.float()).abs().mean()
 
 
 def colour_loss(fake: Tensor, content: Tensor) -> Tensor:
@@ -59,3 +64,11 @@ class Colour(Term):
 
     def __call__(self, inputs: LossInputs) -> Tensor:
         return colour_loss(inputs.fake, inputs.content)
+
+
+@dataclass(kw_only=True)
+class Paired(Term):
+    """The result is the style picture that belongs to the photo; with data.paired=true."""
+
+    def __call__(self, inputs: LossInputs) -> Tensor:
+        return paired_loss(inputs.fake, inputs.style)

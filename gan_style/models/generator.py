@@ -1,6 +1,6 @@
 """Generators: (N, 3, H, W) in [-1, 1] to the same shape and range, for any H and W from 1 upward."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -137,3 +137,19 @@ class ResnetGenerator(ResidualCoder):
     def forward(self, images: Tensor) -> Tensor:
         result = self.paint(images, None)
         return result if self.training else self.with_tone(result, *light(images))  # losses look at the network's own
+
+    def features(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Compute features by name, {layer: (N, C, h, w)}: "image", or encoder.N and blocks.N; runs no deeper.
+
+        ValueError, naming what there is, for a layer that does not exist.
+        """
+        known = {f"{part}.{n}": layer for part in ("encoder", "blocks") for n, layer in enumerate(getattr(self, part))}
+        if unknown := [layer for layer in layers if layer not in ("image", *known)]:
+            raise ValueError(f"the generator has no layer {unknown[0]!r}; it has image, {', '.join(known)}")
+        x = pad_to_multiple(images, DOWNSAMPLING, minimum=MIN_INPUT_SIZE)
+        features = {"image": images}
+        for name, layer in known.items():
+            if features.keys() >= set(layers):
+                break
+            features[name] = x = layer(x, None)
+        return {layer: features[layer] for layer in layers}

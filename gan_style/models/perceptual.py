@@ -1,6 +1,6 @@
 """Perceptual networks: frozen VGG (Simonyan and Zisserman 2015) and ``compact``; features by name.
 
-The door: RGB, (N, 3, H, W) float in [-1, 1]. ImageNet normalisation happens inside and nowhere else, never in place; a
+Input: RGB, (N, 3, H, W) float in [-1, 1]. ImageNet normalisation happens inside and nowhere else, never in place; a
 ReLU is in place where nobody asked for what it overwrites, so that a feature once returned is never overwritten.
 """
 
@@ -59,7 +59,7 @@ COMPACT = Architecture("compact", ((2, 16), (2, 32), (4, 80), (2, 192)), heads=T
 
 
 class Perceptual(nn.Module):
-    """A frozen network cut off after the deepest of ``layers``; ``forward`` gives the features asked for by name.
+    """A frozen network whose features are asked for by name, among the ``layers`` named when it was built.
 
     ``scales`` holds for each layer the constant that its features are divided by: as given, or measured by
     ``calibrate``; 1 until then.
@@ -67,15 +67,61 @@ class Perceptual(nn.Module):
 
     mean: Tensor
     std: Tensor
+
+    def __init__(self, name: str, layers: Sequence[str], scales: Scales = None) -> None:
+        super().__init__()
+        self.name, self.layers = name, list(layers)
+        self.scales_given = scales is not None
+        self.scales: dict[str, float] = _checked_scales(scales, self.layers)
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Features of images (N, 3, H, W) in [-1, 1]: {layer: (N, C, h, w)}; runs no deeper than it has to."""
+        unknown = set(layers) - self.scales.keys()
+        if unknown:
+            raise ValueError(f"layers {sorted(unknown)} were not asked for when the network was built: {self.layers}")
+        return self.extract((images * 0.5 + 0.5 - self.mean) / self.std, layers) if layers else {}
+
+    def extract(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Compute the features of normalised pictures, divided by their scales."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def calibrate(self, images: Sequence[Tensor]) -> None:
+        """Set ``scales`` so that each layer's mean activation over the given pictures is 1 (Gatys et al. 2015, sec. 2).
+
+        images: each (1, 3, H, W) in [-1, 1]. Loss weights then mean the same whatever the scale of the weights (the
+        original Caffe VGG's activations are some hundred times torchvision's). Of features that can be negative it is
+        the mean absolute activation.
+        """
+        if not images:
+            raise ValueError("there is no picture to measure the perceptual features on")
+        self.scales = dict.fromkeys(self.layers, 1.0)
+        totals = dict.fromkeys(self.layers, 0.0)
+        for image in images:
+            for layer, features in self(image, self.layers).items():
+                totals[layer] += self.activation(features).item() / len(images)
+        self.scales = {layer: max(self.scale_of(layer, total), 1e-12) for layer, total in totals.items()}
+
+    def activation(self, features: Tensor) -> Tensor:
+        """Measure how large a picture's features are: what ``calibrate`` averages over pictures."""
+        return features.float().abs().mean()
+
+    def scale_of(self, layer: str, average: float) -> float:
+        """Return the scale of a layer, given the average of ``activation``."""
+        return average
+
+
+class Vgg(Perceptual):
+    """A VGG cut off after the deepest of ``layers``."""
+
     form_factors: Tensor
 
     def __init__(self, architecture: Architecture, layers: Sequence[str], scales: Scales = None) -> None:
-        super().__init__()
-        check_layers(architecture, layers)
+        check_layers(architecture.name, architecture.layers(), layers)
+        super().__init__(architecture.name, sorted(set(layers), key=architecture.layers().index), scales)
         self.architecture = architecture
-        self.layers = sorted(set(layers), key=architecture.layers().index)
-        self.scales_given = scales is not None
-        self.scales: dict[str, float] = _checked_scales(scales, self.layers)
         deepest = self.layers[-1][-3:] if self.layers else ""
         self.features, self.heads = nn.ModuleDict(), nn.ModuleDict()
         self._path: list[tuple[str, str]] = []  # (name as "3_2", key of its convolution)
@@ -88,20 +134,13 @@ class Perceptual(nn.Module):
             incoming = channels
             if name == deepest:
                 break
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
         if architecture.heads:
             self.register_buffer("form_factors", torch.ones(len(self._path)))
         self._scaled: tuple[object, dict[str, _Convolution]] | None = None
         self.requires_grad_(False).eval()
 
-    def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Features of images (N, 3, H, W) in [-1, 1]: {layer: (N, C, h, w)}; runs no deeper than it has to."""
-        unknown = set(layers) - self.scales.keys()
-        if unknown:
-            raise ValueError(f"layers {sorted(unknown)} were not asked for when the network was built: {self.layers}")
+    def extract(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         missing, features = set(layers), {}
-        x = (images * 0.5 + 0.5 - self.mean) / self.std
         convolutions = self._convolutions(x)
         for name, _ in self._path:
             if not missing:
@@ -162,30 +201,18 @@ class Perceptual(nn.Module):
                 assert isinstance(head, Tensor)
                 yield layer, ((head / self.scales[layer]).to(dtype), None)
 
-    @torch.no_grad()
-    def calibrate(self, images: Sequence[Tensor]) -> None:
-        """Set ``scales`` so that each layer's mean activation over the given pictures is 1 (Gatys et al. 2015, sec. 2).
+    def activation(self, features: Tensor) -> Tensor:
+        return features.float().square().mean() if self.architecture.heads else super().activation(features)
 
-        images: each (1, 3, H, W) in [-1, 1]. Loss weights then mean the same whatever the scale of the weights (the
-        original Caffe VGG's activations are some hundred times torchvision's). Of features that can be negative (conv
-        layers) it is the mean absolute activation. compact's heads give VGG-19's features in rotated coordinates, which
-        keep the root mean square but not the mean: there the root mean square is set to VGG-19's form factor (root
-        mean square by mean activation, measured when compact was distilled), which amounts to the same.
+    def scale_of(self, layer: str, average: float) -> float:
+        """Give compact's features the root mean square that VGG-19's have where their mean activation is 1.
+
+        Its heads give VGG-19's features in rotated coordinates, which keep the root mean square but not the mean. The
+        form factor (root mean square by mean activation) was measured when compact was distilled.
         """
-        if not images:
-            raise ValueError("there is no picture to measure the perceptual features on")
-        power = 2 if self.architecture.heads else 1
-        self.scales = dict.fromkeys(self.layers, 1.0)
-        totals = dict.fromkeys(self.layers, 0.0)
-        for image in images:
-            for layer, features in self(image, self.layers).items():
-                totals[layer] += features.float().abs().pow(power).mean().item() / len(images)
-        self.scales = {
-            layer: max(total ** (1 / power), 1e-12) / self._form_factor(layer) for layer, total in totals.items()
-        }
-
-    def _form_factor(self, layer: str) -> float:
-        return self.form_factors[self.architecture.layers().index(layer)].item() if self.architecture.heads else 1.0
+        if not self.architecture.heads:
+            return average
+        return average**0.5 / self.form_factors[self.architecture.layers().index(layer)].item()
 
 
 def _checked_scales(scales: Scales, layers: Sequence[str]) -> dict[str, float]:
@@ -201,19 +228,16 @@ def _checked_scales(scales: Scales, layers: Sequence[str]) -> dict[str, float]:
     return {layer: float(scales[layer]) for layer in layers}
 
 
-def check_layers(architecture: Architecture, layers: Sequence[str]) -> None:
-    """Raise ValueError, naming the nearest, for a layer that the architecture does not have."""
-    known = architecture.layers()
+def check_layers(name: str, known: Sequence[str], layers: Sequence[str]) -> None:
+    """Raise ValueError, naming the nearest, for a layer that the network of that name does not have."""
     for layer in layers:
         if layer not in known:
             near = difflib.get_close_matches(layer, known, n=1)
             hint = f", did you mean {near[0]}?" if near else ""
-            raise ValueError(
-                f"{architecture.name} has no layer {layer!r}{hint}; it has {', '.join(known)}, from shallow to deep"
-            )
+            raise ValueError(f"{name} has no layer {layer!r}{hint}; it has {', '.join(known)}, from shallow to deep")
 
 
-def vgg19(*, layers: Sequence[str], weights: str = "imagenet", scales: Scales = None) -> Perceptual:
+def vgg19(*, layers: Sequence[str], weights: str = "imagenet", scales: Scales = None) -> Vgg:
     """VGG-19. weights: "imagenet" (torchvision's, through the hub cache), a path, or "random" (tests).
 
     scales: {layer: the constant that its features are divided by}; None: 1, until ``calibrate`` measures them.
@@ -221,7 +245,7 @@ def vgg19(*, layers: Sequence[str], weights: str = "imagenet", scales: Scales = 
     return _vgg(VGG19, layers, weights, scales)
 
 
-def vgg16(*, layers: Sequence[str], weights: str = "imagenet", scales: Scales = None) -> Perceptual:
+def vgg16(*, layers: Sequence[str], weights: str = "imagenet", scales: Scales = None) -> Vgg:
     """VGG-16. weights: "imagenet" (torchvision's, through the hub cache), a path, or "random" (tests).
 
     scales: {layer: the constant that its features are divided by}; None: 1, until ``calibrate`` measures them.
@@ -229,12 +253,12 @@ def vgg16(*, layers: Sequence[str], weights: str = "imagenet", scales: Scales = 
     return _vgg(VGG16, layers, weights, scales)
 
 
-def compact(*, layers: Sequence[str], weights: str = "packaged", scales: Scales = None) -> Perceptual:
+def compact(*, layers: Sequence[str], weights: str = "packaged", scales: Scales = None) -> Vgg:
     """The small network that stands in for VGG-19 up to relu4_2; ships with gan_style, needs no download.
 
     weights: "packaged", a path, or "random" (tests); scales as for vgg19.
     """
-    network = Perceptual(COMPACT, layers, scales)
+    network = Vgg(COMPACT, layers, scales)
     if weights == "packaged":
         packaged = files("gan_style") / "assets" / "perceptual" / "compact.safetensors"
         return _filled(network, load_safetensors(packaged.read_bytes()), str(packaged))
@@ -243,15 +267,15 @@ def compact(*, layers: Sequence[str], weights: str = "packaged", scales: Scales 
     return _filled(network, read_weights(Path(weights).expanduser()), weights)
 
 
-def _vgg(architecture: Architecture, layers: Sequence[str], weights: str, scales: Scales) -> Perceptual:
-    network = Perceptual(architecture, layers, scales)
+def _vgg(architecture: Architecture, layers: Sequence[str], weights: str, scales: Scales) -> Vgg:
+    network = Vgg(architecture, layers, scales)
     if weights == "random":
         return network
     path = imagenet_file(architecture.name) if weights == "imagenet" else Path(weights).expanduser()
     return _filled(network, read_weights(path), str(path))
 
 
-def _filled(network: Perceptual, weights: Mapping[str, Tensor], source: str) -> Perceptual:
+def _filled(network: Vgg, weights: Mapping[str, Tensor], source: str) -> Vgg:
     """Load what the network needs; a file that stops early is accepted if it holds every layer asked for."""
     needed = network.state_dict()
     present = [name for name, index, _ in network.architecture.convolutions() if f"features.{index}.weight" in weights]

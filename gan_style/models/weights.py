@@ -22,13 +22,18 @@ def torchvision_file(architecture: str) -> Path:
 
 def imagenet_file(architecture: str) -> Path:
     """torchvision's weight file in the hub cache, downloaded if it is not there yet."""
-    path = torchvision_file(architecture)
+    return downloaded(_TORCHVISION_URL + _TORCHVISION_FILES[architecture])
+
+
+def downloaded(url: str) -> Path:
+    """Return where in the hub cache torchvision's file of this address is, downloaded if it is not there yet."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     name = path.name
     if path.exists():
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(_TORCHVISION_URL + name, str(path), hash_prefix=path.stem.split("-")[1])
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.split("-")[1])
     except (OSError, RuntimeError) as error:
         raise ValueError(
             f"the weights perceptual.weights=imagenet are not on this machine and could not be downloaded ({error}). "

@@ -19,9 +19,10 @@ from gan_style.training.ema import Ema
 class TrainState:
     """Networks, optimisers, EMA and step; beside them the settings that the step reads.
 
-    discriminator and its optimiser are None where there is no adversarial term. ``schedule`` gives the factor on the
-    optimisers' learning rates, ``lr_backoff`` one more, which a roll-back lowers; ``clip`` is the largest allowed norm
-    of a network's gradient (None: not clipped); ``seed`` is what random draws follow from; ``accumulate`` is into how
+    discriminator and its optimiser are None where there is no adversarial term; ``projection`` is what a loss term
+    trains along with the generator, by its optimiser. ``schedule`` gives the factor on the optimisers' learning rates,
+    ``lr_backoff`` one more, which a roll-back lowers; ``clip`` is the largest allowed norm of a network's gradient
+    (None: not clipped); ``seed`` is what random draws follow from; ``accumulate`` is into how
     many micro-batches a batch is cut. ``parallel`` holds the networks as ranks share them; ``scalers`` scale float16's
     losses, one for each optimiser.
     """
@@ -40,6 +41,7 @@ class TrainState:
     lr_backoff: float = 1.0
     parallel: Mapping[str, DistributedDataParallel] = field(default_factory=dict)
     scalers: Mapping[str, torch.amp.GradScaler] = field(default_factory=dict)
+    projection: nn.Module | None = None
 
     @property
     def warming_up(self) -> bool:
@@ -178,6 +180,7 @@ class TrainState:
 
     def _networks(self) -> dict[str, nn.Module]:
         named = {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema.network}
+        named["projection"] = self.projection
         return {name: network for name, network in named.items() if network is not None}
 
     def optimisers(self) -> dict[str, Optimizer]:

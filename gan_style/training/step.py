@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,7 @@ def train_step(
         state.zero_grad("discriminator")
         finite, values = [], []
         for number, (micro_batch, style, fakes) in enumerate(zip(micro_batches, styles, generated, strict=True)):
-            draws = _draws(state.seed, micro_batch.positions, ("real", "fake"))
+            draws = _draws(state.seed, micro_batch.positions, *adversarial.roles)
             discriminator.train(number == 0)  # spectral normalisation moves once a step
             with state.gradient_sync(discriminator, last=number == count - 1):
                 with precision.autocast():
@@ -92,10 +93,18 @@ def train_step(
                         fakes = generate(generator, micro_batch, photo, style, auxiliary_terms, state)
                     logits = None
                     if adversarial is not None and frozen_discriminator is not None and full_objective:
-                        draws = _draws(state.seed, micro_batch.positions, ("judged",))
+                        draws = _draws(state.seed, micro_batch.positions, "judged")
                         logits = adversarial.logits(frozen_discriminator, fakes.fake, draws, micro_batch.condition)
                     inputs = LossInputs(
-                        photo, style, fakes.fake, micro_batch.style_index, micro_batch.condition, fakes.auxiliary
+                        photo,
+                        style,
+                        fakes.fake,
+                        micro_batch.style_index,
+                        micro_batch.condition,
+                        fakes.auxiliary,
+                        generator=state.generator,
+                        projection=state.run("projection"),
+                        draw=partial(_draws, state.seed, micro_batch.positions),
                     )
                     loss, losses = objective.generator_loss(inputs, logits, warming_up=state.warming_up, audit=audit)
                 values.append(_named("loss", losses) | {"loss/total": loss.detach()})
@@ -128,12 +137,8 @@ def generate(
     generator: nn.Module, batch: Batch, photo: Tensor, style: Tensor, terms: Sequence[Term], state: TrainState
 ) -> Generated:
     """Run the generator once, over the photos and over the auxiliary pictures that loss terms need."""
-    passes = {
-        str(term.auxiliary): term.auxiliary_pass(
-            photo, style, lambda role: _draws(state.seed, batch.positions, (role,))
-        )
-        for term in terms
-    }
+    draw = partial(_draws, state.seed, batch.positions)
+    passes = {str(term.auxiliary): term.auxiliary_pass(photo, style, draw) for term in terms}
     arguments = [torch.cat([photo, *(item.images for item in passes.values())])]
     if state.by_reference:
         arguments.append(style.repeat(1 + len(passes), 1, 1, 1))
@@ -148,7 +153,7 @@ def _to_float(pictures: Tensor) -> Tensor:
     return to_float(pictures).contiguous(memory_format=torch.channels_last)
 
 
-def _draws(seed: int, positions: Iterable[int], roles: Iterable[str]) -> list[torch.Generator]:
+def _draws(seed: int, positions: Iterable[int], *roles: str) -> list[torch.Generator]:
     """For each role and sample its own random numbers, which follow from (seed, role, position) alone."""
     seeds = (random.Random(f"{seed}/augment {role}/{p}").getrandbits(63) for role in roles for p in positions)
     return [torch.Generator().manual_seed(number) for number in seeds]

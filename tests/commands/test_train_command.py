@@ -103,8 +103,14 @@ def assert_same(one: Any, two: Any, name: str) -> None:
         ("data.style=demo:styles", "loss.style.target=each"),
         ("data.style=demo:styles", "loss.style.target=each", "loss.style.grey=true", "training.audit_every=1"),
         ("perceptual.scales={relu1_1:0.5,relu2_1:0.4,relu3_1:0.3,relu4_1:0.2,relu4_2:0.1}",),
+        (
+            "perceptual=torchvision",
+            "perceptual.model=squeezenet1_1",
+            "loss.style.layers=[features.1,features.3]",
+            "loss.content.layers=[features.4]",
+        ),
     ],
-    ids=["after the warm-up", "within the warm-up", "target each", "grey and audited", "given scales"],
+    ids=["after the warm-up", "within the warm-up", "target each", "grey and audited", "given scales", "torchvision"],
 )
 def test_going_on_with_more_steps_equals_a_run_that_never_stopped(gan_style, tmp_path, options):
     assert_two_parts_equal_a_whole(gan_style, tmp_path, "loss.adversarial.augment=[colour]", *options)

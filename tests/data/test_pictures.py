@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gan_style.data.pictures import PictureSet, UnreadablePictures, find_pictures, held_out_split
+from gan_style.data.pictures import PairedPictures, PictureSet, UnreadablePictures, find_pictures, held_out_split
 from gan_style.images.decode import decode
 from gan_style.images.formats import UnreadablePictureError
 
@@ -284,3 +284,35 @@ def test_held_out_pictures_are_evenly_spread(total: int, count: int) -> None:
 def test_the_split_is_the_same_every_time() -> None:
     paths = [Path(str(number)) for number in range(37)]
     assert held_out_split(paths, 5) == held_out_split(paths, 5)
+
+
+# Pairs
+
+
+def set_of(option: str, paths: list[Path], cache: float = 1e9) -> PictureSet:
+    return PictureSet(paths, short_side=16, cache_bytes=cache, watch=UnreadablePictures(option, len(paths), 1.0))
+
+
+@pytest.mark.parametrize("cache", [0.0, 1e9], ids=["decoded as they come", "in memory"])
+def test_a_pair_is_found_by_its_name_and_has_the_photos_size(tmp_path: Path, cache: float) -> None:
+    photos = [plain(tmp_path / "photos" / f"{n}.png", 10 * n, (24, 16)) for n in range(3)]
+    styles = [plain(tmp_path / "styles" / f"{n}.jpg", 100 + 10 * n, (48, 32)) for n in (2, 0, 1)]
+    pairs = PairedPictures(set_of("data.content", photos, cache), set_of("data.style", styles, cache))
+    assert pairs.numbers == [1, 2, 0]
+    for number in range(3):
+        assert pairs[number].shape == (6, 16, 24)
+        assert pairs[number][0, 0, 0] == 10 * number
+        assert abs(int(pairs[number][3, 5, 5]) - (100 + 10 * number)) <= 1  # JPEG
+
+
+def test_pairs_of_another_shape_or_unreadable_ones_are_passed_over_by_name(tmp_path: Path) -> None:
+    photos = [plain(tmp_path / "photos" / f"{n}.png", 0, (24, 16)) for n in range(3)]
+    styles = [plain(tmp_path / "styles" / "0.png"), broken(tmp_path / "styles" / "1.png")]
+    styles.append(plain(tmp_path / "styles" / "2.png", 0, (16, 24)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pairs = PairedPictures(set_of("data.content", photos), set_of("data.style", styles))
+    assert pairs[0].shape == (6, 16, 24)
+    for number, said in ((1, r"1\.png cannot be read"), (2, r"16 x 24 and 24 x 16 differ")):
+        with pytest.raises(UnreadablePictureError, match=said):
+            pairs[number]

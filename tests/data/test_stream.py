@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gan_style.data.pictures import PictureSet, UnreadablePictures
+from gan_style.data.pictures import PairedPictures, PictureSet, UnreadablePictures
 from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches, collate, interruptible, recoloured
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
@@ -437,3 +437,28 @@ def test_recoloured_crops_keep_their_structure_and_change_their_colours():
     picture = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
     pictures = [recoloured(picture, random.Random(seed)) for seed in (1, 1, 2)]
     assert torch.equal(pictures[0], pictures[1]) and not torch.equal(pictures[0], pictures[2])
+
+
+# Pairs
+
+
+def test_a_style_picture_is_cut_and_turned_as_its_photo(tmp_path: Path) -> None:
+    """Each photo's style picture is its negative: so are the crops, at every position."""
+    sets = []
+    for role in ("content", "style"):
+        paths = []
+        for number in range(3):
+            noise = np.random.default_rng(number).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+            paths.append(tmp_path / role / f"{number}.png")
+            paths[-1].parent.mkdir(exist_ok=True)
+            Image.fromarray(noise if role == "content" else 255 - noise).save(paths[-1])
+        watch = UnreadablePictures(f"data.{role}", 3, 0.0)
+        sets.append(PictureSet(paths[::-1] if role == "style" else paths, short_side=40, cache_bytes=1e9, watch=watch))
+    crop = Crop(24, (24, 40))
+    stream = PairStream(PairedPictures(*sets), [sets[1]], content_crop=crop, style_crop=crop, seed=3)
+    seen = set()
+    for position in range(12):
+        content, style, index, *_ = stream[position]
+        assert (content.int() + style.int() - 255).abs().max() <= 1  # rounding
+        seen.add(index)
+    assert seen == {0, 1, 2}

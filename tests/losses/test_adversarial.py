@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_style.functional import diff_augment
+from gan_style.functional import diff_augment, grey, smooth_edges
 from gan_style.losses.adversarial import FORMULAS, Adversarial, r1_penalty
 
 REAL, FAKE = [2.0, 0.5, -1.0, 0.0], [-3.0, 0.25, 1.0, 0.0]
@@ -63,7 +63,7 @@ class TestFormulas:
     @pytest.mark.parametrize("formula", FORMULAS)
     def test_have_their_closed_forms_at_given_logits(self, formula, shape):
         real, fake = (torch.tensor(x).view(shape) for x in (REAL, FAKE))
-        of_discriminator, of_generator = FORMULAS[formula]
+        of_discriminator, of_generator = FORMULAS[formula].discriminator, FORMULAS[formula].generator
         assert of_discriminator(real, fake).item() == pytest.approx(CLOSED_FORMS[formula][0], rel=1e-6)
         assert of_generator(fake).item() == pytest.approx(CLOSED_FORMS[formula][1], rel=1e-6)
 
@@ -71,7 +71,7 @@ class TestFormulas:
     def test_pull_apart_and_together(self, formula):
         """Descending, D raises logits of real pictures and lowers those of fake ones; G raises those of fake ones."""
         real, fake = (torch.tensor([-0.5, 0.0, 0.5], requires_grad=True) for _ in range(2))
-        of_discriminator, of_generator = FORMULAS[formula]
+        of_discriminator, of_generator = FORMULAS[formula].discriminator, FORMULAS[formula].generator
         on_real, on_fake = torch.autograd.grad(of_discriminator(real, fake + 0.6), [real, fake])
         assert (on_real < 0).all() and (on_fake > 0).all()
         (on_fake,) = torch.autograd.grad(of_generator(fake), fake)
@@ -79,20 +79,21 @@ class TestFormulas:
 
     def test_hinge_lets_go_of_what_is_told_apart(self):
         real, fake = torch.tensor([1.5], requires_grad=True), torch.tensor([-1.5], requires_grad=True)
-        gradients = torch.autograd.grad(FORMULAS["hinge"][0](real, fake), [real, fake])
+        gradients = torch.autograd.grad(FORMULAS["hinge"].discriminator(real, fake), [real, fake])
         assert gradients == (torch.zeros(1), torch.zeros(1))
 
     @pytest.mark.parametrize("formula", FORMULAS)
     def test_are_finite_and_float32_for_large_half_precision_logits(self, formula):
         real, fake = torch.full((4,), -200.0).half(), torch.full((4,), 200.0).half()
-        for loss in (FORMULAS[formula][0](real, fake), FORMULAS[formula][1](-fake)):
+        for loss in (FORMULAS[formula].discriminator(real, fake), FORMULAS[formula].generator(-fake)):
             assert loss.isfinite() and loss.dtype == torch.float32
             assert loss > 100
 
     @pytest.mark.parametrize("formula", FORMULAS)
     def test_are_means_over_logits(self, formula):
         real, fake = torch.tensor(REAL), torch.tensor(FAKE)
-        for function, logits in zip(FORMULAS[formula], ([real, fake], [fake]), strict=True):
+        functions = (FORMULAS[formula].discriminator, FORMULAS[formula].generator)
+        for function, logits in zip(functions, ([real, fake], [fake]), strict=True):
             repeated = [x.repeat(8, 1, 3, 2) for x in logits]
             torch.testing.assert_close(function(*repeated), function(*logits))
 
@@ -129,7 +130,7 @@ class TestDiscriminatorLoss:
         real, fake = noise(2, 3, 8, 8), noise(2, 3, 8, 8, seed=1)
         loss, parts = Adversarial(formula=formula).discriminator_loss(discriminator, real, fake, each(4))
         on_real, on_fake = discriminator(real), discriminator(fake)
-        by_scale = [FORMULAS[formula][0](r, f) for r, f in zip(on_real, on_fake, strict=True)]
+        by_scale = [FORMULAS[formula].discriminator(r, f) for r, f in zip(on_real, on_fake, strict=True)]
         torch.testing.assert_close(loss, sum(by_scale) / 2)
         torch.testing.assert_close(parts["loss"], loss)
         torch.testing.assert_close(parts["real"], sum(x.mean() for x in on_real).detach() / 2)
@@ -140,6 +141,29 @@ class TestDiscriminatorLoss:
         Adversarial().discriminator_loss(discriminator, real, fake, each(4))
         assert len(discriminator.calls) == 1
         assert torch.equal(discriminator.calls[0], torch.cat([real, fake]))
+
+    @pytest.mark.parametrize("formula", FORMULAS)
+    def test_counts_negatives_as_fakes_by_their_weights(self, noise, formula):
+        """L_D = E[real(D(y))] + E[fake(D(G(x)))] + w E[fake(D(edges(y)))] + v E[fake(D(grey(y)))]."""
+        discriminator, real, fake = OneByOne((1.0, 0.5, -1.0)), noise(2, 3, 8, 8), noise(2, 3, 8, 8, seed=1)
+        term = Adversarial(formula=formula, negatives={"edges": 1.0, "grey": 0.1}, r1=1.0)
+        assert term.roles == ["real", "fake", "edges", "grey"]
+        loss, parts = term.discriminator_loss(discriminator, real, fake, each(8))
+        on = {
+            name: discriminator(images)[0]
+            for name, images in {"real": real, "fake": fake, "edges": smooth_edges(real), "grey": grey(real)}.items()
+        }
+        losses = FORMULAS[formula]
+        expected = losses.real(on["real"]) + losses.fake(on["fake"])
+        expected = expected + losses.fake(on["edges"]) + 0.1 * losses.fake(on["grey"])
+        torch.testing.assert_close(parts["loss"], expected)
+        torch.testing.assert_close(loss, expected + 0.5 * (1 + 0.25 + 1))  # R1 is of the real pictures alone
+        torch.testing.assert_close(parts["grey"], on["grey"].mean().detach())
+
+    @pytest.mark.parametrize("negatives", [{"lines": 1.0}, {"grey": 0.0}, {"grey": True}, {"grey": math.nan}])
+    def test_refuses_negatives_that_there_are_none_of(self, negatives):
+        with pytest.raises(ValueError, match=r"loss\.adversarial\.negatives"):
+            Adversarial(negatives=negatives)
 
     @pytest.mark.parametrize("r1", [0.0, 10.0])
     def test_sends_nothing_back_into_the_generator(self, noise, r1):
@@ -184,7 +208,7 @@ class TestGeneratorLoss:
     @pytest.mark.parametrize("formula", FORMULAS)
     def test_is_the_formula_averaged_over_scales(self, noise, formula):
         logits = [noise(2, 1, 8, 8), noise(2, 1, 4, 4, seed=1)]
-        expected = (FORMULAS[formula][1](logits[0]) + FORMULAS[formula][1](logits[1])) / 2
+        expected = (FORMULAS[formula].generator(logits[0]) + FORMULAS[formula].generator(logits[1])) / 2
         torch.testing.assert_close(Adversarial(formula=formula).generator_loss(logits), expected)
 
     def test_judge_augments_and_lets_gradients_through(self, noise):
@@ -228,7 +252,7 @@ def test_a_sample_counts_as_much_as_it_is_strong(noise, formula):
     real, fake = noise(4, 3, 4, 4, seed=1), noise(4, 3, 4, 4, seed=2)
     random = [torch.Generator()] * 8
     loss, _ = adversarial.discriminator_loss(OfStyles(), real, fake, random, condition)
-    of_d, of_g = FORMULAS[formula]
+    of_d, of_g = FORMULAS[formula].discriminator, FORMULAS[formula].generator
     logits = [(r.mean() + s, f.mean() + s) for r, f, s in zip(real, fake, second, strict=True)]
     expected = sum(w * of_d(r, f) for w, (r, f) in zip(strengths, logits, strict=True)) / 4
     torch.testing.assert_close(loss, expected)

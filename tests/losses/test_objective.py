@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gan_style.functional import channel_moments, gram_matrix, grey, total_variation_squared
-from gan_style.losses.adversarial import Adversarial, hinge_generator
+from gan_style.losses.adversarial import FORMULAS, Adversarial
 from gan_style.losses.content import Content, content_loss
 from gan_style.losses.inputs import AuxiliaryPass, LossInputs
 from gan_style.losses.objective import Objective, content_layers, mean_gram, mean_of, style_layers
@@ -414,7 +414,7 @@ class TestAudit:
         targets = [objective.style_grams("mean")[x] for x in ("relu1_1", "relu2_1")]
         grams = [gram_matrix(made[x]) for x in ("relu1_1", "relu2_1")]
         by_hand = {
-            "adversarial": sum(hinge_generator(scale) for scale in self.logits(fake)) / 2,
+            "adversarial": sum(FORMULAS["hinge"].generator(scale) for scale in self.logits(fake)) / 2,
             "content": content_loss(made["relu2_1"], content["relu2_1"]),
             "style": sum(gram_loss(*pair) for pair in zip(grams, targets, strict=True)) / 2,
             "tv": total_variation_squared(fake),

@@ -17,16 +17,25 @@ from gan_style.functional import (
     total_variation_squared,
 )
 from gan_style.images.decode import decode, to_float
-from gan_style.losses.content import Content, GatysContent, content_loss, gatys_content_loss
+from gan_style.losses.content import (
+    AbsoluteContent,
+    Content,
+    GatysContent,
+    absolute_content_loss,
+    content_loss,
+    gatys_content_loss,
+)
 from gan_style.losses.inputs import AuxiliaryPass, LossInputs
 from gan_style.losses.objective import Objective
 from gan_style.losses.pixel import (
     AbsoluteVariation,
     Colour,
     Identity,
+    Paired,
     SquaredVariation,
     colour_loss,
     identity_loss,
+    paired_loss,
 )
 from gan_style.losses.style import (
     CentredGramStyle,
@@ -220,8 +229,18 @@ class TestMomentsLoss:
         assert moments_loss(made, wanted).item() == pytest.approx(0.25, rel=1e-6)
 
 
+def test_absolute_content_is_the_mean_absolute_difference_in_float64(noise):
+    features, target = noise(2, 5, 4, 6), noise(2, 5, 4, 6, seed=1)
+    expected = (
+        sum(abs(a - b) for a, b in zip(features.flatten().tolist(), target.flatten().tolist(), strict=True)) / 240
+    )
+    assert absolute_content_loss(features, target).item() == pytest.approx(expected, rel=1e-6)
+    assert absolute_content_loss(features.bfloat16(), target.bfloat16()).dtype == torch.float32
+
+
 class TestPixelLosses:
-    def test_identity_is_the_mean_absolute_difference(self):
+    @pytest.mark.parametrize("identity_loss", [identity_loss, paired_loss])
+    def test_identity_is_the_mean_absolute_difference(self, identity_loss):
         style = torch.zeros(2, 3, 4, 4)
         rebuilt = style.clone()
         rebuilt[0, 0, 0, 0], rebuilt[1, 2, 3, 3] = 0.5, -1.0
@@ -284,7 +303,10 @@ class TestTerms:
         return scene_of(*(noise(2, 3, 8, 8, seed=seed) for seed in range(3)))
 
     @pytest.mark.parametrize("layers", [["a"], ["b"], ["a", "b"]])
-    @pytest.mark.parametrize(("term", "loss"), [(Content, content_loss), (GatysContent, gatys_content_loss)])
+    @pytest.mark.parametrize(
+        ("term", "loss"),
+        [(Content, content_loss), (GatysContent, gatys_content_loss), (AbsoluteContent, absolute_content_loss)],
+    )
     def test_content_is_the_mean_over_its_layers(self, scene, layers, term, loss):
         expected = sum(loss(scene.fake_features[x], scene.content_features[x]) for x in layers) / len(layers)
         torch.testing.assert_close(term(weight=1.0, layers=layers)(scene), expected)
@@ -324,6 +346,7 @@ class TestTerms:
         assert AbsoluteVariation(weight=1.0)(scene) == total_variation_absolute(scene.fake)
         assert Colour(weight=1.0)(scene) == colour_loss(scene.fake, scene.content)
         assert Identity(weight=1.0)(scene) == identity_loss(scene.style * 0.5, scene.style)
+        assert Paired(weight=1.0)(scene) == paired_loss(scene.fake, scene.style)
 
 
 def smooth(size: int, seed: int) -> Tensor:
@@ -395,6 +418,8 @@ class TestResolution:
     [
         Content(weight=1.0, layers=["a", "b"]),
         GatysContent(weight=1.0, layers=["a", "b"]),
+        AbsoluteContent(weight=1.0, layers=["a", "b"]),
+        Paired(weight=1.0),
         *(kind(weight=1.0, layers=["a", "b"], target=target) for kind in STYLES for target in ("mean", "each")),
         SquaredVariation(weight=1.0),
         AbsoluteVariation(weight=1.0),

@@ -20,6 +20,7 @@ from gan_style.losses.adversarial import FORMULAS, Adversarial
 from gan_style.losses.content import Content, GatysContent
 from gan_style.losses.inputs import Term
 from gan_style.losses.objective import Objective, content_layers, style_layers
+from gan_style.losses.patch_nce import PatchNCE
 from gan_style.losses.pixel import AbsoluteVariation, Colour, Identity, SquaredVariation
 from gan_style.losses.stability import Stability
 from gan_style.losses.style import CROP, EACH, MEAN, CentredGramStyle, GatysStyle, GramStyle, MomentStyle
@@ -58,6 +59,7 @@ def styled(kind: type, **arguments: Any) -> Variant:
     return Variant({"style": kind(weight=1.0, layers=["relu1_1", "relu2_1"], **arguments)})
 
 
+PATCH_NCE = PatchNCE(weight=1.0, layers=["image", "encoder.1", "blocks.0"], patches=16, width=8)
 VARIANTS = {
     "content": Variant({"adversarial": None, "style": None, "tv": None}),
     "Gram, mean": styled(GramStyle, target=MEAN),
@@ -91,6 +93,8 @@ VARIANTS = {
         },
         reference=True,
     ),
+    "PatchNCE": Variant({"patch_nce": PATCH_NCE}),
+    "negatives": Variant({"adversarial": Adversarial(negatives={"edges": 1.0, "grey_edges": 0.1})}),
     "warm-up": Variant(warmup_steps=2),
     "balance": Variant({}, {"content": 1, "style": 2, "adversarial": 1}, warmup_steps=2),
 }
@@ -137,6 +141,9 @@ TOGETHER = {
         {"content": 1, "style": 2, "adversarial": 1},
         warmup_steps=2,
     ),
+    "PatchNCE, negatives": Variant(
+        {"patch_nce": PATCH_NCE, "adversarial": Adversarial(negatives={"edges": 1.0, "grey_edges": 0.1})}
+    ),
     "Adam": Variant(optimiser=ADAM),
     "bfloat16": Variant(precision=torch.bfloat16),
 }
@@ -171,21 +178,24 @@ def make(variant: Variant, group: Ranks, accumulate: int) -> tuple[TrainState, O
         generator = ReferenceGenerator(width=4, blocks=1, code=3)
     count = 2 if variant.library else 0
     discriminator = PatchDiscriminator(receptive_field=16, width=4, styles=count) if "adversarial" in terms else None
-    networks = {"generator": generator} | ({"discriminator": discriminator} if discriminator else {})
+    projection = objective.make_projection(generator)
+    trained = [*generator.parameters(), *(projection.parameters() if projection is not None else ())]
+    networks = {"generator": generator, "discriminator": discriminator, "projection": projection}
     state = TrainState(
         generator=generator,
         discriminator=discriminator,
         ema=Ema(generator, 0.9),
-        generator_optimiser=variant.optimiser(generator.parameters()),
+        generator_optimiser=variant.optimiser(trained),
         discriminator_optimiser=variant.optimiser(discriminator.parameters()) if discriminator else None,
         schedule=lambda step: 1.0,
         seed=7,
         warmup_steps=variant.warmup_steps,
         clip=variant.clip,
         accumulate=accumulate,
+        projection=projection,
     )
     if group.count > 1:
-        state.parallel = {name: group.shared(network) for name, network in networks.items()}
+        state.parallel = {name: group.shared(network) for name, network in networks.items() if network is not None}
     return state, objective
 
 
@@ -204,7 +214,7 @@ def train(variant: Variant, group: Ranks, accumulate: int = 1, steps: int = STEP
     """Every step audited; gradients of the first step, weights and buffers after the last, scalars of all ranks."""
     state, objective = make(variant, group, accumulate)
     found: dict[str, Any] = {"scalars": [], "gradients": {}, "weights": {}}
-    networks = {"generator": state.generator, "discriminator": state.discriminator}
+    networks = {"generator": state.generator, "discriminator": state.discriminator, "projection": state.projection}
     networks = {name: network for name, network in networks.items() if network is not None}
     precision = Precision(torch.device("cpu"), variant.precision)
     for step in range(steps):

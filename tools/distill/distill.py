@@ -44,7 +44,7 @@ from torch.nn import functional as F
 from gan_style.functional import gram_matrix
 from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import list_pictures
-from gan_style.models.perceptual import COMPACT, Perceptual, compact, vgg19
+from gan_style.models.perceptual import COMPACT, Perceptual, Vgg, compact, vgg19
 
 BLOCKS = range(1, len(COMPACT.blocks) + 1)
 # Weight of each layer in the losses: deep ones, which content is read from, are the harder ones.
@@ -325,7 +325,7 @@ def tasks_of(number: int, first_round: int, arguments: argparse.Namespace) -> li
     return [SamplingTask(network, kind, seed) for seed, (network, kind) in enumerate(reversed(kinds), start=first)]
 
 
-def begin_with(student: Perceptual, start: dict[str, Tensor]) -> list[str]:
+def begin_with(student: Vgg, start: dict[str, Tensor]) -> list[str]:
     """Load what the file ``--start`` holds, which may end earlier, and draw the rest; return the layers it holds."""
     for convolution in student.features.values():
         assert isinstance(convolution, nn.Conv2d)

@@ -1,0 +1,101 @@
+"""The field's recipes in conf/experiment: each trains on tiny pictures with all its terms, and resumes to the bit."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan_style.demo import demo_pictures
+from gan_style.runtime.checkpoint import read_checkpoint, read_generator
+
+TINY = (
+    "perceptual=compact",  # the recipes with VGG-16 and VGG-19 take the same layers of it, but for relu4_3 and relu4_4
+    "perceptual.weights=random",
+    "generator.width=4",
+    "discriminator=patch34",
+    "discriminator.width=4",
+    "data.size=40",
+    "data.resize=[40,48]",
+    "data.style_resize=null",
+    "data.sample_size=32",
+    "training.batch=2",
+    "training.warmup_steps=0",
+    "training.decay=constant",
+    "training.log_every=1",
+    "training.calibration_pictures=1",
+    "tracking.wandb=disabled",
+)
+RECIPES = {
+    "fast_neural_style": (["loss.style.layers=[relu1_2,relu2_2]"], {"content", "style", "tv"}),
+    "cartoongan": (["loss.content.layers=[relu2_2]"], {"adversarial", "content", "style", "tv"}),
+    "animeganv2": (
+        ["loss.content.layers=[relu2_2]", "loss.style.layers=[relu2_2]"],
+        {"adversarial", "content", "style", "colour", "tv"},
+    ),
+    "cut": (["generator.blocks=5", "loss.patch_nce.patches=16"], {"adversarial", "patch_nce"}),
+    "pix2pix": ([], {"adversarial", "paired"}),
+}
+
+
+@pytest.fixture
+def pictures(tmp_path) -> tuple[str, str]:
+    """Photos, and style pictures of the same names (here the same pictures)."""
+    folders = tmp_path / "photos", tmp_path / "styles"
+    for folder in folders:
+        folder.mkdir()
+    for number, path in enumerate(demo_pictures("photos")):
+        for folder in folders:
+            shutil.copy(path, folder / f"{number}{path.suffix}")
+    return f"data.content={folders[0]}", f"data.style={folders[1]}"
+
+
+def steps(folder: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if "loss/total" in row]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_trains_four_steps_and_resumes_to_the_bit(gan_style, tmp_path, pictures, recipe):
+    options, terms = RECIPES[recipe]
+    arguments = (f"experiment={recipe}", *TINY, *options, *pictures)
+    for name, count in (("whole", 4), ("parts", 2), ("parts", 4)):
+        outcome = gan_style("train", *arguments, f"run.root={tmp_path / name}", f"training.steps={count}")
+        assert outcome.status == 0, outcome.err
+    assert "after step 2" in outcome.out
+    whole, parts = (tmp_path / name / recipe for name in ("whole", "parts"))
+    logged = steps(parts)
+    assert [row["step"] for row in logged] == [1, 2, 3, 4]
+    assert {key.removeprefix("loss/") for key in logged[-1] if key.startswith("loss/")} == terms | {"total"}
+    one, two = (read_generator(run / "generator.safetensors")[0] for run in (whole, parts))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    saved = read_checkpoint(parts / "checkpoints" / "step_00000004.pt")["state"]["networks"]
+    assert ("projection" in saved) is (recipe == "cut")
+
+
+class TestPairs:
+    ARGUMENTS = ("experiment=pix2pix", *TINY, "training.steps=1")
+
+    def test_a_photo_without_a_partner_is_named(self, gan_style, tmp_path, pictures):
+        for path in (tmp_path / "styles").glob("1.*"):
+            path.unlink()
+        outcome = gan_style("train", *self.ARGUMENTS, *pictures, f"run.root={tmp_path / 'runs'}")
+        assert outcome.status == 2
+        assert "data.paired=true: 1 of " in outcome.err and "photos/1." in outcome.err
+
+    def test_two_partners_are_refused(self, gan_style, tmp_path, pictures):
+        first = next((tmp_path / "styles").glob("0.*"))
+        (tmp_path / "styles" / "more").mkdir()
+        shutil.copy(first, tmp_path / "styles" / "more" / first.name)
+        outcome = gan_style("train", *self.ARGUMENTS, *pictures, f"run.root={tmp_path / 'runs'}")
+        assert outcome.status == 2
+        assert "'0' comes 2 times in data.style" in outcome.err
+
+    def test_the_term_needs_pairs_and_pairs_need_one_style(self, gan_style, tmp_path, pictures):
+        outcome = gan_style("train", *self.ARGUMENTS, *pictures, "data.paired=null", f"run.root={tmp_path / 'runs'}")
+        assert outcome.status == 2 and "needs data.paired=true" in outcome.err
+        outcome = gan_style(
+            "train", "experiment=style_library", "data.content=x", "data.style={a: x}", "data.paired=true"
+        )
+        assert outcome.status == 2 and "data.paired=true is for one style" in outcome.err
