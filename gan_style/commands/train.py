@@ -195,6 +195,10 @@ def check_train(cfg: Any) -> None:
     _check_styles(cfg)
     if data.paired and (isinstance(data.style, Mapping) or by_reference(cfg)):
         raise ValueError("data.paired=true is for one style and generator=resnet or slim; leave it null")
+    if data.paired and (data.recolour or data.style_resize):
+        raise ValueError(
+            "data.paired=true cuts style pictures as their photos: data.style_resize has to be null, data.recolour 0"
+        )
     for name, term in cfg.loss.items():
         if str(term.get("_target_", "") if isinstance(term, Mapping) else "").endswith(".Paired") and not data.paired:
             raise ValueError(f"loss.{name} compares with the photo's own style picture: it needs data.paired=true")

@@ -99,3 +99,8 @@ class TestPairs:
             "train", "experiment=style_library", "data.content=x", "data.style={a: x}", "data.paired=true"
         )
         assert outcome.status == 2 and "data.paired=true is for one style" in outcome.err
+
+    @pytest.mark.parametrize("option", ["data.style_resize=[64,96]", "data.recolour=0.5"])
+    def test_options_of_style_crops_alone_are_refused(self, gan_style, pictures, option):
+        outcome = gan_style("train", *self.ARGUMENTS, *pictures, option)
+        assert outcome.status == 2 and option.split("=")[0] in outcome.err

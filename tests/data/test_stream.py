@@ -459,6 +459,6 @@ def test_a_style_picture_is_cut_and_turned_as_its_photo(tmp_path: Path) -> None:
     seen = set()
     for position in range(12):
         content, style, index, *_ = stream[position]
-        assert (content.int() + style.int() - 255).abs().max() <= 1  # rounding
+        assert (content.int() + style.int() - 255).abs().max() <= 2  # rounded once for the rows, once for the columns
         seen.add(index)
     assert seen == {0, 1, 2}
