@@ -1,5 +1,7 @@
 """Plain words on the command line become one option, whatever files are called."""
 
+from importlib import import_module
+
 import pytest
 from hydra import compose, initialize_config_dir
 
@@ -45,6 +47,7 @@ def gathered_existing(word):
     ["a b", "it's", "a,b", "0-x=1,y=2", "[a]", "{b}", "c:\\d", "e\\", "f\\'g", "${oc.env:HOME}x", '"h"', "ä✓", "1"],
 )
 def test_hydra_reads_every_name_as_it_was_written(word):
+    import_module("gan_style.commands.compare")  # registers its options
     (override,) = gathered([word], "runs") if "=" not in word else gathered_existing(word)
     with initialize_config_dir(str(CONFIG_PATH), version_base="1.3"):
         cfg = compose("compare", overrides=[override])

@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from gan_style.cli import command
-from gan_style.commands.sweep import label_of_job
 from gan_style.config import flat, plain
 from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import split
@@ -109,16 +108,7 @@ def read_runs(spec: Any) -> dict[str, Run]:
         raise ValueError(f"runs={spec}: give folders of runs, such as [runs/a,runs/b] or sweeps/x")
     folder_of = {path.resolve(): path for place in places for path in find_runs(Path(str(place)).expanduser())}
     folders = list(folder_of.values())
-    return dict(zip(_labels(folders), map(read_run_of, folders), strict=True))
-
-
-def _labels(folders: list[Path]) -> list[str]:
-    """A short name for each; that of a sweep's job is its number and its overrides."""
-    unique = labels(folders)
-    short = [label_of_job(folder) or name for folder, name in zip(folders, unique, strict=True)]
-    longer = [f"{folder.resolve().parent.name}/{name}" for folder, name in zip(folders, short, strict=True)]
-    named = [b if short.count(a) > 1 else a for a, b in zip(short, longer, strict=True)]
-    return [c if named.count(b) > 1 or b in unique else b for b, c in zip(named, unique, strict=True)]
+    return dict(zip(labels(folders), map(read_run_of, folders), strict=True))
 
 
 def read_run_of(folder: Path) -> Run:

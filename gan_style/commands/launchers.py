@@ -1,4 +1,4 @@
-"""What runs a sweep's jobs: one after the other, several at a time, or on a cluster. See conf/hydra/launcher/.
+"""What runs a sweep's jobs: one after the other, several at a time, or on a SLURM cluster. See conf/hydra/launcher/.
 
 Not Hydra's plugins of these names: in theirs a job that is killed takes the others along (joblib's processes), or hides
 how they ended (submitit's first error is raised), and one that leaves with status 75 counts as done. The names and the
@@ -10,20 +10,19 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from gan_style.runtime.machine import cores
+from gan_style.runtime.process import await_folder, run_process
 from gan_style.runtime.provenance import FAILURE_FILE
 from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
 
 LOG_FILE = "job.log"
-_LOOK = 0.05  # seconds between looks at a process
-_LOOK_AT_QUEUE = 0.2  # and at the jobs of submitit, which asks SLURM itself less often
+_LOOK_EVERY = 0.2  # seconds, at the jobs of submitit, which asks SLURM itself less often
 
 
 @dataclass(frozen=True)
@@ -137,70 +136,28 @@ def environment_of(place: int, places: int, job: SweepJob, gpus: Sequence[str]) 
 def run_here(
     job: SweepJob, stop: Stop, *, environment: Mapping[str, str] | None = None, logged: bool = False
 ) -> JobEnd:
-    """Run a job as a process of this machine, and wait for it. Asked to stop, it is asked to (SIGTERM).
+    """Run a job as a process of this machine, and wait for it; logged: what it says goes to its folder.
 
-    It begins when nobody else works on it: the process inherits the lock on its folder, and so holds it for as long as
-    it lives, even where we are killed. logged: what it says goes to its folder instead of the terminal.
+    A job that a killed sweep has left is asked to save itself by the system; it is waited for.
     """
     begun = time.monotonic()
     job.folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        lock = stack.enter_context(_only_one(job.folder, stop))
-        if lock is None:
-            return JobEnd(job, PREEMPTED, time.monotonic() - begun)
+    try:
+        await_folder(job.folder)
         (job.folder / FAILURE_FILE).unlink(missing_ok=True)
-        log = stack.enter_context(open(job.folder / LOG_FILE, "ab")) if logged else None
-        try:
-            process = subprocess.Popen(
-                job.command,
-                cwd=job.here,
-                env=os.environ | dict(environment or {}),
-                stdout=log,
-                stderr=log,
-                pass_fds=[lock.fileno()],
-            )
-        except OSError as error:
-            return JobEnd(job, 1, time.monotonic() - begun, f"it cannot be started: {error}")
-        return JobEnd(job, _await(process, stop), time.monotonic() - begun)
+        log = job.folder / LOG_FILE if logged else None
+        _, status = run_process(job.command, lambda: stop.reason, log=log, environment=environment, cwd=job.here)
+    except (OSError, ValueError) as error:
+        return JobEnd(job, 1, time.monotonic() - begun, f"it cannot be started: {error}")
+    return JobEnd(job, status, time.monotonic() - begun)
 
 
-@contextmanager
-def _only_one(folder: Path, stop: Stop) -> Iterator[IO[bytes] | None]:
-    """The open lock of a job's folder, once nobody else holds it; None where we are asked to stop before."""
-    import fcntl  # sweeps need a POSIX system, training itself does not
-
-    with open(folder / ".job.lock", "ab") as file:
-        is_reported = False
-        while stop.reason is None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not is_reported:
-                    print(f"{folder.name}: another process is still at work on it; waiting for its end", flush=True)
-                is_reported = True
-                time.sleep(_LOOK)
-                continue
-            yield file
-            return
-        yield None
-
-
-def _await(process: "subprocess.Popen[bytes]", stop: Stop) -> int:
-    is_reported = False
-    while process.poll() is None:
-        if stop.reason is not None and not is_reported:
-            process.send_signal(signal.SIGTERM)
-            is_reported = True
-        time.sleep(_LOOK)
-    return 128 - process.returncode if process.returncode < 0 else process.returncode
-
-
-# submitit: SLURM, and processes of this machine that stand for it
+# SLURM, through submitit
 
 
 @dataclass(frozen=True)
 class Task:
-    """A job as submitit calls it, on another machine as may be; it pickles. halt: a file that says not to go on."""
+    """A job as submitit calls it on another machine; it pickles. halt: a file that says not to go on."""
 
     job: SweepJob
     halt: Path
@@ -226,117 +183,77 @@ class Task:
         return DelayedSubmission(self)
 
 
-class Submitit:
-    """What both have in common. cluster: submitit's name; at_once: jobs that are in its hands at a time."""
+@dataclass(kw_only=True)
+class SubmititSlurm:
+    """A SLURM cluster's queue. For what each option means see its file in conf/; None leaves one to the cluster."""
 
-    def __init__(self, cluster: str, *, at_once: int | None, timeouts: int, parameters: dict[str, Any]) -> None:
-        check_installed("submitit", f"submitit_{cluster}")
-        self.cluster, self.at_once, self.timeouts = cluster, at_once, timeouts
-        self.parameters = {name: value for name, value in parameters.items() if value is not None}
+    array_parallelism: int = 256
+    timeout_min: int = 60
+    max_num_timeout: int = 100
+    signal_delay_s: int = 120
+    name: str = "gan_style"
+    cpus_per_task: int | None = None
+    gpus_per_node: int | None = None
+    mem_gb: float | None = None
+    partition: str | None = None
+    qos: str | None = None
+    account: str | None = None
+    constraint: str | None = None
+    setup: Sequence[str] | None = None
+    additional_parameters: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        check_installed("submitit", "submitit_slurm")
 
     def run(self, jobs: Sequence[SweepJob], stop: Stop) -> Iterator[JobEnd]:
         """See Launcher. What submitit itself says and keeps is in .submitit in the sweep's folder."""
+        # Submit all as one array.
         folder = jobs[0].folder.parent / ".submitit"
-        halt, waiting = folder / "halt", list(jobs)
-        running: list[tuple[SweepJob, Any]] = []
-        executor = self._executor(folder)
+        halt, executor = folder / "halt", self._executor(folder)
         halt.unlink(missing_ok=True)
-        while running or (waiting and stop.reason is None):
-            if stop.reason is None:
-                count = len(waiting) if self.at_once is None else self.at_once - len(running)
-                some, waiting = waiting[:count], waiting[count:]
-                running += _submitted(executor, [Task(job, halt) for job in some])
-            elif not halt.exists():
+        with executor.batch():
+            handles = [executor.submit(Task(job, halt)) for job in jobs]
+        running = list(zip(jobs, handles, strict=True))
+        for job, handle in running:
+            print(f"{job.name}: submitted as {handle.job_id}", flush=True)
+
+        # Wait for each; asked to stop, have none queued again and cancel all, which tells them to save themselves.
+        while running:
+            if stop.reason is not None and not halt.exists():
                 halt.touch()
                 for _, handle in running:
                     handle.cancel(check=False)
             ended = [pair for pair in running if pair[1].done()]
             running = [pair for pair in running if pair not in ended]
-            yield from (_ended(job, handle, stop, self.cluster) for job, handle in ended)
-            time.sleep(_LOOK_AT_QUEUE)
+            yield from (_ended(job, handle, stop) for job, handle in ended)
+            time.sleep(_LOOK_EVERY)
 
     def _executor(self, folder: Path) -> Any:
         import submitit
 
-        make = {"slurm": submitit.SlurmExecutor, "local": submitit.LocalExecutor}[self.cluster]
+        parameters = {name: value for name, value in asdict(self).items() if value is not None}
+        timeouts = parameters.pop("max_num_timeout")
+        parameters |= {"time": parameters.pop("timeout_min"), "job_name": parameters.pop("name")}
+        if self.mem_gb is not None:
+            parameters["mem"] = f"{round(parameters.pop('mem_gb') * 1024)}MB"
         try:
-            executor = make(folder, max_num_timeout=self.timeouts)
-            executor.update_parameters(**self.parameters)
+            executor = submitit.SlurmExecutor(folder, max_num_timeout=timeouts)
+            executor.update_parameters(**parameters)
         except (RuntimeError, ValueError, TypeError) as error:
-            raise ValueError(f"hydra/launcher=submitit_{self.cluster}: {error}") from error
+            raise ValueError(f"hydra/launcher=submitit_slurm: {error}") from error
         return executor
 
 
-def _submitted(executor: Any, tasks: Sequence[Task]) -> list[tuple[SweepJob, Any]]:
-    """Each job with submitit's handle of it; SLURM is given them as one array."""
-    if not tasks:
-        return []
-    with executor.batch():
-        handles = [executor.submit(task) for task in tasks]
-    for task, handle in zip(tasks, handles, strict=True):
-        print(f"{task.job.name}: submitted as {handle.job_id}", flush=True)
-    return [(task.job, handle) for task, handle in zip(tasks, handles, strict=True)]
-
-
-def _ended(job: SweepJob, handle: Any, stop: Stop, cluster: str) -> JobEnd:
-    """How a job has ended, from what its task has left; one that left nothing was killed, or, where we stop, cancelled.
+def _ended(job: SweepJob, handle: Any, stop: Stop) -> JobEnd:
+    """How a job has ended, from what its task has left; one that left nothing where we stop was cancelled.
 
     A cluster's disks may be slow to show it: submitit waits for it a while.
     """
-    here = handle.paths.result_pickle.exists()
-    if not here and stop.reason is not None:
+    if stop.reason is not None and not handle.paths.result_pickle.exists():
         return JobEnd(job, PREEMPTED, 0.0)
-    if not here and cluster == "local":
-        return JobEnd(job, 1, 0.0, f"its task was killed; see {handle.paths.stderr}")
     error = handle.exception()
     if error is None:
         status, seconds = handle.result()
         return JobEnd(job, status, seconds)
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return JobEnd(job, 1, 0.0, f"submitit's task failed: {lines[-1].strip()}; see {handle.paths.stderr}")
-
-
-class SubmititLocal(Submitit):
-    """Processes of this machine in the place of a cluster. For what each option means see its file in conf/."""
-
-    def __init__(
-        self,
-        *,
-        array_parallelism: int = 2,
-        timeout_min: int = 60,
-        max_num_timeout: int = 100,
-        signal_delay_s: int = 120,
-        gpus_per_node: int = 0,
-    ) -> None:
-        parameters = {"timeout_min": timeout_min, "gpus_per_node": gpus_per_node, "signal_delay_s": signal_delay_s}
-        super().__init__("local", at_once=array_parallelism, timeouts=max_num_timeout, parameters=parameters)
-
-
-class SubmititSlurm(Submitit):
-    """A SLURM cluster's queue. For what each option means see its file in conf/; None leaves one to the cluster."""
-
-    def __init__(
-        self,
-        *,
-        array_parallelism: int = 256,
-        timeout_min: int = 60,
-        max_num_timeout: int = 100,
-        signal_delay_s: int = 120,
-        name: str = "gan_style",
-        cpus_per_task: int | None = None,
-        gpus_per_node: int | None = None,
-        mem_gb: float | None = None,
-        partition: str | None = None,
-        qos: str | None = None,
-        account: str | None = None,
-        constraint: str | None = None,
-        setup: Sequence[str] | None = None,
-        additional_parameters: dict[str, Any] | None = None,
-    ) -> None:
-        resources = {"time": timeout_min, "cpus_per_task": cpus_per_task, "gpus_per_node": gpus_per_node}
-        queue = {"job_name": name, "array_parallelism": array_parallelism, "signal_delay_s": signal_delay_s}
-        queue |= {"partition": partition, "qos": qos, "account": account, "constraint": constraint}
-        more = {"setup": setup, "additional_parameters": additional_parameters}
-        memory = {"mem": None if mem_gb is None else f"{round(mem_gb * 1024)}MB"}
-        parameters: dict[str, Any] = {**resources, **queue, **memory, **more}
-        super().__init__("slurm", at_once=None, timeouts=max_num_timeout, parameters=parameters)

@@ -19,10 +19,11 @@ from gan_style.losses.objective import content_layers, style_layers
 from gan_style.options import check_options, option
 from gan_style.report.table import is_measurement_setting
 from gan_style.runtime.files import check_place, ensure_writable, locked, remove_leftovers
+from gan_style.runtime.process import last_line
 from gan_style.runtime.provenance import read_failure
 from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
 from gan_style.search.loop import SUMMARY_FILE, Search, closing_words
-from gan_style.search.process import TrainingEnd, last_line, train
+from gan_style.search.process import TrainingEnd, train
 from gan_style.search.space import Categorical, Dimension, grid, override, read_space
 from gan_style.search.study import PRUNERS, SAMPLERS, STUDY_FILE, Pruning, SearchPlan, Study
 from gan_style.training.sampling import PREFIX, composite_weights, measurable

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -235,7 +234,7 @@ def _check_styles(cfg: Any) -> None:
 
 
 def _sweep(arguments: list[str]) -> int:
-    return sweep(arguments, command="train", free=partial(may_change, TrainOptions), finished=_is_finished)
+    return sweep(arguments, command="train", finished=_is_finished)
 
 
 @command("train", TrainOptions, sweep=_sweep)
@@ -244,7 +243,7 @@ def main(cfg: DictConfig) -> int:
 
     On several devices: runtime.devices=N, or under torchrun, python -m gan_style.commands.train with the same options.
     -m makes a sweep of several values: -m loss.style.weight=1,3 training.seed=0,1 are four jobs, in sweeps/; one after
-    the other, or with hydra/launcher=joblib, submitit_local or submitit_slurm (their options: hydra.launcher.NAME).
+    the other, or with hydra/launcher=joblib or submitit_slurm (their options: hydra.launcher.NAME).
     """
     if cfg.runtime.devices > 1 and "RANK" not in os.environ:
         return launch(cfg.runtime.devices, [sys.executable, "-m", "gan_style.commands.train", *sys.argv[1:]])

@@ -8,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_style.commands.sweep import Known, label_of_job, write_index
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
 from gan_style.runtime.checkpoint import GENERATOR_FILE, write_generator
@@ -156,16 +155,6 @@ def test_a_run_that_is_named_twice_counts_once_and_two_of_one_name_are_told_apar
     first, second = make_run("x/r", *TWO_STEPS), make_run("y/r", *TWO_STEPS)
     compare(first, first.parent, second)
     assert list(rows(tmp_path)) == ["x/r", "y/r"]
-
-
-def test_the_same_jobs_of_sweeps_of_one_name_are_all_there(make_run, compare, tmp_path):
-    """The same grid on two machines: number, overrides and the sweep's own name are alike."""
-    folders = [make_run(f"{place}/monet/00{n}", *TWO_STEPS) for place in ("one", "two") for n in range(2)]
-    for place in {folder.parent for folder in folders}:
-        write_index(place, [Known(f"00{n}", {"loss.style.weight": str(n)}) for n in range(2)])
-    assert len({label_of_job(folder) for folder in folders}) == 2
-    outcome = compare(*folders)
-    assert outcome.status == 0 and len(rows(tmp_path)) == 4
 
 
 def test_a_run_called_photo_is_beside_the_photo(make_run, compare, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gan_style.commands import search
-from gan_style.search.process import await_folder
+from gan_style.runtime.process import await_folder
 from gan_style.search.space import read_space
 from gan_style.search.study import SearchPlan, Study
 

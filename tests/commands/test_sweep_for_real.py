@@ -22,7 +22,6 @@ LIMIT = 1500.0  # seconds; a busy machine takes a minute for a job
 LAUNCHERS = {
     "basic": ("basic",),
     "joblib": ("joblib", "hydra.launcher.n_jobs=3"),
-    "submitit_local": ("submitit_local", "hydra.launcher.array_parallelism=3"),
 }
 
 
@@ -66,7 +65,7 @@ def undisturbed(tmp_path_factory) -> dict[str, list[dict[str, float]]]:
     return found
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib"])
 def test_six_jobs_have_the_same_results_under_every_launcher(undisturbed, tmp_path, launcher):
     status, said = finish(start(tmp_path, launcher, *GRID))
     assert status == 0, said
@@ -75,7 +74,7 @@ def test_six_jobs_have_the_same_results_under_every_launcher(undisturbed, tmp_pa
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_killed_half_way_and_started_again_no_job_is_run_twice_to_its_end(undisturbed, tmp_path, launcher):
-    """The sweep is killed, not its jobs: they go on alone, and those that are started again wait for them."""
+    """The sweep is killed, and its jobs save themselves; the next sweep waits for that, and goes on with them."""
     sweep, process = tmp_path / "smoke", start(tmp_path, launcher, *GRID)
     until = time.monotonic() + LIMIT
     while len(list(sweep.glob("*/checkpoints/step_00000004.pt"))) < 2 and time.monotonic() < until:
@@ -93,7 +92,7 @@ def test_killed_half_way_and_started_again_no_job_is_run_twice_to_its_end(undist
         assert log.read_text().count("grid (content | style | result)") == 1
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib"])
 def test_a_job_that_is_killed_is_tried_again_and_goes_on(undisturbed, tmp_path, launcher):
     """With two ranks in each job, of which the first is killed once it has a checkpoint."""
     options = (
@@ -101,14 +100,14 @@ def test_a_job_that_is_killed_is_tried_again_and_goes_on(undisturbed, tmp_path, 
         *("training.sample_every=1000", "metrics.every=1000"),
     )
     sweep, process = tmp_path / "smoke", start(tmp_path, launcher, *options)
-    first, until = sweep / "000-training.seed_0", time.monotonic() + LIMIT
+    first, until = sweep / "training.seed_0", time.monotonic() + LIMIT
     while not list(first.glob("checkpoints/step_*.pt")) and time.monotonic() < until:
         assert process.poll() is None, finish(process)[1]
         time.sleep(0.02)
     os.kill(rank_of(first.name), signal.SIGKILL)
     status, said = finish(process)
     assert status not in (0, 75) and "1 finished, 1 failed" in said, said
-    assert [row["step"] for row in rows(sweep / "001-training.seed_1") if "loss/total" in row] == list(range(1, 201))
+    assert [row["step"] for row in rows(sweep / "training.seed_1") if "loss/total" in row] == list(range(1, 201))
     status, said = finish(start(tmp_path, launcher, *options))
     assert status == 0 and "1 of them finished before" in said, said
     assert [row["step"] for row in rows(first) if "loss/total" in row] == list(range(1, 201))
@@ -130,7 +129,7 @@ def rank_of(name: str) -> int:
 def test_a_sweep_that_is_asked_to_stop_leaves_with_status_75_and_goes_on(tmp_path):
     options = ("training.seed=0,1", "training.steps=400", "training.sample_every=1000", "metrics.every=1000")
     sweep, process = tmp_path / "smoke", start(tmp_path, "basic", *options)
-    metrics, until = sweep / "000-training.seed_0" / "metrics.jsonl", time.monotonic() + LIMIT
+    metrics, until = sweep / "training.seed_0" / "metrics.jsonl", time.monotonic() + LIMIT
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < until:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
@@ -138,6 +137,6 @@ def test_a_sweep_that_is_asked_to_stop_leaves_with_status_75_and_goes_on(tmp_pat
     assert status == 75 and "1 stopped, 1 not started" in said, said
     summary = json.loads((sweep / "summary.json").read_text())
     assert [job["status"] for job in summary["jobs"]] == ["stopped", "not started"]
-    assert not (sweep / "001-training.seed_1").exists()
+    assert not (sweep / "training.seed_1").exists()
     assert finish(start(tmp_path, "basic", *options))[0] == 0
     assert [row["step"] for row in rows(metrics.parent) if "loss/total" in row] == list(range(1, 401))
