@@ -162,7 +162,7 @@ class TrainOptions:
 def _drop_leftovers(cfg: DictConfig) -> None:
     """Remove what an experiment sets of loss terms that loss=... does not have, and say so."""
     for name, term in list(cfg.loss.items()):
-        if isinstance(term, DictConfig) and "_target_" not in term:
+        if name != "balance" and isinstance(term, DictConfig) and "_target_" not in term:
             print(f"note: loss.{name} of the experiment is left out: this loss=... has no such term", flush=True)
             with open_dict(cfg.loss):
                 del cfg.loss[name]
@@ -205,10 +205,10 @@ def check_train(cfg: Any) -> None:
 
 def _check_styles(cfg: Any) -> None:
     """Several styles by name need a generator that tells them apart, references one that is shown them."""
-    is_library, kind = isinstance(cfg.data.style, Mapping), str(cfg.generator.get("_target_", ""))
+    is_library = isinstance(cfg.data.style, Mapping)
+    takes_library = str(cfg.generator.get("_target_", "")).endswith((".LibraryGenerator", ".MobileGenerator"))
     if is_library and not cfg.data.style:
         raise ValueError("data.style={} names no style; write data.style={monet: FOLDER, wave: PICTURE}")
-    takes_library = kind.endswith((".LibraryGenerator", ".MobileGenerator"))
     if is_library and not takes_library:
         names = ", ".join(map(str, cfg.data.style))
         raise ValueError(f"data.style names styles ({names}); use generator=library or generator=mobile")

@@ -275,7 +275,7 @@ def test_a_style_is_evaluated_that_a_picture_gives(far, gan_style, tmp_path):
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
     sea, rust = (found["metrics"][f"{far.name}#{far / name}.png"] for name in ("sea", "rust"))
     assert sea["style"]["value"] != rust["style"]["value"]
-    outcome = gan_style(*asked, f"checkpoint={far}")
+    outcome = gan_style(*asked, "overwrite=true", f"checkpoint={far}")
     assert outcome.status == 2 and f"it takes its style from a picture; name one, {far}#PICTURE" in outcome.err
 
 

@@ -303,7 +303,7 @@ def test_without_a_checkpoint_the_style_names_a_model_that_comes_with_gan_style(
     monkeypatch.setattr("gan_style.stylize.model.shipped", dict)
     assert "checkpoint=... is missing" in gan_style("stylize", *where, "style=monet").err
     monkeypatch.setattr("gan_style.stylize.model.shipped", lambda: {library_file: ("monet", "wave")})
-    assert "style=... or checkpoint=... is missing" in gan_style("stylize", *where).err
+    assert "checkpoint=... is missing" in gan_style("stylize", *where).err
     assert "did you mean wave?" in gan_style("stylize", *where, "style=waves").err
     outcome = gan_style("stylize", *where, "style=wave")
     assert outcome.status == 0, outcome.err

@@ -51,7 +51,7 @@ def test_a_condition_mixes_rows_of_scale_and_shift(library, noise, condition, co
     made = single(library, torch.cat([row, 1.0 - strength])).paint(pictures, None)
     if strength:
         colors = torch.stack([plain_color(curve.expand(count, -1, -1), light(pictures)[0]) for curve in library.tones])
-        color = torch.einsum("k,knc->nc", (row / strength).float(), colors).double()
+        color = torch.einsum("k,knc->nc", (row / strength).to(colors), colors).double()
         share = contrast(light(pictures)[1])[:, None, None, None].double()
         made = torch.lerp(color[..., None, None], made, share).clamp(-1, 1)
     expected = strength * made + (1.0 - strength) * pictures

@@ -224,7 +224,9 @@ def train(variant: Variant, group: Ranks, accumulate: int = 1, steps: int = STEP
         found["scalars"].append(values)
         settle(objective, values, last=state.step == variant.warmup_steps)
         if step == 0:
-            trained = {name: [p.grad for p in network.parameters()] for name, network in networks.items()}
+            trained = {
+                name: [p.grad for p in network.parameters() if p.requires_grad] for name, network in networks.items()
+            }
             found["gradients"] = {
                 name: torch.cat([gradient.flatten() for gradient in gradients])
                 for name, gradients in trained.items()
