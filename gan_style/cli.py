@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from gan_style.options import FLAGS_WITH_A_WORD, check_options, declared
-from gan_style.runtime.machine import is_shortage
+from gan_style.runtime.machine import is_shortage, keep_freed_memory
 
 COMMANDS = {
     "train": "train a generator on photos and a style",
@@ -121,6 +121,7 @@ def command(
         def main() -> None:
             statuses: list[int] = []  # one for each job of a sweep, else a single one
             in_full = os.environ.get(_FULL) == "1"
+            keep_freed_memory()
             for stream in (sys.stdout, sys.stderr):  # a file's name may hold bytes that are no text
                 if isinstance(stream, io.TextIOWrapper):
                     stream.reconfigure(errors="backslashreplace")

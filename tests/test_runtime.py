@@ -1,6 +1,9 @@
 """Compilation with its fallback, and what a machine is told about itself."""
 
 import copy
+import platform
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -190,3 +193,21 @@ class TestAdvice:
 
     def test_allocator_is_one_of_those_known(self):
         assert allocator() in ("jemalloc", "tcmalloc", "mimalloc", "of the system")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of other systems is left as it is")
+@pytest.mark.parametrize("keep", [False, True])
+def test_freed_memory_is_used_again_without_the_system(keep):
+    """Seen by page faults: an array of 64 MB has 16,384 pages."""
+    program = f"""
+import resource
+from gan_style.runtime.machine import keep_freed_memory
+assert not {keep} or keep_freed_memory()
+fill = lambda: len(b"x" * 2**26)
+fill()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+fill()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert (int(done.stdout) < 1000) == keep

@@ -28,6 +28,7 @@ from gan_style.dataset.sampling import BLEND, ChoiceSampler, strength_range
 from gan_style.dataset.worker import ShardWorker
 from gan_style.dataset.writers import Destination
 from gan_style.runtime.files import file_hash
+from gan_style.runtime.machine import keep_freed_memory
 
 _PLANNED = (
     *("size", "copies", "keep_fraction", "seed", "format", "quality", "lossless", "png_level", "max_pixels"),
@@ -109,6 +110,7 @@ def make_worker(job: Job, number: int = 0) -> ShardWorker:
     from gan_style.dataset.scores import make_score
     from gan_style.runtime.device import choose_device
 
+    keep_freed_memory()
     cfg, scheme = job.cfg, scheme_of(job.plan.settings)
     name = f"cuda:{number % max(1, torch.cuda.device_count())}" if job.device == "cuda" else job.device
     device = choose_device(name, cfg["threads_per_worker"])

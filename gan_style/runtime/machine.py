@@ -1,7 +1,10 @@
 """What a process has of its machine: cores, and memory until there is none. It does not import torch."""
 
+import ctypes
 import os
+import platform
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 # "alloc_failed" is cuBLAS's and cuDNN's word for it
 _SHORTAGES = ("allocate memory", "out of memory", "alloc_failed")
 
@@ -9,6 +12,18 @@ _SHORTAGES = ("allocate memory", "out of memory", "alloc_failed")
 def cores() -> int:
     """How many this process may use, which is not how many there are in a container or beside other jobs."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def keep_freed_memory() -> bool:
+    """Have glibc keep what this process frees for what it allocates next; True where there is a glibc to do so.
+
+    By itself it gives arrays from 32 MB back to the system at once, which then has to clear each page of the next one:
+    up to a third of a step's time. For processes of our own; a library leaves its caller's allocator alone.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    return bool(libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30) and libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1))
 
 
 def is_shortage(error: BaseException) -> bool:
