@@ -65,8 +65,9 @@ class Backend:
         self.folder, self.max_megapixels = folder, max_megapixels
         self._models: dict[str, tuple[Model, dict[str, Any]]] = {}
         self.styles: dict[str, Style] = {}
+        self._quick_styles: dict[str, Style] = {}  # the same labels, for the camera
         self.reference_model: str | None = None
-        for path in [*checkpoints, *shipped()]:
+        for path in [*checkpoints, *sorted(shipped(), key=lambda path: -path.stat().st_size)]:
             key = str(path)
             model, _ = self._models[key] = open_model(path, device)
             if not model.styles:
@@ -77,7 +78,8 @@ class Backend:
                     label = _name(path) if len(model.styles) == 1 else f"{_name(path)}: {style}"
                     if label in self.styles:
                         label = f"{label} ({path})"  # two runs of one name
-                self.styles.setdefault(label, Style(key, style))  # of the shipped models the first that has it
+                self.styles.setdefault(label, Style(key, style))  # of shipped models the largest that has it
+                self._quick_styles[label] = Style(key, style)  # the smallest
 
     def partners(self, label: str) -> list[str]:
         """The styles that a style can be mixed with: those of its own model."""
@@ -119,7 +121,8 @@ class Backend:
     def frame(self, picture: Tensor, settings: Settings, side: int = 288) -> Tensor:
         """Paint what a camera sees, uint8 (3, H, W), made smaller so that it can follow."""
         small = _at_most(picture, side)
-        model, controls, _ = self._prepared(replace(settings, stroke="as trained"), small.shape[1:])
+        settings = replace(settings, stroke="as trained")
+        model, controls, _ = self._prepared(settings, small.shape[1:], self._quick_styles)
         return paint(model, small, controls)
 
     def results(self, photos: Sequence[Path], settings: Settings) -> Iterator[tuple[Path | None, str]]:
@@ -157,7 +160,9 @@ class Backend:
         """Return a message without the folder that the server keeps an upload in."""
         return str(problem).replace(str(path), path.name)
 
-    def _prepared(self, settings: Settings, size: Sequence[int]) -> tuple[Model, Controls, dict[str, Any]]:
+    def _prepared(
+        self, settings: Settings, size: Sequence[int], styles: Mapping[str, Style] | None = None
+    ) -> tuple[Model, Controls, dict[str, Any]]:
         """The model with its references, what is asked of it for a picture of this size, and what the result says."""
         if settings.references:
             if self.reference_model is None:
@@ -169,7 +174,7 @@ class Backend:
         else:
             if not settings.styles:
                 raise ValueError("choose a style first")
-            chosen = [self.styles[label] for label in settings.styles]
+            chosen = [(styles or self.styles)[label] for label in settings.styles]
             model, note = self._models[chosen[0].model]
             names = [style.name for style in chosen]
         mix = {names[0]: 1.0} if len(names) == 1 else {names[0]: 1.0 - settings.share, names[1]: settings.share}
