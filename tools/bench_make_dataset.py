@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """How fast make-dataset is, how much memory it takes, and how long its plan takes to be read.
 
-    python tools/bench_make_dataset.py --sizes 256 512 --pictures 48 --rounds 3
+    python tools/bench_make_dataset.py --sizes 256 --pictures 333 --rounds 1
     python tools/bench_make_dataset.py --memory 100000
     python tools/bench_make_dataset.py --keys 10000000
 
-Speed: JPEG files to JPEG files that are written for good, with an untrained network (its speed is a trained one's).
-Overlapped is make-dataset's own worker; the plain loop reads, decodes, stylizes, encodes and writes one picture after
-the other with the same network and as many threads for it. Alternately, each in a process of its own; medians. The
-score is left out of both (--score structure puts it into ours). Waiting is the share of its time for which the network
-had nothing to do. Memory: so many pictures of 16 px by the command itself, looked at from outside. Keys: a plan with so
-many inputs, all of them done, and what it costs to find that out.
+Speed: JPEG files to JPEG files that are written for good, with untrained networks (their speed is a trained one's),
+in turn, each in a process of its own; medians. make-dataset is the command from its look through the input to the
+manifest, in float32 and bfloat16; its files alone: the same with a network that gives back what it gets. The plain
+loops read, stylize, encode and write one picture after the other with as many threads for the network: with our
+generator, with the same one of stock modules (NCHW, float32, as published code has it), and AdaIN's
+(tools/bench_adain.py). Slow ways do --slow-pictures of the pictures only. The score is left out (--score structure
+puts it into ours). Busy is the share of its time for which the network worked; core-seconds leave out the time for
+which others had the core. Memory: so many pictures of 16 px by the command itself, looked at from outside. Keys: a
+plan with so many inputs, all of them done, and what it costs to find that out.
 """
 
 import argparse
@@ -25,11 +28,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from bench_adain import Pipeline
+from bench_reference import copied
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
@@ -50,7 +56,14 @@ from gan_style.runtime.device import choose_device
 from gan_style.stylize.model import load_generator
 
 Numbers = dict[str, float]
-_WAYS = ("overlapped", "plain loop")
+_OURS = {"make-dataset, float32": "float32", "make-dataset, bfloat16": "bfloat16"}
+_FILES, _LOOP, _STOCK, _ADAIN = (
+    "make-dataset, files alone",
+    "plain loop",
+    "plain loop, stock modules",
+    "AdaIN's pipeline",
+)
+_WAYS = (*_OURS, _FILES, _LOOP, _STOCK, _ADAIN)
 _DECIDE = """
 import sys, time
 from pathlib import Path
@@ -114,46 +127,77 @@ def apart(function: Callable[[], Numbers]) -> Numbers:
     return numbers
 
 
-def overlapped(cfg: dict[str, Any]) -> Numbers:
-    """Plan, then time the worker over all shards."""
+def whole(cfg: dict[str, Any], network: Callable[..., Any] | None = None) -> Numbers:
+    """make-dataset from its look through the input to its manifest. network: in place of the generator's."""
+    workers: list[Any] = []
+
+    def kept_worker(job: Job, number: int = 0) -> Any:
+        workers.append(make_worker(job, number))
+        if network is not None:
+            workers[0].make.stylizers = [network]
+        return workers[0]
+
+    make_dataset.make_worker = kept_worker
+    begun, core = time.perf_counter(), time.process_time()
     with redirect_stdout(io.StringIO()):
-        source, kind = make_dataset._open(cfg)
-        job: Job = make_dataset._planned(cfg, source, kind)
-    worker = make_worker(job)
-    clock, begun = worker.make.clock, time.perf_counter()  # type: ignore[attr-defined]
-    for shard in job.plan.shards:
-        worker.process(shard)
-    seconds = time.perf_counter() - begun
-    return {"rate": job.plan.inputs / seconds, "busy": clock.busy / seconds, "waiting": 1 - clock.busy / seconds}
+        assert make_dataset.make(cfg) == 0
+    seconds, clock = time.perf_counter() - begun, workers[0].make.clock
+    return _numbers(clock.pictures, seconds, time.process_time() - core, clock.busy)
+
+
+class Nothing:
+    """A network that gives back what it gets."""
+
+    name = sha256 = "nothing"
+
+    def __call__(self, content: torch.Tensor, *, tiled: bool = False) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda strengths: content
+
+
+def _numbers(pictures: int, seconds: float, core: float, busy: float) -> Numbers:
+    return {"rate": pictures / seconds, "core": core / pictures, "busy": busy / seconds}
 
 
 @torch.inference_mode()
-def plain_loop(cfg: dict[str, Any]) -> Numbers:
-    """One picture after the other, as a script would."""
+def plain_loop(cfg: dict[str, Any], count: int, stock: bool = False) -> Numbers:
+    """One picture after the other, as a script would. stock: our generator as stock modules, in NCHW."""
     device = choose_device(cfg["runtime"]["device"], cfg["threads_per_worker"])
     generator, busy = load_generator(Path(cfg["checkpoint"]), device), 0.0
-    paths, output = sorted(Path(cfg["input"]).rglob("*.jpg")), Path(cfg["output"])
+    layout = torch.contiguous_format if stock else torch.channels_last
+    generator = copied(generator).eval() if stock else generator
+    paths, output = sorted(Path(cfg["input"]).rglob("*.jpg"))[:count], Path(cfg["output"])
     output.mkdir()
-    begun = time.perf_counter()
+    begun, core = time.perf_counter(), time.process_time()
     for path in paths:
         content = decode(path)[None]
         started = time.perf_counter()
-        picture = to_float(content.to(device)).contiguous(memory_format=torch.channels_last)
+        picture = to_float(content.to(device)).contiguous(memory_format=layout)
         made = to_uint8(generator(picture)).cpu()[0]
         busy += time.perf_counter() - started
         (output / path.name).write_bytes(encode_uint8(made, ".jpg", quality=cfg["quality"]))
-    seconds = time.perf_counter() - begun
-    return {"rate": len(paths) / seconds, "busy": busy / seconds, "waiting": 1 - busy / seconds}
+    return _numbers(len(paths), time.perf_counter() - begun, time.process_time() - core, busy)
+
+
+def adain(cfg: dict[str, Any], count: int, styles: Path) -> Numbers:
+    torch.set_num_threads(cfg["threads_per_worker"])
+    pipeline = Pipeline(sorted(styles.rglob("*.jpg")))
+    paths, output = sorted(Path(cfg["input"]).rglob("*.jpg"))[:count], Path(cfg["output"])
+    output.mkdir()
+    begun, core = time.perf_counter(), time.process_time()
+    for path in paths:
+        pipeline(path, output / path.name)
+    return _numbers(count, time.perf_counter() - begun, time.process_time() - core, 0.0)
 
 
 def speed(work: Path, plan: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A row for each size and way."""
     make_generator(work / "style.safetensors", plan.width, plan.blocks)
+    make_pictures(work / "styles", 4, 512)
     for size in plan.sizes:
         make_pictures(work / f"in{size}", plan.pictures, size)
-        found: dict[str, list[Numbers]] = {way: [] for way in _WAYS}
+        found: dict[str, list[Numbers]] = {way: [] for way in plan.ways}
         for number in range(plan.rounds):
-            for way in _WAYS:
+            for way in plan.ways:
                 cfg = settings(
                     checkpoint=str(work / "style.safetensors"),
                     input=str(work / f"in{size}"),
@@ -163,11 +207,16 @@ def speed(work: Path, plan: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     threads_per_worker=plan.threads,
                     runtime__device=plan.device,
                     runtime__io_threads=plan.io_threads,
-                    precision=plan.precision,
+                    precision=_OURS.get(way, "float32"),
                 )
-                run = overlapped if way == "overlapped" else plain_loop
-                found[way].append(apart(lambda run=run, cfg=cfg: run(cfg)))  # type: ignore[misc]
-        for way in _WAYS:
+                run = {
+                    _FILES: partial(whole, cfg, Nothing()),
+                    _LOOP: partial(plain_loop, cfg, plan.pictures),
+                    _STOCK: partial(plain_loop, cfg, min(plan.slow_pictures, plan.pictures), stock=True),
+                    _ADAIN: partial(adain, cfg, min(plan.slow_pictures, plan.pictures), work / "styles"),
+                }.get(way, partial(whole, cfg))
+                found[way].append(apart(run))
+        for way in plan.ways:
             middle = {name: statistics.median(one[name] for one in found[way]) for name in found[way][0]}
             yield {"size": size, "way": way, "rates": [one["rate"] for one in found[way]], **middle}
 
@@ -245,7 +294,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1, help="of the network")
     parser.add_argument("--io-threads", type=int, default=2)
-    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--ways", nargs="+", default=list(_WAYS), choices=_WAYS)
+    parser.add_argument("--slow-pictures", type=int, default=12, help="of each size, for the slow ways")
     parser.add_argument("--score", default="none")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--memory", type=int, default=0, metavar="N", help="pictures for the check of memory")
@@ -260,13 +310,15 @@ def main() -> None:
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="bench_") as folder:
         if plan.sizes and not plan.memory and not plan.keys:
-            print("| size | way | pictures/s (each round) | network waits | peak MB |\n|---|---|---|---|---|")
+            print("| size | way | pictures/s (each round) | core-seconds/picture | network busy | peak MB |")
+            print("|---|---|---|---|---|---|")
             found["speed"] = []
             for row in speed(Path(folder), plan):
                 found["speed"].append(row)
                 rates = ", ".join(f"{rate:.2f}" for rate in row["rates"])
-                share = f"{row['waiting']:.1%}"
-                print(f"| {row['size']} | {row['way']} | {row['rate']:.2f} ({rates}) | {share} | {row['peak']:.0f} |")
+                busy = f"{row['busy']:.1%}" if row["busy"] else ""
+                cells = (row["size"], row["way"], f"{row['rate']:.2f} ({rates})", f"{row['core']:.4f}", busy)
+                print("|", *(f"{cell} |" for cell in cells), f"{row['peak']:.0f} |", flush=True)
         if plan.memory:
             found["memory"] = numbers = memory(Path(folder), plan.memory, plan.first)
             more = numbers["most"] / numbers["first"] - 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from gan_style.dataset.sampling import BLEND, ChoiceSampler, strength_range
 from gan_style.dataset.worker import ShardWorker
 from gan_style.dataset.writers import Destination
 from gan_style.runtime.files import file_hash
-from gan_style.runtime.machine import keep_freed_memory
+from gan_style.runtime.machine import cores, keep_freed_memory
 
 _PLANNED = (
     *("size", "copies", "keep_fraction", "seed", "format", "quality", "lossless", "png_level", "max_pixels"),
@@ -80,6 +81,19 @@ def device_of(cfg: Mapping[str, Any]) -> str:
     return str(name)
 
 
+def threads_of(cfg: Mapping[str, Any], plan: Plan | None, device: str) -> int:
+    """The threads of a worker's network: as asked, as the plan has it, or the worker's share of the cores."""
+    asked, engine = cfg["threads_per_worker"], cfg["engine"]
+    if asked is not None:
+        return int(asked)
+    if plan is not None:
+        return int(plan.settings["threads_per_worker"])
+    if device != "cpu":
+        return 1
+    there = cores() // cfg["runtime"]["devices"] if engine == "local" else int(cfg[engine]["cpus"])
+    return max(1, min(there, int(os.environ.get("OMP_NUM_THREADS", there))))
+
+
 def settings_of(
     cfg: Mapping[str, Any], styles: Sequence[StyleSource], input_kind: str, kind: str, device: str
 ) -> dict[str, Any]:
@@ -113,7 +127,7 @@ def make_worker(job: Job, number: int = 0) -> ShardWorker:
     keep_freed_memory()
     cfg, scheme = job.cfg, scheme_of(job.plan.settings)
     name = f"cuda:{number % max(1, torch.cuda.device_count())}" if job.device == "cuda" else job.device
-    device = choose_device(name, cfg["threads_per_worker"])
+    device = choose_device(name, job.plan.settings["threads_per_worker"])
     styles, precision = find_styles(cfg), getattr(torch, cfg["precision"])
     find_regions = make_region_finder(cfg, device)
     if find_regions is None:

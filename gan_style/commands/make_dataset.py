@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from gan_style.cli import TOO_MANY_FAILURES, command
-from gan_style.commands.dataset_job import Job, device_of, make_worker, settings_of, with_absolute_paths
+from gan_style.commands.dataset_job import Job, device_of, make_worker, settings_of, threads_of, with_absolute_paths
 from gan_style.commands.dataset_regions import check_regions, plan_of
 from gan_style.commands.dataset_styles import StyleSource, check_references, find_styles, listed_references, read_pairs
 from gan_style.config import plain
@@ -108,7 +108,7 @@ class MakeDatasetOptions:
     batch: int = option(1)
     batch_pixels: int = option(1)
     shard_size: int = option(1)
-    threads_per_worker: int = option(1)
+    threads_per_worker: int | None = option(1)
     score: str = option(choices=("none", "structure", "full"))
     gate: GateOptions
     manifest: str = option(choices=("auto", "parquet", "jsonl"))
@@ -213,6 +213,7 @@ def _planned(cfg: Mapping[str, Any], layout: Layout, kind: str) -> Job:
     ensure_writable(output, "output")
     with only_one(output / STATE / "plan.lock"):
         known = read_plan(output / STATE)
+        settings["threads_per_worker"] = threads_of(cfg, known, device)
         plan = _plan(cfg, styles, layout, settings, output / STATE, known)
     if known is not None and not cfg["extend"] and cfg["shard_index"] == 0:  # long for millions: one job does it
         check_listing(known, layout.samples)

@@ -89,7 +89,7 @@ def settings(generators) -> DictConfig:
     """Composed once: that takes longer than a small dataset."""
     with initialize_config_dir(str(CONFIG_PATH), version_base="1.3"):
         cfg = compose("make_dataset", [f"checkpoint={generators[0]}", "input=?", "output=?", "runtime.device=cpu"])
-    return OmegaConf.merge(cfg, {"shard_size": 5, "manifest": "jsonl"})
+    return OmegaConf.merge(cfg, {"shard_size": 5, "manifest": "jsonl", "threads_per_worker": 1})
 
 
 @pytest.fixture
@@ -402,11 +402,21 @@ CHANGES = {
     "shard_size": ("shard_size=6",),
     "gate.structure_min": ("gate.structure_min=0.1",),
     "output_layout": ("output_layout=webdataset",),
-    "threads_per_worker": ("threads_per_worker=2",),
+    "threads_per_worker": ("threads_per_worker=97",),
 }
 
 
 class TestWhatWasBegun:
+    def test_workers_share_the_cores_and_keep_to_the_plan(self, make, monkeypatch, request):
+        request.addfinalizer(lambda: torch.set_num_threads(1))
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        for cores in (3, 2):
+            monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: range(cores), raising=False)
+            outcome = make("out", "threads_per_worker=null")
+            assert outcome.status == 0
+            plan = json.loads((outcome.data.parent / ".gan_style" / "plan.json").read_text())
+            assert plan["settings"]["threads_per_worker"] == 3
+
     @pytest.mark.parametrize("field", CHANGES)
     def test_other_settings_are_refused_and_the_field_is_named(self, make, field):
         make("out")
