@@ -124,6 +124,6 @@ def test_wishes_that_cannot_be_met_are_refused(backend, photo):
 
 def test_a_camera_s_picture_is_painted_small_by_the_quickest_model_that_has_the_style(backend):
     picture = torch.randint(0, 256, (3, 40, 60), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    expected = gan_style.load("shipped:mobile")(picture, style="monet")
+    expected = gan_style.load("shipped:mobile")(picture[None], style="monet")[0]
     assert torch.equal(backend.frame(picture, Settings(["monet"])), expected)
     assert backend.frame(picture, Settings(["mine: red"]), side=20).shape == (3, 20, 30)
