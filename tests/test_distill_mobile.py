@@ -12,7 +12,7 @@ from gan_style.data.pictures import find_pictures
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.mobile import MobileGenerator
 from gan_style.models.registry import describe
-from gan_style.runtime.checkpoint import write_generator
+from gan_style.runtime.checkpoint import CheckpointFolder, write_generator
 from gan_style.stylize.model import load_generator
 
 PATH = Path(__file__).parents[1] / "tools" / "distill_mobile.py"
@@ -56,6 +56,20 @@ def test_the_student_is_a_mobile_generator_and_the_same_command_goes_on(run, tmp
     after = load_generator(tmp_path / "out" / "generator.safetensors", torch.device("cpu")).state_dict()
     assert state["step"] == 3
     assert any(not torch.equal(weight, before[name]) for name, weight in after.items())
+
+
+def test_a_checkpoint_is_a_teacher_and_another_teacher_is_refused(run, tmp_path):
+    teacher = LibraryGenerator(width=4, blocks=1, styles=STYLES)
+    (tmp_path / "checkpoints").mkdir()
+    content = {"state": {"networks": {"ema": teacher.state_dict()}, "step": 1}, "generator": describe(teacher)}
+    CheckpointFolder(tmp_path / "checkpoints").save(1, content)
+    checkpoint = str(tmp_path / "checkpoints" / "step_00000001.pt")
+    run("--teacher", checkpoint, "--steps", "1")
+    with pytest.raises(SystemExit, match="--out"):
+        run("--steps", "2")
+    started = str(tmp_path / "out" / "generator.safetensors")
+    run("--steps", "1", "--start", started, "--out", str(tmp_path / "again"))
+    assert (tmp_path / "again" / "generator.safetensors").is_file()
 
 
 def test_styles_are_drawn_by_their_emphasis(run):

@@ -30,10 +30,10 @@ from gan_style.models.library import LibraryGenerator
 from gan_style.models.mobile import MobileGenerator
 from gan_style.models.perceptual import compact
 from gan_style.models.registry import describe
-from gan_style.runtime.checkpoint import read_generator, write_generator
+from gan_style.runtime.checkpoint import write_generator
 from gan_style.runtime.device import placed
-from gan_style.runtime.files import write_bytes, write_durably
-from gan_style.stylize.model import find_generator, load_generator
+from gan_style.runtime.files import file_hash, write_bytes, write_durably
+from gan_style.stylize.model import description_of, find_generator, load_generator
 
 CPU = torch.device("cpu")
 FEATURE_LAYERS = ["relu1_1", "relu2_1", "relu3_1", "relu4_1"]
@@ -82,6 +82,7 @@ class Distillation:
     def __init__(self, teacher: LibraryGenerator, arguments: argparse.Namespace) -> None:
         torch.manual_seed(arguments.seed)
         self.teacher, self.arguments = teacher, arguments
+        self.teacher_hash = file_hash(find_generator(arguments.teacher))
         self.student = placed(
             MobileGenerator(width=arguments.width, blocks=arguments.blocks, styles=teacher.styles), CPU
         )
@@ -90,7 +91,7 @@ class Distillation:
         self.weights = style_weights(arguments.emphasis, teacher.styles)
         self.features = placed(compact(layers=FEATURE_LAYERS), CPU)
         if arguments.start:
-            self.student.load_state_dict(read_generator(find_generator(arguments.start))[0])
+            self.student.load_state_dict(load_generator(find_generator(arguments.start), CPU).state_dict())
         if teacher.tones is not None and self.student.tones is not None:
             self.student.tones.copy_(teacher.tones)
         self.average = copy.deepcopy(self.student).requires_grad_(False).eval()
@@ -167,6 +168,7 @@ class Distillation:
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
+            "teacher": self.teacher_hash,
         }
         write_durably(folder / "state.pt", lambda file: torch.save(state, file))
         content = description | describe(self.average) | {"step": self.step}
@@ -174,6 +176,8 @@ class Distillation:
 
     def resume(self, path: Path) -> None:
         state = torch.load(path, weights_only=True)
+        if state["teacher"] != self.teacher_hash:
+            raise SystemExit(f"--out {path.parent} holds another teacher's student; give another folder")
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -220,7 +224,7 @@ def main() -> None:
     held_out = photos[5::6]
     paths = [path for path in photos if path not in set(held_out) and path.name not in excluded]
     arguments.out.mkdir(parents=True, exist_ok=True)
-    source = read_generator(find_generator(arguments.teacher))[1]
+    source = description_of(find_generator(arguments.teacher))
     description: dict[str, object] = {name: source[name] for name in ("provenance", "about") if name in source}
 
     run = Distillation(teacher, arguments)

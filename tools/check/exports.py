@@ -10,16 +10,17 @@ seconds of CPU time. The exit status is 1 where a file is further from PyTorch t
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gan_style.export.graph import ExportedGenerator
 from gan_style.export.onnx_file import PRECISIONS, to_onnx
 from gan_style.export.verify import (
     Comparison,
+    Condition,
     calibration_feeds,
     check_bounds,
     compare,
@@ -60,17 +61,29 @@ def load(name: str) -> tuple[nn.Module, ExportedGenerator]:
     return OneStyle(generator, style), ExportedGenerator(generator, fixed=style)
 
 
-def measure(name: str, precision: str, photos: Sequence[Path], calibration: Sequence[Path]) -> tuple[int, Comparison]:
-    """Return a file's size, and how it compares."""
+def measure(
+    name: str, precisions: Sequence[str], photos: Sequence[Path], calibration: Sequence[Path]
+) -> Iterator[tuple[str, int, Comparison]]:
+    """Yield each precision, the size of its file, and how it compares."""
     generator, network = load(name)
     description = {"styles": network.styles, "input": network.pixels}
-    content = to_onnx(network, description, precision=precision, calibration=calibration_feeds(network, calibration))
-    pytorch, onnx = generator_paint(generator), onnx_paint(OnnxModel(content, threads=1))
     conditions = conditions_of(network)
-    found = compare(pytorch, onnx, photos, conditions, sizes=sizes(len(photos)))
-    picture = odd_sized(photos[0], SIDE, SIDE)
-    speeds = rates(pytorch, onnx, picture, conditions[0], rounds=ROUNDS, clock=time.process_time)
-    return len(content), Comparison(found.largest, found.average, found.ssim, speeds)
+    pytorch = generator_paint(generator)
+    painted: dict[torch.Size, Tensor] = {}  # by PyTorch, for all precisions; each photo has its own size
+
+    def remembered(picture: Tensor, condition: Condition) -> Tensor:
+        if picture.shape not in painted:
+            painted[picture.shape] = pytorch(picture, condition)
+        return painted[picture.shape]
+
+    for precision in precisions:
+        feeds = calibration_feeds(network, calibration)
+        content = to_onnx(network, description, precision=precision, calibration=feeds)
+        onnx = onnx_paint(OnnxModel(content, threads=1))
+        found = compare(remembered, onnx, photos, conditions, sizes=sizes(len(photos)))
+        picture = odd_sized(photos[0], SIDE, SIDE)
+        speeds = rates(pytorch, onnx, picture, conditions[0], rounds=ROUNDS, clock=time.process_time)
+        yield precision, len(content), Comparison(found.largest, found.average, found.ssim, speeds)
 
 
 def main() -> None:
@@ -92,8 +105,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     too_far = []
     for name in arguments.models:
-        for precision in arguments.precisions:
-            size, found = measure(name, precision, photos, calibration)
+        for precision, size, found in measure(name, arguments.precisions, photos, calibration):
             print(
                 f"| {name} | {precision} | {size / 1e6:.2f} | {found.largest:.0f} | {found.average:.3f} | "
                 f"{found.ssim:.4f} | {found.rates[1]:.2f} | {found.rates[0]:.2f} |",
