@@ -119,7 +119,7 @@ def build(backend: Backend) -> gr.Blocks:
                 slider = gr.ImageSlider(
                     first, label="Before and after", max_height=640, buttons=["fullscreen"], elem_id="result"
                 )
-                filmed = gr.Image(label="Camera, painted", visible=False, buttons=[], streaming=True)
+                filmed = gr.Image(label="Camera, painted", visible=False, buttons=[], streaming=True, elem_id="filmed")
                 only_here = gr.Checkbox(False, label="Only where I paint", elem_id="only_here")
                 editor = gr.ImageEditor(
                     label="Paint where the style is wanted", visible=False, type="numpy", sources=[], transforms=None,
@@ -250,7 +250,7 @@ def _picture(picture: Tensor) -> np.ndarray:
 
 def _planes(picture: np.ndarray) -> Tensor:
     """uint8 (3, H, W) of (H, W, 3)."""
-    return torch.from_numpy(picture[..., :3]).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(picture[..., :3])).permute(2, 0, 1).contiguous()
 
 
 def _painted(drawn: dict[str, Any] | None) -> Tensor | None:

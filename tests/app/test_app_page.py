@@ -38,7 +38,9 @@ def address(runs) -> str:
 @pytest.fixture
 def visit(chromium, address):
     """A visitor's tab; what it asked of other machines, and complained about."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context = chromium.new_context(
+        viewport={"width": 1280, "height": 900}, accept_downloads=True, permissions=["camera"]
+    )
     context.set_default_timeout(PATIENCE)
     tab, troubles = context.new_page(), []
     host = urlparse(address).netloc
@@ -157,6 +159,16 @@ def test_several_photos_and_one_that_is_broken(visit, photo, tmp_path):
     tab.wait_for_selector("#results a")
     assert "pictures.zip" in tab.inner_text("#results").replace("\n", "")
     assert tab.locator("#results a").count() == 3, "two results, and both of them in one file"
+
+
+def test_the_camera_is_painted_and_a_picture_can_be_taken(visit, tmp_path):
+    tab, _ = visit
+    tab.click("button[role=tab]:has-text('Camera')")
+    tab.click("text=Click to Access Webcam")
+    tab.click("button[aria-label='capture photo']")  # begins to stream
+    tab.wait_for_selector("#filmed img")
+    changed(tab, lambda: tab.click("text=Take this picture"))
+    assert min(result_of(tab, tmp_path).size) > 100
 
 
 def test_a_hundred_megapixels_are_shown(visit, tmp_path):
