@@ -4,7 +4,6 @@ import glob
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,23 +38,19 @@ class Generator:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """numbers: {label: {metric: number}} of models; protocol: what they were measured with, and on what.
+    """What ``gan-style evaluate`` has left in a run's folder of the run itself, as {metric: number}.
 
-    places: {label: where the model was found}; steps: {label: after how many steps}. Both only where it says so.
+    protocol: what it was measured with, and on what; step: after how many steps, where it says so.
     """
 
-    numbers: dict[str, dict[str, float]] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
     protocol: str = ""
-    places: dict[str, Path] = field(default_factory=dict)
-    steps: dict[str, int] = field(default_factory=dict)
+    step: int | None = None
 
 
 @dataclass
 class Run:
-    """A run's folder. settings: {dotted name: value}; reason: why it failed; problems: what cannot be read, in words.
-
-    evaluation: what ``gan-style evaluate`` has left in it.
-    """
+    """A run's folder. settings: {dotted name: value}; reason: why it failed; problems: what cannot be read."""
 
     folder: Path
     settings: dict[str, Any]
@@ -162,7 +157,7 @@ def read_run(folder: Path, settings: Mapping[str, Any], problems: Sequence[str] 
     evaluation = folder / "evaluation" / "metrics.json"
     if evaluation.is_file():
         try:
-            run.evaluation = read_evaluation(evaluation)
+            run.evaluation = read_evaluation(evaluation, folder)
         except ValueError as error:
             run.problems.append(str(error))
     return run
@@ -232,24 +227,30 @@ def labels(folders: Sequence[Path]) -> list[str]:
 _PROTOCOL_SETTINGS = ("size", "layers", "perceptual", "inception_weights", "calibration_pictures")
 
 
-def read_evaluation(path: Path) -> Evaluation:
-    """Read evaluate's metrics.json. ValueError for a file that is not one."""
+def read_evaluation(path: Path, folder: Path) -> Evaluation:
+    """Read what evaluate's metrics.json says of the run in this folder. ValueError for a file that is not one."""
     try:
         content = json.loads(path.read_bytes())
-        table, settings, models = content["metrics"], content.get("settings", {}), content.get("models", {})
+        settings, models = content.get("settings", {}), content.get("models", {})
+        labels = [label for label in content["metrics"] if label not in (PHOTOS, STYLES)]
+        if len(labels) > 1:  # several models, of which those of the run lie in its folder
+            places = {label: Path(model["place"]).resolve() for label, model in models.items()}
+            here = folder.resolve()
+            labels = [label for label, place in places.items() if here in (place, *place.parents)]
+        if len(labels) != 1:
+            return Evaluation()
         count: Callable[[Any], Any] = len if "content" in content else sorted  # those of before have but their names
-        read = {kind: count(content.get("pictures", {}).get(kind, {})) for kind in (PHOTOS, STYLES)}
         on = [
             {name: settings.get(name) for name in _PROTOCOL_SETTINGS},
-            read,
+            {kind: count(content.get("pictures", {}).get(kind, {})) for kind in (PHOTOS, STYLES)},
             content.get("content"),
             content.get("references"),
         ]
+        row, step = content["metrics"][labels[0]], models.get(labels[0], {}).get("step")
         return Evaluation(
-            numbers={str(label): _numbers(row) for label, row in table.items() if label not in (PHOTOS, STYLES)},
-            protocol=json.dumps(on, sort_keys=True),
-            places={str(label): Path(model["place"]) for label, model in models.items()},
-            steps={str(label): model["step"] for label, model in models.items() if type(model["step"]) is int},
+            {name: estimate["value"] for name, estimate in row.items() if is_number(estimate["value"])},
+            json.dumps(on, sort_keys=True),
+            step if type(step) is int else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
@@ -257,94 +258,17 @@ def read_evaluation(path: Path) -> Evaluation:
         ) from error
 
 
-def _numbers(row: dict[str, Any]) -> dict[str, float]:
-    return {name: estimate["value"] for name, estimate in row.items() if is_number(estimate["value"])}
-
-
 def is_number(value: Any) -> bool:
     """Return whether a value is a finite number, not too large to be worked with."""
     return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
 
 
-@dataclass(frozen=True)
-class ComparableScores:
-    """What one evaluation says of the compared runs, {label: {metric: number}}, and what it was measured with.
-
-    steps: {label: after how many}, where it says so.
-    """
-
-    numbers: Mapping[str, Mapping[str, float]]
-    protocol: str
-    steps: Mapping[str, int]
-
-
-def comparable_scores(runs: Mapping[str, Run]) -> dict[str, ComparableScores]:
-    """Choose for each run the evaluation that counts.
-
-    Its own, where that is of it alone; but one of several runs together, where that was measured otherwise, since only
-    there are they of one scale.
-    """
-    folders = {run.folder.resolve(): label for label, run in runs.items()}
-    own_scores, joint_scores = dict[str, ComparableScores](), list[ComparableScores]()
-    for label, run in runs.items():
-        scores = run.evaluation
-        if len(scores.numbers) == 1:
-            own_scores[label] = _of_runs(scores, dict.fromkeys(scores.numbers, label))
-        elif scores.numbers:
-            joint_scores.append(_of_runs(scores, _matched(scores, folders)))
-    counted = {}
-    for label in runs:
-        joint = max(
-            (scores for scores in joint_scores if label in scores.numbers),
-            key=lambda scores: len(scores.numbers),
-            default=None,
-        )
-        own = own_scores.get(label)
-        chosen = own if own and (joint is None or own.protocol == joint.protocol) else joint
-        if chosen is not None:
-            counted[label] = chosen
-    return counted
-
-
-def _of_runs(evaluation: Evaluation, labels: Mapping[str, str]) -> ComparableScores:
-    """labels: {its name of a model: the run's}."""
-    return ComparableScores(
-        {label: evaluation.numbers[name] for name, label in labels.items()},
-        evaluation.protocol,
-        {label: evaluation.steps[name] for name, label in labels.items() if name in evaluation.steps},
-    )
-
-
-def _matched(evaluation: Evaluation, folders: Mapping[Path, str]) -> dict[str, str]:
-    """{an evaluation's name of a model: the run's label} of the runs that it can be told to be of.
-
-    By where it was found; where that is gone, or is not said, by the folder's name if no other run has it.
-    """
-    by_name: dict[str, list[str]] = {}
-    for folder, label in folders.items():
-        by_name.setdefault(folder.name, []).append(label)
-    pairs = []
-    for name in evaluation.numbers:
-        place = evaluation.places.get(name)
-        if place is not None and place.exists():
-            fits = [folders[folder] for folder in (place, *place.parents) if folder in folders]
-        else:
-            fits = by_name.get(name, [])
-        pairs += [(name, label) for label in fits if len(fits) == 1]
-    taken = Counter(label for _, label in pairs)
-    return {name: label for name, label in pairs if taken[label] == 1}
-
-
 def stale(runs: Mapping[str, Run]) -> dict[str, tuple[int, int]]:
     """Return {label: (steps when it was evaluated, steps now)} of runs that were trained on since."""
-    then = {label: scores.steps.get(label) for label, scores in comparable_scores(runs).items()}
-    return {
-        label: (step, now)
-        for label, step in then.items()
-        if step is not None and (generator := runs[label].generator) and (now := generator.step) and now != step
-    }
+    steps = {label: (run.evaluation.step, run.generator.step) for label, run in runs.items() if run.generator}
+    return {label: (then, now) for label, (then, now) in steps.items() if then is not None and now and now != then}
 
 
 def measured_differently(runs: Mapping[str, Run]) -> bool:
     """Return whether the runs' evaluations differ in settings or pictures."""
-    return len({scores.protocol for scores in comparable_scores(runs).values()}) > 1
+    return len({run.evaluation.protocol for run in runs.values() if run.evaluation.numbers}) > 1

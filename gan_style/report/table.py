@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gan_style.evaluation.suite import METRICS
-from gan_style.report.runs import Run, comparable_scores, measured_differently
+from gan_style.report.runs import Run, measured_differently
 
 HELD_OUT, EVALUATED, LOSS, COMPOSITE = "heldout/", "evaluate/", "loss/", "heldout/composite"
 AXES = tuple(
@@ -175,8 +175,7 @@ def _is_visible(name: str) -> bool:
 
 def _evaluated(runs: Mapping[str, Run]) -> list[Column]:
     """Return columns of what gan-style evaluate has left; none is best where they were measured differently."""
-    chosen = comparable_scores(runs)
-    scores = {label: row.numbers[label] for label, row in chosen.items()}
+    scores = {label: run.evaluation.numbers for label, run in runs.items()}
     apart = measured_differently(runs)
     names = sorted({name for row in scores.values() for name in row}, key=lambda name: [*METRICS, name].index(name))
     return [

@@ -231,7 +231,7 @@ class TestWhatIsMeasured:
         protocols = []
         for content in (f"{place}/photos", f"{tmp_path}/links", f"{place}/photos/0*.png"):
             assert evaluate(f"content={content}", "metrics=[ssim]", "overwrite=true").status == 0
-            protocols.append(read_evaluation(tmp_path / "out" / "metrics.json").protocol)
+            protocols.append(read_evaluation(tmp_path / "out" / "metrics.json", place).protocol)
         assert protocols[0] == protocols[1] != protocols[2]
 
     def test_a_missing_result_is_told_before_anything_is_measured(self, evaluate, place, tmp_path, monkeypatch):

@@ -135,17 +135,26 @@ class TestEvaluation:
         content = {"metrics": {"photos": {"content": entry | {"value": 0}}, "a": {"content": entry}}}
         (folder / "evaluation" / "metrics.json").write_text(json.dumps(content))
         found = read_run(folder, SETTINGS).evaluation
-        assert found.numbers == {"a": {"content": 0.5}} and found.places == found.steps == {}
+        assert found.numbers == {"content": 0.5} and found.step is None
         content |= {"references": {"sha256": "1"}, "models": {"a": {"place": "/x/a", "step": 7}}}
         (folder / "evaluation" / "metrics.json").write_text(json.dumps(content))
         again = read_run(folder, SETTINGS).evaluation
+        assert again.step == 7 and again.protocol != found.protocol
         old = []
         for name in ("x.png", "y.png"):
             content["pictures"] = {"photos": {name: {}}}
             (folder / "evaluation" / "metrics.json").write_text(json.dumps(content))
             old.append(read_run(folder, SETTINGS).evaluation.protocol)
         assert old[0] != old[1]  # of a file that has no fingerprint yet
-        assert again.places == {"a": Path("/x/a")} and again.steps == {"a": 7} and again.protocol != found.protocol
+
+    def test_of_several_models_that_of_the_run_s_own_folder_counts(self, tmp_path):
+        folder = run_at(tmp_path / "a")
+        (folder / "evaluation").mkdir()
+        metrics = {name: {"style": {"value": value}} for name, value in (("a", 0.1), ("b", 0.2))}
+        for place, numbers in ((folder / "generator.safetensors", {"style": 0.2}), ("/x/b", {})):
+            models = {"a": {"place": "/x/a", "step": 1}, "b": {"place": str(place), "step": 2}}
+            (folder / "evaluation" / "metrics.json").write_text(json.dumps({"metrics": metrics, "models": models}))
+            assert read_run(folder, SETTINGS).evaluation.numbers == numbers
 
     @pytest.mark.parametrize("text", ["{", "[]", '{"metrics": 1}', '{"metrics": {"a": {"content": 5}}}'])
     def test_another_file_of_that_name_is_passed_over(self, tmp_path, text):
