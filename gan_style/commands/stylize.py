@@ -9,6 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
@@ -91,16 +92,12 @@ def _stylize(cfg: DictConfig) -> int:
     classes = None if segmentation["masks"] is None else Path(segmentation["masks"]).expanduser()
     jobs = with_masks(_plan(str(cfg.input), Path(cfg.output).expanduser()), _root(str(cfg.input)), files, classes)
     jobs = with_sheets(jobs) if cfg.sheet else jobs
-    paintings = _reference_files(cfg)
+    paintings = {} if cfg.reference is None else find_references(plain(cfg.reference))
     check_outputs(jobs, paintings.values())
 
     # The model, and what is asked of it.
-    checkpoint = None if cfg.checkpoint is None else Path(cfg.checkpoint).expanduser()
-    references = read_references(paintings, max_megapixels=cfg.max_megapixels)
-    if references and checkpoint is None:
-        checkpoint = any_style_model()
-    model, note = load_model(resolve_model(_named(style, plan), checkpoint), device, references)
-    controls = _controls(cfg, style, model, plan)
+    model, note, mix, references = choose_model(style, plan, cfg.checkpoint, paintings, device, cfg.max_megapixels)
+    controls = Controls(mix, cfg.strength, cfg.colours, cfg.tile, cfg.stroke)
     named = named_masks(plan, segmentation, regions, device)
     settings = {
         "checkpoint": note["checkpoint"],
@@ -155,37 +152,35 @@ def _refiner(cfg: DictConfig, references: Mapping[str, Tensor]) -> Refine | None
     return Refiner(references, cfg.refine)
 
 
-def _controls(cfg: DictConfig, style: Any, model: Model, plan: MaskPlan) -> Controls:
+def choose_model(
+    style: Any,
+    plan: MaskPlan,
+    checkpoint: str | None,
+    paintings: Mapping[str, Path],
+    device: torch.device,
+    max_megapixels: float,
+) -> tuple[Model, dict[str, Any], dict[str, float], dict[str, Tensor]]:
+    """Return the model that the options name, what its pictures say of it, the mixture of styles, the references."""
+    place = None if checkpoint is None else Path(str(checkpoint)).expanduser()
+    references = read_references(paintings, max_megapixels=max_megapixels)
+    if references and place is None:
+        place = any_style_model()
+    names = [*([style] if isinstance(style, str) else style or ()), *filter(None, plan.order)]
+    model, note = load_model(resolve_model(names, place), device, references)
     check_names(plan.order, model.styles)
-    if style is None and cfg.reference is not None and not plan.by_style:
+    if style is None and references and not plan.by_style:
         style = equal_parts(model.styles)
-    mix = mixture(style, model.styles, masked=plan.by_style)
-    return Controls(mix, cfg.strength, cfg.colours, cfg.tile, cfg.stroke)
-
-
-def _reference_files(cfg: DictConfig) -> dict[str, Path]:
-    return {} if cfg.reference is None else find_references(plain(cfg.reference))
-
-
-def _named(style: Any, plan: MaskPlan) -> list[str]:
-    """The styles that a command names."""
-    names = [style] if isinstance(style, str) else list(style or [])
-    return [*names, *(name for name in plan.order if name)]
+    return model, note, mixture(style, model.styles, masked=plan.by_style), references
 
 
 def _note(note: Mapping[str, Any], model: Model, controls: Controls, plan: MaskPlan) -> dict[str, Any]:
     """What the pictures say of what made them; of a generator of one style, the name it was trained under, if any."""
-    named: Any = list(plan.order) if not controls.mix else _mixed(controls.mix)
+    named: Any = dict(controls.mix) if controls.mix else list(plan.order)
+    if len(controls.mix) > _MOST_NAMED:  # a hash, as metadata are small
+        named = {"styles": len(named), "sha256": config_hash(named)}
     style = note.get("style") if len(model.styles) == 1 else next(iter(named)) if len(named) == 1 else named
     more = {"colours": controls.colours} if controls.colours != "style" else {}
     return {**note, "style": style, "strength": controls.strength, **more}
-
-
-def _mixed(mix: Mapping[str, float]) -> dict[str, Any]:
-    """A mixture as a note can hold it: of very many styles their number and a hash."""
-    if len(mix) <= _MOST_NAMED:
-        return dict(mix)
-    return {"styles": len(mix), "sha256": config_hash(mix)}
 
 
 def _root(source: str) -> Path:

@@ -10,23 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 from torch import Tensor
-from tqdm import tqdm
 
 from gan_style.cli import command
+from gan_style.commands.stylize import choose_model
 from gan_style.config import plain
 from gan_style.options import Runtime, SegmentationOptions, option
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import ensure_writable, file_hash, locked
+from gan_style.runtime.progress import Progress
 from gan_style.runtime.provenance import config_hash
 from gan_style.runtime.signals import PREEMPTED, stop_on_signals
-from gan_style.stylize.controls import Controls, Regions, check_names, mixture, option_of, read_mask
+from gan_style.stylize.controls import Controls, Regions, option_of, read_mask
 from gan_style.stylize.model import (
-    any_style_model,
-    equal_parts,
     find_references,
-    load_model,
-    read_references,
-    resolve_model,
 )
 from gan_style.stylize.paint import FramePainter
 from gan_style.stylize.regions import find_masks, named_masks, plan_regions, region_settings
@@ -131,15 +127,17 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
     with locked(segments.folder, "output"), stop_on_signals() as stop:
         length = "" if video.frames is None else f", {video.frames} frames"
         print(f"{video.path}: {video.width} x {video.height}, {float(video.rate):.5g} frames/s{length}", flush=True)
-        progress = tqdm(total=video.frames, unit=" frames", mininterval=2.0)
+        progress = Progress(first_step=0, steps=video.frames, batch=1, unit="frames", every=2.0)
         temporal_filter = TemporalFilter(cfg.blend, cfg.cut, cfg.warp_error)
         work = Work(
             video, painter, encoding, segments, temporal_filter, progress, cfg.segment, cfg.batch, steady=steady
         )
-        with progress:
+        try:
             count = work.run(stop)
+        finally:
+            progress.close()
         if count is None:
-            print(f"stopped by {stop.reason} after {progress.n} frames, kept; the same command goes on", flush=True)
+            print(f"stopped by {stop.reason} after {progress.step} frames, kept; the same command goes on", flush=True)
             return PREEMPTED
         join(
             output,
@@ -154,7 +152,7 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
         tally = sum((segments.load(number).tally for number in range(count)), Tally())
         segments.remove(count)
     print(f"{_measured(tally)}\n{output}", flush=True)
-    return _report_problems(work, progress.n)
+    return _report_problems(work, progress.step)
 
 
 def _changes(video: "Video") -> list[str]:
@@ -189,22 +187,13 @@ def _painter(
         raise ValueError(f"style={style}: a name, or names with weights, '{{monet: 0.6, wave: 0.4}}', expected")
     if segmentation["masks"] is not None:
         raise ValueError(f"segmentation.masks={segmentation['masks']} is for pictures; give segmentation.network=...")
-    names = [*([style] if isinstance(style, str) else list(style or {})), *(name for name in plan.order if name)]
-    checkpoint = None if cfg.checkpoint is None else Path(str(cfg.checkpoint)).expanduser()
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     if cfg.runtime.threads is not None:
         import cv2
 
         cv2.setNumThreads(cfg.runtime.threads)
     paintings = {} if cfg.reference is None else find_references(plain(cfg.reference))
-    if paintings and checkpoint is None:
-        checkpoint = any_style_model()
-    references = read_references(paintings, max_megapixels=200)
-    model, note = load_model(resolve_model(names, checkpoint), device, references)
-    if style is None and paintings and not plan.by_style:
-        style = equal_parts(model.styles)
-    check_names(plan.order, model.styles)
-    mix = mixture(style, model.styles, masked=plan.by_style)
+    model, note, mix, _ = choose_model(style, plan, cfg.checkpoint, paintings, device, max_megapixels=200)
     controls = Controls(mix, float(cfg.strength), str(cfg.colours))
     mixture_text = "+".join(f"{name} {share:g}" if share < 1 else name for name, share in mix.items())
     note |= {"style": mixture_text or "+".join(plan.order), "strength": controls.strength}

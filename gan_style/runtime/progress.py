@@ -20,22 +20,24 @@ class _Bar(tqdm):
 
 
 class Progress:
-    """Steps done of all, images a second, the time left, and the main losses.
+    """Steps done of all (None: not known), images a second, the time left, and the main losses.
 
-    terms: {key of a value: how it is shown}; unit: what a step makes ``batch`` of.
+    terms: {key of a value: how it is shown}; unit: what a step makes ``batch`` of; every: least seconds between lines.
     """
 
     def __init__(
         self,
         *,
         first_step: int,
-        steps: int,
+        steps: int | None,
         batch: int,
         terms: Mapping[str, str] = _LOSSES,
         unit: str = "images",
+        every: float = 0.0,
         out: TextIO | None = None,
     ) -> None:
-        self.steps, self.batch, self.terms, self.unit = steps, batch, terms, unit
+        self.step, self.steps, self.batch, self.terms, self.unit = first_step, steps, batch, terms, unit
+        self._every, self._shown = every, -every
         self.out = out or sys.stdout
         self._begin, self._first_step = time.monotonic(), first_step
         self._bar: _Bar | None = None
@@ -49,14 +51,25 @@ class Progress:
         """Return the mean since this process began."""
         return (step - self._first_step) * self.batch / max(1e-9, time.monotonic() - self._begin)
 
-    def update(self, step: int, values: Mapping[str, float]) -> None:
+    def skip(self, steps: int) -> None:
+        """Count steps of an earlier run: done, and no part of the speed."""
+        self._first_step += steps
+        self.step += steps
+
+    def update(self, step: int, values: Mapping[str, float] | None = None) -> None:
         """Show where the run is after ``step`` steps."""
+        self.step, now, values = step, time.monotonic(), values or {}
+        if now - self._shown < self._every and step != self.steps:
+            return
+        self._shown = now
         speed = self.images_per_second(step)
-        left = duration((self.steps - step) * self.batch / max(speed, 1e-9))
-        terms = "  ".join(f"{short} {values[name]:.4g}" for name, short in self.terms.items() if name in values)
-        text = f"{speed:.1f} {self.unit}/s  {left} left  {terms}"
+        left = "" if self.steps is None else duration((self.steps - step) * self.batch / max(speed, 1e-9)) + " left  "
+        losses = "  ".join(
+            f"{short} {values[name]:.4g}" for name, short in self.terms.items() if name in (values or ())
+        )
+        text = f"{speed:.1f} {self.unit}/s  {left}{losses}"
         if self._bar is None:
-            self.out.write(f"step {step}/{self.steps}  {text}\n")
+            self.out.write(f"step {step}/{self.steps or '?'}  {text}\n")
             self.out.flush()
         else:
             self._bar.n = step

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gan_style.runtime.files import AtomicFileGroup, ensure_folder, write_bytes
+from gan_style.runtime.progress import Progress
 from gan_style.runtime.signals import Stop
 from gan_style.video.decode import Seen, Tick, Video, rgb, ticks
 from gan_style.video.encode import Coded, Encoder, Encoding
@@ -145,7 +146,7 @@ Painter = Callable[[Tensor], Tensor]  # uint8 (N, 3, H, W) on the CPU to the sam
 class Work:
     """Makes a video's segments.
 
-    temporal_filter: blends each result with the last; progress: tqdm's bar, which counts frames; length: frames of a
+    temporal_filter: blends each result with the last; progress: counts frames; length: frames of a
     segment; batch: frames that the painter is given together; steady: follows the regions that the painter uses, if
     any. ``seen`` tells what was read.
     """
@@ -155,7 +156,7 @@ class Work:
     encoding: Encoding
     segments: Segments
     temporal_filter: TemporalFilter
-    progress: Any
+    progress: Progress
     length: int
     batch: int
     steady: SteadyMasks | None = None
@@ -176,8 +177,7 @@ class Work:
             else:
                 frames, last = _through(part)
                 before = (last, number)
-                self.progress.initial += frames  # of an earlier run: done, and no part of the speed
-                self.progress.update(frames)
+                self.progress.skip(frames)
             if there not in (None, frames):
                 raise ValueError(f"{self.segments.folder}: segment {number} is of another video; remove the folder")
             if frames < self.length:
@@ -200,7 +200,7 @@ class Work:
             for tick, source, result in zip(batch, sources, stylized(self.painter, sources), strict=True):
                 encoder.add(self.temporal_filter(tick.number, source, result), tick.pts, tick.duration)
             frames += len(batch)
-            self.progress.update(len(batch))
+            self.progress.update(self.progress.step + len(batch))
         if frames:
             assert self.temporal_filter.last_result is not None
             segment = Segment(frames, encoder.finish(), self.temporal_filter.tally)

@@ -1,6 +1,5 @@
 """gan-style stylize, from the command line to the files that it writes."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from gan_style.commands.stylize import _mixed
 from gan_style.images.lossless import Original, read_original, write_original
 from gan_style.images.metadata import read_note
 from gan_style.models.generator import ResnetGenerator
@@ -329,14 +327,6 @@ def test_a_colour_profile_is_kept_or_named(gan_style, generator_file, tmp_path, 
     assert ("colour profile" in outcome.out) is (words is not None) and (words or "") in outcome.out
     with Image.open(tmp_path / f"o{suffix}") as made:
         assert made.info.get("icc_profile") == (profile if words is None else None)
-
-
-def test_a_mixture_of_very_many_is_told_by_number_and_hash():
-    few, many = ({f"painting {n}": 1 / count for n in range(count)} for count in (100, 1500))
-    assert _mixed(few) == few
-    told = _mixed(many)
-    assert told["styles"] == 1500 and len(told["sha256"]) == 64
-    assert told != _mixed(many | {"painting 0": 0.0}) and len(json.dumps(told)) < 200
 
 
 def test_regions_by_name_leave_everything_else_exactly_as_it_is(gan_style, generator_file, photos, tmp_path):

@@ -2,11 +2,9 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -693,32 +691,3 @@ def test_a_moved_run_goes_on(gan_style, tmp_path):
     outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "run.name=other", "training.steps=6")
     assert outcome.status == 0, outcome.err
     assert "after step 4" in outcome.out
-
-
-@pytest.mark.slow  # up to five processes; test_survival.py has one kill, compared bit by bit, in the fast set
-def test_killed_at_any_moment_and_started_again_a_run_ends_as_if_nothing_had_happened(tmp_path):
-    command = [sys.executable, "-m", "gan_style.commands.train", *SMOKE, f"run.root={tmp_path}", "training.steps=24"]
-    rng = random.Random(0)
-    kills, finished = 0, False
-    for _ in range(12):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        metrics = tmp_path / "smoke" / "metrics.jsonl"
-        written = metrics.stat().st_size if metrics.exists() else 0
-        deadline = time.monotonic() + 120
-        while kills < 4 and process.poll() is None and time.monotonic() < deadline:
-            if metrics.exists() and metrics.stat().st_size > written:  # it has begun to train
-                time.sleep(rng.uniform(0.0, 0.4))
-                process.send_signal(signal.SIGKILL)
-                break
-            time.sleep(0.005)
-        _, errors = process.communicate(timeout=120)
-        if process.returncode == 0:
-            finished = True
-            break
-        assert process.returncode == -signal.SIGKILL, errors
-        kills += 1
-    assert finished
-    assert kills >= 1
-    assert steps_in(tmp_path / "smoke" / "metrics.jsonl") == list(range(1, 25))
-    assert read_generator(tmp_path / "smoke" / "generator.safetensors")[1]["step"] == 24
-    assert load_generator(tmp_path / "smoke", torch.device("cpu")) is not None
