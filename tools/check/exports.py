@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gan_style.demo import demo_pictures
 from gan_style.export.graph import ExportedGenerator
-from gan_style.export.onnx_file import PRECISIONS, to_onnx
+from gan_style.export.onnx_file import INT8, PRECISIONS, to_onnx
 from gan_style.export.verify import (
     Comparison,
     Condition,
@@ -30,6 +31,7 @@ from gan_style.export.verify import (
     onnx_paint,
     rates,
 )
+from gan_style.images.decode import decode, encode_uint8, labelled_grid, to_float, to_uint8
 from gan_style.images.formats import list_pictures
 from gan_style.models.library import LibraryGenerator, OneStyle, condition_of
 from gan_style.stylize.model import load_generator, shipped
@@ -86,6 +88,23 @@ def measure(
         yield precision, len(content), Comparison(found.largest, found.average, found.ssim, speeds)
 
 
+def sheet(calibration: Sequence[Path], styles: Sequence[str] = ("wave", "scream"), side: int = 160) -> bytes:
+    """Draw the library, the mobile model and its int8 file beside a photo, as a JPEG."""
+    models = {name: load(name) for name in ("library", "mobile")}
+    network = models["mobile"][1]
+    feeds = calibration_feeds(network, calibration)
+    content = to_onnx(network, {"styles": network.styles, "input": network.pixels}, precision=INT8, calibration=feeds)
+    painters = {name: generator_paint(generator) for name, (generator, _) in models.items()}
+    painters[f"mobile, int8: {len(content) / 1e6:.2f} MB"] = onnx_paint(OnnxModel(content, threads=1))
+    cells = []
+    for path, style in zip(demo_pictures("heldout"), styles, strict=True):
+        photo = decode(path, short_side=side)[None]
+        condition = (condition_of(network.styles, {style: 1.0}),)
+        cells.append(("photo", to_float(photo[0])))
+        cells += [(name, to_float(paint(photo, condition)[0])) for name, paint in painters.items()]
+    return encode_uint8(to_uint8(labelled_grid(cells, columns=1 + len(painters))), ".jpg", quality=85)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="a folder")
@@ -94,13 +113,18 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=PRECISIONS, choices=PRECISIONS)
     parser.add_argument("--count", type=int, default=20, help="of photos")
     parser.add_argument("--calibration-count", type=int, default=39, help="of photos for int8")
+    parser.add_argument("--sheet", type=Path, help="JPEG, as docs/mobile.jpg; nothing is measured then")
     arguments = parser.parse_args()
     photos = list_pictures(arguments.photos)[: arguments.count]
     calibration = list_pictures(arguments.calibration)[: arguments.calibration_count]
     if not photos or not calibration:
         parser.error(f"no pictures in --photos {arguments.photos} or --calibration {arguments.calibration}")
     torch.set_num_threads(1)
+    if arguments.sheet:
+        arguments.sheet.write_bytes(sheet(calibration))
+        return
 
+    # One row for each file; what is too far is told at the end
     print("| model | precision | MB | levels, at most | levels, on average | SSIM | pictures/s | PyTorch's |")
     print("|---|---|---|---|---|---|---|---|")
     too_far = []
