@@ -190,11 +190,35 @@ def doubled_convolution(x: Tensor, weight: Tensor) -> Tensor:
     kernels = every.flatten(0, 2).contiguous(memory_format=torch.channels_last)
     result = F.conv2d(pad_by_edges(x), kernels)
     result = result.permute(0, 2, 3, 1).unflatten(3, (2, 2, len(weight)))
+    rows: Tensor = interleave(result) if torch.compiler.is_compiling() else _Interleave.apply(result)
+    return rows.view(len(x), 2 * height, 2 * width, len(weight)).permute(0, 3, 1, 2)
+
+
+def interleave(parts: Tensor) -> Tensor:
+    """Put the even and the odd rows and columns where they belong: (N, H + 1, W + 1, 2, 2, O) to (N, H, 2, W, 2, O)."""
+    height, width = parts.shape[1] - 1, parts.shape[2] - 1
     rows = [
-        torch.stack([result[:, odd : odd + height, column : column + width, column, odd] for column in (0, 1)], dim=3)
+        torch.stack([parts[:, odd : odd + height, column : column + width, column, odd] for column in (0, 1)], dim=3)
         for odd in (0, 1)
     ]
-    return torch.stack(rows, dim=2).view(len(x), 2 * height, 2 * width, len(weight)).permute(0, 3, 1, 2)
+    return torch.stack(rows, dim=2)
+
+
+class _Interleave(torch.autograd.Function):
+    """interleave, whose gradient autograd would sum from four arrays of zeros, each as large as its input."""
+
+    @staticmethod
+    def forward(ctx: Any, parts: Tensor) -> Tensor:
+        return interleave(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        count, height, _, width, _, channels = gradient.shape
+        parts = gradient.new_zeros(count, height + 1, width + 1, 2, 2, channels)
+        for odd in (0, 1):
+            for column in (0, 1):
+                parts[:, odd : odd + height, column : column + width, column, odd] = gradient[:, :, odd, :, column]
+        return parts
 
 
 def pad_by_edges(x: Tensor) -> Tensor:
