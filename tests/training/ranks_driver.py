@@ -59,7 +59,8 @@ def styled(kind: type, **arguments: Any) -> Variant:
     return Variant({"style": kind(weight=1.0, layers=["relu1_1", "relu2_1"], **arguments)})
 
 
-PATCH_NCE = PatchNCE(weight=1.0, layers=["image", "encoder.1", "blocks.0"], patches=16, width=8)
+# A temperature at which rounding grows no more than in the other terms.
+PATCH_NCE = PatchNCE(weight=1.0, layers=["image", "encoder.1", "blocks.0"], patches=16, width=8, temperature=0.5)
 VARIANTS = {
     "content": Variant({"adversarial": None, "style": None, "tv": None}),
     "Gram, mean": styled(GramStyle, target=MEAN),

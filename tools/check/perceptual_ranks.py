@@ -10,7 +10,7 @@ activation 1 on the photos.
     python tools/check/perceptual_ranks.py --photos yardstick/photos --pictures yardstick/wave yardstick/scream \\
         --styles paintings/ --vgg19 vgg19_relu5_4.safetensors \\
         --model squeezenet1_1 --weights squeezenet1_1.safetensors \\
-        --style-layers features.1 features.4 features.7 features.12 --content-layers features.10
+        --style-layers features.1 features.3 features.4 features.6 --content-layers features.10
 """
 
 import argparse
@@ -115,8 +115,8 @@ def main() -> None:
 
     print(f"style, {len(images)} pictures:")
     for name, one, other in zip(styles, *style, strict=True):
-        print(f"  {name:<24}{spearman(one, other):.3f}")
-    print(f"  {'mean':<24}{np.mean([spearman(a, b) for a, b in zip(*style, strict=True)]):.3f}")
+        print(f"  {name:<42}{spearman(one, other):.3f}")
+    print(f"  {'mean':<42}{np.mean([spearman(a, b) for a, b in zip(*style, strict=True)]):.3f}")
     within = [spearman(a, b) for a, b in zip(*content, strict=True)]
     print(f"content, {content[0].shape[1]} pictures of each of {len(photos)} photos:")
     print(f"  within a photo: mean {np.mean(within):.3f}, lowest {min(within):.3f}; over all {spearman(*content):.3f}")
