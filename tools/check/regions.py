@@ -1,29 +1,62 @@
 #!/usr/bin/env python3
-"""Are regions where people see them? Those of mask=auto beside given masks: IoU, and seconds a picture of each way.
+"""Measure regions: where they are, how long they take, and what guided style (gan-style optimise) does in them.
 
-Masks lie in a folder as NAME_sky.png and NAME_foreground.png (grey, white: there). Pictures count where a mask covers
-at least a tenth and at most nine tenths. Stated are the medians over pictures of the IoU of the region that fits best,
-and of "sky" and the region at the top.
+where    IoU of mask=auto's regions with given masks: medians over pictures of the region that fits best, and of "sky"
+         and the region at the top. Pictures count where a mask covers at least a tenth and at most nine tenths.
+time     seconds a picture of each way to find regions, and of painting it, alternately in one process: medians.
+guided   five pairs of a photo and a painting with sky in both, optimised without regions, with regions=auto and with
+         masks: distance of Gram matrices (compact's, relative, mean over layers) to the painting's, within the sky and
+         within the rest, and of features to the photo's. Skies are those of the photos' masks and PAIRS' outlines. What is
+         in --work already is measured again, not made.
 
-    python tools/check/regions.py --photos photos/ --masks photos_masks/ --network lraspp_mobilenet_v3_large
+Masks lie in a folder as NAME_sky.png and NAME_foreground.png (grey, white: there).
+
+    python tools/check/regions.py where --photos photos/ --masks photos_masks/
+    python tools/check/regions.py time --photos photos/
+    python tools/check/regions.py guided --photos photos/ --masks photos_masks/ --paintings paintings/ --work w/ \
+        --optimise perceptual.weights=vgg19.safetensors size=128 steps=60
 """
 
 import argparse
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
+from torch.nn import functional as F
 
-from gan_style.images.decode import decode
+from gan_style.functional import by_region, gram_matrix
+from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import list_pictures
+from gan_style.models.perceptual import compact
 from gan_style.models.segmentation import NETWORKS, SegmentationNetwork
+from gan_style.optimise.regions import guided
 from gan_style.regions.masks import NamedMasks
 from gan_style.regions.segment import NetworkRegions, PictureRegions, Segmenter
 
 LEAST = 0.1  # of the pixels, and of what is not the mask
+STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_4", "relu4_2")
+STARRY = [(0, 0), (1, 0), (1, 0.52), (0.88, 0.55), (0.8, 0.63), (0.62, 0.68), (0.4, 0.7), (0.3, 0.72), (0.27, 0.65)]
+STARRY += [(0.22, 0.5), (0.21, 0.25), (0.18, 0.12), (0.16, 0.2), (0.13, 0.3), (0.13, 0.68), (0, 0.78)]
+SCREAM = [(0, 0), (0.95, 0), (0.95, 0.25), (0.8, 0.27), (0.6, 0.28), (0, 0.28)]
+WAVE = [(0, 0), (1, 0), (1, 0.4), (0.9, 0.52), (0.8, 0.63), (0.72, 0.7), (0.6, 0.7), (0.5, 0.65), (0.42, 0.5)]
+WAVE += [(0.41, 0.4), (0.58, 0.42), (0.6, 0.3), (0.52, 0.2), (0.45, 0.1), (0.4, 0.07), (0.33, 0.08), (0.2, 0.2)]
+WAVE += [(0.1, 0.33), (0, 0.34)]
+SHIPWRECK = [(0, 0), (1, 0), (1, 0.42), (0.85, 0.4), (0.83, 0.3), (0.72, 0.4), (0.65, 0.3), (0.5, 0.28), (0.35, 0.32)]
+SHIPWRECK += [(0.2, 0.3), (0.08, 0.24), (0, 0.22)]
+PAIRS = [  # a photo's name, a painting's, and the outline of its sky, in fractions of width and height
+    ("241004", "starry_night", STARRY),
+    ("253055", "the_scream", SCREAM),
+    ("260058", "great_wave", WAVE),
+    ("296007", "shipwreck", SHIPWRECK),
+    ("182053", "starry_night", STARRY),
+]
 
 
 def iou(first: Tensor, second: Tensor) -> float:
@@ -52,16 +85,6 @@ def measure(photos: Sequence[Path], folder: Path, count: int) -> Mapping[str, li
     return scores
 
 
-def seconds(segmenter: Segmenter, names: Sequence[str], photos: Sequence[Path]) -> float:
-    """Median seconds a picture, without decoding."""
-    named, times = NamedMasks(segmenter, {name: [name] for name in names}), []
-    for photo in photos:
-        pixels, begun = decode(photo), time.perf_counter()
-        named(pixels)
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times)
-
-
 def random_network(name: str) -> NetworkRegions:
     """A network of torchvision with random weights: as fast as with others."""
     from torchvision.models import get_model_builder
@@ -73,15 +96,119 @@ def random_network(name: str) -> NetworkRegions:
     return segmenter
 
 
+def time_ways(photos: Sequence[Path]) -> Mapping[str, float]:
+    """Median seconds a picture, without decoding."""
+    from gan_style.stylize.controls import Controls
+    from gan_style.stylize.model import load_model, resolve_model
+    from gan_style.stylize.paint import paint
+
+    def finder(segmenter: Segmenter, name: str) -> Callable[[Tensor], object]:
+        return NamedMasks(segmenter, {name: [name]})
+
+    model, _ = load_model(resolve_model(["wave"], None), torch.device("cpu"))
+    ways = {f"mask=auto, {count} regions": finder(PictureRegions(count), "1") for count in (2, 3, 4)}
+    ways |= {name: finder(random_network(name), "background") for name in NETWORKS[:3]}
+    ways["painting in one style"] = lambda pixels: paint(model, pixels, Controls({"wave": 1.0}))
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for photo in photos:
+        pixels = decode(photo)
+        for name, way in ways.items():
+            begun = time.perf_counter()
+            way(pixels)
+            times[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def optimise(photo: Path, painting: Path, output: Path, options: Sequence[str]) -> Tensor:
+    """Run gan-style optimise, unless it has been; the result, (1, 3, h, w) in [-1, 1]."""
+    arguments = [f"content={photo}", f"style={painting}", f"output={output}", "log_every=1000", *options]
+    subprocess.run(
+        [sys.executable, "-m", "gan_style.cli", "optimise", *arguments], check=True, stdout=subprocess.DEVNULL
+    )
+    return to_float(decode(output)[None])
+
+
+def outline(points: Sequence[tuple[float, float]], width: int, height: int) -> Tensor:
+    """Fill a polygon of fractions of the width and the height: bool (H, W)."""
+    picture = Image.new("1", (width, height))
+    ImageDraw.Draw(picture).polygon([(x * width, y * height) for x, y in points], fill=1)
+    return torch.from_numpy(np.asarray(picture).copy())
+
+
+def scaled(image: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(image.float(), list(size), mode="bilinear", antialias=True).clamp(-1.0, 1.0)
+
+
+@torch.no_grad()
+def style_distance(image: Tensor, mask: Tensor, style: Tensor, style_mask: Tensor) -> float:
+    """Compare Gram matrices of compact's features within a mask, (1, 1, H, W), of each: relative, mean over layers."""
+    network, layers = compact(layers=STYLE_LAYERS), STYLE_LAYERS
+    grams = []
+    for picture, region in ((image, mask), (style, style_mask)):
+        guidance = guided(region[0], [], torch.device("cpu")).content
+        grams.append([gram_matrix(by_region(f, guidance)) for f in map(network(picture, layers).get, layers)])
+    return statistics.fmean(float((a - b).norm() / b.norm()) for a, b in zip(*grams, strict=True))
+
+
+def check_guided(
+    photos: Path, masks: Path, paintings: Path, work: Path, pairs: Sequence[int], options: Sequence[str]
+) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    table: dict[str, list[list[float]]] = {}
+    print("pair, way: style distance in the sky, in the rest; feature distance to the photo; seconds")
+    for number in pairs:
+        stem, name, points = PAIRS[number]
+        photo, painting = photos / f"{stem}.jpg", next(paintings.glob(f"{name}*.jpg"))
+        content, style = (to_float(decode(path)[None]) for path in (photo, painting))
+        sky = (decode(masks / f"{stem}_sky.png")[0] > 127)[None, None]
+        style_sky = outline(points, style.shape[-1], style.shape[-2])[None, None]
+        files = [work / f"{number}_photo_sky.png", work / f"{number}_painting_sky.png"]
+        for file, mask in zip(files, (sky, style_sky), strict=True):
+            Image.fromarray(mask[0, 0].numpy().astype(np.uint8)).save(file)
+        ways = {"whole": [], "regions=auto": ["regions=auto"], "masks": [f"masks=[{files[0]},{files[1]}]"]}
+        for way, more in ways.items():
+            begun = time.perf_counter()
+            result = optimise(photo, painting, work / f"{number}_{way.replace('=', '_')}.png", [*more, *options])
+            seconds = time.perf_counter() - begun
+            small_style = scaled(
+                style, [round(x * min(result.shape[-2:]) / min(style.shape[-2:])) for x in style.shape[-2:]]
+            )
+            here, there = scaled(sky, result.shape[-2:]), scaled(style_sky, small_style.shape[-2:])
+            row = [style_distance(result, a, small_style, b) for a, b in ((here, there), (1 - here, 1 - there))]
+            row += [feature_distance(result, scaled(content, result.shape[-2:])), seconds]
+            table.setdefault(way, []).append(row)
+            print(f"{stem} {name} {way}: " + " ".join(f"{value:.3f}" for value in row), flush=True)
+    for way, rows in table.items():
+        print(f"mean, {way}: " + " ".join(f"{statistics.fmean(column):.3f}" for column in zip(*rows, strict=True)))
+
+
+@torch.no_grad()
+def feature_distance(image: Tensor, content: Tensor) -> float:
+    """Compare compact's features, relu4_2, of two pictures: relative."""
+    first, second = (compact(layers=("relu4_2",))(picture, ("relu4_2",))["relu4_2"] for picture in (image, content))
+    return float((first - second).norm() / second.norm())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("where", "time", "guided"))
     parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--masks", type=Path, required=True)
+    parser.add_argument("--masks", type=Path)
+    parser.add_argument("--paintings", type=Path)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--pairs", type=int, nargs="+", default=range(len(PAIRS)), help="numbers of them, from 0")
     parser.add_argument("--regions", type=int, nargs="+", default=[2, 3, 4])
-    parser.add_argument("--network", nargs="*", default=[], choices=NETWORKS, help="whose seconds are measured, too")
+    parser.add_argument("--optimise", nargs="+", default=[], help="more options of gan-style optimise")
     options = parser.parse_args()
 
+    if options.part == "guided":
+        check_guided(options.photos, options.masks, options.paintings, options.work, options.pairs, options.optimise)
+        return
     photos = list_pictures(options.photos)
+    if options.part == "time":
+        for name, value in time_ways(photos[:15]).items():
+            print(f"{name:<32}{value:.3f} s a picture")
+        return
     for count in options.regions:
         for name, values in measure(photos, options.masks, count).items():
             quarters = statistics.quantiles(values, n=4)
@@ -90,10 +217,6 @@ def main() -> None:
                 f"  (quarters {quarters[0]:.3f}, {quarters[2]:.3f})",
                 flush=True,
             )
-    for count in options.regions:
-        print(f"mask=auto, regions={count}: {seconds(PictureRegions(count), ['1'], photos[:20]):.3f} s a picture")
-    for network in options.network:
-        print(f"{network}: {seconds(random_network(network), ['background'], photos[:5]):.3f} s a picture")
 
 
 if __name__ == "__main__":
