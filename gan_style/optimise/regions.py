@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from gan_style.images.decode import to_uint8
 from gan_style.images.labels import read_class_mask
 from gan_style.regions.masks import refine
-from gan_style.regions.segment import PictureRegions, assigned, cluster
+from gan_style.regions.segment import PictureRegions, cluster
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ def own_regions(content: Tensor, styles: Sequence[Tensor], count: int) -> Guided
         pixels = to_uint8(image.cpu())[0]
         features = segmenter.describe(pixels)
         found = cluster(features, count)
-        shares = F.one_hot(assigned(features, found), count).permute(2, 0, 1)[None].float()
-        masks.append(refine(pixels, shares))
+        masks.append(refine(pixels, segmenter.shares(pixels, features, found)))
         centres.append(found - features.mean(dim=(1, 2)))
     matched = [mask[_matched(centres[0], other)] for mask, other in zip(masks[1:], centres[1:], strict=True)]
     return guided(masks[0], matched, content.device)

@@ -10,7 +10,7 @@ from PIL import Image
 from gan_style.images.labels import read_class_mask
 from gan_style.regions.masks import NamedMasks, refine
 from gan_style.regions.names import TABLES, numbers_of, read_table
-from gan_style.regions.segment import MaskRegions, PictureRegions, cluster, make_segmenter
+from gan_style.regions.segment import MaskRegions, PictureRegions, cluster, make_segmenter, settled
 from gan_style.stylize.regions import auto_masks, find_masks, plan_masks
 
 
@@ -53,6 +53,18 @@ def test_clusters_are_the_groups_that_there_are_from_the_top():
     features[-2] = torch.linspace(-1, 1, 6)[:, None]
     centres = cluster(features, 2)
     assert centres[0].tolist() == pytest.approx([5.0, -0.6, 0.0]) and centres[1].tolist() == pytest.approx([0, 0.6, 0])
+
+
+def test_a_band_along_an_edge_goes_to_the_sides_by_colour():
+    """Two halves of a picture, and between them a region that is narrower than one with places inside."""
+    image = torch.full((1, 3, 96, 96), 0.8)
+    image[:, :, 48:] = -0.8
+    numbers = torch.zeros(12, 12, dtype=torch.long)
+    numbers[6:8], numbers[8:] = 2, 1
+    shares = settled(numbers, 3, image)
+    assert shares.shape == (1, 3, 24, 24) and shares.sum(dim=1).allclose(torch.ones(1, 24, 24))
+    assert shares[0, 0, :12].min() > 0.99 and shares[0, 1, 12:].min() > 0.99
+    assert settled(torch.zeros(2, 2, dtype=torch.long), 1, image).min() == 1
 
 
 def test_the_picture_s_own_regions_are_its_two_halves():

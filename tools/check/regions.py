@@ -6,8 +6,8 @@ where    IoU of mask=auto's regions with given masks: medians over pictures of t
 time     seconds a picture of each way to find regions, and of painting it, alternately in one process: medians.
 guided   five pairs of a photo and a painting with sky in both, optimised without regions, with regions=auto and with
          masks: distance of Gram matrices (compact's, relative, mean over layers) to the painting's, within the sky and
-         within the rest, and of features to the photo's. Skies are those of the photos' masks and PAIRS' outlines. What is
-         in --work already is measured again, not made.
+         within the rest, and of features to the photo's. Skies are those of the photos' masks and PAIRS' outlines.
+         What is in --work already is measured again, not made.
 
 Masks lie in a folder as NAME_sky.png and NAME_foreground.png (grey, white: there).
 
