@@ -13,6 +13,8 @@ from gan_style.images.labels import read_class_mask
 from gan_style.regions.masks import refine
 from gan_style.regions.segment import PictureRegions, cluster
 
+_HEIGHT = 3.0  # weight of the row, where regions of two pictures are matched
+
 
 @dataclass(frozen=True)
 class GuidedRegions:
@@ -31,7 +33,8 @@ def own_regions(content: Tensor, styles: Sequence[Tensor], count: int) -> Guided
     """Find a picture's own regions (PictureRegions) in the content and in each style, matched by their features.
 
     content, styles: (1, 3, H, W) in [-1, 1]. What is compared is how a region differs from its picture's mean, so that
-    sky takes from sky although all of the painting is unlike the photo; the nearest two are matched first.
+    sky takes from sky although all of the painting is unlike the photo; the nearest two are matched first. Colours do
+    not count, since a painting's are its own; how high a region lies counts most.
     """
     segmenter = PictureRegions(count, content.device)
     masks, centres = [], []
@@ -40,9 +43,14 @@ def own_regions(content: Tensor, styles: Sequence[Tensor], count: int) -> Guided
         features = segmenter.describe(pixels)
         found = cluster(features, count)
         masks.append(refine(pixels, segmenter.shares(pixels, features, found)))
-        centres.append(found - features.mean(dim=(1, 2)))
+        centres.append((found - features.mean(dim=(1, 2))) * _matching_weights(len(features)).to(features))
     matched = [mask[_matched(centres[0], other)] for mask, other in zip(masks[1:], centres[1:], strict=True)]
     return guided(masks[0], matched, content.device)
+
+
+def _matching_weights(length: int) -> Tensor:
+    """Weigh the values of PictureRegions' descriptions, the last of which are three colours, the row and the column."""
+    return torch.tensor([1.0] * (length - 5) + [0.0, 0.0, 0.0, _HEIGHT, 1.0])
 
 
 def _matched(centres: Tensor, others: Tensor) -> list[int]:

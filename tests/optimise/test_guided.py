@@ -37,11 +37,24 @@ def scene(sky: tuple[float, float, float], seed: int, sky_rows: int) -> torch.Te
     return image
 
 
-def test_sky_is_matched_with_sky_also_where_it_lies_lower():
-    photo, painting = scene((0.3, 0.6, 1.0), 0, 32), scene((0.9, 0.8, 0.2), 1, 24).flip(2)
-    regions = own_regions(photo, [painting], 2)
-    sky = int(regions.content[0, :, 4:20].mean(dim=(1, 2)).argmax())
-    assert int(regions.styles[0][0, :, 48:60].mean(dim=(1, 2)).argmax()) == sky
+def sides(image: torch.Tensor) -> torch.Tensor:
+    """The same lying on its side, sky to the left."""
+    return image.transpose(2, 3).contiguous()
+
+
+@pytest.mark.parametrize("turn", [lambda image: image, sides])
+def test_sky_is_matched_with_sky_of_another_colour_by_height_and_features(turn):
+    photo = turn(scene((0.3, 0.6, 1.0), 0, 32))
+    paintings = [turn(scene((0.9, 0.8, 0.2), 1, 40)), turn(scene((0.9, 0.8, 0.2), 1, 40))]
+    if turn is sides:
+        paintings[1] = paintings[1].flip(3)  # sky to the right
+    regions = own_regions(photo, paintings, 2)
+    is_sky = [(image.roll(1, 2) == image).all(dim=1) for image in (photo, *paintings)]
+    skies = [
+        int((planes * sky[:, None]).sum(dim=(0, 2, 3)).argmax())
+        for planes, sky in zip((regions.content, *regions.styles), is_sky, strict=True)
+    ]
+    assert skies[0] == skies[1] == skies[2]
 
 
 def test_masks_of_other_sizes_are_scaled_and_of_other_shapes_or_regions_refused(tmp_path):
