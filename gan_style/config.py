@@ -5,7 +5,8 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -247,14 +248,29 @@ def quoted(value: str) -> str:
     return f"'{escaped}'"
 
 
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a single name or text",
+    list: "a list such as [a,b]",
+}
+
+
 def composition_message(name: str, error: BaseException) -> str:
     """Hydra's message, and for a key that does not exist the nearest one that does."""
     text = str(error).split("\nTo append to your config")[0]
     cause = str(error.__cause__).splitlines()[0] if error.__cause__ is not None else ""
     if missing := re.match(r"Interpolation key '([^']*)' not found\s+full_key: (\S+)", text):
         return f"{missing[2]}: ${{{missing[1]}}} names no option; as text write \\${{{missing[1]}}}"
-    if empty := re.match(r"Error merging override ([\w.]+)=null field", text):
-        return f"{empty[1]}=null: a value is needed; a file of that name is ./null"
+    if merging := re.match(r"Error merging override \+*([\w.]+)=(.*)", text):
+        key, value = merging[1], merging[2]
+        if re.match(r"null\b", value) and "Optional" in text + cause:
+            return f"{key}=null: a value is needed; a file of that name is ./null"
+        kind = declared(options_of(name), key)[0]
+        kinds = {get_origin(part) or part for part in (get_args(kind) if isinstance(kind, UnionType) else (kind,))}
+        if expected := [words for part, words in _KINDS.items() if part in kinds]:
+            return f"{key}={value}: {expected[0]} expected"
     unknown = re.match(r"Could not (?:override|delete from config\.?) '?([\w.@/]+)'?", text)
     if unknown is None:
         return " ".join(filter(None, [text.strip(), cause]))

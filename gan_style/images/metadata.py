@@ -25,8 +25,10 @@ _OF_PIXELS = {
     *(254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 274, 277, 278, 279, 280, 281, 284, 288, 289, 290),
     *(291, 292, 293, 297, 301, 317, 318, 319, 320, 321, 322, 323, 324, 325, 330, 332, 333, 334, 336, 337, 338, 339),
     *(340, 341, 342, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532, 34675, 37724, 50341),
-    *(_XMP_TAG, _PHOTOSHOP_TAG, *_RESOLUTION_TAGS),
+    *(_XMP_TAG, _PHOTOSHOP_TAG, *_RESOLUTION_TAGS, 50838, 50839),
 }
+# Descriptions by which tifffile, ImageJ and OME say how the pixels of a TIFF lie.
+_LAYOUT = re.compile(r'\s*(\{"shape": |ImageJ=|<\?xml[^>]*>(.|\s)*<OME )')
 # PNG's predefined keywords (3rd edition, 11.3.3.1) that EXIF has a tag for.
 _TAG_OF_KEYWORD = {"Description": _DESCRIPTION, "Author": 0x013B, "Copyright": 0x8298, "Software": 0x0131}
 
@@ -101,7 +103,8 @@ def _as_upright(source: Image.Exif, size: tuple[int, int]) -> bytes:
     """EXIF, or a TIFF's directory, as it holds for upright pixels of this size."""
     upright = Image.Exif()
     for tag, value in source.items():
-        if tag not in _OF_PIXELS and tag not in _DIRECTORIES and parsed_note(value) is None:
+        of_pixels = tag in _OF_PIXELS or (tag == _DESCRIPTION and _LAYOUT.match(str(value)))
+        if not of_pixels and tag not in _DIRECTORIES and parsed_note(value) is None:
             upright[tag] = value
     for directory in _DIRECTORIES:
         if values := dict(source.get_ifd(directory)):

@@ -177,11 +177,9 @@ def full_range(mask: Tensor, label: str) -> Tensor:
     if brightest == 1:
         warnings.warn(f"{label}: its values are 0 and 1; 1 is taken for white", stacklevel=2)
         return mask.to(torch.uint8) * 255
-    if 1 < brightest < _DARK:
-        warnings.warn(
-            f"{label}: its brightest value is {brightest} of 255, so hardly anything changes; white is all of a style",
-            stacklevel=2,
-        )
+    if brightest < _DARK:
+        change = f"brightest value is {brightest} of 255, so {'hardly anything' if brightest else 'nothing'} changes"
+        warnings.warn(f"{label}: its {change}; white is all of a style", stacklevel=2)
     return mask.to(torch.uint8)
 
 

@@ -148,3 +148,12 @@ def test_what_we_write_with_16_bits_says_what_its_source_said(tmp_path):
     again = io.BytesIO()
     write_original(again, ".tif", read_original(tmp_path / "a.tif", max_megapixels=1), note={"gan_style": "1"})
     assert again.getvalue() == (tmp_path / "a.tif").read_bytes()
+
+
+@pytest.mark.parametrize("options", [{}, {"imagej": True}, {"ome": True}])
+def test_a_description_of_pages_that_are_not_in_the_result_is_left_out(tmp_path, options):
+    pages = (RGB16 >> 8).astype(np.uint8)[None].repeat(5, axis=0)
+    original = read_original(write(tmp_path / "a.tif", pages, photometric="rgb", **options), max_megapixels=1)
+    with open(tmp_path / "b.tif", "wb") as file:
+        write_original(file, ".tif", original)
+    assert np.array_equal(tifffile.imread(tmp_path / "b.tif"), pages[0])

@@ -288,9 +288,10 @@ def test_a_mask_of_0_and_1_is_one_of_black_and_white(kind):
         assert torch.equal(mask_of(Original((grey > 0).to(kind).expand(3, 20, 30)), "mask"), grey)
 
 
-def test_a_mask_that_is_nearly_black_all_over_is_warned_of():
-    with pytest.warns(UserWarning, match="brightest value is 3 of 255"):
-        mask_of(Original(torch.full((3, 20, 30), 3, dtype=torch.uint8)), "mask")
+@pytest.mark.parametrize("value", [0, 3])
+def test_a_mask_that_is_black_all_over_or_nearly_is_warned_of(value):
+    with pytest.warns(UserWarning, match=f"brightest value is {value} of 255"):
+        mask_of(Original(torch.full((3, 20, 30), value, dtype=torch.uint8)), "mask")
 
 
 def test_lab_and_back(noise):
