@@ -41,7 +41,7 @@ def generator_file(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(generator_file, tmp_path_factory) -> str:
-    """Where the page is served, as by any static host."""
+    """Where the page is served, as by any static host; below it in one/ a page of the style red alone."""
     folder, place = tmp_path_factory.mktemp("page"), os.environ.get("GAN_STYLE_ONNXRUNTIME_WEB")
     try:
         read_runtime(Path(place) if place else None)
@@ -49,11 +49,13 @@ def address(generator_file, tmp_path_factory) -> str:
         pytest.skip(str(error))
     photo = generator_file.parent / "photo.png"
     Image.effect_noise((40, 30), 80).convert("RGB").save(photo)
-    arguments = [f"checkpoint={generator_file}", "format=web", f"output={folder}", f"photos={photo}"]
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as exit_:
-        patch.setattr(sys, "argv", ["gan-style export", *arguments, *([f"runtime.web={place}"] if place else [])])
-        export.main()
-    assert not exit_.value.code
+    arguments = ["gan-style export", "format=web", f"checkpoint={generator_file}", f"photos={photo}"]
+    arguments += [f"runtime.web={place}"] if place else []
+    for more in ([f"output={folder}"], [f"output={folder / 'one'}", "style=red"]):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as exit_:
+            patch.setattr(sys, "argv", [*arguments, *more])
+            export.main()
+        assert not exit_.value.code
     with ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
     ) as server:
@@ -64,10 +66,10 @@ def address(generator_file, tmp_path_factory) -> str:
 
 @pytest.fixture
 def visit(chromium, address):
-    """visit(width=..., color_scheme=...): a tab in which the page is ready."""
+    """visit(width=..., page=..., color_scheme=...): a tab in which the page is ready."""
     contexts, troubles = [], []
 
-    def open_page(width: int = 1280, **options):
+    def open_page(width: int = 1280, page: str = "", **options):
         context = chromium.new_context(
             viewport={"width": width, "height": 780}, accept_downloads=True, permissions=["camera"], **options
         )
@@ -76,7 +78,7 @@ def visit(chromium, address):
         tab, host = context.new_page(), urlparse(address).netloc
         tab.on("pageerror", lambda error: troubles.append(str(error)))
         tab.on("request", lambda r: troubles.append(r.url) if r.url.startswith("http") and host not in r.url else None)
-        tab.goto(address)
+        tab.goto(address + page)
         tab.wait_for_selector("body[data-ready]")
         return tab
 
@@ -144,6 +146,16 @@ def test_a_mixture_is_downloaded_with_the_python_interfaces_pixels(visit, genera
     assert difference(downloaded(tab, tmp_path), expected) < 0.5
     set_range(tab, "strength", 0)
     assert difference(downloaded(tab, tmp_path), Image.open(photo)) < 0.5
+
+
+def test_a_page_of_one_style(visit, generator_file, photo, tmp_path):
+    tab = visit(page="one/")
+    assert not tab.is_visible("#styles-field") and not tab.is_visible("#mix-field")
+    give(tab, photo, 700)
+    painted = gan_style.load(generator_file)(photo, style="red", stroke="auto")
+    assert difference(downloaded(tab, tmp_path), painted) < 0.5
+    set_range(tab, "strength", 60)
+    assert difference(downloaded(tab, tmp_path), Image.blend(Image.open(photo), painted, 0.6)) < 3, "a blend"
 
 
 def test_the_preview_shows_the_choice_and_so_do_the_thumbnails(visit):

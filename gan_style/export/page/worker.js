@@ -21,7 +21,7 @@ async function load({ description, gpu }) {
       runtime = provider === "webgpu" ? "GPU" : `CPU, ${ort.env.wasm.numThreads} threads`.replace(/\b1 threads/, "1 thread");
       return { runtime };
     } catch (error) {
-      if (provider === "wasm") throw error;
+      if (provider === "wasm") throw new Error(`The model cannot be run here: ${error?.message ?? error}`);
       console.warn(`not on the GPU: ${error?.message ?? error}`);
     }
   }
