@@ -75,7 +75,8 @@ def _clean(model: Any) -> None:
         dimensions[0].dim_param = "batch"
         if len(dimensions) == 4:
             first = 1 if dimensions[3].dim_value == 3 else 2
-            dimensions[first].dim_param, dimensions[first + 1].dim_param = "height", "width"
+            of = "reference_" if value.name == "reference" else ""  # dimensions of one name are taken to be equal
+            dimensions[first].dim_param, dimensions[first + 1].dim_param = f"{of}height", f"{of}width"
 
 
 def _quantised(model: Any, calibration: Iterable[Feed]) -> Any:

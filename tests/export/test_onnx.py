@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from gan_style.export.graph import UINT8, ExportedGenerator
+from gan_style.export.graph import FLOAT, UINT8, ExportedGenerator
 from gan_style.export.onnx_file import to_onnx
+from gan_style.export.verify import generator_paint, onnx_paint
 from gan_style.images.decode import to_float, to_uint8
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.mobile import MobileGenerator
+from gan_style.models.reference import ReferenceGenerator
 from gan_style.stylize.onnx_model import OnnxModel
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
@@ -111,12 +113,27 @@ def test_a_model_of_one_style_takes_pictures_alone(noise):
     torch.testing.assert_close(torch.from_numpy(model(images.numpy())), generator(images), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("pixels", [FLOAT, UINT8])
+def test_a_generator_of_any_style_takes_a_reference_of_another_size(noise, pixels):
+    torch.manual_seed(0)
+    generator = ReferenceGenerator(width=4, blocks=1, code=4).eval().requires_grad_(False)
+    model = OnnxModel(export(ExportedGenerator(generator, pixels)))
+    assert model.inputs == ("image", "reference", "strength")
+    paint, expected = onnx_paint(model), generator_paint(generator)
+    for size, reference in (((17, 23), (61, 48)), ((64, 40), (32, 32)), ((9, 90), (70, 27))):
+        picture, condition = to_uint8(noise(1, 3, *size)), to_uint8(noise(1, 3, *reference, seed=1))
+        for strength in (1.0, 0.4):
+            inputs = picture, (condition, torch.tensor([[strength]]))
+            assert (paint(*inputs).int() - expected(*inputs).int()).abs().max() <= 1
+
+
 def test_running_a_file_takes_no_torch(content, tmp_path):
     (tmp_path / "model.onnx").write_bytes(content)
     program = """
 import sys
 from pathlib import Path
 import numpy as np
+from gan_style.models.reference import ReferenceGenerator
 from gan_style.stylize.onnx_model import OnnxModel
 model = OnnxModel(Path(sys.argv[1]))
 image = np.zeros((1, 3, 8, 9), np.float32)
