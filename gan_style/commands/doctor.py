@@ -4,8 +4,9 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,7 @@ from gan_style.runtime.provenance import git_state, installed, requirements
 from gan_style.runtime.tracking.wandb import resolve_mode
 
 BROKEN = 1  # exit status
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A line of the report."""
-
-    name: str
-    text: str
-    broken: bool = False
+_LITTLE_ROOM = 2e9  # bytes; a run's checkpoints take some 200 MB, and are written before old ones go
 
 
 @dataclass(kw_only=True)
@@ -56,175 +49,127 @@ def main(cfg: DictConfig) -> int:
 
     Nothing is downloaded or left behind, and no key, user's or host's name is shown.
     """
-    folders = [Path(folder).expanduser() for folder in cfg.folders]
-    checks: list[Callable[[], Iterable[Fact]]] = [
-        versions,
-        extras,
-        devices,
-        backends,
-        weights,
-        lambda: tracking(cfg.wandb),
-        lambda: (finding for folder in folders for finding in place(folder)),
-        lambda: data(plain(cfg.data)),
-    ]
-    findings = [finding for check in checks for finding in _survived(check)]
-    width = max(len(finding.name) for finding in findings) + 2
+    checks: dict[str, Callable[[], str]] = {
+        "gan_style": own_version,
+        "python": lambda: f"{platform.python_version()}, {platform.system()} {platform.machine()}",
+    }
+    checks |= {name: partial(needed, name) for name in requirements()[""]}
+    for extra, names in requirements().items():
+        if extra not in ("", "dev") and names:
+            checks[f"extra {extra}"] = partial(optional, names)
+    checks |= {"cpu": cpu} | {f"cuda:{number}": partial(cuda, number) for number in range(torch.cuda.device_count())}
+    if not torch.cuda.is_available():
+        built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
+        checks["cuda"] = lambda: f"no device ({built})"
+    checks |= {
+        "mps": lambda: "available" if torch.backends.mps.is_available() else "none",
+        "distributed": backends,
+        "perceptual=compact": packaged_weights,
+        **{f"perceptual={name}": partial(downloaded_weights, name) for name in ("vgg19", "vgg16")},
+        "W&B": lambda: f"wandb={cfg.wandb} means {resolve_mode(cfg.wandb)}",
+        **{f"folder {folder}": partial(place, Path(folder).expanduser()) for folder in cfg.folders},
+    }
+    for name, spec in plain(cfg.data).items():
+        of_styles = {f"data.{name}.{style}": value for style, value in spec.items()} if isinstance(spec, dict) else {}
+        for option_name, value in (of_styles or {f"data.{name}": spec}).items():
+            if value is not None:
+                checks[option_name] = partial(pictures, value, option_name)
+
+    # A check returns what it finds, or raises an error: then that is broken, and the others are made all the same.
+    width, broken = max(map(len, checks)) + 2, []
     print("gan-style doctor")
-    for finding in findings:
-        mark = "BROKEN " if finding.broken else ""
-        print(f"  {finding.name + ':':<{width}}{mark}{without_home(finding.text)}")
-    broken = [finding.name for finding in findings if finding.broken]
+    for name, check in checks.items():
+        try:
+            text = check()
+        except Exception as error:  # whatever a broken library raises
+            kind = "" if isinstance(error, ValueError | RuntimeError) else f"failed: {type(error).__name__}: "
+            text = f"BROKEN {kind}{(str(error) or '-').splitlines()[0]}"
+            broken.append(name)
+        print(f"  {name + ':':<{width}}{without_home(text)}")
     print(f"  {len(broken)} broken: {', '.join(broken)}" if broken else "  nothing is broken")
     return BROKEN if broken else 0
 
 
-def _survived(check: Callable[[], Iterable[Fact]]) -> Iterator[Fact]:
-    """What a check finds; where it fails itself, that is a finding, and the next one is made."""
-    try:
-        yield from check()
-    except Exception as error:  # whatever a broken library raises: the others are to be told of all the same
-        name = getattr(check, "__name__", "a check").replace("<lambda>", "a check")
-        yield Fact(name, f"failed: {type(error).__name__}: {(str(error) or '-').splitlines()[0]}", broken=True)
-
-
-_LITTLE_ROOM = 2e9  # bytes; a run's checkpoints take some 200 MB, and are written before old ones go
-
-
-def versions() -> Iterator[Fact]:
-    """gan_style with its git state, Python, and the libraries that are always needed."""
+def own_version() -> str:
     git = git_state()
     state = "" if git is None else f", commit {git['commit'][:12]}{' with local changes' if git['dirty'] else ''}"
-    yield Fact("gan_style", f"{__version__}{state}")
-    yield Fact("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
-    for name in requirements()[""]:
-        version = installed(name)
-        yield Fact(name, version or "not installed", broken=version is None)
+    return f"{__version__}{state}"
 
 
-def extras() -> Iterator[Fact]:
-    """The optional libraries, by extra; one that is not there is no fault."""
-    for extra, names in requirements().items():
-        if extra not in ("", "dev") and names:
-            listed = (f"{name} {installed(name) or 'not installed'}" for name in names)
-            yield Fact(f"extra {extra}", ", ".join(listed))
+def needed(name: str) -> str:
+    """The version of a library that is always needed."""
+    version = installed(name)
+    if version is None:
+        raise ValueError("not installed")
+    return version
 
 
-def devices() -> Iterator[Fact]:
-    """The CPU, and every CUDA device or Apple's; each is tried."""
+def optional(names: Iterable[str]) -> str:
+    return ", ".join(f"{name} {installed(name) or 'not installed'}" for name in names)
+
+
+def cpu() -> str:
     known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     bf16 = bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
-    yield Fact(
-        "cpu",
+    return (
         f"{known.get('cpu_name', platform.machine())}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        f"bfloat16 {'in hardware' if bf16 else 'emulated'}",
+        f"bfloat16 {'in hardware' if bf16 else 'emulated'}"
     )
-    yield from _cuda()
-    mps = torch.backends.mps.is_available()
-    yield Fact("mps", "available" if mps else "none")
 
 
-def _cuda() -> Iterator[Fact]:
-    if not torch.cuda.is_available():
-        built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
-        yield Fact("cuda", f"no device ({built})")
-        return
-    for number in range(torch.cuda.device_count()):
-        yield _tried(number)
-
-
-def _tried(number: int) -> Fact:
-    """A CUDA device, and whether it computes."""
-    name = f"cuda:{number}"
-    try:
-        properties = torch.cuda.get_device_properties(number)
-        free, total = torch.cuda.mem_get_info(number)
-        ones = torch.ones(64, 64, device=name)
-        if float((ones @ ones).sum()) != 64.0**3:
-            return Fact(name, f"{properties.name} computes wrong results", broken=True)
-        with torch.cuda.device(number):
-            bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    except (RuntimeError, AssertionError) as error:
-        return Fact(name, str(error).splitlines()[0], broken=True)
-    return Fact(
-        name,
+def cuda(number: int) -> str:
+    """A CUDA device, tried with a product whose value is known."""
+    properties = torch.cuda.get_device_properties(number)
+    free, total = torch.cuda.mem_get_info(number)
+    ones = torch.ones(64, 64, device=f"cuda:{number}")
+    if float((ones @ ones).sum()) != 64.0**3:
+        raise ValueError(f"{properties.name} computes wrong results")
+    with torch.cuda.device(number):
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return (
         f"{properties.name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free, CUDA {torch.version.cuda}, "
-        f"capability {properties.major}.{properties.minor}, bfloat16 {'in hardware' if bf16 else 'emulated'}",
+        f"capability {properties.major}.{properties.minor}, bfloat16 {'in hardware' if bf16 else 'emulated'}"
     )
 
 
-def backends() -> Iterator[Fact]:
+def backends() -> str:
     """Those of torch.distributed."""
     if not torch.distributed.is_available():
-        yield Fact("distributed", "not in this torch")
-        return
-    known = {
-        name: getattr(torch.distributed, f"is_{name}_available", lambda: False) for name in ("gloo", "nccl", "mpi")
-    }
-    yield Fact("distributed", ", ".join(name for name, there in known.items() if there()) or "no backend")
+        return "not in this torch"
+    names = ("gloo", "nccl", "mpi")
+    known = {name: getattr(torch.distributed, f"is_{name}_available", lambda: False) for name in names}
+    return ", ".join(name for name, is_available in known.items() if is_available()) or "no backend"
 
 
-def weights() -> Iterator[Fact]:
-    """The perceptual networks' weights; only compact's have to be there, for they come with gan_style."""
-    try:
-        compact(layers=["relu3_1"])
-        yield Fact("perceptual=compact", "packaged, reads well")
-    except (ValueError, OSError) as error:
-        yield Fact("perceptual=compact", str(error), broken=True)
-    for name in ("vgg19", "vgg16"):
-        path = torchvision_file(name)
-        state = f"{path} ({path.stat().st_size / 1e6:.0f} MB)" if path.is_file() else f"no {path}; downloaded when used"
-        yield Fact(f"perceptual={name}", state)
+def packaged_weights() -> str:
+    """The perceptual network that comes with gan_style; only its weights have to be there."""
+    compact(layers=["relu3_1"])
+    return "packaged, reads well"
 
 
-def tracking(mode: str) -> Iterator[Fact]:
-    """How a run would track; says whether there is a key, never which."""
-    try:
-        yield Fact("W&B", f"wandb={mode} means {resolve_mode(mode)}")
-    except ValueError as error:
-        yield Fact("W&B", str(error), broken=True)
+def downloaded_weights(name: str) -> str:
+    path = torchvision_file(name)
+    return f"{path} ({path.stat().st_size / 1e6:.0f} MB)" if path.is_file() else f"no {path}; downloaded when used"
 
 
-def place(folder: Path) -> Iterator[Fact]:
+def place(folder: Path) -> str:
     """Whether files can be written there, and how much room there is; a folder that is not there is not made."""
+    check_place(folder, "folders")
+    if folder.is_dir():
+        ensure_writable(folder, "folders")
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    try:
-        if folder.is_dir():
-            ensure_writable(folder, "folders")
-        else:
-            check_place(folder, "folders")
-    except ValueError as error:
-        yield Fact(f"folder {folder}", str(error), broken=True)
-        return
     free = shutil.disk_usage(existing).free
     state = "writable" if folder.is_dir() else "not there yet, can be made"
-    little = ", which is little" if free < _LITTLE_ROOM else ""
-    yield Fact(f"folder {folder}", f"{state}, {free / 1e9:.1f} GB free{little}")
+    return f"{state}, {free / 1e9:.1f} GB free{', which is little' if free < _LITTLE_ROOM else ''}"
 
 
-def data(specs: Mapping[str, Any]) -> Iterator[Fact]:
-    """How many pictures the options name."""
-    for name, spec in _each(specs):
-        if spec is None:
-            continue
-        try:
-            paths = find_pictures(spec, f"data.{name}")
-        except ValueError as error:
-            yield Fact(f"data.{name}", str(error), broken=True)
-            continue
-        folder = Path(spec).expanduser() if isinstance(spec, str) else None
-        problem = describe_others(scan_folder(folder)[1]) if folder is not None and folder.is_dir() else None
-        more = f"; {problem}" if problem else ""
-        size = sum(path.stat().st_size for path in paths)
-        yield Fact(f"data.{name}", f"{len(paths):,} pictures, {size / 1e6:,.1f} MB{more}")
-
-
-def _each(specs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Of a library's styles each by itself."""
-    for name, spec in specs.items():
-        if isinstance(spec, Mapping):
-            yield from ((f"{name}.{style}", value) for style, value in spec.items())
-        else:
-            yield name, spec
+def pictures(spec: Any, option_name: str) -> str:
+    """How many pictures an option names."""
+    paths = find_pictures(spec, option_name)
+    folder = Path(spec).expanduser() if isinstance(spec, str) else None
+    others = describe_others(scan_folder(folder)[1]) if folder is not None and folder.is_dir() else None
+    size = sum(path.stat().st_size for path in paths)
+    return f"{len(paths):,} pictures, {size / 1e6:,.1f} MB{f'; {others}' if others else ''}"
 
 
 def without_home(text: str) -> str:

@@ -96,7 +96,7 @@ def test_a_part_that_fails_itself_is_told_and_the_others_are_done(doctor, monkey
     monkeypatch.setattr(torch.distributed, "is_available", fail)
     outcome = doctor()
     assert outcome.status == 1 and "W&B" in outcome.out
-    assert "backends:" in outcome.out and "failed: OSError: broken library" in outcome.out
+    assert "distributed:" in outcome.out and "failed: OSError: broken library" in outcome.out
 
 
 def test_a_device_that_does_not_compute_is_broken(doctor, monkeypatch):
