@@ -36,6 +36,7 @@ from gan_style.report.evaluation import Scores, columns, number, report, sheet_r
 from gan_style.report.html import thumbnail
 from gan_style.report.outputs import FolderOutputs, model_labels, open_outputs
 from gan_style.report.runs import located
+from gan_style.report.table import aligned
 from gan_style.runtime.device import choose_device, in_full_float32, placed
 from gan_style.runtime.distributed import Ranks, ranks
 from gan_style.runtime.files import check_place, ensure_writable, file_hash, write_bytes, write_text
@@ -317,10 +318,7 @@ def as_text(scores: Scores) -> str:
     """Return the table for a terminal, metrics downward."""
     names = columns(scores, layers=True)
     rows = [["", *scores], *([name, *(number(row.get(name)) for row in scores.values())] for name in names)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return aligned(rows)
 
 
 def as_json(plan: EvaluationPlan, scores: Scores, measured: Mapping[str, Measurements], mark: str) -> str:

@@ -293,73 +293,58 @@ _THEN = ("heldout/style_ratio", "heldout/composite", "images/s", "parameters")
 
 def as_csv(table: Table) -> str:
     """Return all columns; beside a metric's last value its best one with its step, where it has a better end."""
-    columns = [(column, any(cell.at is not None for cell in column.cells.values())) for column in table.columns]
+
+    def exact(value: float | None) -> str:  # to the last digit; whole numbers as such
+        whole = value is not None and value == int(value) and abs(value) < 1e15
+        return "" if value is None else str(int(value)) if whole else repr(value)
+
+    rows = {label: {"run": label} for label in table.labels}
+    for column in table.columns:
+        has_best = any(cell.at is not None for cell in column.cells.values())
+        for label, row in rows.items():
+            cell = column.value(label)
+            text = "" if cell.text == NOTHING else cell.text
+            row[column.name] = text if cell.number is None else exact(cell.number)
+            if has_best:
+                row |= {f"{column.name} best": exact(cell.best), f"{column.name} best step": exact(cell.at)}
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["run", *(name for column, best in columns for name in _heads(column.name, best))])
-    for label in table.labels:
-        writer.writerow([label, *(text for c, best in columns for text in _cells(c.cells.get(label), best))])
+    writer = csv.DictWriter(buffer, next(iter(rows.values())), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows.values())
     return buffer.getvalue()
-
-
-def _heads(name: str, best: bool) -> list[str]:
-    return [name, f"{name} best", f"{name} best step"] if best else [name]
-
-
-def _cells(cell: Value | None, best: bool) -> list[str]:
-    """Format numbers to their last digit, whole ones as such; nothing for nothing."""
-    if cell is None:
-        return [""] * (3 if best else 1)
-    return [
-        _exact(cell.number) if cell.number is not None else "" if cell.text == NOTHING else cell.text,
-        *([_exact(cell.best), _exact(cell.at)] * best),
-    ]
-
-
-def _exact(value: float | None) -> str:
-    if value is None:
-        return ""
-    return repr(value) if value != int(value) or abs(value) >= 1e15 else str(int(value))
 
 
 def as_text(table: Table, width: int) -> str:
     """Return the table for a terminal of so many characters; columns for which there is no room are counted."""
-    rows = [_cut(label) for label in table.labels]
-    chosen, space = [], width - max(map(len, [*rows, "run"]))
-    for column in _by_weight(table.visible_columns()):
-        needed = 2 + _width(column, table.labels)
+    labels = [_cut(label) for label in table.labels]
+    texts = {
+        column.name: [
+            _cut(column.title),
+            *(_cut(column.value(k).text) + "*" * (column.winner() == k) for k in table.labels),
+        ]
+        for column in table.visible_columns()
+    }
+
+    # The most important columns first, while there is room; shown in the table's own order.
+    chosen, space = set(), width - max(map(len, [*labels, "run"]))
+    for name in sorted(texts, key=_weight):
+        needed = 2 + max(map(len, texts[name]))
         if needed <= space:
-            chosen.append(column)
+            chosen.add(name)
             space -= needed
-    chosen_columns = [column for column in table.columns if column in chosen]
-    lines = [["run", *(_cut(column.title) for column in chosen_columns)]]
-    lines += [
-        [row, *(_marked(c, label) for c in chosen_columns)] for row, label in zip(rows, table.labels, strict=True)
-    ]
-    left_out = len(table.columns) - len(chosen_columns)
+    columns = [["run", *labels], *(cells for name, cells in texts.items() if name in chosen)]
+    left_out = len(table.columns) - len(chosen)
     note = f"\n({left_out} more columns are in summary.csv; * marks the best)" if left_out else ""
-    return _aligned(lines) + note
-
-
-def _by_weight(columns: Sequence[Column]) -> list[Column]:
-    """Sort columns by importance: status, content and style, settings, the other main ones, the rest."""
-    return sorted(columns, key=lambda column: _weight(column.name))
+    return aligned(list(zip(*columns, strict=True))) + note
 
 
 def _weight(name: str) -> tuple[int, int]:
+    """Sort columns by importance: status, content and style, settings, the other main ones, the rest."""
     if name in _FIRST:
         return 0, _FIRST.index(name)
     if name in _THEN:
         return 2, _THEN.index(name)
     return (3 if name.startswith((HELD_OUT, LOSS, EVALUATED)) or name == "time" else 1), 0
-
-
-def _width(column: Column, labels: Sequence[str]) -> int:
-    return max(len(_cut(column.title)), *(len(_marked(column, label)) for label in labels))
-
-
-def _marked(column: Column, label: str) -> str:
-    return _cut(column.value(label).text) + ("*" if column.winner() == label else "")
 
 
 def _cut(text: str) -> str:
@@ -368,8 +353,9 @@ def _cut(text: str) -> str:
     return plain if len(plain) <= _WIDEST_CELL else f"{plain[: _WIDEST_CELL - 1]}…"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of equal length as lines, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
