@@ -10,11 +10,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
-from gan_style.options import FLAGS_WITH_A_WORD, check_options, declared
+from gan_style.options import FLAGS_WITH_A_WORD, check_options, declared, did_you_mean
 from gan_style.runtime.machine import is_shortage, keep_freed_memory
 
 COMMANDS = {
@@ -55,9 +54,9 @@ def main() -> None:
         print(__version__)
         return
     if name not in COMMANDS:
-        near = get_close_matches(name, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        print(f"gan-style: there is no command {name!r}{hint}\n\n{_overview()}", file=sys.stderr)
+        print(
+            f"gan-style: there is no command {name!r}{did_you_mean(name, COMMANDS)}\n\n{_overview()}", file=sys.stderr
+        )
         sys.exit(2)
     arguments = sys.argv[2:]
     if name in PLAIN_WORDS:

@@ -1,6 +1,5 @@
 """Configuration with Hydra: compose it, build what a node describes, quote and name options."""
 
-import difflib
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_style.options import declared
+from gan_style.options import declared, did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent / "conf"
@@ -88,7 +87,7 @@ def check_arguments(function: Any, arguments: Mapping[str, Any], extras: Mapping
     for name, value in arguments.items():
         if name not in parameters:
             known = [other for other in parameters if other not in extras]
-            raise ValueError(f"there is no {option}.{name}{nearest(name, known)}; allowed are {', '.join(known)}")
+            raise ValueError(f"there is no {option}.{name}{did_you_mean(name, known)}; allowed are {', '.join(known)}")
         expected = parameters[name].annotation
         if value is None and type(None) in get_args(expected):
             continue
@@ -107,12 +106,6 @@ def _fits(value: Any, expected: type) -> bool:
     if expected is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, expected) and (expected is bool or not isinstance(value, bool))
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """The known word that is meant, as a question to end a message with; nothing where none is near."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def is_said_whole(node: DictConfig, option: str, name: str) -> bool | None:
@@ -275,7 +268,7 @@ def composition_message(name: str, error: BaseException) -> str:
     if unknown is None:
         return " ".join(filter(None, [text.strip(), cause]))
     key = unknown[1]
-    hint = nearest(key, list(_known_keys(name)))
+    hint = did_you_mean(key, _known_keys(name))
     return f"there is no option {key}{hint} (gan-style {name.replace('_', '-')} --help lists all)"
 
 

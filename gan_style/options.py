@@ -3,8 +3,9 @@
 Each command has a dataclass of its options at the top of its file; defaults and help stand in conf/NAME.yaml.
 """
 
+import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import NoneType
 from typing import Any, get_args
@@ -15,6 +16,12 @@ FLAGS_WITH_A_WORD = (
     *("--experimental-rerun", "--info", "-i"),
 )
 SEEDS = (-(2**63), 2**63 - 1)  # the least and the most
+
+
+def did_you_mean(word: Any, known: Iterable[str], most: int = 1) -> str:
+    """Return " (did you mean A or B?)", for a message about a word that is not known; "" where none is near."""
+    near = difflib.get_close_matches(str(word), list(known), n=most, cutoff=0.5)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 def option(

@@ -233,9 +233,9 @@ class TestBuild:
     @pytest.mark.parametrize(
         ("target", "option", "arguments", "message"),
         [
-            ("models.generator.ResnetGenerator", "generator", {"widht": 8}, r"no generator\.widht; did you mean width"),
+            ("models.generator.ResnetGenerator", "generator", {"widht": 8}, r"generator\.widht \(did you mean width"),
             ("models.generator.ResnetGenerator", "generator", {"xyz": 8}, r"no generator\.xyz; allowed are width, bl"),
-            ("losses.pixel.Colour", "loss.colour", {"weigth": 8.0}, r"no loss\.colour\.weigth; did you mean weight"),
+            ("losses.pixel.Colour", "loss.colour", {"weigth": 8.0}, r"no loss\.colour\.weigth \(did you mean weight"),
             ("losses.content.Content", "loss.content", {"weight": 1.0}, r"loss\.content\.layers is missing"),
         ],
     )
@@ -400,7 +400,7 @@ class TestMessages:
             ("loss.content.layers=relu3_1", ["loss.content.layers=relu3_1", "[relu3_1]"]),
             ("loss.style.layers=relu3_1", ["loss.style.layers=relu3_1", "[relu3_1]"]),
             ("loss.style.layers=[]", ["loss.style.layers=[]"]),
-            ("loss.content.layers=[relu3_9]", ["no layer 'relu3_9', did you mean relu3_"]),
+            ("loss.content.layers=[relu3_9]", ["no layer 'relu3_9' (did you mean relu3_"]),
             ("loss.adversarial.formula=wgan", ["loss.adversarial.formula=wgan", "hinge"]),
             ("loss.adversarial.augment=[blur]", ["loss.adversarial.augment", "cutout"]),
             ("loss.tv.weight=-1", ["loss.tv.weight=-1", "finite numbers from 0"]),

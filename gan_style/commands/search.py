@@ -1,6 +1,5 @@
 """``gan-style search``: trains trial after trial with settings that Optuna chooses, and says which are the best."""
 
-import difflib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from gan_style.commands.train import TrainOptions, check_train
 from gan_style.config import CONFIG_PATH, build, composed, flat, is_said_whole, plain, read_yaml
 from gan_style.evaluation.suite import METRICS
 from gan_style.losses.objective import content_layers, style_layers
-from gan_style.options import check_options, option
+from gan_style.options import check_options, did_you_mean, option
 from gan_style.report.table import is_measurement_setting
 from gan_style.runtime.files import check_place, ensure_writable, locked, remove_leftovers
 from gan_style.runtime.process import last_line
@@ -231,10 +230,9 @@ def _check_metric(name: str, settings: DictConfig) -> None:
         inner = what.partition("/")[2]  # of one of a library's styles no numbers of several parts are told
         is_known = what in known or not ("/" in inner and inner in known)
         if name.startswith(prefix) and not (is_known and any(part in known for part in _parts(what))):
-            near = difflib.get_close_matches(what, known, n=1)
-            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
-            allowed = ", ".join(prefix + name for name in known)
-            raise ValueError(f"search.metric={name} is not measured{hint} By {where} there are {allowed}")
+            hint = did_you_mean(name, [prefix + metric for metric in known])
+            allowed = ", ".join(prefix + metric for metric in known)
+            raise ValueError(f"search.metric={name} is not measured{hint}. By {where} there are {allowed}")
 
 
 def _measured(settings: DictConfig) -> list[str]:

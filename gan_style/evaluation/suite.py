@@ -4,7 +4,6 @@ Each picture's numbers and embeddings are kept under its number. So the parts th
 merged by putting them together, and what follows is the same to the bit as if one rank had measured all.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,6 +28,7 @@ from gan_style.losses.content import content_loss
 from gan_style.losses.inputs import Features
 from gan_style.losses.style import gram_loss
 from gan_style.models.perceptual import Perceptual
+from gan_style.options import did_you_mean
 
 PHOTOS, STYLES = "photos", "style pictures"  # the baselines that are measured like models
 PERCEPTUAL, INCEPTION = "perceptual", "inception"  # spaces of embeddings
@@ -67,9 +67,8 @@ def check_metrics(names: Iterable[str], known: Sequence[str] = tuple(METRICS), o
     """Raise ValueError, naming the nearest, for a metric that does not exist."""
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"{option}: there is no metric {name!r}{hint} (known: {', '.join(known)})")
+            hint = did_you_mean(name, known)
+            raise ValueError(f"{option}: there is no metric {name!r}{hint}; known are {', '.join(known)}")
 
 
 def missing_requirements(names: Iterable[str], photos: int, styles: int) -> dict[str, str]:

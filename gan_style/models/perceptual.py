@@ -4,7 +4,6 @@ Input: RGB, (N, 3, H, W) float in [-1, 1]. ImageNet normalisation happens inside
 ReLU is in place where nobody asked for what it overwrites, so that a feature once returned is never overwritten.
 """
 
-import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_style.models.weights import imagenet_file, read_weights
+from gan_style.options import did_you_mean
 
 _MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in [0, 1]
 _STD = (0.229, 0.224, 0.225)
@@ -232,8 +232,7 @@ def check_layers(name: str, known: Sequence[str], layers: Sequence[str]) -> None
     """Raise ValueError, naming the nearest, for a layer that the network of that name does not have."""
     for layer in layers:
         if layer not in known:
-            near = difflib.get_close_matches(layer, known, n=1)
-            hint = f", did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(layer, known)
             raise ValueError(f"{name} has no layer {layer!r}{hint}; it has {', '.join(known)}, from shallow to deep")
 
 

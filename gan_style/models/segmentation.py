@@ -1,6 +1,5 @@
 """torchvision's segmentation networks: images in, scores of classes out."""
 
-import difflib
 import inspect
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_style.models.weights import read_weights
+from gan_style.options import did_you_mean
 
 NETWORKS = (
     *("lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large"),
@@ -44,10 +44,10 @@ def segmentation_network(name: str, weights: str = "default") -> tuple[Segmentat
     from torchvision.models import get_model_builder, get_model_weights
 
     if name not in NETWORKS:
-        near = difflib.get_close_matches(name, NETWORKS, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        known = ", ".join(NETWORKS)
-        raise ValueError(f"segmentation.network={name}: there is no such network{hint}; known are {known}")
+        hint = did_you_mean(name, NETWORKS)
+        raise ValueError(
+            f"segmentation.network={name}: there is no such network{hint}; known are {', '.join(NETWORKS)}"
+        )
     if weights == "default":
         file = get_model_weights(name).DEFAULT
         try:

@@ -1,11 +1,12 @@
 """What the numbers of class-index masks mean: tables of names, and the classes that a name stands for."""
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from gan_style.options import did_you_mean
 
 _VOC = (  # the 21 classes of Pascal VOC 2012, and of torchvision's segmentation networks
     "background aeroplane bicycle bird boat bottle bus car cat chair cow dining_table dog horse motorbike person "
@@ -69,7 +70,7 @@ def read_table(spec: str) -> tuple[dict[int, str], dict[str, dict[int, int]]]:
     path = Path(spec).expanduser()
     option = f"segmentation.names={spec}"
     if not path.is_file():
-        raise ValueError(f"{option}: neither one of {', '.join(TABLES)} nor a file{_near(spec, list(TABLES))}")
+        raise ValueError(f"{option}: neither one of {', '.join(TABLES)} nor a file{did_you_mean(spec.lower(), TABLES)}")
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix.lower() != ".json":
@@ -104,10 +105,9 @@ def numbers_of(name: str, table: Mapping[int, str], option: str) -> list[int]:
     heads = {number: [_plain(known), *_heads(known)] for number, known in table.items()}
     numbers = [number for number, known in heads.items() if wanted in known]
     if not numbers:
-        raise ValueError(
-            f"{option}={name}: there is no such region{_near(name, list(table.values()))}; known are {REST}, "
-            + ", ".join(table.values())
-        )
+        known = ", ".join([REST, *table.values()])
+        hint = did_you_mean(name.lower(), table.values(), most=3)
+        raise ValueError(f"{option}={name}: there is no such region{hint}; known are {known}")
     return numbers
 
 
@@ -119,8 +119,3 @@ def _heads(name: str) -> list[str]:
     """ "wall", "wall-other" of wall-other-merged."""
     parts = _plain(name).split("-")
     return ["-".join(parts[:count]) for count in range(1, len(parts))]
-
-
-def _near(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-    return f" (did you mean {' or '.join(near)}?)" if near else ""

@@ -1,12 +1,13 @@
 """What a search may choose from: named options, each with a list of values or a range."""
 
-import difflib
 import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from gan_style.options import did_you_mean
 
 _RANGE = ("low", "high", "step", "log")
 _LARGEST_GRID = 10_000
@@ -104,9 +105,7 @@ def _range(name: str, content: Mapping[str, Any], whole: bool) -> Range:
     option = f"space.{name}"
     for key in content:
         if key not in _RANGE:
-            near = difflib.get_close_matches(str(key), _RANGE, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"there is no {option}.{key}{hint}; allowed are {', '.join(_RANGE)}")
+            raise ValueError(f"there is no {option}.{key}{did_you_mean(key, _RANGE)}; allowed are {', '.join(_RANGE)}")
     for key in ("low", "high"):
         if key not in content:
             raise ValueError(f"{option}.{key} is missing: a range has low and high")

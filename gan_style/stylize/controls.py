@@ -3,7 +3,6 @@
 Masks are grey pictures that say where a style is wanted. White is all of it, black none, grey between.
 """
 
-import difflib
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from torch import Tensor
 from gan_style.images.color import COLOURS, STYLE
 from gan_style.images.formats import UnreadablePictureError, is_picture
 from gan_style.images.lossless import Original, highest, read_original, to_eight_bits
+from gan_style.options import did_you_mean
 from gan_style.stylize.tiling import SMALLEST_TILE, Box
 
 AUTO, OFF = "auto", "off"
@@ -60,8 +60,7 @@ class Controls:
 
 def unknown_style(name: Any, known: Sequence[str], option: str = "style") -> ValueError:
     """The error for a style that a model does not have, with the names nearest to it."""
-    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    hint = did_you_mean(name, known, most=3)
     return ValueError(f"{option}={name}: there is no such style{hint}; known are {', '.join(known)}")
 
 

@@ -171,10 +171,10 @@ def test_a_space_that_changes_the_ruler_is_told(gan_style):
 
 
 BAD = [
-    (("space={loss.stile.weight: [1, 2]}",), r"there is no option loss.stile.weight; did you mean loss.style.weight\?"),
+    (("space={loss.stile.weight: [1, 2]}",), r"no option loss.stile.weight \(did you mean loss.style.weight\?"),
     (("space={training.sed: [1, 2]}",), r"did you mean training.seed\?"),
-    (("space=weights", "loss.stile.weight=2"), r"no option loss.stile.weight; did you mean loss.style.weight\?"),
-    (("space=weights", "search.trails=2"), r"there is no option search.trails; did you mean search.trials\?"),
+    (("space=weights", "loss.stile.weight=2"), r"no option loss.stile.weight \(did you mean loss.style.weight\?"),
+    (("space=weights", "search.trails=2"), r"there is no option search.trails \(did you mean search.trials\?"),
     (("space={}",), "options with their values or ranges expected"),
     ((), r"space=... is missing"),
     (("space=wieghts",), r"space=wieghts: there is no such file, and conf/spaces has weights"),
@@ -197,7 +197,7 @@ BAD = [
         ("space=weights", "search.pruner=median", "search.metric=[heldout/content,heldout/style]"),
         r"ends trials by one number, and search.metric has 2, for a Pareto front; use search.pruner=none",
     ),
-    (("space=weights", "search.metric=heldout/stile"), r"is not measured; did you mean heldout/style\?"),
+    (("space=weights", "search.metric=heldout/stile"), r"is not measured \(did you mean heldout/style\?"),
     (("space=weights", "search.metric=heldout/composite", "metrics.best=null"), "heldout/composite is not measured"),
     (
         ("space={loss.tv.weight: [0.1, 1]}", "~loss.style", "search.metric=heldout/style"),

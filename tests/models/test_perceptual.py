@@ -232,7 +232,7 @@ class TestNetwork:
         ],
     )
     def test_unknown_layer_is_refused_with_the_nearest(self, build, layer, nearest):
-        with pytest.raises(ValueError, match=rf"no layer '{layer}', did you mean {nearest}\?") as refusal:
+        with pytest.raises(ValueError, match=rf"no layer '{layer}' \(did you mean {nearest}\?") as refusal:
             build(layers=["relu1_1", layer], weights="random")
         assert build.__name__ in str(refusal.value)
 

@@ -121,7 +121,7 @@ class TestNetwork:
     @pytest.mark.parametrize(
         ("model", "layer", "said"),
         [
-            ("resnet18", "layer9", r"resnet18 has no layer 'layer9', did you mean layer"),
+            ("resnet18", "layer9", r"resnet18 has no layer 'layer9' \(did you mean layer"),
             ("resnet18", "fc", r"'fc' of resnet18 gives \(1, 1000\).*no map"),
             ("resnet18", "avgpool", r"'avgpool' of resnet18 gives \(1, 512, 1, 1\).*no map"),
             ("convnext_tiny", "features.1.0.block.3", r"gives \(1, 24, 40, 384\).*no map"),

@@ -44,7 +44,7 @@ def test_numbers_that_yaml_takes_for_words_are_read():
         ({"a": {"low": 1}}, r"space.a.high is missing"),
         ({"a": {"low": 2, "high": 1}}, r"space.a: low=2 is above high=1"),
         ({"a": {"low": 0, "high": 1, "log": True}}, r"space.a: log=true needs a low above 0, not 0"),
-        ({"a": {"low": 0, "high": 1, "logg": True}}, r"there is no space.a.logg; did you mean log\?"),
+        ({"a": {"low": 0, "high": 1, "logg": True}}, r"there is no space.a.logg \(did you mean log\?"),
         ({"a": {"low": 0, "high": 1, "log": 1}}, r"space.a.log=1; allowed are true and false"),
         ({"a": {"low": "x", "high": 1}}, r"space.a.low=x; allowed are finite numbers"),
         ({"a": {"low": float("nan"), "high": 1}}, r"space.a.low=nan; allowed are finite numbers"),
