@@ -1,5 +1,6 @@
 """What the benchmarks of speed share: fair timing, measured ceilings, peak memory, tables."""
 
+import ctypes
 import multiprocessing
 import platform
 import statistics
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
+
+from gan_style.runtime.machine import keep_freed_memory
 
 Row = Mapping[str, Any]
 
@@ -34,17 +37,36 @@ def seconds(function: Callable[[], object], device: torch.device) -> float:
     return clock() - begun
 
 
+def return_freed_memory() -> None:
+    """Have glibc give freed memory back as a process without keep_freed_memory does once it has run for a while."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD: how far they grow by themselves
+        libc.mallopt(-1, 64 << 20)
+        libc.malloc_trim(0)
+
+
 def alternate(
-    ways: Mapping[str, Callable[[], object]], rounds: int, device: torch.device, warm: int = 1
+    ways: Mapping[str, Callable[[], object]],
+    rounds: int,
+    device: torch.device,
+    warm: int = 1,
+    plain: Sequence[str] | None = None,
 ) -> dict[str, list[float]]:
     """The seconds of each way, one call each in turn, so that what else the machine does falls on all of them.
 
-    Every other round goes backward; ``warm`` rounds come first that do not count.
+    Every other round goes backward; ``warm`` rounds come first that do not count. plain: ways that have the allocator
+    as it is; the others keep what they free, as our commands do, and the first of either kind is called once before.
     """
     found: dict[str, list[float]] = {name: [] for name in ways}
+    kept = None
     for number in range(-warm, rounds):
         order = list(ways)[:: 1 if number % 2 else -1]
         for name in order:
+            if plain is not None and kept is not (name not in plain):
+                kept = name not in plain
+                keep_freed_memory() if kept else return_freed_memory()
+                ways[name]()
             taken = seconds(ways[name], device)
             if number >= 0:
                 found[name].append(taken)

@@ -39,6 +39,7 @@ from gan_style.losses.inputs import LossInputs
 from gan_style.losses.objective import content_layers, style_layers
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import write_bytes
+from gan_style.runtime.machine import keep_freed_memory
 from gan_style.training.step import Precision, train_step
 
 REFERENCE = "plain step"
@@ -167,7 +168,7 @@ def compare_steps(given: Namespace, batch: Batch) -> list[dict[str, Any]]:
     reference, device = Reference(base.state, base.objective), base.device
     ways: dict[str, Callable[[], object]] = {REFERENCE: lambda: reference.step(batch)}
     ways |= {name: lambda ours=ours: ours.step(batch) for name, ours in everything.items()}  # type: ignore[misc]
-    found = alternate(ways, given.steps, device)
+    found = alternate(ways, given.steps, device, plain=[REFERENCE])
     peak = {name: peak_memory(run_alone, given, name) for name in ways} if given.memory else {}
     return [
         {
@@ -183,6 +184,8 @@ def compare_steps(given: Namespace, batch: Batch) -> list[dict[str, Any]]:
 
 def run_alone(given: Namespace, name: str) -> None:
     """Two steps of one way, for its memory."""
+    if name != REFERENCE:
+        keep_freed_memory()
     batch = make_batch(given, given.size, choose_device(given.device, None))
     _, perceptual, precision = name.split(", ") if name != REFERENCE else ("", "vgg19", "float32")
     ours = Ours(given, perceptual, precision, given.size)
@@ -201,6 +204,7 @@ def by_part(given: Namespace, batch: Batch, ceilings: Mapping[str, float]) -> li
     base.prepare(batch)
     ways = {REFERENCE: Reference(base.state, base.objective)} | ways
     parts = {name: way.parts(batch) for name, way in ways.items()}
+    keep_freed_memory()  # in all of them: here shares count
     found: dict[tuple[str, str], list[float]] = {}
     for number in range(given.steps + 1):
         for name in ways:

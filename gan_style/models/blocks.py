@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+_BAND = 64  # rows
 EPSILON = 1e-5  # what keeps a flat channel's normalisation finite
 
 
@@ -64,12 +65,16 @@ def instance_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(shift, F.group_norm(x, channels, eps=EPSILON), scale)
 
 
-def pad(x: Tensor, side: int, mode: str) -> Tensor:
-    """Pad all sides in x's own type; autocast on a CPU would convert x to float32, and what was padded back."""
+def pad(x: Tensor, side: int | tuple[int, int, int, int], mode: str) -> Tensor:
+    """Pad in x's own type; autocast on a CPU would convert x to float32, and what was padded back.
+
+    side: of all sides, or left, right, above and below.
+    """
+    sides = (side,) * 4 if isinstance(side, int) else side
     if x.is_cpu and torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):
-            return F.pad(x, (side,) * 4, mode=mode)
-    return F.pad(x, (side,) * 4, mode=mode)
+            return F.pad(x, sides, mode=mode)
+    return F.pad(x, sides, mode=mode)
 
 
 class ReflectedConv2d(nn.Conv2d):
@@ -197,11 +202,18 @@ def doubled_convolution(x: Tensor, weight: Tensor) -> Tensor:
 def interleave(parts: Tensor) -> Tensor:
     """Put the even and the odd rows and columns where they belong: (N, H + 1, W + 1, 2, 2, O) to (N, H, 2, W, 2, O)."""
     height, width = parts.shape[1] - 1, parts.shape[2] - 1
-    rows = [
-        torch.stack([parts[:, odd : odd + height, column : column + width, column, odd] for column in (0, 1)], dim=3)
+    quarters = {
+        (odd, column): parts[:, odd : odd + height, column : column + width, column, odd]
         for odd in (0, 1)
-    ]
-    return torch.stack(rows, dim=2)
+        for column in (0, 1)
+    }
+    if torch.compiler.is_compiling():
+        rows = [torch.stack([quarters[odd, 0], quarters[odd, 1]], dim=3) for odd in (0, 1)]
+        return torch.stack(rows, dim=2)
+    result = parts.new_empty(len(parts), height, 2, width, 2, parts.shape[-1])
+    for (odd, column), quarter in quarters.items():
+        result[:, :, odd, :, column] = quarter
+    return result
 
 
 class _Interleave(torch.autograd.Function):
@@ -244,7 +256,18 @@ class FewChannels(nn.Conv2d):
         super().__init__(incoming, outgoing, kernel, padding=kernel // 2, padding_mode="reflect")
 
     def forward(self, x: Tensor) -> Tensor:
-        return convolution_by_rows(pad(x, self.kernel_size[0] // 2, "reflect"), self.weight, self.bias)
+        side = self.kernel_size[0] // 2
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.shape[2] <= 2 * _BAND:
+            return convolution_by_rows(pad(x, side, "reflect"), self.weight, self.bias)
+        # Band by band, since the padded picture and the rows between would each be as large as x.
+        height, bands = x.shape[2], []
+        tops = range(0, height - side, _BAND)
+        for top in tops:
+            bottom = height if top == tops[-1] else top + _BAND
+            edges = (side, side, side if top == 0 else 0, side if bottom == height else 0)
+            band = pad(x[:, :, max(0, top - side) : bottom + side], edges, "reflect")
+            bands.append(convolution_by_rows(band, self.weight, self.bias))
+        return torch.cat(bands, dim=2)
 
 
 def convolution_by_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

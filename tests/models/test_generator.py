@@ -271,3 +271,13 @@ def test_recomputing_changes_no_gradient_and_keeps_less(noise):
         gradients[recompute] = [parameter.grad.clone() for parameter in generator.parameters()]
     assert all(torch.equal(one, two) for one, two in zip(*gradients.values(), strict=True))
     assert kept[True] < 0.2 * kept[False]
+
+
+@pytest.mark.parametrize("height", [64, 129, 132, 133, 200])
+def test_few_channels_without_gradients_are_those_with_them(noise, height):
+    """Without, tall pictures are done band by band."""
+    network = FewChannels(4, 3, 9)
+    x = noise(2, 4, height, 11)
+    with torch.no_grad():
+        banded = network(x)
+    torch.testing.assert_close(banded, network(x))
