@@ -182,7 +182,10 @@ def absolute(cfg: Mapping[str, Any]) -> dict[str, list[str] | None]:
     """The options that name the styles' files, for a process with another working folder."""
     given_paths = {"checkpoint": _given_checkpoints(cfg), "reference": _given_references(cfg)}
     return {
-        option: [str(Path(path).expanduser().absolute()) for path in paths] or None
+        option: [
+            path if path.startswith(("demo:", "shipped:")) else str(Path(path).expanduser().absolute()) for path in paths
+        ]
+        or None
         for option, paths in given_paths.items()
     }
 

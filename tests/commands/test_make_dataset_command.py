@@ -224,9 +224,11 @@ def test_a_job_for_elsewhere_depends_on_no_working_folder(settings, generators, 
     assert job.output == tmp_path / "out" and job.root == tmp_path / "in"
     assert job.plan.folder == job.records.state == tmp_path / "out" / ".gan_style"
     assert job.cfg["checkpoint"] == [str(tmp_path / "style.safetensors")]
-    shipped = replace(job, cfg=cfg | {"checkpoint": None, "reference": ["a.jpg"]})
+    shipped = replace(job, cfg=cfg | {"checkpoint": None, "reference": ["a.jpg", "demo:styles"]})
     assert with_absolute_paths(shipped).cfg["checkpoint"] is None
-    assert with_absolute_paths(shipped).cfg["reference"] == [str(tmp_path / "a.jpg")]
+    assert with_absolute_paths(shipped).cfg["reference"] == [str(tmp_path / "a.jpg"), "demo:styles"]
+    shipped = replace(job, cfg=cfg | {"checkpoint": "shipped:mobile"})
+    assert with_absolute_paths(shipped).cfg["checkpoint"] == ["shipped:mobile"]
 
 
 def test_choices_follow_weights_bounds_and_shares(make, generators, photos):
