@@ -183,7 +183,8 @@ def absolute(cfg: Mapping[str, Any]) -> dict[str, list[str] | None]:
     given_paths = {"checkpoint": _given_checkpoints(cfg), "reference": _given_references(cfg)}
     return {
         option: [
-            path if path.startswith(("demo:", "shipped:")) else str(Path(path).expanduser().absolute()) for path in paths
+            path if path.startswith(("demo:", "shipped:")) else str(Path(path).expanduser().absolute())
+            for path in paths
         ]
         or None
         for option, paths in given_paths.items()
