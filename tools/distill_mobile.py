@@ -152,7 +152,7 @@ class Distillation:
 
         terms = self.loss(pairs)
         self.optimiser.zero_grad()
-        (terms["pixels"] + 0.1 * terms["features"] + 0.1 * terms["grams"]).backward()
+        (terms["pixels"] + 0.1 * terms["features"] + terms["grams"]).backward()
         self.optimiser.step()
         self.step += 1
         decay = min(0.998, (1.0 + self.step) / (10.0 + self.step))
