@@ -157,13 +157,17 @@ def build(backend: Backend) -> gr.Blocks:
             label = labels[event.index]
             return [label, gr.update(choices=[_ALONE, *backend.partners(label)], value=_ALONE)]
 
-        second.change(lambda other: gr.update(visible=other != _ALONE), second, share, **light)
-
         thumbnails.select(choose, None, [style, second], **light)
         source.change(
             lambda chosen: [gr.update(visible=chosen == LISTED)] * 2 + [gr.update(visible=chosen == SHOWN)],
             source, [thumbnails, second, references], **light,
         )  # fmt: skip
+
+        def show_share(source: str, second: str, references: Sequence[str] | None) -> Any:
+            return gr.update(visible=second != _ALONE if source == LISTED else len(references or []) > 1)
+
+        gr.on([second.change, source.change, references.change], show_share, [source, second, references], share,
+              **light)  # fmt: skip
 
         # The mask: what is painted on the preview
         only_here.input(
@@ -187,7 +191,7 @@ def build(backend: Backend) -> gr.Blocks:
 
         triggers = [item.change for item in (photo, style, second, share, strength, colours, stroke, mask, only_here)]
         gr.on(
-            [*triggers, references.upload], show, [photo, *settings_inputs], slider,
+            [*triggers, references.upload, references.delete], show, [photo, *settings_inputs], slider,
             trigger_mode="always_last", show_progress="minimal", **light,
         )  # fmt: skip
 

@@ -114,12 +114,23 @@ def test_a_photo_in_a_mixture_is_painted_and_downloaded(visit, runs, photo, tmp_
 
 def test_the_style_of_a_picture(visit, runs, photo, tmp_path):
     tab, _ = visit
-    painting = tmp_path / "painting.png"
+    painting, other = tmp_path / "painting.png", tmp_path / "other.png"
     Image.new("RGB", (40, 50), (180, 70, 20)).save(painting)
+    Image.new("RGB", (40, 50), (10, 60, 160)).save(other)
     changed(tab, lambda: give(tab, photo))
     tab.click("text=Style of a picture")
     changed(tab, lambda: tab.set_input_files("#references input[type=file]", str(painting)))
     same(result_of(tab, tmp_path), gan_style.load(runs[1])(photo, reference=painting, stroke="auto"))
+    tab.click("#references button[aria-label='Clear']")
+    changed(tab, lambda: tab.set_input_files("#references input[type=file]", [str(painting), str(other)]))
+    changed(tab, lambda: set_number(tab, "share", 0.25))
+    tab.click("#save")
+    tab.wait_for_selector("#results a[download*='other']")
+    references, mixture = {"painting": painting, "other": other}, {"painting": 0.75, "other": 0.25}
+    same(
+        downloaded(tab, tmp_path),
+        gan_style.load(runs[1])(photo, reference=references, style=mixture, stroke="auto"),
+    )
 
 
 def test_only_where_somebody_paints(visit, photo, tmp_path):
