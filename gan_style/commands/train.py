@@ -505,10 +505,10 @@ def _warn_of_rising_rate(before: Mapping[str, Any], now: Any, step: int) -> None
     """Warn where more steps stretch a decay that has begun, so that learning rates are higher again than they were."""
     rates = [Schedule(now.decay, steps, now.hold)(step) for steps in (before["steps"], now.steps)]
     if rates[1] > 1.01 * rates[0]:
-        times = f"{rates[1] / rates[0]:.3g} times" if rates[0] else "above 0"
+        rise = f"{rates[1] / rates[0]:.3g} times what they were" if rates[0] else "above 0 again, where they had ended"
         warnings.warn(
-            f"training.steps={now.steps} stretches the decay: after step {step} learning rates are {times} what they "
-            f"were under training.steps={before['steps']}",
+            f"training.steps={now.steps} stretches the decay: after step {step} learning rates are {rise} under "
+            f"training.steps={before['steps']}",
             stacklevel=2,
         )
 
