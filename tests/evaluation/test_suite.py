@@ -141,7 +141,7 @@ class TestNames:
 
     def test_known_ones_pass_and_option_and_choice_are_the_callers(self):
         check_metrics(METRICS)
-        with pytest.raises(ValueError, match=r"metrics\.names: there is no metric 'kid' .*colour/spread\)$"):
+        with pytest.raises(ValueError, match=r"metrics\.names: there is no metric 'kid'; .*colour/spread$"):
             check_metrics(["kid"], OF_PICTURES, "metrics.names")
 
 
