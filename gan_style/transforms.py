@@ -74,9 +74,9 @@ class RandomStyle(v2.Transform):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers that are running already
 
         # The network, and which of its styles are drawn
-        wanted = [styles] if isinstance(styles, str) else None if styles is None else list(styles)
-        self.generator, self._known = _open(wanted, references, checkpoint)
-        self.styles = list(self._known) if wanted is None else wanted
+        names = [styles] if isinstance(styles, str) else None if styles is None else list(styles)
+        self.generator, self._known = _open(names, references, checkpoint)
+        self.styles = list(self._known) if names is None else names
         if not self.styles:
             raise ValueError("styles=[]: name one at least, or leave it out to draw from all")
         for name in self.styles:
@@ -155,15 +155,15 @@ class RandomStyle(v2.Transform):
         images = v2.functional.to_dtype(colors, torch.float32, scale=True).expand(-1, 3, -1, -1) * 2.0 - 1.0
         images = images.contiguous(memory_format=torch.channels_last)
         if isinstance(self.generator, LibraryGenerator):
-            made = self.generator(images, condition)
+            results = self.generator(images, condition)
         else:
-            made = torch.lerp(images, self.generator(images), condition[..., None, None])
-        made = (made.float() + 1.0) / 2.0
+            results = torch.lerp(images, self.generator(images), condition[..., None, None])
+        results = (results.float() + 1.0) / 2.0
 
         # And as the picture was: grey or not, its type, its alpha channel
-        made = v2.functional.rgb_to_grayscale(made) if colors.shape[1] == 1 else made
-        made = _to_uint8(made) if batch.dtype == torch.uint8 else made.to(batch.dtype)
-        return torch.cat([made, alpha], dim=1).unflatten(0, (-1, frames))
+        results = v2.functional.rgb_to_grayscale(results) if colors.shape[1] == 1 else results
+        results = _to_uint8(results) if batch.dtype == torch.uint8 else results.to(batch.dtype)
+        return torch.cat([results, alpha], dim=1).unflatten(0, (-1, frames))
 
 
 def _open(

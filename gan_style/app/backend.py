@@ -26,7 +26,7 @@ STROKES: Mapping[str, int | None] = {"as trained": None, "fine": 1024, "medium":
 
 
 @dataclass(frozen=True)
-class Style:
+class LabelledStyle:
     """A style in the list: a model's, by its name there."""
 
     model: str
@@ -64,8 +64,8 @@ class Backend:
         """checkpoints: generator files of the user's own; what ships is there, too."""
         self.folder, self.max_megapixels = folder, max_megapixels
         self._models: dict[str, tuple[Model, dict[str, Any]]] = {}
-        self.styles: dict[str, Style] = {}
-        self._quick_styles: dict[str, Style] = {}  # the same labels, for the camera
+        self.styles: dict[str, LabelledStyle] = {}
+        self._quick_styles: dict[str, LabelledStyle] = {}  # the same labels, for the camera
         self.reference_model: str | None = None
         for path in [*checkpoints, *sorted(shipped(), key=lambda path: -path.stat().st_size)]:
             key = str(path)
@@ -78,8 +78,8 @@ class Backend:
                     label = _name(path) if len(model.styles) == 1 else f"{_name(path)}: {style}"
                     if label in self.styles:
                         label = f"{label} ({path})"  # two runs of one name
-                self.styles.setdefault(label, Style(key, style))  # of shipped models the largest that has it
-                self._quick_styles[label] = Style(key, style)  # the smallest
+                self.styles.setdefault(label, LabelledStyle(key, style))  # of shipped models the largest that has it
+                self._quick_styles[label] = LabelledStyle(key, style)  # the smallest
 
     def partners(self, label: str) -> list[str]:
         """The styles that a style can be mixed with: those of its own model."""
@@ -161,7 +161,7 @@ class Backend:
         return str(problem).replace(str(path), path.name)
 
     def _prepared(
-        self, settings: Settings, size: Sequence[int], styles: Mapping[str, Style] | None = None
+        self, settings: Settings, size: Sequence[int], styles: Mapping[str, LabelledStyle] | None = None
     ) -> tuple[Model, Controls, dict[str, Any]]:
         """The model with its references, what is asked of it for a picture of this size, and what the result says."""
         if settings.references:

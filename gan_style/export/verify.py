@@ -41,16 +41,18 @@ class Comparison:
         )
 
 
-def check_bounds(precision: str, found: Comparison) -> None:
+def check_bounds(precision: str, comparison: Comparison) -> None:
     """ValueError where an exported model differs from its generator by more than its precision allows."""
     bounds = {
-        "float32": (found.largest <= 1.0, "at most 1 level anywhere"),
-        "float16": (found.average <= 2.0, "at most 2 levels on average"),
-        "int8": (found.ssim >= 0.97, "an SSIM of at least 0.97 on average"),
+        "float32": (comparison.largest <= 1.0, "at most 1 level anywhere"),
+        "float16": (comparison.average <= 2.0, "at most 2 levels on average"),
+        "int8": (comparison.ssim >= 0.97, "an SSIM of at least 0.97 on average"),
     }
-    kept, words = bounds[precision]
-    if not kept:
-        raise ValueError(f"precision={precision}: the exported model is too far from its generator ({found}); {words}")
+    is_within, bound = bounds[precision]
+    if not is_within:
+        raise ValueError(
+            f"precision={precision}: the exported model is too far from its generator ({comparison}); {bound}"
+        )
 
 
 def compare(

@@ -37,10 +37,10 @@ class TorchvisionNetwork(Perceptual):
         self._check_maps()
 
     def extract(self, x: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        wanted = tuple(layer for layer in self.layers if layer in layers)
-        if wanted not in self._extractors:
-            self._extractors[wanted] = _extractor(self.network, wanted)
-        features: dict[str, Tensor] = self._extractors[wanted](x)
+        used = tuple(layer for layer in self.layers if layer in layers)
+        if used not in self._extractors:
+            self._extractors[used] = _extractor(self.network, used)
+        features: dict[str, Tensor] = self._extractors[used](x)
         return {layer: value / self.scales[layer] for layer, value in features.items()}
 
     @torch.no_grad()
@@ -89,24 +89,24 @@ def torchvision_network(
 
 def _load(built: TorchvisionNetwork, weights: str) -> None:
     """Give the network the weights of a file, or of torchvision's by name."""
-    published = {one.name: one for one in torchvision.models.get_model_weights(built.name)}
+    published = {entry.name: entry for entry in torchvision.models.get_model_weights(built.name)}
     if weights == "imagenet":
         path = downloaded(torchvision.models.get_model_weights(built.name).DEFAULT.url)
     elif weights in published:
         path = downloaded(published[weights].url)
     else:
         path = Path(weights).expanduser()
-    found = read_weights(path)
+    weights_of_file = read_weights(path)
     needed = _extractor(built.network, built.layers).state_dict() if built.layers else {}
     for key, tensor in needed.items():
-        if key not in found:
+        if key not in weights_of_file:
             raise ValueError(
                 f"perceptual.weights={path}: {key} is missing, which perceptual.model={built.name} needs up to "
                 f"{built.layers[-1]}; give torchvision's file of that network, or shallower layers"
             )
-        if found[key].shape != tensor.shape:
+        if weights_of_file[key].shape != tensor.shape:
             raise ValueError(
                 f"perceptual.weights={path}: not a file of {built.name}: {key} has the shape "
-                f"{tuple(found[key].shape)}, not {tuple(tensor.shape)}"
+                f"{tuple(weights_of_file[key].shape)}, not {tuple(tensor.shape)}"
             )
-    built.network.load_state_dict({key: found[key] for key in needed}, strict=False)
+    built.network.load_state_dict({key: weights_of_file[key] for key in needed}, strict=False)

@@ -84,7 +84,7 @@ class Index:
         if not all(len(line) == 2 and line[0].isdigit() for line in lines):
             return
         folder = path.rpartition("/")[0]
-        numbers = {number: found for number, name in lines if (found := self.find(name.strip(), folder)) is not None}
+        numbers = {number: match for number, name in lines if (match := self.find(name.strip(), folder)) is not None}
         if numbers and len(numbers) >= 0.9 * len(lines):
             self.numbers[folder] = numbers
 
@@ -163,21 +163,21 @@ class Index:
             return self._bare.get(f"{folder}/{last}" if folder else last) or self._stems.get(last)
         path = "/".join([*above, last])
         for base in dict.fromkeys((f"{folder}/" if folder else "", "")):
-            if (found := self._bare.get(base + path)) is not None:
-                return found
-        found = self._stems.get(last)
-        return found if found is not None and found.rpartition(".")[0].endswith(f"/{path}") else None
+            if (match := self._bare.get(base + path)) is not None:
+                return match
+        match = self._stems.get(last)
+        return match if match is not None and match.rpartition(".")[0].endswith(f"/{path}") else None
 
     def covers(self, values: Iterable[Any], *, named: bool, folder: str = "") -> bool:
         """Whether values, of one column say, are names of pictures without their suffixes: most of them are, and they
         are of most pictures, where the column is not called as pictures are (named).
         """
         distinct = {value for value in values if isinstance(value, str) and value.strip()}
-        found = {path for value in distinct if (path := self.find_stem(value, folder)) is not None}
+        paths = {path for value in distinct if (path := self.find_stem(value, folder)) is not None}
         if not named and all(value.isdigit() and str(int(value)) == value for value in distinct):  # or any numbers
-            return len(found) == len(distinct) == len(self.pictures)
-        most = len(found) > len(distinct) / 2
-        return most and (named or len(found) >= max(1, len(self.pictures) / 2))
+            return len(paths) == len(distinct) == len(self.pictures)
+        most = len(paths) > len(distinct) / 2
+        return most and (named or len(paths) >= max(1, len(self.pictures) / 2))
 
     def renamed(self, reference: str, path: str, output: Output, folder: str) -> str:
         """The reference to a result, in the form of that to its source."""

@@ -54,17 +54,17 @@ class TextLabel:
 
     def annotations(self, size: tuple[int, int], names: Sequence[str]) -> list[dict[str, Any]]:
         """As COCO has them, of the boxes that are known."""
-        found = []
-        for words in (line.split() for line in self.raw.decode("utf-8-sig").splitlines()):
-            if self.kind == "kitti" and words and words[0] != "DontCare":
-                left, top, right, bottom = map(float, words[4:8])
-                found.append({"name": words[0], "bbox": [left, top, right - left, bottom - top]})
-            elif self.kind == "dota" and len(words) >= 9:
-                xs, ys = ([float(word) for word in words[at:8:2]] for at in (0, 1))
+        objects = []
+        for fields in (line.split() for line in self.raw.decode("utf-8-sig").splitlines()):
+            if self.kind == "kitti" and fields and fields[0] != "DontCare":
+                left, top, right, bottom = map(float, fields[4:8])
+                objects.append({"name": fields[0], "bbox": [left, top, right - left, bottom - top]})
+            elif self.kind == "dota" and len(fields) >= 9:
+                xs, ys = ([float(word) for word in fields[at:8:2]] for at in (0, 1))
                 box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-                outline = [float(word) for word in words[:8]]
-                found.append({"name": words[8], "bbox": box, "segmentation": [outline]})
-        return found
+                outline = [float(word) for word in fields[:8]]
+                objects.append({"name": fields[8], "bbox": box, "segmentation": [outline]})
+        return objects
 
 
 def _kind_of(extension: str, text: str) -> str:
@@ -82,7 +82,7 @@ def _kind_of(extension: str, text: str) -> str:
 def _scaled_line(kind: str, line: str, factors: tuple[float, float]) -> str:
     """A line of a known kind: its places times the factors, in turn for x and y."""
     if kind == "dota" and line.startswith("gsd:"):  # metres a pixel
-        return re.sub(_NUMBER, lambda found: text_of(float(found[0]) / (factors[0] * factors[1]) ** 0.5), line)
+        return re.sub(_NUMBER, lambda match: text_of(float(match[0]) / (factors[0] * factors[1]) ** 0.5), line)
     if kind == "pts" and not _POINT.fullmatch(line.strip()):
         return line
     first, last = {"kitti": (4, 8), "dota": (0, 8), "pts": (0, 2)}[kind]
@@ -102,7 +102,7 @@ def _renamed(text: str, change: Change) -> str:
         return text
     (old, suffix), new = (change.source.rpartition(".")[::2], change.picture.rpartition(".")[0])
     text = re.sub(rf"(?<![\w~-]){re.escape(change.source)}(?![\w~])", lambda _: change.picture, text)
-    endings = "|".join(re.escape(one[1:]) for one in PICTURE_SUFFIXES if one[1:] != suffix.lower())
+    endings = "|".join(re.escape(known[1:]) for known in PICTURE_SUFFIXES if known[1:] != suffix.lower())
     called = rf"(?<![\w~-]){re.escape(old)}(?=[_-][\w-]*\.(?:{endings}|{re.escape(suffix)})\b|\.(?:{endings})\b)"
     return text if old == new else re.sub(called, lambda _: new, text)
 
