@@ -111,7 +111,9 @@ def open_pictures(
     trained_on = not held_out
     if trained_on:
         warnings.warn(
-            "too few content pictures to hold any out: the samples show some that are trained on", stacklevel=2
+            f"too few content pictures to hold any out ({len(content_paths)}; data.holdout_count={holdout_count}, and "
+            "never more than a fifth are): the samples show some that are trained on; data.holdout names others",
+            stacklevel=2,
         )
         held_out = content_paths[: max(1, holdout_count)]
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,11 +16,13 @@ from gan_style.dataset.header import Header, read_header, sample_error
 from gan_style.dataset.layouts.labels import Label, adapted, read_labels, read_sidecars
 from gan_style.dataset.layouts.masks import Mask
 from gan_style.dataset.layouts.yolo import YoloLabel
-from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample, SampleError
+from gan_style.dataset.sample import OTHER_PICTURE_SUFFIXES, PICTURE_SUFFIXES, Sample, SampleError
 from gan_style.images.decode import decode
-from gan_style.images.formats import UnreadablePictureError
+from gan_style.images.formats import UnreadablePictureError, open_picture
 from gan_style.images.lossless import Original, highest, read_original
-from gan_style.images.metadata import Metadata
+from gan_style.images.metadata import Metadata, oriented, read_metadata, read_tiff_metadata
+
+_PNG_TEXTS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Loaded:
     extension (".txt"); labels: those that are labels; size: (width, height) that these are for, before any scaling.
 
     orientation: what was done about EXIF's: None (there was none), "applied", or "stored" (left, for the labels' sake);
-    tag: EXIF's orientation that the result is to have. rich_original: what the file holds besides 8 bits of RGB;
+    metadata: what else the file says, with the orientation that the result is to have. rich_original: what the file
+    holds besides 8 bits of RGB;
     grey: whether it has no colours. regions: where which style is wanted, None for everywhere; shares: {style: of the
     picture that is its}.
     """
@@ -40,7 +44,7 @@ class Loaded:
     raw: bytes = b""
     size: tuple[int, int] = (0, 0)
     orientation: str | None = None
-    tag: int = 1
+    metadata: Metadata = field(default_factory=Metadata)
     rich_original: Original | None = None
     grey: bool = False
     regions: Any = None
@@ -72,7 +76,9 @@ class Loader:
         data = sample.picture.read(self.root)
         sha256 = hashlib.sha256(data).hexdigest()
         if sample.passthrough:
-            if self.short_side is not None and sample.key.lower().endswith(PICTURE_SUFFIXES):
+            if self.short_side is not None and sample.key.lower().endswith(
+                (*PICTURE_SUFFIXES, *OTHER_PICTURE_SUFFIXES)
+            ):
                 raise SampleError("labels", "a mask of no picture, which cannot be scaled as one; it needs size=keep")
             return Loaded(sha256, raw=data)
         sidecars = read_sidecars(sample, self.root)
@@ -90,7 +96,7 @@ class Loader:
             picture,
             size=header.upright if upright else header.size,
             orientation=None if header.orientation == 1 else "applied" if upright else "stored",
-            tag=1 if upright else header.orientation,
+            metadata=_metadata(data, picture.shape[2], picture.shape[1], 1 if upright else header.orientation),
             rich_original=original,
             grey=self.keep_color and header.is_grey,
         )
@@ -116,6 +122,24 @@ class Loader:
             return decode(io.BytesIO(data), short_side=self.short_side, upright=upright)
         except UnreadablePictureError as error:
             raise sample_error(error.__cause__ or error) from error
+
+
+def _metadata(data: bytes, width: int, height: int, orientation: int) -> Metadata:
+    """What a file says of a result of this size; EXIF that is damaged is no reason to lose the picture."""
+    try:
+        with warnings.catch_warnings(), open_picture(io.BytesIO(data), limited=False) as picture:
+            warnings.simplefilter("ignore")  # of EXIF that is cut off
+            if picture.format == "PNG" and not any(chunk in data for chunk in _PNG_TEXTS):
+                return Metadata(dpi=picture.info.get("dpi"))  # without decoding all of it
+            if picture.format == "TIFF":
+                metadata = read_tiff_metadata(io.BytesIO(data), (width, height))
+            else:
+                metadata = read_metadata(picture, (width, height))
+            return oriented(metadata, orientation)
+    except MemoryError:
+        raise
+    except Exception:  # Pillow raises nearly anything
+        return oriented(Metadata(), orientation)
 
 
 def displayable(original: Original) -> Tensor:

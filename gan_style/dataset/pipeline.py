@@ -29,8 +29,8 @@ from gan_style.dataset.stylizers import InRegions, StrengthStylizer
 from gan_style.dataset.worker import SKIPPED, SampleResult, copies_of, passed_through
 from gan_style.images.decode import encode_uint8, to_float, to_uint8
 from gan_style.images.formats import format_for
-from gan_style.images.lossless import Original, highest, lost_in, on_white, to_eight_bits, write_original
-from gan_style.images.metadata import oriented
+from gan_style.images.lossless import Original, check_fits, highest, lost_in, on_white, to_eight_bits, write_original
+from gan_style.images.metadata import save_options
 from gan_style.runtime.machine import is_shortage
 from gan_style.runtime.provenance import picture_note
 
@@ -329,10 +329,12 @@ class Pipeline:
         """A file's bytes, and what the source holds and they do not, in words."""
         assert result.picture is not None
         note, options = self._note(item, result), dict[str, Any](self.encoding.get(suffix.lower(), {}))
-        picture, rich_original = result.picture, item.loaded.rich_original
+        picture, rich_original, metadata = result.picture, item.loaded.rich_original, item.loaded.metadata
+        check_fits(Original(picture), suffix)
         if rich_original is None and not item.loaded.grey:
-            return encode_uint8(picture, suffix, note=note, metadata=oriented(item.loaded.tag), **options), []
-        original = replace(rich_original or Original(picture), pixels=picture, metadata=oriented(item.loaded.tag))
+            lost = save_options(metadata, format_for(suffix), note)[1]
+            return encode_uint8(picture, suffix, note=note, metadata=metadata, **options), lost
+        original = replace(rich_original or Original(picture), pixels=picture, metadata=metadata)
         lost = lost_in(original, suffix)
         kind = format_for(suffix)
         if original.alpha is not None and not kind.alpha:

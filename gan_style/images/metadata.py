@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,12 +46,15 @@ class Metadata:
     iptc: bytes = b""
 
 
-def oriented(orientation: int) -> Metadata:
-    """Return what EXIF says of pixels that are not upright; nothing for orientation 1."""
+def oriented(metadata: Metadata, orientation: int) -> Metadata:
+    """Return metadata of upright pixels as they are of pixels that lie as EXIF's orientation says."""
+    if orientation == 1:
+        return metadata
     exif = Image.Exif()
-    if orientation != 1:
-        exif[ExifTags.Base.Orientation] = orientation
-    return Metadata(exif=exif.tobytes() if len(exif) else b"")
+    exif.load(metadata.exif)
+    exif[ExifTags.Base.Orientation] = orientation
+    xmp = re.sub(rb"(tiff:Orientation(?:=\"|>))1", rb"\g<1>%d" % orientation, metadata.xmp)
+    return replace(metadata, exif=exif.tobytes(), xmp=xmp)
 
 
 def read_metadata(picture: Image.Image, size: tuple[int, int]) -> Metadata:

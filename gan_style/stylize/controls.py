@@ -160,8 +160,10 @@ def read_mask(path: Path, option: str, *, max_megapixels: float) -> Tensor:
 def mask_of(original: Original, label: str) -> Tensor:
     """Return uint8 (H, W) of a grey picture; what is transparent counts as black. label: how messages call it."""
     pixels = to_eight_bits(original).pixels
-    if original.pixels.numpy().max(initial=0) == 1:  # of 65535, too
+    if original.pixels.dtype == torch.uint16 and (brightest := original.pixels.numpy().max(initial=0)) <= 255:
         pixels = original.pixels.to(torch.int32)
+        if brightest > 1:
+            warnings.warn(f"{label}: its 16 bits hold at most {brightest}; 255 is taken for white", stacklevel=2)
     if int((pixels.amax(dim=0) - pixels.amin(dim=0)).max()) > _GREY_TOLERANCE:
         raise ValueError(f"{label}: it has colours; a mask is a grey picture, white where the style is wanted")
     mask = full_range(pixels[1], label)

@@ -136,3 +136,12 @@ def test_fewer_held_out_pictures_than_asked_for_are_said(tmp_path: Path) -> None
     with pytest.warns(UserWarning, match=r"data\.holdout_count=6: 1 of 6"):
         training, held_out, _ = split(str(tmp_path), None, 6)
     assert len(training) == 5 and len(held_out) == 1
+
+
+def test_a_set_that_is_too_small_to_hold_out_what_is_asked_for_is_said(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"{number}.png")
+    arguments = {"content": str(tmp_path), "style": str(tmp_path), "holdout": None, "holdout_count": 6}
+    sizes = {"resize": (16, 16), "style_resize": (16, 16), "cache_mb": 1.0, "max_unreadable": 0.5}
+    with pytest.warns(UserWarning, match=r"data\.holdout_count=6"):
+        assert open_pictures(**arguments, **sizes).held_out_is_trained_on

@@ -272,6 +272,9 @@ def test_failed_and_unannotated_pictures_are_left_out_of_cocos_files(coco, tmp_p
 def test_coco_through_another_layout_and_back(coco, tmp_path, between):
     for path in (coco / "annotations").glob("captions*"):
         path.unlink()
+    for path in (coco / "annotations").glob("*"):  # a category that nothing has, and not in the order of numbers
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps(content | {"categories": [{"id": 90, "name": "hat"}, *content["categories"]]}))
     made(coco, tmp_path / "between", between)
     found = members(tmp_path / "between" / "data") if between == "webdataset" else files(tmp_path / "between" / "data")
     said = json.loads(found["train2017/000000000100.json"])
@@ -283,6 +286,7 @@ def test_coco_through_another_layout_and_back(coco, tmp_path, between):
         merged = [{item["id"]: item for content in contents for item in content[name]} for contents in (old, new)]
         assert merged[0] == merged[1]
     assert {image["id"] for content in new for image in content["images"]} == {100, 101, 102, 200, 201, 202}
+    assert [content["categories"] for content in new] == [content["categories"] for content in old]
 
 
 def test_nothing_that_is_said_of_a_coco_picture_overwrites_another(coco, tmp_path):

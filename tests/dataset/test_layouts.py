@@ -276,10 +276,31 @@ def test_grey_photos_of_lossy_kinds_are_no_masks(values, mode):
 
 def test_pictures_of_a_kind_that_is_not_read_are_masks_in_a_folder_of_masks(source, make, data):
     photo(source / "training" / "images" / "21_training.png")
-    mask(source / "training" / "1st_manual" / "21_manual1.gif")
+    mask(source / "training" / "1st_manual" / "vessels.gif")
     assert {row["status"] for row in make()} == {"ok", "carried"}
-    place = "training/1st_manual/21_manual1.gif"
+    place = "training/1st_manual/vessels.gif"
     assert (data / place).read_bytes() == (source / place).read_bytes()
+
+
+def test_drives_masks_follow_their_pictures(source, make, data):
+    for number in (21, 22):
+        photo(source / "training" / "images" / f"{number}_training.tif")
+        mask(source / "training" / "1st_manual" / f"{number}_manual1.gif", VALUES * 100)
+    mask(source / "training" / "mask" / "21_training_mask.gif", VALUES * 50)
+    assert {row["status"] for row in make(copies=2, size=15)} == {"ok"}
+    for name in ("21~1", "21~2", "22~1"):
+        assert Image.open(data / "training" / "images" / f"{name}_training.tif").size == (20, 15)
+        with Image.open(data / "training" / "1st_manual" / f"{name}_manual1.gif") as read:
+            assert np.array_equal(np.asarray(read.convert("L")), resized(VALUES * 100))
+    assert (data / "training" / "mask" / "21~2_mask.gif").exists()
+
+
+def test_a_mask_of_no_picture_is_not_copied_or_scaled_unsaid(source, make):
+    photo(source / "images" / "1.png")
+    mask(source / "masks" / "other.gif")
+    carried = {row["status"]: row for row in make(copies=2)}["carried"]
+    assert "copies" in carried["lost"]
+    assert {row["kind"] for row in make(size=15, output="small")} == {None, "labels"}
 
 
 def test_photos_of_one_name_in_class_folders_are_all_stylized(source, make):
@@ -647,3 +668,49 @@ def test_copies_differ_while_there_are_styles_left():
         assert sorted(choices.draw(key, copy).style for copy in range(3)) == [0, 1, 2]
     first = [choices.draw(str(number), 0).style for number in range(2000)]
     assert 0.45 < first.count(1) / 2000 < 0.55, "the first follows the weights"
+
+
+@pytest.mark.parametrize(("suffix", "size"), [(None, None), (None, 15), (".png", None), (".webp", None)])
+def test_what_a_photo_says_of_itself_is_kept(source, make, data, suffix, size):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x8298] = 6, "(c) me"  # Orientation, Copyright
+    exif.get_ifd(0x8769).update({0x9003: "2024:05:01 10:00:00", 0xA002: 40})  # DateTimeOriginal, its width
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 0.0)})
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
+    photo(source / "a.jpg", exif=exif, xmp=xmp, dpi=(300, 300))
+    turned(source / "b.jpg")  # with a box for pixels as they are stored
+    text(source / "b.txt", "0 .5 .5 .2 .2\n")
+    assert {row["lost"] for row in make(suffix=suffix, size=size)} == {None}
+    made = data / (f"a{suffix or '.jpg'}")
+    with Image.open(made) as picture:
+        picture.load()
+        kept = picture.getexif()
+        assert kept.get(0x0112, 1) == 1 and kept[0x8298] == "(c) me"
+        assert kept.get_ifd(0x8769)[0x9003] == "2024:05:01 10:00:00"
+        assert kept.get_ifd(0x8769)[0xA002] == picture.width == (size or 30)
+        assert kept.get_ifd(0x8825)[2] == (48.0, 8.0, 0.0)
+        said = picture.info["xmp"]
+        assert b'Orientation="1"' in (said if isinstance(said, bytes) else said.encode())
+        if suffix != ".webp":  # in EXIF there
+            assert round(picture.info["dpi"][0]) == 300
+    with Image.open(made.with_stem("b")) as picture:
+        assert picture.getexif()[0x0112] == 6
+
+
+def test_damaged_exif_costs_no_picture(source, make):
+    photo(source / "a.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x69\x87\4\0\1\0\0\0\xff\xff\0\0")
+    assert [row["status"] for row in make()] == ["ok"]
+
+
+@pytest.mark.parametrize(("suffix", "side"), [(".webp", 16383), (".jpg", 65500)])
+def test_a_picture_that_a_kind_of_file_has_no_room_for_is_named_and_the_others_are_made(source, make, suffix, side):
+    photo(source / "a.png", width=side + 1, height=2)
+    photo(source / "b.png", width=side, height=2)
+    rows = {row["key"]: row for row in make(suffix=suffix)}
+    assert (rows["a.png"]["kind"], rows["b.png"]["status"]) == ("not encoded", "ok")
+    assert str(side) in rows["a.png"]["error"]
+
+
+def test_what_a_kind_of_file_cannot_say_is_named(source, make):
+    photo(source / "a.jpg", comment=b"mine", dpi=(300, 300))
+    assert [row["lost"] for row in make(suffix=".webp")] == ["its texts (Comment)"]

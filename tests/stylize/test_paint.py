@@ -288,6 +288,12 @@ def test_a_mask_of_0_and_1_is_one_of_black_and_white(kind):
         assert torch.equal(mask_of(Original((grey > 0).to(kind).expand(3, 20, 30)), "mask"), grey)
 
 
+def test_a_mask_of_16_bits_with_values_of_8_is_read_as_one_of_8():
+    grey = torch.arange(256, dtype=torch.uint8).view(16, 16)
+    with pytest.warns(UserWarning, match="at most 255"):
+        assert torch.equal(mask_of(Original(grey.to(torch.uint16).expand(3, 16, 16)), "mask"), grey)
+
+
 @pytest.mark.parametrize("value", [0, 3])
 def test_a_mask_that_is_black_all_over_or_nearly_is_warned_of(value):
     with pytest.warns(UserWarning, match=f"brightest value is {value} of 255"):

@@ -21,6 +21,7 @@ from gan_style.dataset.layouts.tree import Tree, split_in
 from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample
 
 _IMAGES = "images/"
+_WITH_ALL_CATEGORIES = 20  # pictures, of which hardly all are damaged
 _MOST_FILES = 50  # JSON files in one folder; where there are more, they are labels of single pictures
 
 
@@ -237,10 +238,14 @@ class CocoLayout:
         return split[0] if split and not split[1] else None
 
     def _single_document(self, table: CocoTable, image: Mapping[str, Any]) -> dict[str, Any]:
-        """What an annotation file says of one picture, with the categories that this needs."""
+        """What an annotation file says of one picture, with the categories that this needs; that of each of the first
+        pictures with all, so that those which nothing needs are not lost.
+        """
         annotations = self._annotations[table.path].get(image["id"], [])
         used = {annotation.get("category_id") for annotation in annotations}
         categories = [category for category in table.content.get("categories", []) if category.get("id") in used]
+        if image["id"] in [image["id"] for image in table.content["images"][:_WITH_ALL_CATEGORIES]]:
+            categories = table.content.get("categories", [])
         return {"image": image, "annotations": annotations, "categories": categories}
 
     @cached_property

@@ -29,7 +29,8 @@ LABEL_WORDS = word_set(
     "semantics instance instances panoptic depth depths disparity disp alpha matte mattes trimap trimaps "
     "annotation annotations anno annos ann anns annot annots labelids labeltrainids trainids instanceids "
     "instancetrainids polygons gtfine gtcoarse parsing saliency labeled labelled segmentationclass "
-    "segmentationobject segmentationclassaug labelid target targets caption captions parts"
+    "segmentationobject segmentationclassaug labelid target targets caption captions parts "
+    "manual1 manual2 1stho 2ndho"  # DRIVE, CHASE_DB1
 )
 _FOLDER_WORDS = LABEL_WORDS | word_set(
     "sem inst parse edge edges contour contours normal normals flow truth xml xmls json jsons txt txts yolo "
@@ -47,7 +48,8 @@ TELLING_WORDS = (
 # Words that go with those, or stand alone where a label has one of its own: 1_rgb.png and 1_depth.png.
 _WITH_LABELS = word_set("color colour colored train ids id class classes object objects map maps binary l aug val 1st")
 _PICTURE_WORDS = word_set(
-    "image images img imgs im photo photos rgb picture pictures pic leftimg8bit input inputs sat orig original"
+    "image images img imgs im photo photos rgb picture pictures pic leftimg8bit input inputs sat orig original "
+    "training test"  # DRIVE
 )
 _LIKE_PHOTOS = word_set("target targets gt normal normals groundtruth flow truth")
 _SEPARATOR = re.compile(r"[_\-. ]+")
