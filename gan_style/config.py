@@ -261,6 +261,8 @@ def composition_message(name: str, error: BaseException) -> str:
         if re.match(r"null\b", value) and "Optional" in text + cause:
             return f"{key}=null: a value is needed; a file of that name is ./null"
         kind = declared(options_of(name), key)[0]
+        if "is not a subclass of" in text + cause:
+            return f"{key}={value}: {key} is a group of options; give one of them, {key}.NAME=..."
         kinds = {get_origin(part) or part for part in (get_args(kind) if isinstance(kind, UnionType) else (kind,))}
         if expected := [words for part, words in _KINDS.items() if part in kinds]:
             return f"{key}={value}: {expected[0]} expected"

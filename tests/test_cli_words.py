@@ -1,5 +1,7 @@
 """Plain words on the command line become one option, whatever files are called."""
 
+import subprocess
+import sys
 from importlib import import_module
 
 import pytest
@@ -58,3 +60,9 @@ def test_hydra_reads_every_name_as_it_was_written(word):
 def test_every_command_with_plain_words_has_that_option():
     for command, option in PLAIN_WORDS.items():
         assert f"\n{option}: ???" in (CONFIG_PATH / f"{command}.yaml").read_text()
+
+
+def test_a_value_for_a_group_of_options_is_refused_in_our_words():
+    words = ["train", "run=mine", "data.content=.", "data.style=."]
+    done = subprocess.run([sys.executable, "-m", "gan_style.cli", *words], capture_output=True, text=True)
+    assert done.returncode == 2 and "run.NAME" in done.stderr
