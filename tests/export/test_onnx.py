@@ -133,7 +133,6 @@ def test_running_a_file_takes_no_torch(content, tmp_path):
 import sys
 from pathlib import Path
 import numpy as np
-from gan_style.models.reference import ReferenceGenerator
 from gan_style.stylize.onnx_model import OnnxModel
 model = OnnxModel(Path(sys.argv[1]))
 image = np.zeros((1, 3, 8, 9), np.float32)
