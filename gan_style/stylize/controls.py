@@ -234,8 +234,9 @@ class MaskFinder:
 
     def _masks(self, folder: Path) -> dict[str, list[Path]]:
         if folder not in self._folders:
-            stems = self._folders[folder] = {}
+            stems: dict[str, list[Path]] = {}
             for path in sorted(folder.glob("*")):
                 if is_picture(path):
                     stems.setdefault(path.stem, []).append(path)
+            self._folders[folder] = stems  # when it is whole: pictures are decoded in several threads
         return self._folders[folder]
