@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = """
 import os, signal, sys, time, torch
 from pathlib import Path
@@ -26,6 +28,7 @@ with ranks() as group:
 """
 
 
+@pytest.mark.slow  # two launchers with restarts
 def test_nodes_that_count_restarts_apart_start_together(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     with socket.socket() as probe:

@@ -442,6 +442,7 @@ def test_a_folder_of_results_in_a_strangers_project_is_one_too(gan_style, place,
     assert outcome.status == 0, outcome.err
 
 
+@pytest.mark.slow  # launches torchrun
 def test_two_ranks_agree_with_one(evaluate, place, tmp_path):
     """To the bit but for what rests on the mean Gram matrices, whose sum is taken in another order."""
     for number in range(18):

@@ -68,7 +68,10 @@ def test_a_search_prints_its_best_and_leaves_a_summary(gan_style, stub, tmp_path
     assert starts(tmp_path / "s") == {f"{n:04}": ["start 0", "end"] for n in range(3)}
 
 
-@pytest.mark.parametrize(("number", "status", "count"), [(signal.SIGKILL, -9, 8), (signal.SIGTERM, 75, 3)])
+@pytest.mark.parametrize(
+    ("number", "status", "count"),
+    [pytest.param(signal.SIGKILL, -9, 8, marks=pytest.mark.slow), (signal.SIGTERM, 75, 3)],
+)  # eight trials with a kill take as long as all other tests of this file
 def test_an_interrupted_search_ends_with_as_many_trials(tmp_path, number, status, count):
     """TrainingEnd in its third trial: that one goes on where it was, and none is run again."""
     folder = tmp_path / "default"
@@ -112,6 +115,7 @@ def test_a_crash_ends_one_trial_and_not_the_search(gan_style, stub, tmp_path):
     assert only.status == 3 and "no trial was completed" in only.out
 
 
+@pytest.mark.slow  # trainings in processes of their own
 def test_a_bad_trial_is_ended_early_by_the_pruner(gan_style, stub, tmp_path):
     space = "space={loss.style.weight: [1.0, 1.5, 5.0]}"
     options = ("search.sampler=grid", "search.pruner=median", "search.pruner_startup=2", "training.steps=23")

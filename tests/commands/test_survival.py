@@ -200,6 +200,7 @@ def test_a_signal_to_the_whole_group_data_workers_too_ends_a_run_that_goes_on_as
     assert_goes_on_as_if_nothing_had_happened(run, tmp_path, options, undisturbed(*options))
 
 
+@pytest.mark.slow  # three runs, one of two ranks
 def test_a_signal_to_one_rank_of_two_ends_both_at_one_step_from_which_one_alone_goes_on(run, tmp_path):
     """Rank 0 speaks, and the signal came to the other."""
     assert_pre_empted(tmp_path, (TWO,), to_rank(1, signal.SIGUSR1), "another rank")

@@ -85,7 +85,9 @@ def test_killed_at_a_named_point(source, undisturbed, tmp_path, point):
     assert done == {path: path.stat().st_mtime_ns for path in done}, "what was done is not done again"
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))]
+)  # a second each
 def test_killed_again_and_again(source, undisturbed, tmp_path, seed):
     layout, wanted = undisturbed
     rng, kills = random.Random(seed), 0

@@ -113,7 +113,7 @@ def test_a_model_of_one_style_takes_pictures_alone(noise):
     torch.testing.assert_close(torch.from_numpy(model(images.numpy())), generator(images), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("pixels", [FLOAT, UINT8])
+@pytest.mark.parametrize("pixels", [FLOAT, pytest.param(UINT8, marks=pytest.mark.slow)])  # traces the network anew
 def test_a_generator_of_any_style_takes_a_reference_of_another_size(noise, pixels):
     torch.manual_seed(0)
     generator = ReferenceGenerator(width=4, blocks=1, code=4).eval().requires_grad_(False)
