@@ -28,7 +28,7 @@ _OF_PIXELS = {
     *(_XMP_TAG, _PHOTOSHOP_TAG, *_RESOLUTION_TAGS, 50838, 50839),
 }
 # Descriptions by which tifffile, ImageJ and OME say how the pixels of a TIFF lie.
-_LAYOUT = re.compile(r'\s*(\{"shape": |ImageJ=|<\?xml[^>]*>(.|\s)*<OME )')
+_LAYOUT = re.compile(r'(?s)\s*(\{"shape": |ImageJ=|<\?xml[^>]*>.*?<OME )')
 # PNG's predefined keywords (3rd edition, 11.3.3.1) that EXIF has a tag for.
 _TAG_OF_KEYWORD = {"Description": _DESCRIPTION, "Author": 0x013B, "Copyright": 0x8298, "Software": 0x0131}
 
