@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a script's backgr
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)  # tiny networks: threads would only wait for each other, and sums keep their order
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Set back what a command that runs in this process has set."""
+    yield
+    torch.set_num_threads(1)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

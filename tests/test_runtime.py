@@ -120,9 +120,9 @@ class TestCompiled:
         gradients = torch.autograd.grad(expected.square().sum(), weights)
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
-            made = compiled(generator, option="x")(images)
-            learnt = torch.autograd.grad(made.square().sum(), weights)
-        torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
+            result = compiled(generator, option="x")(images)
+            learnt = torch.autograd.grad(result.square().sum(), weights)
+        torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(learnt, gradients, rtol=1e-2, atol=1e-3)
 
 

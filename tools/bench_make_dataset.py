@@ -195,7 +195,7 @@ def speed(work: Path, plan: argparse.Namespace) -> Iterator[dict[str, Any]]:
     make_pictures(work / "styles", 4, 512)
     for size in plan.sizes:
         make_pictures(work / f"in{size}", plan.pictures, size)
-        found: dict[str, list[Numbers]] = {way: [] for way in plan.ways}
+        measurements: dict[str, list[Numbers]] = {way: [] for way in plan.ways}
         for number in range(plan.rounds):
             for way in plan.ways:
                 cfg = settings(
@@ -215,10 +215,10 @@ def speed(work: Path, plan: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     _STOCK: partial(plain_loop, cfg, min(plan.slow_pictures, plan.pictures), stock=True),
                     _ADAIN: partial(adain, cfg, min(plan.slow_pictures, plan.pictures), work / "styles"),
                 }.get(way, partial(whole, cfg))
-                found[way].append(apart(run))
+                measurements[way].append(apart(run))
         for way in plan.ways:
-            middle = {name: statistics.median(one[name] for one in found[way]) for name in found[way][0]}
-            yield {"size": size, "way": way, "rates": [one["rate"] for one in found[way]], **middle}
+            middle = {name: statistics.median(one[name] for one in measurements[way]) for name in measurements[way][0]}
+            yield {"size": size, "way": way, "rates": [one["rate"] for one in measurements[way]], **middle}
 
 
 def memory(work: Path, count: int, first: int) -> Numbers:

@@ -42,14 +42,20 @@ def fast_neural_style(photos: Tensor, style: Tensor) -> Step:
     def features(x: Tensor) -> list[Tensor]:
         return [x := stage(x) for stage in stages]
 
-    targets = [gram(one).mean(0, keepdim=True).expand(len(photos), -1, -1) for one in features(style)]
+    targets = [
+        gram(features_of_layer).mean(0, keepdim=True).expand(len(photos), -1, -1)
+        for features_of_layer in features(style)
+    ]
 
     def step() -> None:
         optimiser.zero_grad()
         painted = generator(photos)
         of_painted, of_photos = features(painted), features(photos)
         content = F.mse_loss(of_painted[1], of_photos[1])
-        looks = sum(F.mse_loss(gram(one), target) for one, target in zip(of_painted, targets, strict=True))
+        looks = sum(
+            F.mse_loss(gram(features_of_layer), target)
+            for features_of_layer, target in zip(of_painted, targets, strict=True)
+        )
         (content + looks).backward()
         optimiser.step()
         _ = content.item(), looks.item()  # type: ignore[union-attr]
@@ -70,11 +76,11 @@ class Resnet(nn.Sequential):
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """The photo padded, after both strided convolutions, and after the first and the fifth block."""
-        found = []
+        features = []
         for number, layer in enumerate(list(self)[:15]):
             x = layer(x)
-            found += [x] if number in (0, 4, 7, 10, 14) else []
-        return found
+            features += [x] if number in (0, 4, 7, 10, 14) else []
+        return features
 
 
 class _Block(nn.Module):
@@ -115,8 +121,8 @@ def cyclegan(photos: Tensor, style: Tensor) -> Step:
     def step() -> None:
         fake_style, fake_photos = there(photos), back(style)
         again, style_again = back(fake_style), there(fake_photos)
-        for one in (of_style, of_photos):
-            one.requires_grad_(False)
+        for discriminator in (of_style, of_photos):
+            discriminator.requires_grad_(False)
         losses = [_least_squares(of_style(fake_style), 1), _least_squares(of_photos(fake_photos), 1)]
         losses += [10 * F.l1_loss(again, photos), 10 * F.l1_loss(style_again, style)]
         losses += [5 * F.l1_loss(there(style), style), 5 * F.l1_loss(back(photos), photos)]
@@ -155,8 +161,8 @@ def cut(photos: Tensor, style: Tensor) -> Step:
 
     def step() -> None:
         fake, identity = generator(torch.cat([photos, style])).chunk(2)
-        for one in optimisers:
-            one.zero_grad()
+        for optimiser in optimisers:
+            optimiser.zero_grad()
         discriminator.requires_grad_(True)
         of_fake, of_real = discriminator(fake.detach()), discriminator(style)
         loss = (_least_squares(of_fake, 0) + _least_squares(of_real, 1)) / 2
@@ -167,7 +173,7 @@ def cut(photos: Tensor, style: Tensor) -> Step:
         sum(losses).backward()  # type: ignore[union-attr]
         optimisers[0].step()
         optimisers[2].step()
-        _ = loss.item(), [one.item() for one in losses]
+        _ = loss.item(), [optimiser.item() for optimiser in losses]
 
     return step
 
@@ -199,19 +205,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"], choices=("float32", "bfloat16"))
-    given = parser.parse_args(namespace=Namespace(device="cpu", weights=None, generator="resnet"))
-    torch.set_num_threads(given.threads)
-    batch = make_batch(given, given.size, torch.device("cpu"))
+    options = parser.parse_args(namespace=Namespace(device="cpu", weights=None, generator="resnet"))
+    torch.set_num_threads(options.threads)
+    batch = make_batch(options, options.size, torch.device("cpu"))
     photos, style = (pictures.float() / 127.5 - 1 for pictures in (batch.content, batch.style))
-    print(f"{machine(torch.device('cpu'))}; {given.size} px, batch {given.batch}", flush=True)
-    for name in given.ways:
+    print(f"{machine(torch.device('cpu'))}; {options.size} px, batch {options.batch}", flush=True)
+    for name in options.ways:
         ways: dict[str, Step] = {f"{name}, as published": PUBLISHED[name](photos, style)}
         published = next(iter(ways))
-        ways |= dict(our_steps(given, name))
-        found = alternate(ways, given.rounds, torch.device("cpu"), plain=[published])
+        ways |= dict(our_steps(options, name))
+        timings = alternate(ways, options.rounds, torch.device("cpu"), plain=[published])
         rows = [
-            {"step": way, "times as fast": ratio(found[published], taken), "seconds": middle(taken)}
-            for way, taken in found.items()
+            {"step": way, "times as fast": ratio(timings[published], taken), "seconds": middle(taken)}
+            for way, taken in timings.items()
         ]
         print(f"\n{markdown(rows)}", flush=True)
 

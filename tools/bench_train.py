@@ -168,17 +168,17 @@ def compare_steps(given: Namespace, batch: Batch) -> list[dict[str, Any]]:
     reference, device = Reference(base.state, base.objective), base.device
     ways: dict[str, Callable[[], object]] = {REFERENCE: lambda: reference.step(batch)}
     ways |= {name: lambda ours=ours: ours.step(batch) for name, ours in everything.items()}  # type: ignore[misc]
-    found = alternate(ways, given.steps, device, plain=[REFERENCE])
+    timings = alternate(ways, given.steps, device, plain=[REFERENCE])
     peak = {name: peak_memory(run_alone, given, name) for name in ways} if given.memory else {}
     return [
         {
             "step": name,
-            "times as fast": ratio(found[REFERENCE], taken),
+            "times as fast": ratio(timings[REFERENCE], taken),
             "seconds": middle(taken),
             "pictures/s": given.batch / middle(taken),
             "peak MB": f"{peak[name]:.0f}" if name in peak else "",
         }
-        for name, taken in found.items()
+        for name, taken in timings.items()
     ]
 
 

@@ -70,7 +70,7 @@ def random_condition(weights: list[float], rng: random.Random) -> Tensor:
 
 def style_weights(emphasis: list[str], styles: list[str]) -> list[float]:
     """Return how often each style is drawn, from "NAME=WEIGHT"; those without a name: 1."""
-    named = dict(one.split("=", 1) for one in emphasis)
+    named = dict(item.split("=", 1) for item in emphasis)
     if unknown := sorted(set(named) - set(styles)):
         raise SystemExit(f"--emphasis {unknown[0]}: the teacher has {', '.join(styles)}")
     return [float(named.get(name, 1.0)) for name in styles]

@@ -66,14 +66,14 @@ def main() -> None:
     arguments = parser.parse_args()
 
     weights, description = read_generator(find_generator(arguments.run))
-    scales = {name: float(scale) for name, scale in (one.split("=") for one in arguments.scale)}
+    scales = {name: float(scale) for name, scale in (item.split("=") for item in arguments.scale)}
     if scales:
         generator = rebuild(description, weights, str(arguments.run))
         if not isinstance(generator, LibraryGenerator) or set(scales) - set(generator.styles):
             parser.error(f"--scale {' '.join(arguments.scale)}: {arguments.run} has no such style")
         set_back(generator, scales)
         weights, description["scales"] = generator.state_dict(), scales
-    for name, place in (one.split("=", 1) for one in arguments.tones):
+    for name, place in (item.split("=", 1) for item in arguments.tones):
         paths = find_pictures(place, "--tones")
         curve = tone_curve(to_float(decode(path, short_side=STYLE_SIDE)[None]) for path in paths[:100])
         weights = {**weights, "tones": weights["tones"].clone()}

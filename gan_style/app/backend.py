@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from gan_style.images.decode import encode_uint8
 from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError
@@ -18,7 +17,7 @@ from gan_style.images.lossless import preview, read_original
 from gan_style.stylize.batch import BatchStylizer, PictureJob
 from gan_style.stylize.controls import STROKE_SIDE, Controls, Stroke, regions_of
 from gan_style.stylize.model import Model, open_model, read_references, shipped, with_references
-from gan_style.stylize.paint import paint
+from gan_style.stylize.paint import paint, resized
 
 PREVIEW_PIXELS = 1_000_000
 # Sizes of strokes: the short side, in pixels, at which larger photos are painted; None: the photo's own.
@@ -109,7 +108,7 @@ class Backend:
     def preview(self, photo: Photo, settings: Settings) -> Tensor:
         """Paint the preview, uint8 (3, h, w), as broadly as the result will be."""
         model, controls, _ = self._prepared(settings, photo.preview.shape[1:])
-        masks = {} if settings.mask is None else {"": _scaled(settings.mask, photo.preview.shape[1:])}
+        masks = {} if settings.mask is None else {"": resized(settings.mask[None], photo.preview.shape[1:])[0]}
         return paint(model, photo.preview, controls, regions=regions_of(masks, controls.mix))
 
     def thumbnails(self, photo: Photo, side: int = 128) -> Iterator[tuple[str, Tensor]]:
@@ -138,7 +137,7 @@ class Backend:
             masks = {}
             if settings.mask is not None:
                 masks[""] = folder / f"mask{number}.png"
-                masks[""].write_bytes(encode_uint8(_scaled(settings.mask, photo.size).expand(3, -1, -1), ".png"))
+                masks[""].write_bytes(encode_uint8(resized(settings.mask[None], photo.size), ".png"))
             suffix = path.suffix.lower() if path.suffix.lower() in FORMAT_OF_SUFFIX else ".png"
             target = _free(folder, f"{path.stem}_{'_'.join(controls.mix)}", suffix)
             stylizer = BatchStylizer(model, controls, note, note, max_megapixels=self.max_megapixels)
@@ -195,18 +194,11 @@ def _stroke(name: str, size: Sequence[int]) -> Stroke:
     return 1.0 if side is None else max(1.0, min(size) / side)
 
 
-def _scaled(picture: Tensor, size: Sequence[int]) -> Tensor:
-    """Scale uint8 (3, h, w) or (h, w) to a size, with antialiasing."""
-    planes = picture.float()[(None,) * (4 - picture.ndim)]
-    scaled = F.interpolate(planes, list(size), mode="bilinear", antialias=True).round().to(torch.uint8)
-    return scaled[(0,) * (4 - picture.ndim)]
-
-
 def _at_most(picture: Tensor, side: int) -> Tensor:
     """Scale uint8 (3, h, w) down until its short side is no longer than this."""
     height, width = picture.shape[1:]
     factor = min(1.0, side / min(height, width))
-    return _scaled(picture, [max(1, round(height * factor)), max(1, round(width * factor))])
+    return resized(picture, [max(1, round(height * factor)), max(1, round(width * factor))])
 
 
 def _free(folder: Path, stem: str, suffix: str) -> Path:

@@ -77,15 +77,7 @@ def build(backend: Backend) -> gr.Blocks:
             with gr.Column(scale=2, min_width=300):
                 with gr.Tabs():
                     with gr.Tab("Photos"):
-                        kinds = sorted(FORMAT_OF_SUFFIX)
-                        uploads = gr.File(
-                            label="One photo, or several",
-                            show_label=False,
-                            elem_id="photos",
-                            file_count="multiple",
-                            file_types=kinds,
-                            height=150,
-                        )
+                        uploads = _file_input("One photo, or several", "photos")
                         folder = gr.UploadButton("A whole folder", file_count="directory", size="sm")
                     with gr.Tab("Camera"):
                         live = gr.Image(sources=["webcam"], streaming=True, label="What the camera sees", height=240)
@@ -95,15 +87,7 @@ def build(backend: Backend) -> gr.Blocks:
                     _captioned(backend, sample), show_label=False, columns=4, height="auto", allow_preview=False,
                     object_fit="cover", elem_id="styles", buttons=[], selected_index=0 if labels else None,
                 )  # fmt: skip
-                references = gr.File(
-                    label="A painting, or two to mix",
-                    show_label=False,
-                    elem_id="references",
-                    file_count="multiple",
-                    file_types=kinds,
-                    height=150,
-                    visible=False,
-                )
+                references = _file_input("A painting, or two to mix", "references", visible=False)
                 strength = gr.Slider(0, 1, 1, step=0.05, label="Strength", elem_id="strength")
                 with gr.Row():
                     partners = [_ALONE, *(backend.partners(shown_at_first) if shown_at_first else [])]
@@ -224,6 +208,19 @@ def build(backend: Backend) -> gr.Blocks:
 
         live.stream(film, [live, *settings_inputs], filmed, stream_every=0.1, show_progress="hidden", **light)
     return page
+
+
+def _file_input(label: str, element: str, *, visible: bool = True) -> gr.File:
+    """Take pictures of all kinds that are read, one or several."""
+    return gr.File(
+        label=label,
+        show_label=False,
+        elem_id=element,
+        file_count="multiple",
+        file_types=sorted(FORMAT_OF_SUFFIX),
+        height=150,
+        visible=visible,
+    )
 
 
 @contextmanager

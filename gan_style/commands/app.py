@@ -38,8 +38,8 @@ def main(cfg: DictConfig) -> int:
         raise ValueError("the app needs Gradio: pip install 'gan_style[app]'")
     if cfg.checkpoint is not None and not isinstance(cfg.checkpoint, str | ListConfig):
         raise ValueError(f"checkpoint={cfg.checkpoint}: a run, or several as [runs/a,runs/b], expected")
-    given = [cfg.checkpoint] if isinstance(cfg.checkpoint, str) else list(cfg.checkpoint or [])
-    checkpoints = [find_generator(Path(str(path)).expanduser()) for path in given]
+    sources = [cfg.checkpoint] if isinstance(cfg.checkpoint, str) else list(cfg.checkpoint or [])
+    checkpoints = [find_generator(Path(str(path)).expanduser()) for path in sources]
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     with TemporaryDirectory(prefix="gan_style-app-") as folder, stop_on_signals() as stop:
         # Gradio reads both when it is imported: uploads go where they vanish with the app, and nothing is reported.

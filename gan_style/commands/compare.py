@@ -75,8 +75,8 @@ def main(cfg: DictConfig) -> None:
             output / "report.html",
             options_mark("compare", plain(cfg)),
         )
-        own = [page_file] if carries(page_file, mark) else [page_file, table_file]  # a CSV has no place for a mark
-        check_replaceable(((path, lambda: mark) for path in own), overwrite=cfg.overwrite)
+        replaceable = [page_file] if carries(page_file, mark) else [page_file, table_file]  # a CSV holds no mark
+        check_replaceable(((path, lambda: mark) for path in replaceable), overwrite=cfg.overwrite)
         runs = read_runs(cfg.runs)
         check_common(runs)
         names = curve_names(runs, cfg.curves)

@@ -83,9 +83,9 @@ def device_of(cfg: Mapping[str, Any]) -> str:
 
 def threads_of(cfg: Mapping[str, Any], plan: Plan | None, device: str) -> int:
     """The threads of a worker's network: as asked, as the plan has it, or the worker's share of the cores."""
-    asked, engine = cfg["threads_per_worker"], cfg["engine"]
-    if asked is not None:
-        return int(asked)
+    threads, engine = cfg["threads_per_worker"], cfg["engine"]
+    if threads is not None:
+        return int(threads)
     if plan is not None:
         return int(plan.settings["threads_per_worker"])
     if device != "cpu":

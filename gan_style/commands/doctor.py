@@ -50,7 +50,7 @@ def main(cfg: DictConfig) -> int:
     Nothing is downloaded or left behind, and no key, user's or host's name is shown.
     """
     checks: dict[str, Callable[[], str]] = {
-        "gan_style": own_version,
+        "gan_style": installed_version,
         "python": lambda: f"{platform.python_version()}, {platform.system()} {platform.machine()}",
     }
     checks |= {name: partial(needed, name) for name in requirements()[""]}
@@ -90,7 +90,7 @@ def main(cfg: DictConfig) -> int:
     return BROKEN if broken else 0
 
 
-def own_version() -> str:
+def installed_version() -> str:
     git = git_state()
     state = "" if git is None else f", commit {git['commit'][:12]}{' with local changes' if git['dirty'] else ''}"
     return f"{__version__}{state}"

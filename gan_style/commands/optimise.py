@@ -32,7 +32,7 @@ from gan_style.optimise.optimise import (
     seen_by_the_transfer,
 )
 from gan_style.optimise.pyramid import MIN_SHORT_SIDE, Level, covering, draw_view, plan_levels, resized
-from gan_style.optimise.regions import GuidedRegions, given_regions, own_regions
+from gan_style.optimise.regions import GuidedRegions, clustered_regions, read_regions
 from gan_style.optimise.run import Intervals, OptimisationLoop, Record
 from gan_style.options import SEEDS, Runtime, may_change, option
 from gan_style.runtime.device import choose_device, in_full_float32, placed
@@ -140,8 +140,10 @@ def _masks(cfg: DictConfig, pictures: int) -> list[Path]:
 def find_regions(cfg: DictConfig, content: Tensor, styles: list[Tensor], masks: list[Path]) -> GuidedRegions | None:
     """The regions whose styles are compared by themselves, if that is asked for."""
     if masks:
-        return given_regions(content, styles, masks)
-    return None if cfg.regions is None else own_regions(content, styles, 3 if cfg.regions == AUTO else cfg.regions)
+        return read_regions(content, styles, masks)
+    return (
+        None if cfg.regions is None else clustered_regions(content, styles, 3 if cfg.regions == AUTO else cfg.regions)
+    )
 
 
 def _record(cfg: DictConfig, inputs: list[Path], masks: list[Path]) -> Record:

@@ -138,8 +138,8 @@ def _compose(command: str, point: Point, swept: frozenset[str]) -> Composed:
     arguments = [key if value is None else f"{key}={value}" for key, value in point.items()]
     cfg = hydra.compose(command, arguments, return_hydra_config=True)
     with open_dict(cfg):
-        own = cfg.pop("hydra")
-    return Composed(point, swept, cfg, own)
+        hydra_settings = cfg.pop("hydra")
+    return Composed(point, swept, cfg, hydra_settings)
 
 
 def _folder(composed: Sequence[Composed]) -> Path:
@@ -171,11 +171,11 @@ def _job_names(composed: Sequence[Composed]) -> list[str]:
     """Each job's folder: run.name where it is given, else the values that are swept over. ValueError for two alike."""
     names = []
     for item in composed:
-        own = "run.name" in item.point
-        name = str(item.cfg.run.name) if own else folder_name({key: item.point[key] for key in sorted(item.swept)})
-        if own and "/" in name:
+        is_named = "run.name" in item.point
+        name = str(item.cfg.run.name) if is_named else folder_name({key: item.point[key] for key in sorted(item.swept)})
+        if is_named and "/" in name:
             raise ValueError(f"run.name={name}: in a sweep it is the name of one folder in the sweep's")
-        if name in names and own:
+        if name in names and is_named:
             raise ValueError(
                 f"run.name={name} gives two jobs of the sweep one folder; leave it out (each gets a folder named after "
                 f"its overrides; run.sweep names the sweep), or have options in it: run.name='seed${{training.seed}}'"

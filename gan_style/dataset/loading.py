@@ -16,7 +16,7 @@ from gan_style.dataset.header import Header, read_header, sample_error
 from gan_style.dataset.layouts.labels import Label, adapted, read_labels, read_sidecars
 from gan_style.dataset.layouts.masks import Mask
 from gan_style.dataset.layouts.yolo import YoloLabel
-from gan_style.dataset.sample import OTHER_PICTURE_SUFFIXES, PICTURE_SUFFIXES, Sample, SampleError
+from gan_style.dataset.sample import ALL_PICTURE_SUFFIXES, Sample, SampleError
 from gan_style.images.decode import decode
 from gan_style.images.formats import UnreadablePictureError, open_picture
 from gan_style.images.lossless import Original, highest, read_original
@@ -76,9 +76,7 @@ class Loader:
         data = sample.picture.read(self.root)
         sha256 = hashlib.sha256(data).hexdigest()
         if sample.passthrough:
-            if self.short_side is not None and sample.key.lower().endswith(
-                (*PICTURE_SUFFIXES, *OTHER_PICTURE_SUFFIXES)
-            ):
+            if self.short_side is not None and sample.key.lower().endswith(ALL_PICTURE_SUFFIXES):
                 raise SampleError("labels", "a mask of no picture, which cannot be scaled as one; it needs size=keep")
             return Loaded(sha256, raw=data)
         sidecars = read_sidecars(sample, self.root)

@@ -23,6 +23,7 @@ _KNOWN_PICTURES = (
 )
 # Pictures that are not read: they are named and counted, and never passed through.
 OTHER_PICTURE_SUFFIXES = tuple(suffix for suffix in _KNOWN_PICTURES.split() if suffix not in PICTURE_SUFFIXES)
+ALL_PICTURE_SUFFIXES = (*PICTURE_SUFFIXES, *OTHER_PICTURE_SUFFIXES)
 CONTAINER_SUFFIXES = frozenset(  # of files that may hold a whole dataset
     [
         ".parquet",

@@ -112,6 +112,6 @@ class InRegions:
         def at(strengths: Tensor) -> Tensor:
             with torch.autocast(content.device.type, self.precision, enabled=self.precision != torch.float32):
                 pictures = zip(content.split(1), strengths.tolist(), regions, strict=True)
-                return torch.cat([self.paint(image, strength, found, tiled) for image, strength, found in pictures])
+                return torch.cat([self.paint(image, strength, part, tiled) for image, strength, part in pictures])
 
         return at

@@ -11,7 +11,7 @@ from typing import Protocol
 from gan_style.dataset.journal import Records, Row
 from gan_style.dataset.naming import Scheme
 from gan_style.dataset.plan import Shard
-from gan_style.dataset.sample import OTHER_PICTURE_SUFFIXES, PICTURE_SUFFIXES, Sample, printable
+from gan_style.dataset.sample import ALL_PICTURE_SUFFIXES, Sample, printable
 from gan_style.dataset.writers import Destination, ShardWriter
 
 SKIPPED = ("no picture", "not annotated", "no home", "no pair", "gate")  # kinds that are no failures
@@ -169,7 +169,7 @@ def copies_of(sample: Sample, copies: int) -> int:
 def passed_through(number: int, sample: Sample, sha256: str, content: bytes, scheme: Scheme) -> SampleResult:
     """A file as it is; a table only in name, since it is written when all results have theirs."""
     row: Row = {"status": "carried", "source_sha256": sha256}
-    if scheme.copies > 1 and sample.key.lower().endswith((*PICTURE_SUFFIXES, *OTHER_PICTURE_SUFFIXES)):
+    if scheme.copies > 1 and sample.key.lower().endswith(ALL_PICTURE_SUFFIXES):
         row["lost"] = "their copies (pictures that are carried, such as masks of no picture, are there once)"
     if sample.table:
         return SampleResult(number, 0, row | {"output": scheme.path(sample, 0, "")})

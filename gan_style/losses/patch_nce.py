@@ -20,8 +20,8 @@ def patch_nce_loss(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
     """
     with torch.autocast(queries.device.type, enabled=False):
         similarity = torch.bmm(queries.float(), keys.float().transpose(1, 2)) / temperature
-    own = torch.arange(similarity.shape[1], device=similarity.device).repeat(len(similarity))
-    return F.cross_entropy(similarity.flatten(0, 1), own)
+    positives = torch.arange(similarity.shape[1], device=similarity.device).repeat(len(similarity))
+    return F.cross_entropy(similarity.flatten(0, 1), positives)
 
 
 class PatchProjection(nn.ModuleDict):
@@ -86,11 +86,11 @@ class PatchNCE(Term):
             loss = loss + self.identity * self._compare(inputs, rebuilt, inputs.style, "patches of style")
         return loss
 
-    def _compare(self, inputs: LossInputs, made: Tensor, original: Tensor, role: str) -> Tensor:
+    def _compare(self, inputs: LossInputs, fake: Tensor, original: Tensor, role: str) -> Tensor:
         """Compute the loss of what the generator made of pictures, at places drawn for each layer and sample."""
         generator, projection, draw = inputs.generator, inputs.projection, inputs.draw
         assert isinstance(generator, ResnetGenerator) and projection is not None and draw is not None
-        features = generator.features(made, self.layers)
+        features = generator.features(fake, self.layers)
         with torch.no_grad():
             targets = generator.features(original, self.layers)
 
@@ -109,7 +109,7 @@ class PatchNCE(Term):
 def random_places(features: Tensor, random: Generators, count: int) -> Tensor:
     """Draw up to ``count`` different places of each sample's features (N, C, h, w): their numbers (N, P)."""
     positions = features.shape[2] * features.shape[3]
-    drawn = [torch.randperm(positions, generator=one)[:count] for one in random]
+    drawn = [torch.randperm(positions, generator=generator)[:count] for generator in random]
     return torch.stack(drawn).to(features.device, non_blocking=True)
 
 

@@ -277,7 +277,7 @@ def convolution_by_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
     times as many channels of a convolution that is one row high, and a second, whose weights are zeros and ones, takes
     each row from where it belongs and adds them: the same sums in less than half the time.
     """
-    rows, places = (each.contiguous(memory_format=torch.channels_last) for each in weights_by_rows(weight))
+    rows, places = (part.contiguous(memory_format=torch.channels_last) for part in weights_by_rows(weight))
     return F.conv2d(F.conv2d(x, rows), places, bias)
 
 

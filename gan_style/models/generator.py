@@ -143,12 +143,14 @@ class ResnetGenerator(ResidualCoder):
 
         ValueError, naming what there is, for a layer that does not exist.
         """
-        known = {f"{part}.{n}": layer for part in ("encoder", "blocks") for n, layer in enumerate(getattr(self, part))}
-        if unknown := [layer for layer in layers if layer not in ("image", *known)]:
-            raise ValueError(f"the generator has no layer {unknown[0]!r}; it has image, {', '.join(known)}")
+        modules = {
+            f"{part}.{n}": layer for part in ("encoder", "blocks") for n, layer in enumerate(getattr(self, part))
+        }
+        if unknown := [layer for layer in layers if layer not in ("image", *modules)]:
+            raise ValueError(f"the generator has no layer {unknown[0]!r}; it has image, {', '.join(modules)}")
         x = pad_to_multiple(images, DOWNSAMPLING, minimum=MIN_INPUT_SIZE)
         features = {"image": images}
-        for name, layer in known.items():
+        for name, layer in modules.items():
             if features.keys() >= set(layers):
                 break
             features[name] = x = layer(x, None)

@@ -228,12 +228,12 @@ def _checked_scales(scales: Scales, layers: Sequence[str]) -> dict[str, float]:
     return {layer: float(scales[layer]) for layer in layers}
 
 
-def check_layers(name: str, known: Sequence[str], layers: Sequence[str]) -> None:
+def check_layers(name: str, allowed: Sequence[str], layers: Sequence[str]) -> None:
     """Raise ValueError, naming the nearest, for a layer that the network of that name does not have."""
     for layer in layers:
-        if layer not in known:
-            hint = did_you_mean(layer, known)
-            raise ValueError(f"{name} has no layer {layer!r}{hint}; it has {', '.join(known)}, from shallow to deep")
+        if layer not in allowed:
+            hint = did_you_mean(layer, allowed)
+            raise ValueError(f"{name} has no layer {layer!r}{hint}; it has {', '.join(allowed)}, from shallow to deep")
 
 
 def vgg19(*, layers: Sequence[str], weights: str = "imagenet", scales: Scales = None) -> Vgg:

@@ -74,9 +74,9 @@ def torchvision_network(
     weights: "imagenet" (torchvision's default), one of torchvision's names (IMAGENET1K_V1; both through the hub cache),
     a path, or "random" (tests); scales as for vgg19. A file needs to hold no more than the layers up to the deepest.
     """
-    known = torchvision.models.list_models(module=torchvision.models, exclude=_TOKENS)
-    if model not in known:
-        raise ValueError(f"perceptual.model={model}; allowed are {', '.join(known)}")
+    names = torchvision.models.list_models(module=torchvision.models, exclude=_TOKENS)
+    if model not in names:
+        raise ValueError(f"perceptual.model={model}; allowed are {', '.join(names)}")
     network = torchvision.models.get_model(model, weights=None).eval()
     for module in network.modules():
         if getattr(module, "inplace", False):

@@ -94,8 +94,8 @@ class Problem:
         targets = []
         for orientation in range(1 if self.view is None else ORIENTATIONS):
             seen = (_laid_out(turned(style, orientation)) for style in styles)
-            seen_regions = None if of_styles is None else [turned(planes, orientation) for planes in of_styles]
-            self.objective.set_style(MEAN, enumerate(seen), self.style_weights, seen_regions)
+            view_regions = None if of_styles is None else [turned(planes, orientation) for planes in of_styles]
+            self.objective.set_style(MEAN, enumerate(seen), self.style_weights, view_regions)
             targets.append(dict(self.objective.style_targets))
         return LossInputs(content, styles[0], content, guidance=guidance), targets
 

@@ -50,7 +50,7 @@ class Refiner:
             perceptual = compact(layers=[*_STYLE_LAYERS, *_CONTENT_LAYERS]).to(device)
             perceptual.calibrate([photo])
             objective = Objective({"content": _CONTENT, "style": _STYLE}, perceptual)
-            references = {name: [(0, _scaled(one, device))] for name, one in self.references.items()}
+            references = {name: [(0, _scaled(picture, device))] for name, picture in self.references.items()}
             objective.set_library(MEAN, references)
 
             # A few steps on the rows of each style in turn; the others' have no gradient

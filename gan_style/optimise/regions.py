@@ -29,7 +29,7 @@ class GuidedRegions:
     styles: Sequence[Tensor]
 
 
-def own_regions(content: Tensor, styles: Sequence[Tensor], count: int) -> GuidedRegions:
+def clustered_regions(content: Tensor, styles: Sequence[Tensor], count: int) -> GuidedRegions:
     """Find a picture's own regions (PictureRegions) in the content and in each style, matched by their features.
 
     content, styles: (1, 3, H, W) in [-1, 1]. What is compared is how a region differs from its picture's mean, so that
@@ -41,9 +41,9 @@ def own_regions(content: Tensor, styles: Sequence[Tensor], count: int) -> Guided
     for image in (content, *styles):
         pixels = to_uint8(image.cpu())[0]
         features = segmenter.describe(pixels)
-        found = cluster(features, count)
-        masks.append(refine(pixels, segmenter.shares(pixels, features, found)))
-        centres.append((found - features.mean(dim=(1, 2))) * _matching_weights(len(features)).to(features))
+        centroids = cluster(features, count)
+        masks.append(refine(pixels, segmenter.shares(pixels, features, centroids)))
+        centres.append((centroids - features.mean(dim=(1, 2))) * _matching_weights(len(features)).to(features))
     matched = [mask[_matched(centres[0], other)] for mask, other in zip(masks[1:], centres[1:], strict=True)]
     return guided(masks[0], matched, content.device)
 
@@ -63,7 +63,7 @@ def _matched(centres: Tensor, others: Tensor) -> list[int]:
     return numbers
 
 
-def given_regions(content: Tensor, styles: Sequence[Tensor], paths: Sequence[Path]) -> GuidedRegions:
+def read_regions(content: Tensor, styles: Sequence[Tensor], paths: Sequence[Path]) -> GuidedRegions:
     """Read class-index masks, one of the content and one of each style; equal numbers belong together.
 
     ValueError for another shape than its picture's, and for a region of the content that a style has not.

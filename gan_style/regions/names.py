@@ -102,12 +102,12 @@ def numbers_of(name: str, table: Mapping[int, str], option: str) -> list[int]:
     Neither case nor spaces nor underscores matter. ValueError, with the nearest names, for a name without a class.
     """
     wanted = _plain(name)
-    heads = {number: [_plain(known), *_heads(known)] for number, known in table.items()}
-    numbers = [number for number, known in heads.items() if wanted in known]
+    heads = {number: [_plain(label), *_heads(label)] for number, label in table.items()}
+    numbers = [number for number, labels in heads.items() if wanted in labels]
     if not numbers:
-        known = ", ".join([REST, *table.values()])
+        allowed = ", ".join([REST, *table.values()])
         hint = did_you_mean(name.lower(), table.values(), most=3)
-        raise ValueError(f"{option}={name}: there is no such region{hint}; known are {known}")
+        raise ValueError(f"{option}={name}: there is no such region{hint}; known are {allowed}")
     return numbers
 
 

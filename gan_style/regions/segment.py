@@ -134,7 +134,7 @@ def settled(numbers: Tensor, count: int, image: Tensor) -> Tensor:
     size = (2 * numbers.shape[0], 2 * numbers.shape[1])
     regions = F.one_hot(numbers, count).permute(2, 0, 1)[None].float()
     inner = F.avg_pool2d(regions, 3, 1, 1, count_include_pad=False) > 1.0 - 1e-4
-    regions, known = (F.interpolate(x.float(), size) for x in (regions, inner))
+    regions, settled_shares = (F.interpolate(x.float(), size) for x in (regions, inner))
     colours = F.adaptive_avg_pool2d(image, size)
 
     # The weights of the places around each, from their distance and colour
@@ -144,12 +144,12 @@ def settled(numbers: Tensor, count: int, image: Tensor) -> Tensor:
     steps = torch.arange(-_AROUND, _AROUND + 1, device=image.device)
     distance = (steps[:, None].square() + steps.square()).flatten() / (2.0 * (_AROUND / 2.0) ** 2)
     weights = torch.exp(-alike - distance[:, None])
-    sums = (F.unfold(known, width, padding=_AROUND).unflatten(1, (count, -1)) * weights[:, None]).sum(dim=2)
+    sums = (F.unfold(settled_shares, width, padding=_AROUND).unflatten(1, (count, -1)) * weights[:, None]).sum(dim=2)
 
     # Places that have nothing settled around keep what they are
     total = sums.sum(dim=1, keepdim=True)
-    found = torch.where(total > 1e-6, sums / total.clamp_min(1e-6), regions.flatten(2)).unflatten(2, size)
-    return torch.where(known.amax(dim=1, keepdim=True) > 0, known, found)
+    filled = torch.where(total > 1e-6, sums / total.clamp_min(1e-6), regions.flatten(2)).unflatten(2, size)
+    return torch.where(settled_shares.amax(dim=1, keepdim=True) > 0, settled_shares, filled)
 
 
 def smaller(pixels: Tensor, side: int) -> Tensor:

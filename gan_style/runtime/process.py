@@ -34,7 +34,7 @@ def run_process(
     added to, in place of the terminal; environment: added to ours. The status is as a shell has it, 128 + its signal
     for a killed one. The process does not outlive us: it is asked to save itself where we end, or are killed.
     """
-    asked = ""
+    stop_reason = ""
     with ExitStack() as stack:
         output = stack.enter_context(open(log, "ab")) if log else None
         process = subprocess.Popen(
@@ -50,18 +50,18 @@ def run_process(
         try:
             while process.poll() is None:
                 reason = should_stop()
-                if reason and not asked:
-                    asked = reason
+                if reason and not stop_reason:
+                    stop_reason = reason
                     process.terminate()
                 time.sleep(_LOOK_EVERY)
         finally:
             if process.poll() is None:
                 process.terminate()
             process.wait()
-    if process.returncode == PREEMPTED and not asked:
+    if process.returncode == PREEMPTED and not stop_reason:
         time.sleep(_LOOK_EVERY)  # a signal to all processes may have reached it first
-        asked = should_stop() or ""
-    return asked, process.returncode if process.returncode >= 0 else 128 - process.returncode
+        stop_reason = should_stop() or ""
+    return stop_reason, process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
 def await_folder(folder: Path, patience: float = _PATIENCE) -> None:

@@ -63,11 +63,13 @@ class Progress:
             return
         self._shown = now
         speed = self.images_per_second(step)
-        left = "" if self.steps is None else duration((self.steps - step) * self.batch / max(speed, 1e-9)) + " left  "
+        remaining = (
+            "" if self.steps is None else duration((self.steps - step) * self.batch / max(speed, 1e-9)) + " left  "
+        )
         losses = "  ".join(
             f"{short} {values[name]:.4g}" for name, short in self.terms.items() if name in (values or ())
         )
-        text = f"{speed:.1f} {self.unit}/s  {left}{losses}"
+        text = f"{speed:.1f} {self.unit}/s  {remaining}{losses}"
         if self._bar is None:
             self.out.write(f"step {step}/{self.steps or '?'}  {text}\n")
             self.out.flush()

@@ -37,12 +37,12 @@ def train(
         return stopped() or ("pruned" if any(verdicts) else None)
 
     await_folder(folder)
-    asked, status = run_process(command, should_stop, log=log)
-    if status == PREEMPTED and not asked:
-        asked = "another"
+    stop_reason, status = run_process(command, should_stop, log=log)
+    if status == PREEMPTED and not stop_reason:
+        stop_reason = "another"
     should_stop()  # on the rows of the last moment
     last = {name: value for _, values in read_rows(folder / "metrics.jsonl") for name, value in values.items()}
-    return TrainingEnd(asked, status, last)
+    return TrainingEnd(stop_reason, status, last)
 
 
 def read_rows(path: Path) -> list[tuple[int, dict[str, float]]]:

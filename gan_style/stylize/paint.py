@@ -3,7 +3,7 @@
 Nothing here keeps a state: threads may share a model.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -163,10 +163,10 @@ class _Source:
         # The small picture and its result
         small = replace(
             self,
-            pixels=_smaller(self.pixels, size),
-            alpha=None if self.alpha is None else _smaller(self.alpha, size),
+            pixels=resized(self.pixels, size),
+            alpha=None if self.alpha is None else resized(self.alpha, size),
             controls=replace(self.controls, stroke=1.0),
-            regions=None if self.regions is None else replace(self.regions, planes=_smaller(self.regions.planes, size)),
+            regions=None if self.regions is None else replace(self.regions, planes=resized(self.regions.planes, size)),
         )
         output = torch.empty(1, 3, *size, device=self.model.device)
         for box, part in small.outputs()():
@@ -286,9 +286,9 @@ class _Source:
         return self.alpha[(slice(None), *box.place)][None].to(self.model.device).float() > 0
 
 
-def _smaller(pixels: Tensor, size: list[int]) -> Tensor:
-    """Scale (C, H, W) of any type down to a size, with antialiasing."""
-    smaller = F.interpolate(pixels[None].float(), size, mode="bilinear", antialias=True)[0]
+def resized(pixels: Tensor, size: Sequence[int]) -> Tensor:
+    """Scale (C, H, W) of any type to a size, with antialiasing."""
+    smaller = F.interpolate(pixels[None].float(), list(size), mode="bilinear", antialias=True)[0]
     return smaller if pixels.is_floating_point() else smaller.round().to(torch.int32).to(pixels.dtype)
 
 

@@ -477,14 +477,20 @@ def test_two_ranks_agree_with_one(evaluate, place, tmp_path):
 def test_a_style_of_a_library_is_measured_by_its_name(gan_style, place, tmp_path):
     generator = LibraryGenerator(width=4, blocks=1, styles=["monet", "wave"])
     write_generator(tmp_path / "library.safetensors", generator.state_dict(), describe(generator))
-    asked = (*FAST, f"content={place}/photos", "max_pictures=2", f"style={place}/styles", f"output={tmp_path / 'out'}")
-    asked += ("overwrite=true",)
-    outcome = gan_style("evaluate", *asked, f"checkpoint={tmp_path}/library.safetensors#wave", "metrics=[style]")
+    arguments = (
+        *FAST,
+        f"content={place}/photos",
+        "max_pictures=2",
+        f"style={place}/styles",
+        f"output={tmp_path / 'out'}",
+    )
+    arguments += ("overwrite=true",)
+    outcome = gan_style("evaluate", *arguments, f"checkpoint={tmp_path}/library.safetensors#wave", "metrics=[style]")
     assert outcome.status == 0, outcome.err
     assert "library#wave" in json.loads((tmp_path / "out" / "metrics.json").read_text())["metrics"]
-    outcome = gan_style("evaluate", *asked, f"checkpoint={tmp_path}/library.safetensors")
+    outcome = gan_style("evaluate", *arguments, f"checkpoint={tmp_path}/library.safetensors")
     assert outcome.status == 2 and "choose one of its styles" in outcome.err and "monet, wave" in outcome.err
-    outcome = gan_style("evaluate", *asked, f"checkpoint={tmp_path}/nowhere.safetensors#wave")
+    outcome = gan_style("evaluate", *arguments, f"checkpoint={tmp_path}/nowhere.safetensors#wave")
     assert outcome.status == 2 and "there is no such file or folder" in outcome.err
 
 

@@ -409,8 +409,7 @@ CHANGES = {
 
 
 class TestWhatWasBegun:
-    def test_workers_share_the_cores_and_keep_to_the_plan(self, make, monkeypatch, request):
-        request.addfinalizer(lambda: torch.set_num_threads(1))
+    def test_workers_share_the_cores_and_keep_to_the_plan(self, make, monkeypatch):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         for cores in (3, 2):
             monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: range(cores), raising=False)

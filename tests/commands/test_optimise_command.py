@@ -222,12 +222,12 @@ def test_a_number_that_is_not_finite_ends_it_with_its_own_status(optimise, tmp_p
 
 def test_a_result_without_its_state_is_replaced_by_the_same_command_alone(optimise, tmp_path):
     assert optimise("gif=true", "save_every=3").status == 0
-    made = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*") if path.is_file()}
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*") if path.is_file()}
     (tmp_path / "out" / "r.png.optimise").unlink()
     outcome = optimise("gif=true", "save_every=3", "loss.style.weight=7")
     assert outcome.status == 2 and "overwrite=true" in outcome.err
-    left = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*") if path.is_file()}
-    assert left == {path: content for path, content in made.items() if path.name != "r.png.optimise"}
+    after = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*") if path.is_file()}
+    assert after == {path: content for path, content in before.items() if path.name != "r.png.optimise"}
     assert optimise("gif=true", "save_every=3").status == 0
 
 

@@ -68,8 +68,8 @@ def test_trains_four_steps_and_resumes_to_the_bit(gan_style, tmp_path, pictures,
     logged = steps(parts)
     assert [row["step"] for row in logged] == [1, 2, 3, 4]
     assert {key.removeprefix("loss/") for key in logged[-1] if key.startswith("loss/")} == terms | {"total"}
-    one, two = (read_generator(run / "generator.safetensors")[0] for run in (whole, parts))
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    whole_weights, resumed_weights = (read_generator(run / "generator.safetensors")[0] for run in (whole, parts))
+    assert all(torch.equal(whole_weights[name], resumed_weights[name]) for name in whole_weights)
     saved = read_checkpoint(parts / "checkpoints" / "step_00000004.pt")["state"]["networks"]
     assert ("projection" in saved) is (recipe == "cut")
 

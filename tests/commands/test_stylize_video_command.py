@@ -92,13 +92,13 @@ def test_frames_get_the_style_of_a_picture_and_another_picture_makes_another_vid
     for name, color in (("rust", (180, 70, 20)), ("sea", (10, 60, 160))):
         noise = Image.effect_noise((70, 90), 90).convert("RGB")
         Image.blend(Image.new("RGB", (70, 90), color), noise, 0.3).save(tmp_path / f"{name}.png")
-    asked = ("stylize_video", f"input={source}", f"output={target}", "crf=1", "pixels=yuv444p", "runtime.threads=1")
-    outcome = gan_style(*asked, f"reference={tmp_path / 'rust.png'}")
+    arguments = ("stylize_video", f"input={source}", f"output={target}", "crf=1", "pixels=yuv444p", "runtime.threads=1")
+    outcome = gan_style(*arguments, f"reference={tmp_path / 'rust.png'}")
     assert outcome.status == 0, outcome.err
     frame = Image.fromarray(pictures_of(source)[1].astype("uint8"))
     still = np.asarray(gan_style_package.load("shipped:any")(frame, reference=tmp_path / "rust.png")).astype(int)
     assert np.abs(pictures_of(target)[1] - still).mean() < 4
-    assert gan_style(*asked, f"reference={tmp_path / 'sea.png'}").status == 2  # the earlier result is kept
+    assert gan_style(*arguments, f"reference={tmp_path / 'sea.png'}").status == 2  # the earlier result is kept
 
 
 def test_blending_makes_results_flicker_less(gan_style, model, tmp_path):

@@ -313,6 +313,6 @@ def test_pairs_of_another_shape_or_unreadable_ones_are_passed_over_by_name(tmp_p
         warnings.simplefilter("ignore")
         pairs = PairedPictures(set_of("data.content", photos), set_of("data.style", styles))
     assert pairs[0].shape == (6, 16, 24)
-    for number, said in ((1, r"1\.png cannot be read"), (2, r"16 x 24 and 24 x 16 differ")):
-        with pytest.raises(UnreadablePictureError, match=said):
+    for number, message in ((1, r"1\.png cannot be read"), (2, r"16 x 24 and 24 x 16 differ")):
+        with pytest.raises(UnreadablePictureError, match=message):
             pairs[number]

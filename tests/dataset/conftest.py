@@ -36,7 +36,7 @@ def make(tmp_path, monkeypatch):
             patch.setattr(torchless, "Backwards", pipeline)
             merge = torchless.make(str(tmp_path / spec), tmp_path / output, layout, shard_size=3, **more)
         root = tmp_path / spec
-        assert [str(found) for found in Verify(merge.records, root if root.is_dir() else None)()] == []
+        assert [str(difference) for difference in Verify(merge.records, root if root.is_dir() else None)()] == []
         return list(read_manifest(tmp_path / output))
 
     return call

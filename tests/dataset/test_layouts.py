@@ -624,8 +624,8 @@ class TestColor:
     def test_deep_grey_stays_grey(self, load, bands):
         codecs = pytest.importorskip("imagecodecs")
         values = (np.arange(30 * 40 * bands) * 25).astype(np.uint16).reshape(30, 40, bands).squeeze()
-        made, _ = load("a.png", codecs.png_encode(values))
-        read = codecs.png_decode(made).astype(int)
+        result, _ = load("a.png", codecs.png_encode(values))
+        read = codecs.png_decode(result).astype(int)
         assert read.shape == values.shape
         assert np.abs(65535 - values.astype(int) - read)[..., *[0] * (bands > 1)].max() <= 1
 
@@ -681,8 +681,8 @@ def test_what_a_photo_says_of_itself_is_kept(source, make, data, suffix, size):
     turned(source / "b.jpg")  # with a box for pixels as they are stored
     text(source / "b.txt", "0 .5 .5 .2 .2\n")
     assert {row["lost"] for row in make(suffix=suffix, size=size)} == {None}
-    made = data / (f"a{suffix or '.jpg'}")
-    with Image.open(made) as picture:
+    result = data / (f"a{suffix or '.jpg'}")
+    with Image.open(result) as picture:
         picture.load()
         kept = picture.getexif()
         assert kept.get(0x0112, 1) == 1 and kept[0x8298] == "(c) me"
@@ -693,7 +693,7 @@ def test_what_a_photo_says_of_itself_is_kept(source, make, data, suffix, size):
         assert b'Orientation="1"' in (said if isinstance(said, bytes) else said.encode())
         if suffix != ".webp":  # in EXIF there
             assert round(picture.info["dpi"][0]) == 300
-    with Image.open(made.with_stem("b")) as picture:
+    with Image.open(result.with_stem("b")) as picture:
         assert picture.getexif()[0x0112] == 6
 
 

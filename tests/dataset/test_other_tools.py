@@ -226,9 +226,9 @@ class TestLabelsOfOnePicture:
             text(source / f"labels/{name}.txt", label)
         make("coco")
         table = json.loads((data / "annotations/dataset.json").read_text())
-        names = {one["id"]: one["name"] for one in table["categories"]}
-        found = {names[one["category_id"]]: one["bbox"] for one in table["annotations"]}
-        assert found == {"Car": [10, 12, 10, 10], "plane": [10, 12, 10, 10]}
+        names = {item["id"]: item["name"] for item in table["categories"]}
+        boxes = {names[item["category_id"]]: item["bbox"] for item in table["annotations"]}
+        assert boxes == {"Car": [10, 12, 10, 10], "plane": [10, 12, 10, 10]}
 
     @pytest.mark.parametrize("name", ["calib/1.txt", "depth/1.npy", "images/1.mat", "images/1.flo", "page/1.xml"])
     def test_what_cannot_be_scaled_is_refused_and_else_follows(self, source, make, data, name):

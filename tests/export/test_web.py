@@ -70,10 +70,10 @@ def registry(dist, monkeypatch) -> str:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            found = self.path == f"/npm/{web.RUNTIME}/-/{web.RUNTIME}-{web.VERSION}.tgz"
-            self.send_response(200 if found else 404)
+            is_known = self.path == f"/npm/{web.RUNTIME}/-/{web.RUNTIME}-{web.VERSION}.tgz"
+            self.send_response(200 if is_known else 404)
             self.end_headers()
-            self.wfile.write(content if found else b"")
+            self.wfile.write(content if is_known else b"")
 
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(web, "SHA512", base64.b64encode(hashlib.sha512(content).digest()).decode())

@@ -75,16 +75,16 @@ class TestTerm:
         inputs = self.inputs(noise, generator, term, fake)
 
         def layers_of(images: Tensor) -> dict[str, Tensor]:
-            found = {"image": images, "encoder.1": generator.encoder[1](generator.encoder[0](images))}
-            return found | {"blocks.0": generator.blocks[0](generator.encoder[2](found["encoder.1"]))}
+            features = {"image": images, "encoder.1": generator.encoder[1](generator.encoder[0](images))}
+            return features | {"blocks.0": generator.blocks[0](generator.encoder[2](features["encoder.1"]))}
 
-        def loss(made: Tensor, original: Tensor) -> float:
+        def loss(fake: Tensor, original: Tensor) -> float:
             total = 0.0
             for layer in LAYERS:
                 network = inputs.projection[layer.replace(".", "_")]
                 q, k = (
                     F.normalize(network(layers_of(x)[layer].flatten(2).transpose(1, 2)), dim=2)
-                    for x in (made, original)
+                    for x in (fake, original)
                 )
                 total += reference(q, k, 0.07) / len(LAYERS)
             return total
@@ -119,7 +119,7 @@ class TestTerm:
             torch.testing.assert_close(out.norm(dim=2), torch.ones(2, 4))
 
     @pytest.mark.parametrize(
-        ("arguments", "said"),
+        ("arguments", "message"),
         [
             ({"layers": []}, "layers"),
             ({"layers": "image"}, "layers"),
@@ -128,8 +128,8 @@ class TestTerm:
             ({"layers": ["image"], "identity": -1.0}, "identity"),
         ],
     )
-    def test_refuses_what_makes_no_sense(self, arguments, said):
-        with pytest.raises(ValueError, match=said):
+    def test_refuses_what_makes_no_sense(self, arguments, message):
+        with pytest.raises(ValueError, match=message):
             PatchNCE(weight=1.0, **arguments)
 
     def test_refuses_layers_and_generators_that_it_cannot_look_through(self, generator):

@@ -43,10 +43,10 @@ def file(request, resnet, tmp_path_factory) -> Path:
 
 def outputs(network: nn.Module, layers: list[str], images: Tensor) -> dict[str, Tensor]:
     """What torchvision's own forward pass gives at these modules, before anything overwrites it."""
-    found: dict[str, Tensor] = {}
+    activations: dict[str, Tensor] = {}
     modules = dict(network.named_modules())
     hooks = [
-        modules[layer].register_forward_hook(lambda _, __, out, layer=layer: found.update({layer: out.clone()}))
+        modules[layer].register_forward_hook(lambda _, __, out, layer=layer: activations.update({layer: out.clone()}))
         for layer in layers
     ]
     preset = torchvision.models.ResNet50_Weights.IMAGENET1K_V1.transforms()
@@ -54,7 +54,7 @@ def outputs(network: nn.Module, layers: list[str], images: Tensor) -> dict[str, 
         network(transforms.normalize((images + 1) / 2, preset.mean, preset.std))
     for hook in hooks:
         hook.remove()
-    return found
+    return activations
 
 
 class TestResnet50:
@@ -62,10 +62,10 @@ class TestResnet50:
         images = noise(2, 3, 64, 80)
         network = torchvision_network(model="resnet50", layers=LAYERS[::-1], weights=str(file))
         assert network.layers == LAYERS  # from shallow to deep
-        expected, found = outputs(resnet, LAYERS, images), network(images, LAYERS)
+        expected, features = outputs(resnet, LAYERS, images), network(images, LAYERS)
         for layer in LAYERS:
-            torch.testing.assert_close(found[layer], expected[layer], rtol=1e-4, atol=1e-4)
-        assert found["bn1"].min() < 0  # torchvision's ReLU would have overwritten it in place
+            torch.testing.assert_close(features[layer], expected[layer], rtol=1e-4, atol=1e-4)
+        assert features["bn1"].min() < 0  # torchvision's ReLU would have overwritten it in place
 
     def test_a_file_that_ends_before_the_deepest_layer_is_refused_by_name(self, file):
         with pytest.raises(ValueError, match=r"layer3\.0\.conv1\.weight is missing.*up to layer3"):
@@ -119,7 +119,7 @@ class TestNetwork:
         assert objective.describe()["perceptual"] == "resnet18"
 
     @pytest.mark.parametrize(
-        ("model", "layer", "said"),
+        ("model", "layer", "message"),
         [
             ("resnet18", "layer9", r"resnet18 has no layer 'layer9' \(did you mean layer"),
             ("resnet18", "fc", r"'fc' of resnet18 gives \(1, 1000\).*no map"),
@@ -129,16 +129,16 @@ class TestNetwork:
             ("vit_b_16", "encoder", r"perceptual\.model=vit_b_16; allowed are"),
         ],
     )
-    def test_what_gives_no_features_is_refused(self, model, layer, said):
-        with pytest.raises(ValueError, match=said):
+    def test_what_gives_no_features_is_refused(self, model, layer, message):
+        with pytest.raises(ValueError, match=message):
             torchvision_network(model=model, layers=[layer], weights="random")
 
     @pytest.mark.parametrize("weights", ["imagenet", "IMAGENET1K_V1"])
     def test_weights_by_name_are_torchvisions_file(self, weights, monkeypatch, tmp_path):
-        asked = []
+        downloads = []
 
         def refuse(url, target, *, hash_prefix):
-            asked.append((url, hash_prefix))
+            downloads.append((url, hash_prefix))
             raise OSError("not now")
 
         monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
@@ -146,7 +146,7 @@ class TestNetwork:
         with pytest.raises(ValueError, match="not now"):
             torchvision_network(model="squeezenet1_1", layers=["features.1"], weights=weights)
         url = torchvision.models.SqueezeNet1_1_Weights.IMAGENET1K_V1.url
-        assert asked == [(url, url.rpartition("-")[2].removesuffix(".pth"))]
+        assert downloads == [(url, url.rpartition("-")[2].removesuffix(".pth"))]
 
 
 @pytest.mark.skipif(not SQUEEZENET.is_file(), reason=f"no {SQUEEZENET}")

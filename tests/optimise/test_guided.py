@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from gan_style.functional import by_region, gram_matrix
-from gan_style.optimise.regions import given_regions, guided, own_regions
+from gan_style.optimise.regions import clustered_regions, guided, read_regions
 
 
 def test_each_region_s_gram_matrix_is_that_of_its_features_weighted_by_area():
@@ -48,7 +48,7 @@ def test_sky_is_matched_with_sky_of_another_colour_by_height_and_features(turn):
     paintings = [turn(scene((0.9, 0.8, 0.2), 1, 40)), turn(scene((0.9, 0.8, 0.2), 1, 40))]
     if turn is sides:
         paintings[1] = paintings[1].flip(3)  # sky to the right
-    regions = own_regions(photo, paintings, 2)
+    regions = clustered_regions(photo, paintings, 2)
     is_sky = [(image.roll(1, 2) == image).all(dim=1) for image in (photo, *paintings)]
     skies = [
         int((planes * sky[:, None]).sum(dim=(0, 2, 3)).argmax())
@@ -64,9 +64,9 @@ def test_masks_of_other_sizes_are_scaled_and_of_other_shapes_or_regions_refused(
     Image.fromarray(np.zeros((32, 48), np.uint8)).save(tmp_path / "lacking.png")
     Image.fromarray(numbers.T).save(tmp_path / "turned.png")
     image = torch.zeros(1, 3, 64, 96)
-    regions = given_regions(image, [image], [tmp_path / "a.png"] * 2)
+    regions = read_regions(image, [image], [tmp_path / "a.png"] * 2)
     assert torch.equal(regions.content[0, 1] > 0, torch.arange(64)[:, None].expand(64, 96) < 32)
     with pytest.raises(ValueError, match=r"lacking\.png: region 7"):
-        given_regions(image, [image], [tmp_path / "a.png", tmp_path / "lacking.png"])
+        read_regions(image, [image], [tmp_path / "a.png", tmp_path / "lacking.png"])
     with pytest.raises(ValueError, match="32 x 48 pixels"):
-        given_regions(image, [image], [tmp_path / "a.png", tmp_path / "turned.png"])
+        read_regions(image, [image], [tmp_path / "a.png", tmp_path / "turned.png"])

@@ -68,8 +68,11 @@ def main() -> None:
                     result = refined(photo, torch.ones(1, 1))
                 else:
                     result = library.generator(photo, condition)
-                features, own = vgg(result, [*STYLE_LAYERS, CONTENT_LAYER]), vgg(photo, [*STYLE_LAYERS, CONTENT_LAYER])
-                found, before = grams_of(features), grams_of(own)
+                features, photo_features = (
+                    vgg(result, [*STYLE_LAYERS, CONTENT_LAYER]),
+                    vgg(photo, [*STYLE_LAYERS, CONTENT_LAYER]),
+                )
+                found, before = grams_of(features), grams_of(photo_features)
                 shares.append(
                     [distance(found, grams[number], x) / distance(before, grams[number], x) for x in STYLE_LAYERS]
                 )
@@ -77,7 +80,7 @@ def main() -> None:
                     torch.stack([distance(found, gram, x) / spread[x] for x in STYLE_LAYERS]).sum() for gram in grams
                 ]
                 nearest.append(int(torch.stack(far).argmin()) == number)
-                contents.append(content_loss(features[CONTENT_LAYER], own[CONTENT_LAYER]))
+                contents.append(content_loss(features[CONTENT_LAYER], photo_features[CONTENT_LAYER]))
                 row.append(result)
             rows.append(row)
             mine = torch.tensor(shares[-len(photos) :])
@@ -86,12 +89,12 @@ def main() -> None:
                 flush=True,
             )
 
-    left = torch.tensor(shares)
+    style_left = torch.tensor(shares)
     print(
         "style left, median: "
-        + ", ".join(f"{x} {100 * m:.1f}%" for x, m in zip(STYLE_LAYERS, left.median(dim=0).values, strict=True))
+        + ", ".join(f"{x} {100 * m:.1f}%" for x, m in zip(STYLE_LAYERS, style_left.median(dim=0).values, strict=True))
     )
-    print(f"style left, mean over layers, median over pairs: {100 * left.mean(dim=1).median():.1f}%")
+    print(f"style left, mean over layers, median over pairs: {100 * style_left.mean(dim=1).median():.1f}%")
     print(f"the right painting is the nearest in {100 * sum(nearest) / len(nearest):.0f}%")
     print(f"content relu4_2: {torch.stack(contents).mean():.2f}")
     if options.sheet:

@@ -82,10 +82,10 @@ def measure(
         feeds = calibration_feeds(network, calibration)
         content = to_onnx(network, description, precision=precision, calibration=feeds)
         onnx = onnx_paint(OnnxModel(content, threads=1))
-        found = compare(remembered, onnx, photos, conditions, sizes=sizes(len(photos)))
+        comparison = compare(remembered, onnx, photos, conditions, sizes=sizes(len(photos)))
         picture = odd_sized(photos[0], SIDE, SIDE)
         speeds = rates(pytorch, onnx, picture, conditions[0], rounds=ROUNDS, clock=time.process_time)
-        yield precision, len(content), Comparison(found.largest, found.average, found.ssim, speeds)
+        yield precision, len(content), Comparison(comparison.largest, comparison.average, comparison.ssim, speeds)
 
 
 def sheet(calibration: Sequence[Path], styles: Sequence[str] = ("wave", "scream"), side: int = 160) -> bytes:
@@ -129,14 +129,14 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     too_far = []
     for name in arguments.models:
-        for precision, size, found in measure(name, arguments.precisions, photos, calibration):
+        for precision, size, comparison in measure(name, arguments.precisions, photos, calibration):
             print(
-                f"| {name} | {precision} | {size / 1e6:.2f} | {found.largest:.0f} | {found.average:.3f} | "
-                f"{found.ssim:.4f} | {found.rates[1]:.2f} | {found.rates[0]:.2f} |",
+                f"| {name} | {precision} | {size / 1e6:.2f} | {comparison.largest:.0f} | {comparison.average:.3f} | "
+                f"{comparison.ssim:.4f} | {comparison.rates[1]:.2f} | {comparison.rates[0]:.2f} |",
                 flush=True,
             )
             try:
-                check_bounds(precision, found)
+                check_bounds(precision, comparison)
             except ValueError as error:
                 too_far.append(f"{name}: {error}")
     if too_far:

@@ -46,14 +46,14 @@ def main() -> None:
     photos = {path.stem: to_float(decode(path, short_side=options.size)[None]) for path in paths}
     network = vgg19(layers=[*STYLE_LAYERS, CONTENT_LAYER], weights=options.weights)
     network.calibrate(list(photos.values()))
-    weights = {name: float(weight) for name, weight in (one.split("=") for one in options.style_weight)}
+    weights = {name: float(weight) for name, weight in (item.split("=") for item in options.style_weight)}
     optimiser = partial(
         torch.optim.LBFGS, history_size=20, line_search_fn="strong_wolfe", max_iter=1, max_eval=25, tolerance_grad=0.0
     )
 
     ratios = []
     print(f"{'style':<16}{'photo':<16}{'photo':>9}{'generator':>11}{'optimum':>9}{'ratio':>7}")
-    for name, place in (one.split("=", 1) for one in options.style):
+    for name, place in (item.split("=", 1) for item in options.style):
         # The objective that the style was trained with
         style = GramStyle(
             weight=weights.get(name, 10.0), layers=STYLE_LAYERS, layer_weights=options.layer_weights, relative=True

@@ -45,10 +45,10 @@ def degraded(photo: Tensor, results: list[Tensor]) -> list[Tensor]:
 def style_distances(network: Perceptual, layers: list[str], images: list[Tensor], styles: list[Tensor]) -> np.ndarray:
     """Return relative Gram distances, styles x images."""
     grams = [{name: gram_matrix(value) for name, value in network(x, layers).items()} for x in [*images, *styles]]
-    made, targets = grams[: len(images)], grams[len(images) :]
+    result_grams, targets = grams[: len(images)], grams[len(images) :]
     return np.array(
         [
-            [sum(_relative(one[name], target[name]) for name in layers) / len(layers) for one in made]
+            [sum(_relative(gram[name], target[name]) for name in layers) / len(layers) for gram in result_grams]
             for target in targets
         ]
     )
@@ -69,9 +69,9 @@ def content_distances(network: Perceptual, layers: list[str], sets: Mapping[str,
     return np.array(rows)
 
 
-def spearman(one: np.ndarray, other: np.ndarray) -> float:
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
     """Compute the correlation of ranks (no ties are expected)."""
-    ranks = [np.argsort(np.argsort(values.ravel())).astype(float) for values in (one, other)]
+    ranks = [np.argsort(np.argsort(values.ravel())).astype(float) for values in (first, second)]
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 

@@ -49,7 +49,7 @@ def main() -> None:
     ]
     vgg = vgg19(layers=STYLE_LAYERS, weights=options.weights)
     vgg.calibrate(photos)
-    own = [vgg(photo, STYLE_LAYERS) for photo in photos]
+    photo_features = [vgg(photo, STYLE_LAYERS) for photo in photos]
 
     print("| style | teacher | student | ratio | droplets |\n|---|---|---|---|---|")
     means: list[list[float]] = []
@@ -62,27 +62,29 @@ def main() -> None:
         )
 
         # Each network's distance to the style, as a share of the photos' own
-        left, blobs, row = [], [], [photos[len(rows) % len(photos)][0]]
+        style_left, blobs, row = [], [], [photos[len(rows) % len(photos)][0]]
         for network in networks:
             assert isinstance(network, LibraryGenerator)
             condition = condition_of(network.styles, {name: 1.0})
             results = [network(photo, condition) for photo in photos]
-            seen = [vgg(result, STYLE_LAYERS) for result in results]
+            result_features = [vgg(result, STYLE_LAYERS) for result in results]
             shares = []
             for layer in STYLE_LAYERS:
                 found, before = (
                     sum(gram_loss(gram_matrix(maps[layer]), grams[layer]).item() for maps in each)
-                    for each in (seen, own)
+                    for each in (result_features, photo_features)
                 )
                 shares.append(found / before)
-            left.append(mean(shares))
+            style_left.append(mean(shares))
             pairs = zip(results, photos, strict=True)
             blobs.append(sum(len(droplets(to_image(result), to_image(photo), colours)) for result, photo in pairs))
             row.append(results[len(rows) % len(photos)][0])
-        means.append(left)
+        means.append(style_left)
         rows.append(row)
         print(
-            f"| {name} | {left[0]:.1%} | {left[1]:.1%} | {left[1] / left[0]:.2f} | {blobs[0]}, {blobs[1]} |", flush=True
+            f"| {name} | {style_left[0]:.1%} | {style_left[1]:.1%} | {style_left[1] / style_left[0]:.2f} "
+            f"| {blobs[0]}, {blobs[1]} |",
+            flush=True,
         )
     teacher, student = (mean(column) for column in zip(*means, strict=True))
     print(f"| mean | {teacher:.1%} | {student:.1%} | {student / teacher:.2f} | |")

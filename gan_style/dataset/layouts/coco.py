@@ -128,8 +128,8 @@ class CocoLayout:
 
     def _without_tables(self, sample: Sample) -> Sample:
         """An annotation file that is called as a picture is (a.json of a.jpg) is not that picture's alone."""
-        own = {extension: place for extension, place in sample.sidecars.items() if place.path not in self.paths}
-        return sample if len(own) == len(sample.sidecars) else replace(sample, sidecars=own)
+        sidecars = {extension: place for extension, place in sample.sidecars.items() if place.path not in self.paths}
+        return sample if len(sidecars) == len(sample.sidecars) else replace(sample, sidecars=sidecars)
 
     def _read(self, path: str, index: Index) -> CocoTable:
         """ValueError for a file that is no annotation file."""
@@ -242,10 +242,10 @@ class CocoLayout:
         pictures with all, so that those which nothing needs are not lost.
         """
         annotations = self._annotations[table.path].get(image["id"], [])
-        used = {annotation.get("category_id") for annotation in annotations}
-        categories = [category for category in table.content.get("categories", []) if category.get("id") in used]
-        if image["id"] in [image["id"] for image in table.content["images"][:_WITH_ALL_CATEGORIES]]:
-            categories = table.content.get("categories", [])
+        categories = table.content.get("categories", [])
+        if all(image["id"] != first["id"] for first in table.content["images"][:_WITH_ALL_CATEGORIES]):
+            used = {annotation.get("category_id") for annotation in annotations}
+            categories = [category for category in categories if category.get("id") in used]
         return {"image": image, "annotations": annotations, "categories": categories}
 
     @cached_property

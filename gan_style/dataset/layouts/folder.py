@@ -14,7 +14,14 @@ from typing import Any
 from gan_style.dataset.layouts.masks import is_label_folder
 from gan_style.dataset.layouts.tables import OPAQUE_SUFFIXES, TABLE_SUFFIXES, Statements, check_scaling, read_statements
 from gan_style.dataset.layouts.tree import Match, Tree, join
-from gan_style.dataset.sample import OTHER_PICTURE_SUFFIXES, PICTURE_SUFFIXES, Location, Sample, printable
+from gan_style.dataset.sample import (
+    ALL_PICTURE_SUFFIXES,
+    OTHER_PICTURE_SUFFIXES,
+    PICTURE_SUFFIXES,
+    Location,
+    Sample,
+    printable,
+)
 
 _CLASSLESS = ("yolo", "voc", "labelme", "cityscapes", "davis")  # layouts whose folders are no classes
 
@@ -104,8 +111,7 @@ class FolderLayout:
         of_picture = path and any(PurePosixPath(name).stem == own for name in self.tree.try_listing(above).files)
         if not (of_picture or any(map(is_label_folder, path.split("/")))):
             return False
-        kinds = (*PICTURE_SUFFIXES, *OTHER_PICTURE_SUFFIXES)
-        names = [name for name in self.tree.listing(path).files if name.lower().endswith(kinds)][:5]
+        names = [name for name in self.tree.listing(path).files if name.lower().endswith(ALL_PICTURE_SUFFIXES)][:5]
         return bool(names) and all(self.tree.looks_like_mask(join(path, name)) for name in names)
 
     def _is_photo(self, path: str) -> bool:

@@ -10,7 +10,7 @@ from gan_style.dataset.layouts.masks import Mask
 from gan_style.dataset.layouts.text import OpaqueLabel, TextLabel
 from gan_style.dataset.layouts.voc import VocLabel
 from gan_style.dataset.layouts.yolo import YoloLabel
-from gan_style.dataset.sample import OTHER_PICTURE_SUFFIXES, PICTURE_SUFFIXES, Sample, SampleError
+from gan_style.dataset.sample import ALL_PICTURE_SUFFIXES, Sample, SampleError
 
 
 class Label(Protocol):
@@ -31,7 +31,7 @@ class Label(Protocol):
 
 def read_label(extension: str, content: bytes) -> Label | None:
     """The labels in a file, by its extension (".txt", ".mask.png") and content; None where it holds something else."""
-    if extension.lower().endswith((*PICTURE_SUFFIXES, *OTHER_PICTURE_SUFFIXES)):
+    if extension.lower().endswith(ALL_PICTURE_SUFFIXES):
         return Mask(content)
     kinds = (VocLabel, JsonLabel, YoloLabel, OpaqueLabel, TextLabel)
     return next((label for kind in kinds if (label := kind.parse(extension, content)) is not None), None)

@@ -17,7 +17,12 @@ from gan_style.dataset.layouts.tree import Tree, is_folder, join
 from gan_style.dataset.layouts.voc import VocLabel
 from gan_style.dataset.layouts.webdataset import WebDatasetLayout
 from gan_style.dataset.layouts.yolo import YoloLabel, names_in, read_names, read_yaml
-from gan_style.dataset.sample import CONTAINER_SUFFIXES, OTHER_PICTURE_SUFFIXES, PICTURE_SUFFIXES, Sample
+from gan_style.dataset.sample import (
+    ALL_PICTURE_SUFFIXES,
+    CONTAINER_SUFFIXES,
+    PICTURE_SUFFIXES,
+    Sample,
+)
 
 # The names of input_layout; those but webdataset and coco are folders, told apart by what lies in them.
 FOLDERS = ("folder", "classes", "yolo", "voc", "labelme", "cityscapes", "davis", "masks", "pairs", "imagefolder")
@@ -131,7 +136,7 @@ def _names(tree: Tree, path: str) -> list[str]:
 
 def _label_kind(tree: Tree, path: str) -> str | None:
     """Which layout a label speaks for."""
-    if path.lower().endswith((*PICTURE_SUFFIXES, *OTHER_PICTURE_SUFFIXES)):
+    if path.lower().endswith(ALL_PICTURE_SUFFIXES):
         pair = {"target", "targets", "output", "outputs"} & set(words_of(path.rpartition(".")[0].replace("/", "_")))
         return "pairs" if pair else "masks"
     content = tree._read(path)
@@ -198,7 +203,7 @@ class Inventory:
             if sample.label is not None and len(self.classes) < 1_000_000:
                 self.classes.add(sample.label)
             for extension in (*sample.sidecars, *sample.inline):
-                is_mask = f".{extension}".lower().endswith((*PICTURE_SUFFIXES, *OTHER_PICTURE_SUFFIXES))
+                is_mask = f".{extension}".lower().endswith(ALL_PICTURE_SUFFIXES)
                 self.labels[f"masks ({extension})" if is_mask else f".{extension} files"] += 1
 
     def line(self) -> str:

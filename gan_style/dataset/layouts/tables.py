@@ -340,8 +340,8 @@ class Rewriter:
         path = self.references(value, field_name)
         if path is None and field_name in _IDS and value in (PurePosixPath(picture).stem, picture.rpartition(".")[0]):
             path = picture
-        own = self.index.files[path] if path is not None else ()
-        return self.name(value, path, own[min(number, len(own) - 1)]) if path is not None and own else value
+        outputs = self.index.files[path] if path is not None else ()
+        return self.name(value, path, outputs[min(number, len(outputs) - 1)]) if path is not None and outputs else value
 
     def _records(self, record: Mapping[str, Any], picture: str) -> Iterator[dict[str, Any]]:
         """A record for each copy of the picture that it names."""

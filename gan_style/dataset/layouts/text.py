@@ -102,7 +102,7 @@ def _renamed(text: str, change: Change) -> str:
         return text
     (old, suffix), new = (change.source.rpartition(".")[::2], change.picture.rpartition(".")[0])
     text = re.sub(rf"(?<![\w~-]){re.escape(change.source)}(?![\w~])", lambda _: change.picture, text)
-    endings = "|".join(re.escape(known[1:]) for known in PICTURE_SUFFIXES if known[1:] != suffix.lower())
+    endings = "|".join(re.escape(ending[1:]) for ending in PICTURE_SUFFIXES if ending[1:] != suffix.lower())
     called = rf"(?<![\w~-]){re.escape(old)}(?=[_-][\w-]*\.(?:{endings}|{re.escape(suffix)})\b|\.(?:{endings})\b)"
     return text if old == new else re.sub(called, lambda _: new, text)
 

@@ -24,7 +24,7 @@ from gan_style.dataset.layouts.masks import (
     word_set,
     words_of,
 )
-from gan_style.dataset.sample import OTHER_PICTURE_SUFFIXES, PICTURE_SUFFIXES
+from gan_style.dataset.sample import ALL_PICTURE_SUFFIXES, PICTURE_SUFFIXES
 from gan_style.images.formats import open_picture
 
 JUNK = re.compile(
@@ -395,7 +395,7 @@ def match(pictures: Sequence[str], files: Iterable[tuple[str, str]], *, same_fol
             cores.setdefault(core.base, []).append(name)
     matches = Matches()
     for name, folder in files:
-        is_picture = name.lower().endswith((*PICTURE_SUFFIXES, *OTHER_PICTURE_SUFFIXES))
+        is_picture = name.lower().endswith(ALL_PICTURE_SUFFIXES)
         if same_folder and is_picture and core_of(PurePosixPath(name).stem).role != "label":
             continue
         placed = _placed(name, stems, cores, same_folder=same_folder, is_picture=is_picture)
@@ -491,7 +491,7 @@ def _word(tree: str) -> str:
 
 
 def _is_picture_key(key: str) -> bool:
-    return f".{key}".lower().endswith((*PICTURE_SUFFIXES, *OTHER_PICTURE_SUFFIXES))
+    return f".{key}".lower().endswith(ALL_PICTURE_SUFFIXES)
 
 
 def _drop_masks_of_masks(matches: Matches) -> None:
