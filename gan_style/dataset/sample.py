@@ -1,12 +1,14 @@
 """One input of a dataset, as the plan keeps it: what it is called, where its bytes lie, what belongs to it."""
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -59,6 +61,14 @@ CONTAINER_SUFFIXES = frozenset(  # of files that may hold a whole dataset
         ".webm",
     ]
 )
+_GZIP, _BZIP2, _XZ = gzip.GzipFile, bz2.BZ2File, lzma.LZMAFile
+_UNPACKERS: Mapping[str, Callable[[Path], Any]] = {
+    **{".gz": _GZIP, ".tgz": _GZIP},
+    **{".bz2": _BZIP2, ".tbz": _BZIP2, ".tbz2": _BZIP2},
+    **{".xz": _XZ, ".txz": _XZ},
+}
+# Of tar archives that are read.
+ARCHIVE_SUFFIXES = (".tar", *(f".tar{ending}" if ending[1] != "t" else ending for ending in _UNPACKERS))
 MOST_BYTES = 1_000_000_000  # of one file: it is read into memory as a whole
 
 
@@ -175,7 +185,7 @@ class Sample:
 
 
 def is_compressed(path: Path) -> bool:
-    return path.name.endswith((".gz", ".tgz"))
+    return path.suffix.lower() in _UNPACKERS
 
 
 @contextmanager
@@ -203,7 +213,7 @@ def _unpacked_now(path: Path) -> IO[bytes]:
 def _unpacked(path: Path, changed: int, size: int) -> IO[bytes]:
     """A compressed file's content in a file without a name, as far as it can be unpacked; changed, size: its own."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 (it stays open as long as it is kept)
-    with gzip.open(path) as packed, suppress(EOFError, zlib.error):
+    with _UNPACKERS[path.suffix.lower()](path) as packed, suppress(EOFError, zlib.error, lzma.LZMAError):
         while block := packed.read(2**20):
             file.write(block)
     file.flush()

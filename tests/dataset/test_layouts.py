@@ -33,7 +33,8 @@ def members(folder: Path) -> dict[str, bytes]:
 
 def archive(path: Path, content: dict[str, bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as tar:
+    packed = {".tgz": "gz", ".gz": "gz", ".bz2": "bz2", ".xz": "xz", ".txz": "xz"}.get(path.suffix, "")
+    with tarfile.open(path, f"w:{packed}") as tar:
         for name, part in content.items():
             info = tarfile.TarInfo(name)
             info.size = len(part)
@@ -555,7 +556,7 @@ SAMPLES = {
 
 
 @pytest.mark.parametrize("case", SAMPLES)
-@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".txz"])
 def test_the_photo_of_a_sample_is_stylized_and_nothing_else(source, make, data, case, suffix):
     content, photo_of = SAMPLES[case]
     archive(source / f"train-0{suffix}", content)
@@ -568,13 +569,54 @@ def test_the_photo_of_a_sample_is_stylized_and_nothing_else(source, make, data, 
     }
 
 
-def test_splits_of_archives_do_not_mix(source, make):
-    for split in ("train", "val"):
-        archive(source / f"imagenet-{split}-000000.tar", {f"{split}.jpg": encoded(PHOTO, "JPEG")})
-    assert {row["key"]: row["output"].partition("-")[0] for row in make("webdataset")} == {
-        "train": "train",
-        "val": "val",
-    }
+@pytest.mark.parametrize(
+    "archives",
+    [
+        {"imagenet-train-000000.tar": "train", "imagenet-val-000000.tar": "val"},
+        {"x-trn-000.tar": "trn", "x-hold-000.tar": "hold", "x-trn-001.tar": "trn"},
+        {"x_trn_v2.tar": "trn", "x_vldt_v2.tar": "vldt", "x_hldout_v2.tar": "hldout"},
+        {"x-dev-0.tar": "dev", "x-valid-0.tar": "valid", "x-testing-0.tar": "testing"},
+        {"fit/000.tar": "fit", "check/000.tar": "check"},
+        {"000.tar": None, "001.tar": None},
+        {"x-tr.tar": None, "x-train.tar": "train"},
+    ],
+)
+def test_splits_of_archives_do_not_mix(source, make, archives):
+    for number, name in enumerate(archives):
+        archive(source / name, {f"{number}.jpg": encoded(PHOTO, "JPEG")})
+    rows = make("webdataset")
+    assert {row["key"]: row["split"] for row in rows} == dict(
+        zip("0123456"[: len(archives)], archives.values(), strict=True)
+    )
+    made = {}
+    for row in rows:
+        made.setdefault(row["output"].partition("#")[0], set()).add(row["split"])
+    assert all(len(splits) == 1 for splits in made.values())
+
+
+@pytest.mark.parametrize("name", ["x.tar.zst", "val.zip", "b.7z"])
+def test_an_archive_that_is_not_read_is_refused_by_name(source, name):
+    archive(source / "a.tar", {"0.jpg": encoded(PHOTO, "JPEG")})
+    text(source / name, "x")
+    with pytest.raises(ValueError, match=name):
+        open_layout(str(source), "auto", target="webdataset", carry=[])
+
+
+@pytest.mark.parametrize(
+    ("folders", "splits", "classes"),
+    [
+        ("bounding_box_train bounding_box_test query", {"train": 1, "test": 1, "query": 1}, set()),
+        ("train/cat train/dog hld/cat hld/dog", {"train": 2, "hld": 2}, {"cat", "dog"}),
+        ("trn/cat trn/dog tst/cat tst/dog", {"trn": 2, "tst": 2}, {"cat", "dog"}),
+        ("train_horse test_horse train_zebra test_zebra", {"train": 2, "test": 2}, {"horse", "zebra"}),
+        ("art_gallery train_interior train_station", {"": 3}, {"art_gallery", "train_interior", "train_station"}),
+    ],
+)
+def test_splits_of_folders(source, folders, splits, classes):
+    for number, folder in enumerate(folders.split()):
+        photo(source / folder / f"{number}.jpg")
+    inventory = recognised(source)
+    assert (inventory.splits, inventory.classes) == (splits, classes)
 
 
 def test_pictures_of_one_name_share_their_caption_or_have_their_own(source, make, data):

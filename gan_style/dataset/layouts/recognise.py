@@ -19,6 +19,7 @@ from gan_style.dataset.layouts.webdataset import WebDatasetLayout
 from gan_style.dataset.layouts.yolo import YoloLabel, names_in, read_names, read_yaml
 from gan_style.dataset.sample import (
     ALL_PICTURE_SUFFIXES,
+    ARCHIVE_SUFFIXES,
     CONTAINER_SUFFIXES,
     PICTURE_SUFFIXES,
     Sample,
@@ -27,7 +28,7 @@ from gan_style.dataset.sample import (
 # The names of input_layout; those but webdataset and coco are folders, told apart by what lies in them.
 FOLDERS = ("folder", "classes", "yolo", "voc", "labelme", "cityscapes", "davis", "masks", "pairs", "imagefolder")
 LAYOUTS = (*FOLDERS, "webdataset", "coco")
-_ARCHIVES = (".tar", ".tar.gz", ".tgz")
+_NOT_READ = (".tar.zst", ".tar.lz4", ".zip", ".7z", ".rar")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _MOST_ARCHIVES = 10_000_000
 _LOOKED_INTO = 1000  # folders, and files in each, to tell archives from pictures
@@ -67,7 +68,9 @@ def output_kind(input_kind: str, option: str) -> str:
 def open_layout(spec: str, layout: str, *, target: str, carry: Sequence[str]) -> Layout:
     """layout: one of LAYOUTS, or auto; target: the output's. ValueError where there is nothing."""
     path = Path(spec).expanduser()
-    if layout == "webdataset" or (layout == "auto" and not path.is_dir() and spec.endswith((*_ARCHIVES, "}"))):
+    if layout == "webdataset" or (
+        layout == "auto" and not path.is_dir() and spec.lower().endswith((*ARCHIVE_SUFFIXES, "}"))
+    ):
         return _archives(spec, path)
     if not path.is_dir():
         if path.is_file():
@@ -235,7 +238,7 @@ def _some(names: Sequence[str]) -> str:
 
 def _seen(root: Path) -> tuple[str | None, str | None]:
     """(an archive at the top or in a folder there, a picture beside it or deeper); without an archive no picture."""
-    archive = next((name for name in _files(root, "", depth=2) if name.endswith(_ARCHIVES)), None)
+    archive = next((name for name in _files(root, "", depth=2) if name.lower().endswith(ARCHIVE_SUFFIXES)), None)
     if archive is None:
         return None, None
     pictures = (name for name in _files(root, "", depth=4) if name.lower().endswith(PICTURE_SUFFIXES))
@@ -257,11 +260,10 @@ def _files(root: Path, folder: str, depth: int) -> Iterator[str]:
 
 def _archives(spec: str, path: Path) -> WebDatasetLayout:
     if path.is_dir():
-        paths = sorted(
-            archive
-            for archive in path.rglob("*.t*")
-            if archive.name.endswith(_ARCHIVES) and not archive.name.startswith(".")
-        )
+        files = sorted(file for file in path.rglob("*.*") if not file.name.startswith("."))
+        paths = [file for file in files if file.name.lower().endswith(ARCHIVE_SUFFIXES)]
+        if others := [file for file in files if file.name.lower().endswith(_NOT_READ)]:
+            raise ValueError(f"input={spec}: {others[0]} is not read; unpack it, or make a .tar of it")
     else:
         paths = [Path(name) for name in expand(str(path))]
     if not paths:

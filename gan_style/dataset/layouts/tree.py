@@ -35,9 +35,11 @@ _LOOKED_AT = 3  # pictures of a folder that are looked at to tell masks from pho
 _LONGEST_ENDING = 50  # letters of a file's name after its picture's
 _IMAGE_FOLDERS = word_set("images image imgs img jpegimages jpgs jpg pictures pics photos leftimg8bit data rgb frames")
 SPLITS = word_set(
-    "train training val valid validation dev test testing trainval minival holdout unlabeled unlabelled pred"
+    "train training trn val valid validation vld dev eval evaluation test testing tst trainval minival hold holdout "
+    "heldout query gallery unlabeled unlabelled pred"
 )
-_TRAIN = frozenset(("train", "training", "trainval"))
+_TRAIN = frozenset(("train", "training", "trn", "trainval"))
+_MOST_WORDS = 10  # by which names are told apart that say no split; of more (hashes, say) each is its own
 
 
 class Listing(NamedTuple):
@@ -311,18 +313,27 @@ class Tree:
         splits = {name: split for name in names if (split := split_in(name)) is not None}
         if not splits:
             return {}
-        rests = {rest for name, (_, rest) in splits.items()}
-        exact = all(rest == "" for rest in rests)
-        uniform = len(rests) == 1 or rests <= {"A", "B", "C", "D"}
-        kinds = {split.lower() in _TRAIN for split, _ in splits.values()}
-        if not (exact or uniform):
-            splits = {name: split for name, split in splits.items() if split[1] == ""}
-            kinds = {split.lower() in _TRAIN for split, _ in splits.values()}
-            if kinds == {True, False}:  # TRAIN, TEST and TEST_SIMPLE: a split of its own
+        rests = {rest for _, rest in splits.values()}
+        of_training = {rest for split, rest in splits.values() if split.lower() in _TRAIN}
+        are_letters = rests <= {"A", "B", "C", "D"}
+        if len(rests) > 1 and not are_letters:  # bounding_box_train, bounding_box_test, query
+            splits = {name: split for name, split in splits.items() if split[1] in of_training | {""}}
+            if of_training and any(split.lower() not in _TRAIN for split, _ in splits.values()):
+                # TRAIN, TEST and TEST_SIMPLE: a split of its own.
                 splits |= {name: (name, "") for name in names if name not in splits and split_in(name) is not None}
+        # One that holds the same classes as a split does is a split, whatever it is called.
+        classes = {name: {*self.try_listing(join(path, name)).folders} for name in names}
+        known = [classes[name] for name in splits]
+        splits |= {
+            name: (name, "")
+            for name in names
+            if name not in splits
+            and any(len(classes[name] & split) > len(classes[name] | split) / 2 for split in known)
+        }
+        kinds = {split.lower() in _TRAIN for split, _ in splits.values()}
         if len(splits) == len(names) or (len(splits) > 1 and kinds == {True, False}):
-            letters = rests <= {"A", "B", "C", "D"} and not exact
-            return {name: (split, rest if letters else "") for name, (split, rest) in splits.items()}
+            is_class = are_letters or len(of_training) > 1  # trainA, testA; train_horse, test_horse
+            return {name: (split, rest if is_class else "") for name, (split, rest) in splits.items()}
         return {}
 
     def _holds_pictures(self, path: str, depth: int = 4) -> bool:
@@ -512,6 +523,24 @@ def split_in(name: str) -> tuple[str, str] | None:
     rest = [piece for number, piece in enumerate(pieces) if number != at]
     rest = [piece for piece in rest if not piece.isdigit() and piece.lower() not in ignored]
     return pieces[at], "_".join(rest)
+
+
+def splits_in(names: Sequence[str]) -> dict[str, str | None]:
+    """The split of each name. Where several say none, it is the words in which they differ ("a", "b" of x-a-000 and
+    x-b-001), so that what somebody kept apart stays apart.
+    """
+    splits = {name: next((split[0] for part in _parts(name) if (split := split_in(part))), None) for name in names}
+    words = {name: tuple(re.findall(r"[^\W\d_]+", name)) for name, split in splits.items() if split is None}
+    families = set(words.values())
+    if 1 < len(families) <= _MOST_WORDS:
+        shared = set.intersection(*map(set, families))
+        splits |= {name: "-".join(word for word in own if word not in shared) or None for name, own in words.items()}
+    return splits
+
+
+def _parts(name: str) -> list[str]:
+    """A path's last part, and then those above."""
+    return name.split("/")[::-1]
 
 
 def _replaced(parts: tuple[str, ...], old: tuple[str, ...], new: tuple[str, ...]) -> set[str]:

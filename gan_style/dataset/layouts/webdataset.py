@@ -1,6 +1,7 @@
 """WebDataset tar shards: members that share a key, the path up to the base name's first dot, are one sample."""
 
 import hashlib
+import lzma
 import re
 import tarfile
 import zlib
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gan_style.dataset.layouts.masks import core_of, looks_like_mask
-from gan_style.dataset.layouts.tree import split_in
+from gan_style.dataset.layouts.tree import splits_in
 from gan_style.dataset.naming import CompactNameSet
 from gan_style.dataset.sample import (
+    ARCHIVE_SUFFIXES,
     OTHER_PICTURE_SUFFIXES,
     PICTURE_SUFFIXES,
     Location,
@@ -30,7 +32,8 @@ CLASSES = "classes.txt"
 
 class WebDatasetLayout:
     """root: the folder; archives: their paths below it. The class is what a .cls holds: a name, or a number that
-    classes.txt beside the archives may translate; the split is a word of an archive's name, or its folder.
+    classes.txt beside the archives may translate; the split is a word of an archive's name, or its folder, or whatever
+    tells a few such names apart.
 
     Only regular members are looked at, and none is ever extracted.
     """
@@ -40,6 +43,7 @@ class WebDatasetLayout:
 
     def __init__(self, root: Path, archives: Sequence[str]) -> None:
         self.root, self.archives = root, archives
+        self._splits = splits_in([_without_suffix(archive) for archive in archives])
         self._photos: dict[frozenset[str], str] = {}  # of extensions that come together, the photo's
 
     def facts(self) -> Mapping[str, Any]:
@@ -74,7 +78,7 @@ class WebDatasetLayout:
                         group = _Group(key, archive)
                     group.add(extension, Location(archive, member.size, member.offset_data, member.name))
                 yield from self._samples(group, names)
-        except (tarfile.TarError, OSError, ValueError, EOFError, RecursionError, zlib.error) as error:
+        except (tarfile.TarError, OSError, ValueError, EOFError, RecursionError, zlib.error, lzma.LZMAError) as error:
             yield from self._samples(group, names)
             yield Sample(archive, archive, problem=("damaged archive", str(error) or type(error).__name__))
 
@@ -104,7 +108,7 @@ class WebDatasetLayout:
         label = _label(sidecars["cls"], self.root, names) if "cls" in sidecars else None
         infix = f".{photo}".rpartition(".")[0]  # input.jpg
         paths = {"": ("", "", infix)} if infix else {}
-        split = split_of_archive(group.archive)
+        split = self._splits[_without_suffix(group.archive)]
         yield Sample(key, key, group.members[photo], split, label, sidecars, paths=paths)
 
     def _photo(self, members: Mapping[str, Location]) -> str | None:
@@ -222,12 +226,9 @@ def _label(place: Location, root: Path, names: Sequence[str]) -> str | None:
     return text or None
 
 
-def split_of_archive(archive: str) -> str | None:
-    """train of train-000012.tar, of imagenet-train-000012.tar, and of train/000012.tar."""
-    *folders, name = archive.split("/")
-    stem = re.sub(r"(\.tar)?(\.gz|\.tgz|\.tar)$", "", name)
-    splits = (split_in(part) for part in (stem, *reversed(folders)))
-    return next((split[0] for split in splits if split is not None), None)
+def _without_suffix(archive: str) -> str:
+    suffix = next((suffix for suffix in ARCHIVE_SUFFIXES if archive.lower().endswith(suffix)), "")
+    return archive[: len(archive) - len(suffix)]
 
 
 def _first_offset(sample: Sample) -> int:
