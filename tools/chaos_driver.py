@@ -25,8 +25,7 @@ from gan_style.commands import train
 from gan_style.losses.adversarial import Adversarial
 from gan_style.losses.objective import Objective
 from gan_style.runtime import checkpoint, distributed
-from gan_style.training import loop
-from gan_style.training.loop import Loop
+from gan_style.training.supervisor import Supervisor
 
 FAULT, FORKED = "GAN_STYLE_CHAOS", "GAN_STYLE_CHAOS_FORKED"  # of the environment
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -118,18 +117,17 @@ def _launch(count: int, command: Sequence[str]) -> int:
 
 def _leave_a_digest() -> None:
     """At the end of a run each rank writes down what its weights are."""
-    run = Loop.run
+    close = Supervisor.close
 
-    def wrapped(self: Loop, batches: Any) -> str | None:
-        reason = run(self, batches)
+    def wrapped(self: Supervisor) -> None:
+        close(self)
         digest = hashlib.sha256()
         for _, network in sorted(self.state._networks().items()):
             for tensor in network.parameters():
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         (self.folder / f"digest_rank{self.ranks.rank}").write_text(f"{self.state.step} {digest.hexdigest()}")
-        return reason
 
-    Loop.run = wrapped  # type: ignore[method-assign]
+    Supervisor.close = wrapped  # type: ignore[method-assign]
 
 
 # The faults
@@ -226,7 +224,7 @@ def nan(*, where: str, first: int, last: int | None) -> None:
     where: loss (and with it the gradient), value (the loss is inf, its gradient is finite), discriminator (as loss),
     weights (one of G's is overwritten).
     """
-    count, step = 0, loop.train_step
+    count, step = 0, train.train_step
 
     def ill() -> bool:
         return first <= count <= (last or sys.maxsize)
@@ -247,7 +245,7 @@ def nan(*, where: str, first: int, last: int | None) -> None:
             next(state.generator.parameters()).data.mul_(float("nan"))
         return step(state, *arguments, **named)
 
-    loop.train_step = counted  # type: ignore[assignment]
+    train.train_step = counted  # type: ignore[assignment]
     if where == "loss":
         spoil(Objective, "generator_loss", lambda loss: loss * float("nan"))
     if where == "value":

@@ -1,4 +1,4 @@
-"""``gan-style train``: puts a run together and hands it to the loop."""
+"""``gan-style train``: puts a run together, and holds its loop."""
 
 import os
 import re
@@ -25,10 +25,10 @@ from gan_style.commands.train_setup import (
     final_result,
     make_batches,
     make_composite,
-    make_loop,
     make_objective,
     make_sampler,
     make_state,
+    make_supervisor,
     make_tracker,
     measure_styles,
     open_sets,
@@ -49,10 +49,11 @@ from gan_style.runtime.files import check_place, ensure_writable, locked, remove
 from gan_style.runtime.provenance import changed_since, failure_noted, read_failure, record
 from gan_style.runtime.signals import PREEMPTED, Stop, leave_on_signals, stop_on_signals
 from gan_style.runtime.tracking.wandb import MODES, resolve_mode
-from gan_style.training.loop import Loop
 from gan_style.training.sampling import composite_weights
 from gan_style.training.schedule import Schedule
 from gan_style.training.state import TrainState
+from gan_style.training.step import Precision, train_step
+from gan_style.training.supervisor import Supervisor
 
 _STYLE_NOT_LEARNED = 0.85  # of the photo's own style distance is left
 
@@ -318,13 +319,14 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
     # Train, with the run's folder to ourselves and every tracker told how it ended.
     lowest = None if "holdout" in changed else _lowest_composite(setup, saved)
     with stop_on_signals() as stop, _own_folder(setup, checkpoints_before):
-        reason, loop = _run(setup, state, objective, pictures, stop, lowest)
-    if reason is not None:
+        supervisor = _run(setup, state, objective, pictures, stop, lowest)
+    if supervisor.stopped_by is not None:
         if group.first:
+            reason = supervisor.stopped_by
             print(f"stopped by {reason} after step {state.step}, saved; the same command again goes on", flush=True)
         return PREEMPTED
     if group.first:
-        _report(folder, loop)
+        _report(folder, supervisor)
     return 0
 
 
@@ -335,26 +337,41 @@ def _run(
     pictures: Pictures,
     stop: Stop,
     lowest: float | None,
-) -> tuple[str | None, Loop]:
-    """Run the loop; return why it stopped before its last step (None: it did not), and the loop."""
+) -> Supervisor:
+    """Train to the last step, or until somebody asks to stop; return the supervisor, which knows how it went."""
+    # Build what watches over the run and writes its results.
     sampler = make_sampler(setup, objective, pictures) if setup.ranks.first else None
     composite = make_composite(setup, sampler, lowest) if sampler else None
     tracker = make_tracker(setup, state.step)
     finished = False
     try:
-        loop = make_loop(setup, state, objective, pictures, sampler, stop, composite, tracker)
+        supervisor = make_supervisor(setup, state, objective, pictures, sampler, stop, composite, tracker)
         if setup.ranks.first:
-            record(setup.folder, loop.extra["provenance"], step=state.step)
-        warnings.showwarning = lambda message, *_: loop.progress.say(f"warning: {message}")
-        reason = loop.run(lambda first_step: make_batches(setup, pictures, first_step, stop))
-        finished = reason is None
-        if reason is not None:
+            record(setup.folder, supervisor.extra["provenance"], step=state.step)
+        warnings.showwarning = lambda message, *_: supervisor.progress.say(f"warning: {message}")
+
+        # Train. Numbers that are not finite lead back to a checkpoint, and from there once more through the batches.
+        precision, training = Precision(setup.device, setup.precision), True
+        try:
+            while training:
+                for batch in make_batches(setup, pictures, state.step, stop):
+                    audit = supervisor.audit_due()
+                    scalars = train_step(state, batch.to(setup.device), objective, precision, audit=audit)
+                    if not supervisor.after_step(batch, scalars):
+                        break
+                training = supervisor.rolled_back()
+        finally:
+            supervisor.close()
+
+        # Tell the trackers how it ended.
+        finished = supervisor.stopped_by is None
+        if not finished:
             tracker.preempted()
         elif setup.ranks.first:
-            tracker.completed(final_result(setup, loop))
+            tracker.completed(final_result(setup, supervisor))
     finally:
         tracker.finish(failed=not finished)
-    return reason, loop
+    return supervisor
 
 
 # The run's folder
@@ -565,9 +582,9 @@ def _cached(cached: bool) -> str:
     return "in memory" if cached else "decoded as they come"
 
 
-def _report(folder: Path, loop: Loop) -> None:
+def _report(folder: Path, supervisor: Supervisor) -> None:
     """Print what the user wants to know at the end."""
-    measured, perceptual = loop.measured, loop.objective.perceptual.name
+    measured, perceptual = supervisor.measured, supervisor.objective.perceptual.name
     if "heldout/style_ratio" in measured:
         print(
             f"style distance (Gram, {perceptual}) on held-out photos: "
@@ -581,7 +598,7 @@ def _report(folder: Path, loop: Loop) -> None:
             )
     if "heldout/content" in measured:
         print(f"content distance of result to photo: {measured['heldout/content']:.4g}")
-    print(f"grid (content | style | result): {loop.grid_path}")
+    print(f"grid (content | style | result): {supervisor.grid_path}")
     print(f"generator: {folder / GENERATOR_FILE}")
 
 

@@ -42,7 +42,6 @@ from gan_style.runtime.tracking.wandb import WandbTracker, resolve_mode
 from gan_style.stylize.model import load_generator
 from gan_style.training.ema import Ema
 from gan_style.training.health import Health
-from gan_style.training.loop import Every, Loop
 from gan_style.training.sampling import (
     PREFIX,
     Composite,
@@ -54,7 +53,7 @@ from gan_style.training.sampling import (
 )
 from gan_style.training.schedule import Schedule
 from gan_style.training.state import TrainState
-from gan_style.training.step import Precision
+from gan_style.training.supervisor import Every, Supervisor
 
 _ENCODER_PICTURES = 2000  # at most, that the encoder's statistics are standardised by
 _TONE_PICTURES = 100  # of a style, at most, that its tone curve is measured on
@@ -453,31 +452,31 @@ def _make_wandb(setup: TrainSetup) -> tuple[str, WandbTracker | None]:
         return "offline", WandbTracker(mode="offline", **arguments)
 
 
-def final_result(setup: TrainSetup, loop: Loop) -> FinalResult:
+def final_result(setup: TrainSetup, supervisor: Supervisor) -> FinalResult:
     """Return what a finished run tells its trackers; the first rank alone knows it."""
-    sampler, best = loop.sampler, setup.checkpoints.folder / BEST_FILE
+    sampler, best = supervisor.sampler, setup.checkpoints.folder / BEST_FILE
     best_step, lowest = None, None
-    if loop.composite is not None:
-        lowest = loop.composite.lowest
+    if supervisor.composite is not None:
+        lowest = supervisor.composite.lowest
         try:
             best_step = int(read_checkpoint(best)["step"])
         except (ValueError, OSError, KeyError):
             best_step = None  # there is none that can be read
     return FinalResult(
-        step=loop.state.step,
+        step=supervisor.state.step,
         generator=setup.folder / GENERATOR_FILE,
         best=best if best_step is not None else None,
         best_step=best_step,
         best_values={} if lowest is None else {f"{PREFIX}composite": lowest},
         columns=("content", "style", "result"),
-        rows=lambda: [] if sampler is None else sampler.rows(sampler.results(loop.state.ema.network)),
+        rows=lambda: [] if sampler is None else sampler.rows(sampler.results(supervisor.state.ema.network)),
     )
 
 
-# The loop
+# The supervisor
 
 
-def make_loop(
+def make_supervisor(
     setup: TrainSetup,
     state: TrainState,
     objective: Objective,
@@ -486,16 +485,16 @@ def make_loop(
     stop: Stop,
     composite: Composite | None,
     tracker: Tracker,
-) -> Loop:
-    """Build the loop from all other parts."""
+) -> Supervisor:
+    """Build what watches over the run from all other parts."""
     training = setup.cfg.training
     extra = {"config": setup.settings, "generator": describe(state.generator)}
     if setup.ranks.first:  # which alone saves anything
         extra["provenance"] = _provenance(setup, pictures)
-    return Loop(
+    return Supervisor(
         state=state,
         objective=objective,
-        precision=Precision(setup.device, setup.precision),
+        device=setup.device,
         every=Every(
             log=training.log_every,
             sample=training.sample_every,

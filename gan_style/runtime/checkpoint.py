@@ -150,9 +150,9 @@ class Background:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
-        self._jobs: deque[Future[None]] = deque()
+        self._jobs: deque[Future[object]] = deque()
 
-    def submit(self, job: Callable[[], None]) -> None:
+    def submit(self, job: Callable[[], object]) -> None:
         """Line a job up; waits only where two are still to be done, since each holds a copy of the run."""
         while self._jobs and (len(self._jobs) > 1 or self._jobs[0].done()):
             self._jobs.popleft().result()

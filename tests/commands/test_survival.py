@@ -239,7 +239,7 @@ def test_a_signal_ends_the_step_it_comes_in_with_a_checkpoint_of_it(gan_style, t
         if step == 3:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr("gan_style.training.loop.Progress.update", signalled)
+    monkeypatch.setattr("gan_style.training.supervisor.Progress.update", signalled)
     outcome = gan_style("train", *SMOKE, "training.steps=9", f"run.root={tmp_path}")
     assert outcome.status == 75
     assert steps == [1, 2, 3, 4] and newest(tmp_path / "smoke")["state"]["step"] == 4
@@ -265,7 +265,7 @@ def test_a_signal_in_the_last_step_ends_nothing_early(gan_style, tmp_path, monke
         if step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("gan_style.training.loop.Progress.update", signalled)
+    monkeypatch.setattr("gan_style.training.supervisor.Progress.update", signalled)
     assert gan_style("train", *SMOKE, f"run.root={tmp_path}").status == 0
 
 
@@ -494,7 +494,9 @@ def test_training_does_not_wait_for_a_checkpoint_to_be_written(gan_style, tmp_pa
         return save(self, step, content)
 
     monkeypatch.setattr(CheckpointFolder, "save", slow)
-    monkeypatch.setattr("gan_style.training.loop.Progress.update", lambda _, step, values: order.append(f"step {step}"))
+    monkeypatch.setattr(
+        "gan_style.training.supervisor.Progress.update", lambda _, step, values: order.append(f"step {step}")
+    )
     options = ("training.steps=3", "training.checkpoint_every=2", "training.sample_every=3", "metrics.every=3")
     assert gan_style("train", *SMOKE, *options, f"run.root={tmp_path}").status == 0
     assert order == ["step 1", "step 2", "step 3", "saved 2", "saved 3"]
@@ -595,7 +597,7 @@ def test_loaders_samples_and_checkpoints_leave_the_global_random_state_alone(gan
 
     measure = Sampler.measure
     monkeypatch.setattr(Sampler, "measure", lambda *a: (look(), measure(*a), look())[1])
-    monkeypatch.setattr("gan_style.training.loop.Progress.update", look)
+    monkeypatch.setattr("gan_style.training.supervisor.Progress.update", look)
     often = ("training.sample_every=1", "metrics.every=1", "training.checkpoint_every=1", "training.audit_every=1")
     augment = "loss.adversarial.augment=[translation,colour,cutout]"
     options = (*SMOKE, *often, augment, f"data.workers={workers}", f"run.root={tmp_path}")

@@ -547,7 +547,7 @@ def test_a_run_whose_last_checkpoint_is_there_has_its_result_too(gan_style, tmp_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("gan_style.training.loop.write_generator", killed)
+        patch.setattr("gan_style.training.supervisor.write_generator", killed)
         assert gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.checkpoint_every=9").status == 130
     assert gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.checkpoint_every=9").status == 0
     assert read_generator(tmp_path / "smoke" / "generator.safetensors")[1]["step"] == 4
@@ -569,7 +569,7 @@ def test_every_exit_tells_the_trackers(gan_style, tmp_path, monkeypatch, name):
     monkeypatch.setattr(
         JsonlTracker, "finish", lambda self, *, failed: (told.append(failed), finish(self, failed=failed))
     )
-    monkeypatch.setattr("gan_style.training.loop.Progress.update", lambda *_: happen())
+    monkeypatch.setattr("gan_style.training.supervisor.Progress.update", lambda *_: happen())
     assert gan_style("train", *SMOKE, f"run.root={tmp_path}").status == status
     assert told == (["preempted", True] if status == 75 else [status != 0])
 

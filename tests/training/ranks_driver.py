@@ -31,9 +31,9 @@ from gan_style.models.perceptual import compact
 from gan_style.models.reference import ReferenceGenerator
 from gan_style.runtime.distributed import Ranks, ranks
 from gan_style.training.ema import Ema
-from gan_style.training.loop import _on_host
 from gan_style.training.state import TrainState
 from gan_style.training.step import Precision, train_step
+from gan_style.training.supervisor import _on_host
 
 BATCH, STEPS, SIZE = 4, 5, 24
 PATH = "a painting.png"

@@ -7,8 +7,8 @@ import pytest
 from torch import nn
 
 from gan_style.training.health import Health, NonFiniteError, Signs, nonfinite_keys
-from gan_style.training.loop import Loop
 from gan_style.training.state import TrainState
+from gan_style.training.supervisor import Supervisor
 
 GOOD = {"loss/total": 1.0, "generator/gradient": 2.0, "generator/skipped": 0.0, "discriminator/skipped": 0.0}
 NAN = {"loss/tv": math.nan, "loss/total": math.inf, "generator/skipped": 1.0, "discriminator/skipped": 0.0}
@@ -28,13 +28,13 @@ def test_culprits_are_the_names_of_what_is_not_finite_in_order():
 def test_ranks_agree_on_weights_that_are_not_finite(here, elsewhere, told):
     """One that went back alone would wait for ever for the others, who train on (seen by tools/chaos_train.py)."""
     said, health = [], Health()
-    loop = SimpleNamespace(
+    supervisor = SimpleNamespace(
         state=SimpleNamespace(step=7, nonfinite_networks=lambda: ["weights/generator"] * here),
         ranks=SimpleNamespace(any=lambda mine: mine or elsewhere),
         health=health,
         _say=said.append,
     )
-    assert Loop._weights_are_ill(loop) is bool(told)
+    assert Supervisor._weights_are_nonfinite(supervisor) is bool(told)
     assert health.last == (f"step 7: not a finite number: {told}" if told else "")
     assert said == ([f"warning: {health.last}"] if told else [])
 

@@ -1,8 +1,8 @@
-"""The training loop: it keeps time. When to log, sample, save; when to stop."""
+"""What happens between training steps: when to log, sample and save, and when to stop or to go back."""
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from gan_style.runtime.tracking.base import Tracker
 from gan_style.training.health import Health, NonFiniteError, Signs, nonfinite_keys
 from gan_style.training.sampling import Composite, LibrarySampler, Sampler
 from gan_style.training.state import TrainState
-from gan_style.training.step import Precision, train_step
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,12 @@ class Every:
     def due(self, step: int, interval: int) -> bool:
         return step % interval == 0 or step == self.last
 
-    def audit_due(self, step: int) -> bool:
-        return self.audit > 0 and step % self.audit == 0
-
 
 @dataclass
-class Loop:
-    """A run: what is trained, on what, and where the results go.
+class Supervisor:
+    """Watch over a run's steps: log, measure and save when that is due, and see when to stop or to go back.
+
+    The loop itself is in commands/train.py: a batch, train_step, after_step; rolled_back after the batches.
 
     ``extra`` is saved in every checkpoint beside state and objective; ``watches`` count unreadable pictures by option.
     ``composite`` chooses the best checkpoint (None: none is kept). ``deadline`` is the time.monotonic() at which the
@@ -60,7 +58,7 @@ class Loop:
 
     state: TrainState
     objective: Objective
-    precision: Precision
+    device: torch.device
     every: Every
     folder: Path
     checkpoints: CheckpointFolder
@@ -76,57 +74,66 @@ class Loop:
     composite: Composite | None = None
     measured: dict[str, float] = field(default_factory=dict)
     grid_path: Path | None = None
-    _last_batch: Batch | None = None  # the last before going back
+    _unchecked: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)  # steps whose numbers none has seen
+    _stopping: bool = False
+    _nonfinite: bool = False  # so that an earlier checkpoint is called for
+    _last_batch: Batch | None = None
     _signs: Signs = field(default_factory=Signs)
     _background: Background = field(default_factory=Background)
 
-    def run(self, batches: Callable[[int], Iterable[Batch]]) -> str | None:
-        """Train on every batch from the state's step on; why the run stopped before its last step, if it did.
+    def audit_due(self) -> bool:
+        """Say whether the next step is to measure what each loss term contributes."""
+        return self.every.audit > 0 and (self.state.step + 1) % self.every.audit == 0
 
-        batches: first step -> batches. Steps whose numbers are not finite are skipped; too many in a row lead back to
-        the last checkpoint, with a lower learning rate, and in the end to NonFiniteError.
+    def after_step(self, batch: Batch, scalars: dict[str, Tensor]) -> bool:
+        """Log, measure and save what is due after a step on this batch; return whether the next batch is to follow.
+
+        It is not where somebody asks to stop, or where numbers that are not finite call for an earlier checkpoint.
         """
-        try:
-            while self._train(batches(self.state.step)):
-                self._go_back()
-            self._background.wait()
-            self.ranks.wait()
-            return self.stop.reason if self.state.step < self.every.last else None
-        finally:
-            self.progress.close()
-            self._background.close()
+        for option, name, reason in batch.unreadable:
+            self.watches[option].report((name, reason))
+        self._unchecked.append((self.state.step, scalars))
+        self._stopping = self._asked_to_stop()
+        self._nonfinite = self._do_what_is_due(stopping=self._stopping)
+        if self._nonfinite:
+            self._last_batch = batch
+        return not (self._stopping or self._nonfinite)
 
-    def _train(self, batches: Iterable[Batch]) -> bool:
-        """Train until the batches end or somebody asks to stop; whether it has to go back to a checkpoint."""
-        unchecked: list[tuple[int, dict[str, Tensor]]] = []
-        for batch in batches:
-            self._report_unreadable(batch)
-            audit = self.every.audit_due(self.state.step + 1)
-            on_device = batch.to(self.precision.device)
-            scalars = train_step(self.state, on_device, self.objective, self.precision, audit=audit)
-            unchecked.append((self.state.step, scalars))
-            stopping = self._asked_to_stop()
-            if self._keep_time(unchecked, stopping=stopping):
-                self._last_batch = batch
-                return True
-            if stopping:
-                break
-        else:
-            self._save_where_data_ended_early(unchecked)
+    def rolled_back(self) -> bool:
+        """After the batches: go back to the last checkpoint if numbers call for it; return whether training goes on.
+
+        The learning rate is then lower. NonFiniteError where there is no checkpoint, or going back has not helped.
+        """
+        if self._nonfinite:
+            self._nonfinite = self._stopping = False
+            self._go_back()
+            return True
+        if not self._stopping and self.state.step < self.every.last:
+            self._save_where_data_ended_early()
+        self._background.wait()
+        self.ranks.wait()
         return False
 
-    def _save_where_data_ended_early(self, unchecked: list[tuple[int, dict[str, Tensor]]]) -> None:
+    @property
+    def stopped_by(self) -> str | None:
+        """Name what stopped the run before its last step; None where nothing did."""
+        return self.stop.reason if self.state.step < self.every.last else None
+
+    def close(self) -> None:
+        """End the progress bar and the thread that writes checkpoints."""
+        self.progress.close()
+        self._background.close()
+
+    def _save_where_data_ended_early(self) -> None:
         """Save where somebody asks to stop while no batch comes; beside other ranks, which cannot be asked, leave."""
-        if self.state.step == self.every.last:
-            return
         self._say(f"no batch has come since step {self.state.step}")
         if self.ranks.count > 1:
             raise SystemExit(PREEMPTED)
-        if unchecked:
-            self._keep_time(unchecked, stopping=True)
+        if self._unchecked:
+            self._do_what_is_due(stopping=True)
 
     def _asked_to_stop(self) -> bool:
-        """Ranks agree after every step, so that none waits for one that has gone."""
+        """Say whether to stop. Ranks agree after every step, so that none waits for one that has gone."""
         if time.monotonic() >= self.deadline:
             self.stop.reason = self.stop.reason or "training.max_time"
         if self.state.step == self.every.last or not self.ranks.any(self.stop.reason is not None):
@@ -134,54 +141,54 @@ class Loop:
         self.stop.reason = self.stop.reason or "another rank"
         return True
 
-    def _keep_time(self, unchecked: list[tuple[int, dict[str, Tensor]]], *, stopping: bool) -> bool:
-        """Log, sample and save where that is due, but only finite weights; whether to go back instead."""
+    def _do_what_is_due(self, *, stopping: bool) -> bool:
+        """Log, sample and save where that is due, but only finite weights; return whether to go back instead."""
         step, every = self.state.step, self.every
-        audited = every.audit_due(step)
-        log, sample, save = (every.due(step, interval) for interval in (every.log, every.sample, every.checkpoint))
-        log, measure, save = log or audited or stopping, every.due(step, every.metrics), save or stopping
+        audited = every.audit > 0 and step % every.audit == 0
+        log = audited or stopping or every.due(step, every.log)
+        sample, measure = every.due(step, every.sample), every.due(step, every.metrics)
+        save = stopping or every.due(step, every.checkpoint)
         if not (log or sample or measure or save):
             return False
-        values, ill = self._check_up(unchecked)
+
+        # Look at the numbers of all steps since the last time, and at the weights that anything is made of.
+        values, go_back = self._check_numbers()
         save = stopping or (save and not self.health.in_a_row)  # no use going back to the midst of what is skipped
-        if ill or ((sample or measure or save) and self._weights_are_ill()):
+        if go_back or ((sample or measure or save) and self._weights_are_nonfinite()):
             return True
+
+        # All ranks know what an audit says; the first alone writes.
         if audited:
             self._take_audit(values)
         if self.ranks.first:
-            self._write(step, values, log=log, sample=sample, measure=measure, save=save)
+            if log:
+                self._log(step, values)
+            if sample or measure:
+                self._evaluate(step, sample=sample, measure=measure)
+            if save:
+                self._save(step)
         return False
 
-    def _write(
-        self, step: int, values: dict[str, float], *, log: bool, sample: bool, measure: bool, save: bool
-    ) -> None:
-        if log:
-            self._log(step, values)
-        if sample or measure:
-            self._look(step, sample=sample, measure=measure)
-        if save:
-            self._save(step)
-
-    def _check_up(self, unchecked: list[tuple[int, dict[str, Tensor]]]) -> tuple[dict[str, float], bool]:
-        """The last step's numbers, and whether it is time to go back: one look at all steps since the last.
+    def _check_numbers(self) -> tuple[dict[str, float], bool]:
+        """Return the last step's numbers, and whether those of all steps since the last look call for going back.
 
         One wait for the device, not one a step; where there are ranks, one exchange between them.
         """
-        steps = _on_host(unchecked, self.ranks)
-        unchecked.clear()
+        steps = _on_host(self._unchecked, self.ranks)
+        self._unchecked.clear()
         for step, values in steps:
             before, passing = self.health.skipped, set(self.health.passing)
-            ill = self.health.observe(step, values)
+            go_back = self.health.observe(step, values)
             if self.health.skipped > before:
                 self._say(f"warning: {self.health.last}; the step was skipped ({self.health.skipped} so far)")
             if new := sorted(self.health.passing - passing):
                 self._say(f"warning: step {step}: not a finite number: {', '.join(new)}; nothing is trained on it")
-            if ill or (step == self.every.last and self.health.in_a_row):
+            if go_back or (step == self.every.last and self.health.in_a_row):
                 return values, True
         return steps[-1][1], False
 
-    def _weights_are_ill(self) -> bool:
-        """A finite loss can be followed by an update that is not, on any rank: then nothing is made of the weights."""
+    def _weights_are_nonfinite(self) -> bool:
+        """Say whether an update was not finite on any rank, as may follow a finite loss: nothing is made of those."""
         networks = self.state.nonfinite_networks()
         if not self.ranks.any(bool(networks)):
             return False
@@ -191,7 +198,7 @@ class Loop:
         return True
 
     def _go_back(self) -> None:
-        """To the last good checkpoint, with a lower learning rate; NonFiniteError where that is no use."""
+        """Load the last good checkpoint, with a lower learning rate; NonFiniteError where that is no use."""
         self._background.wait()
         checkpoint = self.ranks.from_first(self.checkpoints.load_newest(warn=self._say) if self.ranks.first else None)
         try:
@@ -203,12 +210,12 @@ class Loop:
         lr_backoff = self.state.lr_backoff * self.health.factor
         self.state.load_state_dict(checkpoint[1]["state"])
         self.state.lr_backoff = lr_backoff
-        self.objective.load_state_dict(checkpoint[1]["objective"], self.precision.device)
+        self.objective.load_state_dict(checkpoint[1]["objective"], self.device)
         self.tracker.rewind(self.state.step)
         self._say(f"warning: back to step {self.state.step}, with {lr_backoff:g} times the configured learning rates")
 
     def _diagnosis(self) -> str:
-        """Which layers' gradients were not finite, in words; they, and the batch, are kept in diagnosis.pt."""
+        """Describe which layers' gradients were not finite; they, and the batch, are kept in diagnosis.pt."""
         layers, batch = self.state.nonfinite_gradients(), self._last_batch
         place = self.folder / "diagnosis.pt"
         if self.ranks.first and batch is not None:
@@ -219,7 +226,7 @@ class Loop:
         return f"gradients not finite in {named or 'no layer'}; the batch of step {self.state.step} is in {place}"
 
     def _take_audit(self, values: dict[str, float]) -> None:
-        """What each term's pull amounts to, warnings, and (in the warm-up, where asked for) balanced weights."""
+        """Add each term's share of the gradient, warn, and (in the warm-up, where asked for) balance the weights."""
         norms = {name.removeprefix("gradient/"): x for name, x in values.items() if name.startswith("gradient/")}
         values |= {f"share/{name}": share for name, share in self.objective.gradient_shares(norms).items()}
         for warning in self._signs.warnings(values):
@@ -238,17 +245,13 @@ class Loop:
         if self.ranks.first:
             self.progress.say(message)
 
-    def _report_unreadable(self, batch: Batch) -> None:
-        for option, name, reason in batch.unreadable:
-            self.watches[option].report((name, reason))
-
     def _log(self, step: int, values: dict[str, float]) -> None:
         values = {name: value for name, value in values.items() if math.isfinite(value)}
         values["learning_rate"] = self.state.generator_optimiser.param_groups[0]["lr"]
         self.tracker.scalars(step, values | {"images_per_second": self.progress.images_per_second(step)})
         self.progress.update(step, values)
 
-    def _look(self, step: int, *, sample: bool, measure: bool) -> None:
+    def _evaluate(self, step: int, *, sample: bool, measure: bool) -> None:
         """Make the held-out pictures' results once, for the grid and for the numbers."""
         assert self.sampler is not None
         results = self.sampler.results(self.state.ema.network)
@@ -269,10 +272,10 @@ class Loop:
         if self.composite.lowest is None or value < self.composite.lowest:
             self.composite.lowest = value
             content = self._content() | {"step": step}
-            self._background.submit(lambda: _drop(self.checkpoints.save_best(content)))
+            self._background.submit(lambda: self.checkpoints.save_best(content))
 
     def _save(self, step: int) -> None:
-        """Written while training goes on, which waits for the copy alone.
+        """Write generator and checkpoint while training goes on, which waits for the copy alone.
 
         The generator first: a run whose last checkpoint is there then has its result too.
         """
@@ -293,12 +296,8 @@ class Loop:
         return copied
 
 
-def _drop(_: object) -> None:
-    return None
-
-
 def _on_host(steps: Sequence[tuple[int, dict[str, Tensor]]], ranks: Ranks) -> list[tuple[int, dict[str, float]]]:
-    """Every step's numbers, of all ranks together: means, and of gradients by term the norm over all samples."""
+    """Fetch every step's numbers, of all ranks together: means, and of gradients by term the norm over all samples."""
     names = [name for _, scalars in steps for name in scalars]
     flat = torch.stack([scalar.float() for _, scalars in steps for scalar in scalars.values()]).cpu()
     if ranks.count > 1:
