@@ -173,7 +173,7 @@ def _check_words(name: str, arguments: Sequence[str]) -> None:
 
 @contextmanager
 def _full_errors(full: bool) -> Iterator[None]:
-    """What Hydra, and a process that is started meanwhile, makes of errors."""
+    """Set how Hydra, and a process that is started meanwhile, shows errors."""
     before = os.environ.get(_FULL, "0")
     os.environ[_FULL] = "1" if full else "0"
     try:

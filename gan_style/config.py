@@ -79,7 +79,7 @@ def _allowed(target: str, text: str) -> Any:
 
 
 def check_arguments(function: Any, arguments: Mapping[str, Any], extras: Mapping[str, Any], option: str) -> None:
-    """Names against the signature, and plain types against its annotations or, lacking those, its defaults.
+    """Check names against the signature, and plain types against its annotations or, lacking those, its defaults.
 
     extras: arguments that the config does not hold; option: for messages. Raises ValueError.
     """
@@ -109,7 +109,7 @@ def _fits(value: Any, expected: type) -> bool:
 
 
 def is_said_whole(node: DictConfig, option: str, name: str) -> bool | None:
-    """Whether the ``_target_`` of a node takes whole numbers for an argument; None where it does not say."""
+    """Return whether a node's ``_target_`` takes whole numbers for an argument; None where it does not say."""
     target = str(node.get("_target_", ""))
     if not target:
         return None
@@ -139,7 +139,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def composed(name: str, overrides: Sequence[str]) -> DictConfig:
-    """What a command line of another command amounts to, from within a command. ValueError in the user's words."""
+    """Compose another command's config of its arguments, from within a command. ValueError in the user's words."""
     try:
         return hydra.compose(name, overrides=[readable(name, argument) for argument in overrides])
     except (HydraException, OmegaConfBaseException) as error:
@@ -176,7 +176,7 @@ def readable(name: str, argument: str, *, sweeping: bool = False) -> str:
 
 
 def _reads_as_meant(value: str, *, path: bool, text: bool, sweeping: bool) -> bool:
-    """Whether Hydra's grammar takes a value for what it looks like."""
+    """Return whether Hydra's grammar takes a value for what it looks like."""
     try:
         parsed = OverridesParser.create().parse_override(f"x={value}")
     except HydraException:
@@ -187,7 +187,7 @@ def _reads_as_meant(value: str, *, path: bool, text: bool, sweeping: bool) -> bo
 
 
 def _is_renamed(item: Any, value: str, *, path: bool, text: bool) -> bool:
-    """Whether an item reads as a number, and would be written otherwise than the name that is meant: 2024_01, 1e3."""
+    """Return whether a name reads as a number that would be written otherwise: 2024_01, 1e3."""
     if not isinstance(item, int | float) or str(item) in re.split(r"[\s\[\]{},:]+", value):
         return False
     return text or (path and isinstance(item, int) and "_" in value)
@@ -236,7 +236,7 @@ def _split(text: str) -> list[str]:
 
 
 def quoted(value: str) -> str:
-    """In single quotes as Hydra's grammar has them: backslashes are doubled before a quote and at the end."""
+    """Put text in single quotes as Hydra's grammar has them: backslashes are doubled before a quote and at the end."""
     escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
     return f"'{escaped}'"
 

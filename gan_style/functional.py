@@ -212,13 +212,13 @@ def diff_augment(images: Tensor, kinds: Iterable[str], random: Generators) -> Te
 
 
 def _uniform(images: Tensor, random: Generators) -> Tensor:
-    """One draw in [0, 1) per sample, (N, 1, 1, 1)."""
+    """Draw one number in [0, 1) per sample, (N, 1, 1, 1)."""
     draws = [torch.rand(1, 1, 1, generator=generator) for generator in random]
     return torch.stack(draws).to(images.device, non_blocking=True)
 
 
 def _integers(low: int, high: int, random: Generators) -> Tensor:
-    """One draw from ``low`` up to ``high`` (excluded) per sample, (N, 1)."""
+    """Draw one integer from ``low`` up to ``high`` (excluded) per sample, (N, 1)."""
     return torch.stack([torch.randint(low, high, (1,), generator=generator) for generator in random])
 
 
@@ -242,7 +242,7 @@ def _augment_translation(images: Tensor, random: Generators) -> Tensor:
 
 
 def _shifted_index(images: Tensor, length: int, random: Generators) -> Tensor:
-    """For each sample the source index of each row (or column), (N, length), in a picture padded by one."""
+    """Draw for each sample the source index of each row (or column), (N, length), in a picture padded by one."""
     reach = length // 8
     shift = _integers(-reach, reach + 1, random)
     index = torch.arange(length)[None] + shift + 1

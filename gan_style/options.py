@@ -54,7 +54,7 @@ class Runtime:
 
 @dataclass(kw_only=True)
 class SegmentationOptions:
-    """Who knows a picture's regions by name: a network of torchvision, or class-index masks; all null: nobody."""
+    """Choose who knows a picture's regions by name: a network of torchvision, or class-index masks; all null: none."""
 
     network: str | None
     weights: str | None = option(path=True)

@@ -123,7 +123,7 @@ class RandomStyle(v2.Transform):
         return v2.functional.to_pil_image(result[0, 0], mode=inpt.mode)
 
     def _keys(self, batch: Tensor) -> list[str]:
-        """What the draws of each of N pictures, (N, T, C, H, W), follow from besides seed and epoch."""
+        """Return what the draws of each of N pictures, (N, T, C, H, W), follow from besides seed and epoch."""
         if self.seed is None:
             return [str(number) for number in torch.randint(2**62, (len(batch),)).tolist()]
         values = batch.flatten(1)

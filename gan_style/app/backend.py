@@ -43,7 +43,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Settings:
-    """What somebody has chosen. styles: one, or two of one model; share: of the second; references: pictures to take
+    """Settings of the page. styles: one, or two of one model; share: of the second; references: pictures to take
     the style from instead; mask: uint8 (h, w) in the preview's proportions, white where the style is wanted.
     """
 
@@ -183,7 +183,7 @@ class Backend:
 
 
 def _name(path: Path) -> str:
-    """How an own model is listed: by its run's folder, or by its file."""
+    """Name an own model in the list: by its run's folder, or by its file."""
     return path.absolute().parent.name if path.name == "generator.safetensors" else path.stem
 
 

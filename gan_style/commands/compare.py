@@ -112,7 +112,7 @@ def read_runs(spec: Any) -> dict[str, Run]:
 
 
 def read_run_of(folder: Path) -> Run:
-    """What a run's folder holds. A run whose settings cannot be read is one without settings; it says so."""
+    """Read a run's folder. A run whose settings cannot be read is one without settings; it says so."""
     path = folder / CONFIG_FILE
     if not path.is_file():
         return read_run(folder, {}, [f"{folder} has no {CONFIG_FILE}"])
@@ -126,7 +126,7 @@ def read_run_of(folder: Path) -> Run:
 
 
 def warn_of(runs: Mapping[str, Run]) -> None:
-    """What cannot be read, and what cannot be compared."""
+    """Warn of what cannot be read, and of what cannot be compared."""
     for run in runs.values():
         for problem in run.problems:
             warnings.warn(problem, stacklevel=2)
@@ -154,7 +154,7 @@ def warn_of(runs: Mapping[str, Run]) -> None:
 
 
 def facts(runs: Mapping[str, Run]) -> list[str]:
-    """What stands above the table."""
+    """Write the lines that stand above the table."""
     counts = Counter(run.status for run in runs.values())
     listed = ", ".join(f"{count} {status}" for status, count in counts.items())
     return [
@@ -259,7 +259,7 @@ def _first_style(run: Run) -> Path | None:
 
 
 def _grids(runs: Mapping[str, Run]) -> list[tuple[str, dict[str, str]]]:
-    """One row: each run's last sample grid as it is."""
+    """Return one row: each run's last sample grid as it is."""
     pictures = {}
     for label, run in runs.items():
         samples = list_pictures(run.folder / "samples")

@@ -67,7 +67,7 @@ def with_absolute_paths(job: Job) -> Job:
 
 
 def device_of(cfg: Mapping[str, Any]) -> str:
-    """Where the networks run. With engines that work elsewhere it is not tried here: a login node has no GPU."""
+    """Choose where the networks run. With engines that work elsewhere it is not tried here: a login node has no GPU."""
     import torch
 
     from gan_style.runtime.device import choose_device

@@ -30,7 +30,7 @@ def check_regions(cfg: Mapping[str, Any]) -> None:
 
 
 def mask_settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """What results depend on, by the names of the options; nothing without masks."""
+    """Return the options that results depend on, by name; nothing without masks."""
     from gan_style.stylize.regions import region_settings
 
     _, plan, count = plan_of(cfg)
@@ -54,7 +54,7 @@ def absolute_masks(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RegionFinder:
-    """Finds a picture's regions; files and classes: of masks by hand, by style, and of class-index masks."""
+    """Find a picture's regions; files and classes: of masks by hand, by style, and of class-index masks."""
 
     plan: "MaskPlan"
     named: Any

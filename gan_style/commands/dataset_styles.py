@@ -164,7 +164,7 @@ def _absolute(path: str | Path) -> Path:
 
 
 def fingerprint(source: StyleSource, sha256: str) -> list[Any]:
-    """What a plan is bound to: the files' contents (the generator's by its hash), the weight, the style's name."""
+    """Return what binds a plan: the files' contents (the generator's by its hash), the weight, the style's name."""
     reference = [] if source.reference is None else [file_hash(source.reference)]
     return [sha256, source.weight, *([source.style] * bool(source.style)), *reference]
 
@@ -224,7 +224,7 @@ def make_stylizers(styles: list[StyleSource], device: Any, precision: Any, max_p
 def make_region_stylizers(
     styles: list[StyleSource], plan: Any, device: Any, precision: Any, max_pixels: int
 ) -> list[Any]:
-    """One for all styles, where masks name them, or else one for each; their models are loaded once."""
+    """Build one for all styles, where masks name them, or else one for each; their models are loaded once."""
     import torch
 
     from gan_style.dataset.stylizers import InRegions

@@ -133,7 +133,7 @@ def cuda(number: int) -> str:
 
 
 def backends() -> str:
-    """Those of torch.distributed."""
+    """List the backends of torch.distributed."""
     if not torch.distributed.is_available():
         return "not in this torch"
     names = ("gloo", "nccl", "mpi")
@@ -153,7 +153,7 @@ def downloaded_weights(name: str) -> str:
 
 
 def place(folder: Path) -> str:
-    """Whether files can be written there, and how much room there is; a folder that is not there is not made."""
+    """Describe whether files can be written there, and the room that there is; no folder is made."""
     check_place(folder, "folders")
     if folder.is_dir():
         ensure_writable(folder, "folders")
@@ -164,7 +164,7 @@ def place(folder: Path) -> str:
 
 
 def pictures(spec: Any, option_name: str) -> str:
-    """How many pictures an option names."""
+    """Count the pictures that an option names."""
     paths = find_pictures(spec, option_name)
     folder = Path(spec).expanduser() if isinstance(spec, str) else None
     others = describe_others(scan_folder(folder)[1]) if folder is not None and folder.is_dir() else None

@@ -73,7 +73,7 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """What is measured, on what. facts: what the report says of it."""
+    """Say what is measured, on what. facts: lines for the report."""
 
     cfg: DictConfig
     device: torch.device

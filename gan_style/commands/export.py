@@ -138,7 +138,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def _description(source: Path, network: ExportedGenerator, precision: str, mix: Mapping[str, float]) -> dict[str, Any]:
-    """What an exported file says of itself: what it takes, and where it comes from."""
+    """Describe an exported file for its metadata: its inputs, and where it comes from."""
     content = description_of(source)
     generator = content["generator"] if source.suffix == ".pt" else content
     origin = content.get("provenance") or {}

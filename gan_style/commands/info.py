@@ -48,7 +48,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def _block(path: Path) -> str:
-    """What is known of one file, a line each; ValueError, in the user's words, for a foreign one."""
+    """Describe one file, a line for each fact; ValueError, in the user's words, for a foreign one."""
     rows = list(_rows(path))
     width = max(len(name) for name, _ in rows) + 2
     return "\n".join([f"{path}", *(f"  {name + ':':<{width}}{text}" for name, text in rows)])
@@ -107,7 +107,7 @@ def _items(content: Mapping[str, Any]) -> Lines:
 
 
 def _clean(text: str) -> str:
-    """One line of printable characters, of a length that can be read."""
+    """Return a text as one line of printable characters, of a length that can be read."""
     plain_text = "".join(character if character.isprintable() else "?" for character in text)
     return plain_text if len(plain_text) <= 200 else f"{plain_text[:199]}…"
 

@@ -50,7 +50,7 @@ class JobEnd:
     problem: str | None = None
 
     def message(self) -> str:
-        """Why it failed, where it says nothing itself."""
+        """Explain the failure, where the job has left no reason."""
         if self.problem is not None:
             return self.problem
         if self.status - 128 in set(signal.Signals):
@@ -65,7 +65,7 @@ class Launcher(Protocol):
 
 
 class Basic:
-    """One after the other; what they say goes to the terminal."""
+    """Run one job after the other; what they print goes to the terminal."""
 
     def run(self, jobs: Sequence[SweepJob], stop: Stop) -> Iterator[JobEnd]:
         for job in jobs:
@@ -115,7 +115,7 @@ def check_installed(library: str, launcher: str) -> None:
 
 
 def visible_gpus() -> list[str]:
-    """As CUDA_VISIBLE_DEVICES names them."""
+    """List the GPUs as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
     setting = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -124,7 +124,7 @@ def visible_gpus() -> list[str]:
 
 
 def environment_of(place: int, places: int, job: SweepJob, gpus: Sequence[str]) -> dict[str, str]:
-    """What differs for a job in one of so many places: its GPUs, in turn, and its part of the cores."""
+    """Return the variables of a job in one of so many places: its GPUs, in turn, and its part of the cores."""
     own_cores = max(1, cores() // (places * job.devices))
     share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(own_cores)}
     if job.takes_gpus and len(gpus) > job.devices:
@@ -163,7 +163,7 @@ class Task:
     halt: Path
 
     def __call__(self) -> tuple[int, float]:
-        """Its status and seconds. One that leaves with status 75 is queued again, unless the sweep was stopped."""
+        """Run the job; return its status and seconds. Status 75 queues it again, unless the sweep was stopped."""
         with stop_on_signals() as stop:
             ended = run_here(self.job, stop, logged=True)
         if ended.status == PREEMPTED and not self.halt.exists():
@@ -245,7 +245,7 @@ class SubmititSlurm:
 
 
 def _ended(job: SweepJob, handle: Any, stop: Stop) -> JobEnd:
-    """How a job has ended, from what its task has left; one that left nothing where we stop was cancelled.
+    """Read a job's end from what its task has left; one that left nothing where we stop was cancelled.
 
     A cluster's disks may be slow to show it: submitit waits for it a while.
     """

@@ -321,7 +321,7 @@ def _inputs(shards: Sequence[Shard]) -> int:
 
 
 def choose_engine(job: Job) -> Callable[..., bool]:
-    """What runs workers over shards."""
+    """Build what runs workers over shards."""
     cfg = job.cfg
     if cfg["engine"] == "slurm":
         from gan_style.dataset.engines.slurm import run_array

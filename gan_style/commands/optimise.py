@@ -147,7 +147,7 @@ def find_regions(cfg: DictConfig, content: Tensor, styles: list[Tensor], masks: 
 
 
 def _record(cfg: DictConfig, inputs: list[Path], masks: list[Path]) -> Record:
-    """What is to be written and where, once it is clear that it can be and destroys no input."""
+    """Plan what is written and where, once it is clear that it can be and destroys no input."""
     output = Path(cfg.output).expanduser()
     if output.is_dir() or output.suffix.lower() not in FORMAT_OF_SUFFIX:
         raise ValueError(f"output={cfg.output}: give a picture's name; known are {known_suffixes()}")

@@ -133,7 +133,7 @@ main.__doc__ = _main.__doc__
 
 
 def make_plan(cfg: DictConfig) -> SearchPlan:
-    """What to search, every option of it checked against gan-style train. ValueError in the user's words."""
+    """Make the plan, with every option checked against gan-style train. ValueError in the user's words."""
     base = list(cfg.train)
     for argument in base:
         if argument.lstrip("+~").split(".")[0] == "run":
@@ -159,7 +159,7 @@ def make_plan(cfg: DictConfig) -> SearchPlan:
 
 
 def _space_content(space: Any) -> Any:
-    """Of a file, of one in conf/spaces, or as it is given."""
+    """Read the space: from a file, from one in conf/spaces, or as it is given."""
     if not isinstance(space, str):
         return plain(space)
     there = {path.stem: path for path in (CONFIG_PATH / "spaces").glob("*.yaml")}
@@ -173,7 +173,7 @@ def _space_content(space: Any) -> Any:
 
 
 def _is_whole(settings: DictConfig, name: str) -> bool:
-    """Whether an option takes whole numbers: by its type, by what is built of it, or lacking both by its default."""
+    """Return whether an option takes whole numbers: by its type, what is built of it, or else its default."""
     parent, _, key = name.rpartition(".")
     place = OmegaConf.select(settings, parent) if parent else settings
     if not isinstance(place, DictConfig) or key not in place:
@@ -194,7 +194,7 @@ def _check_names(space: dict[str, Dimension], base: list[str]) -> None:
 
 
 def _try_examples(space: dict[str, Dimension], base: list[str]) -> None:
-    """Whether gan-style train takes the ends of each range and each choice."""
+    """Check that gan-style train takes the ends of each range and each choice."""
     examples = {name: dimension.examples() for name, dimension in space.items()}
     for number in range(max(map(len, examples.values()))):
         values = {name: each[number % len(each)] for name, each in examples.items()}
@@ -222,7 +222,7 @@ def _metrics(metrics: Any, direction: Any, settings: DictConfig) -> dict[str, st
 
 
 def _check_metric(name: str, settings: DictConfig) -> None:
-    """As far as can be said before anything is trained."""
+    """Check that a metric is measured, as far as is known before anything is trained."""
     measured = _measured(settings)
     terms = [*(str(term) for term in settings.loss if term != "balance"), "total"]
     for prefix, known, where in ((PREFIX, measured, "metrics.names, metrics.best"), ("loss/", terms, "loss")):
@@ -236,7 +236,7 @@ def _check_metric(name: str, settings: DictConfig) -> None:
 
 
 def _measured(settings: DictConfig) -> list[str]:
-    """What of metrics.names, and by metrics.best, there is with these loss terms."""
+    """List which of metrics.names, and by metrics.best, are measured with these loss terms."""
     terms = [build(node, f"loss.{name}") for name, node in settings.loss.items() if name != "balance"]
     names = measurable(settings.metrics.names, content_layers(terms), style_layers(terms))
     weights = composite_weights(plain(settings.metrics.best), settings.metrics.names) or {}
@@ -301,7 +301,7 @@ def _trainer(folder: Path, name: str, base: list[str], stop: Stop) -> Callable[.
 
 
 def described(plan: SearchPlan) -> list[str]:
-    """What is to be searched, in lines."""
+    """Describe the search in lines."""
     lines = [f"{'metric:':<12}{name}, {direction}" for name, direction in plan.metrics.items()]
     lines += [f"{'space:':<12}{name}: {_range_text(dimension)}" for name, dimension in plan.space.items()]
     measured_by = [name for name in plan.space if is_measurement_setting(name) or name.startswith(_OF_SCALES)]

@@ -142,7 +142,7 @@ def _stylize(cfg: DictConfig) -> int:
 
 
 def _refiner(cfg: DictConfig, references: Mapping[str, Tensor]) -> Refine | None:
-    """What refines the references' styles on each picture, where that is asked for."""
+    """Build what refines the references' styles on each picture, where that is asked for."""
     if not cfg.refine:
         return None
     if not references:
@@ -174,7 +174,7 @@ def choose_model(
 
 
 def _note(note: Mapping[str, Any], model: Model, controls: Controls, plan: MaskPlan) -> dict[str, Any]:
-    """What the pictures say of what made them; of a generator of one style, the name it was trained under, if any."""
+    """Return the pictures' metadata; of a generator of one style, they have the name it was trained under, if any."""
     named: Any = dict(controls.mix) if controls.mix else list(plan.order)
     if len(controls.mix) > _MOST_NAMED:  # a hash, as metadata are small
         named = {"styles": len(named), "sha256": config_hash(named)}

@@ -81,7 +81,7 @@ def main(cfg: DictConfig) -> int:
 
 
 def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
-    """From file to file; the exit status."""
+    """Stylize from file to file; return the exit status."""
     from gan_style.video.decode import probe
     from gan_style.video.encode import choose_encoding, container_of
     from gan_style.video.mux import comment_of, join, what_fits
@@ -156,7 +156,7 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
 
 
 def _changes(video: "Video") -> list[str]:
-    """What is another picture than the source's, in words."""
+    """Describe what differs from the source's picture."""
     changes = []
     if video.is_hdr:
         changes.append(f"{video.path} is HDR; its colours are tone-mapped to BT.709, without HDR")

@@ -159,7 +159,7 @@ def _folder(composed: Sequence[Composed]) -> Path:
 
 
 def _launcher(composed: Sequence[Composed]) -> Launcher:
-    """What hydra/launcher chooses; Hydra's own, basic, stands for ours."""
+    """Build the launcher that hydra/launcher chooses; Hydra's own, basic, stands for ours."""
     node = composed[0].hydra.launcher
     if str(node.get("_target_")).startswith("hydra."):
         return Basic()
@@ -200,7 +200,7 @@ def folder_name(overrides: Point) -> str:
 
 
 def _job(command: str, folder: Path, composed: Composed, name: str) -> SweepJob:
-    """Its command line: the overrides of its point, and its place."""
+    """Build a point's job: its command line with the overrides, and its place."""
     place = {"run.root": str(folder), "run.name": name, "run.sweep": folder.name}
     options = {k: v for k, v in composed.point.items() if not k.lstrip("+").startswith((*_PLACE, "hydra"))}
     arguments = [key if value is None else f"{key}={value}" for key, value in options.items()]
@@ -219,7 +219,7 @@ def _job(command: str, folder: Path, composed: Composed, name: str) -> SweepJob:
 
 
 class Summary:
-    """How a sweep's jobs have ended, kept in its folder. jobs: {name: overrides}, in their order."""
+    """Keep how a sweep's jobs have ended, in its folder. jobs: {name: overrides}, in their order."""
 
     def __init__(self, folder: Path, jobs: Mapping[str, Point]) -> None:
         self.folder = folder
@@ -236,7 +236,7 @@ class Summary:
         seconds: float | None = None,
         stopped: bool = False,
     ) -> None:
-        """One has ended. stopped: the whole sweep was asked to end, so that only one with a reason has failed."""
+        """Note that a job has ended. stopped: the sweep was asked to end, so that only one with a reason has failed."""
         failed = exit_status not in (0, PREEMPTED) and (reason is not None or not stopped)
         status = FINISHED if exit_status == 0 else FAILED if failed else STOPPED
         self.jobs[name] |= {"status": status, "exit_status": exit_status}
@@ -244,7 +244,7 @@ class Summary:
         self.jobs[name] |= {} if seconds is None else {"seconds": round(seconds, 1)}
 
     def names(self, status: str) -> list[str]:
-        """Of the jobs that have ended so."""
+        """List the jobs that have ended so."""
         return [name for name, job in self.jobs.items() if job["status"] == status]
 
     def status(self) -> int:
@@ -260,14 +260,14 @@ class Summary:
         write_bytes(self.folder / SUMMARY_FILE, json.dumps(content, indent=1).encode() + b"\n")
 
     def line(self, name: str) -> str:
-        """What is said when a job has ended."""
+        """Write the line that is printed when a job has ended."""
         job, count = self.jobs[name], len(self.jobs)
         reason = f": {job['reason']}" if job.get("reason") else ""
         ended = f"{job['status']} after {job.get('seconds', 0):.0f} s{reason}"
         return f"{name}: {ended} ({count - len(self.names(WAITING))} of {count})"
 
     def text(self) -> str:
-        """What is said at the end: how many have ended how, which failed and why, and what to do."""
+        """Write the closing lines: how many have ended how, which failed and why, and what to do."""
         counts = ", ".join(
             f"{len(names)} {s}" for s in (FINISHED, FAILED, STOPPED, WAITING) if (names := self.names(s))
         )
@@ -280,7 +280,7 @@ class Summary:
 
 
 def _reason(end: JobEnd, stop: Stop) -> str | None:
-    """Why a job failed: what it has left in its folder; where that is nothing, what is known, which is kept there."""
+    """Return why a job failed, as its folder says; where it does not, what is known is written there."""
     if end.status in (0, PREEMPTED):
         return None
     reason = read_failure(end.job.folder)

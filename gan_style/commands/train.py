@@ -471,7 +471,7 @@ def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_finished(cfg: DictConfig) -> bool:
-    """Whether the run's folder holds a whole run of these settings, so that a sweep need not start it."""
+    """Return whether the run's folder holds a whole run of these settings, so that a sweep need not start it."""
     try:
         saved = read_saved(TrainSetup(cfg, plain(cfg), torch.device("cpu"), _folder(cfg)))
     except (ValueError, OmegaConfBaseException):

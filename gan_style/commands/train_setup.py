@@ -64,7 +64,7 @@ _WITHOUT_EFFECT = ("run", "tracking", "runtime", "dry_run")  # groups that do no
 
 @dataclass(frozen=True)
 class TrainSetup:
-    """What every part is built from; ``settings`` is the config as plain containers."""
+    """Hold what every part is built from; ``settings`` is the config as plain containers."""
 
     cfg: DictConfig
     settings: dict[str, Any]
@@ -100,7 +100,7 @@ class TrainSetup:
 
 
 def by_reference(cfg: Any) -> bool:
-    """Whether the generator is shown a picture whose style is to be taken."""
+    """Return whether the generator is shown a picture whose style is to be taken."""
     return str(cfg.generator.get("_target_", "")).endswith(".ReferenceGenerator")
 
 
@@ -398,7 +398,7 @@ def _measured_target(terms: Sequence[Term]) -> str:
 
 
 def _metrics(setup: TrainSetup, objective: Objective, grams: Features) -> MetricSuite:
-    """Those of metrics.names that can be measured, by these Gram matrices."""
+    """Build the suite of those of metrics.names that can be measured, by these Gram matrices."""
     of_content = content_layers(objective.terms.values())
     names = measurable(setup.cfg.metrics.names, of_content, grams)
     return MetricSuite(objective.perceptual, names, of_content, list(grams), [], grams)
@@ -519,7 +519,7 @@ def make_supervisor(
 
 
 def _provenance(setup: TrainSetup, pictures: Pictures) -> dict[str, Any]:
-    """Where the run's result comes from: versions, code, data, seed, and the settings that bear on it."""
+    """Record where the run's result comes from: versions, code, data, seed, and the settings that bear on it."""
     return provenance(
         settings={name: value for name, value in setup.settings.items() if name not in _WITHOUT_EFFECT},
         seed=setup.cfg.training.seed,

@@ -81,7 +81,7 @@ def _not_empty(paths: list[Path], message: str) -> list[Path]:
 
 
 class UnreadablePictures:
-    """Names each unreadable picture of a set in one warning, counts them, and raises when they are too many."""
+    """Name each unreadable picture of a set in one warning, count them, and raise when they are too many."""
 
     def __init__(self, option: str, total: int, limit: float, limit_option: str = "data.max_unreadable") -> None:
         self.option, self.total, self.limit, self.limit_option = option, total, limit, limit_option
@@ -132,7 +132,7 @@ class PictureSet:
 
     @property
     def cached(self) -> bool:
-        """Whether all pictures are in memory."""
+        """Return whether all pictures are in memory."""
         return self._cached is not None
 
     def __len__(self) -> int:

@@ -33,17 +33,17 @@ class Pictures:
 
     @property
     def in_memory(self) -> bool:
-        """Whether all sets are decoded already."""
+        """Return whether all sets are decoded already."""
         return all(folder.cached for folder in (self.content, *self.styles.values()))
 
     @property
     def style_paths(self) -> list[Path]:
-        """Of all style pictures, in the order of their numbers."""
+        """List the paths of all style pictures, in the order of their numbers."""
         return [path for folder in self.styles.values() for path in folder.paths]
 
     @property
     def watches(self) -> dict[str, UnreadablePictures]:
-        """Who counts the unreadable pictures of each option."""
+        """Return the counters of unreadable pictures by option."""
         return {folder.watch.option: folder.watch for folder in (self.content, *self.styles.values())}
 
     def content_crops(self, count: int, crop: Crop, seed: int, device: torch.device) -> Iterator[Tensor]:

@@ -84,7 +84,7 @@ class Batch:
     condition: Tensor | None = None
 
     def pin_memory(self) -> "Batch":
-        """Called by the DataLoader."""
+        """Pin the batch's memory; the DataLoader calls it."""
         return self._each(Tensor.pin_memory)
 
     def to(self, device: torch.device) -> "Batch":

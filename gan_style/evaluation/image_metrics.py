@@ -29,7 +29,7 @@ def ssim(result: Tensor, content: Tensor) -> Tensor:
 
 
 def structure(result: Tensor, content: Tensor) -> Tensor:
-    """How far edges agree, (N,), at most 1: mean gradient magnitude similarity, Xue et al. 2014, equations 4 and 5.
+    """Measure how far edges agree, (N,), at most 1: gradient magnitude similarity, Xue et al. 2014, equations 4 and 5.
 
     Of luma averaged over 2 x 2 pixels, Prewitt gradients, c = 0.0026 for luma in [0, 1].
     """
@@ -39,7 +39,7 @@ def structure(result: Tensor, content: Tensor) -> Tensor:
 
 
 def colour_drift(result: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
-    """How far a picture's colours move, in units of L*a*b*: (of their mean, of their spread), (N,) each.
+    """Measure how far colours move, in units of L*a*b*: (of their mean, of their spread), (N,) each.
 
     The distances of the two pictures' mean colours (CIE 1976 colour difference) and of their standard deviations, the
     statistics that Reinhard et al. 2001 transfer.

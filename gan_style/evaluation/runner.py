@@ -19,7 +19,7 @@ from gan_style.runtime.distributed import Ranks
 
 
 class ModelOutputs(Protocol):
-    """What one model makes of content pictures."""
+    """Hold what one model makes of content pictures."""
 
     def __call__(self, path: Path, content: Tensor) -> Tensor:
         """Return the output for a content picture's file and its pixels (1, 3, H, W) in [-1, 1]; of equal shape."""
@@ -27,7 +27,7 @@ class ModelOutputs(Protocol):
 
 @dataclass
 class Evaluator:
-    """Measures photos, outputs and style pictures, all scaled to the short side ``size``; progress: prints a line."""
+    """Measure photos, outputs and style pictures, all scaled to the short side ``size``; progress: prints a line."""
 
     suite: MetricSuite
     size: int

@@ -83,12 +83,12 @@ class Moments:
 
     @classmethod
     def of(cls, rows: Tensor) -> "Moments":
-        """Of embeddings (n, D)."""
+        """Compute the moments of embeddings (n, D)."""
         rows = rows.double()
         return cls(len(rows), rows.sum(0), rows.T @ rows)
 
     def merged(self, other: "Moments") -> "Moments":
-        """Of both sets together."""
+        """Return the moments of both sets together."""
         return Moments(self.count + other.count, self.total + other.total, self.outer + other.outer)
 
     @property
@@ -97,7 +97,7 @@ class Moments:
 
     @property
     def covariance(self) -> Tensor:
-        """With the divisor count - 1."""
+        """Compute the covariance with the divisor count - 1."""
         return (self.outer - self.count * torch.outer(self.mean, self.mean)) / (self.count - 1)
 
 

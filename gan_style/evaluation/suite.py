@@ -100,7 +100,7 @@ def halves(items: Sequence[int]) -> tuple[list[int], list[int]]:
 
 @dataclass
 class MetricSuite:
-    """Measures single pictures, each (1, 3, H, W) in [-1, 1], by the metrics in ``names``.
+    """Measure single pictures, each (1, 3, H, W) in [-1, 1], by the metrics in ``names``.
 
     grams: the style set's mean Gram matrices {layer: (1, C, C)}; lpips: of (result, content), (1,); inception: of a
     picture, (1, D).

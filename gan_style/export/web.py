@@ -68,7 +68,7 @@ def write_page(folder: Path, model: bytes, description: Mapping[str, Any], runti
 
 
 def _fixed_style(style: Any) -> str:
-    """How a model of one style, or of one mixture, is listed."""
+    """List a model of one style, or of one mixture."""
     return "_".join(style) if isinstance(style, Mapping) else str(style or "style")
 
 

@@ -42,7 +42,7 @@ class LabMatch:
         self._photo.add(rgb_to_lab(photo), cover)
 
     def __call__(self, result: Tensor, photo: Tensor, cover: Tensor | None) -> Tensor:
-        """Where a mask's edge is soft, the photo's part keeps its colours, as if the two were blended."""
+        """Colour the result; at a mask's soft edge the photo's part keeps its colours, as if the two were blended."""
         deviation, target = (moments.variance.sqrt() for moments in (self._result, self._photo))
         scale = torch.where(deviation > _SMALLEST_DEVIATION, target / deviation.clamp_min(_SMALLEST_DEVIATION), 0.0)
         shift = self._photo.mean - self._result.mean * scale

@@ -81,7 +81,7 @@ def turn_upright(planes: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _turned_back(picture: Image.Image) -> Image.Image:
-    """As it is stored: Pillow turns a TIFF upright when it is loaded, whether that is wanted or not."""
+    """Return a picture as it is stored: Pillow always turns a TIFF upright when it is loaded."""
     if picture.format != "TIFF":
         return picture
     orientation: int = picture.getexif().get(ExifTags.Base.Orientation, 1)
@@ -174,7 +174,7 @@ def to_uint8(image: Tensor) -> Tensor:
 
 
 def grid(rows: Sequence[Sequence[Tensor]], *, gap: int = 4) -> Tensor:
-    """One picture (3, H, W) from rows of pictures (3, h, w) in [-1, 1]: each scaled to its row's height, on white.
+    """Make one picture (3, H, W) from rows of pictures (3, h, w) in [-1, 1]: each scaled to its row's height, on white.
 
     A row takes the height of its first picture; the columns are aligned to the left.
     """

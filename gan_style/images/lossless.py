@@ -142,7 +142,7 @@ def _lost_texts(picture: Image.Image) -> list[str]:
 
 
 def _bit_depth_of_iso(picture: Image.Image, file: IO[bytes]) -> int:
-    """Of HEIC and AVIF, which Pillow gives with 8 bits whatever they have."""
+    """Read the bit depth of HEIC and AVIF, which Pillow gives with 8 bits whatever they have."""
     if picture.format == "HEIF":
         return int(picture.info.get("bit_depth") or 8)
     if picture.format != "AVIF":

@@ -102,7 +102,7 @@ def read_tiff(file: IO[bytes], *, check_size: Callable[[tuple[int, int]], object
 
 
 def _is_plain(page: Any) -> bool:
-    """Whether Pillow decodes this kind rightly: up to 8 bits, whole numbers, the samples of a pixel together."""
+    """Return whether Pillow decodes this kind rightly: up to 8 bits, whole numbers, the samples of a pixel together."""
     bits = page.bitspersample
     is_plain_ycbcr = page.photometric == 6 and page.compression == 1  # of which Pillow 12.3 reads too much
     return bits <= 8 and page.sampleformat in (1, 4) and page.planarconfig != 2 and not is_plain_ycbcr
@@ -158,7 +158,7 @@ def _unmultiplied(colours: np.ndarray, alpha: np.ndarray, most: int) -> np.ndarr
 
 
 def _from_cmyk(inks: np.ndarray, most: int) -> np.ndarray:
-    """As Pillow does it: each ink takes its share of what black has left."""
+    """Convert as Pillow does: each ink takes its share of what black has left."""
     rgb = np.empty((*inks.shape[:2], 3), inks.dtype)
     for row, out in zip(inks, rgb, strict=True):
         left = most - row.astype(np.float64)

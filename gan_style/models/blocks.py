@@ -243,7 +243,7 @@ def pad_by_edges(x: Tensor) -> Tensor:
 
 
 def _halves(weight: Tensor, dim: int) -> Tensor:
-    """What three neighbours' weights are for two pixels of the small picture: for even places, and for odd ones."""
+    """Return three neighbours' weights at two pixels of the small picture: at even places, and at odd ones."""
     first, middle, last = weight.unbind(dim)
     even, odd = torch.stack([first, middle + last], dim), torch.stack([first + middle, last], dim)
     return torch.stack([even, odd])
@@ -297,5 +297,5 @@ def pad_to_multiple(images: Tensor, multiple: int, *, minimum: int) -> Tensor:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """How many numbers the network learns."""
+    """Count the numbers that the network learns."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -53,12 +53,12 @@ class LibraryGenerator(ResidualCoder):
 
     @staticmethod
     def shares(condition: Tensor) -> Tensor:
-        """What the normalisations are given: the photo's own row takes what the styles leave of 1."""
+        """Return the normalisations' condition: the photo's own row takes what the styles leave of 1."""
         return torch.cat([condition, 1.0 - condition.sum(dim=1, keepdim=True)], dim=1)
 
     @staticmethod
     def faded(images: Tensor, result: Tensor, strength: Tensor) -> Tensor:
-        """What the network made, by its strength (N, 1, H, W): at 0 the photo exactly.
+        """Fade the network's result by its strength (N, 1, H, W): at 0 it is the photo exactly.
 
         What no network can do, draw a photo again pixel by pixel, it need not do then.
         """

@@ -165,7 +165,7 @@ class Vgg(Perceptual):
         return features if left == 1.0 else features / left
 
     def _factor(self, name: str) -> float:
-        """What a convolution's output is divided by in its own weights: the scale of its ReLU, or else of itself."""
+        """Return the divisor of a convolution's output in its own weights: the scale of its ReLU, or else of itself."""
         if self.architecture.heads:
             return 1.0
         return self.scales.get(f"relu{name}", self.scales.get(f"conv{name}", 1.0))

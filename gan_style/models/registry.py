@@ -16,7 +16,7 @@ GENERATORS: dict[str, type[nn.Module]] = {
 
 
 def describe(generator: nn.Module) -> dict[str, Any]:
-    """What it takes to rebuild a generator: {"class": name, "arguments": {...}}."""
+    """Describe a generator so that it can be rebuilt: {"class": name, "arguments": {...}}."""
     return {"class": type(generator).__name__, "arguments": generator.arguments}
 
 

@@ -16,7 +16,7 @@ _TORCHVISION_URL = "https://download.pytorch.org/models/"
 
 
 def torchvision_file(architecture: str) -> Path:
-    """Where in the hub cache torchvision's weights of "vgg19" or "vgg16" are, or would be."""
+    """Return the path in the hub cache of torchvision's weights of "vgg19" or "vgg16", there or not."""
     return Path(torch.hub.get_dir()) / "checkpoints" / _TORCHVISION_FILES[architecture]
 
 

@@ -42,7 +42,7 @@ def seen_by_the_transfer(colours: str, content: Tensor, styles: Sequence[Tensor]
 
 
 def canvas_channels(colours: str) -> int:
-    """How many channels are optimised: 1 where only luma is made."""
+    """Return how many channels are optimised: 1 where only luma is made."""
     return 1 if colours == LUMINANCE else 3
 
 
@@ -63,7 +63,7 @@ class NonFiniteLossError(ArithmeticError):
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is optimised, and how.
+    """Hold what is optimised, and how.
 
     content, styles: (1, 3, H, W) in [-1, 1] on the device, at full size; style_weights: of the mean of the styles'
     statistics, None: equal; make_optimiser: given the parameters, a torch optimiser; view: given an evaluation's
@@ -135,7 +135,7 @@ class Optimisation:
 
     @property
     def steps(self) -> int:
-        """How many evaluations there are to be, over all levels."""
+        """Count the evaluations of all levels."""
         return sum(level.evaluations for level in self.problem.levels)
 
     def iterates(self) -> Iterator[Tensor]:
@@ -157,7 +157,7 @@ class Optimisation:
             yield self.canvas.detach()
 
     def _step(self, left: int) -> None:
-        """One step of the optimiser, of at most ``left`` evaluations."""
+        """Take one step of the optimiser, of at most ``left`` evaluations."""
         group, settings = self.optimiser.param_groups[0], self._settings
         if "max_eval" in group:  # L-BFGS: one look where it stands, then along a line max_eval at most
             spared = self._known is not None and torch.equal(self.canvas, self.last_good)
@@ -172,7 +172,7 @@ class Optimisation:
         self.optimiser.step(self._look)  # type: ignore[arg-type]
 
     def _end(self) -> int:
-        """How many evaluations have been made when this level ends."""
+        """Count the evaluations up to the end of this level."""
         return sum(level.evaluations for level in self.problem.levels[: self.level + 1])
 
     def _look(self) -> Tensor:
@@ -201,7 +201,7 @@ class Optimisation:
         return scaled.detach(), gradient.contiguous()
 
     def _seen(self) -> LossInputs:
-        """What this evaluation looks at: the same inputs every time, or a view of it, with targets to match."""
+        """Return this evaluation's inputs: the same every time, or a view of it, with targets to match."""
         picture = self.canvas.expand(-1, 3, -1, -1)
         if self.problem.view is None:
             self._inputs.fake = _laid_out(picture)

@@ -94,7 +94,7 @@ def turned(images: Tensor, orientation: int) -> Tensor:
 
 
 def _shifted(images: Tensor, down: int, right: int) -> Tensor:
-    """What was at (y, x) is at (y + down, x + right)."""
+    """Shift pictures: what was at (y, x) is at (y + down, x + right)."""
     height, width = images.shape[2:]
     down, right = (max(1 - length, min(by, length - 1)) for by, length in ((down, height), (right, width)))
     padding = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))

@@ -54,7 +54,7 @@ def _matching_weights(length: int) -> Tensor:
 
 
 def _matched(centres: Tensor, others: Tensor) -> list[int]:
-    """For each of the centres (R, D) the number of another's centre, each once."""
+    """Match each of the centres (R, D) with the number of another's centre, each once."""
     distances, numbers = torch.cdist(centres, others), [0] * len(centres)
     for _ in numbers:
         mine, other = divmod(int(distances.argmin()), len(others))

@@ -100,7 +100,7 @@ class Record:
 
     @property
     def mark(self) -> str:
-        """What marks the files of this optimisation (runtime.outputs)."""
+        """Return the mark of this optimisation's files (runtime.outputs)."""
         return result_mark("optimise", self.settings)
 
     def check_replaceable(self, frames: Iterable[int], *, overwrite: bool) -> None:
@@ -142,7 +142,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Intervals:
-    """After how many evaluations to tell, to keep a picture (0: never) and to save the state."""
+    """Say after how many evaluations to report, to keep a picture (0: never) and to save the state."""
 
     tell: int
     picture: int
@@ -208,5 +208,5 @@ class OptimisationLoop:
 
 
 def _passed(before: int, now: int, interval: int) -> bool:
-    """Whether a multiple of the interval lies after ``before`` and not after ``now``."""
+    """Return whether a multiple of the interval lies after ``before`` and not after ``now``."""
     return now // interval > before // interval

@@ -21,7 +21,7 @@ _ROWS = 512  # of the full size that are worked at together
 
 @dataclass(frozen=True)
 class NamedMasks:
-    """Makes masks, {key: uint8 (H, W)}, of the regions that are called by these names: {key: names}."""
+    """Make masks, {key: uint8 (H, W)}, of the regions that are called by these names: {key: names}."""
 
     segmenter: Segmenter
     names: Mapping[str, Sequence[str]]
@@ -49,7 +49,7 @@ class NamedMasks:
         return self.refined(pixels, self.shares(pixels, classes))
 
     def shares(self, pixels: Tensor, classes: Path | None = None) -> Tensor:
-        """How much of each key's region is where, (1, G, h, w) in [0, 1], at the segmenter's own size."""
+        """Compute each key's share of each place, (1, G, h, w) in [0, 1], at the segmenter's own size."""
         return self.segmenter(pixels, list(self.groups.values()), classes)
 
     def refined(self, pixels: Tensor, shares: Tensor) -> dict[str, Tensor]:

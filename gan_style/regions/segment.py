@@ -162,7 +162,7 @@ def smaller(pixels: Tensor, side: int) -> Tensor:
 
 @dataclass
 class NetworkRegions:
-    """What a segmentation network of torchvision sees; weights: "default" (its hub cache) or a path; table: names."""
+    """Find regions with a segmentation network of torchvision; weights: "default" (hub cache) or a path; table: names."""
 
     network: str
     weights: str = "default"
@@ -188,7 +188,7 @@ class NetworkRegions:
 
 @dataclass
 class MaskRegions:
-    """What class-index masks say, which somebody else has made; table: the names of their numbers."""
+    """Read regions from class-index masks that somebody else has made; table: the names of their numbers."""
 
     table: str
 

@@ -14,7 +14,7 @@ _CHARACTER, _LINE = 6.6, 13.0  # about how wide a character and how high a line 
 
 @dataclass(frozen=True)
 class Frame:
-    """From numbers to places: x in [left, right], y in [bottom, top], drawn on width x height.
+    """Map numbers to places: x in [left, right], y in [bottom, top], drawn on width x height.
 
     margin: to the left and below, where numbers stand; rim: to the right and above.
     """
@@ -96,7 +96,7 @@ Box = tuple[float, float, float, float]  # left, upper, right, lower
 
 @dataclass(frozen=True)
 class TextPlace:
-    """Where a text stands: x, y, and SVG's text-anchor."""
+    """Hold a text's place: x, y, and SVG's text-anchor."""
 
     x: float
     y: float

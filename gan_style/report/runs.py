@@ -24,7 +24,7 @@ Series = dict[str, list[tuple[int, float]]]  # of a metric: (step, value), steps
 
 @dataclass(frozen=True)
 class Generator:
-    """What the header of a generator's file says; parameters: how many numbers it holds."""
+    """Hold the header of a generator's file; parameters: how many numbers it holds."""
 
     description: dict[str, Any]
     parameters: int
@@ -38,7 +38,7 @@ class Generator:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``gan-style evaluate`` has left in a run's folder of the run itself, as {metric: number}.
+    """Hold a run's own numbers that ``gan-style evaluate`` has left in its folder, as {metric: number}.
 
     protocol: what it was measured with, and on what; step: after how many steps, where it says so.
     """

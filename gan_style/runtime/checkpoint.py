@@ -88,7 +88,7 @@ class CheckpointFolder:
         write_bytes(self.folder / MANIFEST_FILE, json.dumps(known, indent=1, sort_keys=True).encode())
 
     def _manifest(self) -> dict[str, dict[str, Any]]:
-        """What is known of the files; nothing where the manifest is missing or damaged: files carry checksums too."""
+        """Read what is known of the files; nothing of a missing or damaged manifest: files carry checksums too."""
         try:
             manifest = json.loads((self.folder / MANIFEST_FILE).read_text())
         except (OSError, ValueError):
@@ -129,7 +129,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 @contextmanager
 def disk_full_in_words(folder: Path) -> Iterator[None]:
-    """Where the disk turns out to be full, or a quota is reached, the block ends in the ValueError of check_space."""
+    """Raise the ValueError of check_space where the disk turns out to be full, or a quota is reached, in the block."""
     try:
         yield
     except OSError as error:
@@ -159,7 +159,7 @@ class Background:
         self._jobs.append(self._pool.submit(job))
 
     def wait(self) -> None:
-        """Until nothing is under way."""
+        """Wait until nothing is under way."""
         while self._jobs:
             self._jobs.popleft().result()
 

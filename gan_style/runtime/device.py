@@ -104,7 +104,7 @@ def _device_of(network: nn.Module) -> torch.device:
 
 
 def advice(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[str]:
-    """What about this machine makes the work slower than it has to be; for a user to read, nothing is changed."""
+    """List what makes the work slower than it has to be on this machine; for a user to read, nothing is changed."""
     if device.type != "cpu":
         on_cuda = device.type == "cuda"
         if on_cuda and dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
@@ -138,7 +138,7 @@ def _in_hardware(dtype: torch.dtype) -> bool:
 
 
 def allocator() -> str:
-    """Which library hands out the CPU's memory: jemalloc, tcmalloc, mimalloc, or "of the system"."""
+    """Name the library that hands out the CPU's memory: jemalloc, tcmalloc, mimalloc, or "of the system"."""
     try:
         mapped = Path("/proc/self/maps").read_text()
     except OSError:

@@ -38,11 +38,11 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that prints and writes."""
+        """Return whether this is the rank that prints and writes."""
         return self.rank == 0
 
     def share(self, items: Sequence[Item]) -> list[tuple[int, Item]]:
-        """This rank's part of a list that all have, with each item's number in it."""
+        """Return this rank's part of a list that all have, with each item's number in it."""
         return list(enumerate(items))[self.rank :: self.count]
 
     def gather(self, part: Item) -> list[Item]:
@@ -62,7 +62,7 @@ class Ranks:
         return items[0]
 
     def mean(self, values: Tensor) -> Tensor:
-        """Of every rank's values (float32, any device), on every rank and on the CPU."""
+        """Average every rank's values (float32, any device); the result is on every rank, on the CPU."""
         values = values.cpu()
         if self.count > 1:
             dist.all_reduce(values)
@@ -70,11 +70,11 @@ class Ranks:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether any rank says so."""
+        """Return whether any rank says so."""
         return self.mean(torch.tensor([float(flag)])).item() > 0 if self.count > 1 else flag
 
     def wait(self) -> None:
-        """Until every rank is here."""
+        """Wait until every rank is here."""
         if self.count > 1:
             dist.barrier()
 
@@ -92,7 +92,7 @@ class Ranks:
 
 
 def local_device(name: str) -> str:
-    """This rank's own device where "auto" or "cuda" leave it open: cuda:0, cuda:1, ... by its number on the node."""
+    """Choose this rank's device where "auto" or "cuda" leave it open: cuda:0, cuda:1, ... by its number on the node."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not torch.cuda.is_available():
         return name

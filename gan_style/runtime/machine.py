@@ -10,7 +10,7 @@ _SHORTAGES = ("allocate memory", "out of memory", "alloc_failed")
 
 
 def cores() -> int:
-    """How many this process may use, which is not how many there are in a container or beside other jobs."""
+    """Count the cores that this process may use, which are fewer in a container or beside other jobs."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -27,7 +27,7 @@ def keep_freed_memory() -> bool:
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether an error says that there was no memory to be had: Python's, torch's on a GPU or on a CPU."""
+    """Return whether an error says that there was no memory to be had: Python's, torch's on a GPU or on a CPU."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, a RuntimeError
         return True
     text = str(error).lower()

@@ -78,6 +78,6 @@ def await_folder(folder: Path, patience: float = _PATIENCE) -> None:
 
 
 def last_line(log: Path) -> str:
-    """What a process said last; "" where it said nothing."""
+    """Return the last line that a process printed; "" where it printed none."""
     lines = log.read_text(errors="replace").split("\n") if log.is_file() else []
     return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -31,7 +31,7 @@ _LONGEST_SETTINGS = 20_000  # characters, in a picture's metadata
 def provenance(
     *, settings: Mapping[str, Any], seed: int, style: str | None, data: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """What a run's result depends on (JSON types).
+    """Record what a run's result depends on (JSON types).
 
     settings: the resolved config; style: as style_name gives it; data: a fingerprint for each set by its name.
     """
@@ -73,7 +73,7 @@ def read_record(folder: Path) -> list[dict[str, Any]]:
 def picture_note(
     *, checkpoint: str, style: str | None, strength: float, seed: int | None, **more: Any
 ) -> dict[str, Any]:
-    """What a picture's metadata say of it (images.encode).
+    """Make the note in a picture's metadata (images.encode).
 
     checkpoint: sha256 of the file that made it; style: its name, where it is known; strength: 1 is the style in full;
     seed: of what was drawn, None where nothing was; more: JSON types, such as step=20000.
@@ -130,7 +130,7 @@ def _size(path: str) -> int:
 
 
 def changed_since(folder: Path, sets: Mapping[str, Iterable[Path]]) -> set[str]:
-    """Those of the sets, by name, that are others than what the run in this folder says it was trained on last."""
+    """Name the sets that are others than those that the run in this folder was trained on last."""
     record = read_record(folder)
     data = record[-1].get("data") if record else None
     known = data if isinstance(data, dict) else {}
@@ -156,7 +156,7 @@ def git_state() -> dict[str, Any] | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says in the checkout; nothing is written there, and no other repository is asked."""
+    """Run git in the checkout; nothing is written there, and no other repository is asked."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(
@@ -204,7 +204,7 @@ def _names(lines: Iterable[str]) -> list[str]:
 
 @contextmanager
 def failure_noted(folder: Path) -> Iterator[None]:
-    """While the block runs there is no failure.txt in the folder; where it raises an error, there is one that says why.
+    """Remove the folder's failure.txt for the block; where that raises an error, write one that says why.
 
     Being stopped (Ctrl-C, a signal) is no failure: the run can go on.
     """
@@ -219,7 +219,7 @@ def failure_noted(folder: Path) -> Iterator[None]:
 
 
 def read_failure(folder: Path) -> str | None:
-    """Why a run has ended, in a line; None where it has not failed."""
+    """Read why a run has failed, in a line; None where it has not."""
     try:
         lines = (folder / FAILURE_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -36,7 +36,7 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """While the block runs SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 set the Stop that it is given."""
+    """Let SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 set the Stop that the block is given."""
     stop = Stop()
     with handled_by(stop.ask):
         yield stop
@@ -44,7 +44,7 @@ def stop_on_signals() -> Iterator[Stop]:
 
 @contextmanager
 def leave_on_signals() -> Iterator[None]:
-    """While the block runs, in which there is nothing to save yet, the same signals end it with the same status."""
+    """Let the same signals end the block, in which there is nothing to save yet, with the same status."""
 
     def leave(number: int, _: FrameType | None) -> None:
         print(
@@ -60,7 +60,7 @@ def leave_on_signals() -> Iterator[None]:
 
 @contextmanager
 def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """While the block runs the same signals go to this handler; then to whom they went before."""
+    """Send the same signals to this handler while the block runs; then to whom they went before."""
     before = {number: signal.signal(number, handler) for number in NUMBERS}
     try:
         yield
@@ -70,7 +70,7 @@ def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[Non
 
 
 def die_with(parent: int, number: int = 9) -> None:
-    """Called by a child: be sent this signal when the parent dies (where the system can: Linux), now if it is dead.
+    """Have this child process sent a signal when the parent dies (where the system can: Linux), now if it is dead.
 
     An orphan would go on unseen, and hold the locks that it has inherited.
     """

@@ -150,7 +150,7 @@ def _row(trial: Trial, metrics: Mapping[str, str]) -> dict[str, Any]:
 
 
 def closing_words(study: Study, folder_of: Callable[[int], Path]) -> Iterator[str]:
-    """What the user wants to know at the end: how many ended how, and the best or the front with its settings."""
+    """Yield the closing lines: how many ended how, and the best or the front with its settings."""
     trials, best, metrics = study.trials(), study.best(), list(study.plan.metrics)
     count = {state: sum(trial.state == state for trial in trials) for state in ("complete", "pruned", "failed")}
     yield f"{len(trials)} trials: " + ", ".join(f"{number} {state}" for state, number in count.items())

@@ -11,7 +11,7 @@ from gan_style.runtime.signals import PREEMPTED
 
 @dataclass(frozen=True)
 class TrainingEnd:
-    """How a training ended: why it was asked to end ("" if it was not), its exit status, its metrics' last values."""
+    """Hold how a training ended: why it was asked to ("" if it was not), its exit status, its metrics' last values."""
 
     asked: str
     status: int

@@ -20,7 +20,7 @@ class Categorical:
     values: tuple[Any, ...]
 
     def examples(self) -> list[Any]:
-        """What to try the option with before anything starts."""
+        """List values to try the option with before anything starts."""
         return list(self.values)
 
     def grid(self) -> list[Any]:
@@ -53,7 +53,7 @@ Dimension = Categorical | Range
 
 
 def rounded(number: float) -> float:
-    """To six digits, for people to read; integers as they are."""
+    """Round to six digits, for people to read; integers as they are."""
     return number if isinstance(number, int) else float(f"{number:.6g}")
 
 
@@ -126,7 +126,7 @@ def _range(name: str, content: Mapping[str, Any], whole: bool) -> Range:
 
 
 def _number(option: str, value: Any, whole: bool) -> float:
-    """As the option that is searched over has it: an int or a float."""
+    """Read a number as the option that is searched over has it: an int or a float."""
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
         value = float(value)  # YAML 1.1 takes 1e-4 for a word
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

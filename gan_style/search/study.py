@@ -23,7 +23,7 @@ _PLAN, _REASON, _SECONDS = "plan", "reason", "seconds"
 
 @dataclass(frozen=True)
 class Pruning:
-    """Which trials end before their time: kind is none, median or halving. None before ``warmup`` steps.
+    """Say which trials end before their time: kind is none, median or halving. None before ``warmup`` steps.
 
     median: those worse, at the same step, than the median of at least ``startup`` complete ones. halving: those not
     among the best quarter of all that came as far, at ``warmup`` steps, at four times as many, and so on (Li et al.
@@ -37,7 +37,7 @@ class Pruning:
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """What a search is. metrics: {name: "minimise" or "maximise"}; settings: of the training, flat and plain."""
+    """Describe a search. metrics: {name: "minimise" or "maximise"}; settings: of the training, flat and plain."""
 
     space: Mapping[str, Dimension]
     metrics: Mapping[str, str]
@@ -48,7 +48,7 @@ class SearchPlan:
     pruning: Pruning = Pruning()
 
     def described(self) -> dict[str, str]:
-        """What must stay the same while a search goes on, by the options' names."""
+        """List what must stay the same while a search goes on, by the options' names."""
         of_space = {f"space.{name}": str(dimension) for name, dimension in self.space.items()}
         own = {"search.metric": str(dict(self.metrics)), "search.sampler": self.sampler, "search.seed": str(self.seed)}
         return own | of_space | {name: json.dumps(value) for name, value in self.settings.items()}
@@ -120,13 +120,13 @@ class Study:
         return next((other for other in ended if _key(other.parameters) == _key(trial.parameters)), None)
 
     def is_exhausted(self) -> bool:
-        """Whether the space has so few points that each of them has been tried."""
+        """Return whether each point of the space has been tried, which takes one of few points."""
         if self._points is None:
             return False
         return {_key(trial.parameters) for trial in self.trials() if trial.state != "running"} >= self._points
 
     def limit(self, count: int | None) -> int:
-        """How many trials there will be: all points of the grid, or as many as wanted."""
+        """Count the trials that there will be: all points of the grid, or as many as are asked for."""
         if self._grid is None:
             assert count is not None
             return count
@@ -165,7 +165,7 @@ class Study:
         return self._value(name, suggest(name, dimension.low, dimension.high, log=dimension.log, **step))
 
     def _value(self, name: str, text: Any) -> Any:
-        """What Optuna keeps, as it is used.
+        """Convert what Optuna keeps to the value that is used.
 
         Of choices it is told the written form, in which 1, 1.0 and true differ and lists are allowed.
         """

@@ -17,7 +17,7 @@ _FILE = {"format", "version", "study", "participant", "sheet", "questions", "all
 
 @dataclass(frozen=True)
 class Answer:
-    """Which of two models, by name, one question preferred; repeat_of: the number of the question that it repeats."""
+    """Say which of two models, by name, was preferred; repeat_of: the number of the question that it repeats."""
 
     kind: str
     picture: int
@@ -95,7 +95,7 @@ def read_participant(path: Path) -> Participant:
 
 
 class _FlawError(Exception):
-    """What is wrong with a file's content."""
+    """Say what is wrong with a file's content."""
 
 
 def _expect(condition: bool, flaw: str) -> None:

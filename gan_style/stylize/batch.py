@@ -248,7 +248,7 @@ class BatchStylizer:
 
 @contextmanager
 def _written(path: Path) -> Iterator[None]:
-    """While something is written to a path: UnwritableResultError for what this one alone has no place for."""
+    """Raise UnwritableResultError where something is written to a path that this result alone has no place at."""
     try:
         yield
     except MemoryError:

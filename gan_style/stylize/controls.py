@@ -99,7 +99,7 @@ def _formatted(weights: Mapping[str, float]) -> str:
 
 @dataclass(frozen=True)
 class Regions:
-    """Where which mixture is wanted: planes, uint8 (R, H, W), of which nowhere more than 255 in all."""
+    """Say where each mixture goes: planes, uint8 (R, H, W), which nowhere sum to more than 255."""
 
     mixes: Sequence[Mapping[str, float]]
     planes: Tensor
@@ -120,11 +120,11 @@ class Regions:
             )
 
     def cover(self, box: Box) -> Tensor:
-        """How much is to be changed at all, (1, 1, h, w) in [0, 1]."""
+        """Compute how much is to be changed at all, (1, 1, h, w) in [0, 1]."""
         return self._values(box).sum(dim=1, keepdim=True).clamp(max=1.0)
 
     def shares(self, box: Box) -> Tensor:
-        """Of each region and, last, of what is left as it is: (1, R + 1, h, w), summing to 1."""
+        """Compute the share of each region and, last, of what is left as it is: (1, R + 1, h, w), summing to 1."""
         values = self._values(box)
         total = values.sum(dim=1, keepdim=True)
         return torch.cat([values / total.clamp_min(1.0), (1.0 - total).clamp_min(0.0)], dim=1)
@@ -138,7 +138,7 @@ _DARK = 16  # of 255: the brightest value of what may be numbers of classes, and
 
 
 def option_of(name: str) -> str:
-    """How a mask is called in messages; the one for the whole mixture has no name."""
+    """Name a mask in messages; the one for the whole mixture has no name."""
     return f"mask.{name}" if name else "mask"
 
 
@@ -197,7 +197,7 @@ def regions_of(masks: Mapping[str, Tensor], mix: Mapping[str, float]) -> Regions
 
 @dataclass
 class MaskFinder:
-    """Finds pictures' masks: ``place`` itself, or in this folder the picture of the same name.
+    """Find pictures' masks: ``place`` itself, or in this folder the picture of the same name.
 
     A mask lies below its folder as its picture does below the input, or with the first folders left out: that of
     leftImg8bit/train/ulm/a_leftImg8bit.png is train/ulm/a_gtFine_labelIds.png in Cityscapes' gtFine, that of

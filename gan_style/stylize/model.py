@@ -90,7 +90,7 @@ def load_painter(spec: str, device: torch.device) -> nn.Module:
 
 
 def no_style(spec: str, styles: Iterable[str]) -> ValueError:
-    """That a ``FILE#STYLE`` names none of these styles."""
+    """Make the error for a ``FILE#STYLE`` that names none of these styles."""
     return ValueError(f"checkpoint={spec}: choose one of its styles, {of_style(spec)[0]}#NAME: {', '.join(styles)}")
 
 
@@ -102,7 +102,7 @@ def of_style(spec: str) -> tuple[Path, str | None]:
 
 
 def note_of(path: Path) -> dict[str, Any]:
-    """What pictures made by a generator say of it (images.encode): the file that ``find_generator`` names."""
+    """Make the note in pictures made by a generator (images.encode): the file that ``find_generator`` names."""
     content = description_of(path)
     origin = content.get("provenance")
     style = origin.get("style") if isinstance(origin, dict) else None
@@ -216,12 +216,12 @@ def library_of(
 
 
 def equal_parts(names: Sequence[str]) -> dict[str, float]:
-    """What several references are mixed to where nobody says how."""
+    """Return the mixture of several references where nobody says how."""
     return {name: 1.0 / len(names) for name in names}
 
 
 def _scaled(picture: Tensor, side: int, model: Model) -> Tensor:
-    """To the short side that references had in training: brush strokes of the same size."""
+    """Scale to the short side that references had in training: brush strokes of the same size."""
     factor = side / min(picture.shape[-2:])
     size = [max(1, round(length * factor)) for length in picture.shape[-2:]]
     return F.interpolate(picture.to(model.device), size, mode="bilinear", antialias=True)

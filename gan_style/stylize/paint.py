@@ -111,7 +111,7 @@ class _Source:
         return _as_float(self.pixels[(slice(None), *box.place)][None].to(self.model.device))
 
     def network_input(self, box: Box) -> Tensor:
-        """What the network is given, (1, 3, h, w): white where nothing can be seen."""
+        """Make the network's input, (1, 3, h, w): white where nothing can be seen."""
         photo = self.photo(box)
         if self.alpha is None:
             return photo
@@ -274,7 +274,7 @@ class _Source:
         return match
 
     def _color_weights(self, box: Box) -> Tensor | None:
-        """How much each pixel counts for the result's colours: in the regions, and where something can be seen."""
+        """Weigh each pixel for the result's colours: in the regions, and where something can be seen."""
         cover = self.cover(box)
         if self.alpha is None:
             return cover

@@ -26,7 +26,7 @@ _NO_NAMES = (
 
 @dataclass(frozen=True)
 class MaskPlan:
-    """Where which style is wanted; "" stands for the whole mixture.
+    """Say where each style goes; "" stands for the whole mixture.
 
     files: {style: its mask, a path or a picture}; names: {style: names of regions}; rest: the style of what these leave
     over; order: the styles, as they were given.
@@ -39,11 +39,11 @@ class MaskPlan:
 
     @property
     def by_style(self) -> bool:
-        """Whether the masks name the styles."""
+        """Return whether the masks name the styles."""
         return bool(self.order) and "" not in self.order
 
     def settings(self) -> dict[str, Any]:
-        """What results depend on besides the files (JSON types)."""
+        """Return what results depend on besides the files (JSON types)."""
         named = {"regions": {name: list(names) for name, names in self.names.items()}} if self.names else {}
         return named | ({"rest": self.rest} if self.rest is not None else {})
 
@@ -99,7 +99,7 @@ def _check_word(value: Any, option: str) -> None:
 
 
 def by_name(segmentation: Mapping[str, Any]) -> bool:
-    """Whether there is a source of names."""
+    """Return whether there is a source of names."""
     return segmentation.get("network") is not None or segmentation.get("masks") is not None
 
 
@@ -125,7 +125,7 @@ def named_masks(
 
 
 def auto_masks(style: Any, regions: int | None) -> tuple[dict[str, int], int]:
-    """What mask=auto means: {style: number of the region}, from the top, and how many regions there are to be."""
+    """Read mask=auto: {style: number of the region}, from the top, and how many regions there are to be."""
     if not isinstance(style, list | tuple) or len(style) < 2:
         raise ValueError(
             f"mask={AUTO}: give a style for each region, from the picture's top to its bottom: style=[monet,wave]"
@@ -148,7 +148,7 @@ def plan_regions(
 
 
 def region_settings(plan: MaskPlan, segmentation: Mapping[str, Any], regions: int | None) -> dict[str, Any]:
-    """What results depend on where regions are named (JSON types); nothing for masks by hand."""
+    """Return what results depend on where regions are named (JSON types); nothing for masks by hand."""
     settings = plan.settings()
     if not plan.names:
         return settings

@@ -57,14 +57,14 @@ class Box:
 
     @property
     def place(self) -> tuple[slice, slice]:
-        """To index the last two dimensions with."""
+        """Index the last two dimensions with it."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def divided(self, by: int) -> "Box":
         return Box(self.top // by, self.bottom // by, self.left // by, self.right // by)
 
     def grown(self, margin: int, height: int, width: int) -> "Box":
-        """By a margin, as far as the picture goes."""
+        """Grow the box by a margin, as far as the picture goes."""
         return Box(
             max(0, self.top - margin),
             min(height, self.bottom + margin),
@@ -76,7 +76,7 @@ class Box:
         return Box(self.top, min(height, self.bottom), self.left, min(width, self.right))
 
     def cut(self, x: Tensor, outer: "Box") -> Tensor:
-        """This box's part of x (..., h, w), which is of a larger box, at any scale."""
+        """Cut this box's part from x (..., h, w), which is of a larger box, at any scale."""
         by = x.shape[-1] / outer.width
         sides = (self.top - outer.top, self.bottom - outer.top, self.left - outer.left, self.right - outer.left)
         return x[(..., *Box(*(round(side * by) for side in sides)).place)]
@@ -105,7 +105,7 @@ class _FrozenNorm(nn.Module):
 
 
 class NormReached(Exception):  # noqa: N818 (not an error)
-    """How a pass ends at the normalisation that it is to measure; x: what goes into that."""
+    """End a pass at the normalisation that it is to measure; x: what goes into that."""
 
     def __init__(self, name: str, x: Tensor) -> None:
         super().__init__(name)
@@ -289,7 +289,7 @@ class TiledGenerator:
         return network.stages[number]
 
     def _inputs(self, number: int, inner: _ActivationStore | None) -> Iterator[tuple[Box, Box, Tensor]]:
-        """For each tile: its box, the one with a margin around it, and what goes into the stage there."""
+        """Yield for each tile its box, the one with a margin around it, and what goes into the stage there."""
         for box in self._boxes:
             outer = box.grown(MARGIN, self._height, self._width)
             x = self._padded(self.content, outer) if inner is None else inner.read(outer.divided(DOWNSAMPLING))

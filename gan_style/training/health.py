@@ -18,7 +18,7 @@ def nonfinite_keys(values: Mapping[str, float]) -> list[str]:
 
 @dataclass
 class Health:
-    """Counts skipped steps in a row and roll-backs, and says when it is time for either.
+    """Count skipped steps in a row and roll-backs, and say when it is time for either.
 
     patience: so many skipped steps in a row call for a roll-back; rollbacks: so many of them are tried, each with a
     learning rate lowered by ``factor``.
@@ -72,7 +72,7 @@ class Signs:
     counts: dict[str, int] = field(default_factory=dict)
 
     def warnings(self, values: Mapping[str, float]) -> list[str]:
-        """What has now lasted, in words; told once, and again only after it was over."""
+        """Describe what has now lasted, once, and again only after it was over."""
         warnings = []
         for name, (there, explanation) in _signs(values).items():
             self.counts[name] = self.counts.get(name, 0) + 1 if there else 0

@@ -4,7 +4,7 @@ from torch import Tensor
 
 
 def collapse_diagnostics(fake: Tensor, content: Tensor) -> dict[str, Tensor]:
-    """Of results and their photos, (N, 3, H, W) in [-1, 1], scalars on the device.
+    """Measure results beside their photos, (N, 3, H, W) in [-1, 1]: scalars on the device.
 
     saturated: the share of values within 0.02 of the range's ends; spread: the mean standard deviation of a result's
     values; variety: how far results differ from their batch's mean result, relative to the photos (1 for a single one).

@@ -29,7 +29,7 @@ class Sampler:
 
     @torch.no_grad()
     def results(self, generator: nn.Module) -> list[Tensor]:
-        """One for each content picture."""
+        """Make a result for each content picture."""
         return [generator(content).float() for content in self.contents]
 
     def sheet(self, results: Sequence[Tensor]) -> Tensor:
@@ -151,7 +151,7 @@ def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 @dataclass
 class Composite:
-    """One number to choose the best checkpoint by; lower is better.
+    """Compute one number to choose the best checkpoint by; lower is better.
 
     weights: of metrics by name; one that is better when higher counts as 1 minus itself. lowest: so far in this run.
     """
@@ -160,14 +160,14 @@ class Composite:
     lowest: float | None = None
 
     def __call__(self, values: Mapping[str, float]) -> float:
-        """Of what Sampler.measure found."""
+        """Compute it of the numbers of Sampler.measure."""
         numbers = {name: values[PREFIX + name] for name in self.weights}
         upward = {name for name in numbers if METRICS[name].better == "higher"}
         return sum(self.weights[name] * (1.0 - x if name in upward else x) for name, x in numbers.items())
 
 
 def measurable(names: Sequence[str], content: Collection[str], style: Collection[str]) -> list[str]:
-    """Which of metrics.names there is something to measure with: layers of a content loss, and of a style loss."""
+    """List those of metrics.names that can be measured: with layers of a content loss, and of a style loss."""
     needed = {"content": content, "style": style}
     return [name for name in names if needed.get(name, True)]
 

@@ -11,12 +11,12 @@ def constant(progress: float) -> float:
 
 
 def linear(progress: float) -> float:
-    """From 1 at progress 0 to 0 at progress 1 (Zhu et al. 2017, CycleGAN, section 4)."""
+    """Fall from 1 at progress 0 to 0 at progress 1 (Zhu et al. 2017, CycleGAN, section 4)."""
     return 1.0 - progress
 
 
 def cosine(progress: float) -> float:
-    """From 1 to 0 along half a cosine (Loshchilov and Hutter 2017, equation 5)."""
+    """Fall from 1 to 0 along half a cosine (Loshchilov and Hutter 2017, equation 5)."""
     return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 

@@ -45,12 +45,12 @@ class TrainState:
 
     @property
     def warming_up(self) -> bool:
-        """Whether the next step belongs to the content-only warm-up."""
+        """Return whether the next step belongs to the content-only warm-up."""
         return self.step < self.warmup_steps
 
     @property
     def by_reference(self) -> bool:
-        """Whether the generator is shown the style pictures, each beside the photo that is to get its style."""
+        """Return whether the generator is shown the style pictures, each beside the photo that is to get its style."""
         return isinstance(self.generator, ReferenceGenerator)
 
     def run(self, name: str) -> nn.Module:
@@ -122,7 +122,7 @@ class TrainState:
         return scalars
 
     def loss_scale(self, name: str) -> Tensor | None:
-        """What a network's losses are multiplied with for float16's sake, on the device; None where they are not."""
+        """Return the factor of a network's losses for float16's sake, on the device; None where there is none."""
         scaler, network = self.scalers.get(name), getattr(self, name)
         return scaler.scale(torch.ones((), device=next(network.parameters()).device)) if scaler else None
 
@@ -137,7 +137,7 @@ class TrainState:
         ]
 
     def nonfinite_networks(self) -> list[str]:
-        """Those whose weights are not finite, as "weights/generator"."""
+        """Name the networks whose weights are not finite, as "weights/generator"."""
         names = []
         for name, network in self._networks().items():
             norms = [] if name == "ema" else list(torch._foreach_norm(list(network.parameters())))
@@ -184,7 +184,7 @@ class TrainState:
         return {name: network for name, network in named.items() if network is not None}
 
     def optimisers(self) -> dict[str, Optimizer]:
-        """By the name of their network."""
+        """Return the optimisers by the name of their network."""
         named = {"generator": self.generator_optimiser, "discriminator": self.discriminator_optimiser}
         return {name: optimiser for name, optimiser in named.items() if optimiser is not None}
 

@@ -20,7 +20,7 @@ Scalars = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Precision:
-    """Where the step computes and in what: ``dtype`` float32, or bfloat16 or float16 through autocast.
+    """Say where the step computes and in what: ``dtype`` float32, or bfloat16 or float16 through autocast.
 
     Losses stay float32.
     """
@@ -123,7 +123,7 @@ def train_step(
 
 @dataclass(frozen=True)
 class Generated:
-    """What the generator made of a micro-batch: the fakes (N, 3, H, W), and the results of auxiliary passes."""
+    """Hold the generator's results of a micro-batch: the fakes (N, 3, H, W), and the results of auxiliary passes."""
 
     fake: Tensor
     auxiliary: dict[str, AuxiliaryPass] = field(default_factory=dict)
@@ -154,7 +154,7 @@ def _to_float(pictures: Tensor) -> Tensor:
 
 
 def _draws(seed: int, positions: Iterable[int], *roles: str) -> list[torch.Generator]:
-    """For each role and sample its own random numbers, which follow from (seed, role, position) alone."""
+    """Make a random generator for each role and sample, which follows from (seed, role, position) alone."""
     seeds = (random.Random(f"{seed}/augment {role}/{p}").getrandbits(63) for role in roles for p in positions)
     return [torch.Generator().manual_seed(number) for number in seeds]
 
@@ -164,7 +164,7 @@ def _named(prefix: str, values: Scalars) -> Scalars:
 
 
 def _mean(values: Sequence[Scalars]) -> Scalars:
-    """Of the micro-batches' numbers, those of the batch: means, and of norms over samples the norm over all of them."""
+    """Combine the micro-batches' numbers to the batch's: means, and of norms over samples the norm over all."""
     if len(values) == 1:
         return values[0]
     stacked = {name: torch.stack([scalars[name] for scalars in values]) for name in values[0]}

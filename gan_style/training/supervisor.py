@@ -28,7 +28,7 @@ from gan_style.training.state import TrainState
 
 @dataclass(frozen=True)
 class Every:
-    """After how many steps to log, to sample, to measure and to save; each happens after the last step too.
+    """Say after how many steps to log, to sample, to measure and to save; each happens after the last step too.
 
     audit: how often to measure what each loss term contributes, 0 for never.
     """
@@ -100,7 +100,7 @@ class Supervisor:
         return not (self._stopping or self._nonfinite)
 
     def rolled_back(self) -> bool:
-        """After the batches: go back to the last checkpoint if numbers call for it; return whether training goes on.
+        """Go back to the last checkpoint after the batches if numbers call for it; return whether training goes on.
 
         The learning rate is then lower. NonFiniteError where there is no checkpoint, or going back has not helped.
         """

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class FinalResult:
-    """What a finished run has come to.
+    """Hold what a finished run has come to.
 
     generator: its file, of the last step. best: the checkpoint with the lowest composite, where one is kept, of
     ``best_step``, with that composite in ``best_values``. rows: makes the final pictures, each uint8 (3, H, W), a row

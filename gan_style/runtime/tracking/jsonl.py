@@ -39,7 +39,7 @@ class JsonlTracker:
         """The last line says how far the run has come."""
 
     def completed(self, result: FinalResult) -> None:
-        """Its files are those of the run already."""
+        """Do nothing: the files are those of the run already."""
 
     def finish(self, *, failed: bool) -> None:
         self._file.flush()

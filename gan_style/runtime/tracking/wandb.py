@@ -43,7 +43,7 @@ def _server() -> str:
 
 
 def _key_is_configured() -> bool:
-    """In the environment, or for W&B's host in the netrc file (where ``wandb login`` puts it)."""
+    """Return whether a key is in the environment, or, from ``wandb login``, in the netrc file for W&B's host."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
@@ -66,7 +66,7 @@ def _check_reachable() -> None:
 
 
 def _answer() -> str:
-    """What is wrong, or ""."""
+    """Ask the server; return what is wrong, or ""."""
     try:
         with urllib.request.urlopen(urllib.request.Request(_server(), method="HEAD"), timeout=_PROBE_TIMEOUT):
             return ""
@@ -87,7 +87,7 @@ def _imported(mode: str) -> Any:
 
 
 class WandbTracker:
-    """One W&B run. Its id is kept in the run's folder, so that a resumed run goes on in the same one.
+    """Track one W&B run. Its id is kept in the run's folder, so that a resumed run goes on in the same one.
 
     mode: "online" (ConnectionError where that fails) or "offline". Numbers have their own axis, ``step``, so that a
     resumed run draws one line. artifacts: whether a finished run's generator is kept as one. The run is nobody else's:
@@ -185,7 +185,7 @@ class WandbTracker:
         return self._wandb.Image(picture.permute(1, 2, 0).numpy())
 
     def _keep(self, path: Path, step: int | None, aliases: list[str]) -> None:
-        """From a copy in the run's wandb folder: a run that goes on replaces its files, maybe before they are sent."""
+        """Upload from a copy in the run's wandb folder: a run that goes on may replace its files before they are sent."""
         place = self._folder / "wandb" / "artifacts" / f"{step}-{path.name}"
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
@@ -199,7 +199,7 @@ class WandbTracker:
 
     @contextmanager
     def _surroundings(self) -> Iterator[None]:
-        """While the block runs wandb keeps its files in the run's folder; afterwards the environment is as before."""
+        """Have wandb keep its files in the run's folder in the block; afterwards the environment is as before."""
         before = dict(os.environ)
         os.environ.setdefault("WANDB_DATA_DIR", str((self._folder / "wandb" / "data").absolute()))
         try:
