@@ -162,7 +162,7 @@ def smaller(pixels: Tensor, side: int) -> Tensor:
 
 @dataclass
 class NetworkRegions:
-    """Find regions with a segmentation network of torchvision; weights: "default" (hub cache) or a path; table: names."""
+    """Find regions with a network of torchvision; weights: "default" (hub cache) or a path; table: names."""
 
     network: str
     weights: str = "default"

@@ -185,7 +185,7 @@ class WandbTracker:
         return self._wandb.Image(picture.permute(1, 2, 0).numpy())
 
     def _keep(self, path: Path, step: int | None, aliases: list[str]) -> None:
-        """Upload from a copy in the run's wandb folder: a run that goes on may replace its files before they are sent."""
+        """Upload a copy in the wandb folder: a run that goes on may replace its files before they are sent."""
         place = self._folder / "wandb" / "artifacts" / f"{step}-{path.name}"
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
