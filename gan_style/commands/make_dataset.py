@@ -364,6 +364,12 @@ def _print_summary(job: Job, manifest: Path, summary: Mapping[str, Any]) -> int:
     reasons = ", ".join(f"{count} {kind}" for kind, count in summary["kinds"].items())
     if reasons:
         print(f"not stylized: {reasons}")
+    if left_out := summary["left_out"]:
+        names, more = ", ".join(left_out[:5]), ", ..." if len(left_out) > 5 else ""
+        print(
+            f"warning: files that are in no result, since archives have no place for them: {names}{more}",
+            file=sys.stderr,
+        )
     for what, count in summary["lost"].items():
         print(f"warning: {count} results lost {what}", file=sys.stderr)
     for style, count in summary["empty_regions"].items():

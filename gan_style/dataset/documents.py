@@ -50,7 +50,7 @@ class Documents:
             factors = {row["output"]: scale for row in self.rows() if (scale := factors_of(row)) != (1.0, 1.0)}
             yield from from_tables(self.layout.tables, self.rows(), self.scheme.copies, factors).items()
         elif self.kind == "coco":
-            yield from from_classes(self.records.output, self.rows(), classes, self.layout.names).items()
+            yield from from_classes(self.records.output, self.rows(), classes, self.layout.names, self.warn).items()
         if self.records.plan.tables:
             index = self._index()
             for key, _, size in self.records.plan.tables:

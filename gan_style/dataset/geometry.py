@@ -17,6 +17,8 @@ _XY = {"bbox", "bboxes", "box", "boxes", "segmentation", "points", "point", "pol
 _XY |= {"exterior", "interior", "landmarks", "vertices", "rect", "bounding_box", "bounding_boxes", "bndbox", "outline"}
 _XY |= {"predictionstring"}  # Kaggle's: a class and four numbers, again and again
 _KEYPOINTS = {"keypoints"}  # COCO's: x, y, visibility
+_OF_POINT = re.compile(r"(?:.*_)?([xy])(?:_?\d+)?")  # lefteye_x, x_1
+_LINE = "line"  # what a list says of one picture, as it is
 # Fields that say how large the picture is, and nothing of what is in it.
 _SIZES = {
     "imagewidth",
@@ -30,7 +32,8 @@ _SIZES = {
 }
 _ORIGINAL = ("original_width", "original_height")
 _ROW_OF_NUMBERS = re.compile(r"(?<!\S)-?\d+(?:\.\d+)?(?:[\s,;]+-?\d+(?:\.\d+)?)+(?!\S)")
-PLACES = ("bbox", "bboxes", "box", "boxes", "segmentation", "keypoints", "points", "polygon", "polygons", "xmin", "x1")
+PLACES = {"bbox", "bboxes", "box", "boxes", "segmentation", "keypoints", "points", "polygon", "polygons", "exterior"}
+PLACES |= {"xmin", "x1", "x_1", "xtl", "all_points_x"}
 
 
 class NotScalableError(ValueError):
@@ -78,6 +81,8 @@ def _check_scalable(record: Mapping[str, Any]) -> None:
     for name in ("bitmap", "rle", "EncodedPixels", "encoded_pixels", "rle_mask"):
         if record.get(name) not in (None, "", "-1", [], {}):
             raise NotScalableError(f"it has a mask in run lengths or as a bitmap ({name})")
+    if _has_numbers(record.get(_LINE)):
+        raise NotScalableError("a list has rows of numbers for it, which may be pixels")
 
 
 def _is_in_percent(record: Mapping[str, Any]) -> bool:
@@ -118,11 +123,9 @@ def _scaled_field(name: Any, value: Any, record: Mapping[str, Any], factors: tup
             return _scaled_text(value, key, factors)
         if isinstance(value, dict) and "counts" in value:
             return scaled_run_lengths(value, factors)
-        return value if _are_shares(value) else _scaled_list(value, factors, 3 if key in _KEYPOINTS else 2)
-    if key in _X:
-        return value if _are_shares(_sides(record)) else _times(value, fx)
-    if key in _Y:
-        return value if _are_shares(_sides(record)) else _times(value, fy)
+        return value if are_shares(value) else _scaled_list(value, factors, 3 if key in _KEYPOINTS else 2)
+    if (axis := _axis(key)) is not None:
+        return value if are_shares(_sides(record)) else _times(value, factors[axis])
     if key == "size" and "path" in record and isinstance(value, list) and len(value) == 2:  # Datumaro's height, width
         return [_times(value[0], fy), _times(value[1], fx)]
     if key == "area":
@@ -163,11 +166,23 @@ def _scaled_list(value: Any, factors: tuple[float, float], period: int) -> Any:
     return [_times(number, factors[at % period]) if at % period < 2 else number for at, number in enumerate(value)]
 
 
+def _axis(key: str) -> int | None:
+    """0 for a field of a place's x or width, 1 for y or height."""
+    point = _OF_POINT.fullmatch(key)
+    return 0 if key in _X or (point and point[1] == "x") else 1 if key in _Y or point else None
+
+
 def _sides(record: Mapping[str, Any]) -> list[Any]:
-    return [value for name, value in record.items() if str(name).lower() in (_X | _Y) - _SIZES - {"width", "height"}]
+    names = [str(name).lower() for name in record]
+    others = {*_SIZES, "width", "height"}
+    return [
+        value
+        for name, value in zip(names, record.values(), strict=True)
+        if _axis(name) is not None and name not in others
+    ]
 
 
-def _are_shares(value: Any) -> bool:
+def are_shares(value: Any) -> bool:
     """Whether these are shares of the picture's sides rather than pixels: all in [0, 1], and not all whole."""
     numbers = list(_numbers(value))
     return bool(numbers) and all(0 <= number <= 1 for number in numbers) and any(number % 1 for number in numbers)
@@ -215,16 +230,26 @@ def has_places(record: Any) -> bool:
     """Whether a record (of JSON) holds places in a picture."""
     if isinstance(record, dict):
         return any(
-            (str(name).lower() in PLACES and value not in ([], None, "")) or has_places(value)
+            (str(name).lower() in PLACES and value not in ([], None, ""))
+            or (name == _LINE and _has_numbers(value))
+            or has_places(value)
             for name, value in record.items()
         )
     return isinstance(record, list) and any(has_places(item) for item in record[:1000])
 
 
+def _has_numbers(value: Any) -> bool:
+    """Whether a text has a row of numbers that may be pixels."""
+    rows = _ROW_OF_NUMBERS.findall(value) if isinstance(value, str) else []
+    numbers = [[float(number) for number in re.split(r"[\s,;]+", row)] for row in rows]
+    return any(len(row) >= 4 and max(row) > 1 for row in numbers)
+
+
 def stated_size(record: Mapping[str, Any]) -> tuple[int, int] | None:
     """(width, height) of the picture where a record says so."""
     named = {str(name).lower(): value for name, value in record.items()}
-    of_box = named.keys() & {"x", "left", "cx", "xc", "x_center", "bbox_x"}
+    of_box = named.keys() & {"x", "x1", "x_1", "left", "cx", "xc", "x_center", "bbox_x"}
+    of_box = set() if named.keys() & {"x2", "x_2", "right"} else of_box
     for width, height in (("imagewidth", "imageheight"), ("imgwidth", "imgheight"), ("width", "height")):
         if width == "width" and of_box:
             continue

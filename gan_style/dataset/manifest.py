@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from gan_style.dataset.journal import DATA, Records, Row
 from gan_style.dataset.plan import Shard
+from gan_style.dataset.sample import NO_HOME
 from gan_style.dataset.worker import COLUMNS
 from gan_style.runtime.files import remove_leftovers, write_bytes, write_durably
 
@@ -89,6 +90,7 @@ class Merge:
     def summary(self, more: Mapping[str, Any]) -> dict[str, Any]:
         """Counts and the failures by kind, from the rows; ``more`` is added. Written to summary.json."""
         statuses, kinds, lost, failures = Counter[str](), Counter[str](), Counter[str](), list[dict[str, Any]]()
+        left_out = list[str]()  # that say something of pictures, or of all
         empty = Counter[str]()  # styles in whose regions nothing is
         for _, rows in self.rows():
             statuses.update(row["status"] for row in rows)
@@ -96,12 +98,15 @@ class Merge:
             regions = [json.loads(row["regions"]) for row in rows if row.get("regions")]
             empty.update(style for shares in regions for style, share in shares.items() if not share)
             kinds.update(row["kind"] for row in rows if row["kind"] is not None)
+            homeless = (row for row in rows if row["kind"] == "no home" and row["error"] == NO_HOME[1])
+            left_out += [row["key"] for row in homeless][: _NAMED_FAILURES - len(left_out)]
             failures += [row for row in rows if row["status"] == "failed"][: _NAMED_FAILURES - len(failures)]
         summary = {
             "inputs": self.records.plan.inputs,
             "rows": statuses.total(),
             "statuses": dict(sorted(statuses.items())),
             "kinds": dict(sorted(kinds.items())),
+            "left_out": left_out,
             "lost": dict(sorted(lost.items())),
             "empty_regions": dict(sorted(empty.items())),
             "failures": [{name: row[name] for name in ("key", "copy", "kind", "error")} for row in failures],

@@ -179,7 +179,7 @@ class Names:
             named = replace(sample, name="/".join([*folder, marked(safe, sample.key, digits, longest) + suffix]))
             digits += 8
         self._remember(named)
-        if named.name != name:
+        if named.name != name and sample.picture is not None:
             self.changed += 1
             self.example = self.example if self.changed > 1 else (name, named.name)
         return named

@@ -69,6 +69,7 @@ _UNPACKERS: Mapping[str, Callable[[Path], Any]] = {
 }
 # Of tar archives that are read.
 ARCHIVE_SUFFIXES = (".tar", *(f".tar{ending}" if ending[1] != "t" else ending for ending in _UNPACKERS))
+NO_HOME = ("no home", "it belongs to no picture")  # of a file that archives have no place for
 MOST_BYTES = 1_000_000_000  # of one file: it is read into memory as a whole
 
 

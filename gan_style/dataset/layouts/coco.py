@@ -6,13 +6,14 @@ import hashlib
 import json
 import mmap
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gan_style.dataset.geometry import scaled
+from gan_style.dataset.geometry import has_places, scaled
 from gan_style.dataset.journal import DATA, Row
 from gan_style.dataset.layouts.folder import FolderLayout
 from gan_style.dataset.layouts.labels import read_label
@@ -358,13 +359,17 @@ def _name(name: str, path: str, output: str) -> str:
     return output.removeprefix(base) if output.startswith(base) else output
 
 
-def from_classes(output: Path, rows: Iterable[Row], classes: Sequence[str], names: Sequence[str]) -> dict[str, bytes]:
+def from_classes(
+    output: Path, rows: Iterable[Row], classes: Sequence[str], names: Sequence[str], warn: Callable[[str], object]
+) -> dict[str, bytes]:
     """Annotation files by path: one for each split (else dataset.json), with boxes from what lies beside each result.
 
     An annotation without a box says which class a picture has; none is invented. Where the JSON of COCO pictures lies
     beside results, as make-dataset writes it for other layouts, they get back what is said there, ids too; of several
-    annotation files, each its own. names: of classes by number, where labels have numbers alone.
+    annotation files, each its own. names: of classes by number, where labels have numbers alone; warn: is told of
+    labels that no annotation was made of.
     """
+    unknown = Counter[str]()
     contents: dict[str, _Annotations] = {}
     for row in rows:
         if row["status"] == "ok":
@@ -372,13 +377,17 @@ def from_classes(output: Path, rows: Iterable[Row], classes: Sequence[str], name
             statements = dict(_statements(output, row))
             for name, statement in statements.items():
                 contents.setdefault(name or split, _Annotations(classes, names)).add(row, statement, ())
-            own = [] if statements else list(_labels_beside(output, row, names))
+            own = [] if statements else list(_labels_beside(output, row, names, unknown))
             captions = [label for label in own if "caption" in label]
             if not statements:
                 boxes = [label for label in own if "caption" not in label]
                 contents.setdefault(split, _Annotations(classes, names)).add(row, None, boxes)
             if captions:  # in a file of their own, as COCO has it
                 contents.setdefault(f"captions_{split}", _Annotations((), ())).add(row, {}, captions)
+    for extension, count in (+unknown).items():
+        warn(
+            f"{count} files {extension} hold places in a form that is not made into COCO's annotations; they lie beside"
+        )
     return {f"annotations/{name}.json": json.dumps(content.plain()).encode() for name, content in contents.items()}
 
 
@@ -469,8 +478,10 @@ def _statements(output: Path, row: Row) -> Iterator[tuple[str, Mapping[str, Any]
             yield ("" if name in ("", "coco") else name), statement
 
 
-def _labels_beside(output: Path, row: Row, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """COCO's annotations from what lies beside a result: YOLO's boxes, VOC's, LabelMe's, those of records, captions."""
+def _labels_beside(output: Path, row: Row, names: Sequence[str], unknown: Counter[str]) -> Iterator[dict[str, Any]]:
+    """COCO's annotations from what lies beside a result: YOLO's boxes, VOC's, LabelMe's, those of records, captions.
+    unknown: counts, by extension, labels in pixels that none was made of.
+    """
     size, captions = (row["width"], row["height"]), set[str]()
     for extension in json.loads(row["sidecars"] or "{}"):
         if extension.lower().endswith(PICTURE_SUFFIXES):
@@ -479,7 +490,8 @@ def _labels_beside(output: Path, row: Row, names: Sequence[str]) -> Iterator[dic
         label = read_label(extension, content)
         annotations = label.annotations(size, names) if label is not None else []
         yield from annotations
-        if extension.lower().endswith(".json") and not annotations:
+        unknown[extension] += not annotations and label is not None and label.in_pixels
+        if extension.lower().endswith(".json"):
             for note in _of_records(content):
                 captions.add(note.get("caption", ""))
                 yield note
@@ -496,22 +508,13 @@ def _text(content: bytes) -> str:
 
 
 def _of_records(content: bytes) -> Iterator[dict[str, Any]]:
-    """Of records that tables had: Hugging Face's objects, rows of boxes, captions."""
+    """Of records that tables had, what they say of a whole picture: captions, and a class where there are no boxes."""
     document = json.loads(content) if content else None
     for record in document if isinstance(document, list) else [document]:
-        if not isinstance(record, dict):
-            continue
-        objects = record.get("objects")
-        if isinstance(objects, dict) and isinstance(objects.get("bbox"), list):
-            names = objects.get("categories") or objects.get("category") or objects.get("label") or []
-            for at, box in enumerate(objects["bbox"]):
-                yield {"bbox": box} | ({"name": str(names[at])} if at < len(names) else {})
-        named = {str(name).lower(): value for name, value in record.items()}
-        corners = [named.get(name) for name in ("xmin", "ymin", "xmax", "ymax")]
-        if all(corner not in (None, "") for corner in corners):
-            left, top, right, bottom = (float(corner) for corner in corners)  # type: ignore[arg-type]
-            name = named.get("class") or named.get("label") or named.get("name")
-            yield {"bbox": [left, top, right - left, bottom - top]} | ({"name": str(name)} if name else {})
+        named = {str(name).lower(): value for name, value in record.items()} if isinstance(record, dict) else {}
         caption = named.get("text") or named.get("caption")
         if isinstance(caption, str):
             yield {"caption": caption}
+        label = next((named[name] for name in ("label", "class", "category") if name in named), None)
+        if isinstance(label, str | int) and not has_places(record):
+            yield {"name": str(label)}

@@ -12,10 +12,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gan_style.dataset.layouts.masks import is_label_folder
-from gan_style.dataset.layouts.tables import OPAQUE_SUFFIXES, TABLE_SUFFIXES, Statements, check_scaling, read_statements
+from gan_style.dataset.layouts.statements import Statements, read_statements
+from gan_style.dataset.layouts.tables import OPAQUE_SUFFIXES, TABLE_SUFFIXES, check_scaling
 from gan_style.dataset.layouts.tree import Match, Tree, join
 from gan_style.dataset.sample import (
     ALL_PICTURE_SUFFIXES,
+    NO_HOME,
     OTHER_PICTURE_SUFFIXES,
     PICTURE_SUFFIXES,
     Location,
@@ -161,7 +163,7 @@ class FolderLayout:
                     "a picture, by its bytes, whose name does not end as those of pictures do",
                 )
         if problem is None and self.made == "webdataset":
-            problem = ("no home", "it belongs to no picture")
+            problem = NO_HOME
             if self._says_the_class(path, label):
                 problem = ("no home", "the folder says the class")
             elif is_mask:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_style.dataset.geometry import Change, has_places, scaled, stated_size
+from gan_style.dataset.layouts.objects import objects_in
 from gan_style.dataset.sample import PICTURE_SUFFIXES
 
 _PICTURES = ("imagePath", "filename", "file_name", "image", "image_path", "img_path", "name", "imageName", "image_name")
@@ -61,17 +62,7 @@ class JsonLabel:
 
     def annotations(self, size: tuple[int, int], names: Sequence[str]) -> list[dict[str, Any]]:
         """As COCO has them, with the class's name."""
-        annotations = []
-        for shape in self.content.get("shapes") or self.content.get("objects") or []:
-            points = shape.get("points") or shape.get("polygon") if isinstance(shape, dict) else None
-            if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
-                continue
-            xs, ys = [point[0] for point in points], [point[1] for point in points]
-            box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-            outline = [[side for point in points for side in point]] if len(points) > 2 else None
-            placed = {"bbox": box} | ({"segmentation": outline} if outline else {})
-            annotations.append({"name": str(shape.get("label", "")), **placed})
-        return annotations
+        return list(objects_in(list(self.records), size))
 
 
 def _adapted(content: dict[str, Any], change: Change) -> dict[str, Any]:

@@ -10,16 +10,16 @@ import io
 import json
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
-from gan_style.dataset.geometry import NotScalableError, has_places, scaled, stated_size, text_of
+from gan_style.dataset.geometry import NotScalableError, scaled, text_of
 from gan_style.dataset.layouts.yolo import read_yaml, rewritten_yaml
-from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample
+from gan_style.dataset.sample import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
     from gan_style.dataset.layouts.tree import Tree
@@ -42,11 +42,11 @@ TABLE_SUFFIXES = (
     ),
 )
 OPAQUE_SUFFIXES = (".mat", ".npy", ".npz", ".pkl", ".pickle", ".h5", ".hdf5", ".db", ".sqlite", ".tfrecord")
-_RECORDED = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".parquet")
-_MOST_IN_A_FOLDER = 50  # files of these kinds; more are labels of single pictures
-_MOST_BYTES = 2_000_000_000
+MOST_IN_A_FOLDER = 50  # files of these kinds; more are labels of single pictures
+MOST_BYTES = 2_000_000_000
 _MOST_LOOKED_AT = 100_000  # rows, to tell which columns name pictures
 _CALLED_PICTURE = re.compile(r"(?i)image|img|photo|picture|file|frame")
+_OF_CLASSES = re.compile(r"(?i)(classes|names|parts|attributes)\.")  # files whose numbers are those of other things
 _IDS = ("id", "key", "name", "image_id", "img_id")  # fields that may hold a picture's name without its suffix
 _NUMBERED = re.compile(r"(?<=[A-Za-z0-9])#\d+\Z")  # 1.jpg#0, the first of several captions
 _ROW_OF_NUMBERS = re.compile(r"(?<![\w.])(?:-?\d+(?:\.\d+)?[\s,;|]+){3,}-?\d+(?:\.\d+)?")
@@ -224,7 +224,13 @@ class Rewriter:
     table: str = ""
     named: int = 0
     gone: int = 0
+    keys: dict[str, list[str]] = field(default_factory=dict)  # of records, and those of their copies
     stem_fields: frozenset[Any] = frozenset()  # columns, or fields of records, that hold names without suffixes
+
+    @property
+    def numbers(self) -> Mapping[str, str]:
+        """The numbers by which the table may name pictures."""
+        return {} if _OF_CLASSES.match(self.table) else self.index.numbers_for(self.folder)
 
     def references(self, value: Any, field: Any = None) -> str | None:
         """The path that a value, of a field, names; None where it names no picture of ours."""
@@ -260,7 +266,22 @@ class Rewriter:
         )
 
     def document(self, value: Any) -> Any:
-        """A whole JSON file: the same value where it is about one picture that has several copies."""
+        """A whole JSON file, whose lists name records by the keys that these have now (VIA's)."""
+        new = self._document(value)
+        return self._with_new_keys(new) if any(keys != [key] for key, keys in self.keys.items()) else new
+
+    def _with_new_keys(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: self._with_new_keys(item) for key, item in value.items()}
+        if not isinstance(value, list):
+            return value
+        names = [
+            self.keys.get(item, [item]) if isinstance(item, str) else [self._with_new_keys(item)] for item in value
+        ]
+        return [item for own in names for item in own]
+
+    def _document(self, value: Any) -> Any:
+        """The same value where it is about one picture that has several copies."""
         if isinstance(value, dict) and any(self.references(item, name) is not None for name, item in value.items()):
             copies = list(self._copies(value))
             return copies[0] if len(copies) == 1 else value
@@ -269,7 +290,7 @@ class Rewriter:
     def json(self, value: Any) -> Any:
         """A JSON value with each record, string or key that names a picture once for each of its results."""
         if isinstance(value, list):
-            self._find_stem_fields_of(value)
+            self.find_stem_fields_of(value)
             return [copy for item in value for copy in self._copies(item)]
         if isinstance(value, dict):
             stems = self.index.covers(value, named=False, folder=self.folder)
@@ -279,7 +300,7 @@ class Rewriter:
             }
         return value
 
-    def _find_stem_fields_of(self, records: Sequence[Any]) -> None:
+    def find_stem_fields_of(self, records: Sequence[Any]) -> None:
         """The same of a list of records."""
         columns: dict[str, list[Any]] = {}
         for record in records[:1000] if all(isinstance(item, dict) for item in records[:10]) else ():
@@ -307,17 +328,17 @@ class Rewriter:
             for number, output in enumerate(self.outputs(path)):
                 yield self.name(key, path, output), self._scaled(self._renamed(item, path, number), output)
         elif many and (path := self._first_named(item)) is not None:
-            named = [value for value in self._named_in(item) if key.startswith(value)]
+            named = [value for value in self.named_in(item) if key.startswith(value)]
             for number, copy in enumerate(self._records(item, path)):
+                new_key = f"{key}~{number + 1}" if number else key
                 if named:
-                    new = self.name(named[0], path, self.index.files[path][number])
-                    yield new + key[len(named[0]) :], copy
-                else:
-                    yield (f"{key}~{number + 1}" if number else key), copy
+                    new_key = self.name(named[0], path, self.index.files[path][number]) + key[len(named[0]) :]
+                self.keys.setdefault(key, []).append(new_key)
+                yield new_key, copy
         else:
             yield key, self.json(item)
 
-    def _named_in(self, record: Any) -> dict[str, str]:
+    def named_in(self, record: Any) -> dict[str, str]:
         """The values in a record, or in one within it, that name pictures, and which."""
         return dict(self._names_in(record, _DEEPEST))
 
@@ -379,11 +400,11 @@ class Rewriter:
     def lines(self, text: str) -> str:
         """Of a list: whole lines, or words of them, that name pictures, with their suffix or (VOC's) without."""
         lines, result, at = text.splitlines(), list[str](), 0
-        numbers = self.index.numbers_for(self.folder)
+        numbers = self.numbers
         if numbers and {line.split()[0] for line in lines if line.split()} >= numbers.keys():
             result = [copy for line in lines for copy in self._numbered_copies(line, numbers)]
             return "\n".join(result) + "\n" * text.endswith("\n")
-        stems, sources, results = self._are_stems(lines), 0, 0
+        stems, sources, results = self.are_stems(lines), 0, 0
         while at < len(lines):
             line = lines[at]
             block = [line]
@@ -420,7 +441,7 @@ class Rewriter:
                     copy[at] = text_of(float(copy[at]) * output.factors[axis % 2])
             yield "".join(copy)
 
-    def _are_stems(self, lines: Sequence[str]) -> bool:
+    def are_stems(self, lines: Sequence[str]) -> bool:
         first_words = [line.split()[0] for line in lines[:200] if line.split()]
         stems = sum(self.index.find_stem(word, self.folder) is not None for word in first_words)
         return bool(first_words) and stems > len(first_words) / 2
@@ -454,6 +475,7 @@ class Rewriter:
     def element(self, parent: ElementTree.Element) -> None:
         """Of XML (CVAT, dlib): elements with an attribute that names a picture."""
         children: list[ElementTree.Element] = []
+        span = max((int(own) for child in parent if (own := child.get("id", "")).isdigit()), default=0) + 1
         for child in parent:
             paths = {name: path for name, value in child.attrib.items() if (path := self.references(value)) is not None}
             if not paths:
@@ -464,7 +486,7 @@ class Rewriter:
             for number, output in enumerate(self.outputs(path)):
                 copy = ElementTree.fromstring(ElementTree.tostring(child))
                 if number and copy.get("id", "").isdigit():
-                    copy.set("id", f"{copy.get('id')}{number:03d}")
+                    copy.set("id", str(int(copy.get("id", "")) + number * span))
                 copy.set(name, self.name(child.attrib[name], path, output))
                 if output.factors != (1.0, 1.0):
                     _scale_element(copy, output.factors)
@@ -504,23 +526,28 @@ def _scaled_box(line: str, output: Output) -> str:
 
 
 def _scaled_words(parts: list[str], reference: int, output: Output) -> list[str]:
-    """Of a line with a picture's name: the numbers behind it, in turn for x and y; of five or of groups of five (boxes
-    with a class behind them) four. Those that are no pixels, since none is over 1, stay.
+    """Of a line with a picture's name: the numbers behind it, in turn for x and y; of groups of five words (boxes with
+    a class behind them), or of four numbers and words, four. Those that are no pixels, since none is over 1, stay.
     """
-    rest = "".join(parts[reference + 1 :])
-    number = r"-?\d+(?:\.\d+)?"
-    numbers = re.findall(number, rest)
-    known = re.fullmatch(rf"(?:[\s,]+{number})+\s*", rest) and len(numbers) >= 4 and max(map(float, numbers)) > 1
-    if output.factors == (1.0, 1.0) or not known:
+    pieces = re.split(r"([\s,]+)", "".join(parts[reference + 1 :]))
+    places = [at for at in range(0, len(pieces), 2) if pieces[at]]
+    are_numbers = [re.fullmatch(r"-?\d+(?:\.\d+)?", pieces[at]) is not None for at in places]
+    numbers = [float(pieces[at]) for at, is_number in zip(places, are_numbers, strict=True) if is_number]
+    if output.factors == (1.0, 1.0) or len(numbers) < 4 or max(numbers) <= 1:
         return parts
-    period = 5 if len(numbers) % 5 == 0 and len(numbers) % 2 else len(numbers) + 1
-    at = iter(range(len(numbers)))
-
-    def times(match: re.Match[str]) -> str:
-        place = next(at) % period
-        return match[0] if place == 4 and period == 5 else f"{float(match[0]) * output.factors[place % 2]:g}"
-
-    return [*parts[: reference + 1], re.sub(number, times, rest)]
+    fives = [are_numbers[at : at + 4] for at in range(0, len(places), 5)] if len(places) % 5 == 0 else [[False]]
+    in_fives = (
+        all(group.count(",") == 4 for group in "".join(pieces).split()) or len(places) % 2 or not all(are_numbers)
+    )
+    if in_fives and all(map(all, fives)):
+        places = [at for number, at in enumerate(places) if number % 5 < 4]
+    elif all(are_numbers[:4]) and not any(are_numbers[4:]):
+        places = places[:4]
+    elif not all(are_numbers):
+        raise NotScalableError(f"numbers in a line that is not known ({''.join(parts)[:60]})")
+    for number, at in enumerate(places):
+        pieces[at] = f"{float(pieces[at]) * output.factors[number % 2]:g}"
+    return [*parts[: reference + 1], *pieces]
 
 
 def _scale_element(element: ElementTree.Element, factors: tuple[float, float]) -> None:
@@ -538,7 +565,7 @@ def rewritten(path: str, content: bytes, index: Index, root: Path, warn: Callabl
 
     path: the table's, below the root; warn: is told of what could not be mended.
     """
-    suffix, rewriter = PurePosixPath(path).suffix.lower(), _rewriter(path, index)
+    suffix, rewriter = PurePosixPath(path).suffix.lower(), rewriter_of(path, index)
     if suffix in OPAQUE_SUFFIXES:
         if index.has_copies or index.is_scaled:
             warn(f"{path} cannot be read here; pictures that it may name, and places in them, are in it as they were")
@@ -565,7 +592,7 @@ def rewritten(path: str, content: bytes, index: Index, root: Path, warn: Callabl
     return content if new is None else new
 
 
-def _rewriter(path: str, index: Index) -> Rewriter:
+def rewriter_of(path: str, index: Index) -> Rewriter:
     folder, _, name = path.rpartition("/")
     return Rewriter(index, folder, name)
 
@@ -584,15 +611,15 @@ def _doubts(path: str, text: str, index: Index) -> Iterator[str]:
 
 def check_scaling(root: Path, tree: "Tree", but: Container[str] = ()) -> None:
     """ValueError, naming the table, where one (but some) has labels that cannot be scaled."""
-    index = Index({path: [Output(path, (0.5, 0.5))] for path in _pictures(tree, "")})
+    index = Index({path: [Output(path, (0.5, 0.5))] for path in pictures_in(tree, "")})
     for folder in tree.folders:
         names = [name for name in tree.try_listing(folder).files if name.lower().endswith(TABLE_SUFFIXES)]
-        for path in (f"{folder}/{name}" if folder else name for name in names[:_MOST_IN_A_FOLDER]):
-            if path in but or (root / path).stat().st_size > _MOST_BYTES:
+        for path in (f"{folder}/{name}" if folder else name for name in names[:MOST_IN_A_FOLDER]):
+            if path in but or (root / path).stat().st_size > MOST_BYTES:
                 continue
             try:
                 content = (root / path).read_bytes()
-                _rewritten(path, PurePosixPath(path).suffix.lower(), content, _rewriter(path, index), root, len)
+                _rewritten(path, PurePosixPath(path).suffix.lower(), content, rewriter_of(path, index), root, len)
             except NotScalableError as error:
                 raise ValueError(f"{path} cannot be scaled: {error}; it needs size=keep") from error
             except Exception:  # of many kinds: it is no table, and is copied as it is
@@ -630,10 +657,10 @@ def _rewritten(
         lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in new_records)
         return None if new_records == records else "".join(lines).encode()
     if suffix in (".csv", ".tsv"):
-        rows, delimiter = _read_rows(text, suffix)
+        rows, delimiter = read_rows(text, suffix)
         header = None if not rows or any(rewriter.references(value) for value in rows[0]) else rows[0]
         body = rows[1:] if header else rows
-        rewriter.find_stem_fields(_columns(header, body))
+        rewriter.find_stem_fields(columns_of(header, body))
         new_rows = [*([header] if header else []), *rewriter.rows(header, body)]
         if new_rows == rows:
             return None
@@ -654,14 +681,14 @@ def _rewritten(
     return None if new_text.rstrip("\n") == "\n".join(text.splitlines()).rstrip("\n") else new_text.encode()
 
 
-def _read_rows(text: str, suffix: str) -> tuple[list[list[str]], str]:
+def read_rows(text: str, suffix: str) -> tuple[list[list[str]], str]:
     first = text.splitlines()[0] if text else ""
     delimiter = "\t" if suffix == ".tsv" else max(",", "\t", ";", "|", key=first.count)
     quoting: Any = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
     return [row for row in csv.reader(io.StringIO(text), delimiter=delimiter, quoting=quoting) if row], delimiter
 
 
-def _columns(header: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> dict[Any, list[str]]:
+def columns_of(header: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> dict[Any, list[str]]:
     """The values of each column, by its name or, without a header, its number; of a long table the first."""
     columns: dict[Any, list[str]] = {}
     for row in rows[:_MOST_LOOKED_AT]:
@@ -684,134 +711,8 @@ def _rewritten_parquet(content: bytes, rewriter: Rewriter) -> bytes | None:
     return buffer.getvalue()
 
 
-# What tables say of single pictures, for layouts that have no place for tables, and to know how labels lie
-
-
-@dataclass
-class Statements:
-    """records: of each picture, by its path: (the table's name, the record); read: the tables that have any."""
-
-    records: dict[str, list[tuple[str, Any]]] = field(default_factory=dict)
-    read: set[str] = field(default_factory=set)
-    with_boxes: bool = False
-
-    def is_read(self, path: str) -> bool:
-        return path in self.read
-
-    def applied(self, sample: Sample, *, inline: bool) -> Sample:
-        """The sample, with what is said of it: whether boxes are for the pixels as stored; as JSON beside it."""
-        records = self.records.get(sample.key)
-        if not records:
-            return sample
-        placed = [record for _, record in records if has_places(record)]
-        sizes = {size for record in placed if (size := stated_size(record)) is not None}
-        if len(sizes) == 1:
-            sample = replace(sample, labelled=next(iter(sizes)))
-        elif placed:
-            sample = replace(sample, as_stored=True)
-        if not inline:
-            return sample
-        texts = dict(sample.inline)
-        for table in dict.fromkeys(name for name, _ in records):
-            own = [record for name, record in records if name == table]
-            preferred = "json" if table == "metadata" else f"{table}.json"
-            extension = next(
-                extension
-                for extension in (preferred, f"{table}.json", f"{table}.2.json")
-                if extension not in sample.sidecars
-            )
-            texts[extension] = json.dumps(own[0] if len(own) == 1 else own)
-        captions = [
-            r[n] for _, r in records if isinstance(r, dict) for n in ("text", "caption") if isinstance(r.get(n), str)
-        ]
-        if len(captions) == 1 and "txt" not in sample.sidecars:
-            texts["txt"] = captions[0]
-        return replace(sample, inline=texts)
-
-
-def read_statements(root: Path, tree: "Tree") -> Statements:
-    """What the tables of a tree say of its pictures."""
-    statements = Statements()
-    paths = [path for path in _tables(tree) if (root / path).stat().st_size <= _MOST_BYTES]
-    if not paths:
-        return statements
-    index = Index(dict.fromkeys(_pictures(tree, ""), ()))
-    for path in paths:
-        rewriter = _rewriter(path, index)
-        try:
-            for record in _records(root, path, rewriter):
-                named = rewriter._named_in(record)
-                for key in dict.fromkeys(named.values()):
-                    name = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(path).stem).strip("_") or "table"
-                    statements.records.setdefault(key, []).append((name, record))
-                    statements.read.add(path)
-        except (ValueError, TypeError, csv.Error, RecursionError):
-            continue
-    return statements
-
-
-def _tables(tree: "Tree") -> Iterator[str]:
-    for folder in tree.folders:
-        names = [name for name in tree.try_listing(folder).files if name.lower().endswith(_RECORDED)]
-        if len(names) <= _MOST_IN_A_FOLDER:
-            taken = tree.matches(folder).taken if names else ()
-            owners = tree.picture_folders_of(folder) if names else ()
-            taken = set(taken).union(*(tree.matches(owner).taken for owner in owners))
-            paths = (f"{folder}/{name}" if folder else name for name in names)
-            yield from (path for path in paths if path not in taken)
-
-
-def _pictures(tree: "Tree", path: str, depth: int = 0) -> Iterator[str]:
+def pictures_in(tree: "Tree", path: str, depth: int = 0) -> Iterator[str]:
     listing = tree.try_listing(path)
     yield from (f"{path}/{name}" if path else name for name in listing.files if name.lower().endswith(PICTURE_SUFFIXES))
     for name in listing.folders if depth < 30 else ():
-        yield from _pictures(tree, f"{path}/{name}" if path else name, depth + 1)
-
-
-def _records(root: Path, path: str, rewriter: Rewriter) -> Iterator[dict[str, Any]]:
-    """The records of a table, each of which may name pictures."""
-    content, suffix = (root / path).read_bytes(), PurePosixPath(path).suffix.lower()
-    if suffix == ".parquet":
-        import pyarrow.parquet
-
-        names = pyarrow.parquet.read_schema(root / path).names
-        if "file_name" in names:
-            yield from pyarrow.parquet.read_table(root / path).to_pylist()
-        return
-    text = content.decode("utf-8-sig")
-    if suffix in (".jsonl", ".ndjson"):
-        yield from (
-            record for line in text.splitlines() if line.strip() and isinstance(record := json.loads(line), dict)
-        )
-    elif suffix == ".json":
-        yield from _dicts(json.loads(text), rewriter)
-    else:
-        rows, _ = _read_rows(text, suffix)
-        named = not rows or any(rewriter.references(value) for value in rows[0])
-        rewriter.find_stem_fields(_columns(None if named else rows[0], rows if named else rows[1:]))
-        if rows and not any(rewriter.references(value) for value in rows[0]):
-            yield from (dict(zip(rows[0], row, strict=False)) for row in rows[1:])
-        else:
-            yield from ({str(at): value for at, value in enumerate(row)} for row in rows)
-
-
-def _dicts(value: Any, rewriter: Rewriter) -> Iterator[dict[str, Any]]:
-    """The records in a JSON value that name a picture; keys that do become a field of theirs."""
-    if isinstance(value, list):
-        rewriter._find_stem_fields_of(value)
-        for item in value:
-            if isinstance(item, dict) and rewriter._named_in(item):
-                yield item
-            else:
-                yield from _dicts(item, rewriter)
-    elif isinstance(value, dict):
-        if any(rewriter.references(item, name) is not None for name, item in value.items()):
-            yield value
-            return
-        stems = rewriter.index.covers(value, named=False, folder=rewriter.folder)
-        for key, item in value.items():
-            path = rewriter.index.find_stem(key, rewriter.folder) if stems else rewriter.references(key)
-            if path is not None:
-                yield {"file_name": path.rpartition("/")[2], **(item if isinstance(item, dict) else {"value": item})}
-            else:
-                yield from _dicts(item, rewriter)
+        yield from pictures_in(tree, f"{path}/{name}" if path else name, depth + 1)

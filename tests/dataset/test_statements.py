@@ -1,0 +1,148 @@
+"""What lists and tables say of pictures, in outputs that have no place for such files: splits that no folder says,
+labels of each picture, COCO's boxes.
+"""
+
+import json
+
+import pytest
+from samples import photo, text
+from test_layouts import members
+
+LISTS = {
+    "VOC's": {
+        "ImageSets/Main/train.txt": "a\n",
+        "ImageSets/Main/val.txt": "b\n",
+        "ImageSets/Main/trainval.txt": "a\nb\n",
+    },
+    "with classes": {"train.txt": "images/a.jpg 0\n", "val.txt": "images/b.jpg 1\n"},
+    "in other words": {"x.trainImages.txt": "a.jpg\n", "x.valImages.txt": "b.jpg\n"},
+    "CelebA's": {"list_eval_partition.txt": "a.jpg 0\nb.jpg 1\n"},
+    "CelebA's on Kaggle": {"list_eval_partition.csv": "image_id,partition\na.jpg,0\nb.jpg,1\n"},
+    "a column": {"all.csv": "file,split,species\na.jpg,train,cat\nb.jpg,val,dog\n"},
+}
+
+
+@pytest.mark.parametrize("case", LISTS)
+@pytest.mark.parametrize("made", ["webdataset", "coco"])
+def test_splits_by_lists_do_not_mix(source, make, data, case, made):
+    for name in ("a", "b"):
+        photo(source / f"images/{name}.jpg")
+    for name, content in LISTS[case].items():
+        text(source / name, content)
+    rows = {row["key"]: row["split"] for row in make(made) if row["status"] == "ok"}
+    assert rows == {"images/a.jpg": "train", "images/b.jpg": "val"}
+    if made == "coco":
+        for split, name in (("train", "a"), ("val", "b")):
+            images = json.loads((data / f"annotations/{split}.json").read_text())["images"]
+            assert [image["file_name"] for image in images] == [f"{name}.jpg"]
+
+
+def test_numbered_pictures_in_lists(source, make, data):
+    """CUB-200: splits, classes and boxes by numbers; classes.txt numbers something else."""
+    for name in ("001.Black/B", "002.White/W"):
+        photo(source / f"images/{name}.jpg")
+    text(source / "images.txt", "1 001.Black/B.jpg\n2 002.White/W.jpg\n")
+    text(source / "train_test_split.txt", "1 0\n2 1\n")
+    text(source / "classes.txt", "1 001.Black\n2 002.White\n")
+    text(source / "image_class_labels.txt", "1 7\n2 8\n")
+    rows = [row for row in make("webdataset", copies=2) if row["status"] == "ok"]
+    assert {(row["key"][-5:], row["split"]) for row in rows} == {("B.jpg", "test"), ("W.jpg", "train")}
+    assert json.loads(members(data)["images/001.Black/B~2.image_class_labels.json"])["label"] == "7"
+    make(output="tree", copies=2)
+    tree = data.parent.parent / "tree/data"
+    assert (tree / "classes.txt").read_text() == (source / "classes.txt").read_text()
+
+
+BOX = [10.0, 12.0, 8.0, 6.0]
+VIA = {
+    "shape_attributes": {"name": "rect", "x": 10, "y": 12, "width": 8, "height": 6},
+    "region_attributes": {"c": "cat"},
+}
+CVAT = (
+    '<image id="0" name="a.jpg" width="40" height="30"><box label="cat" xtl="10" ytl="12" xbr="18" ybr="18"/></image>'
+)
+PERCENT = {"x": 25, "y": 40, "width": 20, "height": 20, "rectanglelabels": ["cat"]}
+STUDIO = {"original_width": 40, "original_height": 30, "value": PERCENT}
+TABLES = {
+    "via.json": {"a.jpg123": {"filename": "a.jpg", "size": 123, "regions": [VIA]}},
+    "annotations.xml": f"<annotations>{CVAT}</annotations>",
+    "createml.json": [
+        {
+            "image": "a.jpg",
+            "annotations": [{"label": "cat", "coordinates": {"x": 14, "y": 15, "width": 8, "height": 6}}],
+        }
+    ],
+    "studio.json": [{"data": {"image": "/data/upload/1/a.jpg"}, "annotations": [{"result": [STUDIO]}]}],
+    "boxes.csv": "image,label,x_1,y_1,width,height\na.jpg,cat,10,12,8,6\n",
+    "openimages.csv": "ImageID,Label,XMin,XMax,YMin,YMax\na,cat,0.25,0.45,0.4,0.6\nb,dog,.1,.2,.1,.2\n",
+    "bdd.json": [{"name": "a.jpg", "labels": [{"category": "cat", "box2d": {"x1": 10, "y1": 12, "x2": 18, "y2": 18}}]}],
+    "people.odgt.jsonl": '{"ID": "a.jpg", "gtboxes": [{"tag": "cat", "bbox": [10, 12, 8, 6]}]}\n',
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_boxes_of_tables_become_cocos(source, make, data, name):
+    photo(source / "images/a.jpg")
+    photo(source / "images/b.jpg")
+    text(source / name, TABLES[name])
+    make("coco")
+    content = json.loads((data / "annotations/dataset.json").read_text())
+    (image,) = (image["id"] for image in content["images"] if image["file_name"] == "a.jpg")
+    (annotation,) = (annotation for annotation in content["annotations"] if annotation["image_id"] == image)
+    assert annotation["bbox"] == pytest.approx(BOX)
+    assert {category["id"]: category["name"] for category in content["categories"]}[annotation["category_id"]] == "cat"
+
+
+def test_places_that_do_not_become_cocos_are_said(source, make, capsys):
+    photo(source / "a.jpg")
+    text(source / "boxes.txt", "a.jpg 10,12,18,18,0\n")
+    make("coco")
+    assert ".boxes.json" in capsys.readouterr().out
+
+
+def test_captions_of_lists(source, make, data):
+    for name in ("a", "b"):
+        photo(source / f"images/{name}.jpg")
+    text(source / "tokens.txt", "a.jpg#0\tA child .\na.jpg#1\tA girl .\nb.jpg#0\tA dog .\n")
+    text(source / "captions.txt", 'image,caption\na.jpg,"Two, three ."\n')
+    make("webdataset")
+    found = members(data)
+    assert [record["text"] for record in json.loads(found["images/a.tokens.json"])] == ["A child .", "A girl ."]
+    assert json.loads(found["images/a.captions.json"])["caption"] == "Two, three ."
+    make("coco", output="coco")
+    content = json.loads((data.parent.parent / "coco/data/annotations/captions_dataset.json").read_text())
+    assert {annotation["caption"] for annotation in content["annotations"]} == {
+        "A child .",
+        "A girl .",
+        "Two, three .",
+        "A dog .",
+    }
+
+
+def test_lines_with_classes_are_scaled(source, make, data):
+    """Numbers in fives, with commas or with a word behind four; landmarks, in columns or not."""
+    for name in ("a", "b"):
+        photo(source / f"{name}.jpg")
+    text(source / "yolo3.txt", "a.jpg 10,12,18,18,0 2,2,8,8,1\n")
+    text(source / "words.txt", "a.jpg 10 12 18 18 cat\nb.jpg 2 2 8 8 dog\n")
+    text(source / "marks.txt", "a.jpg 10 12 20 12 14 16 10 20 18 20\n")
+    text(source / "marks.csv", "image_id,lefteye_x,lefteye_y\na.jpg,10,12\n")
+    make(size=15)
+    assert (data / "yolo3.txt").read_text() == "a.jpg 5,6,9,9,0 1,1,4,4,1\n"
+    assert (data / "words.txt").read_text() == "a.jpg 5 6 9 9 cat\nb.jpg 1 1 4 4 dog\n"
+    assert (data / "marks.txt").read_text() == "a.jpg 5 6 10 6 7 8 5 10 9 10\n"
+    assert (data / "marks.csv").read_text().splitlines()[1] == "a.jpg,5,6"
+
+
+def test_keys_and_ids_of_copies_are_their_own(source, make, data):
+    """VIA's list of keys names the copies; CVAT's ids are unique, though one has the digits of another's and more."""
+    photo(source / "a.jpg")
+    photo(source / "b.jpg")
+    text(source / "via.json", {"_via_img_metadata": TABLES["via.json"], "_via_image_id_list": ["a.jpg123"]})
+    images = "".join(f'<image id="{number}" name="{name}.jpg"/>' for name, number in (("a", 1), ("b", 1001)))
+    text(source / "annotations.xml", f"<annotations>{images}</annotations>")
+    make(copies=2)
+    via = json.loads((data / "via.json").read_text())
+    assert via["_via_image_id_list"] == list(via["_via_img_metadata"]) == ["a~1.jpg123", "a~2.jpg123"]
+    ids = [part.split('"')[1] for part in (data / "annotations.xml").read_text().split("<image id=")[1:]]
+    assert len(ids) == len(set(ids)) == 4
