@@ -25,13 +25,17 @@ def gram_matrix(features: Tensor) -> Tensor:
         return gram / positions
 
 
-def by_region(features: Tensor, guidance: Tensor) -> Tensor:
-    """Weigh the features of one picture (1, C, h, w) for each region: (R, C, h, w), whose statistics are the regions'.
+def by_region(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Weigh the features (N, C, h, w) of each picture for each of its regions: (N R, C, h, w), region after region.
 
-    guidance: (1, R, H, W), the squares of Gatys et al. 2017's guidance channels (section 4.1), brought to the features'
-    size by averaging. The Gram matrix of region r is then the mean of f f^T over positions, weighted by guidance r.
+    masks: (N, R, H, W) in [0, 1], brought to the features' size by averaging; divided by their means they are the
+    squares of Gatys et al. 2017's guidance channels (section 4.1). The Gram matrix of region r is then the mean of
+    f f^T over the region. Returns the regions' shares of the picture, (N R, 1, 1), too.
     """
-    return features * F.adaptive_avg_pool2d(guidance, (features.shape[-2], features.shape[-1])).sqrt().transpose(0, 1)
+    masks = F.adaptive_avg_pool2d(masks, (features.shape[-2], features.shape[-1]))
+    shares = masks.mean(dim=(2, 3), keepdim=True)
+    guidance = (masks / shares.clamp_min(1e-12)).sqrt()
+    return (features[:, None] * guidance[:, :, None]).flatten(0, 1), shares.view(-1, 1, 1)
 
 
 class _Gram(torch.autograd.Function):

@@ -314,6 +314,8 @@ def make_optimisation(
         for name, term in objective.terms.items():
             if isinstance(term, Style) and not isinstance(term, GramStyle | GatysStyle):
                 raise ValueError(f"loss.{name}: regions and masks are for Gram matrices (GramStyle, GatysStyle) alone")
+            if isinstance(term, Style):
+                term.guided = True
     content, styles = seen_by_the_transfer(cfg.colours, content, styles)
     if cfg.calibrate and not objective.perceptual.scales_given:
         objective.perceptual.calibrate([content, *styles])

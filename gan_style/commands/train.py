@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_style.cli import command
 from gan_style.commands.sweep import sweep
+from gan_style.commands.train_regions import check_train_regions
 from gan_style.commands.train_setup import (
     TrainSetup,
     by_reference,
@@ -101,10 +102,19 @@ class MetricsOptions:
 
 
 @dataclass(kw_only=True)
+class RegionsOptions:
+    names: list[str] | None
+    content: str | None = option(path=True)
+    style: str | None = option(path=True)
+    classes: str | None = option(path=True)
+
+
+@dataclass(kw_only=True)
 class DataOptions:
     content: Any = option(path=True, required=True)
     style: Any = option(path=True, required=True)
     paired: bool | None
+    regions: RegionsOptions
     holdout: Any = option(path=True)
     holdout_count: int = option(0)
     style_holdout_count: int | None = option(0)
@@ -199,6 +209,9 @@ def check_train(cfg: Any) -> None:
         raise ValueError(
             "data.paired=true cuts style pictures as their photos: data.style_resize has to be null, data.recolour 0"
         )
+    guided = [str(name) for name, term in cfg.loss.items() if isinstance(term, Mapping) and term.get("guided")]
+    single = not (data.paired or isinstance(data.style, Mapping) or by_reference(cfg))
+    check_train_regions(data.regions, guided, one_style=single)
     for name, term in cfg.loss.items():
         if str(term.get("_target_", "") if isinstance(term, Mapping) else "").endswith(".Paired") and not data.paired:
             raise ValueError(f"loss.{name} compares with the photo's own style picture: it needs data.paired=true")

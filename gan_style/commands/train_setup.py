@@ -17,11 +17,13 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.optim import Optimizer
 
+from gan_style.commands.train_regions import make_region_masks
 from gan_style.config import build, plain
-from gan_style.data.pictures import PairedPictures, UnreadablePictures, find_pictures
+from gan_style.data.pictures import MaskedPictures, PairedPictures, PictureSet, UnreadablePictures, find_pictures
 from gan_style.data.sets import Pictures, load, open_pictures
 from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches, interruptible
 from gan_style.evaluation.suite import MetricSuite
+from gan_style.images.decode import to_uint8
 from gan_style.losses.inputs import Features
 from gan_style.losses.objective import Objective, Term, check_terms, content_layers, mean_gram, style_layers
 from gan_style.losses.style import CROP, EACH, MEAN, Style
@@ -135,8 +137,13 @@ def make_batches(setup: TrainSetup, pictures: Pictures, first_step: int, stop: S
     """Yield the batches from ``first_step`` to the last; fewer where one does not come and somebody asks to stop."""
     data, training = setup.cfg.data, setup.cfg.training
     styles = list(pictures.styles.values())
+    content: PictureSet | PairedPictures | MaskedPictures = pictures.content
+    if data.paired:
+        content = PairedPictures(pictures.content, styles[0])
+    elif data.regions.names:
+        content = MaskedPictures(pictures.content, make_region_masks(data.regions, "content"))
     stream = PairStream(
-        PairedPictures(pictures.content, styles[0]) if data.paired else pictures.content,
+        content,
         styles,
         content_crop=Crop(data.size, tuple(data.resize), data.flip),
         style_crop=Crop(data.size, tuple(data.style_resize or data.resize), data.flip, data.recolour),
@@ -210,8 +217,23 @@ def set_targets(setup: TrainSetup, objective: Objective, pictures: Pictures, tar
             print(f"computing the style's statistics ({target}) ...", flush=True)
         if setup.styles and target == MEAN:
             objective.set_library(target, {n: pictures.style_pictures(setup.device, name=n) for n in setup.styles})
+        elif target == MEAN and setup.cfg.data.regions.names:
+            _set_guided_style(setup, objective, pictures)
         else:
             objective.set_style(target, _target_pictures(setup, target, pictures))
+
+
+def _set_guided_style(setup: TrainSetup, objective: Objective, pictures: Pictures) -> None:
+    """Compute the statistics of the style pictures' regions; ValueError for a region that none of them has."""
+    regions, paths = setup.cfg.data.regions, pictures.style_paths
+    region_masks = make_region_masks(regions, "style")
+
+    def masks(number: int, picture: torch.Tensor) -> torch.Tensor:
+        return region_masks(paths[number], to_uint8(picture.cpu())[0])[None].to(setup.device) / 255.0
+
+    objective.set_style(MEAN, pictures.style_pictures(setup.device), masks=masks)
+    if missing := [name for number, name in enumerate(regions.names) if number not in region_masks.seen]:
+        raise ValueError(f"data.regions.style={regions.style}: no style picture has the region {missing[0]}")
 
 
 def measure_styles(setup: TrainSetup, state: TrainState, pictures: Pictures) -> None:

@@ -3,7 +3,7 @@
 import glob
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -190,6 +190,28 @@ class PairedPictures:
         if style.shape != photo.shape:
             style = F.interpolate(style[None], (height, width), mode="bilinear", antialias=True)[0]
         return torch.cat([photo, style])
+
+
+class MaskedPictures:
+    """Photos with the masks of their regions behind them, as one picture of 3 + R channels.
+
+    Item: uint8 (3 + R, H, W), so that one crop cuts both alike. masks: gives a photo's, uint8 (R, H, W), by its path
+    and its pixels; those of photos in memory are, too.
+    """
+
+    def __init__(self, content: PictureSet, masks: Callable[[Path, Tensor], Tensor]) -> None:
+        self.content, self.paths, self.watch = content, content.paths, content.watch
+        self._masks = masks
+        numbers = range(len(content)) if content.cached else ()
+        self._cached = {number: masks(self.paths[number], content[number]) for number in numbers}
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, number: int) -> Tensor:
+        photo = self.content[number]
+        masks = self._cached[number] if self._cached else self._masks(self.paths[number], photo)
+        return torch.cat([photo, masks])
 
 
 def held_out_split(paths: Sequence[Path], count: int) -> tuple[list[Path], list[Path]]:

@@ -5,15 +5,17 @@ import signal
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from operator import itemgetter
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from gan_style.data.pictures import PairedPictures, PictureSet
+from gan_style.data.pictures import MaskedPictures, PairedPictures, PictureSet
 from gan_style.images.formats import UnreadablePictureError
 
 _PATIENCE = 100  # unreadable pictures in a row before a draw gives up
@@ -73,7 +75,7 @@ class Batch:
     positions: where each sample stands in the stream, which is what its random draws follow from; unreadable: (option,
     name, reason) of pictures that were passed over; condition: float32 (N, K), for a library of K styles: how much of
     each its sample is given, which is the style of the style picture beside it, at some strength; K is 1 where that
-    picture is a reference.
+    picture is a reference; masks: uint8 (N, R, S, S), where in the content its regions are.
     """
 
     content: Tensor
@@ -82,6 +84,7 @@ class Batch:
     positions: list[int]
     unreadable: list[tuple[str, str, str]]
     condition: Tensor | None = None
+    masks: Tensor | None = None
 
     def pin_memory(self) -> "Batch":
         """Pin the batch's memory; the DataLoader calls it."""
@@ -92,31 +95,29 @@ class Batch:
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        changed = (change(self.content), change(self.style), change(self.style_index))
-        condition = None if self.condition is None else change(self.condition)
-        return Batch(*changed, self.positions, self.unreadable, condition)
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in self.tensors().items()}
+        return replace(self, **changed)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that there are, by name; the first dimension of each is the samples'."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     def split(self, count: int) -> "list[Batch]":
         """``count`` batches of equal size, in order; the first carries what was unreadable."""
         size = len(self.positions) // count
+        parts = [slice(start, start + size) for start in range(0, size * count, size)]
+        batches = [self._each(itemgetter(part)) for part in parts]
         return [
-            Batch(
-                self.content[start : start + size],
-                self.style[start : start + size],
-                self.style_index[start : start + size],
-                self.positions[start : start + size],
-                self.unreadable if start == 0 else [],
-                None if self.condition is None else self.condition[start : start + size],
-            )
-            for start in range(0, size * count, size)
+            replace(batch, positions=self.positions[part], unreadable=[] if part.start else self.unreadable)
+            for part, batch in zip(parts, batches, strict=True)
         ]
 
 
-Pair = tuple[Tensor, Tensor, int, int, list[tuple[str, str, str]], Tensor | None]
+Pair = tuple[Tensor, Tensor, int, int, list[tuple[str, str, str]], Tensor | None, Tensor | None]
 
 
 class PairStream(Dataset[Pair]):
-    """Position (0, 1, 2, ... without end) to a content and a style crop.
+    """Position (0, 1, 2, ... without end) to a content and a style crop, and to the content's masks, if it has any.
 
     Each set is gone through in a new random order every epoch of its own; the style's order knows nothing of the
     content's (unpaired training), unless the content is PairedPictures, whose style pictures are cut as their photos.
@@ -128,7 +129,7 @@ class PairStream(Dataset[Pair]):
 
     def __init__(
         self,
-        content: PictureSet | PairedPictures,
+        content: PictureSet | PairedPictures | MaskedPictures,
         styles: Sequence[PictureSet],
         *,
         content_crop: Crop,
@@ -144,12 +145,13 @@ class PairStream(Dataset[Pair]):
         problems: list[tuple[str, str, str]] = []
         content, number = self._draw("content", self.content, position, position, problems)
         if isinstance(self.content, PairedPictures):
-            return content[:3], content[3:], self.content.numbers[number], position, problems, None
+            return content[:3], content[3:], self.content.numbers[number], position, problems, None, None
         turn, place = divmod(position, len(self.styles))
         which = _order(self.seed, "styles", turn, len(self.styles))[place]
         style, index = self._draw("style", self.styles[which], turn, position, problems)
         index += sum(map(len, self.styles[:which]))
-        return content, style, index, position, problems, self._condition(which, position)
+        masks = content[3:] if isinstance(self.content, MaskedPictures) else None
+        return content[:3], style, index, position, problems, self._condition(which, position), masks
 
     def _condition(self, which: int, position: int) -> Tensor | None:
         if self.full_strength is None:
@@ -161,7 +163,7 @@ class PairStream(Dataset[Pair]):
     def _draw(
         self,
         role: str,
-        pictures: PictureSet | PairedPictures,
+        pictures: PictureSet | PairedPictures | MaskedPictures,
         turn: int,
         position: int,
         problems: list[tuple[str, str, str]],
@@ -208,10 +210,11 @@ class Positions(Sampler[list[int]]):
 
 def collate(pairs: Sequence[Pair]) -> Batch:
     """Stack pairs into a batch."""
-    content, style, index, positions, problems, conditions = zip(*pairs, strict=True)
+    content, style, index, positions, problems, *others = zip(*pairs, strict=True)
     unreadable = [item for group in problems for item in group]
     pictures = (torch.stack(content), torch.stack(style), torch.tensor(index))
-    return Batch(*pictures, list(positions), unreadable, None if conditions[0] is None else torch.stack(conditions))
+    condition, masks = (None if tensors[0] is None else torch.stack(tensors) for tensors in others)
+    return Batch(*pictures, list(positions), unreadable, condition, masks)
 
 
 def _collate_in_worker(pairs: Sequence[Pair]) -> Batch:
@@ -221,9 +224,8 @@ def _collate_in_worker(pairs: Sequence[Pair]) -> Batch:
     """
     batch = collate(pairs)
     try:
-        for tensor in (batch.content, batch.style, batch.style_index, batch.condition):
-            if tensor is not None:
-                tensor.share_memory_()
+        for tensor in batch.tensors().values():
+            tensor.share_memory_()
     except (RuntimeError, OSError) as error:
         raise ValueError(
             f"no room for a batch in shared memory, /dev/shm ({error}): give it more (docker run --shm-size=8g), or "

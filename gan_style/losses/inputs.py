@@ -33,8 +33,7 @@ class LossInputs:
     says which picture of the style set stands beside each content; ``condition`` (N, K), for a library of styles, how
     much of each its sample is given, or (N, 1) how much of its reference's; ``styles`` are the library's, by name,
     in the order of the condition's columns; ``auxiliary`` are the results of auxiliary passes, by Term.auxiliary;
-    ``guidance`` (1, R, H, W), of one picture, says where the regions are whose styles are compared by themselves
-    (functional.by_region).
+    ``masks`` (N, R, H, W) in [0, 1] say where the regions are whose styles are compared by themselves.
     ``generator`` and ``projection`` (what Term.projection built, as it is trained) serve terms that look through the
     generator's own layers; ``draw`` gives random generators for each sample.
     """
@@ -49,7 +48,7 @@ class LossInputs:
     content_features: Features = field(default_factory=dict)
     style_targets: Features = field(default_factory=dict)
     styles: Sequence[str] = ()
-    guidance: Tensor | None = None
+    masks: Tensor | None = None
     generator: nn.Module | None = None
     projection: nn.Module | None = None
     draw: Draw | None = None

@@ -1,7 +1,7 @@
 """The objective: named, weighted terms over one perceptual network."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_style.functional import by_region, gram_matrix, grey
+from gan_style.functional import gram_matrix, grey
 from gan_style.losses.adversarial import Adversarial, Logits
 from gan_style.losses.balance import Balance, check_shares
 from gan_style.losses.content import Content
 from gan_style.losses.inputs import Features, LossInputs, Term
-from gan_style.losses.style import CROP, EACH, GramStyle, Style
+from gan_style.losses.style import CROP, EACH, MEAN, GramStyle, Style
 from gan_style.models.perceptual import Perceptual
 
 ADVERSARIAL, WARMUP = "adversarial", "content"
@@ -73,16 +73,16 @@ class Objective:
         target: str,
         pictures: Iterable[tuple[int, Tensor]],
         weights: Sequence[float] | None = None,
-        guidance: Sequence[Tensor] | None = None,
+        masks: Callable[[int, Tensor], Tensor] | None = None,
     ) -> None:
         """Compute a target's statistics, once: the mean over pictures, or for "each" a row for every picture.
 
         pictures: (number in the style set, (1, 3, H, W) in [-1, 1] on the device), of any sizes; weights: of the mean,
-        one for each picture, in any unit; None: all equal. guidance: the regions of each picture (by_region).
+        one for each picture, in any unit; None: all equal. masks: gives a picture's regions, (1, R, H, W) in [0, 1].
         """
         terms = self._style_terms(target)
         statistics = (
-            (number, self._statistics(picture, terms, None if guidance is None else guidance[number]))
+            (number, self._statistics(picture, terms, None if masks is None else masks(number, picture)))
             for number, picture in pictures
         )
         self.style_targets |= (
@@ -125,17 +125,15 @@ class Objective:
         means = [mean_of(self._statistics(picture, terms) for _, picture in found) for found in styles.values()]
         self.style_targets |= {key: torch.cat([mean[key] for mean in means]) for key in means[0]}
 
-    def _statistics(self, picture: Tensor, terms: Iterable[Style], guidance: Tensor | None = None) -> Features:
+    def _statistics(self, picture: Tensor, terms: Iterable[Style], masks: Tensor | None = None) -> Features:
         """{key: (N, ...)} of pictures, in one pass for terms that see colours and one for those that don't."""
         statistics: Features = {}
         for without_colours in (False, True):
             those = [term for term in terms if term.grey == without_colours]
             features = self._features(grey(picture) if without_colours else picture, style_features(those))
-            if guidance is not None:
-                features = {name: by_region(values, guidance) for name, values in features.items()}
-            statistics |= {
-                term.key(name): term.statistic(features[name]) for term in those for name in term.style_features
-            }
+            for term in those:
+                for name in term.style_features:
+                    statistics |= term.statistics(name, features[name], masks)
         return statistics
 
     def state_dict(self) -> dict[str, Any]:
@@ -320,6 +318,8 @@ def check_terms(terms: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"loss.{name}.scales={term.scales}: give a list of numbers above 0, up to 1, such as [1, 0.5, 0.25]"
             )
+        if isinstance(term, Style) and term.guided and (term.statistic is not gram_matrix or term.target != MEAN):
+            raise ValueError(f"loss.{name}: guided=true is for Gram matrices (GramStyle, GatysStyle) and target={MEAN}")
         if isinstance(term, Content | Style) and term.layer_weights is not None:
             check_mean_weights(term.layer_weights, len(term.layers), f"loss.{name}.layer_weights", "layer")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gan_style.functional import by_region, centred_gram_matrix, channel_moments, gram_matrix, weighted_mean
-from gan_style.losses.inputs import LossInputs, Term
+from gan_style.losses.inputs import Features, LossInputs, Term
 
 MEAN, EACH, CROP = "mean", "each", "crop"
 
@@ -53,6 +53,8 @@ class Style(Term):
     style_weights: how much the styles of a library weigh, by name, such as {wave: 3}; 1 for those that are not named.
     scales: the picture is looked at in these sizes, from above 0 to 1, by the same layers, which then see strokes of
     other widths (Snelgrove 2017; Gatys et al. 2017, section 6); the mean over all.
+    guided: each region of the picture (``masks``) has Gram matrices of its own, compared with those of the style
+    pictures' same region; the sum of their distances, weighted by the regions' areas (Gatys et al. 2017, section 4).
     """
 
     layers: Sequence[str]
@@ -62,6 +64,7 @@ class Style(Term):
     relative: bool = False
     style_weights: Mapping[str, float] | None = None
     scales: Sequence[float] = (1.0,)
+    guided: bool = False
 
     @property
     def style_features(self) -> list[str]:
@@ -71,12 +74,15 @@ class Style(Term):
     def __call__(self, inputs: LossInputs) -> Tensor:
         losses = []
         for name in self.style_features:
-            target = inputs.style_targets[self.key(name)]
+            features, target = inputs.fake_features[name], inputs.style_targets[self.key(name)]
             target = target[inputs.style_index] if self.target == EACH else target
+            if self.guided:
+                assert inputs.masks is not None
+                features, areas = by_region(features, inputs.masks)
+                target = (target / inputs.style_targets[self.areas_key(name)]).repeat(len(inputs.masks), 1, 1)
             if inputs.condition is not None:
                 target = self._at_strength(target, inputs.content_features[name], inputs.condition)
-            features = inputs.fake_features[name]
-            statistic = self.statistic(features if inputs.guidance is None else by_region(features, inputs.guidance))
+            statistic = self.statistic(features)
             if self.relative:  # distances are squares, so that scaling both sides divides by a mean square
                 size = target.square().mean(dim=(1, 2), keepdim=True)
                 if self.target == CROP and name in inputs.content_features:
@@ -87,6 +93,9 @@ class Style(Term):
                 statistic, target = statistic * scale, target * scale
             if self.style_weights and inputs.condition is not None:
                 scale = self._weights_of_samples(inputs.styles, inputs.condition).sqrt()
+                statistic, target = statistic * scale, target * scale
+            if self.guided:  # the mean over regions becomes their sum, weighted by area
+                scale = (areas * len(areas) / len(inputs.fake)).sqrt()
                 statistic, target = statistic * scale, target * scale
             losses.append(self.distance(statistic, target))
         weights = None if self.layer_weights is None else list(self.layer_weights) * len(self.scales)
@@ -114,7 +123,20 @@ class Style(Term):
 
     def key(self, feature: str) -> str:
         """Name the target of a layer, or of a layer at a scale; terms that want the same share it."""
-        return f"{self.statistic.__name__}/{'grey' if self.grey else 'colour'}/{feature}/{self.target}"
+        guided = "/guided" if self.guided else ""
+        return f"{self.statistic.__name__}/{'grey' if self.grey else 'colour'}/{feature}/{self.target}{guided}"
+
+    def areas_key(self, feature: str) -> str:
+        """Name the regions' areas, which the target of a guided term is a sum over."""
+        return f"{self.key(feature)}/areas"
+
+    def statistics(self, feature: str, features: Tensor, masks: Tensor | None) -> Features:
+        """Compute what a target is the mean of, by key: of a guided term, statistics times areas, and the areas."""
+        if not self.guided:
+            return {self.key(feature): self.statistic(features)}
+        assert masks is not None
+        regions, areas = by_region(features, masks)
+        return {self.key(feature): areas * self.statistic(regions), self.areas_key(feature): areas}
 
     @staticmethod
     @abstractmethod

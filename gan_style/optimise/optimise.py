@@ -10,6 +10,7 @@ histogram   the style's colours are brought to the content's before the transfer
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -87,17 +88,20 @@ class Problem:
         """
         content = _laid_out(resized(self.content, level.height, level.width))
         styles = [_laid_out(resized(style, *_scaled(style, level.factor))) for style in self.styles]
-        guidance, of_styles = None, None
+        masks = None
         if self.regions is not None:
-            guidance = F.adaptive_avg_pool2d(self.regions.content, (level.height, level.width))
-            of_styles = self.regions.styles
+            masks = F.adaptive_avg_pool2d(self.regions.content, (level.height, level.width))
         targets = []
         for orientation in range(1 if self.view is None else ORIENTATIONS):
             seen = (_laid_out(turned(style, orientation)) for style in styles)
-            view_regions = None if of_styles is None else [turned(planes, orientation) for planes in of_styles]
-            self.objective.set_style(MEAN, enumerate(seen), self.style_weights, view_regions)
+            view_masks = partial(self._style_masks, orientation)
+            self.objective.set_style(MEAN, enumerate(seen), self.style_weights, view_masks if self.regions else None)
             targets.append(dict(self.objective.style_targets))
-        return LossInputs(content, styles[0], content, guidance=guidance), targets
+        return LossInputs(content, styles[0], content, masks=masks), targets
+
+    def _style_masks(self, orientation: int, number: int, _: Tensor) -> Tensor:
+        assert self.regions is not None
+        return turned(self.regions.styles[number], orientation)
 
 
 def _scaled(style: Tensor, factor: float) -> list[int]:
@@ -209,7 +213,7 @@ class Optimisation:
         view = self.problem.view(self.evaluation)
         self.problem.objective.style_targets = self._targets[view.orientation]
         inputs = LossInputs(_laid_out(view.of(self._inputs.content)), self._inputs.style, _laid_out(view.of(picture)))
-        inputs.guidance = None if self._inputs.guidance is None else view.of(self._inputs.guidance)
+        inputs.masks = None if self._inputs.masks is None else view.of(self._inputs.masks)
         return inputs
 
     def _checked(self, parts: Mapping[str, Tensor]) -> dict[str, float]:

@@ -18,12 +18,7 @@ _HEIGHT = 3.0  # weight of the row, where regions of two pictures are matched
 
 @dataclass(frozen=True)
 class GuidedRegions:
-    """The same R regions of the content and of each style: (1, R, H, W), the squares of guidance channels.
-
-    Gram matrices of features that are weighted by them (functional.by_region) are those of the regions, times the
-    square root of R times the region's share of the content: the mean of a style loss over regions is then their sum,
-    weighted by area.
-    """
+    """The same R regions of the content and of each style: masks, (1, R, H, W) in [0, 1]."""
 
     content: Tensor
     styles: Sequence[Tensor]
@@ -45,7 +40,7 @@ def clustered_regions(content: Tensor, styles: Sequence[Tensor], count: int) -> 
         masks.append(refine(pixels, segmenter.shares(pixels, features, centroids)))
         centres.append((centroids - features.mean(dim=(1, 2))) * _matching_weights(len(features)).to(features))
     matched = [mask[_matched(centres[0], other)] for mask, other in zip(masks[1:], centres[1:], strict=True)]
-    return guided(masks[0], matched, content.device)
+    return _guided(masks[0] / 255, [mask / 255 for mask in matched], content.device)
 
 
 def _matching_weights(length: int) -> Tensor:
@@ -83,16 +78,9 @@ def read_regions(content: Tensor, styles: Sequence[Tensor], paths: Sequence[Path
         if missing := sorted(set(regions) - set(mask.unique().tolist())):
             raise ValueError(f"masks={path}: region {missing[0]} of {paths[0]} is not in it; known are {regions}")
     planes = [torch.stack([mask == region for region in regions]) for mask in numbers]
-    return guided(planes[0], planes[1:], content.device)
+    return _guided(planes[0], planes[1:], content.device)
 
 
-def guided(content: Tensor, styles: Sequence[Tensor], device: torch.device) -> GuidedRegions:
-    """Make guidance of masks (R, H, W), of any type, white where a region is; empty regions are without weight."""
-    area = content.float().mean(dim=(1, 2))
-    weights = (area / area.sum().clamp_min(1e-12) * len(area)).sqrt()
-
-    def planes(masks: Tensor) -> Tensor:
-        means = masks.float().mean(dim=(1, 2), keepdim=True)
-        return (masks / means.clamp_min(1e-12) * weights[:, None, None])[None].to(device)
-
-    return GuidedRegions(planes(content), [planes(style) for style in styles])
+def _guided(content: Tensor, styles: Sequence[Tensor], device: torch.device) -> GuidedRegions:
+    content, *styles = (masks[None].float().to(device) for masks in (content, *styles))
+    return GuidedRegions(content, styles)

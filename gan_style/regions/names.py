@@ -58,7 +58,7 @@ TABLES: Mapping[str, Mapping[int, str]] = {
 }
 
 
-def read_table(spec: str) -> tuple[dict[int, str], dict[str, dict[int, int]]]:
+def read_table(spec: str, option: str = "segmentation.names") -> tuple[dict[int, str], dict[str, dict[int, int]]]:
     """Read a table of names: one of TABLES, or a file.
 
     A file is text with a name a line, counted from 0; JSON with a list of names or {number: name}; or COCO's JSON, with
@@ -68,7 +68,7 @@ def read_table(spec: str) -> tuple[dict[int, str], dict[str, dict[int, int]]]:
     if spec in TABLES:
         return dict(TABLES[spec]), {}
     path = Path(spec).expanduser()
-    option = f"segmentation.names={spec}"
+    option = f"{option}={spec}"
     if not path.is_file():
         raise ValueError(f"{option}: neither one of {', '.join(TABLES)} nor a file{did_you_mean(spec.lower(), TABLES)}")
     try:

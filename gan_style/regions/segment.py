@@ -188,20 +188,25 @@ class NetworkRegions:
 
 @dataclass
 class MaskRegions:
-    """Read regions from class-index masks that somebody else has made; table: the names of their numbers."""
+    """Read regions from class-index masks that somebody else has made; table: the names of their numbers.
+
+    option, table_option: how messages call the masks and the table.
+    """
 
     table: str
+    option: str = "segmentation.masks"
+    table_option: str = "segmentation.names"
 
     def __post_init__(self) -> None:
-        self.names, self._segments = read_table(self.table)
+        self.names, self._segments = read_table(self.table, self.table_option)
 
     def __call__(self, pixels: Tensor, groups: Groups, classes: Path | None = None) -> Tensor:
         assert classes is not None
-        numbers = read_class_mask(classes)
+        numbers = read_class_mask(classes, self.option)
         height, width = pixels.shape[-2:]
         if abs(numbers.shape[0] * width - numbers.shape[1] * height) > max(height, width, *numbers.shape):
             raise ValueError(
-                f"segmentation.masks={classes}: its size is {numbers.shape[1]} x {numbers.shape[0]} pixels, but the "
+                f"{self.option}={classes}: its size is {numbers.shape[1]} x {numbers.shape[0]} pixels, but the "
                 f"picture's is {width} x {height}; they have to agree, or be in proportion"
             )
         if self._segments:
@@ -211,7 +216,7 @@ class MaskRegions:
     def _with_categories(self, numbers: Tensor, classes: Path) -> Tensor:
         """Return the classes of a panoptic mask's segments, as COCO's table has them."""
         if classes.name not in self._segments:
-            raise ValueError(f"segmentation.names={self.table}: it says nothing of {classes.name}")
+            raise ValueError(f"{self.table_option}={self.table}: it says nothing of {classes.name}")
         categories = torch.full_like(numbers, -1)
         for segment, category in self._segments[classes.name].items():
             categories[numbers == segment] = category

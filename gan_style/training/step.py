@@ -102,6 +102,7 @@ def train_step(
                         micro_batch.style_index,
                         micro_batch.condition,
                         fakes.auxiliary,
+                        masks=None if micro_batch.masks is None else micro_batch.masks.float() / 255.0,
                         generator=state.generator,
                         projection=state.run("projection"),
                         draw=partial(_draws, state.seed, micro_batch.positions),

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gan_style.data.pictures import PairedPictures, PictureSet, UnreadablePictures
+from gan_style.data.pictures import MaskedPictures, PairedPictures, PictureSet, UnreadablePictures
 from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches, collate, interruptible, recoloured
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
@@ -462,3 +462,25 @@ def test_a_style_picture_is_cut_and_turned_as_its_photo(tmp_path: Path) -> None:
         assert (content.int() + style.int() - 255).abs().max() <= 2  # rounded once for the rows, once for the columns
         seen.add(index)
     assert seen == {0, 1, 2}
+
+
+# Masks
+
+
+@pytest.mark.parametrize("cache_bytes", [1e9, 0])
+def test_masks_are_cut_and_turned_as_their_photo(tmp_path: Path, cache_bytes: float) -> None:
+    """Each photo's masks are its own red and green."""
+    paths = []
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(noise).save(paths[-1])
+    watch = UnreadablePictures("data.content", 3, 0.0)
+    pictures = PictureSet(paths, short_side=40, cache_bytes=cache_bytes, watch=watch)
+    masked = MaskedPictures(pictures, lambda path, pixels: pixels[:2])
+    crop = Crop(24, (24, 40))
+    stream = PairStream(masked, [pictures], content_crop=crop, style_crop=crop, seed=3)
+    batch = collate([stream[position] for position in range(12)])
+    assert batch.content.shape == (12, 3, 24, 24) and batch.masks is not None
+    assert torch.equal(batch.masks, batch.content[:, :2])
+    assert torch.equal(torch.cat([part.masks for part in batch.split(4)]), batch.masks)  # type: ignore[misc]

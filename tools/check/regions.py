@@ -36,7 +36,6 @@ from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import list_pictures
 from gan_style.models.perceptual import compact
 from gan_style.models.segmentation import NETWORKS, SegmentationNetwork
-from gan_style.optimise.regions import guided
 from gan_style.regions.masks import NamedMasks
 from gan_style.regions.segment import NetworkRegions, PictureRegions, Segmenter
 
@@ -145,8 +144,8 @@ def style_distance(image: Tensor, mask: Tensor, style: Tensor, style_mask: Tenso
     network, layers = compact(layers=STYLE_LAYERS), STYLE_LAYERS
     grams = []
     for picture, region in ((image, mask), (style, style_mask)):
-        guidance = guided(region[0], [], torch.device("cpu")).content
-        grams.append([gram_matrix(by_region(f, guidance)) for f in map(network(picture, layers).get, layers)])
+        features = network(picture, layers)
+        grams.append([gram_matrix(by_region(features[layer], region.float())[0]) for layer in layers])
     return statistics.fmean(float((a - b).norm() / b.norm()) for a, b in zip(*grams, strict=True))
 
 

@@ -1,0 +1,135 @@
+"""gan-style train loss=guided: style by region, with masks of the photos and of the style pictures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gan_style.demo import demo_pictures
+from gan_style.runtime.checkpoint import read_checkpoint, read_generator
+
+TINY = (
+    "loss=guided",
+    "generator=slim",
+    "generator.width=4",
+    "discriminator=patch34",
+    "discriminator.width=4",
+    "perceptual=compact",
+    "perceptual.weights=random",
+    "loss.content.layers=[relu2_1]",
+    "loss.style.layers=[relu1_1,relu2_1]",
+    "data.size=40",
+    "data.resize=[40,48]",
+    "data.sample_size=32",
+    "training.batch=2",
+    "training.warmup_steps=1",
+    "training.decay=constant",
+    "training.log_every=1",
+    "training.calibration_pictures=1",
+    "tracking.wandb=disabled",
+)
+
+
+@pytest.fixture
+def options(tmp_path) -> dict[str, str]:
+    """Photos and style pictures with sky (1) in their upper half, and masks that say so."""
+    for number, path in enumerate(demo_pictures("photos")):
+        with Image.open(path) as picture:
+            small = picture.convert("RGB").resize((60, 48))
+        mask = np.zeros((48, 60), np.uint8)
+        mask[:24] = 1
+        for folder in ("photos", "styles"):
+            for place, image in ((folder, small), (f"{folder}_masks", Image.fromarray(mask))):
+                (tmp_path / place).mkdir(exist_ok=True)
+                image.save(tmp_path / place / f"{number}.png")
+    (tmp_path / "names.txt").write_text("ground\nsky\n")
+    return {
+        "data.content": f"{tmp_path}/photos",
+        "data.style": f"{tmp_path}/styles",
+        "data.regions.names": "[sky,rest]",
+        "data.regions.content": f"{tmp_path}/photos_masks",
+        "data.regions.style": f"{tmp_path}/styles_masks",
+        "data.regions.classes": f"{tmp_path}/names.txt",
+        "run.root": f"{tmp_path}/runs",
+        "training.steps": "1",
+    }
+
+
+def train(gan_style, options: dict[str, str], **changes: str):
+    changed = options | {name.replace("__", "."): value for name, value in changes.items()}
+    return gan_style("train", *TINY, *(f"{name}={value}" for name, value in changed.items()))
+
+
+@pytest.mark.parametrize("more", [{}, {"data__cache_mb": "0", "data__workers": "1"}, {"data__regions__style": "auto"}])
+def test_trains_four_steps_and_resumes_to_the_bit(gan_style, tmp_path, options, more):
+    for name, count in (("whole", 4), ("parts", 2), ("parts", 4)):
+        outcome = train(gan_style, options, run__name=name, training__steps=str(count), **more)
+        assert outcome.status == 0, outcome.err
+    whole, parts = (tmp_path / "runs" / name for name in ("whole", "parts"))
+    rows = [json.loads(line) for line in (parts / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row.get("loss/style", 0) > 0] == [2, 3, 4]
+    weights, resumed = (read_generator(run / "generator.safetensors")[0] for run in (whole, parts))
+    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+    targets = read_checkpoint(parts / "checkpoints" / "step_00000004.pt")["objective"]["style_targets"]
+    assert {len(target) for target in targets.values()} == {2}  # regions
+
+
+def test_micro_batches_have_their_own_masks(gan_style, tmp_path, options):
+    rows = []
+    for count in ("1", "2"):
+        outcome = train(gan_style, options, run__name=count, training__steps="2", training__accumulate=count)
+        assert outcome.status == 0, outcome.err
+        lines = (tmp_path / "runs" / count / "metrics.jsonl").read_text().splitlines()
+        rows += [row for row in map(json.loads, lines) if "loss/style" in row][-1:]
+    assert rows[0]["loss/style"] == pytest.approx(rows[1]["loss/style"], rel=1e-4)
+
+
+def refused(gan_style, options: dict[str, str], **changes: str) -> str:
+    outcome = train(gan_style, options, **changes)
+    assert outcome.status == 2
+    return outcome.err
+
+
+class TestRefusals:
+    def test_a_photo_without_a_mask(self, gan_style, tmp_path, options):
+        for path in (tmp_path / "photos_masks").glob("1.*"):
+            path.unlink()
+        message = refused(gan_style, options)
+        assert "data.regions.content" in message and "photos/1.png" in message
+
+    def test_a_style_picture_without_a_mask(self, gan_style, tmp_path, options):
+        (tmp_path / "styles_masks" / "0.png").unlink()
+        assert "data.regions.style" in refused(gan_style, options)
+
+    def test_a_region_that_no_style_picture_has(self, gan_style, tmp_path, options):
+        for path in (tmp_path / "styles_masks").iterdir():
+            Image.new("L", (60, 48)).save(path)
+        assert "no style picture has the region sky" in refused(gan_style, options)
+
+    def test_a_mask_of_another_shape(self, gan_style, tmp_path, options):
+        Image.new("L", (48, 60)).save(tmp_path / "photos_masks" / "0.png")
+        message = refused(gan_style, options, data__holdout_count="0")
+        assert "data.regions.content" in message and "48 x 60" in message
+
+    @pytest.mark.parametrize(
+        ("changes", "word"),
+        [
+            ({"data__regions__names": "null"}, "data.regions.names"),
+            ({"data__regions__names": "[skye,rest]"}, "did you mean sky"),
+            ({"data__regions__names": "[sky,sky]"}, "each once"),
+            ({"data__regions__content": "null"}, "data.regions.content is missing"),
+            ({"data__regions__content": "auto"}, "data.regions.content=auto"),
+            ({"data__regions__style": "null"}, "data.regions.style is missing"),
+            ({"data__regions__classes": "vocc"}, "data.regions.classes=vocc"),
+            ({"loss__style__guided": "false"}, "no loss term is guided"),
+            ({"loss__style___target_": "gan_style.losses.style.MomentStyle"}, "loss.style: guided=true"),
+            ({"data__paired": "true"}, "unpaired"),
+            ({"generator": "reference", "loss__style__target": "crop"}, "data.regions is for one style"),
+        ],
+    )
+    def test_options_that_do_not_fit_together(self, gan_style, tmp_path, options, changes, word):
+        assert word in refused(gan_style, options, **changes)
+        assert not Path(tmp_path / "runs" / "default" / "checkpoints").exists() or "did you mean" in word
