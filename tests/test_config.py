@@ -111,6 +111,8 @@ class TestComposition:
     def test_every_choice_of_every_group_builds(self, choice):
         needed = {
             "generator=reference": ["loss.style.target=crop"],
+            "loss=guided": [f"data.regions.{name}=x" for name in ("content", "style", "classes")]
+            + ["data.regions.names=[sky,rest]"],
             "loss=paired": ["data.paired=true", "training.warmup_steps=0"],
             "loss=patch_nce": ["training.warmup_steps=0"],
             "perceptual=torchvision": ["loss.style.layers=[conv1,layer1]", "loss.content.layers=[layer2.0]"],

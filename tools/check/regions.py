@@ -8,6 +8,9 @@ guided   five pairs of a photo and a painting with sky in both, optimised withou
          masks: distance of Gram matrices (compact's, relative, mean over layers) to the painting's, within the sky and
          within the rest, and of features to the photo's. Skies are those of the photos' masks and PAIRS' outlines.
          What is in --work already is measured again, not made.
+trained  a generator trained with loss=guided, and one without regions, on --photos with sky but for every fourth, and
+         on the painting of the first of --pairs: the same distances on those photos, under VGG-19 (--weights). Runs
+         that were stopped go on.
 
 Masks lie in a folder as NAME_sky.png and NAME_foreground.png (grey, white: there).
 
@@ -15,6 +18,8 @@ Masks lie in a folder as NAME_sky.png and NAME_foreground.png (grey, white: ther
     python tools/check/regions.py time --photos photos/
     python tools/check/regions.py guided --photos photos/ --masks photos_masks/ --paintings paintings/ --work w/ \
         --optimise perceptual.weights=vgg19.safetensors size=128 steps=60
+    python tools/check/regions.py trained --photos photos/ --masks photos_masks/ --paintings paintings/ --work w/ \
+        --weights vgg19_relu3_4.safetensors --train training.steps=800
 """
 
 import argparse
@@ -31,10 +36,11 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
+import gan_style
 from gan_style.functional import by_region, gram_matrix
 from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import list_pictures
-from gan_style.models.perceptual import compact
+from gan_style.models.perceptual import Perceptual, compact, vgg19
 from gan_style.models.segmentation import NETWORKS, SegmentationNetwork
 from gan_style.regions.masks import NamedMasks
 from gan_style.regions.segment import NetworkRegions, PictureRegions, Segmenter
@@ -49,6 +55,11 @@ WAVE += [(0.41, 0.4), (0.58, 0.42), (0.6, 0.3), (0.52, 0.2), (0.45, 0.1), (0.4, 
 WAVE += [(0.1, 0.33), (0, 0.34)]
 SHIPWRECK = [(0, 0), (1, 0), (1, 0.42), (0.85, 0.4), (0.83, 0.3), (0.72, 0.4), (0.65, 0.3), (0.5, 0.28), (0.35, 0.32)]
 SHIPWRECK += [(0.2, 0.3), (0.08, 0.24), (0, 0.22)]
+SIZE = 128  # short side at which generators are measured
+TRAIN = ["loss=guided", "~loss.adversarial", "generator=slim", "perceptual=compact", "data.size=96"]
+TRAIN += ["data.resize=[96,144]", "data.style_resize=[128,128]", "data.sample_size=128", "training.batch=4"]
+TRAIN += ["training.warmup_steps=20", "training.ema_decay=0.98", "training.audit_every=0", "tracking.wandb=disabled"]
+TRAIN += ["training.checkpoint_every=200", "training.sample_every=10000", "metrics.every=10000"]
 PAIRS = [  # a photo's name, a painting's, and the outline of its sky, in fractions of width and height
     ("241004", "starry_night", STARRY),
     ("253055", "the_scream", SCREAM),
@@ -139,9 +150,10 @@ def scaled(image: Tensor, size: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
-def style_distance(image: Tensor, mask: Tensor, style: Tensor, style_mask: Tensor) -> float:
-    """Compare Gram matrices of compact's features within a mask, (1, 1, H, W), of each: relative, mean over layers."""
-    network, layers = compact(layers=STYLE_LAYERS), STYLE_LAYERS
+def style_distance(
+    image: Tensor, mask: Tensor, style: Tensor, style_mask: Tensor, network: Perceptual, layers: Sequence[str]
+) -> float:
+    """Compare Gram matrices of features within a mask, (1, 1, H, W), of each: relative, mean over layers."""
     grams = []
     for picture, region in ((image, mask), (style, style_mask)):
         features = network(picture, layers)
@@ -153,6 +165,7 @@ def check_guided(
     photos: Path, masks: Path, paintings: Path, work: Path, pairs: Sequence[int], options: Sequence[str]
 ) -> None:
     work.mkdir(parents=True, exist_ok=True)
+    network = compact(layers=STYLE_LAYERS)
     table: dict[str, list[list[float]]] = {}
     print("pair, way: style distance in the sky, in the rest; feature distance to the photo; seconds")
     for number in pairs:
@@ -173,7 +186,10 @@ def check_guided(
                 style, [round(x * min(result.shape[-2:]) / min(style.shape[-2:])) for x in style.shape[-2:]]
             )
             here, there = scaled(sky, result.shape[-2:]), scaled(style_sky, small_style.shape[-2:])
-            row = [style_distance(result, a, small_style, b) for a, b in ((here, there), (1 - here, 1 - there))]
+            row = [
+                style_distance(result, a, small_style, b, network, STYLE_LAYERS)
+                for a, b in ((here, there), (1 - here, 1 - there))
+            ]
             row += [feature_distance(result, scaled(content, result.shape[-2:])), seconds]
             table.setdefault(way, []).append(row)
             print(f"{stem} {name} {way}: " + " ".join(f"{value:.3f}" for value in row), flush=True)
@@ -188,9 +204,61 @@ def feature_distance(image: Tensor, content: Tensor) -> float:
     return float((first - second).norm() / second.norm())
 
 
+def check_trained(
+    photos: Path, masks: Path, paintings: Path, work: Path, pair: int, weights: Path, options: Sequence[str]
+) -> None:
+    # Photos with sky, their class-index masks and the painting's, and a table of names
+    stems = [path.stem for path in list_pictures(photos) if "sky" in masks_of(masks, path.stem)]
+    held_out = stems[::4]
+    _, name, points = PAIRS[pair]
+    painting = next(paintings.glob(f"{name}*.jpg"))
+    style = to_float(decode(painting, short_side=SIZE)[None])
+    skies = {stem: decode(masks / f"{stem}_sky.png")[0] > 127 for stem in stems}
+    skies[painting.stem] = style_sky = outline(points, style.shape[-1], style.shape[-2])
+    (work / "masks").mkdir(parents=True, exist_ok=True)
+    for stem, sky in skies.items():
+        Image.fromarray(sky.numpy().astype(np.uint8)).save(work / "masks" / f"{stem}.png")
+    (work / "names.txt").write_text("ground\nsky\n")
+
+    # Train without regions and with them
+    content, holdout = (
+        ",".join(str(photos / f"{stem}.jpg") for stem in names) for names in (set(stems) - set(held_out), held_out)
+    )
+    arguments = [f"data.content=[{content}]", f"data.holdout=[{holdout}]", f"data.style={painting}", *TRAIN, *options]
+    regions = [f"data.regions.{role}={work / 'masks'}" for role in ("content", "style")]
+    regions += ["data.regions.names=[sky,ground]", f"data.regions.classes={work / 'names.txt'}"]
+    for way, more in (("whole", ["loss.style.guided=false"]), ("guided", regions)):
+        command = [sys.executable, "-m", "gan_style.cli", "train", f"run.root={work}", f"run.name={way}"]
+        subprocess.run([*command, *arguments, *more], check=True, stdout=subprocess.DEVNULL)
+
+    # Measure both on the photos that were held out
+    layers = ("relu1_1", "relu2_1", "relu3_1")
+    network = vgg19(layers=layers, weights=str(weights))
+    models = {way: gan_style.load(str(work / way)) for way in ("whole", "guided")}
+    table: dict[str, list[list[float]]] = {way: [] for way in ("photo", *models)}
+    for stem in held_out:
+        photo = decode(photos / f"{stem}.jpg", short_side=SIZE)
+        sky = scaled(skies[stem][None, None].float(), photo.shape[-2:])
+        for way, rows in table.items():
+            result = photo
+            if way in models:
+                picture = models[way](Image.fromarray(photo.permute(1, 2, 0).numpy()))
+                result = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)
+            image, there = to_float(result[None]), style_sky[None, None].float()
+            pairs = ((sky, there), (1 - sky, 1 - there))
+            rows.append([style_distance(image, a, style, b, network, layers) for a, b in pairs])
+            rows[-1].append(feature_distance(image, to_float(photo[None])))
+    print("means over held-out photos: style distance in the sky, in the rest; feature distance to the photo")
+    for way, rows in table.items():
+        print(f"{way}: " + " ".join(f"{statistics.fmean(column):.3f}" for column in zip(*rows, strict=True)))
+    for number, part in enumerate(("sky", "rest")):
+        lower = sum(a[number] < b[number] for a, b in zip(table["guided"], table["whole"], strict=True))
+        print(f"{part}: guided is lower in {lower} of {len(held_out)} photos")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("where", "time", "guided"))
+    parser.add_argument("part", choices=("where", "time", "guided", "trained"))
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--masks", type=Path)
     parser.add_argument("--paintings", type=Path)
@@ -198,8 +266,14 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, nargs="+", default=range(len(PAIRS)), help="numbers of them, from 0")
     parser.add_argument("--regions", type=int, nargs="+", default=[2, 3, 4])
     parser.add_argument("--optimise", nargs="+", default=[], help="more options of gan-style optimise")
+    parser.add_argument("--weights", type=Path, help="of VGG-19, for trained")
+    parser.add_argument("--train", nargs="+", default=[], help="more options of gan-style train")
     options = parser.parse_args()
 
+    if options.part == "trained":
+        folders = (options.photos, options.masks, options.paintings, options.work)
+        check_trained(*folders, options.pairs[0], options.weights, options.train)
+        return
     if options.part == "guided":
         check_guided(options.photos, options.masks, options.paintings, options.work, options.pairs, options.optimise)
         return
