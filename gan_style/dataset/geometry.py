@@ -32,8 +32,7 @@ _SIZES = {
 }
 _ORIGINAL = ("original_width", "original_height")
 _ROW_OF_NUMBERS = re.compile(r"(?<!\S)-?\d+(?:\.\d+)?(?:[\s,;]+-?\d+(?:\.\d+)?)+(?!\S)")
-PLACES = {"bbox", "bboxes", "box", "boxes", "segmentation", "keypoints", "points", "polygon", "polygons", "exterior"}
-PLACES |= {"xmin", "x1", "x_1", "xtl", "all_points_x"}
+PLACES = _XY | _KEYPOINTS | {"xmin", "x1", "x_1", "xtl", "all_points_x"}
 
 
 class NotScalableError(ValueError):
@@ -118,7 +117,7 @@ def scaled_run_lengths(mask: Mapping[str, Any], factors: tuple[float, float]) ->
 
 def _scaled_field(name: Any, value: Any, record: Mapping[str, Any], factors: tuple[float, float]) -> Any:
     key, (fx, fy) = str(name).lower(), factors
-    if key in _XY or key in _KEYPOINTS:
+    if key in _KEYPOINTS or _holds_places(key, value):
         if isinstance(value, str):  # of a CSV
             return _scaled_text(value, key, factors)
         if isinstance(value, dict) and "counts" in value:
@@ -128,6 +127,8 @@ def _scaled_field(name: Any, value: Any, record: Mapping[str, Any], factors: tup
         return value if are_shares(_sides(record)) else _times(value, factors[axis])
     if key == "size" and "path" in record and isinstance(value, list) and len(value) == 2:  # Datumaro's height, width
         return [_times(value[0], fy), _times(value[1], fx)]
+    if key == "imsize" and isinstance(value, list) and len(value) in (2, 3):  # ADE20K's height, width, channels
+        return [_times(value[0], fy), _times(value[1], fx), *value[2:]]
     if key == "area":
         return _times(value, fx * fy)
     if key == "r":
@@ -164,6 +165,11 @@ def _scaled_list(value: Any, factors: tuple[float, float], period: int) -> Any:
     if not all(numbers):
         return [_scaled_list(item, factors, period) for item in value]
     return [_times(number, factors[at % period]) if at % period < 2 else number for at, number in enumerate(value)]
+
+
+def _holds_places(key: str, value: Any) -> bool:
+    """Whether a field is one of boxes or points: CrowdHuman's hbox, fbox, vbox, too."""
+    return key in _XY or (key.endswith("box") and isinstance(value, list) and len(value) == 4)
 
 
 def _axis(key: str) -> int | None:
@@ -230,7 +236,7 @@ def has_places(record: Any) -> bool:
     """Whether a record (of JSON) holds places in a picture."""
     if isinstance(record, dict):
         return any(
-            (str(name).lower() in PLACES and value not in ([], None, ""))
+            ((str(name).lower() in PLACES or _holds_places(str(name).lower(), value)) and value not in ([], None, ""))
             or (name == _LINE and _has_numbers(value))
             or has_places(value)
             for name, value in record.items()

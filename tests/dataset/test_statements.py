@@ -5,8 +5,10 @@ labels of each picture, COCO's boxes.
 import json
 
 import pytest
-from samples import photo, text
+from samples import mask, photo, text
 from test_layouts import members
+
+from gan_style.dataset.layouts.recognise import open_layout
 
 LISTS = {
     "VOC's": {
@@ -76,7 +78,9 @@ TABLES = {
     "boxes.csv": "image,label,x_1,y_1,width,height\na.jpg,cat,10,12,8,6\n",
     "openimages.csv": "ImageID,Label,XMin,XMax,YMin,YMax\na,cat,0.25,0.45,0.4,0.6\nb,dog,.1,.2,.1,.2\n",
     "bdd.json": [{"name": "a.jpg", "labels": [{"category": "cat", "box2d": {"x1": 10, "y1": 12, "x2": 18, "y2": 18}}]}],
-    "people.odgt.jsonl": '{"ID": "a.jpg", "gtboxes": [{"tag": "cat", "bbox": [10, 12, 8, 6]}]}\n',
+    "people.odgt": '{"ID": "a", "gtboxes": [{"tag": "cat", "fbox": [10, 12, 8, 6]}]}\n',
+    "fiftyone.json": {"labels": {"a": [{"label": "cat", "bounding_box": [0.25, 0.4, 0.2, 0.2]}]}},
+    "ade.json": [{"filename": "a.jpg", "object": [{"name": "cat", "polygon": {"x": [10, 18, 18], "y": [12, 12, 18]}}]}],
 }
 
 
@@ -146,3 +150,66 @@ def test_keys_and_ids_of_copies_are_their_own(source, make, data):
     assert via["_via_image_id_list"] == list(via["_via_img_metadata"]) == ["a~1.jpg123", "a~2.jpg123"]
     ids = [part.split('"')[1] for part in (data / "annotations.xml").read_text().split("<image id=")[1:]]
     assert len(ids) == len(set(ids)) == 4
+
+
+def test_places_in_no_picture_that_is_known_are_refused_once_scaled(source):
+    """SUN RGB-D's annotations, in a folder beside the picture's, name none."""
+    photo(source / "room/image/a.jpg")
+    text(source / "room/annotation/index.json", {"frames": [{"polygon": [{"x": [10, 20], "y": [12, 20]}]}]})
+    layout = open_layout(str(source), "auto", target="folder", carry=[])
+    with pytest.raises(ValueError, match=r"index\.json"):
+        layout.check_scaling()
+
+
+def test_json_lines_of_any_suffix_and_names_in_other_files(source, make, data, capsys):
+    photo(source / "a.jpg")
+    text(source / "people.odgt", '{"ID": "a", "gtboxes": [{"hbox": [10, 12, 8, 6]}]}\n')
+    text(source / "list.html", "<img src=a.jpg>")
+    make(copies=2, size=15)
+    lines = [json.loads(line) for line in (data / "people.odgt").read_text().splitlines()]
+    assert lines == [{"ID": f"a~{n}", "gtboxes": [{"hbox": [5, 6, 4, 3]}]} for n in (1, 2)]
+    assert "list.html" in capsys.readouterr().out
+
+
+def test_lvis_names_pictures_by_their_url(source, make, data):
+    photo(source / "train2017/1.jpg")
+    url = "http://images.cocodataset.org/train2017/{}.jpg"
+    annotation = {"id": 1, "image_id": 1, "bbox": [10, 12, 8, 6], "category_id": 1}
+    image = {"id": 1, "coco_url": url.format(1), "width": 40, "height": 30}
+    content = {"images": [image], "annotations": [annotation], "categories": [{"id": 1, "name": "cat"}], "info": {}}
+    text(source / "lvis_v1_train.json", content)
+    make("coco", copies=2, size=15)
+    content = json.loads((data / "lvis_v1_train.json").read_text())
+    assert [image["coco_url"] for image in content["images"]] == [url.format("1~1"), url.format("1~2")]
+    assert {tuple(annotation["bbox"]) for annotation in content["annotations"]} == {(5, 6, 4, 3)}
+    assert len({image["id"] for image in content["images"]}) == 2
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_yolos_poses_become_cocos(source, make, data, width):
+    photo(source / "images/train/a.jpg")
+    points = [[0.45, 0.45, 2][:width], [0.55, 0.55, 1][:width]]
+    row = " ".join(map(str, [0, 0.35, 0.5, 0.2, 0.2, *points[0], *points[1]]))
+    text(source / "labels/train/a.txt", row + "\n")
+    text(source / "data.yaml", f"train: images/train\nkpt_shape: [2, {width}]\nnames: [cat]\n")
+    make("coco")
+    (annotation,) = json.loads((data / "annotations/train.json").read_text())["annotations"]
+    assert annotation["bbox"] == pytest.approx(BOX)
+    assert annotation["keypoints"] == pytest.approx([18, 13.5, 2, 22, 16.5, 1 if width == 3 else 2])
+
+
+def test_folders_of_img2dataset_are_no_classes(source, make):
+    for part in ("00000", "00001"):
+        photo(source / part / f"{part}0000.jpg")
+        text(source / f"{part}_stats.json", {"count": 1})
+    assert {row["label"] for row in make("webdataset")} == {None}
+
+
+def test_a_list_means_the_photo_where_a_mask_is_called_as_it_is(source, make, data):
+    for split in ("training", "validation"):
+        photo(source / f"images/{split}/{split}_1.jpg")
+        mask(source / f"annotations/{split}/{split}_1.png")
+    text(source / "sceneCategories.txt", "training_1 airport\nvalidation_1 bar\n")
+    make("webdataset")
+    found = members(data)["images/training/training_1.sceneCategories.json"]
+    assert json.loads(found)["label"] == "airport"

@@ -22,6 +22,7 @@ from gan_style.dataset.layouts.tree import Tree, split_in
 from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample
 
 _IMAGES = "images/"
+_NAMES = ("file_name", "coco_url")  # fields that name an image's file
 _WITH_ALL_CATEGORIES = 20  # pictures, of which hardly all are damaged
 _MOST_FILES = 50  # JSON files in one folder; where there are more, they are labels of single pictures
 
@@ -66,7 +67,9 @@ def _may_be_table(path: Path) -> bool:
     """
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return content.find(b'"images"') >= 0 and (len(content) < 2**20 or content.find(b'"file_name"') >= 0)
+            return content.find(b'"images"') >= 0 and (
+                len(content) < 2**20 or any(content.find(f'"{name}"'.encode()) >= 0 for name in _NAMES)
+            )
     except (OSError, ValueError):
         return False
 
@@ -80,9 +83,20 @@ def _is_table(path: Path) -> bool:
     return (
         isinstance(images, list)
         and all(isinstance(image, dict) for image in images)
-        and (not images or any("file_name" in image for image in images))
+        and (not images or any(map(_named, images)))
         and bool(content.keys() & {"annotations", "categories", "info", "licenses"})
     )
+
+
+def _named(image: Mapping[str, Any]) -> str:
+    """The field that names an image's file; "" where none does."""
+    return next((name for name in _NAMES if isinstance(image.get(name), str)), "")
+
+
+def _file_name(image: Mapping[str, Any]) -> str:
+    """The file's name; of a URL its folder, too, as LVIS's readers take it."""
+    value = str(image[_named(image)])
+    return "/".join(value.split("/")[-2:]) if "://" in value else value
 
 
 def check_neighbours(root: Path, paths: Sequence[str]) -> None:
@@ -137,13 +151,13 @@ class CocoLayout:
         try:
             content = json.loads((self.root / path).read_bytes())
             images = content["images"]
-            known = all(isinstance(image, dict) and "id" in image and "file_name" in image for image in images)
+            known = all(isinstance(image, dict) and "id" in image and _named(image) for image in images)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"input: {self.root / path} is no COCO annotation file ({error})") from error
         if not known:
             raise ValueError(f"input: in {self.root / path} some images have no id or no file_name")
         folders = self._folders(path, images, index)
-        pictures = {image["id"]: self._picture(str(image["file_name"]), folders, index) for image in images}
+        pictures = {image["id"]: self._picture(_file_name(image), folders, index) for image in images}
         return CocoTable(path, content, pictures)
 
     def _folders(self, path: str, images: Sequence[Mapping[str, Any]], index: Index) -> list[str]:
@@ -161,7 +175,7 @@ class CocoLayout:
         ]
         candidates += [f"{up}/images" if up else "images", "images", ""]
         candidates = list(dict.fromkeys(folder.strip("/") for folder in candidates))
-        names = [_plain(str(image["file_name"])) for image in images[:50]]
+        names = [_plain(_file_name(image)) for image in images[:50]]
         hits = {
             folder: sum((f"{folder}/{name}" if folder else name) in index.files for name in names)
             for folder in candidates
@@ -311,7 +325,9 @@ def _copied(
             output = row["output"]
             factors_of_id[image["id"]] = factors.get(output, (1.0, 1.0))
             stems[image["id"]] = PurePosixPath(path).stem, PurePosixPath(output).stem
-            new = {"id": _shifted(image["id"], copy, image_span), "file_name": _name(image["file_name"], path, output)}
+            new: dict[str, Any] = {"id": _shifted(image["id"], copy, image_span)}
+            name = _file_name(image)
+            new[_named(image)] = image[_named(image)].removesuffix(name) + _name(name, path, output)
             if factors_of_id[image["id"]] != (1.0, 1.0):
                 new |= {"width": row["width"], "height": row["height"]}
             images.append({**image, **new})

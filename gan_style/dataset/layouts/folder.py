@@ -172,7 +172,8 @@ class FolderLayout:
                 problem = ("no home", "what it says of each picture goes with that picture")
         if problem is not None:
             return replace(sample, problem=problem)
-        table = suffix in (*TABLE_SUFFIXES, *OPAQUE_SUFFIXES) and size < 1_000_000_000
+        table = size < (1_000_000_000 if suffix in (*TABLE_SUFFIXES, *OPAQUE_SUFFIXES) else 10_000_000)
+        table = table and not is_mask and not self.tree.is_carried(path)
         return replace(sample, picture=Location(path, size), passthrough=True, table=table)
 
     def _stat(self, path: str) -> tuple[int, tuple[str, str] | None]:

@@ -24,7 +24,7 @@ _SIDES = (
     ("bbox_x", "bbox_y", "bbox_w", "bbox_h"),
 )
 _OUTLINES = ("points", "polygon", "exterior", "segmentation", "vertices")
-_BOXES = ("bbox", "box")  # x, y, width, height, as COCO and Hugging Face have them
+_BOXES = ("bbox", "box", "bounding_box", "fbox")  # x, y, width, height, as COCO and Hugging Face have them
 _NAMES = ("label", "class", "category", "class_name", "label_name", "category_name", "classtitle", "name", "tag")
 
 
@@ -116,6 +116,10 @@ def _points(fields: Mapping[str, Any]) -> list[tuple[float, ...]]:
         return list(zip(xs, ys, strict=False))
     for name in _OUTLINES:
         value = fields.get(name)
+        if (
+            isinstance(value, dict) and isinstance(value.get("x"), list) and isinstance(value.get("y"), list)
+        ):  # ADE20K's
+            value = list(map(list, zip(value["x"], value["y"], strict=False)))
         value = value.get("exterior") if isinstance(value, dict) else value
         if isinstance(value, str):
             value = [pair.split(",") for pair in value.split(";")]

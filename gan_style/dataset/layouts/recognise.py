@@ -29,6 +29,7 @@ from gan_style.dataset.sample import (
 FOLDERS = ("folder", "classes", "yolo", "voc", "labelme", "cityscapes", "davis", "masks", "pairs", "imagefolder")
 LAYOUTS = (*FOLDERS, "webdataset", "coco")
 _NOT_READ = (".tar.zst", ".tar.lz4", ".zip", ".7z", ".rar")
+_OF_PICTURES = CONTAINER_SUFFIXES - {".npz", ".npy", ".mat", ".pkl", ".pickle", ".h5", ".hdf5"}  # mostly labels
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _MOST_ARCHIVES = 10_000_000
 _LOOKED_INTO = 1000  # folders, and files in each, to tell archives from pictures
@@ -155,7 +156,7 @@ def _label_kind(tree: Tree, path: str) -> str | None:
     return None
 
 
-def _class_names(tree: Tree) -> list[str]:
+def _class_names(tree: Tree) -> Sequence[str]:
     """YOLO's classes by number, from data.yaml, or a file with a name in each line."""
     for path in tree.folders[:50]:
         for name in _names(tree, path):
@@ -216,6 +217,8 @@ class Inventory:
         parts += [f"{len(self.classes)} classes ({_some(sorted(self.classes))})"] if self.classes else []
         parts += [f"{count} {what}" for what, count in self.labels.most_common(8)]
         parts += [f"{self.masks} masks of no picture, copied as they are"] if self.masks else []
+        packed = {suffix: count for suffix, count in self.others.items() if suffix in _OF_PICTURES}
+        parts += [f"{count} {suffix} files, in which no picture is stylized" for suffix, count in packed.items()]
         others = ", ".join(f"{count} {suffix}" for suffix, count in self.others.most_common(5))
         parts += [f"{self.others.total()} other files ({others})"] if self.others.total() else []
         parts += [f"{count} not stylized: {kind}" for kind, count in self.problems.most_common()]

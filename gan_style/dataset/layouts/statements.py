@@ -15,17 +15,16 @@ from gan_style.dataset.geometry import has_places, stated_size
 from gan_style.dataset.layouts.tables import (
     MOST_BYTES,
     MOST_IN_A_FOLDER,
-    Index,
     Rewriter,
     columns_of,
-    pictures_in,
+    index_of,
     read_rows,
     rewriter_of,
 )
 from gan_style.dataset.layouts.tree import Tree, split_in
 from gan_style.dataset.sample import Sample
 
-_RECORDED = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".parquet", ".xml", ".txt", ".lst")
+_RECORDED = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".parquet", ".xml", ".txt", ".lst", ".odgt", ".manifest")
 _SPLIT_FIELDS = ("split", "subset", "partition", "set")
 _NUMBERED = {"partition": {"0": "train", "1": "val", "2": "test"}, "train_test_split": {"1": "train", "0": "test"}}
 _WORDS = re.compile(r"[^\W\d_]+[\s,.]+[^\W\d_]+")
@@ -83,7 +82,7 @@ def read_statements(root: Path, tree: Tree) -> Statements:
     paths = [path for path in _tables(tree) if (root / path).stat().st_size <= MOST_BYTES]
     if not paths:
         return statements
-    index = Index(dict.fromkeys(pictures_in(tree, ""), ()))
+    index = index_of(tree)
     for path in paths:
         if path.lower().endswith(".txt"):
             index.add_numbers(path, (root / path).read_bytes())
@@ -156,10 +155,8 @@ def _plain_records(root: Path, path: str, suffix: str, rewriter: Rewriter) -> It
             yield from pyarrow.parquet.read_table(root / path).to_pylist()
         return
     text = (root / path).read_text(encoding="utf-8-sig")
-    if suffix in (".jsonl", ".ndjson"):
-        yield from (
-            record for line in text.splitlines() if line.strip() and isinstance(record := json.loads(line), dict)
-        )
+    if suffix in (".jsonl", ".ndjson", ".odgt", ".manifest"):
+        yield from _dicts([json.loads(line) for line in text.splitlines() if line.strip()], rewriter)
     elif suffix == ".json":
         yield from _dicts(json.loads(text), rewriter)
     elif suffix == ".xml":

@@ -8,6 +8,7 @@ scaled as the picture was. In layouts without a place for it, each picture gets 
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
-from gan_style.dataset.geometry import NotScalableError, scaled, text_of
+from gan_style.dataset.geometry import NotScalableError, has_places, scaled, text_of
+from gan_style.dataset.layouts.masks import core_of
 from gan_style.dataset.layouts.yolo import read_yaml, rewritten_yaml
 from gan_style.dataset.sample import PICTURE_SUFFIXES
 
@@ -581,11 +583,17 @@ def rewritten(path: str, content: bytes, index: Index, root: Path, warn: Callabl
         csv.Error,
         ElementTree.ParseError,
     ) as error:
-        if any(name.encode() in content for name in _some_names(index)):
+        if any(os.fsencode(name) in content for name in _some_names(index)):
             warn(f"{path} names pictures, but could not be read ({error}); it is copied as it is")
         return content
     if rewriter.gone:
         warn(f"{path}: {rewriter.gone} entries are left out, since their pictures have no result")
+    if (
+        suffix not in TABLE_SUFFIXES
+        and new is None
+        and any(os.fsencode(name) in content for name in _some_names(index))
+    ):
+        warn(f"{path} names pictures, in a form that is not known; it is copied as it is")
     if not rewriter.named and suffix not in (".yaml", ".yml", ".parquet"):
         for doubt in _doubts(path, content.decode("utf-8", "replace"), index):
             warn(doubt)
@@ -611,7 +619,7 @@ def _doubts(path: str, text: str, index: Index) -> Iterator[str]:
 
 def check_scaling(root: Path, tree: "Tree", but: Container[str] = ()) -> None:
     """ValueError, naming the table, where one (but some) has labels that cannot be scaled."""
-    index = Index({path: [Output(path, (0.5, 0.5))] for path in pictures_in(tree, "")})
+    index = index_of(tree, (0.5, 0.5))
     for folder in tree.folders:
         names = [name for name in tree.try_listing(folder).files if name.lower().endswith(TABLE_SUFFIXES)]
         for path in (f"{folder}/{name}" if folder else name for name in names[:MOST_IN_A_FOLDER]):
@@ -647,13 +655,19 @@ def _rewritten(
     if suffix == ".parquet":
         return _rewritten_parquet(content, rewriter)
     text = content.decode("utf-8-sig")
+    if suffix not in TABLE_SUFFIXES:
+        if not text.startswith("{"):
+            return None
+        suffix = ".jsonl"  # CrowdHuman's .odgt, SageMaker's .manifest
     if suffix == ".json":
         value = json.loads(text)
         new_value = rewriter.document(value)
+        _check_named(rewriter, value)
         return None if new_value == value else json.dumps(new_value, ensure_ascii=False).encode()
     if suffix in (".jsonl", ".ndjson"):
         records = [json.loads(line) for line in text.splitlines() if line.strip()]
         new_records = rewriter.json(records)
+        _check_named(rewriter, records)
         lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in new_records)
         return None if new_records == records else "".join(lines).encode()
     if suffix in (".csv", ".tsv"):
@@ -662,6 +676,7 @@ def _rewritten(
         body = rows[1:] if header else rows
         rewriter.find_stem_fields(columns_of(header, body))
         new_rows = [*([header] if header else []), *rewriter.rows(header, body)]
+        _check_named(rewriter, dict.fromkeys(header or (), 0))
         if new_rows == rows:
             return None
         buffer = io.StringIO()
@@ -679,6 +694,12 @@ def _rewritten(
         return None if ElementTree.tostring(tree) == before else after
     new_text = rewriter.lines(text)
     return None if new_text.rstrip("\n") == "\n".join(text.splitlines()).rstrip("\n") else new_text.encode()
+
+
+def _check_named(rewriter: Rewriter, value: Any) -> None:
+    """NotScalableError for places that are said to be in no picture that we know, once pictures are scaled."""
+    if rewriter.index.is_scaled and not rewriter.named and has_places(value):
+        raise NotScalableError("it has places in pictures that it does not name")
 
 
 def read_rows(text: str, suffix: str) -> tuple[list[list[str]], str]:
@@ -711,8 +732,21 @@ def _rewritten_parquet(content: bytes, rewriter: Rewriter) -> bytes | None:
     return buffer.getvalue()
 
 
-def pictures_in(tree: "Tree", path: str, depth: int = 0) -> Iterator[str]:
+def index_of(tree: "Tree", factors: tuple[float, float] = (1.0, 1.0)) -> Index:
+    """An index of a tree's pictures, each with one result, which is scaled so."""
+    paths = list(_pictures_in(tree, ""))
+    folders = {path.rpartition("/")[0] for path in paths}
+    of_labels = {folder for folder in folders if tree.is_label_path(folder)}
+    labels = {
+        path
+        for path in paths
+        if path.rpartition("/")[0] in of_labels or core_of(PurePosixPath(path).stem).role == "label"
+    }
+    return Index({path: [Output(path, factors)] for path in paths}, labels)
+
+
+def _pictures_in(tree: "Tree", path: str, depth: int = 0) -> Iterator[str]:
     listing = tree.try_listing(path)
     yield from (f"{path}/{name}" if path else name for name in listing.files if name.lower().endswith(PICTURE_SUFFIXES))
     for name in listing.folders if depth < 30 else ():
-        yield from pictures_in(tree, f"{path}/{name}" if path else name, depth + 1)
+        yield from _pictures_in(tree, f"{path}/{name}" if path else name, depth + 1)

@@ -350,10 +350,13 @@ class Tree:
         return lone_folders | {part for part in parts if part.lower() in _IMAGE_FOLDERS}
 
     def is_picture_tree(self, path: str, name: str) -> bool:
-        """Whether a folder is only where pictures lie (images/), rather than a class."""
+        """Whether a folder is only where pictures lie (images/, img2dataset's 00000/), rather than a class."""
         if name in self._picture_trees:
             return True
-        siblings = [name for name in self.try_listing(path).folders if not is_label_folder(name)]
+        listing = self.try_listing(path)
+        if name.isdigit() and {f"{name}.parquet", f"{name}_stats.json"} & listing.files.keys():
+            return True
+        siblings = [name for name in listing.folders if not is_label_folder(name)]
         return name.lower() in _IMAGE_FOLDERS and siblings == [name]
 
     def split_and_label(self, path: str) -> tuple[str | None, list[str]]:

@@ -14,6 +14,12 @@ _LINE = re.compile(rf"\s*\d+(?:\.0*)?(?:\s+{_NUMBER}){{4,}}\s*")
 _SPLITS = ("train", "val", "test", "minival")
 
 
+class ClassNames(tuple[str, ...]):
+    """The classes by number. key_points: (how many, numbers of each) where rows are poses."""
+
+    key_points: tuple[int, int] | None = None
+
+
 @dataclass(frozen=True)
 class YoloLabel:
     """rows: class, then numbers: a box (x, y of its middle, width, height), or an outline, or a box and key points."""
@@ -55,17 +61,24 @@ class YoloLabel:
         if not self.in_shares:
             return []
         annotations = []
+        count, width_of_one = getattr(names, "key_points", None) or (0, 0)
         for row in self.rows:
             number, values = int(row[0]), row[1:]
             name = names[number] if number < len(names) else str(number)
             placed: dict[str, Any] = {"name": name, "number": number}
-            if len(values) > 5 and len(values) % 2 == 0:  # an outline
+            is_pose = count > 0 and len(values) >= 4 + count * width_of_one
+            if len(values) > 5 and len(values) % 2 == 0 and not is_pose:  # an outline
                 xs, ys = ([value * side for value in values[at::2]] for at, side in enumerate(size))
                 outline = [side for point in zip(xs, ys, strict=True) for side in point]
                 placed["bbox"] = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
                 placed["segmentation"] = [[round(side, 6) for side in outline]]
             else:
                 x, y, width, height = values[:4]
+                if is_pose:
+                    points = [values[at : at + width_of_one] for at in range(4, 4 + count * width_of_one, width_of_one)]
+                    parts = [(x * size[0], y * size[1], int(seen[0]) if seen else 2) for x, y, *seen in points]
+                    placed["keypoints"] = [round(part, 6) for point in parts for part in point]
+                    placed["num_keypoints"] = sum(seen > 0 for _, _, seen in parts)
                 placed["bbox"] = [
                     (x - width / 2) * size[0],
                     (y - height / 2) * size[1],
@@ -89,13 +102,16 @@ def read_yaml(path: Path) -> dict[str, Any] | None:
     return content if known else None
 
 
-def names_in(content: dict[str, Any]) -> list[str]:
+def names_in(content: dict[str, Any]) -> ClassNames:
     """The classes by number, of a list or of {0: name}."""
-    names = content["names"]
+    names, shape = content["names"], content.get("kpt_shape")
     if isinstance(names, dict):
         numbers = {int(number): str(name) for number, name in names.items() if str(number).isdigit()}
-        return [numbers.get(number, str(number)) for number in range(max(numbers, default=-1) + 1)]
-    return [str(name) for name in names or []]
+        names = [numbers.get(number, str(number)) for number in range(max(numbers, default=-1) + 1)]
+    classes = ClassNames(str(name) for name in names or [])
+    if isinstance(shape, list) and len(shape) == 2 and all(isinstance(side, int) and side > 0 for side in shape):
+        classes.key_points = (shape[0], shape[1])
+    return classes
 
 
 def read_names(path: Path) -> list[str]:
