@@ -36,6 +36,10 @@ class RegionMasks:
         self.seen.update(masks.flatten(1).any(dim=1).nonzero().flatten().tolist())
         return masks
 
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Return the names of the regions that no picture had so far."""
+        return [name for number, name in enumerate(names) if number not in self.seen]
+
 
 def make_region_masks(regions: Any, role: str) -> RegionMasks:
     """Build it from data.regions; role: content or style. ValueError for unknown names and for what is not there."""

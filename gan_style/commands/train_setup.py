@@ -141,7 +141,10 @@ def make_batches(setup: TrainSetup, pictures: Pictures, first_step: int, stop: S
     if data.paired:
         content = PairedPictures(pictures.content, styles[0])
     elif data.regions.names:
-        content = MaskedPictures(pictures.content, make_region_masks(data.regions, "content"))
+        region_masks = make_region_masks(data.regions, "content")
+        content = MaskedPictures(pictures.content, region_masks)
+        if pictures.content.cached and (missing := region_masks.missing(data.regions.names)):
+            warnings.warn(f"data.regions.content={data.regions.content}: no photo has {missing[0]}", stacklevel=2)
     stream = PairStream(
         content,
         styles,
@@ -232,7 +235,7 @@ def _set_guided_style(setup: TrainSetup, objective: Objective, pictures: Picture
         return region_masks(paths[number], to_uint8(picture.cpu())[0])[None].to(setup.device) / 255.0
 
     objective.set_style(MEAN, pictures.style_pictures(setup.device), masks=masks)
-    if missing := [name for number, name in enumerate(regions.names) if number not in region_masks.seen]:
+    if missing := region_masks.missing(regions.names):
         raise ValueError(f"data.regions.style={regions.style}: no style picture has the region {missing[0]}")
 
 

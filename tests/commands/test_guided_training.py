@@ -87,6 +87,13 @@ def test_micro_batches_have_their_own_masks(gan_style, tmp_path, options):
     assert rows[0]["loss/style"] == pytest.approx(rows[1]["loss/style"], rel=1e-4)
 
 
+def test_a_region_that_no_photo_has_is_warned_of(gan_style, tmp_path, options):
+    for path in (tmp_path / "photos_masks").iterdir():
+        Image.new("L", (60, 48)).save(path)
+    outcome = train(gan_style, options)
+    assert outcome.status == 0 and "no photo has sky" in outcome.out
+
+
 def refused(gan_style, options: dict[str, str], **changes: str) -> str:
     outcome = train(gan_style, options, **changes)
     assert outcome.status == 2
