@@ -213,3 +213,37 @@ def test_a_list_means_the_photo_where_a_mask_is_called_as_it_is(source, make, da
     make("webdataset")
     found = members(data)["images/training/training_1.sceneCategories.json"]
     assert json.loads(found)["label"] == "airport"
+
+
+def test_labels_of_one_split_are_not_those_of_another(source, make, data):
+    """ICDAR: pictures of both splits are called alike; eight numbers and a text are scaled."""
+    for split, words in (("training", "Hello"), ("test", "Bye, bye")):
+        photo(source / f"ch4_{split}_images/img_1.jpg")
+        text(source / f"ch4_{split}_gt/gt_img_1.txt", f"10,12,18,12,18,18,10,18,{words}\n")
+    make("webdataset", size=15)
+    assert {name: content.decode() for name, content in members(data).items() if name.endswith("txt")} == {
+        "ch4_training_images/img_1.gt.txt": "5,6,9,6,9,9,5,9,Hello\n",
+        "ch4_test_images/img_1.gt.txt": "5,6,9,6,9,9,5,9,Bye, bye\n",
+    }
+
+
+def test_masks_three_folders_deep_follow(source, make, data):
+    """BDD100K: labels/sem_seg/masks/train of images/100k/train."""
+    for split in ("train", "val"):
+        photo(source / f"images/100k/{split}/{split}.jpg")
+        mask(source / f"labels/sem_seg/masks/{split}/{split}.png")
+    make(copies=2)
+    assert {path.name for path in (data / "labels").rglob("*.png")} == {
+        "train~1.png",
+        "train~2.png",
+        "val~1.png",
+        "val~2.png",
+    }
+
+
+def test_boxes_without_a_class_have_a_category(source, make, data):
+    photo(source / "a.jpg")
+    text(source / "boxes.csv", "image,xmin,ymin,xmax,ymax\na.jpg,10,12,18,18\n")
+    make("coco")
+    content = json.loads((data / "annotations/dataset.json").read_text())
+    assert content["annotations"][0]["category_id"] == content["categories"][0]["id"]

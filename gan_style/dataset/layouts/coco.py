@@ -431,8 +431,8 @@ class _Annotations:
             placed = {name: value for name, value in label.items() if name not in ("name", "number")}
             if "bbox" in placed:
                 placed |= {"area": round(placed["bbox"][2] * placed["bbox"][3], 6), "iscrowd": 0}
-            if "name" in label:
-                placed["category_id"] = self._category(label["name"])
+            if "name" in label or "bbox" in label:
+                placed["category_id"] = self._category(label.get("name", "object"))
             self._annotate({"image_id": image["id"], **placed})
         if statement is None and row["label"] is not None and not any("name" in label for label in labels):
             self._annotate({"image_id": image["id"], "category_id": self._class(row["label"])})

@@ -25,7 +25,10 @@ _SIDES = (
 )
 _OUTLINES = ("points", "polygon", "exterior", "segmentation", "vertices")
 _BOXES = ("bbox", "box", "bounding_box", "fbox")  # x, y, width, height, as COCO and Hugging Face have them
-_NAMES = ("label", "class", "category", "class_name", "label_name", "category_name", "classtitle", "name", "tag")
+_NAMES = (
+    *("label", "class", "category", "class_name", "label_name", "category_name", "classtitle", "name", "tag"),
+    *("labelname", "displayname", "class_id", "category_id", "label_id"),
+)
 
 
 def objects_in(record: Any, size: tuple[int, int], name: str | None = None) -> Iterator[dict[str, Any]]:

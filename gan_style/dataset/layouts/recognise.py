@@ -200,7 +200,8 @@ class Inventory:
         elif sample.passthrough:
             is_mask = suffix in PICTURE_SUFFIXES
             self.masks += is_mask
-            self.others[suffix] += not is_mask
+            if not is_mask:
+                self.others[suffix] += 1
         else:
             self.pictures += 1
             self.splits[sample.split or ""] += 1

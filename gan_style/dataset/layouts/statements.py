@@ -25,7 +25,7 @@ from gan_style.dataset.layouts.tree import Tree, split_in
 from gan_style.dataset.sample import Sample
 
 _RECORDED = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".parquet", ".xml", ".txt", ".lst", ".odgt", ".manifest")
-_SPLIT_FIELDS = ("split", "subset", "partition", "set")
+_SPLIT_FIELDS = ("split", "subset", "partition", "set", "0")  # 0: Vertex's first column
 _NUMBERED = {"partition": {"0": "train", "1": "val", "2": "test"}, "train_test_split": {"1": "train", "0": "test"}}
 _WORDS = re.compile(r"[^\W\d_]+[\s,.]+[^\W\d_]+")
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -583,16 +584,14 @@ def rewritten(path: str, content: bytes, index: Index, root: Path, warn: Callabl
         csv.Error,
         ElementTree.ParseError,
     ) as error:
-        if any(os.fsencode(name) in content for name in _some_names(index)):
+        if _names_some(content, index):
             warn(f"{path} names pictures, but could not be read ({error}); it is copied as it is")
         return content
     if rewriter.gone:
         warn(f"{path}: {rewriter.gone} entries are left out, since their pictures have no result")
-    if (
-        suffix not in TABLE_SUFFIXES
-        and new is None
-        and any(os.fsencode(name) in content for name in _some_names(index))
-    ):
+    results = ((name, [PurePosixPath(output.path).name for output in outputs]) for name, outputs in _some(index))
+    stale = index.is_scaled or any(names != [name] for name, names in results)
+    if stale and suffix not in TABLE_SUFFIXES and not rewriter.named and _names_some(content, index):
         warn(f"{path} names pictures, in a form that is not known; it is copied as it is")
     if not rewriter.named and suffix not in (".yaml", ".yml", ".parquet"):
         for doubt in _doubts(path, content.decode("utf-8", "replace"), index):
@@ -634,11 +633,13 @@ def check_scaling(root: Path, tree: "Tree", but: Container[str] = ()) -> None:
                 continue
 
 
-def _some_names(index: Index) -> Iterator[str]:
-    for number, path in enumerate(index.files):
-        if number >= 100:
-            return
-        yield path.rpartition("/")[2]
+def _some(index: Index) -> Iterator[tuple[str, Sequence[Output]]]:
+    """Some files' names, and their results."""
+    yield from ((path.rpartition("/")[2], outputs) for path, outputs in islice(index.files.items(), 100))
+
+
+def _names_some(content: bytes, index: Index) -> bool:
+    return any(os.fsencode(name) in content for name, _ in _some(index))
 
 
 def _rewritten(

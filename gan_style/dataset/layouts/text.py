@@ -17,6 +17,7 @@ from gan_style.dataset.sample import PICTURE_SUFFIXES
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _KITTI = re.compile(rf"[A-Za-z_]+(?:\s+{_NUMBER}){{14,15}}")
 _DOTA = re.compile(rf"(?:{_NUMBER}\s+){{8}}\S+(?:\s+[0-2])?")
+_ICDAR = re.compile(rf"(?:{_NUMBER}\s*,\s*){{8}}.*")
 _POINT = re.compile(rf"{_NUMBER}[\s,]+{_NUMBER}")
 _ROW_OF_NUMBERS = re.compile(rf"(?<![\w.])(?:{_NUMBER}[\s,;:|()\[\]-]+){{3,}}{_NUMBER}")
 _OPAQUE = (".xml", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".flo", ".pkl", ".pickle")
@@ -25,7 +26,7 @@ _MOST_BYTES = 10_000_000
 
 @dataclass(frozen=True)
 class TextLabel:
-    """raw: the file's bytes; kind: kitti, dota, pts, or unknown, for rows of numbers in another form."""
+    """raw: the file's bytes; kind: kitti, dota, icdar, pts, or unknown, for rows of numbers in another form."""
 
     raw: bytes
     kind: str
@@ -55,11 +56,12 @@ class TextLabel:
     def annotations(self, size: tuple[int, int], names: Sequence[str]) -> list[dict[str, Any]]:
         """As COCO has them, of the boxes that are known."""
         objects = []
-        for fields in (line.split() for line in self.raw.decode("utf-8-sig").splitlines()):
+        for line in self.raw.decode("utf-8-sig").splitlines():
+            fields = line.split() if self.kind != "icdar" else [*line.split(",")[:8], "text"]
             if self.kind == "kitti" and fields and fields[0] != "DontCare":
                 left, top, right, bottom = map(float, fields[4:8])
                 objects.append({"name": fields[0], "bbox": [left, top, right - left, bottom - top]})
-            elif self.kind == "dota" and len(fields) >= 9:
+            elif self.kind in ("dota", "icdar") and len(fields) >= 9:
                 xs, ys = ([float(word) for word in fields[at:8:2]] for at in (0, 1))
                 box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
                 outline = [float(word) for word in fields[:8]]
@@ -74,6 +76,8 @@ def _kind_of(extension: str, text: str) -> str:
     headless = [line for line in lines if not re.match(r"(imagesource|gsd):", line)]
     if headless and all(map(_DOTA.fullmatch, headless)):
         return "dota"
+    if lines and all(map(_ICDAR.fullmatch, lines)):
+        return "icdar"
     if extension.lower().endswith(".pts"):
         return "pts"
     return "unknown" if any(map(_ROW_OF_NUMBERS.search, lines)) else ""
@@ -85,7 +89,7 @@ def _scaled_line(kind: str, line: str, factors: tuple[float, float]) -> str:
         return re.sub(_NUMBER, lambda match: text_of(float(match[0]) / (factors[0] * factors[1]) ** 0.5), line)
     if kind == "pts" and not _POINT.fullmatch(line.strip()):
         return line
-    first, last = {"kitti": (4, 8), "dota": (0, 8), "pts": (0, 2)}[kind]
+    first, last = {"kitti": (4, 8), "dota": (0, 8), "icdar": (0, 8), "pts": (0, 2)}[kind]
     parts = re.split(r"([\s,]+)", line)  # words at even places
     if not parts[0]:
         parts = [parts[1] + parts[2], *parts[3:]]

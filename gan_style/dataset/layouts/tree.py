@@ -156,7 +156,7 @@ class Tree:
         """The rules by which a folder's files are labels of another folder's pictures."""
         files = self.try_listing("/".join(parts)).files
         pictures = [name for name in files if self.is_picture(name)]
-        spans = [(at, at + width) for width in (1, 2) for at in range(len(parts) - width, -1, -1)]
+        spans = [(at, at + width) for width in (1, 2, 3) for at in range(len(parts) - width, -1, -1)]
         for first, last in spans:
             labels = parts[first:last]
             named = any(map(is_label_folder, labels))
@@ -170,6 +170,8 @@ class Tree:
             has_rules = False
             for other in self._others(parts[:first], parts[first]):
                 place = "/".join([*parts[:first], *other, *parts[last:]])
+                if _of_other_splits(labels, other):
+                    continue
                 if place in known and place != "/".join(parts) and self._mirror(place, "/".join(parts)):
                     has_rules = True
                     yield Rule(labels, other)
@@ -526,6 +528,15 @@ def split_in(name: str) -> tuple[str, str] | None:
     rest = [piece for number, piece in enumerate(pieces) if number != at]
     rest = [piece for piece in rest if not piece.isdigit() and piece.lower() not in ignored]
     return pieces[at], "_".join(rest)
+
+
+def _of_other_splits(labels: Sequence[str], pictures: Sequence[str]) -> bool:
+    """Whether folders' names say that labels are of one split, and pictures of another (test_gt, training_images)."""
+    kinds = []
+    for parts in (labels, pictures):
+        splits = [split[0].lower() for part in parts if (split := split_in(part)) is not None]
+        kinds.append({"train" if split in _TRAIN else split[:2] for split in splits})
+    return bool(kinds[0] and kinds[1] and not kinds[0] & kinds[1])
 
 
 def splits_in(names: Sequence[str]) -> dict[str, str | None]:
