@@ -39,6 +39,7 @@ def alone(one: OneStyle) -> ResnetGenerator:
     generator = ResnetGenerator(**{name: one.library.arguments[name] for name in ("width", "blocks")})
     row = LibraryGenerator.shares(one.condition)[0]
     weights = one.library.state_dict()
+    weights["tones"] = torch.einsum("nk,klc->nlc", one.condition, weights["tones"])
     generator.load_state_dict({name: row @ x if x.ndim == 2 else x for name, x in weights.items()})
     return generator.requires_grad_(False).eval()
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-_BAND = 64  # rows
+_BAND = 32  # rows
 EPSILON = 1e-5  # what keeps a flat channel's normalisation finite
 
 
@@ -21,13 +21,8 @@ class _InstanceNormOnCpu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """x: (N, C, H, W); scale, shift: (N, C), in float32 where x is bfloat16 or float16."""
-        result, mean, inverse = torch.empty_like(x), torch.empty_like(scale), torch.empty_like(scale)
-        for n, sample in enumerate(x.split(1)):
-            torch.ops.aten.native_batch_norm.out(
-                sample, scale[n], shift[n], None, None, True, 0.0, EPSILON,
-                out=result[n : n + 1], save_mean=mean[n], save_invstd=inverse[n],
-            )  # fmt: skip
+        result = torch.empty_like(x)
+        mean, inverse = _normalise(x, scale, shift, result)
         ctx.save_for_backward(x, scale, mean, inverse)
         return result
 
@@ -46,17 +41,36 @@ class _InstanceNormOnCpu(torch.autograd.Function):
         return of_x, of_scale, of_shift
 
 
+def _normalise(x: Tensor, scale: Tensor, shift: Tensor, result: Tensor) -> tuple[Tensor, Tensor]:
+    """Write x, (N, C, H, W), normalised, to the result, which may be x: its means and inverse deviations, (N, C).
+
+    scale, shift: (N, C), in float32 where x is bfloat16 or float16.
+    """
+    mean, inverse = torch.empty_like(scale), torch.empty_like(scale)
+    for n, sample in enumerate(x.split(1)):
+        torch.ops.aten.native_batch_norm.out(
+            sample, scale[n], shift[n], None, None, True, 0.0, EPSILON,
+            out=result[n : n + 1], save_mean=mean[n], save_invstd=inverse[n],
+        )  # fmt: skip
+    return mean, inverse
+
+
 def instance_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Normalise each channel of each sample, then scale and shift it: x (N, C, H, W), scale and shift (C,) or (N, C).
 
     As group normalisation with one channel a group: the same numbers, and, unlike torch's own instance normalisation,
-    it stays in channels_last, which makes the generator's step on a CPU about a third faster.
+    it stays in channels_last, which makes the generator's step on a CPU about a third faster. On a CPU without
+    gradients x itself is overwritten, which takes a third of the time and no memory.
     """
     count, channels = x.shape[:2]
-    if x.is_cpu and torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        scale, shift = (one.expand(count, channels).contiguous() for one in (scale, shift))
-        made: Tensor = _InstanceNormOnCpu.apply(x, scale, shift)
-        return made
+    if x.is_cpu and not torch.compiler.is_compiling():
+        scale_of_each, shift_of_each = (each.expand(count, channels).contiguous() for each in (scale, shift))
+        if torch.is_grad_enabled():
+            made: Tensor = _InstanceNormOnCpu.apply(x, scale_of_each, shift_of_each)
+            return made
+        if scale.dtype == torch.promote_types(x.dtype, torch.float32):
+            _normalise(x, scale_of_each, shift_of_each, result=x)
+            return x
     if scale.ndim == 1:
         return F.group_norm(x, channels, scale, shift, EPSILON)
     if count == 1:
@@ -77,6 +91,30 @@ def pad(x: Tensor, side: int | tuple[int, int, int, int], mode: str) -> Tensor:
     return F.pad(x, sides, mode=mode)
 
 
+def in_bands(x: Tensor, side: int, mode: str, convolve: Callable[[Tensor], Tensor]) -> Tensor:
+    """Pad x, (N, C, H, W), by ``side`` and convolve it; without gradients in bands of rows, which takes less memory.
+
+    convolve: from padded rows to rows of the result, half, as, or twice as many. Padded as a whole, x would be there
+    twice, and what a convolution needs for its work may be as large as its result.
+    """
+    height, result = x.shape[2], None
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or height <= 2 * _BAND:
+        return convolve(pad(x, side, mode))
+    tops = range(0, height - side, _BAND)  # the last band has rows enough to be reflected
+    for top in tops:
+        bottom = height if top == tops[-1] else top + _BAND
+        edges = (side, side, side if top == 0 else 0, side if bottom == height else 0)
+        band = convolve(pad(x[:, :, max(0, top - side) : bottom + side], edges, mode))
+        if result is None:
+            rows = band.shape[2]
+            shape = (band.shape[0], band.shape[1], -(-height * rows // _BAND), band.shape[3])
+            result = torch.empty(shape, dtype=band.dtype, device=band.device, memory_format=torch.channels_last)
+        start = top * rows // _BAND
+        result[:, :, start : start + band.shape[2]] = band
+    assert result is not None
+    return result
+
+
 class ReflectedConv2d(nn.Conv2d):
     """A square convolution without a bias, with reflection padding: (N, in, H, W) to (N, out, H/stride, W/stride)."""
 
@@ -84,7 +122,7 @@ class ReflectedConv2d(nn.Conv2d):
         super().__init__(incoming, outgoing, kernel, stride, kernel // 2, padding_mode="reflect", bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(pad(x, self.kernel_size[0] // 2, "reflect"), self.weight, stride=self.stride)
+        return in_bands(x, self.kernel_size[0] // 2, "reflect", lambda p: F.conv2d(p, self.weight, stride=self.stride))
 
 
 class InstanceNorm(nn.Module):
@@ -161,7 +199,8 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.norm.weight)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        return x + self.norm(self.second(self.first(x, condition)), condition)
+        change: Tensor = self.norm(self.second(self.first(x, condition)), condition)
+        return x + change if torch.is_grad_enabled() else change.add_(x)
 
 
 class Upsample(nn.Sequential):
@@ -190,13 +229,17 @@ def doubled_convolution(x: Tensor, weight: Tensor) -> Tensor:
     (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?"). Padding that reflects the
     doubled picture repeats the small one's edge.
     """
-    height, width = x.shape[-2:]
     every = _halves(_halves(weight, 2), 4)  # (odd column, odd row, O, C, 2, 2)
     kernels = every.flatten(0, 2).contiguous(memory_format=torch.channels_last)
-    result = F.conv2d(pad_by_edges(x), kernels)
-    result = result.permute(0, 2, 3, 1).unflatten(3, (2, 2, len(weight)))
-    rows: Tensor = interleave(result) if torch.compiler.is_compiling() else _Interleave.apply(result)
-    return rows.view(len(x), 2 * height, 2 * width, len(weight)).permute(0, 3, 1, 2)
+
+    def convolve(padded: Tensor) -> Tensor:
+        result = F.conv2d(padded, kernels).permute(0, 2, 3, 1).unflatten(3, (2, 2, len(weight)))
+        rows = interleave(result) if torch.compiler.is_compiling() else _Interleave.apply(result)
+        return rows.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+    if torch.compiler.is_compiling():
+        return convolve(_pad_by_edges(x))
+    return in_bands(x, 1, "replicate", convolve)
 
 
 def interleave(parts: Tensor) -> Tensor:
@@ -233,11 +276,11 @@ class _Interleave(torch.autograd.Function):
         return parts
 
 
-def pad_by_edges(x: Tensor) -> Tensor:
-    """Repeat the first and last rows and columns once: (N, C, H, W) to (N, C, H + 2, W + 2)."""
-    if not torch.compiler.is_compiling():
-        return pad(x, 1, "replicate")
-    # torch.compile up to 2.14 expects other strides of this padding's backward pass than it has in channels_last.
+def _pad_by_edges(x: Tensor) -> Tensor:
+    """Repeat the first and last rows and columns once: (N, C, H, W) to (N, C, H + 2, W + 2).
+
+    torch.compile up to 2.14 expects other strides of replication padding's backward pass than it has in channels_last.
+    """
     x = torch.cat([x[:, :, :1], x, x[:, :, -1:]], dim=2)
     return torch.cat([x[..., :1], x, x[..., -1:]], dim=3)
 
@@ -257,17 +300,7 @@ class FewChannels(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         side = self.kernel_size[0] // 2
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.shape[2] <= 2 * _BAND:
-            return convolution_by_rows(pad(x, side, "reflect"), self.weight, self.bias)
-        # Band by band, since the padded picture and the rows between would each be as large as x.
-        height, bands = x.shape[2], []
-        tops = range(0, height - side, _BAND)
-        for top in tops:
-            bottom = height if top == tops[-1] else top + _BAND
-            edges = (side, side, side if top == 0 else 0, side if bottom == height else 0)
-            band = pad(x[:, :, max(0, top - side) : bottom + side], edges, "reflect")
-            bands.append(convolution_by_rows(band, self.weight, self.bias))
-        return torch.cat(bands, dim=2)
+        return in_bands(x, side, "reflect", lambda padded: convolution_by_rows(padded, self.weight, self.bias))
 
 
 def convolution_by_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

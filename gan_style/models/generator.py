@@ -1,6 +1,7 @@
 """Generators: (N, 3, H, W) in [-1, 1] to the same shape and range, for any H and W from 1 upward."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,11 +64,12 @@ class ResidualCoder(nn.Module):
     def paint(self, images: Tensor, condition: Tensor | None) -> Tensor:
         """The network's pass; condition: what its normalisations are given."""
         height, width = images.shape[-2:]
-        x = pad_to_multiple(images, DOWNSAMPLING, minimum=MIN_INPUT_SIZE)
+        features = [pad_to_multiple(images, DOWNSAMPLING, minimum=MIN_INPUT_SIZE)]
         again = self.recompute and torch.is_grad_enabled()
-        for stage in self.stages:
-            x = checkpoint(stage, x, condition, use_reentrant=False) if again else stage(x, condition)
-        return x[..., :height, :width]
+        for stage in self.stages:  # each is handed its input for good, so that nobody here keeps it in memory
+            stage = partial(checkpoint, stage, use_reentrant=False) if again else stage
+            features.append(stage(features.pop(), condition))
+        return features.pop()[..., :height, :width]
 
     def with_tone(self, result: Tensor, mean: Tensor, deviation: Tensor, condition: Tensor | None = None) -> Tensor:
         """Apply the tone stage to what the network made (N, 3, H, W), and keep the result within [-1, 1].
