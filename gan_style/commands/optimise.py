@@ -251,6 +251,8 @@ def make_objective(cfg: DictConfig, device: torch.device) -> Objective:
             raise ValueError(f"loss.{name}.target={term.target}; here the only one is {MEAN}, of style=...")
     if not any(term.weight for term in terms.values()):
         raise ValueError("all loss weights are 0: there is nothing to optimise")
+    if cfg.method.get("lr") == 0:
+        raise ValueError("method.lr=0 changes nothing; allowed are numbers above 0")
     torch.manual_seed(cfg.seed)  # of perceptual.weights=random
     layers = [*content_layers(terms.values()), *style_layers(terms.values())]
     return Objective(terms, placed(build(cfg.perceptual, "perceptual", layers=layers), device))

@@ -28,8 +28,8 @@ from gan_style.dataset.sampling import Choice, ChoiceSampler
 from gan_style.dataset.stylizers import InRegions, StrengthStylizer
 from gan_style.dataset.worker import SKIPPED, SampleResult, copies_of, passed_through
 from gan_style.images.decode import encode_uint8, to_float, to_uint8
-from gan_style.images.formats import format_for
-from gan_style.images.lossless import Original, check_fits, highest, lost_in, on_white, to_eight_bits, write_original
+from gan_style.images.formats import check_fits, format_for
+from gan_style.images.lossless import Original, highest, lost_in, on_white, to_eight_bits, write_original
 from gan_style.images.metadata import save_options
 from gan_style.runtime.machine import is_shortage
 from gan_style.runtime.provenance import picture_note
@@ -330,7 +330,7 @@ class Pipeline:
         assert result.picture is not None
         note, options = self._note(item, result), dict[str, Any](self.encoding.get(suffix.lower(), {}))
         picture, rich_original, metadata = result.picture, item.loaded.rich_original, item.loaded.metadata
-        check_fits(Original(picture), suffix)
+        check_fits(suffix, *picture.shape[1:])
         if rich_original is None and not item.loaded.grey:
             lost = save_options(metadata, format_for(suffix), note)[1]
             return encode_uint8(picture, suffix, note=note, metadata=metadata, **options), lost

@@ -14,7 +14,15 @@ import torch
 from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
-from gan_style.images.formats import UnreadablePictureError, check_size, format_for, open_picture, opened, reason_of
+from gan_style.images.formats import (
+    UnreadablePictureError,
+    check_fits,
+    check_size,
+    format_for,
+    open_picture,
+    opened,
+    reason_of,
+)
 from gan_style.images.metadata import Metadata, save_options
 from gan_style.images.tiff import MAGIC, read_tiff
 
@@ -148,6 +156,7 @@ def encode_uint8(
     metadata: what else the file is to say.
     """
     kind, buffer = format_for(suffix), io.BytesIO()
+    check_fits(suffix, *picture.shape[1:])
     noted, _ = save_options(metadata or Metadata(), kind, note)
     _to_pil(picture).save(buffer, format=kind.name, **{**kind.save, **options, **noted})
     return buffer.getvalue()

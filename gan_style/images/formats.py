@@ -117,6 +117,13 @@ def format_for(suffix: str) -> Format:
     return kind
 
 
+def check_fits(suffix: str, height: int, width: int) -> None:
+    """Raise OSError for a picture that a kind of file has no room for."""
+    kind, longest = format_for(suffix), max(height, width)
+    if kind.longest_side is not None and longest > kind.longest_side:
+        raise OSError(f"a {kind.name} holds at most {kind.longest_side} pixels a side, and the picture has {longest}")
+
+
 @contextmanager
 def opened(path: Path | IO[bytes]) -> Iterator[IO[bytes]]:
     """Open a path; pass on an open file, from its beginning."""

@@ -224,10 +224,10 @@ def _divided(plane: Tensor) -> Tensor:
     return divided
 
 
-def preview(original: Original, height: int) -> Tensor:
-    """uint8 (3, h, w), laid on white, no higher than ``height`` pixels."""
+def preview(original: Original, height: int, width: int = 65_500) -> Tensor:
+    """uint8 (3, h, w), laid on white, no higher than ``height`` and no wider than ``width`` pixels."""
     image = _image(on_white(to_eight_bits(original)))
-    image.thumbnail((65500, height), Image.Resampling.LANCZOS)
+    image.thumbnail((width, height), Image.Resampling.LANCZOS)
     return torch.from_numpy(_planes(image))
 
 
@@ -269,13 +269,6 @@ def lost_in(original: Original, suffix: str) -> list[str]:
 
 def _suffixes_with(ability: str) -> str:
     return ", ".join(kind.suffixes[0] for kind in FORMATS if getattr(kind, ability))
-
-
-def check_fits(original: Original, suffix: str) -> None:
-    """OSError for a picture that a kind of file has no room for."""
-    kind, longest = format_for(suffix), max(original.pixels.shape[1:])
-    if kind.longest_side is not None and longest > kind.longest_side:
-        raise OSError(f"a {kind.name} holds at most {kind.longest_side} pixels a side, and the picture has {longest}")
 
 
 def write_original(file: IO[bytes], suffix: str, original: Original, *, note: Mapping[str, Any] | None = None) -> None:

@@ -123,7 +123,16 @@ def _settings(runs: Mapping[str, Run]) -> list[Column]:
 
 def _setting(value: Any) -> Value:
     number = float(value) if type(value) in (int, float) and math.isfinite(value) else None
-    return Value("null" if value is None else str(value).lower() if isinstance(value, bool) else str(value), number)
+    return Value(_spelled(value), number)
+
+
+def _spelled(value: Any) -> str:
+    """Return a setting as it is written on the command line: null, [relu1_1, relu2_1], {monet: 1}."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name}: {_spelled(item)}' for name, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_spelled, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _shortest(key: str, known: Iterable[str]) -> str:

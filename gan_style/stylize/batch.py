@@ -16,6 +16,7 @@ from gan_style.images.formats import (
     FORMAT_OF_SUFFIX,
     UNREAD_SUFFIXES,
     UnreadablePictureError,
+    check_fits,
     format_for,
     is_broken_link,
     known_suffixes,
@@ -23,7 +24,6 @@ from gan_style.images.formats import (
 )
 from gan_style.images.lossless import (
     Original,
-    check_fits,
     lost_in,
     on_white,
     preview,
@@ -42,7 +42,7 @@ from gan_style.stylize.regions import MaskPlan, find_masks
 if TYPE_CHECKING:  # the perceptual network is loaded where regions are wanted by name
     from gan_style.regions.masks import NamedMasks
 
-_SHEET_HEIGHT = 1024  # pixels, at most
+_SHEET_HEIGHT, _SHEET_WIDTH = 1024, 32_000  # pixels of each of a sheet's two pictures, at most
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # errors that the next picture would meet, too
 
 Refine = Callable[[nn.Module, Tensor], nn.Module]  # a generator, a picture (1, 3, H, W): the generator for that picture
@@ -205,7 +205,7 @@ class BatchStylizer:
         if not format_for(suffix).alpha:
             original = on_white(original)  # so that the network sees what will be seen
         with _written(job.target):
-            check_fits(original, suffix)
+            check_fits(suffix, *original.pixels.shape[1:])
 
         # Paint.
         model = self.model
@@ -215,7 +215,7 @@ class BatchStylizer:
             model, original.pixels, self.controls, alpha=original.alpha, regions=self._regions(job, original)
         )
         result = replace(original, pixels=pixels)
-        before = preview(original, _SHEET_HEIGHT) if job.sheet else None
+        before = preview(original, _SHEET_HEIGHT, _SHEET_WIDTH) if job.sheet else None
         del original  # 100 megapixels are not held twice while they are encoded
 
         # Write the result, and the sheet beside it.
@@ -224,7 +224,7 @@ class BatchStylizer:
             job.target.parent.mkdir(parents=True, exist_ok=True)
             write_durably(job.target, lambda file: write_original(file, suffix, result, note=note))
         if before is not None and job.sheet is not None:
-            pair = [to_float(picture) for picture in (before, preview(result, _SHEET_HEIGHT))]
+            pair = [to_float(picture) for picture in (before, preview(result, _SHEET_HEIGHT, _SHEET_WIDTH))]
             with _written(job.sheet):
                 write_bytes(job.sheet, encode(grid([pair]), ".jpg", note=note))
         return lost

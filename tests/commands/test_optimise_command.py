@@ -308,6 +308,7 @@ BAD_INPUT = {
     "gif without pictures": (["gif=true"], "gif=", "save_every"),
     "gif of another kind": (["gif=a.mp4", "save_every=1"], "gif=a.mp4", ".gif"),
     "learning rate": (["method=adam", "method.lr=-1"], "method", "learning rate"),
+    "no learning rate": (["method=adam", "method.lr=0"], "method.lr=0", "above 0"),
     "line search": (["method.line_search_fn=golden"], "method.line_search_fn=golden", "strong_wolfe"),
     "views of a line search": (["views=4"], "views=4", "method=adam"),
     "views below 0": (["views=-1", "method=adam"], "views=-1", "from 0"),

@@ -223,6 +223,20 @@ def test_a_result_that_cannot_be_written_does_not_end_the_folder(gan_style, gene
     assert (tmp_path / "out" / "one.before_after.jpg").is_file() and (tmp_path / "out" / "one.png").is_file()
 
 
+def test_what_a_kind_of_file_has_no_room_for_is_named_and_a_sheet_is_made_smaller(gan_style, generator_file, tmp_path):
+    """A JPEG has 65,500 pixels a side at most, and a sheet two pictures beside each other."""
+    (tmp_path / "p").mkdir()
+    for name, width in (("wide.png", 66_000), ("small.png", 32)):
+        Image.new("RGB", (width, 16), (200, 30, 30)).save(tmp_path / "p" / name)
+    arguments = [f"checkpoint={generator_file}", "tile=4096"]
+    outcome = gan_style("stylize", *arguments, f"input={tmp_path / 'p'}", f"output={tmp_path / 'out'}", "sheet=true")
+    assert outcome.status == 0, outcome.out + outcome.err
+    with Image.open(tmp_path / "out" / "wide.before_after.jpg") as sheet, Image.open(tmp_path / "out/wide.png") as wide:
+        assert sheet.width <= 65_500 and wide.size == (66_000, 16)
+    outcome = gan_style("stylize", *arguments, f"input={tmp_path / 'p/wide.png'}", f"output={tmp_path / 'wide.jpg'}")
+    assert outcome.status == 3 and "65500 pixels" in outcome.out and not (tmp_path / "wide.jpg").exists()
+
+
 def test_alpha_and_16_bits_are_kept_or_named(gan_style, generator_file, tmp_path):
     planes = torch.randint(0, 65536, (4, 20, 30)).to(torch.uint16)
     with open(tmp_path / "a.png", "wb") as file:

@@ -63,6 +63,12 @@ class TestSettings:
     def test_one_and_true_and_a_text_of_one_differ(self):
         assert differing({"a": {"x": 1}, "b": {"x": True}}) == ["x"] == differing({"a": {"x": 1}, "b": {"x": "1"}})
 
+    def test_values_are_spelled_as_options_are(self):
+        values = {"a": ["relu1_1", None, True], "b": {"monet": 1, "wave": [0.5]}}
+        runs = {n: with_settings(run(n, loss__tv=(1.0, 1.0)), data__x=value) for n, value in values.items()}
+        column = next(column for column in make_table(runs).columns if column.name == "data.x")
+        assert [cell.text for cell in column.cells.values()] == ["[relu1_1, null, true]", "{monet: 1, wave: [0.5]}"]
+
     def test_titles_are_the_shortest_end_that_no_other_name_has(self):
         a, b = (with_settings(run(n, loss__tv=(1.0, 1.0))) for n in "ab")
         a.settings |= {"loss.style.weight": 5, "optimiser.generator.lr": 1, "generator.lr": 1}
