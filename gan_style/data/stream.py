@@ -2,9 +2,11 @@
 
 import random
 import signal
+import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from operator import itemgetter
@@ -234,17 +236,60 @@ def _collate_in_worker(pairs: Sequence[Pair]) -> Batch:
     return batch
 
 
+class _StalledError(Exception):
+    """A batch does not come, although it is on its way or being decoded, and somebody asks to stop."""
+
+
+@contextmanager
+def _interrupted_if(hopeless: Callable[[], bool]) -> Iterator[None]:
+    """Raise _StalledError in the block once that is so, where the system has timers, and in the main thread.
+
+    The loader's own timeout does not help where a worker has sent a batch and stalls before it is fetched.
+    """
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def look(*_: object) -> None:
+        if hopeless():
+            raise _StalledError
+
+    before = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, 2 * _TIMEOUT, _TIMEOUT)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _kill_workers(batches: object) -> None:
+    """End the processes of a loader's iterator, which are past hearing of anything else, and would be waited for."""
+    for worker in getattr(batches, "_workers", ()):
+        with suppress(RuntimeError):  # torch's, that a worker was killed
+            worker.kill()
+            worker.join(_TIMEOUT)
+
+
 def interruptible(loader: DataLoader[Pair], stopping: Callable[[], bool], patience: float) -> Iterator[Batch]:
     """Yield a loader's batches; end early where none comes for ``patience`` seconds while somebody asks to stop.
 
     An error of a worker is raised with its own last line, as ValueError where it has died.
     """
     batches, waiting_since = iter(loader), time.monotonic()
+
+    def out_of_patience() -> bool:
+        return stopping() and time.monotonic() - waiting_since > patience
+
     try:
         while True:
             try:
-                batch = next(batches)
+                with _interrupted_if(out_of_patience):
+                    batch = next(batches)
             except StopIteration:
+                return
+            except _StalledError:
+                _kill_workers(batches)
                 return
             except ValueError as error:
                 raise ValueError(str(error).strip().splitlines()[-1].removeprefix("ValueError: ")) from None
@@ -256,7 +301,8 @@ def interruptible(loader: DataLoader[Pair], stopping: Callable[[], bool], patien
                     ) from error
                 if "timed out after" not in str(error):
                     raise
-                if stopping() and time.monotonic() - waiting_since > patience:
+                if out_of_patience():
+                    _kill_workers(batches)
                     return
                 continue
             yield batch

@@ -46,7 +46,8 @@ def plan_levels(
     ends = [round(steps * end / sum(weights)) for end in accumulate(weights)]
     counts = [end - begin for begin, end in pairwise([0, *ends])]
     if min(counts) < 1:
-        raise ValueError(f"steps={steps} leave no evaluation for one of levels={levels} with {'equal shares' if shares is None else f'shares={shares}'}")
+        split = "equal shares" if shares is None else f"shares={shares}"
+        raise ValueError(f"steps={steps} leave no evaluation for one of levels={levels} with {split}")
     return [Level(*size, factor, count) for size, factor, count in zip(sizes, factors, counts, strict=True)]
 
 

@@ -1,6 +1,8 @@
 """What users really hand in to gan-style train: an earlier run's folder, nothing to train, small shared memory ..."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +111,24 @@ def test_a_rank_that_has_lost_its_neighbour_says_so_in_a_line(monkeypatch, messa
     monkeypatch.setenv("WORLD_SIZE", "2")
     words = error_message("train", RuntimeError(message))
     assert words is not None and words[1] == 1 and "\n" not in words[0]
+
+
+def test_a_stop_signal_ends_a_run_whose_data_workers_stand_still(tmp_path):
+    """As where shared memory or a network's disk stalls: what they have sent is there, and cannot be fetched."""
+    command = [sys.executable, "-m", "gan_style.cli", "train", *SMOKE, f"run.root={tmp_path}", "training.steps=100000"]
+    command += ["data.workers=1", "data.cache_mb=0", "training.log_every=1", "tracking.wandb=disabled"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+        try:
+            next(line for line in run.stdout if line.startswith("step 2/"))
+            workers = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+            for worker in workers:
+                os.kill(int(worker), signal.SIGSTOP)
+            run.send_signal(signal.SIGTERM)
+            rest, _ = run.communicate(timeout=120)
+        finally:
+            run.kill()
+    assert workers and run.returncode == 75 and "saved" in rest
+    assert not any(Path("/proc", worker).exists() for worker in workers)
 
 
 def test_shared_memory_that_is_too_small_ends_the_run_with_a_way_out(tmp_path):
