@@ -1,43 +1,54 @@
-"""runtime/checkpoint.py and models/registry.py: what is kept, what is fallen back to, and what is refused."""
+"""Checkpoints (runtime/checkpoint.py): what is kept, fallen back to and refused, full disks, background writes."""
 
+import errno
+import hashlib
 import json
+import os
 import pickle
 import random
 import re
+import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
-from gan_style.models.generator import ResnetGenerator
-from gan_style.models.registry import describe, rebuild
-from gan_style.runtime.checkpoint import FORMAT, CheckpointFolder, read_checkpoint, read_generator, write_generator
-
-
-def no_warning(text: str) -> None:
-    raise AssertionError(f"warned of {text}")
+from gan_style.runtime import files
+from gan_style.runtime.checkpoint import (
+    FORMAT,
+    Background,
+    CheckpointFolder,
+    check_space,
+    on_host,
+    read_checkpoint,
+    read_generator,
+    write_generator,
+)
 
 
 def content(step: int) -> dict[str, Any]:
-    return {"state": {"step": step, "weights": torch.full((50,), float(step)), "names": ["a", "b"]}, "extra": None}
+    return {"state": {"step": step, "weights": torch.full((50,), float(step))}}
 
 
-def folder_with(folder: Path, *steps: int, keep: int = 10) -> CheckpointFolder:
-    checkpoints = CheckpointFolder(folder, keep=keep)
+def folder_with(folder: Path, *steps: int, **options: Any) -> CheckpointFolder:
+    checkpoints = CheckpointFolder(folder, **({"keep": 10} | options))
     for step in steps:
         checkpoints.save(step, content(step))
     return checkpoints
 
 
+def manifest(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "manifest.json").read_text())
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def steps_of(checkpoints: CheckpointFolder) -> list[int]:
-    return [int(re.search(r"\d+", path.name)[0]) for path in checkpoints.paths()]
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return [int(path.stem.removeprefix("step_")) for path in checkpoints.paths()]
 
 
 # What is kept
@@ -89,15 +100,15 @@ def test_other_files_in_the_folder_are_neither_listed_nor_removed(tmp_path: Path
 def test_saving_clears_away_what_a_killed_save_has_left(tmp_path: Path) -> None:
     (tmp_path / ".step_00000001.pt.0123456789abcdef.part").write_bytes(b"half")
     folder_with(tmp_path, 2)
-    assert names(tmp_path) == ["manifest.json", "step_00000002.pt"]
+    assert sorted(snapshot(tmp_path)) == ["manifest.json", "step_00000002.pt"]
 
 
 def test_a_save_that_fails_leaves_all_that_was_there(tmp_path: Path) -> None:
     checkpoints = folder_with(tmp_path, 1, 2, keep=2)
     with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
         checkpoints.save(3, {"state": lambda: None})  # a function cannot be pickled
-    assert names(tmp_path) == ["manifest.json", "step_00000001.pt", "step_00000002.pt"]
-    assert checkpoints.load_newest(no_warning)[1]["state"]["step"] == 2
+    assert sorted(snapshot(tmp_path)) == ["manifest.json", "step_00000001.pt", "step_00000002.pt"]
+    assert checkpoints.load_newest(pytest.fail)[1]["state"]["step"] == 2
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
@@ -115,32 +126,14 @@ def test_the_one_just_saved_is_never_the_one_removed(tmp_path: Path, keep: int) 
 
 
 def test_an_empty_or_missing_folder_has_no_newest(tmp_path: Path) -> None:
-    assert CheckpointFolder(tmp_path).load_newest(no_warning) is None
-    assert CheckpointFolder(tmp_path / "missing").load_newest(no_warning) is None
-
-
-DAMAGES = {
-    "cut to a half": lambda data: data[: len(data) // 2],
-    "cut by a byte": lambda data: data[:-1],
-    "cut to ten bytes": lambda data: data[:10],
-    "empty": lambda data: b"",
-    "zeros": lambda data: bytes(len(data)),
-    "noise": lambda data: random.Random(0).randbytes(len(data)),
-    "text": lambda data: b"<html>404 not found</html>\n",
-    "an instruction without its operand": lambda data: b"a.",
-    "a missing middle": lambda data: data[:300] + data[900:],
-    "the beginning overwritten": lambda data: bytes(64) + data[64:],
-}
-
-
-def damage(path: Path, kind: str) -> None:
-    path.write_bytes(DAMAGES[kind](path.read_bytes()))
+    assert CheckpointFolder(tmp_path).load_newest(pytest.fail) is None
+    assert CheckpointFolder(tmp_path / "missing").load_newest(pytest.fail) is None
 
 
 def test_two_damaged_ones_are_both_named_and_the_third_is_loaded(tmp_path: Path) -> None:
     checkpoints = folder_with(tmp_path, 10, 20, 30)
-    damage(tmp_path / "step_00000030.pt", "empty")
-    damage(tmp_path / "step_00000020.pt", "noise")
+    (tmp_path / "step_00000030.pt").write_bytes(b"")
+    (tmp_path / "step_00000020.pt").write_bytes(random.Random(0).randbytes(500))
     warnings: list[str] = []
     assert checkpoints.load_newest(warnings.append)[1]["state"]["step"] == 10
     assert [re.search(r"step_\d+", text)[0] for text in warnings] == ["step_00000030", "step_00000020"]
@@ -149,7 +142,7 @@ def test_two_damaged_ones_are_both_named_and_the_third_is_loaded(tmp_path: Path)
 def test_all_damaged_is_an_error_and_never_a_fresh_start(tmp_path: Path) -> None:
     checkpoints = folder_with(tmp_path, 10, 20)
     for path in checkpoints.paths():
-        damage(path, "cut to a half")
+        path.write_bytes(path.read_bytes()[:100])
     warnings: list[str] = []
     with pytest.raises(ValueError, match=rf"no checkpoint in {tmp_path} can be read \(2 tried\)"):
         checkpoints.load_newest(warnings.append)
@@ -173,7 +166,7 @@ def test_a_missing_checkpoint_is_an_error_that_names_it(tmp_path: Path) -> None:
 # What is refused
 
 
-class Marks:
+class Malicious:
     """Makes a file when it is unpickled, as an attacker's checkpoint would."""
 
     def __init__(self, marker: Path) -> None:
@@ -198,21 +191,21 @@ def save_bare_pickle(value: object, path: Path) -> None:
 @pytest.mark.parametrize("write", [save_zip, save_legacy, save_bare_pickle])
 def test_a_checkpoint_that_would_run_code_is_refused_and_nothing_has_run(tmp_path: Path, write: Any) -> None:
     marker, path = tmp_path / "marker", tmp_path / "step_00000001.pt"
-    write({"format": FORMAT, "state": Marks(marker)}, path)
+    write({"format": FORMAT, "state": Malicious(marker)}, path)
     with pytest.raises(ValueError, match=re.escape(str(path))):
         read_checkpoint(path)
     assert not marker.exists()
 
 
 def test_the_attack_of_these_tests_does_work_where_code_is_let_run(tmp_path: Path) -> None:
-    save_zip({"state": Marks(tmp_path / "marker")}, tmp_path / "a.pt")
+    save_zip({"state": Malicious(tmp_path / "marker")}, tmp_path / "a.pt")
     torch.load(tmp_path / "a.pt", weights_only=False)["state"].close()
     assert (tmp_path / "marker").exists()
 
 
 def test_a_generator_file_that_is_a_pickle_is_refused_and_nothing_has_run(tmp_path: Path) -> None:
     path = tmp_path / "generator.safetensors"
-    save_bare_pickle(Marks(tmp_path / "marker"), path)
+    save_bare_pickle(Malicious(tmp_path / "marker"), path)
     with pytest.raises(ValueError, match=re.escape(str(path))):
         read_generator(path)
     assert not (tmp_path / "marker").exists()
@@ -230,143 +223,250 @@ def test_a_foreign_checkpoint_is_refused(tmp_path: Path, foreign: object) -> Non
         read_checkpoint(path)
 
 
-# Generator files
+# The manifest, damages, and full disks
 
 
-def test_a_generator_file_comes_back_as_it_was(tmp_path: Path) -> None:
-    weights = {
-        "a": torch.randn(4, 3, generator=torch.Generator().manual_seed(0)),
-        "b.half": torch.ones(2, dtype=torch.float16),
-        "c.turned": torch.arange(6.0).reshape(2, 3).t(),  # not contiguous
-        "d.trained": torch.nn.Parameter(torch.zeros(1)),
-        "e.none": torch.empty(0),
-    }
-    description = {"class": "Any", "arguments": {"width": 8, "name": "Ölbild"}, "step": 12}
-    write_generator(tmp_path / "g.safetensors", weights, description)
-    found, found_description = read_generator(tmp_path / "g.safetensors")
-    assert found_description == description
-    assert found.keys() == weights.keys()
-    for name, tensor in weights.items():
-        assert found[name].dtype == tensor.dtype
-        assert torch.equal(found[name], tensor)
+class TestManifest:
+    def test_tells_of_every_file_its_size_and_sum(self, tmp_path):
+        checkpoints = folder_with(tmp_path, 10, 20)
+        checkpoints.save_best(content(10))
+        assert sorted(manifest(tmp_path)) == ["best.pt", "step_00000010.pt", "step_00000020.pt"]
+        for name, entry in manifest(tmp_path).items():
+            data = (tmp_path / name).read_bytes()
+            assert entry == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+    def test_forgets_what_has_gone(self, tmp_path):
+        checkpoints = folder_with(tmp_path, 10, 20, 30, keep=1)
+        assert steps_of(checkpoints) == [30]
+        checkpoints.save(40, content(40))
+        assert "step_00000010.pt" not in manifest(tmp_path) and "step_00000040.pt" in manifest(tmp_path)
+
+    def test_follows_a_checkpoint_that_is_written_anew(self, tmp_path):
+        """As after going back."""
+        checkpoints = folder_with(tmp_path, 10, 20)
+        checkpoints.save(20, content(21))
+        assert checkpoints.load_newest(pytest.fail)[1]["state"]["step"] == 21
+
+    def test_never_has_another_ones_sum_for_a_whole_file(self, tmp_path, monkeypatch):
+        """Killed after the one or the other of the writes that make up a save, at every point."""
+        checkpoints = CheckpointFolder(tmp_path)
+        replace = os.replace
+        for survived in range(4):
+            checkpoints.save(10, content(10))
+            done = []
+
+            def killed(source, target, survived=survived, done=done):
+                if len(done) == survived:
+                    raise KeyboardInterrupt
+                done.append(replace(source, target))
+
+            with monkeypatch.context() as patch:
+                patch.setattr(files.os, "replace", killed)
+                if survived < 3:
+                    with pytest.raises(KeyboardInterrupt):
+                        checkpoints.save(10, content(11 + survived))
+                else:
+                    checkpoints.save(10, content(14))
+            checkpoints.load_newest(pytest.fail)
+
+    @pytest.mark.parametrize("text", [None, "", "{", "[1]", '"a"', "null", '{"step_00000010.pt": 3}', "\x00" * 50])
+    def test_itself_damaged_or_missing_costs_no_checkpoint(self, tmp_path, text):
+        """The files carry checksums of their own."""
+        checkpoints = folder_with(tmp_path, 10)
+        (tmp_path / "manifest.json").unlink() if text is None else (tmp_path / "manifest.json").write_text(text)
+        assert checkpoints.load_newest(pytest.fail)[1]["state"]["step"] == 10
+        checkpoints.save(20, content(20))
+        assert manifest(tmp_path).keys() == {"step_00000020.pt"}
 
 
-def test_a_generator_s_file_is_the_same_for_the_same_weights(tmp_path: Path) -> None:
-    weights, description = {"b": torch.ones(3), "a": torch.zeros(2, 2)}, {"class": "X", "arguments": {"z": 1, "a": "é"}}
-    files = set()
-    for _ in range(20):  # the library orders its metadata by chance
-        write_generator(tmp_path / "g.safetensors", weights, description)
-        files.add((tmp_path / "g.safetensors").read_bytes())
-    assert len(files) == 1
-    with safe_open(tmp_path / "g.safetensors", framework="pt") as file:  # the library's own reader
-        assert file.metadata()["description"] == json.dumps(description)
-        assert {name: file.get_tensor(name).tolist() for name in file.keys()} == {  # noqa: SIM118
-            name: tensor.tolist() for name, tensor in weights.items()
-        }
+def flipped(place: float) -> Any:
+    def flip(data: bytes) -> bytes:
+        at = min(int(place * len(data)), len(data) - 1)
+        return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+    return flip
 
 
-def test_the_loaded_weights_do_not_hang_on_the_file(tmp_path: Path) -> None:
-    """A run replaces generator.safetensors while something else may have it loaded."""
-    path = tmp_path / "g.safetensors"
-    write_generator(path, {"a": torch.ones(1000)}, {})
-    found, _ = read_generator(path)
-    write_generator(path, {"a": torch.zeros(1000)}, {})
-    assert torch.equal(found["a"], torch.ones(1000))
+def of_another_version(data: bytes) -> bytes:
+    path = Path(os.environ["PYTEST_FOREIGN"])
+    torch.save({"format": "gan_style.checkpoint/9", "state": {"step": 30}}, path)
+    return path.read_bytes()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in DAMAGES if kind not in ("a missing middle",)])
-def test_a_damaged_generator_file_is_refused_by_name(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "g.safetensors"
-    write_generator(path, {"a": torch.ones(500)}, {"class": "Any"})
-    damage(path, kind)
-    with pytest.raises(ValueError, match=rf"{re.escape(str(path))} is damaged or not a safetensors file"):
-        read_generator(path)
+DAMAGES = {
+    "first byte flipped": flipped(0.0),
+    "a byte of the header flipped": flipped(0.1),
+    "a middle byte flipped": flipped(0.5),
+    "a late byte flipped": flipped(0.9),
+    "last byte flipped": flipped(1.0),
+    "cut to a half": lambda data: data[: len(data) // 2],
+    "cut by a byte": lambda data: data[:-1],
+    "a byte too many": lambda data: data + b"\0",
+    "empty": lambda data: b"",
+    "text": lambda data: b"404 not found",
+    "zeros": lambda data: bytes(len(data)),
+    "an instruction without its operand": lambda data: b"a.",
+    "a missing middle": lambda data: data[:300] + data[900:],
+    "of another version": of_another_version,
+    "another checkpoint under its name": None,
+    "missing": None,
+}
 
 
-def test_every_cut_of_a_generator_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "g.safetensors"
-    write_generator(path, {"a": torch.ones(8)}, {"class": "Any"})
-    data = path.read_bytes()
-    for length in range(len(data)):
-        path.write_bytes(data[:length])
-        with pytest.raises(ValueError, match=re.escape(str(path))):
-            read_generator(path)
+@pytest.mark.parametrize("manifest_too", [False, True], ids=["with a manifest", "without"])
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_newest_is_named_and_the_one_before_taken(tmp_path, monkeypatch, kind, manifest_too):
+    monkeypatch.setenv("PYTEST_FOREIGN", str(tmp_path / "foreign"))
+    checkpoints = folder_with(tmp_path, 10, 20, 30)
+    newest = tmp_path / "step_00000030.pt"
+    if kind == "missing":
+        newest.unlink()
+    elif kind == "another checkpoint under its name":
+        shutil.copy(tmp_path / "step_00000010.pt", newest)
+    else:
+        newest.write_bytes(DAMAGES[kind](newest.read_bytes()))
+    if manifest_too:
+        (tmp_path / "manifest.json").unlink()
+    told: list[str] = []
+    path, found = checkpoints.load_newest(told.append)
+    if manifest_too and path == newest:  # a whole zip file but for a byte that nothing in it vouches for
+        assert kind in ("another checkpoint under its name", "a byte too many") or "flipped" in kind
+        assert found["state"]["step"] in (10, 30)
+        return
+    assert (path.name, found["state"]["step"]) == ("step_00000020.pt", 20)
+    assert len(told) == (kind != "missing")
+    assert all(str(newest) in words and "trying the one before" in words for words in told)
 
 
-@pytest.mark.parametrize(
-    ("metadata", "named"),
-    [(None, "not named"), ({"format": "pt"}, "pt"), ({"format": "gan_style.generator/9"}, "gan_style.generator/9")],
-)
-def test_a_foreign_safetensors_file_is_refused(tmp_path: Path, metadata: dict[str, str] | None, named: str) -> None:
-    path = tmp_path / "unet.safetensors"
-    save_file({"w": torch.ones(2)}, path, metadata=metadata)
-    with pytest.raises(ValueError, match=rf"{re.escape(str(path))} holds no gan_style generator.*{named}"):
-        read_generator(path)
+class TestKept:
+    @pytest.mark.parametrize(
+        ("keep", "keep_every", "expected"),
+        [
+            (1, None, [70]),
+            (1, 30, [70, 60, 30]),
+            (2, 30, [70, 60, 30]),
+            (3, 30, [70, 60, 50, 30]),
+            (1, 10, [70, 60, 50, 40, 30, 20, 10]),
+            (1, 1000, [70]),
+        ],
+    )
+    def test_are_the_last_ones_and_those_of_every_so_many_steps(self, tmp_path, keep, keep_every, expected):
+        checkpoints = folder_with(tmp_path, *range(10, 80, 10), keep=keep, keep_every=keep_every)
+        assert steps_of(checkpoints) == expected
+
+    def test_is_the_best_one_and_it_is_never_resumed_from(self, tmp_path):
+        checkpoints = CheckpointFolder(tmp_path, keep=1)
+        checkpoints.save_best(content(5))
+        for step in (10, 20, 30):
+            checkpoints.save(step, content(step))
+        assert read_checkpoint(tmp_path / "best.pt")["state"]["step"] == 5
+        (tmp_path / "step_00000030.pt").unlink()
+        assert checkpoints.load_newest(pytest.fail) is None
 
 
-@pytest.mark.parametrize("metadata", [{}, {"description": "{half of it"}], ids=["none", "cut"])
-def test_a_generator_file_without_a_description_is_refused_by_name(tmp_path: Path, metadata: dict[str, str]) -> None:
-    path = tmp_path / "g.safetensors"
-    save_file({"w": torch.ones(2)}, path, metadata={"format": "gan_style.generator/1", **metadata})
-    with pytest.raises(ValueError, match=re.escape(str(path))):
-        read_generator(path)
+class TestFullDisk:
+    def test_is_seen_before_anything_is_written(self, tmp_path, monkeypatch):
+        checkpoints = folder_with(tmp_path, 10, 20)
+        before = snapshot(tmp_path)
+        monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 1000))
+        with pytest.raises(
+            ValueError, match=rf"the disk of {tmp_path} is full: .* MB are needed .*saved before is whole"
+        ):
+            checkpoints.save(30, content(30))
+        assert snapshot(tmp_path) == before
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+    @pytest.mark.parametrize("what", ["write", "fsync", "replace"])
+    def test_found_out_in_the_midst_leaves_what_was_there(self, tmp_path, monkeypatch, number, what):
+        checkpoints = folder_with(tmp_path, 10, 20)
+        before = snapshot(tmp_path)
+
+        def fail(*_: Any) -> None:
+            raise OSError(number, os.strerror(number))
+
+        if what == "write":
+            monkeypatch.setattr("gan_style.runtime.checkpoint.write_durably", lambda *_: fail())
+        else:
+            monkeypatch.setattr(files.os, what, fail)
+        with pytest.raises(ValueError, match=rf"the disk of {tmp_path} is full; what was saved before is whole"):
+            checkpoints.save(30, content(30))
+        assert snapshot(tmp_path) == before
+        with pytest.raises(ValueError, match="is full"):
+            if what == "write":
+                fail_message = "gan_style.runtime.checkpoint.write_bytes"
+                monkeypatch.setattr(fail_message, lambda *_: fail())
+            write_generator(tmp_path / "g.safetensors", {"a": torch.ones(3)}, {})
+
+    def test_other_errors_are_told_as_they_are(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(files.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "I/O error")))
+        with pytest.raises(OSError, match="I/O error"):
+            CheckpointFolder(tmp_path).save(1, content(1))
+
+    def test_with_room_there_is_no_complaint(self, tmp_path):
+        check_space(tmp_path, 1000)
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+    def test_a_device_without_room_is_a_full_disk(self, tmp_path, monkeypatch):
+        """The real error, from the kernel."""
+        checkpoints = folder_with(tmp_path, 10)
+        before, real = snapshot(tmp_path), open
+        monkeypatch.setattr(files, "open", lambda *_: real("/dev/full", "wb"), raising=False)
+        with pytest.raises(ValueError, match=re.escape(f"the disk of {tmp_path} is full; ")):
+            checkpoints.save(20, content(20))
+        assert snapshot(tmp_path) == before
 
 
-# Rebuilding a generator
+class TestBackground:
+    def test_does_not_keep_the_caller_waiting_and_wait_does(self):
+        """Two may be in line (the best and the last checkpoint of one step); a third waits for the first."""
+        background, gate, done = Background(), threading.Event(), []
+
+        def job(name: str) -> None:
+            gate.wait(10)
+            done.append(name)
+
+        for name in ("best", "last"):
+            background.submit(lambda name=name: job(name))
+        assert done == []
+        threading.Timer(0.1, gate.set).start()
+        background.submit(lambda: done.append("next"))
+        assert done[:1] == ["best"]
+        background.wait()
+        assert done == ["best", "last", "next"]
+        background.close()
+
+    @pytest.mark.parametrize("notice", ["submit", "wait", "close"])
+    def test_an_error_in_a_job_surfaces_in_the_next_call_with_its_message(self, notice):
+        background = Background()
+        background.submit(lambda: (_ for _ in ()).throw(ValueError("the disk of x is full")))
+        with pytest.raises(ValueError, match="the disk of x is full"):
+            for _ in range(3):  # two may be in line
+                background.submit(lambda: None) if notice == "submit" else getattr(background, notice)()
+        background.wait()  # told once
+        background.close()
+
+    def test_close_waits_and_ends_the_thread(self):
+        background, done = Background(), []
+        background.submit(lambda: (threading.Event().wait(0.1), done.append(1))[1])
+        background.close()
+        assert done == [1]
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("checkpoint")]
 
 
-def tiny() -> ResnetGenerator:
-    torch.manual_seed(0)
-    return ResnetGenerator(width=2, blocks=1).eval()
+class TestOnHost:
+    def test_is_a_copy_that_training_no_longer_changes(self):
+        weights = torch.nn.Parameter(torch.ones(3))
+        live = {"a": weights, "b": [torch.zeros(2), (torch.ones(1), "x")], "c": 3, "d": None, "e": {}}
+        copied = on_host(live)
+        with torch.no_grad():
+            weights += 1
+            live["b"][0] += 1
+            live["b"][1][0].zero_()
+        assert torch.equal(copied["a"], torch.ones(3)) and not copied["a"].requires_grad
+        assert torch.equal(copied["b"][0], torch.zeros(2)) and torch.equal(copied["b"][1][0], torch.ones(1))
+        assert (copied["b"][1][1], copied["c"], copied["d"], copied["e"]) == ("x", 3, None, {})
+        assert isinstance(copied["b"], list) and isinstance(copied["b"][1], tuple)
 
-
-def test_a_generator_is_rebuilt_from_its_file_and_does_the_same(tmp_path: Path) -> None:
-    write_generator(tmp_path / "g.safetensors", tiny().state_dict(), describe(tiny()) | {"step": 7})
-    weights, description = read_generator(tmp_path / "g.safetensors")
-    rebuilt = rebuild(description, weights, "g.safetensors").eval()
-    picture = torch.linspace(-1, 1, 3 * 16 * 20).reshape(1, 3, 16, 20)
-    with torch.no_grad():
-        assert torch.equal(rebuilt(picture), tiny()(picture))
-
-
-def test_a_description_is_plain_json() -> None:
-    description = describe(tiny())
-    assert json.loads(json.dumps(description)) == description
-    assert description == {
-        "class": "ResnetGenerator",
-        "arguments": {"width": 2, "blocks": 1, "output": "linear", "tone": True},
-    }
-
-
-def without_one(weights: dict[str, Any]) -> dict[str, Any]:
-    return dict(list(weights.items())[1:])
-
-
-@pytest.mark.parametrize(
-    ("changes", "change_weights"),
-    [
-        ({"class": "UnknownNet"}, dict),
-        ({"class": "os.system"}, dict),
-        ({"class": None}, dict),
-        ({"arguments": {"width": 2, "blocks": 1, "depth": 3}}, dict),
-        ({"arguments": {"width": "two", "blocks": 1}}, dict),
-        ({"arguments": {"width": -1, "blocks": 1}}, dict),
-        ({"arguments": {"width": 4, "blocks": 1}}, dict),
-        ({"arguments": {"width": 2, "blocks": 3}}, dict),
-        ({}, without_one),
-        ({}, lambda weights: weights | {"surplus": torch.ones(1)}),
-        ({}, lambda _: {}),
-    ],
-    ids=[
-        *("unknown class", "a class of someone else's", "no class", "unknown argument", "argument of a wrong type"),
-        *("argument out of range", "other width", "more blocks", "weight missing", "weight too many", "no weights"),
-    ],
-)
-def test_what_does_not_fit_is_an_error_that_names_the_source(changes: dict[str, Any], change_weights: Any) -> None:
-    with pytest.raises(ValueError, match=r"^runs/first/generator\.safetensors: "):
-        rebuild(describe(tiny()) | changes, change_weights(tiny().state_dict()), "runs/first/generator.safetensors")
-
-
-def test_a_description_without_arguments_is_an_error_that_names_the_source() -> None:
-    with pytest.raises(ValueError, match=r"^g\.safetensors: .*arguments"):
-        rebuild({"class": "ResnetGenerator"}, tiny().state_dict(), "g.safetensors")
+    def test_keeps_types_of_numbers(self):
+        for dtype in (torch.float32, torch.bfloat16, torch.int64, torch.uint8):
+            assert on_host(torch.ones(2).to(dtype)).dtype == dtype

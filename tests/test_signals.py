@@ -112,7 +112,7 @@ class TestNameOfStart:
         assert len(set(first)) == len(set(second)) == 1 and first[0] != second[0]
 
     def test_those_that_do_not_come_are_named(self, monkeypatch):
-        monkeypatch.setattr("gan_style.runtime.distributed._PATIENCE", timedelta(seconds=0.1))
+        monkeypatch.setattr("gan_style.runtime.distributed.COLLECTIVE_TIMEOUT", timedelta(seconds=0.1))
         with pytest.raises(RuntimeError, match="ranks 1, 2 of 3 did not come"):
             name_of_start(dist.HashStore(), 0, 3)
 

@@ -34,7 +34,7 @@ _OWN = ("space", "search", "train", "dry_run", "hydra")  # the roots of conf/sea
 _SETS = ("run", "dry_run")  # what the search sets for every trial itself
 _OF_NO_BEARING = ("run.", "tracking.", "runtime.", "dry_run", "data.workers", "data.cache_mb")
 _OF_SCALES = ("data.size", "data.resize", "training.calibration_pictures")  # of features, measured by each trial
-_TRAIN = (sys.executable, "-m", "gan_style.commands.train")
+TRAIN_COMMAND = (sys.executable, "-m", "gan_style.commands.train")
 
 # Options: defaults and help are in conf/search.yaml.
 
@@ -218,7 +218,7 @@ def _metrics(metrics: Any, direction: Any, settings: DictConfig) -> dict[str, st
         raise ValueError(f"search.direction={direction}; allowed are {', '.join(DIRECTIONS)}, or one for each metric")
     for name in names:
         _check_metric(name, settings)
-    return {name: _direction(name) if d == "auto" else d for name, d in zip(names, directions, strict=True)}
+    return {name: direction_of(name) if d == "auto" else d for name, d in zip(names, directions, strict=True)}
 
 
 def _check_metric(name: str, settings: DictConfig) -> None:
@@ -249,7 +249,7 @@ def _parts(what: str) -> list[str]:
     return [what, what.partition("/")[2], what.rpartition("/")[0], *what.split("/")]
 
 
-def _direction(name: str) -> str:
+def direction_of(name: str) -> str:
     known = {"composite": "lower", "style_ratio": "lower", **{name: metric.better for name, metric in METRICS.items()}}
     what = name.removeprefix(PREFIX)
     better = next((known[part] for part in _parts(what) if part in known), "") if name != what else ""
@@ -294,7 +294,7 @@ def _trainer(folder: Path, name: str, base: list[str], stop: Stop) -> Callable[.
         own = {"run.root": str(place.parent.absolute()), "run.name": place.name}
         of_tracking = {"tracking.group": name, "tracking.name": f"{number} {' '.join(overrides)}"}
         own |= {key: value for key, value in of_tracking.items() if key not in names}
-        command = [*_TRAIN, *base, *overrides, *(override(key, value) for key, value in own.items())]
+        command = [*TRAIN_COMMAND, *base, *overrides, *(override(key, value) for key, value in own.items())]
         return train(command, place, _log(folder, number), should_prune=should_prune, stopped=lambda: stop.reason)
 
     return run

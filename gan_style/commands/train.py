@@ -202,7 +202,7 @@ def check_train(cfg: Any) -> None:
     for name, node in cfg.optimiser.items():
         if isinstance(node, Mapping) and node.get("lr") == 0:
             raise ValueError(f"optimiser.{name}.lr=0 trains nothing; allowed are numbers above 0")
-    _check_styles(cfg)
+    check_styles(cfg)
     if data.paired and (isinstance(data.style, Mapping) or by_reference(cfg)):
         raise ValueError("data.paired=true is for one style and generator=resnet or slim; leave it null")
     if data.paired and (data.recolour or data.style_resize):
@@ -217,7 +217,7 @@ def check_train(cfg: Any) -> None:
             raise ValueError(f"loss.{name} compares with the photo's own style picture: it needs data.paired=true")
 
 
-def _check_styles(cfg: Any) -> None:
+def check_styles(cfg: Any) -> None:
     """Several styles by name need a generator that tells them apart, references one that is shown them."""
     is_library = isinstance(cfg.data.style, Mapping)
     takes_library = str(cfg.generator.get("_target_", "")).endswith((".LibraryGenerator", ".MobileGenerator"))
@@ -248,7 +248,7 @@ def _check_styles(cfg: Any) -> None:
 
 
 def _sweep(arguments: list[str]) -> int:
-    return sweep(arguments, command="train", finished=_is_finished)
+    return sweep(arguments, command="train", finished=is_finished)
 
 
 @command("train", TrainOptions, sweep=_sweep)
@@ -274,7 +274,7 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
     _drop_leftovers(cfg)
     check_train(cfg)
     resolve_mode(cfg.tracking.wandb)
-    settings, folder = plain(cfg), _folder(cfg)
+    settings, folder = plain(cfg), run_folder(cfg)
     _ranking(settings)
     check_place(folder, "run.root, run.name")
     device = choose_device(local_device(cfg.runtime.device), cfg.runtime.threads)
@@ -390,7 +390,7 @@ def _run(
 # The run's folder
 
 
-def _folder(cfg: DictConfig) -> Path:
+def run_folder(cfg: DictConfig) -> Path:
     return Path(cfg.run.root).expanduser() / cfg.run.name
 
 
@@ -420,7 +420,7 @@ def _failure_of_sweep_noted(cfg: DictConfig) -> Iterator[None]:
     if cfg.run.sweep is None or os.environ.get("RANK", "0") != "0":
         yield
         return
-    folder = _folder(cfg)
+    folder = run_folder(cfg)
     ensure_writable(folder, "run.root, run.name")
     with failure_noted(folder):
         if not (folder / "config.yaml").exists():
@@ -483,13 +483,13 @@ def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: current_target(value) if key.endswith("._target_") else value for key, value in named}
 
 
-def _is_finished(cfg: DictConfig) -> bool:
+def is_finished(cfg: DictConfig) -> bool:
     """Return whether the run's folder holds a whole run of these settings, so that a sweep need not start it."""
     try:
-        saved = read_saved(TrainSetup(cfg, plain(cfg), torch.device("cpu"), _folder(cfg)))
+        saved = read_saved(TrainSetup(cfg, plain(cfg), torch.device("cpu"), run_folder(cfg)))
     except (ValueError, OmegaConfBaseException):
         return False  # the job itself says what is wrong
-    return saved is not None and saved["state"]["step"] >= cfg.training.steps and read_failure(_folder(cfg)) is None
+    return saved is not None and saved["state"]["step"] >= cfg.training.steps and read_failure(run_folder(cfg)) is None
 
 
 def _restore(setup: TrainSetup, saved: dict[str, Any], state: TrainState, objective: Objective) -> None:

@@ -30,7 +30,7 @@ from gan_style.images.metadata import Metadata, read_metadata, read_tiff_metadat
 from gan_style.images.tiff import MAGIC, read_tiff, write_tiff
 
 _RGB_MODES = ("RGB", "RGBA", "P", "RGBa")
-_STRIP = 4_000_000  # pixels that are copied at once
+STRIP_PIXELS = 4_000_000  # pixels that are copied at once
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _planes(picture: Image.Image) -> np.ndarray:
 
 
 def _rows(height: int, width: int) -> Iterator[slice]:
-    step = max(1, _STRIP // width)
+    step = max(1, STRIP_PIXELS // width)
     for top in range(0, height, step):
         yield slice(top, min(height, top + step))
 

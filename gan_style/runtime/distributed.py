@@ -26,7 +26,7 @@ from gan_style.runtime.signals import PREEMPTED, die_with, handled_by
 
 _LOST_PATIENCE = 5.0  # seconds
 Item = TypeVar("Item")
-_PATIENCE = timedelta(minutes=30)  # of a collective: the others may be writing samples or a checkpoint
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # of a collective: the others may be writing samples or a checkpoint
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def ranks() -> Iterator[Ranks]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     store, rank, _ = next(dist.rendezvous("env://"))
     store = dist.PrefixStore(name_of_start(store, rank, count), store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=COLLECTIVE_TIMEOUT)
     try:
         yield Ranks(dist.get_rank(), count)
     except BaseException:
@@ -155,7 +155,7 @@ def name_of_start(store: dist.Store, rank: int, count: int) -> str:
             elif store.check([f"start/{other}"]) and (asked := store.get(f"start/{other}")) not in answered:
                 store.set(f"start/answer/{asked.decode()}", word)
                 answered.add(asked)
-        if missing and time.monotonic() - begin > _PATIENCE.total_seconds():
+        if missing and time.monotonic() - begin > COLLECTIVE_TIMEOUT.total_seconds():
             raise RuntimeError(f"ranks {', '.join(map(str, sorted(missing)))} of {count} did not come")
         time.sleep(0.02 if missing else 0)
     return word

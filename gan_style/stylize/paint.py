@@ -20,7 +20,7 @@ from gan_style.stylize.model import Model, OnnxGenerator
 from gan_style.stylize.tiling import Box, TiledGenerator, boxes
 
 LARGEST_WHOLE = 4_000_000  # pixels; tile=auto cuts what is larger
-_SIDE = 512  # of tile=auto's tiles
+AUTO_TILE = 512  # of tile=auto's tiles
 _WHOLE_SIDE = 2**30  # a side that no picture has
 _ENLARGED_SIDE = 1024  # of the parts in which a small result is enlarged
 _FLAT = 1e-3  # variance of luma in [0, 1] below which a window has no edge
@@ -68,7 +68,7 @@ def paint(
     return result
 
 
-def in_tiles(generator: nn.Module, images: Tensor, condition: Tensor | None = None, *, tile: int = _SIDE) -> Tensor:
+def in_tiles(generator: nn.Module, images: Tensor, condition: Tensor | None = None, *, tile: int = AUTO_TILE) -> Tensor:
     """Run a generator on (N, 3, H, W) in [-1, 1] with little memory: picture by picture, tile by tile.
 
     condition: (N, K), a library's. Same shape and range, on the images' device.
@@ -131,7 +131,7 @@ class _Source:
             return None
         if self.controls.tile == AUTO:
             large = self.whole.height * self.whole.width > LARGEST_WHOLE
-            return _SIDE if large and isinstance(self.model.generator, ResidualCoder) else None
+            return AUTO_TILE if large and isinstance(self.model.generator, ResidualCoder) else None
         if not isinstance(self.model.generator, ResidualCoder):
             raise ValueError(f"tile={self.controls.tile}: this generator cannot be taken tile by tile; allowed is off")
         return int(self.controls.tile)

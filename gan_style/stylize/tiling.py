@@ -32,7 +32,7 @@ from gan_style.models.generator import DOWNSAMPLING, MIN_INPUT_SIZE, ResidualCod
 
 MARGIN = 16  # pixels of the picture; a stage sees at most 11 (its masks', scaled to a quarter, included)
 SMALLEST_TILE = 64
-_IN_MEMORY = 2**28  # bytes of activations; more are kept in a file
+IN_MEMORY_BYTES = 2**28  # bytes of activations; more are kept in a file
 _EPSILON = 1e-5  # under the root; group_norm's own
 
 Rows = Mapping[str, Tensor]  # a normalisation's name -> (P, 2, C): for each of P conditions its scale and its shift
@@ -147,7 +147,7 @@ def frozen_row(norm: nn.Module, condition: Tensor | None, moments: RunningMoment
     return torch.stack([scale, offset - moments.mean * scale])[None].float().to(device)
 
 
-class _ActivationStore:
+class ActivationStore:
     """Activations (C, h, w) of a whole picture, in float32; in a file that vanishes with the store where they are many.
 
     The file is mapped only while a part is read or written, so that it does not count as resident memory.
@@ -156,7 +156,7 @@ class _ActivationStore:
     def __init__(self, channels: int, height: int, width: int) -> None:
         self._shape = (height, width, channels)
         size = 4 * height * width * channels
-        self._array = np.empty(self._shape, np.float32) if size <= _IN_MEMORY else None
+        self._array = np.empty(self._shape, np.float32) if size <= IN_MEMORY_BYTES else None
         if self._array is None:
             self._file = tempfile.TemporaryFile(prefix="gan_style-")  # noqa: SIM115 (lives as long as the store)
             _reserve(self._file, size)
@@ -223,7 +223,7 @@ class TiledGenerator:
         conditions: Sequence[Tensor | None] = [None] if self.conditions is None else list(self.conditions[:, None])
         measured = []
         for condition in conditions:
-            self._inner: _ActivationStore | None = None  # its room is given back before the next one takes some
+            self._inner: ActivationStore | None = None  # its room is given back before the next one takes some
             rows, self._inner = self._measure(condition)
             measured.append(rows)
         self._rows = {name: torch.cat([rows[name] for rows in measured]) for name in measured[0]}
@@ -231,10 +231,10 @@ class TiledGenerator:
             self._inner = None
             self._inner = self._mix_regions()
 
-    def _measure(self, condition: Tensor | None) -> tuple[Rows, _ActivationStore | None]:
+    def _measure(self, condition: Tensor | None) -> tuple[Rows, ActivationStore | None]:
         """Measure the rows of all normalisations under one condition; with them what goes into the last stage."""
         rows: dict[str, Tensor] = {}
-        inner: _ActivationStore | None = None
+        inner: ActivationStore | None = None
         for number in range(self._last + 1):
             while (statistics := self._statistics(number, inner, rows)) is not None:
                 name, moments = statistics
@@ -243,7 +243,7 @@ class TiledGenerator:
                 inner = self._store_stage(number, inner, rows, None)
         return rows, inner
 
-    def _statistics(self, number: int, inner: _ActivationStore | None, rows: Rows) -> tuple[str, RunningMoments] | None:
+    def _statistics(self, number: int, inner: ActivationStore | None, rows: Rows) -> tuple[str, RunningMoments] | None:
         """The name and statistics of a stage's first normalisation without rows; None where all have theirs."""
         moments, name = RunningMoments(), None
         for box, outer, x in self._inputs(number, inner):
@@ -257,18 +257,18 @@ class TiledGenerator:
         return None if name is None else (name, moments)
 
     def _store_stage(
-        self, number: int, inner: _ActivationStore | None, rows: Rows, shares: Read | None
-    ) -> _ActivationStore:
+        self, number: int, inner: ActivationStore | None, rows: Rows, shares: Read | None
+    ) -> ActivationStore:
         stage, store = self._stage(number, rows), None
         for box, outer, x in self._inputs(number, inner):
             y = box.cut(stage(x, self._shares(shares, outer)), outer)
             if store is None:
-                store = _ActivationStore(y.shape[1], self._height // DOWNSAMPLING, self._width // DOWNSAMPLING)
+                store = ActivationStore(y.shape[1], self._height // DOWNSAMPLING, self._width // DOWNSAMPLING)
             store.write(box.divided(DOWNSAMPLING), y)
         assert store is not None
         return store
 
-    def _mix_regions(self) -> _ActivationStore | None:
+    def _mix_regions(self) -> ActivationStore | None:
         inner = None
         for number in range(self._last):
             inner = self._store_stage(number, inner, self._rows, self.shares)
@@ -288,7 +288,7 @@ class TiledGenerator:
         assert isinstance(network, ResidualCoder)
         return network.stages[number]
 
-    def _inputs(self, number: int, inner: _ActivationStore | None) -> Iterator[tuple[Box, Box, Tensor]]:
+    def _inputs(self, number: int, inner: ActivationStore | None) -> Iterator[tuple[Box, Box, Tensor]]:
         """Yield for each tile its box, the one with a margin around it, and what goes into the stage there."""
         for box in self._boxes:
             outer = box.grown(MARGIN, self._height, self._width)

@@ -154,7 +154,11 @@ class Supervisor:
         # Look at the numbers of all steps since the last time, and at the weights that anything is made of.
         values, go_back = self._check_numbers()
         save = stopping or (save and not self.health.in_a_row)  # no use going back to the midst of what is skipped
-        if go_back or ((sample or measure or save) and self._weights_are_nonfinite()):
+        if go_back:
+            return True
+        if (sample or measure or save) and (networks := nonfinite_weights(self.state, self.ranks)):
+            self.health.last = f"step {step}: not a finite number: {networks}"
+            self._say(f"warning: {self.health.last}")
             return True
 
         # All ranks know what an audit says; the first alone writes.
@@ -174,7 +178,7 @@ class Supervisor:
 
         One wait for the device, not one a step; where there are ranks, one exchange between them.
         """
-        steps = _on_host(self._unchecked, self.ranks)
+        steps = fetch_scalars(self._unchecked, self.ranks)
         self._unchecked.clear()
         for step, values in steps:
             before, passing = self.health.skipped, set(self.health.passing)
@@ -186,16 +190,6 @@ class Supervisor:
             if go_back or (step == self.every.last and self.health.in_a_row):
                 return values, True
         return steps[-1][1], False
-
-    def _weights_are_nonfinite(self) -> bool:
-        """Say whether an update was not finite on any rank, as may follow a finite loss: nothing is made of those."""
-        networks = self.state.nonfinite_networks()
-        if not self.ranks.any(bool(networks)):
-            return False
-        named = ", ".join(networks) or "weights of another rank"
-        self.health.last = f"step {self.state.step}: not a finite number: {named}"
-        self._say(f"warning: {self.health.last}")
-        return True
 
     def _go_back(self) -> None:
         """Load the last good checkpoint, with a lower learning rate; NonFiniteError where that is no use."""
@@ -296,7 +290,13 @@ class Supervisor:
         return copied
 
 
-def _on_host(steps: Sequence[tuple[int, dict[str, Tensor]]], ranks: Ranks) -> list[tuple[int, dict[str, float]]]:
+def nonfinite_weights(state: TrainState, ranks: Ranks) -> str:
+    """Name the networks whose weights are not finite on any rank; "" for none. A finite loss may lead there."""
+    networks = state.nonfinite_networks()
+    return (", ".join(networks) or "weights of another rank") if ranks.any(bool(networks)) else ""
+
+
+def fetch_scalars(steps: Sequence[tuple[int, dict[str, Tensor]]], ranks: Ranks) -> list[tuple[int, dict[str, float]]]:
     """Fetch every step's numbers, of all ranks together: means, and of gradients by term the norm over all samples."""
     names = [name for _, scalars in steps for name in scalars]
     flat = torch.stack([scalar.float() for _, scalars in steps for scalar in scalars.values()]).cpu()

@@ -5,6 +5,6 @@ from pathlib import Path
 
 from gan_style.commands import search
 
-search._TRAIN = (sys.executable, str(Path(__file__).with_name("stub_training.py")))
+search.TRAIN_COMMAND = (sys.executable, str(Path(__file__).with_name("stub_training.py")))
 if __name__ == "__main__":
     search.main()

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from gan_style.commands.train import _check_styles as check_library
+from gan_style.commands.train import check_styles
 from gan_style.runtime.checkpoint import read_generator
 from gan_style.stylize.model import load_generator
 
@@ -104,4 +104,4 @@ def test_a_styles_name_has_to_fit_where_names_are_written():
     """An experiment's file can hold names that a command line cannot."""
     node = {"data": {"style": {"a b": "x"}}, "generator": {"_target_": "gan_style.models.library.LibraryGenerator"}}
     with pytest.raises(ValueError, match=r"data\.style: 'a b' is no name for a style; allowed are letters"):
-        check_library(OmegaConf.create(node))
+        check_styles(OmegaConf.create(node))

@@ -14,7 +14,7 @@ from gan_style.images.decode import decode, to_float
 from gan_style.images.lossless import Original
 from gan_style.images.metadata import read_note
 from gan_style.models.perceptual import compact, vgg19
-from gan_style.optimise.run import OptimisationLoop, Record
+from gan_style.optimise.run import Record
 from gan_style.runtime.provenance import optimisation_note
 
 SMALL = ("perceptual=compact", "size=32", "steps=6", "levels=1", "log_every=1")
@@ -184,18 +184,18 @@ def test_killed_and_called_again_it_gives_the_same_bytes(optimise, tmp_path, mon
     assert optimise(*settings, f"output={tmp_path}/whole.png").status == 0
 
     def killed_at(evaluation):
-        keep = OptimisationLoop._keep
+        write = Record.write_frame
 
-        def kept(self, now, canvas):
-            keep(self, now, canvas)
+        def written(self, now, picture):
+            write(self, now, picture)
             if now >= evaluation:
                 raise KeyboardInterrupt
 
-        return kept
+        return written
 
     for evaluation in (6, 16):  # in the first level, in the second
         with monkeypatch.context() as patched:
-            patched.setattr(OptimisationLoop, "_keep", killed_at(evaluation))
+            patched.setattr(Record, "write_frame", killed_at(evaluation))
             assert optimise(*settings).status == 130
         assert not (tmp_path / "out" / "r.png").exists()
     last = optimise(*settings)

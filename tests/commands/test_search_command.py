@@ -23,7 +23,7 @@ SPACE = "space={loss.style.weight: {low: 0.1, high: 10, log: true}, training.see
 
 @pytest.fixture
 def stub(monkeypatch):
-    monkeypatch.setattr(search, "_TRAIN", (sys.executable, str(HERE / "stub_training.py")))
+    monkeypatch.setattr(search, "TRAIN_COMMAND", (sys.executable, str(HERE / "stub_training.py")))
 
 
 def starts(folder: Path) -> dict[str, list[str]]:
@@ -255,7 +255,7 @@ def test_without_optuna_the_message_says_what_to_install(gan_style, tmp_path, mo
     ],
 )
 def test_auto_knows_which_end_of_a_metric_is_good(metric, direction):
-    assert search._direction(metric) == direction
+    assert search.direction_of(metric) == direction
 
 
 def test_options_of_train_are_told_from_those_of_the_search():

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -486,17 +487,20 @@ def test_a_quota_met_in_the_midst_of_a_write_likewise(gan_style, tmp_path, monke
 
 def test_training_does_not_wait_for_a_checkpoint_to_be_written(gan_style, tmp_path, monkeypatch):
     """Step 3 is logged while the checkpoint of step 2 is still being written; its content is that of step 2."""
-    save, order = CheckpointFolder.save, []
+    save, order, last_step = CheckpointFolder.save, [], threading.Event()
 
     def slow(self: CheckpointFolder, step: int, content: dict[str, Any]) -> Path:
-        time.sleep(1.0)
+        last_step.wait(SOON)
         order.append(f"saved {step}")
         return save(self, step, content)
 
+    def update(_: Any, step: int, values: dict[str, float]) -> None:
+        order.append(f"step {step}")
+        if step == 3:
+            last_step.set()
+
     monkeypatch.setattr(CheckpointFolder, "save", slow)
-    monkeypatch.setattr(
-        "gan_style.training.supervisor.Progress.update", lambda _, step, values: order.append(f"step {step}")
-    )
+    monkeypatch.setattr("gan_style.training.supervisor.Progress.update", update)
     options = ("training.steps=3", "training.checkpoint_every=2", "training.sample_every=3", "metrics.every=3")
     assert gan_style("train", *SMOKE, *options, f"run.root={tmp_path}").status == 0
     assert order == ["step 1", "step 2", "step 3", "saved 2", "saved 3"]

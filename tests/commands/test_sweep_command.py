@@ -58,7 +58,7 @@ def sweep(trained, monkeypatch):
             yield JobEnd(job, 0, 1.0)
 
     monkeypatch.setattr(Basic, "run", run)
-    monkeypatch.setattr(train, "_is_finished", lambda cfg: (train._folder(cfg) / "done").exists())
+    monkeypatch.setattr(train, "is_finished", lambda cfg: (train.run_folder(cfg) / "done").exists())
     return trained
 
 

@@ -76,7 +76,7 @@ def test_other_programs_read_our_16_bits(tmp_path, suffix, channels):
 
 
 def test_strips_of_rows_make_one_picture(tmp_path, monkeypatch):
-    monkeypatch.setattr("gan_style.images.lossless._STRIP", 400)
+    monkeypatch.setattr("gan_style.images.lossless.STRIP_PIXELS", 400)
     for suffix in (".png", ".tif"):
         assert same(written(tmp_path / f"a{suffix}", original(4)).pixels, values(4)[:3])
 

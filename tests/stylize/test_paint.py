@@ -200,7 +200,7 @@ def test_auto_takes_tiles_where_the_picture_is_large(monkeypatch):
     paint(model, picture(80, 150), Controls({"one": 1.0}))
     assert shapes == [(80, 152)]
     monkeypatch.setattr("gan_style.stylize.paint.LARGEST_WHOLE", 80 * 150 - 1)
-    monkeypatch.setattr("gan_style.stylize.paint._SIDE", 64)
+    monkeypatch.setattr("gan_style.stylize.paint.AUTO_TILE", 64)
     paint(model, picture(80, 150), Controls({"one": 1.0}))
     assert max(height * width for height, width in shapes[1:]) < 80 * 152
 

@@ -19,7 +19,7 @@ from gan_style.models.library import LibraryGenerator
 from gan_style.models.registry import describe
 from gan_style.runtime.checkpoint import write_generator
 from gan_style.stylize.paint import in_tiles
-from gan_style.stylize.tiling import Box, TiledGenerator, _ActivationStore, boxes, clone_with_frozen_norms
+from gan_style.stylize.tiling import ActivationStore, Box, TiledGenerator, boxes, clone_with_frozen_norms
 
 CPU = torch.device("cpu")
 SIZES = [(1, 1), (16, 300), (65, 131), (130, 67), (128, 192), (201, 90)]
@@ -127,7 +127,7 @@ def test_a_frozen_copy_shares_the_weights_and_leaves_the_generator_as_it_was(sin
 def test_large_activations_lie_in_a_file(single, noise, monkeypatch):
     images = noise(1, 3, 130, 70)
     in_memory = in_tiles(single, images, tile=64)
-    monkeypatch.setattr("gan_style.stylize.tiling._IN_MEMORY", 0)
+    monkeypatch.setattr("gan_style.stylize.tiling.IN_MEMORY_BYTES", 0)
     assert torch.equal(in_tiles(single, images, tile=64), in_memory)
 
 
@@ -193,7 +193,7 @@ def test_a_temporary_folder_without_room_is_named_before_anything_is_written(sin
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("gan_style.stylize.tiling._IN_MEMORY", 0)
+    monkeypatch.setattr("gan_style.stylize.tiling.IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match=r"needs 0\.0 GB of room .* \(No space left on device\); set TMPDIR"):
         in_tiles(single, noise(1, 3, 130, 70), tile=64)
@@ -204,7 +204,7 @@ def test_no_more_than_two_stores_take_room_at_a_time(library, noise, monkeypatch
     alive: set[int] = set()
     most = 0
 
-    class Counted(_ActivationStore):
+    class Counted(ActivationStore):
         def __init__(self, *arguments: int) -> None:
             nonlocal most
             super().__init__(*arguments)
@@ -214,7 +214,7 @@ def test_no_more_than_two_stores_take_room_at_a_time(library, noise, monkeypatch
         def __del__(self) -> None:
             alive.discard(id(self))
 
-    monkeypatch.setattr("gan_style.stylize.tiling._ActivationStore", Counted)
+    monkeypatch.setattr("gan_style.stylize.tiling.ActivationStore", Counted)
     shares = torch.full((1, 2, 70, 130), 0.5)
     canvas_of(library, noise(1, 3, 70, 130), shares, torch.eye(3)[:2], 64)
     assert most == 2

@@ -63,7 +63,7 @@ def test_an_offline_run_keeps_its_id_and_never_prompts(tmp_path, monkeypatch):
     for _ in range(2):
         tracker = WandbTracker(mode="offline", project="p", name="n", config={"a": {"b": 1}}, folder=tmp_path)
         tracker.scalars(1, {"loss/style": 0.5})
-        ids.append(tracker._run.id)
         tracker.finish(failed=False)
-    assert ids[0] == ids[1] == (tmp_path / "wandb_id").read_text()
-    assert list((tmp_path / "wandb").glob("offline-run-*"))
+        ids.append((tmp_path / "wandb_id").read_text())
+    assert ids[0] == ids[1]
+    assert {path.name.rpartition("-")[2] for path in (tmp_path / "wandb").glob("offline-run-*")} == {ids[0]}

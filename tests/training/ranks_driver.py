@@ -33,7 +33,7 @@ from gan_style.runtime.distributed import Ranks, ranks
 from gan_style.training.ema import Ema
 from gan_style.training.state import TrainState
 from gan_style.training.step import Precision, train_step
-from gan_style.training.supervisor import _on_host
+from gan_style.training.supervisor import fetch_scalars
 
 BATCH, STEPS, SIZE = 4, 5, 24
 PATH = "a painting.png"
@@ -221,7 +221,7 @@ def train(variant: Variant, group: Ranks, accumulate: int = 1, steps: int = STEP
     for step in range(steps):
         batch = batch_of(step, group, library=variant.library, reference=variant.reference)
         scalars = train_step(state, batch, objective, precision, audit=True)
-        ((_, values),) = _on_host([(state.step, scalars)], group)
+        ((_, values),) = fetch_scalars([(state.step, scalars)], group)
         found["scalars"].append(values)
         settle(objective, values, last=state.step == variant.warmup_steps)
         if step == 0:

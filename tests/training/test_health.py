@@ -7,8 +7,7 @@ import pytest
 from torch import nn
 
 from gan_style.training.health import Health, NonFiniteError, Signs, nonfinite_keys
-from gan_style.training.state import TrainState
-from gan_style.training.supervisor import Supervisor
+from gan_style.training.supervisor import nonfinite_weights
 
 GOOD = {"loss/total": 1.0, "generator/gradient": 2.0, "generator/skipped": 0.0, "discriminator/skipped": 0.0}
 NAN = {"loss/tv": math.nan, "loss/total": math.inf, "generator/skipped": 1.0, "discriminator/skipped": 0.0}
@@ -25,27 +24,20 @@ def test_culprits_are_the_names_of_what_is_not_finite_in_order():
     ("here", "elsewhere", "told"),
     [(True, False, "weights/generator"), (False, True, "weights of another rank"), (False, False, "")],
 )
-def test_ranks_agree_on_weights_that_are_not_finite(here, elsewhere, told):
+def test_ranks_agree_on_weights_that_are_not_finite(make_state, here, elsewhere, told):
     """One that went back alone would wait for ever for the others, who train on (seen by tools/chaos_train.py)."""
-    said, health = [], Health()
-    supervisor = SimpleNamespace(
-        state=SimpleNamespace(step=7, nonfinite_networks=lambda: ["weights/generator"] * here),
-        ranks=SimpleNamespace(any=lambda mine: mine or elsewhere),
-        health=health,
-        _say=said.append,
-    )
-    assert Supervisor._weights_are_nonfinite(supervisor) is bool(told)
-    assert health.last == (f"step 7: not a finite number: {told}" if told else "")
-    assert said == ([f"warning: {health.last}"] if told else [])
+    state, ranks = make_state(), SimpleNamespace(any=lambda mine: mine or elsewhere)
+    if here:
+        nn.init.constant_(next(state.generator.parameters()), math.nan)
+    assert nonfinite_weights(state, ranks) == told
 
 
-def test_networks_whose_weights_are_not_finite_are_named_and_the_average_is_none_of_them():
-    networks = {name: nn.Linear(2, 2) for name in ("generator", "discriminator", "ema")}
-    state = SimpleNamespace(_networks=lambda: networks)
-    assert TrainState.nonfinite_networks(state) == []
-    for name in ("ema", "discriminator"):
-        nn.init.constant_(networks[name].bias, math.inf)
-    assert TrainState.nonfinite_networks(state) == ["weights/discriminator"]
+def test_networks_whose_weights_are_not_finite_are_named_and_the_average_is_none_of_them(make_state):
+    state = make_state()
+    assert state.nonfinite_networks() == []
+    for network in (state.ema.network, state.discriminator):
+        nn.init.constant_(next(network.parameters()), math.inf)
+    assert state.nonfinite_networks() == ["weights/discriminator"]
 
 
 class TestHealth:
