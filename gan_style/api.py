@@ -73,7 +73,7 @@ class Stylizer:
         max_megapixels: float = 200.0,
         value_range: tuple[float, float] | None = None,
     ) -> Any:
-        """The stylized picture, of the kind that was given and of the same size.
+        """Return the stylized picture, of the kind that was given and of the same size.
 
         picture: a Pillow picture; the path of one, for which a Pillow picture is returned, upright and of 8 bits; or a
         tensor (N, 3, H, W), float in [-1, 1] or uint8, whose device, type and range the result shares.
@@ -89,6 +89,7 @@ class Stylizer:
         stroke: how many times as broad as the model's own its strokes are, or "auto", as on 512 pixels;
         colours: "style", "luminance" or "lab"; tile: "auto", "off", or a side in pixels. ValueError for bad input.
         """
+        # Read what masks, style and references ask for, and check it against the model's styles.
         segmentation = dict(segmentation or {})
         style, plan, regions = plan_regions(style, mask, regions, segmentation)
         by_style = plan.by_style
@@ -98,6 +99,8 @@ class Stylizer:
         chosen = style if style is not None or by_style else default
         controls = Controls(mixture(chosen, model.styles, masked=by_style), strength, colours, tile, stroke)
         check_names(plan.order, model.styles)
+
+        # Prepare to find the regions, once the pixels are known.
         named = named_masks(plan, segmentation, regions, model.device)
         classes = None if segmentation.get("masks") is None else Path(segmentation["masks"]).expanduser()
 

@@ -116,7 +116,7 @@ def settings_of(
 
 
 def make_worker(job: Job, number: int = 0) -> ShardWorker:
-    """The worker of process ``number``, with its networks."""
+    """Build the worker of process ``number``, with its networks."""
     import torch  # planning, committing and verifying do without
 
     from gan_style.dataset.loading import Loader
@@ -126,6 +126,8 @@ def make_worker(job: Job, number: int = 0) -> ShardWorker:
 
     keep_freed_memory()
     cfg, scheme = job.cfg, scheme_of(job.plan.settings)
+
+    # Choose the device, and load the networks.
     name = f"cuda:{number % max(1, torch.cuda.device_count())}" if job.device == "cuda" else job.device
     device = choose_device(name, job.plan.settings["threads_per_worker"])
     styles, precision = find_styles(cfg), getattr(torch, cfg["precision"])
@@ -134,6 +136,8 @@ def make_worker(job: Job, number: int = 0) -> ShardWorker:
         stylizers = make_stylizers(styles, device, precision, cfg["max_pixels"])
     else:
         stylizers = make_region_stylizers(styles, find_regions.plan, device, precision, cfg["max_pixels"])
+
+    # Put the pipeline together, and its worker.
     pipeline = Pipeline(
         loader=Loader(
             job.root,

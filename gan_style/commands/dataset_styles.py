@@ -33,10 +33,11 @@ class StyleSource:
 
 
 def find_styles(cfg: Mapping[str, Any]) -> list[StyleSource]:
-    """The styles to draw from, with their weights."""
+    """List the styles to draw from, with their weights."""
     from gan_style.stylize.controls import mixture
     from gan_style.stylize.model import find_references
 
+    # Masks by style choose the styles; weights and pairs would, too.
     style, plan, _ = plan_of(cfg)
     by_style = plan.by_style
     if by_style:
@@ -44,6 +45,8 @@ def find_styles(cfg: Mapping[str, Any]) -> list[StyleSource]:
             if cfg[option] is not None:
                 raise ValueError(f"{option}={cfg[option]}: mask says which style is where; leave {option} out")
         mixture(style, (), masked=True)
+
+    # List what the files can paint, and of that the styles that are asked for.
     wanted_names = list(plan.order) if by_style else _listed(style, "style", "a name or a list of names")
     references = {} if cfg["reference"] is None else find_references(_given_references(cfg))
     files = _files(cfg, wanted_names, together=by_style)
@@ -58,6 +61,8 @@ def find_styles(cfg: Mapping[str, Any]) -> list[StyleSource]:
         sources = [source for name in wanted_names for source in sources if source.style == name]
     if by_style and len(models := dict.fromkeys(str(source.path) for source in sources)) > 1:
         raise ValueError(f"mask={{{', '.join(plan.order)}}}: {' and '.join(models)} have them; one model is needed")
+
+    # Weigh them.
     weights = cfg["weights"] or [1.0] * len(sources)
     if len(weights) != len(sources) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
         named = ", ".join(source.style or str(source.path) for source in sources)
@@ -108,12 +113,14 @@ def read_pairs(cfg: Mapping[str, Any], root: Path) -> dict[str, list[tuple[int, 
 
 
 def _rows(place: str) -> Iterator[dict[str, Any]]:
-    """Each row's content, style, strength or None, and line."""
+    """Yield each row's content, style, strength or None, and line."""
     path = Path(place).expanduser()
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"pairs={place}: cannot read it ({error})") from error
+
+    # Read rows with their line numbers, by the file's kind.
     rows: Iterator[tuple[int, Any]]
     if path.suffix.lower() == ".csv":
         reader = csv.DictReader(io.StringIO(text, newline=""))
@@ -122,6 +129,8 @@ def _rows(place: str) -> Iterator[dict[str, Any]]:
         rows = ((number, _json(line)) for number, line in enumerate(text.split("\n"), 1) if line.strip())
     else:
         raise ValueError(f"pairs={place}: a file .csv or .jsonl expected")
+
+    # Check each row.
     empty = True
     for line, row in rows:
         empty, where = False, f"pairs={place}, line {line}"
@@ -192,11 +201,12 @@ def absolute(cfg: Mapping[str, Any]) -> dict[str, list[str] | None]:
 
 
 def make_stylizers(styles: list[StyleSource], device: Any, precision: Any, max_pixels: int) -> list[Any]:
-    """Each generator's file is loaded once."""
+    """Build a stylizer for each style; each generator's file is loaded once."""
     from gan_style.dataset.stylizers import Blend, OfLibrary, OfReference
     from gan_style.stylize.model import library_of, load_generator
     from gan_style.stylize.paint import in_tiles
 
+    # Load each file once; of references those that were used last are kept.
     files = {
         path: (file_hash(path), load_generator(path, device))
         for path in dict.fromkeys(source.path for source in styles)
@@ -207,6 +217,7 @@ def make_stylizers(styles: list[StyleSource], device: Any, precision: Any, max_p
         generator: Any = files[path][1]
         return library_of(generator, {name: reference}, device, max_megapixels=max_pixels / 1e6)
 
+    # Wrap each style's generator.
     def make(source: StyleSource) -> Any:
         sha256, generator = files[source.path]
         if source.reference is not None:
@@ -232,6 +243,7 @@ def make_region_stylizers(
     from gan_style.stylize.model import Model, library_of, load_generator
     from gan_style.stylize.paint import paint
 
+    # Load each file once; of references those that were used last are kept.
     generators: dict[Path, Any] = {path: load_generator(path, device) for path in {source.path for source in styles}}
 
     @lru_cache(_CACHED_REFERENCES)
@@ -251,6 +263,7 @@ def make_region_stylizers(
             return torch.full_like(image, torch.nan)
         return result[None].to(image)
 
+    # One stylizer for all styles, or one for each.
     groups = [tuple(styles)] if plan.by_style else [(source,) for source in styles]
     return [
         InRegions(

@@ -182,6 +182,7 @@ def find_run(checkpoint: Path) -> TrainedRun | None:
 
 def _content_pictures(cfg: DictConfig, runs: Mapping[str, TrainedRun | None]) -> tuple[list[Path], int]:
     """Return (the pictures to measure on, how many of those asked for were trained on)."""
+    # Collect what the runs were trained on, and the first one's held-out pictures.
     trained: list[Path] = []
     held_out: list[Path] = []
     reason = "the first run has no held-out pictures to take instead"
@@ -202,6 +203,8 @@ def _content_pictures(cfg: DictConfig, runs: Mapping[str, TrainedRun | None]) ->
             )
         trained += training
         held_out = held_out or own_held_out
+
+    # Leave out what was trained on, and spread the rest over the pictures allowed.
     if cfg.content is None and not held_out:
         raise ValueError(f"content=... is missing, and {reason}")
     asked = held_out if cfg.content is None else find_pictures(plain(cfg.content), "content")

@@ -232,7 +232,7 @@ def _plan(
     folder: Path,
     plan: Plan | None,
 ) -> Plan:
-    """The plan that is there, extended if that is wanted, or a new one."""
+    """Return the plan that is there, extended if that is asked for, or write a new one."""
     names, inventory = names_of(settings), Inventory(layout)
     classes = layout.classes() if settings["output_layout"] == "webdataset" else None
     make = functools.partial(

@@ -123,6 +123,7 @@ def study_pictures(
 
     ValueError in the user's words for whatever cannot be found or read.
     """
+    # Find models, photos and artworks; a folder of finished results is a model, too.
     models = find_models(checkpoints)
     contents = find_pictures(content, "content")
     styles = spread(find_pictures(style, "style"), style_pictures)
@@ -131,6 +132,8 @@ def study_pictures(
         for label, spec in models.items()
         if holds_outputs(Path(spec).expanduser())
     }
+
+    # Read or make each model's results.
     photos = [decode(path, short_side=size) for path in contents]
     results = {}
     for label, spec in models.items():

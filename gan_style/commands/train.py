@@ -181,6 +181,7 @@ def _drop_leftovers(cfg: DictConfig) -> None:
 
 def check_train(cfg: Any) -> None:
     """Check what fits together. ValueError in the user's words."""
+    # Name and sizes.
     training, data = cfg.training, cfg.data
     if not str(cfg.run.name).strip(" ./"):
         raise ValueError(f"run.name={cfg.run.name!r}; give a name, which the run's folder gets")
@@ -188,6 +189,8 @@ def check_train(cfg: Any) -> None:
         bounds = None if data[name] is None else list(data[name])
         if bounds is not None and not (len(bounds) == 2 and data.size <= bounds[0] <= bounds[1]):
             raise ValueError(f"data.{name}={bounds}; two lengths, from data.size={data.size} upward")
+
+    # Loss weights, their balance, and learning rates.
     if cfg.loss.get("balance") is not None and not 0 < training.audit_every <= training.warmup_steps:
         raise ValueError(
             f"loss.balance finds its weights from audits in the warm-up, and with training.warmup_steps="
@@ -202,6 +205,8 @@ def check_train(cfg: Any) -> None:
     for name, node in cfg.optimiser.items():
         if isinstance(node, Mapping) and node.get("lr") == 0:
             raise ValueError(f"optimiser.{name}.lr=0 trains nothing; allowed are numbers above 0")
+
+    # Styles, and pairs of photo and style picture.
     check_styles(cfg)
     if data.paired and (isinstance(data.style, Mapping) or by_reference(cfg)):
         raise ValueError("data.paired=true is for one style and generator=resnet or slim; leave it null")
@@ -218,7 +223,8 @@ def check_train(cfg: Any) -> None:
 
 
 def check_styles(cfg: Any) -> None:
-    """Several styles by name need a generator that tells them apart, references one that is shown them."""
+    """Check that the generator fits data.style: several styles need names, references a generator that sees them."""
+    # Several styles by name.
     is_library = isinstance(cfg.data.style, Mapping)
     takes_library = str(cfg.generator.get("_target_", "")).endswith((".LibraryGenerator", ".MobileGenerator"))
     if is_library and not cfg.data.style:
@@ -234,6 +240,8 @@ def check_styles(cfg: Any) -> None:
     for name in cfg.data.style if is_library else ():
         if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
             raise ValueError(f"data.style: {name!r} is no name for a style; allowed are letters, digits, - and _")
+
+    # References that are held out.
     count = cfg.data.style_holdout_count
     if count is not None and not by_reference(cfg):
         raise ValueError(

@@ -99,12 +99,15 @@ def open_pictures(
 
     style_holdout_count: None for none; more are never held out than a fifth of them.
     """
+    # Find the style pictures, and hold out references where that is asked for.
     named = {str(name): value for name, value in style.items()} if isinstance(style, Mapping) else {"": style}
     options = {name: f"data.style.{name}".rstrip(".") for name in named}
     style_paths = {name: find_pictures(spec, options[name]) for name, spec in named.items()}
     held_out_styles: list[Path] = []
     if style_holdout_count:
         style_paths, held_out_styles = _without(style_paths, style_holdout_count)
+
+    # Find the photos, and hold some out.
     content_paths, held_out, both = split(content, holdout, holdout_count)
     if both:
         warnings.warn(f"{both} pictures of data.holdout, in data.content too, are not trained on", stacklevel=2)
@@ -117,6 +120,7 @@ def open_pictures(
         )
         held_out = content_paths[: max(1, holdout_count)]
 
+    # Decode what fits: half of the cache is for photos, half for style pictures by their number.
     def picture_set(option: str, paths: list[Path], longest: int, share: float) -> PictureSet:
         watch = UnreadablePictures(option, len(paths), max_unreadable)
         return PictureSet(paths, short_side=longest, cache_bytes=cache_mb * 1e6 * share, watch=watch)

@@ -92,6 +92,7 @@ def _quantised(model: Any, calibration: Iterable[Feed]) -> Any:
         def get_next(self) -> Feed | None:
             return next(self.feeds, None)
 
+    # The quantisation works on files.
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared, result = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "int8"))
         onnx.save(model, plain)

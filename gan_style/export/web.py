@@ -38,6 +38,7 @@ _TIMEOUT = 120  # seconds
 
 def write_page(folder: Path, model: bytes, description: Mapping[str, Any], runtime: Mapping[str, bytes]) -> None:
     """Write the page into a folder, index.html last. model: an ONNX file of float pixels, with its description."""
+    # Describe the model for the page's script.
     origin, assets = files("gan_style") / "export" / "page", files("gan_style") / "assets"
     styles = description["styles"] or [_fixed_style(description["style"])]
     steps = f" after {description['step']} steps" if description.get("step") else ""
@@ -51,6 +52,8 @@ def write_page(folder: Path, model: bytes, description: Mapping[str, Any], runti
         f"{description['gan_style']}; {RUNTIME} {VERSION}.",
         "result": description["result"],
     }
+
+    # Collect the files; the worker's version follows from their contents, so that browsers see an update.
     contents = {name: (origin / name).read_bytes() for name in PAGE_FILES}
     contents |= {f"runtime/{name}": content for name, content in runtime.items()}
     contents |= {

@@ -147,6 +147,7 @@ def open_picture(path: Path | IO[bytes], *, limited: bool = True) -> Image.Image
         pillow_heif.register_heif_opener()
     file: Any = path if hasattr(path, "read") else open(path, "rb")  # noqa: SIM115 (the picture closes it)
     try:
+        # Recognise the content, whatever the name says.
         file.seek(0)
         head = file.read(64)
         name = next((name for name in READABLE_FORMATS if _begins_as(name, head)), None)
@@ -154,6 +155,8 @@ def open_picture(path: Path | IO[bytes], *, limited: bool = True) -> Image.Image
             raise Image.UnidentifiedImageError(
                 f"its content is not a {_kinds()} picture; it is {describe_content(head)}"
             )
+
+        # Let Pillow open it, without what it would refuse for its length.
         long_chunks: dict[str, Any] = {}
         source = _without_long_chunks(file, long_chunks) if name == "PNG" else file
         source.seek(0)
@@ -212,6 +215,7 @@ def _without_long_chunks(file: IO[bytes], info: dict[str, Any]) -> IO[bytes]:
     A long profile and long XMP, which editors write, go into ``info`` under Pillow's names for them; the keywords of
     other long texts under "dropped_texts".
     """
+    # Go through the chunks: (position, length) of those to keep, the content of long ones into info.
     chunks, long_chunks, position = [], False, 8
     while True:
         file.seek(position)
@@ -232,6 +236,8 @@ def _without_long_chunks(file: IO[bytes], info: dict[str, Any]) -> IO[bytes]:
         position += 12 + length
     if not long_chunks:
         return file
+
+    # Write the signature, the chunks to keep, and the end.
     slim = io.BytesIO()
     for start, length in [(0, 8), *chunks, (position, 12)]:
         file.seek(start)

@@ -43,6 +43,7 @@ def segmentation_network(name: str, weights: str = "default") -> tuple[Segmentat
     """
     from torchvision.models import get_model_builder, get_model_weights
 
+    # Get the weights.
     if name not in NETWORKS:
         hint = did_you_mean(name, NETWORKS)
         raise ValueError(
@@ -60,6 +61,8 @@ def segmentation_network(name: str, weights: str = "default") -> tuple[Segmentat
             ) from error
     else:
         state = read_weights(Path(weights).expanduser(), "segmentation.weights")
+
+    # Build the network with as many classes as the last layer has biases.
     state = {key: value for key, value in state.items() if not key.startswith("aux_classifier.")}
     last = [value for key, value in state.items() if key.startswith("classifier.") and value.ndim == 1][-1:]
     classes = len(last[0]) if last else 21

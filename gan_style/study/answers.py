@@ -66,6 +66,7 @@ def read_participants(paths: Sequence[Path]) -> tuple[list[Participant], list[st
 
 def read_participant(path: Path) -> Participant:
     """Read one file of answers; ValueError, naming it, for whatever a study's page would not have saved."""
+    # Read the file, and whether it is of this format.
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -76,6 +77,8 @@ def read_participant(path: Path) -> Participant:
         raise ValueError(f"{path}: no file of answers from a page of gan-style study")
     if content.get("version") != RESULTS_VERSION:
         raise ValueError(f"{path}: version {content.get('version')} of the format; known is {RESULTS_VERSION}")
+
+    # Check every field.
     try:
         _expect(content.keys() == _FILE, f"its keys are {', '.join(sorted(content))}")
         for key in ("study", "participant"):

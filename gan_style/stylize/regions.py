@@ -60,6 +60,8 @@ def plan_masks(mask: Any, *, by_name: bool) -> MaskPlan:
     given = dict(mask) if isinstance(mask, Mapping) else {"": mask}
     if not given:
         raise ValueError("mask={}: give a mask for each style, as in mask={monet: sky.png}, or one picture for all")
+
+    # Sort the masks into the rest, names (or numbers) of regions, and files.
     files: dict[str, Any] = {}
     names: dict[str, list[str]] = {}
     rest = None
