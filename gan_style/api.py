@@ -125,10 +125,10 @@ class Stylizer:
                 results.append(paint(refined, image, controls, regions=regions_in(pixels.cpu())))
             return _back_in_range(torch.stack(results), value_range).to(picture.device)
         original = _opened(picture, max_megapixels)
-        found = regions_in(to_eight_bits(original).pixels)
+        found_regions = regions_in(to_eight_bits(original).pixels)
         if refiner is not None:
             model = replace(model, generator=refiner(model.generator, encoder_input(original)))
-        pixels = paint(model, original.pixels, controls, alpha=original.alpha, regions=found)
+        pixels = paint(model, original.pixels, controls, alpha=original.alpha, regions=found_regions)
         return to_pil(Original(pixels, original.alpha, original.profile))
 
 

@@ -126,9 +126,9 @@ def main(cfg: DictConfig) -> None:
             network, description, precision=cfg.precision, calibration=calibration_feeds(network, calibration)
         )
         exported = onnx_paint(OnnxModel(content, threads=torch.get_num_threads()))
-    found = compare(generator_paint(painter), exported, photos, conditions_of(network))
-    print(found, flush=True)
-    check_bounds(cfg.precision, found)
+    differences = compare(generator_paint(painter), exported, photos, conditions_of(network))
+    print(differences, flush=True)
+    check_bounds(cfg.precision, differences)
     if cfg.format == WEB:
         write_page(output, content, description, runtime)
         print(f"{output}: a page; any web server can serve it, also: python -m http.server -d {output}")

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from gan_style.runtime.files import check_place, ensure_writable, locked, remove
 from gan_style.runtime.process import last_line
 from gan_style.runtime.provenance import read_failure
 from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
-from gan_style.search.loop import SUMMARY_FILE, Search, closing_words
+from gan_style.search.loop import SUMMARY_FILE, Search, ShouldPrune, closing_words
 from gan_style.search.process import TrainingEnd, train
 from gan_style.search.space import Categorical, Dimension, grid, override, read_space
 from gan_style.search.study import PRUNERS, SAMPLERS, STUDY_FILE, Pruning, SearchPlan, Study
@@ -91,26 +91,27 @@ def _main(cfg: DictConfig) -> int:
     if cfg.dry_run:
         print("dry_run=true: stopping before the first trial; nothing was written")
         return 0
+
+    # Run trials in the search's folder, which is ours alone meanwhile.
     if not (folder / STUDY_FILE).exists() and (other := [n for n in (SUMMARY_FILE, TRIALS) if (folder / n).exists()]):
         raise ValueError(f"search.name: {folder / other[0]} is there already, and no search; give another name")
     ensure_writable(folder, "search.root, search.name")
     ensure_writable(folder / LOGS, "search.root, search.name")
     with locked(folder, "search.name"), stop_on_signals() as stop:
         remove_leftovers(folder)
-        return _search(cfg, folder, make_search(cfg, folder, plan, stop), stop)
+        search = make_search(cfg, folder, plan, stop)
+        study = search.study
+        print(f"{folder}: {study.finished()} of {search.trials} trials done; {plan.sampler}, {STUDY_FILE}", flush=True)
+        reason = search.run()
 
-
-def _search(cfg: DictConfig, folder: Path, search: Search, stop: Stop) -> int:
-    done = search.study.finished()
-    print(f"{folder}: {done} of {search.trials} trials done; {cfg.search.sampler}, {STUDY_FILE}", flush=True)
-    reason = search.run()
+    # Say how it ended.
     if reason is not None:
-        print(f"stopped by {reason} after {search.study.finished()} trials; the same command again goes on", flush=True)
+        print(f"stopped by {reason} after {study.finished()} trials; the same command again goes on", flush=True)
         return PREEMPTED
-    for line in closing_words(search.study, lambda number: trial_folder(folder, number)):
+    for line in closing_words(study, lambda number: folder / TRIALS / f"{number:04}"):
         print(line, flush=True)
     print(f"summary: {folder / SUMMARY_FILE}; side by side: gan-style compare {folder / TRIALS}", flush=True)
-    return 0 if search.study.best() else NO_RESULT
+    return 0 if study.best() else NO_RESULT
 
 
 def gathered(arguments: Sequence[str]) -> list[str]:
@@ -262,42 +263,31 @@ def direction_of(name: str) -> str:
     return {"lower": "minimise", "higher": "maximise"}[better]
 
 
-def trial_folder(folder: Path, number: int) -> Path:
-    """A trial's run."""
-    return folder / TRIALS / f"{number:04}"
-
-
 def make_search(cfg: DictConfig, folder: Path, plan: SearchPlan, stop: Stop) -> Search:
-    """Everything, ready to run."""
-    study = Study(folder, plan)
+    """Build the search: its study, and trainings that are processes, each in a run's folder with a log beside it."""
+    study, base = Study(folder, plan), list(cfg.train)
+    names = {argument.split("=", 1)[0] for argument in base}
+
+    def log(number: int) -> Path:
+        return folder / LOGS / f"{number:04}.log"
+
+    def run(number: int, overrides: Sequence[str], should_prune: ShouldPrune) -> TrainingEnd:
+        place = folder / TRIALS / f"{number:04}"
+        own = {"run.root": str(place.parent.absolute()), "run.name": place.name}
+        of_tracking = {"tracking.group": cfg.search.name, "tracking.name": f"{number} {' '.join(overrides)}"}
+        own |= {key: value for key, value in of_tracking.items() if key not in names}
+        command = [*TRAIN_COMMAND, *base, *overrides, *(override(key, value) for key, value in own.items())]
+        return train(command, place, log(number), should_prune=should_prune, stopped=lambda: stop.reason)
+
     return Search(
         study=study,
         trials=study.limit(cfg.search.trials),
         folder=folder,
-        train=_trainer(folder, cfg.search.name, list(cfg.train), stop),
-        why=lambda number: read_failure(trial_folder(folder, number)) or last_line(_log(folder, number)),
+        train=run,
+        why=lambda number: read_failure(folder / TRIALS / f"{number:04}") or last_line(log(number)),
         stopped=lambda: stop.reason,
         say=partial(print, flush=True),
     )
-
-
-def _log(folder: Path, number: int) -> Path:
-    return folder / LOGS / f"{number:04}.log"
-
-
-def _trainer(folder: Path, name: str, base: list[str], stop: Stop) -> Callable[..., TrainingEnd]:
-    """Trains a trial with its overrides; see search.process.train."""
-    names = {argument.split("=", 1)[0] for argument in base}
-
-    def run(number: int, overrides: Sequence[str], should_prune: Callable[..., bool]) -> TrainingEnd:
-        place = trial_folder(folder, number)
-        own = {"run.root": str(place.parent.absolute()), "run.name": place.name}
-        of_tracking = {"tracking.group": name, "tracking.name": f"{number} {' '.join(overrides)}"}
-        own |= {key: value for key, value in of_tracking.items() if key not in names}
-        command = [*TRAIN_COMMAND, *base, *overrides, *(override(key, value) for key, value in own.items())]
-        return train(command, place, _log(folder, number), should_prune=should_prune, stopped=lambda: stop.reason)
-
-    return run
 
 
 def described(plan: SearchPlan) -> list[str]:

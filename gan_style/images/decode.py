@@ -1,4 +1,4 @@
-"""The image contract of the whole house, and the only file that decodes, encodes or changes ranges.
+"""The image contract of the whole package, and the only file that decodes, encodes or changes ranges.
 
 A picture in memory is RGB: uint8 of shape (3, H, W) while it waits, float32 of shape (N, 3, H, W) in [-1, 1]
 wherever mathematics is done on it.

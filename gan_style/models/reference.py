@@ -46,11 +46,11 @@ class ConvolutionEncoder(nn.Module):
 
     def forward(self, references: Tensor) -> Tensor:
         """(N, 3, h, w) in [-1, 1], of any size from 1, to (N, D)."""
-        x, found = references, [channel_moments(references)]
+        x, moments = references, [channel_moments(references)]
         for convolution in self.convolutions:
             x = F.relu(convolution(x))
-            found.append(channel_moments(x))
-        code: Tensor = self.head(torch.cat(found, dim=1).flatten(1))
+            moments.append(channel_moments(x))
+        code: Tensor = self.head(torch.cat(moments, dim=1).flatten(1))
         return code.float()
 
 

@@ -101,9 +101,9 @@ def numbers_of(name: str, table: Mapping[int, str], option: str) -> list[int]:
 
     Neither case nor spaces nor underscores matter. ValueError, with the nearest names, for a name without a class.
     """
-    wanted = _plain(name)
+    plain_name = _plain(name)
     heads = {number: [_plain(label), *_heads(label)] for number, label in table.items()}
-    numbers = [number for number, labels in heads.items() if wanted in labels]
+    numbers = [number for number, labels in heads.items() if plain_name in labels]
     if not numbers:
         allowed = ", ".join([REST, *table.values()])
         hint = did_you_mean(name.lower(), table.values(), most=3)

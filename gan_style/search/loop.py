@@ -11,7 +11,7 @@ from typing import Any
 from gan_style.runtime.files import write_bytes
 from gan_style.search.process import TrainingEnd
 from gan_style.search.space import override
-from gan_style.search.study import Running, Study, Trial
+from gan_style.search.study import Study, Trial
 
 SUMMARY_FILE = "summary.json"
 FORMAT = "gan_style.search/1"
@@ -35,91 +35,85 @@ class Search:
     stopped: Callable[[], str | None] = lambda: None
     say: Callable[[str], None] = print
 
-    @property
-    def metrics(self) -> list[str]:
-        return list(self.study.plan.metrics)
-
     def run(self) -> str | None:
-        """Try trials until there are enough; why it stopped before, if it did.
+        """Try trials until there are enough; return why it stopped before, if it did.
 
         A trial that fails is counted and does not end the search. ValueError where trainings measure no such metric.
         """
         while self.study.finished() < self.trials:
-            self._summarise()
+            self._write_summary()
             if self.study.is_exhausted():
                 self.say(f"every point of the space has been tried, after {self.study.finished()} trials")
                 return None
             if (reason := self.stopped() or self._try(self.study.next())) is not None:
                 return reason
-        self._summarise()
+        self._write_summary()
         return None
 
-    def _try(self, trial: Running) -> str | None:
-        text = " ".join(overrides(trial.parameters))
-        self.say(f"trial {trial.number} ({self.study.finished() + 1} of {self.trials}): {text}")
-        if (earlier := self.study.same_as(trial)) is not None:
-            # The same settings give the same result, seed and all, so it is not trained again.
-            trial.end(earlier.state, values=earlier.values, reason=f"the same as trial {earlier.number}")
-            self.say(f"trial {trial.number} is the same as trial {earlier.number}, whose result it takes")
+    def _try(self, trial: Trial) -> str | None:
+        """Train a trial and note how it ended; return why it was asked to end, where it is to go on later."""
+        study, metrics, number = self.study, list(self.study.plan.metrics), trial.number
+        settings = overrides(trial.parameters)
+        self.say(f"trial {number} ({study.finished() + 1} of {self.trials}): {' '.join(settings)}")
+
+        # The same settings give the same result, seed and all, so they are not trained again.
+        if (earlier := study.same_as(trial)) is not None:
+            study.end(earlier.state, values=earlier.values, reason=f"the same as trial {earlier.number}")
+            self.say(f"trial {number} is the same as trial {earlier.number}, whose result it takes")
             return None
-        started, watch = time.monotonic(), _Watch(self.metrics, trial, prunes=self.study.plan.pruning.kind != "none")
-        ended = self.train(trial.number, overrides(trial.parameters), watch)
-        if ended.asked and not watch.pruned and ended.status != 0:
+
+        # Train, with the pruner looking at the first metric of each row.
+        pruned: list[tuple[int, float]] = []
+
+        def should_prune(step: int, row: Mapping[str, float]) -> bool:
+            value = row.get(metrics[0], math.nan)
+            if study.plan.pruning.kind != "none" and not pruned and math.isfinite(value) and study.report(step, value):
+                pruned.append((step, value))
+            return bool(pruned)
+
+        begun = time.monotonic()
+        ended = self.train(number, settings, should_prune)
+        seconds = time.monotonic() - begun
+        if ended.asked and not pruned and ended.status != 0:
             return ended.asked
-        self._end(trial, ended, watch, time.monotonic() - started)
-        return None
 
-    def _end(self, trial: Running, ended: TrainingEnd, watch: "_Watch", seconds: float) -> None:
-        values = [ended.last.get(name, math.nan) for name in self.metrics]
-        if ended.status == 0:
-            self._end_finished(trial, ended, values, seconds)
-        elif watch.pruned:
-            message = f"stopped at step {watch.step}, {self.metrics[0]} {watch.value:.4g}"
-            trial.end("pruned", reason=message, seconds=seconds)
-            self.say(f"trial {trial.number} {message}")
+        # Note how it ended: pruned, failed for a reason, or complete.
+        if pruned and ended.status != 0:
+            reason = f"stopped at step {pruned[0][0]}, {metrics[0]} {pruned[0][1]:.4g}"
+            study.end("pruned", reason=reason, seconds=seconds)
+            self.say(f"trial {number} {reason}")
+            return None
+        values = [ended.last.get(name, math.nan) for name in metrics]
+        missing = [] if ended.status else [name for name in metrics if name not in ended.last]
+        reason = ""
+        if ended.status != 0:
+            reason = self.why(number) or f"status {ended.status}"
+        elif missing:
+            reason = f"it measured no {missing[0]}"
+        elif not all(map(math.isfinite, values)):
+            reason = f"{_values_text(metrics, values)}: not a finite number"
+        if reason:
+            study.end("failed", reason=reason, seconds=seconds)
+            self.say(f"trial {number} failed: {reason}")
         else:
-            self._fail(trial, self.why(trial.number) or f"status {ended.status}", seconds)
-
-    def _end_finished(self, trial: Running, ended: TrainingEnd, values: list[float], seconds: float) -> None:
-        if missing := [name for name in self.metrics if name not in ended.last]:
-            self._fail(trial, f"it measured no {missing[0]}", seconds)
+            study.end("complete", values=values, seconds=seconds)
+            is_best = number in [best.number for best in study.best()]
+            mark = "" if not is_best else "  (best so far)" if len(values) == 1 else "  (on the front)"
+            self.say(f"trial {number}: {_values_text(metrics, values)}{mark}")
+        if missing:
             raise ValueError(
-                f"search.metric={missing[0]}: trial {trial.number} measured no such thing; it measured "
+                f"search.metric={missing[0]}: trial {number} measured no such thing; it measured "
                 f"{', '.join(sorted(ended.last)) or 'nothing'}"
             )
-        if not all(map(math.isfinite, values)):
-            self._fail(trial, f"{_values_text(self.metrics, values)}: not a finite number", seconds)
-            return
-        trial.end("complete", values=values, seconds=seconds)
-        best = [trial.number for trial in self.study.best()]
-        mark = "" if trial.number not in best else "  (best so far)" if len(values) == 1 else "  (on the front)"
-        self.say(f"trial {trial.number}: {_values_text(self.metrics, values)}{mark}")
+        return None
 
-    def _fail(self, trial: Running, reason: str, seconds: float) -> None:
-        trial.end("failed", reason=reason, seconds=seconds)
-        self.say(f"trial {trial.number} failed: {reason}")
-
-    def _summarise(self) -> None:
-        content = summary(self.study)
-        write_bytes(self.folder / SUMMARY_FILE, json.dumps(content, indent=1).encode() + b"\n")
-
-
-class _Watch:
-    """Hands a trial's first metric to the pruner."""
-
-    def __init__(self, metrics: Sequence[str], trial: Running, *, prunes: bool) -> None:
-        self._metric, self._trial, self._prunes = metrics[0], trial, prunes
-        self.pruned, self.step, self.value = False, 0, math.nan
-
-    def __call__(self, step: int, values: Mapping[str, float]) -> bool:
-        value = values.get(self._metric, math.nan)
-        if self._prunes and not self.pruned and math.isfinite(value) and self._trial.report(step, value):
-            self.pruned, self.step, self.value = True, step, value
-        return self.pruned
+    def _write_summary(self) -> None:
+        content = json.dumps(summary(self.study), indent=1)
+        write_bytes(self.folder / SUMMARY_FILE, content.encode() + b"\n")
 
 
 def overrides(parameters: Mapping[str, Any]) -> list[str]:
-    """A trial's values as the command line has them."""
+    """Write a trial's values as the command line has them."""
     return [override(name, value) for name, value in parameters.items()]
 
 
@@ -128,25 +122,21 @@ def _values_text(metrics: Sequence[str], values: Sequence[float]) -> str:
 
 
 def summary(study: Study) -> dict[str, Any]:
-    """Every trial, and which are the best (one, or a Pareto front), in JSON types."""
-    plan = study.plan
+    """List every trial, and which are the best (one, or a Pareto front), in JSON types."""
+    plan, rows = study.plan, []
+    for trial in study.trials():
+        row: dict[str, Any] = {"number": trial.number, "state": trial.state, "parameters": dict(trial.parameters)}
+        row |= {"values": dict(zip(plan.metrics, trial.values, strict=True))} if trial.values else {}
+        row |= {"reason": trial.reason} if trial.reason else {}
+        rows.append(row | {"seconds": round(trial.seconds, 1)})
     return {
         "format": FORMAT,
         "metrics": dict(plan.metrics),
         "sampler": plan.sampler,
         "pruner": plan.pruning.kind,
         "best": [trial.number for trial in study.best()],
-        "trials": [_row(trial, plan.metrics) for trial in study.trials()],
+        "trials": rows,
     }
-
-
-def _row(trial: Trial, metrics: Mapping[str, str]) -> dict[str, Any]:
-    row: dict[str, Any] = {"number": trial.number, "state": trial.state, "parameters": dict(trial.parameters)}
-    if trial.values:
-        row["values"] = dict(zip(metrics, trial.values, strict=True))
-    if trial.reason:
-        row["reason"] = trial.reason
-    return row | {"seconds": round(trial.seconds, 1)}
 
 
 def closing_words(study: Study, folder_of: Callable[[int], Path]) -> Iterator[str]:
@@ -162,5 +152,5 @@ def closing_words(study: Study, folder_of: Callable[[int], Path]) -> Iterator[st
         yield f"Pareto front of {' and '.join(metrics)}, {len(best)} of {count['complete']} trials:"
     for trial in best:
         name = "best: trial" if len(metrics) == 1 else "  trial"
-        summary = f"{_values_text(metrics, trial.values)}: {' '.join(overrides(trial.parameters))}"
-        yield f"{name} {trial.number}, {summary}  ({folder_of(trial.number)})"
+        result = f"{_values_text(metrics, trial.values)}: {' '.join(overrides(trial.parameters))}"
+        yield f"{name} {trial.number}, {result}  ({folder_of(trial.number)})"

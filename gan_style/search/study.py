@@ -7,7 +7,6 @@ interrupted tries what it would have tried.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("none", "median", "halving")
 STUDY_FILE = "study.db"
 _PLAN, _REASON, _SECONDS = "plan", "reason", "seconds"
+_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
 
 @dataclass(frozen=True)
@@ -73,78 +73,111 @@ class Study:
     """
 
     def __init__(self, folder: Path, plan: SearchPlan) -> None:
-        self._optuna = _optuna()
-        self.plan = plan
-        self._grid = grid(plan.space) if plan.sampler == "grid" else None
-        self._points: set[str] | None = None  # where they can be counted
-        with suppress(ValueError):
-            self._points = {_key(point) for point in grid(plan.space)}
+        self._optuna, self.plan = _optuna(), plan
+        self._points: list[dict[str, Any]] | None = None  # of the space, where they can be counted
+        try:
+            self._points = grid(plan.space)
+        except ValueError:
+            if plan.sampler == "grid":
+                raise
         self._study = self._opened(folder.absolute() / STUDY_FILE)
-        self._check(folder)
+
+        # The folder holds this search or none.
+        new = plan.described()
+        old = self._study.user_attrs.get(_PLAN, new)
+        if keys := [key for key in {**old, **new} if old.get(key) != new.get(key)]:
+            listed = "\n  ".join(f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys)
+            raise ValueError(f"{folder} holds another search; choose another search.name.\n  {listed}")
+        self._study.set_user_attr(_PLAN, new)
 
     def _opened(self, path: Path) -> Any:
         from sqlalchemy.exc import DatabaseError
 
+        pruners, pruning = self._optuna.pruners, self.plan.pruning
+        pruner = pruners.NopPruner()
+        if pruning.kind == "median":
+            pruner = pruners.MedianPruner(n_startup_trials=pruning.startup, n_warmup_steps=pruning.warmup)
+        elif pruning.kind == "halving":
+            pruner = pruners.SuccessiveHalvingPruner(min_resource=max(1, pruning.warmup))
         try:
             return self._optuna.create_study(
                 storage=f"sqlite:///{quote(str(path))}",
                 study_name="search",
                 directions=[direction.replace("ise", "ize") for direction in self.plan.metrics.values()],
                 load_if_exists=True,
-                pruner=self._pruner(),
+                pruner=pruner,
             )
         except DatabaseError as error:
             raise ValueError(f"{path} cannot be read ({error.orig}); choose another search.name") from error
-
-    def _check(self, folder: Path) -> None:
-        new = self.plan.described()
-        old = self._study.user_attrs.setdefault(_PLAN, new)
-        keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-        if keys:
-            listed = "\n  ".join(f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys)
-            raise ValueError(f"{folder} holds another search; choose another search.name.\n  {listed}")
-        self._study.set_user_attr(_PLAN, new)
 
     def trials(self) -> list[Trial]:
         """All that were begun, by number."""
         return [self._seen(trial) for trial in self._study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
 
     def finished(self) -> int:
+        """Count the trials that have ended."""
         return sum(trial.state != "running" for trial in self.trials())
 
-    def same_as(self, trial: "Running") -> Trial | None:
+    def same_as(self, trial: Trial) -> Trial | None:
         """Return an earlier trial of the same parameters that has a result."""
-        ended = (
-            other for other in self.trials() if other.state in ("complete", "pruned") and other.number < trial.number
-        )
+        earlier = [other for other in self.trials() if other.number < trial.number]
+        ended = (other for other in earlier if other.state in ("complete", "pruned"))
         return next((other for other in ended if _key(other.parameters) == _key(trial.parameters)), None)
 
     def is_exhausted(self) -> bool:
         """Return whether each point of the space has been tried, which takes one of few points."""
-        if self._points is None:
-            return False
-        return {_key(trial.parameters) for trial in self.trials() if trial.state != "running"} >= self._points
+        tried = {_key(trial.parameters) for trial in self.trials() if trial.state != "running"}
+        return self._points is not None and tried >= set(map(_key, self._points))
 
     def limit(self, count: int | None) -> int:
         """Count the trials that there will be: all points of the grid, or as many as are asked for."""
-        if self._grid is None:
-            assert count is not None
-            return count
-        return min(count or len(self._grid), len(self._grid))
+        if self.plan.sampler == "grid" and self._points is not None:
+            return min(count or len(self._points), len(self._points))
+        assert count is not None
+        return count
 
-    def next(self) -> "Running":
-        """The trial that was running when a search before this one ended, or else a new one."""
-        states = self._optuna.trial.TrialState
-        left = self._study.get_trials(deepcopy=False, states=(states.RUNNING,))
-        number = left[0].number if left else sum(t.state != states.WAITING for t in self._study.get_trials())
-        self._study.sampler = self._sampler(number)
-        if left:
-            trial = self._optuna.trial.Trial(self._study, left[0]._trial_id)
+    def next(self) -> Trial:
+        """Begin a trial: the one that was running when a search before this one ended, or else a new one."""
+        # Draws follow from the seed and the trial's number.
+        trials = self._study.get_trials(deepcopy=False)
+        running, waiting = ([t for t in trials if t.state.name == state] for state in ("RUNNING", "WAITING"))
+        number = running[0].number if running else len(trials) - len(waiting)
+        digest = hashlib.blake2b(f"{self.plan.seed}/{number}".encode(), digest_size=4).digest()
+        seed, samplers = int.from_bytes(digest, "big"), self._optuna.samplers
+        if self.plan.sampler == "tpe":
+            self._study.sampler = samplers.TPESampler(seed=seed, n_startup_trials=self.plan.startup)
         else:
-            if self._grid and not self._study.get_trials(deepcopy=False, states=(states.WAITING,)):
-                self._study.enqueue_trial({name: _storable(self, name, x) for name, x in self._grid[number].items()})
-            trial = self._study.ask()
-        return Running(self._study, trial, {name: self._suggest(trial, name) for name in self.plan.space})
+            self._study.sampler = samplers.RandomSampler(seed=seed)
+
+        # Take the trial up, or ask for one; a grid's points are tried in their order.
+        if running:
+            self._trial = self._optuna.trial.Trial(self._study, running[0]._trial_id)
+        else:
+            if self.plan.sampler == "grid" and self._points and not waiting:
+                point = self._points[number]
+                self._study.enqueue_trial(
+                    {n: written(x) if isinstance(self.plan.space[n], Categorical) else x for n, x in point.items()}
+                )
+            self._trial = self._study.ask()
+        self._reported = max(running[0].intermediate_values, default=-1) if running else -1
+        parameters = {name: self._suggest(self._trial, name) for name in self.plan.space}
+        return Trial(self._trial.number, "running", parameters)
+
+    def report(self, step: int, value: float) -> bool:
+        """Tell the pruner the running trial's metric; return whether it is to end. An earlier step is passed over."""
+        if step <= self._reported:
+            return False
+        self._reported = step
+        self._trial.report(value, step)
+        return bool(self._trial.should_prune())
+
+    def end(self, state: str, *, values: Sequence[float] = (), reason: str = "", seconds: float = 0.0) -> None:
+        """End the running trial. state: complete, which has values; pruned or failed, which have a reason."""
+        self._trial.set_user_attr(_SECONDS, seconds)
+        if reason:
+            self._trial.set_user_attr(_REASON, reason)
+        optuna_state = next(name for name, own in _STATES.items() if own == state)
+        self._study.tell(self._trial, list(values) or None, state=self._optuna.trial.TrialState[optuna_state])
 
     def best(self) -> list[Trial]:
         """The best complete trial, or for several metrics the Pareto front by the first of them; empty without any."""
@@ -175,7 +208,7 @@ class Study:
         return {written(value): value for value in dimension.values}[text]
 
     def _seen(self, trial: Any) -> Trial:
-        state = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}.get(trial.state.name, "running")
+        state = _STATES.get(trial.state.name, "running")
         return Trial(
             number=trial.number,
             state=state,
@@ -185,56 +218,10 @@ class Study:
             seconds=trial.user_attrs.get(_SECONDS, 0.0),
         )
 
-    def _sampler(self, number: int) -> Any:
-        seed = int.from_bytes(hashlib.blake2b(f"{self.plan.seed}/{number}".encode(), digest_size=4).digest(), "big")
-        if self.plan.sampler == "tpe":
-            return self._optuna.samplers.TPESampler(seed=seed, n_startup_trials=self.plan.startup)
-        return self._optuna.samplers.RandomSampler(seed=seed)
-
-    def _pruner(self) -> Any:
-        pruners, pruning = self._optuna.pruners, self.plan.pruning
-        if pruning.kind == "median":
-            return pruners.MedianPruner(n_startup_trials=pruning.startup, n_warmup_steps=pruning.warmup)
-        if pruning.kind == "halving":
-            return pruners.SuccessiveHalvingPruner(min_resource=max(1, pruning.warmup))
-        return pruners.NopPruner()
-
-
-class Running:
-    """A trial that is being tried."""
-
-    def __init__(self, study: Any, trial: Any, parameters: Mapping[str, Any]) -> None:
-        self._study, self._trial = study, trial
-        self.number: int = trial.number
-        self.parameters = parameters
-        self._reported = max(study.get_trials(deepcopy=False)[self.number].intermediate_values, default=-1)
-
-    def report(self, step: int, value: float) -> bool:
-        """Tell what a metric is after a step; whether the trial is to end here. A step told before is passed over."""
-        if step <= self._reported:
-            return False
-        self._reported = step
-        self._trial.report(value, step)
-        return bool(self._trial.should_prune())
-
-    def end(self, state: str, *, values: Sequence[float] = (), reason: str = "", seconds: float = 0.0) -> None:
-        """state: complete, which has values; pruned or failed, which have a reason."""
-        from optuna.trial import TrialState
-
-        self._trial.set_user_attr(_SECONDS, seconds)
-        if reason:
-            self._trial.set_user_attr(_REASON, reason)
-        names = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-        self._study.tell(self._trial, list(values) or None, state=names[state])
-
 
 def _key(parameters: Mapping[str, Any]) -> str:
     """Parameters as text, in which 1, 1.0 and true differ."""
     return " ".join(f"{name}={written(value)}" for name, value in sorted(parameters.items()))
-
-
-def _storable(study: Study, name: str, value: Any) -> Any:
-    return written(value) if isinstance(study.plan.space[name], Categorical) else value
 
 
 def _optuna() -> Any:

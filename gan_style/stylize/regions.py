@@ -57,15 +57,15 @@ def plan_masks(mask: Any, *, by_name: bool) -> MaskPlan:
     """
     if mask is None:
         return MaskPlan()
-    given = dict(mask) if isinstance(mask, Mapping) else {"": mask}
-    if not given:
+    masks = dict(mask) if isinstance(mask, Mapping) else {"": mask}
+    if not masks:
         raise ValueError("mask={}: give a mask for each style, as in mask={monet: sky.png}, or one picture for all")
 
     # Sort the masks into the rest, names (or numbers) of regions, and files.
     files: dict[str, Any] = {}
     names: dict[str, list[str]] = {}
     rest = None
-    for style, value in given.items():
+    for style, value in masks.items():
         style, option = str(style), option_of(str(style))
         if isinstance(value, str) and value.lower() == REST:
             if rest is not None or not style:
@@ -80,9 +80,9 @@ def plan_masks(mask: Any, *, by_name: bool) -> MaskPlan:
         else:
             files[style] = value
             _check_word(value, option)
-    if rest is not None and len(given) == 1:
+    if rest is not None and len(masks) == 1:
         raise ValueError(f"{option_of(rest)}={REST}: there is no other region that leaves a rest")
-    return MaskPlan(files, names, rest, [str(style) for style in given])
+    return MaskPlan(files, names, rest, [str(style) for style in masks])
 
 
 def _is_name(value: str, by_name: bool) -> bool:
