@@ -66,8 +66,8 @@ def instance_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     if x.is_cpu and not torch.compiler.is_compiling():
         scale_of_each, shift_of_each = (each.expand(count, channels).contiguous() for each in (scale, shift))
         if torch.is_grad_enabled():
-            made: Tensor = _InstanceNormOnCpu.apply(x, scale_of_each, shift_of_each)
-            return made
+            normalised: Tensor = _InstanceNormOnCpu.apply(x, scale_of_each, shift_of_each)
+            return normalised
         if scale.dtype == torch.promote_types(x.dtype, torch.float32):
             _normalise(x, scale_of_each, shift_of_each, result=x)
             return x
