@@ -1,4 +1,4 @@
-"""Loss weights from wishes: target shares of the terms in what pulls at the generator's output."""
+"""Loss weights from target shares of the gradient norm at the generator's output."""
 
 import math
 from collections.abc import Mapping
@@ -6,11 +6,11 @@ from typing import Any
 
 
 class Balance:
-    """Finds weights under which the named terms' gradients have the wished shares; then they stay.
+    """Find weights under which the named terms' gradients have the target shares; then they stay.
 
-    shares: {term: wish}, positive, in any unit. A term's pull is its weight times the norm of its gradient at the
-    generator's output, averaged over the audits of the warm-up. The sum of the pulls stays what the configured weights
-    make it, so that terms outside the balance keep their place.
+    shares: {term: target share}, positive, in any unit. What is shared is each term's weight times the norm of its
+    gradient at the generator's output, averaged over the audits of the warm-up. The sum over terms stays what the
+    configured weights make it, so that terms outside the balance keep their place.
     """
 
     def __init__(self, shares: Mapping[str, float]) -> None:
@@ -26,7 +26,7 @@ class Balance:
             self.norms[name] += (norms[name] - self.norms[name]) / self.audits
 
     def freeze_weights(self, configured: Mapping[str, float]) -> dict[str, float]:
-        """The weights of the balanced terms. ValueError for a term that pulled at nothing, whatever its weight."""
+        """Compute the weights of the balanced terms. ValueError for a term whose gradient was always 0."""
         self.settled = True
         if not self.audits:
             raise ValueError("loss.balance: no audit in the warm-up found gradients that are finite numbers")
@@ -37,7 +37,7 @@ class Balance:
         return {name: share / whole * total / self.norms[name] for name, share in self.shares.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """What was measured so far."""
+        """Return what was measured so far."""
         return {"norms": dict(self.norms), "audits": self.audits, "settled": self.settled}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -46,7 +46,7 @@ class Balance:
 
 
 def check_shares(shares: Mapping[str, float], weights: Mapping[str, float]) -> None:
-    """ValueError, naming the option, for shares that no weights could give. weights: those of all terms."""
+    """Raise ValueError, naming the option, for shares that no weights could give. weights: those of all terms."""
     if unknown := sorted(shares.keys() - weights.keys()):
         raise ValueError(f"loss.balance names {', '.join(unknown)}; the loss terms are {', '.join(weights)}")
     if len(shares) < 2:
@@ -55,4 +55,4 @@ def check_shares(shares: Mapping[str, float], weights: Mapping[str, float]) -> N
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < math.inf:
             raise ValueError(f"loss.balance.{name}={share}; allowed are numbers above 0, relative to each other")
     if not any(weights[name] for name in shares):
-        raise ValueError("loss.balance keeps the sum of the terms' pulls, so at least one needs a weight above 0")
+        raise ValueError("loss.balance keeps the sum of the weighted gradients, so at least one needs a weight above 0")

@@ -26,7 +26,7 @@ class AuxiliaryPass:
 
 @dataclass
 class LossInputs:
-    """One batch as the generator's half sees it; only what some term needs is filled in.
+    """Hold one batch as the generator's half sees it; only what some term needs is filled in.
 
     Pictures are (N, 3, H, W) in [-1, 1]; features are {name: (N, C, h, w)}. ``style_targets`` are statistics, by the
     key that a style term gives them, computed once but for those of the batch's own style crops; ``style_index`` (N,)

@@ -21,7 +21,7 @@ ADVERSARIAL, WARMUP = "adversarial", "content"
 
 
 class Objective:
-    """All loss terms by name. Weight 0 means: computed and logged, not trained on.
+    """Sum all loss terms by name. Weight 0 means: computed and logged, not trained on.
 
     ``weights`` are the terms' own, until ``balance`` (target shares by name) has found others.
     """
@@ -43,7 +43,7 @@ class Objective:
 
     @property
     def auxiliary_terms(self) -> list[Term]:
-        """The terms for which the generator has to pass over more than the photos."""
+        """List the terms for which the generator has to pass over more than the photos."""
         return [term for term in self.terms.values() if term.auxiliary is not None]
 
     def make_projection(self, generator: nn.Module) -> nn.Module | None:
@@ -56,12 +56,12 @@ class Objective:
 
     @property
     def needs_discriminator_early(self) -> bool:
-        """Whether D has to learn during the warm-up, so that its gradient can be measured there."""
+        """Return whether D has to learn during the warm-up, so that its gradient can be measured there."""
         return self.balance is not None and ADVERSARIAL in self.balance.shares
 
     @property
     def targets(self) -> list[str]:
-        """The style targets that are computed once, before step 1: "mean", "each", paths of pictures."""
+        """List the style targets that are computed once, before step 1: "mean", "each", paths of pictures."""
         return sorted({term.target for term in self._style_terms()} - {CROP})
 
     def _style_terms(self, target: str | None = None) -> list[Style]:
@@ -91,12 +91,12 @@ class Objective:
 
     @torch.no_grad()
     def bytes_of_each(self) -> int:
-        """How much memory the statistics of one picture take where targets are kept for each."""
+        """Return how much memory the statistics of one picture take where targets are kept for each."""
         picture = torch.zeros(1, 3, 32, 32, device=self.perceptual.mean.device)
         return sum(statistic.nbytes for statistic in self._statistics(picture, self._style_terms(EACH)).values())
 
     def style_grams(self, target: str, row: int | None = None) -> Features:
-        """The Gram matrices {layer: (1, C, C)} of a style target, from what is known already; {} where some are not.
+        """Return the Gram matrices {layer: (1, C, C)} of a style target, from what is known already; {} where some are not.
 
         row: the one style's of a library; None: the mean over all rows.
         """
@@ -137,7 +137,7 @@ class Objective:
         return statistics
 
     def state_dict(self) -> dict[str, Any]:
-        """What was measured: feature scales, style targets, and the balanced weights.
+        """Return what was measured: feature scales, style targets, and the balanced weights.
 
         Not the targets of "each": their rows follow the style set, are many, and have to be set again.
         """
@@ -161,7 +161,7 @@ class Objective:
             self.balance.load_state_dict(saved["balance"])
 
     def describe(self) -> dict[str, Any]:
-        """What a result was trained for (JSON types): the perceptual network, its feature scales, the weights."""
+        """Describe what a result was trained for (JSON types): network, feature scales, weights."""
         network = self.perceptual
         return {"perceptual": network.name, "scales": dict(network.scales), "weights": dict(self.weights)}
 
@@ -270,7 +270,7 @@ def style_layers(terms: Iterable[Any]) -> list[str]:
 
 
 def mean_of(sets: Iterable[Features], weights: Iterable[float] | None = None) -> Features:
-    """The mean of each named tensor, weighted where weights (one for each of ``found``, in any unit) are given."""
+    """Average each named tensor, weighted where weights (one for each set, in any unit) are given."""
     total: Features = {}
     whole = 0.0
     for features, weight in zip(sets, repeat(1.0) if weights is None else weights, strict=weights is not None):
@@ -280,7 +280,7 @@ def mean_of(sets: Iterable[Features], weights: Iterable[float] | None = None) ->
 
 
 def rows_of(numbered: Iterable[tuple[int, Features]]) -> Features:
-    """Each named tensor (1, ...) at its number's row; rows without one (pictures that can't be read) are the mean."""
+    """Stack each named tensor (1, ...) at its number's row; rows of unreadable pictures are the mean."""
     rows = dict(numbered)
     mean = mean_of(rows.values())
     return {key: torch.cat([rows.get(n, mean)[key] for n in range(max(rows) + 1)]) for key in mean}
@@ -288,13 +288,13 @@ def rows_of(numbered: Iterable[tuple[int, Features]]) -> Features:
 
 @torch.no_grad()
 def mean_gram(perceptual: Perceptual, pictures: Iterable[Tensor], layers: Sequence[str]) -> Features:
-    """The mean Gram matrix over pictures, each (1, 3, H, W) in [-1, 1] of any size: {layer: (1, C, C)}."""
+    """Compute the mean Gram matrix over pictures, each (1, 3, H, W) in [-1, 1] of any size: {layer: (1, C, C)}."""
     features_of_pictures = (perceptual(picture, layers) for picture in pictures)
     return mean_of({layer: gram_matrix(features) for layer, features in maps.items()} for maps in features_of_pictures)
 
 
 def check_terms(terms: Mapping[str, Any]) -> None:
-    """ValueError, naming the option, for terms that cannot make an objective."""
+    """Raise ValueError, naming the option, for terms that cannot make an objective."""
     if not terms:
         raise ValueError("there is no loss term left; keep at least one under loss")
     passes: dict[str, str] = {}
@@ -325,7 +325,7 @@ def check_terms(terms: Mapping[str, Any]) -> None:
 
 
 def check_mean_weights(weights: Any, count: int, option: str, of_what: str) -> None:
-    """ValueError, naming the option, for what cannot be the weights of a mean over ``count`` things."""
+    """Raise ValueError, naming the option, for what cannot be the weights of a mean over ``count`` things."""
     allowed = f"one finite number from 0 for each {of_what}, not all 0, or null for equal weights"
     if not isinstance(weights, Sequence) or isinstance(weights, str) or len(weights) != count:
         raise ValueError(f"{option}={weights} for {count} {of_what}s; allowed is a list of {allowed}")

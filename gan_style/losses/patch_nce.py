@@ -25,7 +25,7 @@ def patch_nce_loss(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
 
 
 class PatchProjection(nn.ModuleDict):
-    """For each layer the two-layer network H_l of Park et al. 2020, section 3: (N, P, C_l) to unit length (N, P, D)."""
+    """Apply to each layer the two-layer network H_l of Park et al. 2020: (N, P, C_l) to unit length (N, P, D)."""
 
     def __init__(self, channels: dict[str, int], width: int) -> None:
         super().__init__()

@@ -74,6 +74,7 @@ class Style(Term):
     def __call__(self, inputs: LossInputs) -> Tensor:
         losses = []
         for name in self.style_features:
+            # Take the result's features and the style's statistic: of its picture, its regions, at its strength.
             features, target = inputs.fake_features[name], inputs.style_targets[self.key(name)]
             target = target[inputs.style_index] if self.target == EACH else target
             if self.guided:
@@ -83,6 +84,8 @@ class Style(Term):
             if inputs.condition is not None:
                 target = self._at_strength(target, inputs.content_features[name], inputs.condition)
             statistic = self.statistic(features)
+
+            # Scale both sides for relative distances, styles' weights and regions' areas.
             if self.relative:  # distances are squares, so that scaling both sides divides by a mean square
                 size = target.square().mean(dim=(1, 2), keepdim=True)
                 if self.target == CROP and name in inputs.content_features:
@@ -108,7 +111,7 @@ class Style(Term):
         return (shares @ weights)[:, None, None]
 
     def _at_strength(self, targets: Tensor, photo: Tensor, condition: Tensor) -> Tensor:
-        """The target of each sample: on the straight line from the photo's own statistic to the style's.
+        """Compute the target of each sample: on the straight line from the photo's own statistic to the style's.
 
         targets: one (1, ...), one for each sample (N, ...), or, where the target is the mean, one for each style.
         """
@@ -141,12 +144,12 @@ class Style(Term):
     @staticmethod
     @abstractmethod
     def statistic(features: Tensor, /) -> Tensor:
-        """Of features (N, C, H, W), per sample."""
+        """Compute the statistic of features (N, C, H, W), per sample."""
 
     @staticmethod
     @abstractmethod
     def distance(fake: Tensor, target: Tensor, /) -> Tensor:
-        """Of two statistics, a scalar."""
+        """Compute the distance of two statistics, a scalar."""
 
 
 @dataclass(kw_only=True)

@@ -12,7 +12,7 @@ from gan_style.functional import Generators
 
 @dataclass(frozen=True)
 class Warp:
-    """Where each pixel of a moved picture comes from.
+    """Say where each pixel of a moved picture comes from.
 
     grid: (N, H, W, 2), float32, x and y as grid_sample reads them (align_corners=False: -1 and 1 are the outer edges);
     inside: (N, 1, H, W), 1 where that place lies in the picture, else 0.

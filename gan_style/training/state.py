@@ -54,13 +54,13 @@ class TrainState:
         return isinstance(self.generator, ReferenceGenerator)
 
     def run(self, name: str) -> nn.Module:
-        """The network to call for a forward pass that is trained on: shared with the other ranks, where there are."""
+        """Return the network to call for a forward pass that is trained on: shared with the other ranks, if any."""
         network: nn.Module = self.parallel.get(name) or getattr(self, name)
         return network
 
     @staticmethod
     def gradient_sync(network: nn.Module, *, last: bool) -> AbstractContextManager[None]:
-        """Ranks exchange gradients once a step, with the last part's."""
+        """Let ranks exchange gradients once a step, with the last micro-batch's."""
         if isinstance(network, DistributedDataParallel) and not last:
             return network.no_sync()
         return nullcontext()
@@ -74,7 +74,7 @@ class TrainState:
 
     @contextmanager
     def discriminator_frozen(self) -> Iterator[nn.Module | None]:
-        """D neither gathers gradients nor moves its spectral-norm vectors; afterwards it is as it was."""
+        """Freeze D: it neither gathers gradients nor moves its spectral-norm vectors; afterwards it is as it was."""
         if self.discriminator is None:
             yield None
             return
@@ -89,7 +89,7 @@ class TrainState:
         self.optimisers()[name].zero_grad(set_to_none=True)
 
     def backward(self, name: str, loss: Tensor) -> Tensor:
-        """Add a loss's gradients to those of a network; returns whether the loss is finite, on the device.
+        """Add a loss's gradients to those of a network; return whether the loss is finite, on the device.
 
         A loss that is not finite makes its gradients so: with them all ranks learn of it, and all skip the update.
         """
@@ -127,7 +127,7 @@ class TrainState:
         return scaler.scale(torch.ones((), device=next(network.parameters()).device)) if scaler else None
 
     def nonfinite_gradients(self) -> list[str]:
-        """Parameters whose gradient in the last step is not finite, as "generator.encoder.0.0.weight"."""
+        """Name the parameters whose gradient in the last step is not finite, as "generator.encoder.0.0.weight"."""
         networks = {name: network for name, network in self._networks().items() if name != "ema"}
         return [
             f"{name}.{parameter_name}"
@@ -146,7 +146,7 @@ class TrainState:
         return names
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain containers and tensors: all that it takes to go on as if nothing had happened.
+        """Return plain containers and tensors: all that it takes to go on as if nothing had happened.
 
         No random state: every draw follows from the seed and a sample's position.
         """

@@ -29,7 +29,7 @@ class Precision:
     dtype: torch.dtype = torch.float32
 
     def autocast(self) -> torch.autocast:
-        """The context for forward passes and losses."""
+        """Return the context for forward passes and losses."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 

@@ -1,4 +1,4 @@
-"""Loss weights from target shares: the shares come out, the sum of pulls stays, nonsense is refused."""
+"""Loss weights from target shares: the shares come out, the sum of weighted gradients stays, nonsense is refused."""
 
 import json
 import math
@@ -37,14 +37,14 @@ class TestSettle:
         assert weights == {"content": pytest.approx(5.0), "style": pytest.approx(0.25)}
 
     @given(shares=three, norms=three, configured=three, unit=positive)
-    def test_gives_the_wished_shares_and_keeps_the_sum_of_pulls(self, shares, norms, configured, unit):
+    def test_gives_the_target_shares_and_keeps_the_sum_of_pulls(self, shares, norms, configured, unit):
         weights = settled(shares, norms, configured)
-        pulls = {name: weights[name] * norms[name] for name in NAMES}
+        gradients = {name: weights[name] * norms[name] for name in NAMES}
         before = sum(configured[name] * norms[name] for name in NAMES)
-        assert sum(pulls.values()) == pytest.approx(before, rel=1e-9)
+        assert sum(gradients.values()) == pytest.approx(before, rel=1e-9)
         for name in NAMES:
-            wished = shares[name] / sum(shares.values())
-            assert pulls[name] / sum(pulls.values()) == pytest.approx(wished, rel=1e-9)
+            target = shares[name] / sum(shares.values())
+            assert gradients[name] / sum(gradients.values()) == pytest.approx(target, rel=1e-9)
         in_other_units = settled({name: unit * share for name, share in shares.items()}, norms, configured)
         assert in_other_units == pytest.approx(weights, rel=1e-9)
 
