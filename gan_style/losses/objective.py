@@ -96,7 +96,7 @@ class Objective:
         return sum(statistic.nbytes for statistic in self._statistics(picture, self._style_terms(EACH)).values())
 
     def style_grams(self, target: str, row: int | None = None) -> Features:
-        """Return the Gram matrices {layer: (1, C, C)} of a style target, from what is known already; {} where some are not.
+        """Return the Gram matrices {layer: (1, C, C)} of a style target, from what is known; {} where some are not.
 
         row: the one style's of a library; None: the mean over all rows.
         """
