@@ -28,13 +28,16 @@ class RegionMasks:
 
     def __call__(self, path: Path, pixels: Tensor) -> Tensor:
         """pixels: uint8 (3, H, W). ValueError without a mask, and for one that cannot be the picture's."""
-        classes = None if self.find is None else self.find(path.relative_to(path.anchor))
-        shares = self.segmenter(pixels, [group or [] for group in self.groups], classes).cpu()
+        shares = self.segmenter(pixels, [group or [] for group in self.groups], self.classes(path)).cpu()
         if None in self.groups:
             shares[:, self.groups.index(None)] = 1.0 - shares.sum(dim=1)
         masks = refine(pixels, shares)
         self.seen.update(masks.flatten(1).any(dim=1).nonzero().flatten().tolist())
         return masks
+
+    def classes(self, path: Path) -> Path | None:
+        """Return a picture's class-index mask, where the segmenter reads one; ValueError where there is none."""
+        return None if self.find is None else self.find(path.relative_to(path.anchor))
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """Return the names of the regions that no picture had so far."""

@@ -142,6 +142,8 @@ def make_batches(setup: TrainSetup, pictures: Pictures, first_step: int, stop: S
         content = PairedPictures(pictures.content, styles[0])
     elif data.regions.names:
         region_masks = make_region_masks(data.regions, "content")
+        for path in pictures.content.paths:
+            region_masks.classes(path)
         content = MaskedPictures(pictures.content, region_masks)
         if pictures.content.cached and (missing := region_masks.missing(data.regions.names)):
             warnings.warn(f"data.regions.content={data.regions.content}: no photo has {missing[0]}", stacklevel=2)

@@ -101,11 +101,13 @@ def refused(gan_style, options: dict[str, str], **changes: str) -> str:
 
 
 class TestRefusals:
-    def test_a_photo_without_a_mask(self, gan_style, tmp_path, options):
+    @pytest.mark.parametrize("cache_mb", ["2000", "0"])
+    def test_a_photo_without_a_mask(self, gan_style, tmp_path, options, cache_mb):
         for path in (tmp_path / "photos_masks").glob("1.*"):
             path.unlink()
-        message = refused(gan_style, options)
+        message = refused(gan_style, options, data__cache_mb=cache_mb, data__workers="0")
         assert "data.regions.content" in message and "photos/1.png" in message
+        assert not (tmp_path / "runs" / "default" / "metrics.jsonl").read_text()
 
     def test_a_style_picture_without_a_mask(self, gan_style, tmp_path, options):
         (tmp_path / "styles_masks" / "0.png").unlink()
