@@ -12,7 +12,7 @@ __all__ = ["__version__", "load", "styles"]
 
 
 def __getattr__(name: str) -> Any:
-    """The Python interface (gan_style/api.py), which takes torch, is imported when it is asked for."""
+    """Import the Python interface (gan_style/api.py), which takes torch, when it is asked for."""
     if name in ("load", "styles"):
         return getattr(import_module("gan_style.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

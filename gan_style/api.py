@@ -133,7 +133,7 @@ class Stylizer:
 
 
 def load(model: str | Path, *, device: str = "auto") -> Stylizer:
-    """A style that comes with gan_style, by its name ("monet"), or a run's folder, generator file or checkpoint.
+    """Load a style that comes with gan_style, by its name ("monet"), or a run's folder, generator file or checkpoint.
 
     A folder that has a style's name is given as a Path, or as "./monet". "shipped:any" is the model that takes its
     style from a picture.
@@ -149,7 +149,7 @@ def load(model: str | Path, *, device: str = "auto") -> Stylizer:
 
 
 def styles() -> list[str]:
-    """The names of the styles that come with gan_style."""
+    """Return the names of the styles that come with gan_style."""
     return sorted({name for names in shipped().values() for name in names})
 
 

@@ -193,7 +193,7 @@ def _terminated_as_an_exit() -> Iterator[None]:
 
 
 def _help(name: str, purpose: str) -> str:
-    """The command's purpose, its groups, and its root config with every option's default and comment."""
+    """Write help: the command's purpose, its groups, and its root config with every option's default and comment."""
     from gan_style.config import CONFIG_PATH
 
     lines = (CONFIG_PATH / f"{name}.yaml").read_text(encoding="utf-8").splitlines()

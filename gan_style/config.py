@@ -65,7 +65,7 @@ def current_target(target: str) -> str:
 
 
 def _allowed(target: str, text: str) -> Any:
-    """The class or function of that name, if its name and the module that defines it are both allowed."""
+    """Return the class or function of that name, if its name and the module that defines it are both allowed."""
     refusal = ValueError(f"{text}: allowed are targets in {' and '.join(_ALLOWED_TARGETS)}")
     if not target.startswith(_ALLOWED_TARGETS):
         raise refusal  # nothing is imported for it
@@ -119,7 +119,7 @@ def is_said_whole(node: DictConfig, option: str, name: str) -> bool | None:
 
 
 def plain(node: Any) -> Any:
-    """A config as plain containers, interpolations resolved; the form that is shown, saved and compared."""
+    """Return a config as plain containers, interpolations resolved; the form that is shown, saved and compared."""
     if not isinstance(node, DictConfig | ListConfig):
         return node
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
@@ -202,7 +202,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def _requoted(value: str) -> str:
-    """A value with quotes around each part that is text."""
+    """Return a value with quotes around each part that is text."""
     inner, items = value[1:-1], _split(value[1:-1])
     if value == f"[{inner}]":
         return f"[{','.join(map(_requoted_item, items))}]"
@@ -217,7 +217,7 @@ def _requoted_item(item: str) -> str:
 
 
 def _split(text: str) -> list[str]:
-    """The items of a list or mapping; commas inside quotes and brackets do not part them."""
+    """Return the items of a list or mapping; commas inside quotes and brackets do not part them."""
     items, depth, quote, begin = [], 0, "", 0
     for position, character in enumerate(text):
         opens_item = not text[begin:position].strip(" :")

@@ -10,7 +10,7 @@ _HELD_OUT = ("chelsea.png", "coffee.png")
 
 
 def demo_pictures(name: str) -> list[Path]:
-    """The files behind "demo:photos", "demo:heldout", "demo:styles", or one of their pictures: "demo:styles/NAME".
+    """List the files of "demo:photos", "demo:heldout", "demo:styles", or one of their pictures: "demo:styles/NAME".
 
     Raises ValueError for an unknown name, or where scikit-image (the extra "demo") is not installed.
     """

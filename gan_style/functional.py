@@ -12,7 +12,7 @@ Generators = Sequence[torch.Generator]  # one for each sample
 
 
 def gram_matrix(features: Tensor) -> Tensor:
-    """The Gram matrix of each sample, averaged over positions: G = F F^T / (H W).
+    """Compute the Gram matrix of each sample, averaged over positions: G = F F^T / (H W).
 
     features: (N, C, H, W), any float type; returns (N, C, C), float32. Gatys et al. 2016, equation 3, differs in that
     theirs is a sum over positions; the mean makes it independent of the resolution. All in float32, where it takes
@@ -56,7 +56,7 @@ class _Gram(torch.autograd.Function):
 
 
 def centred_gram_matrix(features: Tensor) -> Tensor:
-    """The Gram matrix of features from which each channel's mean is removed: their covariance over positions.
+    """Compute the Gram matrix of features from which each channel's mean is removed: their covariance over positions.
 
     features: (N, C, H, W); returns (N, C, C), float32. Liu et al. 2024 (AnimeGANv3, "style_loss_decentralization"):
     what is left is how features vary together, while a picture's overall tone no longer counts.
@@ -66,7 +66,7 @@ def centred_gram_matrix(features: Tensor) -> Tensor:
 
 
 def channel_moments(features: Tensor) -> Tensor:
-    """Each channel's mean and standard deviation over positions: (N, C, H, W) to (N, C, 2), float32.
+    """Compute each channel's mean and standard deviation over positions: (N, C, H, W) to (N, C, 2), float32.
 
     Huang and Belongie 2017 (AdaIN), equations 5 and 6 with their epsilon of 1e-5 under the root.
     """
@@ -75,7 +75,7 @@ def channel_moments(features: Tensor) -> Tensor:
 
 
 def weighted_mean(values: Sequence[Tensor], weights: Sequence[float] | None = None) -> Tensor:
-    """The mean of tensors of one shape; with weights (not all 0, in any unit) the weighted one."""
+    """Compute the mean of tensors of one shape; with weights (not all 0, in any unit) the weighted one."""
     if weights is None:
         return torch.stack(list(values)).mean(dim=0)
     total = torch.stack([weight * value for value, weight in zip(values, weights, strict=True)]).sum(dim=0)
@@ -135,7 +135,7 @@ def rgb_to_lab(images: Tensor) -> Tensor:
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """The inverse of rgb_to_lab, (N, 3, H, W); what lies outside of sRGB is clamped to [-1, 1]; float32."""
+    """Return the inverse of rgb_to_lab, (N, 3, H, W); what lies outside of sRGB is clamped to [-1, 1]; float32."""
     lightness, a, b = lab.float().unbind(1)
     y = (lightness + 16.0) / 116.0
     root = torch.stack([y + a / 500.0, y, y - b / 200.0], dim=1)
@@ -254,7 +254,7 @@ def _shifted_index(images: Tensor, length: int, random: Generators) -> Tensor:
 
 
 def _augment_cutout(images: Tensor, random: Generators) -> Tensor:
-    """A rectangle of half of each side is set to zero (grey); it may reach over the edge."""
+    """Set a rectangle of half of each side to zero (grey); it may reach over the edge."""
     inside_rows = _inside_cut(images, images.shape[2], random)[:, None, :, None]
     inside_columns = _inside_cut(images, images.shape[3], random)[:, None, None, :]
     return images * ~(inside_rows & inside_columns)

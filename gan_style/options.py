@@ -85,7 +85,7 @@ def _check(name: str, value: Any, kind: Any, facts: Mapping[str, Any]) -> None:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """The plain values of nested containers."""
+    """Yield the plain values of nested containers."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -166,7 +166,7 @@ def facts(runs: Mapping[str, Run]) -> list[str]:
 
 
 def make_sheet(cfg: DictConfig, runs: Mapping[str, Run]) -> Sheet:
-    """The same photos through each run's generator; where the photos are not there, each run's last sample grid.
+    """Show the same photos through each run's generator; where the photos are not there, each run's last sample grid.
 
     Made anew rather than cut from the grids: these do not say where one picture ends, are compressed, and differ
     between runs with other held-out pictures or sizes.
@@ -239,7 +239,7 @@ def _results(run: Run, contents: Mapping[Path, Tensor], device: torch.device) ->
 
 
 def _styles(runs: Mapping[str, Run]) -> list[tuple[str, dict[str, str]]]:
-    """A row of each run's first style picture; where they have the same one, it stands once."""
+    """Return a row of each run's first style picture; where they have the same one, it stands once."""
     pictures = {label: path for label, run in runs.items() if (path := _first_style(run)) is not None}
     uris = {path: thumbnail(to_float(decode(path, short_side=256)[None])) for path in set(pictures.values())}
     if len(uris) == 1:

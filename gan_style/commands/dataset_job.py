@@ -56,12 +56,12 @@ class Job:
 
     @property
     def kind(self) -> str:
-        """The output's layout."""
+        """Return the output's layout."""
         return str(self.plan.settings["output_layout"])
 
 
 def with_absolute_paths(job: Job) -> Job:
-    """The same job for a process with another working folder."""
+    """Return the same job for a process with another working folder."""
     cfg = {**job.cfg, "output": str(job.output.absolute()), **absolute(job.cfg), **absolute_masks(job.cfg)}
     return replace(job, cfg=cfg, root=job.root.absolute(), plan=Plan(job.plan.folder.absolute(), job.plan.content))
 
@@ -82,7 +82,7 @@ def device_of(cfg: Mapping[str, Any]) -> str:
 
 
 def threads_of(cfg: Mapping[str, Any], plan: Plan | None, device: str) -> int:
-    """The threads of a worker's network: as asked, as the plan has it, or the worker's share of the cores."""
+    """Return the threads of a worker's network: as asked, as the plan has it, or the worker's share of the cores."""
     threads, engine = cfg["threads_per_worker"], cfg["engine"]
     if threads is not None:
         return int(threads)
@@ -97,7 +97,7 @@ def threads_of(cfg: Mapping[str, Any], plan: Plan | None, device: str) -> int:
 def settings_of(
     cfg: Mapping[str, Any], styles: Sequence[StyleSource], input_kind: str, kind: str, device: str
 ) -> dict[str, Any]:
-    """All that results follow from, by the names of the options: what a plan is bound to."""
+    """Return all that results follow from, by the names of the options: what a plan is bound to."""
     hashes = {path: file_hash(path) for path in {style.path for style in styles}}
     return {
         "checkpoint": [fingerprint(style, hashes[style.path]) for style in styles],

@@ -41,7 +41,7 @@ def mask_settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def absolute_masks(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that name masks and their tables, for a process with another working folder."""
+    """Return the options that name masks and their tables, for a process with another working folder."""
     _, plan, _ = plan_of(cfg)
     files = {style: str(Path(place).expanduser().absolute()) for style, place in plan.files.items()}
     mask = (dict(cfg["mask"]) | files if isinstance(cfg["mask"], Mapping) else files[""]) if files else cfg["mask"]

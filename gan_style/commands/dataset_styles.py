@@ -157,7 +157,7 @@ def _json(line: str) -> Any:
 
 
 def _key(content: str, root: Path) -> str:
-    """The picture's path below the input, also where it is given from the working folder, or in full."""
+    """Return the picture's path below the input, also where it is given from the working folder, or in full."""
     path = Path(content).expanduser()
     if (path.is_absolute() or not (root / path).exists()) and _absolute(path).is_relative_to(_absolute(root)):
         path = _absolute(path).relative_to(_absolute(root))
@@ -188,7 +188,7 @@ def check_references(styles: Sequence[StyleSource], max_pixels: int) -> None:
 
 
 def absolute(cfg: Mapping[str, Any]) -> dict[str, list[str] | None]:
-    """The options that name the styles' files, for a process with another working folder."""
+    """Return the options that name the styles' files, for a process with another working folder."""
     given_paths = {"checkpoint": _given_checkpoints(cfg), "reference": _given_references(cfg)}
     return {
         option: [

@@ -97,7 +97,7 @@ def installed_version() -> str:
 
 
 def needed(name: str) -> str:
-    """The version of a library that is always needed."""
+    """Return the version of a library that is always needed."""
     version = installed(name)
     if version is None:
         raise ValueError("not installed")
@@ -118,7 +118,7 @@ def cpu() -> str:
 
 
 def cuda(number: int) -> str:
-    """A CUDA device, tried with a product whose value is known."""
+    """Describe a CUDA device, tried with a product whose value is known."""
     properties = torch.cuda.get_device_properties(number)
     free, total = torch.cuda.mem_get_info(number)
     ones = torch.ones(64, 64, device=f"cuda:{number}")
@@ -142,7 +142,7 @@ def backends() -> str:
 
 
 def packaged_weights() -> str:
-    """The perceptual network that comes with gan_style; only its weights have to be there."""
+    """Read the perceptual network that comes with gan_style; its weights alone have to be there."""
     compact(layers=["relu3_1"])
     return "packaged, reads well"
 
@@ -173,7 +173,7 @@ def pictures(spec: Any, option_name: str) -> str:
 
 
 def without_home(text: str) -> str:
-    """A text in which the user's folder is ~, on one line."""
+    """Return a text in which the user's folder is ~, on one line."""
     home = str(Path.home())
     text_without_home = text if home == "/" else re.sub(re.escape(home) + r"(?=[/\s)]|$)", "~", text)
     return " ".join(text_without_home.split())

@@ -171,7 +171,7 @@ def _run(folder: Path) -> Lines:
 
 
 def _provenance(folder: Path) -> Lines:
-    """The entries of provenance.json, the last one in full."""
+    """Return the entries of provenance.json, the last one in full."""
     entries = read_record(folder)
     if not entries:
         yield "provenance", f"none ({PROVENANCE_FILE} is not there, or damaged)"

@@ -155,7 +155,7 @@ def main(cfg: DictConfig) -> int:
 
 
 def make(cfg: Mapping[str, Any]) -> int:
-    """The same from checked settings as plain containers."""
+    """Make the dataset from checked settings as plain containers."""
     manifest_kind(cfg["manifest"])
     cfg = {**cfg, "reference": listed_references(cfg)}
     progress = ShardProgress()
@@ -178,7 +178,7 @@ def make(cfg: Mapping[str, Any]) -> int:
 
 
 def _open(cfg: Mapping[str, Any]) -> tuple[Layout, str]:
-    """The input's layout, and the output's kind."""
+    """Return the input's layout, and the output's kind."""
     output = Path(cfg["output"]).expanduser()
     layout = open_layout(cfg["input"], cfg["input_layout"], target=cfg["output_layout"], carry=cfg["carry"])
     kind = output_kind(layout.kind, cfg["output_layout"])
@@ -203,7 +203,7 @@ def _show(cfg: Mapping[str, Any], layout: Layout, kind: str) -> int:
 
 
 def _planned(cfg: Mapping[str, Any], layout: Layout, kind: str) -> Job:
-    """The job, with the plan that is there, or else a new one; ValueError where another was begun here."""
+    """Return the job, with the plan that is there, or else a new one; ValueError where another was begun here."""
     output, device = Path(cfg["output"]).expanduser(), device_of(cfg)
     styles = find_styles(cfg)
     check_regions(cfg)
@@ -262,7 +262,7 @@ def _plan(
 
 
 def _checked(cfg: Mapping[str, Any], samples: Iterable[Sample]) -> Iterator[Sample]:
-    """The same samples. ValueError, after the last, where pairs name a content that is not among them."""
+    """Yield the same samples. ValueError, after the last, where pairs name a content that is not among them."""
     missing = dict.fromkeys(cfg["pairs"] or ())
     for sample in samples:
         if sample.picture is not None and not sample.passthrough:

@@ -112,7 +112,7 @@ def main(cfg: DictConfig) -> int:
 
 
 def _inputs(cfg: DictConfig) -> list[Path]:
-    """The content, then the styles."""
+    """Return the content, then the styles."""
     styles = plain(cfg.style)
     styles = styles if isinstance(styles, list) else [styles]
     if not styles:
@@ -123,7 +123,7 @@ def _inputs(cfg: DictConfig) -> list[Path]:
 
 
 def _masks(cfg: DictConfig, pictures: int) -> list[Path]:
-    """The class-index masks of the content and of each style, if any. ValueError for regions that cannot be."""
+    """Return the class-index masks of the content and of each style, if any. ValueError for regions that cannot be."""
     regions = cfg.regions
     if regions not in (None, AUTO) and not (type(regions) is int and 2 <= regions <= 12):
         raise ValueError(f"regions={regions}; allowed are null, auto (3), or how many, from 2 to 12")
@@ -138,7 +138,7 @@ def _masks(cfg: DictConfig, pictures: int) -> list[Path]:
 
 
 def find_regions(cfg: DictConfig, content: Tensor, styles: list[Tensor], masks: list[Path]) -> GuidedRegions | None:
-    """The regions whose styles are compared by themselves, if that is asked for."""
+    """Return the regions whose styles are compared by themselves, if that is asked for."""
     if masks:
         return read_regions(content, styles, masks)
     return (
@@ -173,7 +173,7 @@ def _animation(cfg: DictConfig, output: Path) -> Path | None:
 
 
 def _fingerprint(settings: dict[str, Any], inputs: list[Path], masks: list[Path]) -> dict[str, Any]:
-    """All that the result depends on, by dotted name."""
+    """Return all that the result depends on, by dotted name."""
     if settings["regions"] is None:
         settings = {name: value for name, value in settings.items() if name != "regions"}  # as states of before
     lasting = {key: value for key, value in flat(settings).items() if not may_change(OptimiseOptions, key)}
@@ -184,7 +184,7 @@ def _fingerprint(settings: dict[str, Any], inputs: list[Path], masks: list[Path]
 
 
 def _show(settings: dict[str, Any], optimisation: Optimisation, device: torch.device) -> None:
-    """The settings and what follows from them, for the user to see before the first evaluation."""
+    """Print the settings and what follows from them, for the user to see before the first evaluation."""
     print(to_yaml(settings))
     problem, network = optimisation.problem, optimisation.problem.objective.perceptual
     levels = ", ".join(f"{level.width} x {level.height} ({level.evaluations})" for level in problem.levels)
@@ -219,7 +219,7 @@ def _run(cfg: DictConfig, optimisation: Optimisation, record: Record, content: T
 
 
 def find_picture(name: Any, option: str) -> Path:
-    """The one file that a path or a demo name stands for."""
+    """Return the one file that a path or a demo name stands for."""
     if not isinstance(name, str):
         raise ValueError(f"{option}={name}: a picture's path expected; quote a number: {option}='\"{name}\"'")
     if name.startswith(PREFIX):
@@ -238,7 +238,7 @@ def find_picture(name: Any, option: str) -> Path:
 
 
 def make_objective(cfg: DictConfig, device: torch.device) -> Objective:
-    """The named terms, and the perceptual network cut off after the deepest layer that they ask for."""
+    """Return the named terms, and the perceptual network cut off after the deepest layer that they ask for."""
     nodes = {str(name): node for name, node in cfg.loss.items()}
     if nodes.pop("balance", None) is not None:
         raise ValueError("loss.balance finds weights while a generator is trained; here it has to be null")
@@ -266,7 +266,7 @@ def make_levels(cfg: DictConfig, content: Tensor) -> list[Level]:
 
 
 def load_styles(cfg: DictConfig, content: Tensor, paths: list[Path]) -> list[Tensor]:
-    """Each (1, 3, H, W) in [-1, 1] on the content's device, as large as style_scale asks."""
+    """Load each style, (1, 3, H, W) in [-1, 1], on the content's device, as large as style_scale asks."""
     short_side = round(cfg.style_scale * min(content.shape[-2:]))
     if short_side * 0.5 ** (cfg.levels - 1) < MIN_SHORT_SIDE:
         raise ValueError(
@@ -278,7 +278,7 @@ def load_styles(cfg: DictConfig, content: Tensor, paths: list[Path]) -> list[Ten
 
 
 def load_picture(cfg: DictConfig, path: Path, short_side: int | None, device: torch.device) -> Tensor:
-    """A picture, (1, 3, H, W) in [-1, 1] on the device."""
+    """Return a picture, (1, 3, H, W) in [-1, 1] on the device."""
     picture = decode(path, short_side=short_side)
     check_megapixels(cfg, path, *picture.shape[1:])
     return to_float(picture[None].to(device))
@@ -335,7 +335,7 @@ def make_optimisation(
 
 
 def _start(cfg: DictConfig, content: Tensor, style: Tensor, level: Level) -> Tensor:
-    """The picture to start from, (1, 3, h, w) at the coarsest level's size."""
+    """Return the picture to start from, (1, 3, h, w) at the coarsest level's size."""
     if cfg.init == "noise":
         random = torch.Generator().manual_seed(cfg.seed)  # on the CPU: the same on every device
         return torch.randn(1, 3, level.height, level.width, generator=random).to(content.device) * _NOISE

@@ -125,7 +125,7 @@ def gathered(arguments: Sequence[str]) -> list[str]:
 
 
 def main() -> None:
-    """The command, given the options of gan-style train in one list."""
+    """Run the command, given the options of gan-style train in one list."""
     sys.argv[1:] = gathered(sys.argv[1:])
     _main()
 

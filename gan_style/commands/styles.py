@@ -77,7 +77,7 @@ def _own(checkpoint: Path) -> dict[Path, tuple[str, ...]]:
 
 
 def _described(path: Path, names: Sequence[str]) -> Iterator[str]:
-    """A line for the model, and one for each of its styles, with what its file says about it."""
+    """Yield a line for the model, and one for each of its styles, with what its file says about it."""
     description = read_generator(path)[1] if path.suffix == ".safetensors" else {}
     about: dict[str, Any] = description.get("about", {})
     summary = (

@@ -184,7 +184,7 @@ def _note(note: Mapping[str, Any], model: Model, controls: Controls, plan: MaskP
 
 
 def _root(source: str) -> Path:
-    """The folder that the pictures' names are below of."""
+    """Return the folder that the pictures' names are below of."""
     if source.startswith(PREFIX):
         return demo_pictures(source.removeprefix(PREFIX))[0].parent
     path = Path(source).expanduser()

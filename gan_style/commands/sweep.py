@@ -90,7 +90,7 @@ class Composed:
 
 
 def grid(overrides: Sequence[Override]) -> tuple[list[Point], frozenset[str]]:
-    """All combinations of the values, the last option's changing fastest, and the options that have several.
+    """Return all combinations of the values, the last option's changing fastest, and the options that have several.
 
     Of an option that is given twice the last counts.
     """
@@ -143,7 +143,7 @@ def _compose(command: str, point: Point, swept: frozenset[str]) -> Composed:
 
 
 def _folder(composed: Sequence[Composed]) -> Path:
-    """The sweep's: root/run.sweep. Without run.sweep its name is that of the runs, as the experiment has it."""
+    """Return the sweep's folder: root/run.sweep. Without run.sweep it is named after the runs."""
     roots, names = ({item.cfg.run[key] for item in composed} for key in ("root", "sweep"))
     if len(roots) > 1 or len(names) > 1:
         raise ValueError("run.root and run.sweep are the same for all jobs of a sweep; they cannot be swept over")
@@ -168,7 +168,7 @@ def _launcher(composed: Sequence[Composed]) -> Launcher:
 
 
 def _job_names(composed: Sequence[Composed]) -> list[str]:
-    """Each job's folder: run.name where it is given, else the values that are swept over. ValueError for two alike."""
+    """Name each job's folder: run.name if given, else the values that are swept over. ValueError for two alike."""
     names = []
     for item in composed:
         is_named = "run.name" in item.point

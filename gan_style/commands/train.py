@@ -424,7 +424,7 @@ def _own_folder(setup: TrainSetup, checkpoints_before: list[Path]) -> Iterator[N
 
 @contextmanager
 def _failure_of_sweep_noted(cfg: DictConfig) -> Iterator[None]:
-    """A sweep's job has its settings in its folder from the start, and the reason where it fails before it begins."""
+    """Keep a sweep's job's settings in its folder from the start, and the reason where it fails before it begins."""
     if cfg.run.sweep is None or os.environ.get("RANK", "0") != "0":
         yield
         return

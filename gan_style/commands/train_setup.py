@@ -86,7 +86,7 @@ class TrainSetup:
 
     @property
     def styles(self) -> list[str]:
-        """The names of several styles; [] for one style alone."""
+        """Return the names of several styles; [] for one style alone."""
         style = self.settings["data"]["style"]
         return [str(name) for name in style] if isinstance(style, dict) else []
 
@@ -192,7 +192,7 @@ def make_objective(setup: TrainSetup) -> Objective:
 
 
 def _check_targets_of_references(terms: Mapping[str, Term]) -> None:
-    """A generator that is shown a picture of the style has to be asked for that picture's style."""
+    """Check that a generator that is shown a picture of the style is asked for that picture's style."""
     for name, term in terms.items():
         if isinstance(term, Style) and term.target not in (CROP, EACH):
             raise ValueError(
@@ -418,7 +418,7 @@ def _sampler(
 
 
 def _measured_target(terms: Sequence[Term]) -> str:
-    """The style target that held-out results are measured by: the whole set before a picture, of what is trained on."""
+    """Choose the style target for held-out results: of those trained on, the whole set before a picture."""
     styles = [term for term in terms if isinstance(term, Style) and term.target != CROP]
     trained = [term.target for term in styles if term.weight] or [term.target for term in styles]
     return next((target for target in (MEAN, EACH, *trained) if target in trained), MEAN)

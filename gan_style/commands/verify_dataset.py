@@ -32,7 +32,7 @@ def main(cfg: DictConfig) -> int:
 
 
 def verify(folder: str, source: str | None, *, repairing: bool) -> int:
-    """The same, from plain arguments."""
+    """Verify a dataset, from plain arguments."""
     output = Path(folder).expanduser()
     plan = read_plan(output / STATE)
     if plan is None:

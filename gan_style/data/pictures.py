@@ -24,7 +24,7 @@ from gan_style.images.formats import (
 
 
 def find_pictures(spec: str | Sequence[str], option: str) -> list[Path]:
-    """The picture files that a folder (searched recursively), a glob, a picture, "demo:NAME", or several of them name.
+    """List the files that a folder (searched recursively), a glob, a picture, "demo:NAME", or several of them name.
 
     Each once. Raises ValueError, naming the option, where there are none.
     """

@@ -66,7 +66,7 @@ class Pictures:
     def style_pictures(
         self, device: torch.device, short_side: int | None = None, name: str | None = None
     ) -> Iterator[tuple[int, Tensor]]:
-        """The readable style pictures with their numbers, whole (1, 3, H, W) in [-1, 1], one after the other.
+        """Yield the readable style pictures with their numbers, whole (1, 3, H, W) in [-1, 1], one after the other.
 
         short_side: None for the middle of the range that crops are cut from; name: of one style; None: of all.
         """
@@ -78,7 +78,7 @@ class Pictures:
             first += len(pictures)
 
     def held_out_pictures(self, device: torch.device, short_side: int) -> list[Tensor]:
-        """The readable held-out pictures, whole (1, 3, H, W) in [-1, 1]; ValueError where there are none."""
+        """Return the readable held-out pictures, whole (1, 3, H, W) in [-1, 1]; ValueError where there are none."""
         watch = UnreadablePictures("data.holdout", len(self.held_out), limit=1.0)
         return [picture for _, picture in load(self.held_out, short_side, device, watch)]
 

@@ -64,7 +64,7 @@ def recoloured(picture: Tensor, rng: random.Random) -> Tensor:
 
 
 def _cut(picture: Tensor, top: float, left: float, side: float) -> Tensor:
-    """A square cut to whole pixels, so that only what is kept has to be resized."""
+    """Cut a square to whole pixels, so that only what is kept has to be resized."""
     length = min(max(1, round(side)), *picture.shape[1:])
     row = min(round(top), picture.shape[1] - length)
     column = min(round(left), picture.shape[2] - length)
@@ -93,7 +93,7 @@ class Batch:
         return self._each(Tensor.pin_memory)
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on a device."""
+        """Return the batch on a device."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
@@ -101,7 +101,7 @@ class Batch:
         return replace(self, **changed)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors that there are, by name; the first dimension of each is the samples'."""
+        """Return the tensors that there are, by name; the first dimension of each is the samples'."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     def split(self, count: int) -> "list[Batch]":
@@ -170,7 +170,7 @@ class PairStream(Dataset[Pair]):
         position: int,
         problems: list[tuple[str, str, str]],
     ) -> tuple[Tensor, int]:
-        """A crop, and the number of the picture that it is cut from; turn: how often the set was drawn from before."""
+        """Draw a crop, and return it with its picture's number; turn: how often the set was drawn from before."""
         rng, crop = random.Random(f"{self.seed}/{role}/{position}"), self.crops[role]
         for attempt in range(min(_PATIENCE, len(pictures))):
             epoch, place = divmod(turn, len(pictures))
@@ -326,7 +326,7 @@ def _begin(then: Callable[[], None] | None, _: int) -> None:
 def batches(
     stream: PairStream, positions: Positions, *, workers: int, pin_memory: bool, begin: Callable[[], None] | None = None
 ) -> DataLoader[Pair]:
-    """A loader of Batch; ``begin`` is called in each worker first. Its own random generator keeps it from drawing on
+    """Make a loader of Batch; ``begin`` is called first in each worker. A random generator of its own keeps it off
     the global one.
     """
     return DataLoader(

@@ -43,7 +43,7 @@ def lpips(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def inception(weights: str | None, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """The 2048 pooled features of the Inception network that FID is defined on (Heusel et al. 2017), torch-fidelity's.
+    """Load the 2048 pooled features of the Inception network that FID is defined on (Heusel et al. 2017).
 
     weights: a file, such as ArtFID's Inception trained on paintings in torch-fidelity's names; None: its own, from the
     hub cache or downloaded. The function takes (N, 3, H, W) in [-1, 1] and gives (N, 2048).

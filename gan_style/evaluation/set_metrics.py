@@ -26,7 +26,7 @@ class Estimate:
 
 
 def embedding(features: Features) -> Tensor:
-    """A picture's place in the perceptual network's feature space: each channel's mean and standard deviation.
+    """Return a picture's place in the perceptual network's feature space: each channel's mean and standard deviation.
 
     features: {layer: (N, C, H, W)}; returns (N, 2 C summed over layers), float32. The moments that make up a style in
     Huang and Belongie 2017 (AdaIN), where Inception's embedding has means alone.
@@ -160,7 +160,7 @@ class StyleClassifier:
         return cls(mean, spread, weight.detach(), bias.detach())
 
     def rate(self, rows: Tensor) -> float:
-        """The share of embeddings (n, D) that are taken for style pictures."""
+        """Return the share of embeddings (n, D) that are taken for style pictures."""
         logits = ((rows.double() - self.mean) / self.spread) @ self.weight + self.bias
         return (logits > 0).double().mean().item()
 
@@ -175,7 +175,7 @@ class Interval:
 
 
 def wilson(wins: float, answers: float) -> Interval | None:
-    """A rate with Wilson's 95 % score interval (Wilson 1927); None of no answers. ``wins`` may hold halves, of ties."""
+    """Return a rate with Wilson's 95 % score interval (Wilson 1927), or None; ``wins`` may hold halves, of ties."""
     if answers == 0:
         return None
     rate, square = wins / answers, NORMAL_95**2

@@ -91,7 +91,7 @@ def read_runtime(folder: Path | None) -> dict[str, bytes]:
 
 
 def _fetch() -> bytes:
-    """The package's archive: by npm where there is one, else by Python alone; its hash is checked either way."""
+    """Return the package's archive: by npm where there is one, else by Python alone; its hash is checked either way."""
     hint = f"; runtime.web=FOLDER takes the dist folder of {RUNTIME} {VERSION} from a disk"
     try:
         archive = _by_npm() if shutil.which("npm") else _by_python()

@@ -54,7 +54,7 @@ class LabMatch:
 
 
 def match_colours(picture: Tensor, target: Tensor) -> Tensor:
-    """The picture with the mean and covariance of the target's channels; both (1, C, H, W) in [-1, 1].
+    """Return the picture with the mean and covariance of the target's channels; both (1, C, H, W) in [-1, 1].
 
     x A + b with A = cov(target)^(1/2) cov(picture)^(-1/2), the symmetric roots of Hertzmann et al. 2001 (Image
     Analogies), which Gatys et al. prefer to Cholesky's; for one channel their luma matching, (x - mean) sd / sd + mean.
@@ -75,7 +75,7 @@ def _moments(picture: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _power(covariance: Tensor, exponent: float) -> Tensor:
-    """A symmetric matrix to a power, on the directions in which it is not next to 0."""
+    """Return a symmetric matrix to a power, on the directions in which it is not next to 0."""
     values, vectors = torch.linalg.eigh(covariance)
     powers = torch.where(values > _SMALLEST_VARIANCE, values.clamp_min(_SMALLEST_VARIANCE) ** exponent, 0.0)
     return vectors * powers @ vectors.T

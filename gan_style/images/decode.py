@@ -66,7 +66,7 @@ def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bo
 
 
 def _deep_tiff(path: Path | IO[bytes], upright: bool) -> Image.Image | None:
-    """A TIFF of a kind that Pillow does not read rightly, as RGB or RGBA of 8 bits; None for all others."""
+    """Return a TIFF of a kind that Pillow does not read rightly, as RGB or RGBA of 8 bits; None for all others."""
     with opened(path) as file:
         tiff = read_tiff(file, check_size=check_size) if file.read(4) in MAGIC else None
         if tiff is None:
@@ -99,7 +99,7 @@ def _turned_back(picture: Image.Image) -> Image.Image:
 
 
 def _to_tensor(picture: Image.Image) -> Tensor:
-    """An RGB picture's pixels, uint8 (3, H, W); importing torchvision for it would take as long as importing torch."""
+    """Return a picture's RGB, uint8 (3, H, W); importing torchvision for it would take as long as importing torch."""
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
@@ -136,7 +136,7 @@ def _scaled(picture: Image.Image, short_side: int | None, ratio: float, *, wide:
 
 
 def encode(image: Tensor, suffix: str, *, note: Mapping[str, Any] | None = None) -> bytes:
-    """The bytes of a file for a float picture of shape (3, H, W) in [-1, 1]; the suffix (".png") picks the format.
+    """Encode a float picture (3, H, W) in [-1, 1] as the bytes of a file; the suffix (".png") picks the format.
 
     note: what made the picture (JSON types, NOTED among its keys), kept in the file's metadata where it can hold any.
     """
@@ -151,7 +151,7 @@ def encode_uint8(
     metadata: Metadata | None = None,
     **options: Any,
 ) -> bytes:
-    """The same for uint8 (3, H, W) on the CPU; ``options`` (quality, lossless, compress_level) are Pillow's.
+    """Encode uint8 (3, H, W) on the CPU; ``options`` (quality, lossless, compress_level) are Pillow's.
 
     metadata: what else the file is to say.
     """
@@ -163,7 +163,7 @@ def encode_uint8(
 
 
 def encode_animation(images: Sequence[Tensor], seconds: Sequence[float], *, comment: str | None = None) -> bytes:
-    """The bytes of a GIF that repeats for ever: float pictures (3, H, W) in [-1, 1] of one size, each so long shown."""
+    """Encode a GIF that repeats for ever: float pictures (3, H, W) in [-1, 1] of one size, each so long shown."""
     comments = {} if comment is None else {"comment": comment.encode("ascii")}
     frames = [_to_pil(to_uint8(image).cpu()).quantize(256) for image in images]
     times = [round(1000 * duration) for duration in seconds]
@@ -198,7 +198,7 @@ def grid(rows: Sequence[Sequence[Tensor]], *, gap: int = 4) -> Tensor:
 
 
 def labelled_grid(cells: Sequence[tuple[str, Tensor]], *, columns: int) -> Tensor:
-    """A sheet (3, H, W) of pictures (3, h, w) in [-1, 1], ``columns`` to a row, each with its name below, on white."""
+    """Make a sheet (3, H, W) of pictures (3, h, w) in [-1, 1], ``columns`` to a row, each above its name."""
     named = [torch.cat([image.detach().float().cpu(), _label(name, image.shape[-1])], dim=1) for name, image in cells]
     return grid([named[start : start + columns] for start in range(0, len(named), columns)])
 

@@ -77,7 +77,7 @@ def _check_size(size: tuple[int, int], max_megapixels: float) -> None:
 
 
 def _read_tiff(file: IO[bytes], max_megapixels: float) -> Original | None:
-    """A TIFF of a kind that Pillow does not read rightly; None for all others."""
+    """Return a TIFF of a kind that Pillow does not read rightly; None for all others."""
     tiff = read_tiff(file, check_size=lambda size: _check_size(size, max_megapixels))
     if tiff is None:
         return None
@@ -88,7 +88,7 @@ def _read_tiff(file: IO[bytes], max_megapixels: float) -> Original | None:
 
 
 def _read_deep_png(picture: Image.Image, file: IO[bytes]) -> Original:
-    """A PNG of 16 bits: Pillow reads what it says, imagecodecs its pixels."""
+    """Return a PNG of 16 bits: Pillow reads what it says, imagecodecs its pixels."""
     lost = [*_lost_pages(_pages_of(picture), "PNG"), *_lost_texts(picture)]
     picture.load()  # the end of the file may say more
     orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)

@@ -83,7 +83,7 @@ def read_metadata(picture: Image.Image, size: tuple[int, int]) -> Metadata:
 
 
 def read_tiff_metadata(file: IO[bytes], size: tuple[int, int]) -> Metadata:
-    """The same of a TIFF, whatever its pixels are. None of a BigTIFF, whose directory Pillow's EXIF does not read."""
+    """Read the same of a TIFF, whatever its pixels. None of a BigTIFF, whose directory Pillow's EXIF does not read."""
     file.seek(0)
     if file.read(4) in (b"II+\0", b"MM\0+"):
         return Metadata()
@@ -97,7 +97,7 @@ def read_tiff_metadata(file: IO[bytes], size: tuple[int, int]) -> Metadata:
 
 
 def _without_orientation(xmp: Any) -> bytes:
-    """An XMP packet of pixels that are upright now."""
+    """Return an XMP packet of pixels that are upright now."""
     packet = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
     return re.sub(rb"(tiff:Orientation(?:=\"|>))[2-8]", rb"\g<1>1", packet)
 
@@ -203,7 +203,7 @@ def _png_texts(metadata: Metadata, note: str | None) -> PngImagePlugin.PngInfo:
 
 
 def _as_text(note: Mapping[str, Any]) -> str:
-    """A note as JSON in ASCII, which every reader of metadata shows."""
+    """Return a note as JSON in ASCII, which every reader of metadata shows."""
     text = json.dumps(dict(note), ensure_ascii=True, allow_nan=False)
     if NOTED not in note or len(text) > _LONGEST_NOTE:
         raise ValueError(f"a note of {len(text)} characters; it needs the key {NOTED} and at most {_LONGEST_NOTE}")

@@ -207,7 +207,7 @@ def write_tiff(file: IO[bytes], pixels: np.ndarray, options: Mapping[str, Any]) 
 
 
 def _typed(value: Any) -> tuple[str, int, Any] | None:
-    """A tag's value as tifffile takes it: type, count, value; None for what it has no type for."""
+    """Return a tag's value as tifffile takes it: type, count, value; None for what it has no type for."""
     if isinstance(value, str):
         return "s", 0, value
     if isinstance(value, bytes):

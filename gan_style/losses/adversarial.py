@@ -107,7 +107,7 @@ class Adversarial:
     def logits(
         self, discriminator: nn.Module, images: Tensor, random: Generators, condition: Tensor | None = None
     ) -> Logits:
-        """The discriminator's logits for augmented pictures (N, 3, H, W); random: a generator for each.
+        """Compute the discriminator's logits for augmented pictures (N, 3, H, W); random: a generator for each.
 
         condition: for a library of styles (N, K), of which D is told the styles, and not how strong they are.
         """
@@ -124,7 +124,7 @@ class Adversarial:
         random: Generators,
         condition: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of D on real and (detached) fake pictures (N, 3, H, W), R1 inside; and its parts by name.
+        """Compute the loss of D on real and (detached) fake pictures (N, 3, H, W), R1 inside; and its parts by name.
 
         random: a generator for each picture of each of ``roles``. condition: of the fakes; the real pictures beside
         them have the same styles, and a pair counts as much as its fake is strong.
@@ -152,13 +152,13 @@ class Adversarial:
         return loss, parts
 
     def generator_loss(self, fake_logits: Logits, condition: Tensor | None = None) -> Tensor:
-        """The generator's side of the formula, averaged over scales; a sample counts as much as it is strong."""
+        """Compute the generator's side of the formula, averaged over scales; samples count by their strength."""
         formula = FORMULAS[self.formula].generator
         return torch.stack([_of_samples(formula, condition, scale) for scale in fake_logits]).mean()
 
 
 def _of_samples(formula: Callable[..., Tensor], condition: Tensor | None, *logits: Tensor) -> Tensor:
-    """The formula's mean over samples, each by its strength, where there is a condition (N, K)."""
+    """Compute the formula's mean over samples, each by its strength, where there is a condition (N, K)."""
     if condition is None:
         return formula(*logits)
     each = [formula(*sample) for sample in zip(*logits, strict=True)]

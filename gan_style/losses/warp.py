@@ -33,7 +33,7 @@ class Warp:
 
 
 def small_warp(images: Tensor, random: Generators, *, shift: float, turn: float, scale: float, bend: float) -> Warp:
-    """A warp for each picture (N, C, H, W), drawn from its own generator: a similarity, and a smooth bend.
+    """Return a warp for each picture (N, C, H, W), drawn from its own generator: a similarity, and a smooth bend.
 
     Uniform draws: shift, up to so large a share of the shorter side, along each axis; turn, up to so many degrees;
     scale, up to so large a share more or less; bend, on a mesh of 4 x 4, up to so large a share of the shorter side.
@@ -55,5 +55,5 @@ def small_warp(images: Tensor, random: Generators, *, shift: float, turn: float,
 
 
 def _centred(length: int) -> Tensor:
-    """The pixels' centres, measured from the picture's."""
+    """Return the pixels' centres, measured from the picture's."""
     return torch.arange(length) - (length - 1) / 2

@@ -304,7 +304,7 @@ class FewChannels(nn.Conv2d):
 
 
 def convolution_by_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A convolution without padding, as sums over rows of the kernel: (N, C, H, W) to (N, O, H - k + 1, W - k + 1).
+    """Convolve without padding, as sums over rows of the kernel: (N, C, H, W) to (N, O, H - k + 1, W - k + 1).
 
     weight: (O, C, k, k). With three output channels most of a CPU's vector lies idle. So the kernel's k rows become k
     times as many channels of a convolution that is one row high, and a second, whose weights are zeros and ones, takes

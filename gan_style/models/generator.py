@@ -62,7 +62,7 @@ class ResidualCoder(nn.Module):
         )
 
     def paint(self, images: Tensor, condition: Tensor | None) -> Tensor:
-        """The network's pass; condition: what its normalisations are given."""
+        """Run the network; condition: what its normalisations are given."""
         height, width = images.shape[-2:]
         features = [pad_to_multiple(images, DOWNSAMPLING, minimum=MIN_INPUT_SIZE)]
         again = self.recompute and torch.is_grad_enabled()
@@ -100,7 +100,7 @@ class ResidualCoder(nn.Module):
 
     @property
     def stages(self) -> list[Callable[[Tensor, Tensor | None], Tensor]]:
-        """The pass in parts, none of which sees further than 16 pixels of the picture (stylize/tiling.py).
+        """Return the pass in parts, none of which sees further than 16 pixels of the picture (stylize/tiling.py).
 
         The first makes sides DOWNSAMPLING times as short, the last makes them whole again.
         """

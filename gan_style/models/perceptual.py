@@ -48,7 +48,7 @@ class Architecture:
         return convolutions
 
     def layers(self) -> list[str]:
-        """All layer names that can be asked for, from shallow to deep."""
+        """Return all layer names that can be asked for, from shallow to deep."""
         kinds = ("relu",) if self.heads else ("conv", "relu")
         return [f"{kind}{name}" for name, _, _ in self.convolutions() for kind in kinds]
 
@@ -253,7 +253,7 @@ def vgg16(*, layers: Sequence[str], weights: str = "imagenet", scales: Scales = 
 
 
 def compact(*, layers: Sequence[str], weights: str = "packaged", scales: Scales = None) -> Vgg:
-    """The small network that stands in for VGG-19 up to relu4_2; ships with gan_style, needs no download.
+    """Return the small network that stands in for VGG-19 up to relu4_2; ships with gan_style, needs no download.
 
     weights: "packaged", a path, or "random" (tests); scales as for vgg19.
     """

@@ -187,7 +187,7 @@ class ReferenceGenerator(ResidualCoder):
 
     @torch.no_grad()
     def library(self, codes: Mapping[str, Tensor]) -> LibraryGenerator:
-        """The same network with these styles, {name: (1, D)}, alone: for all that can be done with a library.
+        """Return the same network with these styles, {name: (1, D)}, alone: for all that can be done with a library.
 
         It shares the convolutions' weights.
         """

@@ -21,7 +21,7 @@ def describe(generator: nn.Module) -> dict[str, Any]:
 
 
 def rebuild(description: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> nn.Module:
-    """The generator that ``describe`` told of, with its weights; ValueError, naming the source, if they don't fit."""
+    """Rebuild what ``describe`` described, with its weights; ValueError, naming the source, if they don't fit."""
     name = description.get("class")
     if name not in GENERATORS:
         raise ValueError(f"{source}: unknown generator {name!r}; known are {', '.join(GENERATORS)}")

@@ -33,7 +33,7 @@ def tone_curve(pictures: Iterable[Tensor]) -> Tensor:
 
 
 def _nearest_to_mean(colors: Tensor) -> Tensor:
-    """The color (3,) of (M, 3) that is nearest to their mean; of none, M = 0, not a number."""
+    """Return the color (3,) of (M, 3) that is nearest to their mean; of none, M = 0, not a number."""
     mean = colors.mean(dim=0)
     return colors[(colors - mean).square().sum(dim=1).argmin()] if len(colors) else mean
 

@@ -69,7 +69,7 @@ def _extractor(network: nn.Module, layers: Sequence[str]) -> nn.Module:
 def torchvision_network(
     *, model: str, layers: Sequence[str], weights: str = "imagenet", scales: Scales = None
 ) -> TorchvisionNetwork:
-    """A classification network of torchvision by its name, such as resnet50 or squeezenet1_1.
+    """Return a classification network of torchvision by its name, such as resnet50 or squeezenet1_1.
 
     weights: "imagenet" (torchvision's default), one of torchvision's names (IMAGENET1K_V1; both through the hub cache),
     a path, or "random" (tests); scales as for vgg19. A file needs to hold no more than the layers up to the deepest.

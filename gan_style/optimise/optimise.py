@@ -32,7 +32,7 @@ _FIRST_STEP = 0.01  # mean change of a value in [-1, 1], about one grey level, t
 
 
 def seen_by_the_transfer(colours: str, content: Tensor, styles: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """The content and the styles (each (1, 3, H, W) in [-1, 1], any size) as the transfer is to see them."""
+    """Return the content and the styles (each (1, 3, H, W) in [-1, 1], any size) as the transfer is to see them."""
     if colours == LUMINANCE:
         content = grey(content)
         luma = [match_colours(grey(style)[:, :1], content[:, :1]) for style in styles]
@@ -48,7 +48,7 @@ def canvas_channels(colours: str) -> int:
 
 
 def finished(colours: str, canvas: Tensor, content: Tensor) -> Tensor:
-    """The picture that is shown, (1, 3, h, w) in [-1, 1], from what was optimised, (1, C, h, w).
+    """Return the picture that is shown, (1, 3, h, w) in [-1, 1], from what was optimised, (1, C, h, w).
 
     content: the coloured one, (1, 3, H, W). A new luma under unchanged U and V moves R, G and B alike.
     """
@@ -143,7 +143,7 @@ class Optimisation:
         return sum(level.evaluations for level in self.problem.levels)
 
     def iterates(self) -> Iterator[Tensor]:
-        """The canvas after each of the optimiser's steps, up to the end of the last level.
+        """Yield the canvas after each of the optimiser's steps, up to the end of the last level.
 
         A step takes one evaluation, or several where the optimiser searches along a line; the level's end cuts such a
         search short. NonFiniteLossError names the evaluation and the terms.
@@ -180,7 +180,7 @@ class Optimisation:
         return sum(level.evaluations for level in self.problem.levels[: self.level + 1])
 
     def _look(self) -> Tensor:
-        """The loss, with the gradient in place; not computed again where a line search ended and a step begins."""
+        """Return the loss, the gradient in place; not computed again where a line search ended and a step begins."""
         if self._known is None or not torch.equal(self.canvas, self.last_good):
             self._known = self._evaluate()
         loss, gradient = self._known

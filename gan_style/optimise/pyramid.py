@@ -30,7 +30,7 @@ class Level:
 def plan_levels(
     height: int, width: int, *, levels: int, steps: int, shares: Sequence[float] | None = None
 ) -> list[Level]:
-    """The levels from the coarsest to the full size, each of twice the side lengths of the one before.
+    """Return the levels from the coarsest to the full size, each of twice the side lengths of the one before.
 
     steps: evaluations in all; shares: of the levels, from coarse to fine, in any unit; None: all equal. ValueError, in
     the words of ``gan-style optimise``, for more levels than pixels or evaluations allow.
@@ -59,7 +59,7 @@ def resized(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def covering(images: Tensor, height: int, width: int) -> Tensor:
-    """The middle of (N, C, H, W), scaled, not squashed, so that it just covers (height, width)."""
+    """Return the middle of (N, C, H, W), scaled, not squashed, so that it just covers (height, width)."""
     ratio = max(height / images.shape[-2], width / images.shape[-1])
     scaled = resized(images, *(max(1, round(length * ratio)) for length in images.shape[-2:]))
     top, left = (scaled.shape[-2] - height) // 2, (scaled.shape[-1] - width) // 2
@@ -83,7 +83,7 @@ class View:
 
 
 def draw_view(seed: int, evaluation: int, reach: int) -> View:
-    """The view of one evaluation; shifts by ``reach`` pixels at most, each way."""
+    """Return the view of one evaluation; shifts by ``reach`` pixels at most, each way."""
     rng = random.Random(f"{seed}/{evaluation}")
     return View(rng.randrange(ORIENTATIONS), rng.randint(-reach, reach), rng.randint(-reach, reach))
 

@@ -64,7 +64,7 @@ class Record:
                 )
 
     def load(self) -> dict[str, Any] | None:
-        """The state that an earlier command left; None where there is none.
+        """Return the state that an earlier command left; None where there is none.
 
         ValueError where that command had other settings, naming them, or where the file is damaged.
         """
@@ -94,7 +94,7 @@ class Record:
         return self.steps_folder / f"{evaluation:06d}{self.output.suffix}"
 
     def write_frame(self, evaluation: int, picture: Tensor) -> None:
-        """A picture on the way, (1, 3, h, w) in [-1, 1]."""
+        """Write a picture on the way, (1, 3, h, w) in [-1, 1]."""
         self.steps_folder.mkdir(exist_ok=True)
         self.write(self.frame_path(evaluation), picture)
 
@@ -131,7 +131,7 @@ class Record:
         write_durably(path, lambda file: write_original(file, path.suffix, original, note=note))
 
     def write_animation(self, frames: Sequence[int]) -> None:
-        """The pictures on the way one after the other, all as large as the last."""
+        """Write the pictures on the way one after the other, all as large as the last."""
         assert self.animation is not None
         pictures = [to_float(decode(self.frame_path(number))[None]) for number in frames]
         size = pictures[-1].shape[-2:]

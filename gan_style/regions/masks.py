@@ -37,7 +37,7 @@ class NamedMasks:
 
     @property
     def groups(self) -> dict[str, list[int]]:
-        """The numbers of the classes that each key stands for."""
+        """Return the numbers of the classes that each key stands for."""
         option = {key: f"mask.{key}" if key else "mask" for key in self.names}
         return {
             key: sorted({number for name in names for number in numbers_of(name, self.segmenter.names, option[key])})

@@ -49,7 +49,7 @@ class CheckpointFolder:
     keep_every: int | None = None
 
     def paths(self) -> list[Path]:
-        """All checkpoints, the newest first."""
+        """Return all checkpoints, the newest first."""
         numbered = [(int(match[1]), path) for path in self.folder.glob("*.pt") if (match := _NAME.fullmatch(path.name))]
         return [path for _, path in sorted(numbered, reverse=True)]
 
@@ -97,7 +97,7 @@ class CheckpointFolder:
         return {name: entry for name, entry in manifest.items() if isinstance(entry, dict)}
 
     def load_newest(self, warn: Callable[[str], object]) -> tuple[Path, dict[str, Any]] | None:
-        """The newest checkpoint that can be read; None where there is none. ``warn`` is told of each damaged one.
+        """Load the newest checkpoint that can be read; None without any. ``warn`` is told of each damaged one.
 
         Raises ValueError where there are checkpoints but all are damaged: training never starts over in silence.
         """
@@ -183,7 +183,7 @@ def on_host(content: Any) -> Any:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, on the CPU. ValueError for a file that is damaged, foreign, or would run code."""
+    """Return a checkpoint's content, on the CPU. ValueError for a file that is damaged, foreign, or would run code."""
     try:
         _check_manifest(path)
         with zipfile.ZipFile(path) as archive:  # torch.load does not compare the checksums that it writes
@@ -215,7 +215,7 @@ def write_generator(path: Path, weights: Mapping[str, Tensor], description: Mapp
 
 
 def _with_sorted_metadata(file: bytes) -> bytes:
-    """A safetensors file with its metadata sorted by name; the library's own order is another one each time."""
+    """Return a safetensors file with its metadata sorted by name; the library's own order is another one each time."""
     end = 8 + int.from_bytes(file[:8], "little")
     header = json.loads(file[8:end])
     header = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}

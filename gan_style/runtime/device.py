@@ -51,14 +51,14 @@ def in_full_float32() -> None:
 
 
 def placed(network: Network, device: torch.device) -> Network:
-    """The network on the device, its convolutions laid out for channels_last."""
+    """Return the network on the device, its convolutions laid out for channels_last."""
     network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 
 
 def compiled(network: Network, *, option: str) -> Network:
-    """The network, which torch compiles when it is first called, and again for other kinds of input; in place.
+    """Return the network, which torch compiles when it is first called, and again for other kinds of input; in place.
 
     Where that fails (no C++ compiler, say), forward or backward, a warning names the option and the reason, and the
     network goes on as it was. Its state_dict stays what it is.
@@ -99,7 +99,7 @@ def compiled(network: Network, *, option: str) -> Network:
 
 
 def _device_of(network: nn.Module) -> torch.device:
-    """The device of a network's first parameter; the CPU for one without any."""
+    """Return the device of a network's first parameter; the CPU for one without any."""
     return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
 
 

@@ -46,7 +46,7 @@ class Ranks:
         return list(enumerate(items))[self.rank :: self.count]
 
     def gather(self, part: Item) -> list[Item]:
-        """Every rank's part, in their order, on every rank."""
+        """Return every rank's part, in their order, on every rank."""
         if self.count == 1:
             return [part]
         parts: list[Item] = [part] * self.count
@@ -79,7 +79,7 @@ class Ranks:
             dist.barrier()
 
     def shared(self, network: nn.Module) -> DistributedDataParallel:
-        """The network as ranks train it together: gradients are averaged, bucket by bucket, while backward goes on.
+        """Wrap a network for ranks to train together: gradients are averaged, bucket by bucket, while backward goes on.
 
         Buffers (vectors of spectral normalisation) follow from the weights and need no exchange.
         """
@@ -134,7 +134,7 @@ def ranks() -> Iterator[Ranks]:
 
 
 def name_of_start(store: dist.Store, rank: int, count: int) -> str:
-    """A word that all ranks of this start have in common, and none of one before.
+    """Return a word that all ranks of this start have in common, and none of one before.
 
     torchrun keeps one store for all its restarts, and each of its nodes counts them for itself; what a dead rank has
     left in the store must not be read. So each rank leaves a new word there, and rank 0 answers all that it finds.

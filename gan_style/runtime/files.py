@@ -37,12 +37,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """The same for text, as UTF-8; bytes of a file's name that are no text (surrogates) are written as \\udcNN."""
+    """Write text as UTF-8; bytes of a file's name that are no text (surrogates) are written as \\udcNN."""
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def file_hash(path: Path) -> str:
-    """The sha256 of a file, as 64 hex digits."""
+    """Return the sha256 of a file, as 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -73,7 +73,7 @@ class AtomicFileGroup:
         self._targets: dict[Path, Path] = {}
 
     def open(self, target: Path) -> IO[bytes]:
-        """The temporary file of a target, to be written and closed; its folder is made, and lasts."""
+        """Return the temporary file of a target, to be written and closed; its folder is made, and lasts."""
         ensure_folder(target.parent)
         self._targets[target] = _of(self.token, target)
         return open(self._targets[target], "wb")
@@ -83,7 +83,7 @@ class AtomicFileGroup:
             file.write(data)
 
     def commit(self) -> None:
-        """All files at their final names, for good."""
+        """Put all files at their final names, for good."""
         for temporary in self._targets.values():
             _sync(temporary)
         for target, temporary in self._targets.items():

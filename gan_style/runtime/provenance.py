@@ -61,7 +61,7 @@ def record(folder: Path, record: Mapping[str, Any], *, step: int = 0) -> None:
 
 
 def read_record(folder: Path) -> list[dict[str, Any]]:
-    """A run's entries, in the order of their steps; none where there is no file, or no whole one."""
+    """Return a run's entries, in the order of their steps; none where there is no file, or no whole one."""
     try:
         content = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -83,7 +83,7 @@ def picture_note(
 
 
 def optimisation_note(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of a picture that was optimised: its settings by dotted name, or their hash where they are very long.
+    """Make the note of a picture that was optimised: settings by dotted name, or their hash where they are long.
 
     Of a path its last part.
     """
@@ -102,7 +102,7 @@ def _without_folders(value: Any) -> Any:
 
 
 def config_hash(settings: Mapping[str, Any]) -> str:
-    """The sha256 of plain containers, whatever the order of their keys."""
+    """Return the sha256 of plain containers, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode()).hexdigest()
 
 
@@ -138,7 +138,7 @@ def changed_since(folder: Path, sets: Mapping[str, Iterable[Path]]) -> set[str]:
 
 
 def style_name(spec: Any) -> str:
-    """A short name for what data.style names: the last part of a path, without suffix; several are joined by "+"."""
+    """Shorten what data.style names to a name: the last part of a path, without suffix; several are joined by "+"."""
     if isinstance(spec, str):
         parts = [part for part in re.split(r"[/\\:]", spec) if part not in ("", ".", "..", "~")]
         plain = [part for part in parts if not re.search(r"[*?\[\]]", part)]
@@ -172,7 +172,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def installed(name: str) -> str | None:
-    """The version of an installed distribution; None where it is not."""
+    """Return the version of an installed distribution; None where it is not."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -197,7 +197,7 @@ def requirements() -> dict[str, list[str]]:
 
 
 def _names(lines: Iterable[str]) -> list[str]:
-    """The distributions that requirements name, gan_style's own extras aside."""
+    """Return the distributions that requirements name, gan_style's own extras aside."""
     names = [match[0] for line in lines if (match := re.match(r"[\w.-]+", line))]
     return [name for name in names if name.replace("-", "_") != "gan_style"]
 

@@ -137,7 +137,7 @@ def _number(option: str, value: Any, whole: bool) -> float:
 
 
 def grid(space: Mapping[str, Dimension]) -> list[dict[str, Any]]:
-    """Every combination, the last option changing fastest. ValueError where they cannot be counted or are too many."""
+    """List every combination, the last option fastest. ValueError where they cannot be counted or are too many."""
     values = {}
     for name, dimension in space.items():
         try:
@@ -155,7 +155,7 @@ def override(name: str, value: Any) -> str:
 
 
 def written(value: Any) -> str:
-    """A value in Hydra's grammar; floats to the last bit."""
+    """Return a value in Hydra's grammar; floats to the last bit."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):

@@ -111,7 +111,7 @@ class Study:
             raise ValueError(f"{path} cannot be read ({error.orig}); choose another search.name") from error
 
     def trials(self) -> list[Trial]:
-        """All that were begun, by number."""
+        """Return all that were begun, by number."""
         return [self._seen(trial) for trial in self._study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
 
     def finished(self) -> int:
@@ -180,7 +180,7 @@ class Study:
         self._study.tell(self._trial, list(values) or None, state=self._optuna.trial.TrialState[optuna_state])
 
     def best(self) -> list[Trial]:
-        """The best complete trial, or for several metrics the Pareto front by the first of them; empty without any."""
+        """Find the best complete trial, or for several metrics the Pareto front by the first of them."""
         complete = [trial for trial in self.trials() if trial.state == "complete"]
         if not complete:
             return []
@@ -189,7 +189,7 @@ class Study:
         return sorted(map(self._seen, self._study.best_trials), key=lambda trial: tuple(trial.values))
 
     def _suggest(self, trial: Any, name: str) -> Any:
-        """The trial's value of an option: kept where it was chosen before."""
+        """Return the trial's value of an option: kept where it was chosen before."""
         dimension = self.plan.space[name]
         if isinstance(dimension, Categorical):
             return self._value(name, trial.suggest_categorical(name, [written(value) for value in dimension.values]))

@@ -66,7 +66,7 @@ class PictureJob:
 
     @property
     def outputs(self) -> list[Path]:
-        """The files that are written."""
+        """Return the files that are written."""
         return [self.target] if self.sheet is None else [self.target, self.sheet]
 
 

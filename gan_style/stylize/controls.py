@@ -59,7 +59,7 @@ class Controls:
 
 
 def unknown_style(name: Any, known: Sequence[str], option: str = "style") -> ValueError:
-    """The error for a style that a model does not have, with the names nearest to it."""
+    """Return the error for a style that a model does not have, with the names nearest to it."""
     hint = did_you_mean(name, known, most=3)
     return ValueError(f"{option}={name}: there is no such style{hint}; known are {', '.join(known)}")
 
@@ -150,7 +150,7 @@ def check_names(names: Sequence[str], known: Sequence[str]) -> None:
 
 
 def read_mask(path: Path, option: str, *, max_megapixels: float) -> Tensor:
-    """A mask's values, uint8 (H, W). ValueError, naming the option, for what is no grey picture."""
+    """Return a mask's values, uint8 (H, W). ValueError, naming the option, for what is no grey picture."""
     try:
         return mask_of(read_original(path, max_megapixels=max_megapixels), f"{option}={path}")
     except UnreadablePictureError as error:

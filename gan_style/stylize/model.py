@@ -47,7 +47,7 @@ class Model:
 
 
 def load_generator(checkpoint: Path, device: torch.device) -> nn.Module:
-    """The EMA generator of a run's folder, of its generator.safetensors, or of one of its checkpoints (.pt).
+    """Load the EMA generator of a run's folder, of its generator.safetensors, or of one of its checkpoints (.pt).
 
     Raises ValueError, in the user's words, for a missing, damaged or foreign file.
     """
@@ -110,7 +110,7 @@ def note_of(path: Path) -> dict[str, Any]:
 
 
 def step_of(path: Path) -> int | None:
-    """The steps that the generator in this file was trained for, where it says so."""
+    """Return the steps that the generator in this file was trained for, where it says so."""
     return _step(description_of(path))
 
 
@@ -125,7 +125,7 @@ def _step(content: Mapping[str, Any]) -> int | None:
 
 
 def find_generator(checkpoint: Path) -> Path:
-    """The file that ``load_generator`` reads: also "shipped:NAME", a model that comes with gan_style."""
+    """Return the file that ``load_generator`` reads: also "shipped:NAME", a model that comes with gan_style."""
     if str(checkpoint).startswith(SHIPPED):
         return _shipped_file(str(checkpoint).removeprefix(SHIPPED))
     if checkpoint.is_file():
@@ -185,7 +185,7 @@ def encoder_input(original: Original) -> Tensor:
 
 @torch.inference_mode()
 def with_references(model: Model, references: Mapping[str, Tensor]) -> Model:
-    """The model with the styles of these pictures, {name: (1, 3, H, W) in [-1, 1]}, of any size.
+    """Return the model with the styles of these pictures, {name: (1, 3, H, W) in [-1, 1]}, of any size.
 
     ValueError where a model needs references and there are none, and the other way about.
     """
@@ -208,7 +208,7 @@ def with_references(model: Model, references: Mapping[str, Tensor]) -> Model:
 def library_of(
     generator: ReferenceGenerator, references: Mapping[str, Path], device: torch.device, *, max_megapixels: float
 ) -> LibraryGenerator:
-    """The generator as a library of the styles of these files, by name. ValueError for what cannot be read."""
+    """Return the generator as a library of the styles of these files, by name. ValueError for what cannot be read."""
     pictures = read_references(references, max_megapixels=max_megapixels)
     library = with_references(Model(generator, (), device), pictures).generator
     assert isinstance(library, LibraryGenerator)
@@ -236,13 +236,13 @@ def _shipped_file(name: str) -> Path:
 
 
 def shipped() -> dict[Path, tuple[str, ...]]:
-    """The models that come with gan_style, and the styles of each."""
+    """Return the models that come with gan_style, and the styles of each."""
     folder = Path(str(files("gan_style") / "assets" / "models"))
     return {path: _styles(read_generator(path)[1], path) for path in sorted(folder.glob("*.safetensors"))}
 
 
 def any_style_model() -> Path:
-    """The model that comes with gan_style and takes its style from a picture. ValueError where there is none."""
+    """Return the model that comes with gan_style and takes its style from a picture. ValueError where there is none."""
     for path, names in shipped().items():
         if not names:
             return path
@@ -250,7 +250,7 @@ def any_style_model() -> Path:
 
 
 def _styles(description: dict[str, Any], path: Path) -> tuple[str, ...]:
-    """A library's own names; for a generator of one style what it was trained on, or else the file's name.
+    """Return a library's own names; for a generator of one style what it was trained on, or else the file's name.
 
     None for a generator that takes its style from a picture.
     """
@@ -265,7 +265,7 @@ def _styles(description: dict[str, Any], path: Path) -> tuple[str, ...]:
 
 
 def resolve_model(styles: Sequence[str], checkpoint: Path | None) -> Path:
-    """The generator's file: the checkpoint's or, without one, that of the shipped model that has these styles.
+    """Return the generator's file: the checkpoint's or, without one, that of the shipped model that has these styles.
 
     The first in alphabetical order, where several have them. ValueError, with the nearest names, where there is none.
     """
@@ -292,7 +292,7 @@ def resolve_model(styles: Sequence[str], checkpoint: Path | None) -> Path:
 def load_model(
     path: Path, device: torch.device, references: Mapping[str, Tensor] | None = None
 ) -> tuple[Model, dict[str, Any]]:
-    """The model of a file that ``resolve_model`` has found, and what its pictures say of it (images.encode).
+    """Return the model of a file that ``resolve_model`` has found, and what its pictures say of it (images.encode).
 
     references: {name: (1, 3, H, W) in [-1, 1]}, for a model that takes its styles from pictures, and for no other.
     """
@@ -302,7 +302,7 @@ def load_model(
 
 
 def open_model(path: Path, device: torch.device) -> tuple[Model, dict[str, Any]]:
-    """The same as it is in its file: one that takes its styles from pictures has none yet."""
+    """Open a model as it is in its file: one that takes its styles from pictures has none yet."""
     if path.suffix == ONNX_SUFFIX:
         return _open_onnx(path, device)
     generator, note = load_generator(path, device), note_of(path)
@@ -314,7 +314,7 @@ def open_model(path: Path, device: torch.device) -> tuple[Model, dict[str, Any]]
 
 
 def _open_onnx(path: Path, device: torch.device) -> tuple[Model, dict[str, Any]]:
-    """An exported model, which onnxruntime runs on the CPU."""
+    """Open an exported model, which onnxruntime runs on the CPU."""
     generator = OnnxGenerator(OnnxModel(path, torch.get_num_threads()))
     description = generator.model.description
     style, step = description.get("style"), description.get("step")

@@ -107,7 +107,7 @@ class _Source:
     regions: Regions | None
 
     def photo(self, box: Box) -> Tensor:
-        """The picture as it is, (1, 3, h, w)."""
+        """Return the picture as it is, (1, 3, h, w)."""
         return _as_float(self.pixels[(slice(None), *box.place)][None].to(self.model.device))
 
     def network_input(self, box: Box) -> Tensor:
@@ -126,7 +126,7 @@ class _Source:
 
     @property
     def tile(self) -> int | None:
-        """The tiles' side; None for the picture as a whole."""
+        """Return the tiles' side; None for the picture as a whole."""
         if self.controls.tile == OFF:
             return None
         if self.controls.tile == AUTO:
@@ -255,7 +255,7 @@ class _Source:
         return self._blended(output, 1.0)
 
     def _blended(self, output: Outputs, strength: float) -> Outputs:
-        """A generator of one style knows no strength; its result is blended with the picture."""
+        """Blend the result of a generator of one style, which knows no strength, with the picture."""
         if strength == 1 and self.regions is None:
             return output
 

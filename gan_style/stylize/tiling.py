@@ -244,7 +244,7 @@ class TiledGenerator:
         return rows, inner
 
     def _statistics(self, number: int, inner: ActivationStore | None, rows: Rows) -> tuple[str, RunningMoments] | None:
-        """The name and statistics of a stage's first normalisation without rows; None where all have theirs."""
+        """Return the name and statistics of a stage's first normalisation without rows; None where all have theirs."""
         moments, name = RunningMoments(), None
         for box, outer, x in self._inputs(number, inner):
             try:
@@ -276,7 +276,7 @@ class TiledGenerator:
 
     @torch.inference_mode()
     def tiles(self) -> Iterator[tuple[Box, Tensor]]:
-        """The tiles of the result, (1, 3, h, w) in [-1, 1] on the device, as often as they are asked for."""
+        """Yield the tiles of the result, (1, 3, h, w) in [-1, 1] on the device, as often as they are asked for."""
         stage = self._stage(self._last, self._rows)
         for box, outer, x in self._inputs(self._last, self._inner):
             output = box.cut(stage(x, self._shares(self.shares, outer)), outer)
@@ -299,7 +299,7 @@ class TiledGenerator:
         return None if shares is None else self._padded(shares, box).to(self.device)
 
     def _padded(self, read: Read, box: Box) -> Tensor:
-        """A part of the picture as pad_to_multiple continues it."""
+        """Return a part of the picture as pad_to_multiple continues it."""
         inside = box.clipped(self.height, self.width)
         missing = (0, box.width - inside.width, 0, box.height - inside.height)
         return F.pad(read(inside), missing, mode="replicate") if any(missing) else read(inside)

@@ -12,7 +12,7 @@ class NonFiniteError(ArithmeticError):
 
 
 def nonfinite_keys(values: Mapping[str, float]) -> list[str]:
-    """The names of the numbers that are not finite."""
+    """Return the names of the numbers that are not finite."""
     return [name for name, value in values.items() if not math.isfinite(value)]
 
 

@@ -33,11 +33,11 @@ class Sampler:
         return [generator(content).float() for content in self.contents]
 
     def sheet(self, results: Sequence[Tensor]) -> Tensor:
-        """A grid of content | style | result, (3, H, W)."""
+        """Return a grid of content | style | result, (3, H, W)."""
         return grid(self._panels(results))
 
     def rows(self, results: Sequence[Tensor]) -> list[list[Tensor]]:
-        """The same pictures one by one, each uint8 (3, H, W) on the CPU."""
+        """Return the same pictures one by one, each uint8 (3, H, W) on the CPU."""
         return [[to_uint8(picture).cpu() for picture in row] for row in self._panels(results)]
 
     def _panels(self, results: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -72,16 +72,16 @@ class LibrarySampler:
 
     @property
     def suite(self) -> MetricSuite:
-        """The first style's: what it measures, all measure."""
+        """Return the first style's suite: what it measures, all measure."""
         return next(iter(self.by_style.values())).suite
 
     @property
     def contents(self) -> Sequence[Tensor]:
-        """Every style's are the same."""
+        """Return the content pictures, the same for every style."""
         return next(iter(self.by_style.values())).contents
 
     def results(self, generator: nn.Module) -> list[Tensor]:
-        """Every style's, one for each content picture, at full strength."""
+        """Return every style's results, one for each content picture, at full strength."""
         results = []
         for number, sampler in enumerate(self.by_style.values()):
             condition = torch.eye(len(self.by_style), device=sampler.contents[0].device)[number : number + 1]
@@ -90,7 +90,7 @@ class LibrarySampler:
         return results
 
     def sheet(self, results: Sequence[Tensor]) -> Tensor:
-        """A grid (3, H, W): the styles above, and for each content its results under them."""
+        """Return a grid (3, H, W): the styles above, and for each content its results under them."""
         samplers, contents = list(self.by_style.values()), self.contents
         blank = torch.ones_like(contents[0][0])
         rows = [[blank, *(sampler.styles[0][0] for sampler in samplers)]]
@@ -107,7 +107,7 @@ class LibrarySampler:
         return [row for n, sampler in each for row in sampler.rows(results[n * count : (n + 1) * count])]
 
     def measure(self, results: Sequence[Tensor]) -> dict[str, float]:
-        """Each style's numbers under its name, {"heldout/monet/content": ...}, and their means over the styles."""
+        """Measure each style under its name, {"heldout/monet/content": ...}, and their means over the styles."""
         count = len(self.contents)
         each = {}
         for number, (name, sampler) in enumerate(self.by_style.items()):
@@ -128,7 +128,7 @@ class ReferenceSampler(LibrarySampler):
     """The same in the styles of references, which the generator is shown."""
 
     def results(self, generator: nn.Module) -> list[Tensor]:
-        """Every reference's, one for each content picture, at full strength."""
+        """Return every reference's results, one for each content picture, at full strength."""
         assert isinstance(generator, ReferenceGenerator)
         with torch.no_grad():
             codes = {name: generator.encode(sampler.styles[0]) for name, sampler in self.by_style.items()}
@@ -173,7 +173,7 @@ def measurable(names: Sequence[str], content: Collection[str], style: Collection
 
 
 def composite_weights(best: Any, names: Sequence[str]) -> dict[str, float] | None:
-    """The weights that metrics.best stands for: its own, for "auto" content and style equally, for None none.
+    """Return the weights that metrics.best stands for: its own, for "auto" content and style equally, for None none.
 
     ValueError, naming the option, for metrics that are not measured in training or have no better end.
     """

@@ -38,6 +38,6 @@ class Schedule:
             raise ValueError(f"training.hold={self.hold}; allowed are 0 to 1, the share of steps before the decay")
 
     def __call__(self, step: int) -> float:
-        """The factor for the step that follows ``step`` finished ones."""
+        """Return the factor for the step that follows ``step`` finished ones."""
         start = self.hold * self.steps
         return DECAYS[self.decay](max(0.0, step - start) / max(1.0, self.steps - start))

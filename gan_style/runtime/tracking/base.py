@@ -31,19 +31,19 @@ class Tracker(Protocol):
         """Named numbers of a step (the count of finished steps)."""
 
     def picture(self, step: int, name: str, path: Path) -> None:
-        """A picture file of a step."""
+        """Track a picture file of a step."""
 
     def rewind(self, step: int) -> None:
-        """The run goes back to this step; what was told of later ones will be told again."""
+        """Go back to this step; what was told of later ones will be told again."""
 
     def preempted(self) -> None:
-        """The run is about to end before its last step and will go on later."""
+        """Note that the run is about to end before its last step and will go on later."""
 
     def completed(self, result: FinalResult) -> None:
-        """The run has done its last step, and its files are there."""
+        """Note that the run has done its last step, and that its files are there."""
 
     def finish(self, *, failed: bool) -> None:
-        """The run ends; called in every exit."""
+        """End the run; called in every exit."""
 
 
 class MultiTracker:

@@ -36,7 +36,7 @@ class JsonlTracker:
         self._open(step)
 
     def preempted(self) -> None:
-        """The last line says how far the run has come."""
+        """Do nothing: the last line says how far the run has come."""
 
     def completed(self, result: FinalResult) -> None:
         """Do nothing: the files are those of the run already."""

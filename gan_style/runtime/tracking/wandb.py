@@ -166,7 +166,7 @@ class WandbTracker:
         self._run.mark_preempting()
 
     def completed(self, result: FinalResult) -> None:
-        """The final pictures as a table, what was best into the summary, and the artifact."""
+        """Upload the final pictures as a table, what was best into the summary, and the artifact."""
         with self._surroundings():
             rows = [[self._picture(picture) for picture in row] for row in result.rows()]
             if rows:
