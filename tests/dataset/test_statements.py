@@ -247,3 +247,40 @@ def test_boxes_without_a_class_have_a_category(source, make, data):
     make("coco")
     content = json.loads((data / "annotations/dataset.json").read_text())
     assert content["annotations"][0]["category_id"] == content["categories"][0]["id"]
+
+
+def test_labels_of_one_picture_are_no_tables(source):
+    """FUNSD's name no picture within, and are scaled with theirs."""
+    photo(source / "training_data/images/0.png")
+    text(source / "training_data/annotations/0.json", {"form": [{"box": [10, 12, 18, 18], "text": "hi"}]})
+    layout = open_layout(str(source), "auto", target="folder", carry=[])
+    layout.check_scaling()
+
+
+def test_places_on_the_earth_are_not_scaled(source):
+    photo(source / "images/1.tif")
+    feature = {"geometry": {"coordinates": [[[10.1, 12.2]]]}, "properties": {"image_id": "1.tif"}}
+    text(source / "xView.geojson", {"type": "FeatureCollection", "features": [feature]})
+    layout = open_layout(str(source), "auto", target="folder", carry=[])
+    with pytest.raises(ValueError, match="geojson"):
+        layout.check_scaling()
+
+
+@pytest.mark.parametrize("form", ["folders", "lists"])
+def test_data_yaml_says_the_splits(source, make, form):
+    for name in ("fit", "check"):
+        photo(source / f"{name}/images/{name}.jpg")
+        text(source / f"{name}/labels/{name}.txt", "0 .5 .5 .2 .2\n")
+        text(source / f"{name}.txt", f"./{name}/images/{name}.jpg\n")
+    places = {"folders": ("../fit/images", "../check/images"), "lists": ("fit.txt", "check.txt")}[form]
+    text(source / "data.yaml", f"train: {places[0]}\nval: {places[1]}\nnames: [cat]\n")
+    rows = {row["key"]: row["split"] for row in make("webdataset") if row["status"] == "ok"}
+    assert rows == {"check/images/check.jpg": "val", "fit/images/fit.jpg": "train"}
+
+
+def test_cocos_files_in_words_of_their_own_are_splits(source, make):
+    for number, name in enumerate(("fit", "check"), 1):
+        photo(source / f"images/{name}.jpg")
+        image = {"id": number, "file_name": f"{name}.jpg"}
+        text(source / f"annotations/boxes_{name}.json", {"images": [image], "annotations": [], "categories": []})
+    assert {row["split"] for row in make("webdataset")} == {"fit", "check"}

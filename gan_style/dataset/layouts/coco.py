@@ -18,7 +18,7 @@ from gan_style.dataset.journal import DATA, Row
 from gan_style.dataset.layouts.folder import FolderLayout
 from gan_style.dataset.layouts.labels import read_label
 from gan_style.dataset.layouts.tables import Index
-from gan_style.dataset.layouts.tree import Tree, split_in
+from gan_style.dataset.layouts.tree import Tree, split_in, splits_in
 from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample
 
 _IMAGES = "images/"
@@ -235,10 +235,16 @@ class CocoLayout:
                 extension for extension in extensions if extension not in inline and extension not in sample.sidecars
             )
             inline[extension] = json.dumps(self._single_document(table, image))
-        splits = [split for table, _ in images if (split := table.split) is not None]
+        splits = [split for table, _ in images if (split := self._splits[table.path]) is not None]
         split = sample.split or self._split_of_folder(sample) or next(iter(splits), None)
         labelled = next(iter(sizes), None)
         return replace(sample, label=None, split=split, inline=inline, labelled=labelled, as_stored=labelled is None)
+
+    @cached_property
+    def _splits(self) -> Mapping[str, str | None]:
+        """By annotation file; where each picture is in one of them, by whatever words tell them apart."""
+        own = {table.path: table.split for table in self.tables}
+        return own | (splits_in(self.paths) if self._one_for_each and not any(own.values()) else {})
 
     @cached_property
     def _one_for_each(self) -> bool:

@@ -24,7 +24,7 @@ _SIDES = (
     ("bbox_x", "bbox_y", "bbox_w", "bbox_h"),
 )
 _OUTLINES = ("points", "polygon", "exterior", "segmentation", "vertices")
-_BOXES = ("bbox", "box", "bounding_box", "fbox")  # x, y, width, height, as COCO and Hugging Face have them
+_BOXES = ("bbox", "bounding_box", "fbox")  # x, y, width, height, as COCO and Hugging Face have them
 _NAMES = (
     *("label", "class", "category", "class_name", "label_name", "category_name", "classtitle", "name", "tag"),
     *("labelname", "displayname", "class_id", "category_id", "label_id"),

@@ -16,15 +16,31 @@ from gan_style.dataset.layouts.tables import (
     MOST_BYTES,
     MOST_IN_A_FOLDER,
     Rewriter,
+    apart,
     columns_of,
     index_of,
     read_rows,
     rewriter_of,
 )
 from gan_style.dataset.layouts.tree import Tree, split_in
+from gan_style.dataset.layouts.yolo import split_places
 from gan_style.dataset.sample import Sample
 
-_RECORDED = (".jsonl", ".ndjson", ".csv", ".tsv", ".json", ".parquet", ".xml", ".txt", ".lst", ".odgt", ".manifest")
+_RECORDED = (
+    ".jsonl",
+    ".ndjson",
+    ".csv",
+    ".tsv",
+    ".json",
+    ".parquet",
+    ".xml",
+    ".txt",
+    ".lst",
+    ".odgt",
+    ".manifest",
+    ".geojson",
+)
+_RECORDED += (".yaml", ".yml")
 _SPLIT_FIELDS = ("split", "subset", "partition", "set", "0")  # 0: Vertex's first column
 _NUMBERED = {"partition": {"0": "train", "1": "val", "2": "test"}, "train_test_split": {"1": "train", "0": "test"}}
 _WORDS = re.compile(r"[^\W\d_]+[\s,.]+[^\W\d_]+")
@@ -83,22 +99,28 @@ def read_statements(root: Path, tree: Tree) -> Statements:
     if not paths:
         return statements
     index = index_of(tree)
+    places = [place for path in paths if path.endswith(_YAML) for place in split_places(root, path)]
+    for key in index.files if places else ():
+        for split, place in places:
+            if key.startswith(f"{place}/"):
+                statements.splits.setdefault(key, set()).add(split)
+    lists = {place: split for split, place in places}
     for path in paths:
         if path.lower().endswith(".txt"):
             index.add_numbers(path, (root / path).read_bytes())
-    for path in paths:
+    for path in [path for path in paths if not path.endswith(_YAML)]:
         try:
             for keys, record in _records(root, path, rewriter_of(path, index)):
-                _note(statements, path, keys, record)
+                _note(statements, path, keys, record, lists.get(path))
         except (ValueError, TypeError, csv.Error, RecursionError, ElementTree.ParseError):
             continue
     return statements
 
 
-def _note(statements: Statements, path: str, keys: Sequence[str], record: Record) -> None:
+def _note(statements: Statements, path: str, keys: Sequence[str], record: Record, of_list: str | None) -> None:
     stem = PurePosixPath(path).stem
     table = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_") or "table"
-    split, record = _split_of(stem, record)
+    split, record = _split_of(stem, record) if of_list is None else (of_list, record)
     for key in keys:
         statements.read.add(path)
         if split is not None:
@@ -125,11 +147,7 @@ def _tables(tree: Tree) -> Iterator[str]:
         if len(names) > MOST_IN_A_FOLDER:  # labels of single pictures, but for lists of splits
             stems = {name: split_in(PurePosixPath(name).stem) for name in names}
             names = [name for name, split in stems.items() if split is not None and not split[1]]
-        taken = tree.matches(folder).taken if names else ()
-        owners = tree.picture_folders_of(folder) if names else ()
-        taken = set(taken).union(*(tree.matches(owner).taken for owner in owners))
-        paths = (f"{folder}/{name}" if folder else name for name in names)
-        yield from (path for path in paths if path not in taken)
+        yield from apart(tree, folder, names)
 
 
 def _records(root: Path, path: str, rewriter: Rewriter) -> Iterator[tuple[list[str], Record]]:
@@ -157,7 +175,7 @@ def _plain_records(root: Path, path: str, suffix: str, rewriter: Rewriter) -> It
     text = (root / path).read_text(encoding="utf-8-sig")
     if suffix in (".jsonl", ".ndjson", ".odgt", ".manifest"):
         yield from _dicts([json.loads(line) for line in text.splitlines() if line.strip()], rewriter)
-    elif suffix == ".json":
+    elif suffix in (".json", ".geojson"):
         yield from _dicts(json.loads(text), rewriter)
     elif suffix == ".xml":
         if "<!ENTITY" not in text:

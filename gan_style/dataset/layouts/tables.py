@@ -42,6 +42,7 @@ TABLE_SUFFIXES = (
         ".list",
         ".parquet",
         ".ini",
+        *(".geojson", ".odgt", ".manifest"),
     ),
 )
 OPAQUE_SUFFIXES = (".mat", ".npy", ".npz", ".pkl", ".pickle", ".h5", ".hdf5", ".db", ".sqlite", ".tfrecord")
@@ -621,7 +622,7 @@ def check_scaling(root: Path, tree: "Tree", but: Container[str] = ()) -> None:
     index = index_of(tree, (0.5, 0.5))
     for folder in tree.folders:
         names = [name for name in tree.try_listing(folder).files if name.lower().endswith(TABLE_SUFFIXES)]
-        for path in (f"{folder}/{name}" if folder else name for name in names[:MOST_IN_A_FOLDER]):
+        for path in apart(tree, folder, names[:MOST_IN_A_FOLDER]):
             if path in but or (root / path).stat().st_size > MOST_BYTES:
                 continue
             try:
@@ -656,16 +657,16 @@ def _rewritten(
     if suffix == ".parquet":
         return _rewritten_parquet(content, rewriter)
     text = content.decode("utf-8-sig")
-    if suffix not in TABLE_SUFFIXES:
-        if not text.startswith("{"):
-            return None
-        suffix = ".jsonl"  # CrowdHuman's .odgt, SageMaker's .manifest
-    if suffix == ".json":
+    if suffix not in TABLE_SUFFIXES and not text.startswith("{"):
+        return None
+    if suffix in (".json", ".geojson"):
         value = json.loads(text)
+        if rewriter.index.is_scaled and isinstance(value, dict) and value.get("type") == "FeatureCollection":
+            raise NotScalableError("its coordinates may be pixels, or places on the earth")
         new_value = rewriter.document(value)
         _check_named(rewriter, value)
         return None if new_value == value else json.dumps(new_value, ensure_ascii=False).encode()
-    if suffix in (".jsonl", ".ndjson"):
+    if suffix in (".jsonl", ".ndjson", ".odgt", ".manifest") or suffix not in TABLE_SUFFIXES:
         records = [json.loads(line) for line in text.splitlines() if line.strip()]
         new_records = rewriter.json(records)
         _check_named(rewriter, records)
@@ -731,6 +732,14 @@ def _rewritten_parquet(content: bytes, rewriter: Rewriter) -> bytes | None:
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(new, schema=table.schema), buffer)
     return buffer.getvalue()
+
+
+def apart(tree: "Tree", folder: str, names: Sequence[str]) -> Iterator[str]:
+    """The paths of those of a folder's files that are not labels of one picture."""
+    taken = set(tree.matches(folder).taken) if names else set()
+    for owner in tree.picture_folders_of(folder) if names else ():
+        taken |= tree.matches(owner).taken
+    yield from (path for name in names if (path := f"{folder}/{name}" if folder else name) not in taken)
 
 
 def index_of(tree: "Tree", factors: tuple[float, float] = (1.0, 1.0)) -> Index:

@@ -129,13 +129,7 @@ def rewritten_yaml(content: dict[str, Any], path: str, root: Path) -> tuple[byte
     import yaml  # type: ignore[import-untyped]
 
     here = (root / path).parent
-    base = here
-    if content.get("path"):
-        base_path = Path(str(content["path"])).expanduser()
-        candidates = [base_path if base_path.is_absolute() else here / base_path, here]
-        base = next(
-            (path for path in candidates if path.resolve().is_relative_to(root.resolve()) and path.exists()), here
-        )
+    base = _base(content, here, root)
     changed = {name: value for name, value in content.items() if name != "path"}
     outside: list[str] = []
     for name in _SPLITS:
@@ -146,6 +140,28 @@ def rewritten_yaml(content: dict[str, Any], path: str, root: Path) -> tuple[byte
     if changed == content:
         return None, outside
     return yaml.safe_dump(changed, sort_keys=False, allow_unicode=True).encode(), outside
+
+
+def split_places(root: Path, path: str) -> list[tuple[str, str]]:
+    """(split, the folder or file below the root that holds its pictures) by data.yaml; path: the file's."""
+    content, here = read_yaml(root / path) or {}, (root / path).parent
+    places: list[tuple[str, str]] = []
+    for name in _SPLITS:
+        value = content.get(name)
+        for place in [value] if isinstance(value, str) else value or []:
+            found = (here / _relative(str(place), _base(content, here, root), here, root, [])).resolve()
+            if found.is_relative_to(root.resolve()):
+                places.append((name, found.relative_to(root.resolve()).as_posix()))
+    return places
+
+
+def _base(content: dict[str, Any], here: Path, root: Path) -> Path:
+    """The folder that data.yaml's splits are relative to."""
+    if not content.get("path"):
+        return here
+    path = Path(str(content["path"])).expanduser()
+    candidates = [path if path.is_absolute() else here / path, here]
+    return next((path for path in candidates if path.resolve().is_relative_to(root.resolve()) and path.exists()), here)
 
 
 def _relative(value: str, base: Path, here: Path, root: Path, outside: list[str]) -> str:
