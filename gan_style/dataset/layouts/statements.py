@@ -26,21 +26,11 @@ from gan_style.dataset.layouts.tree import Tree, split_in
 from gan_style.dataset.layouts.yolo import split_places
 from gan_style.dataset.sample import Sample
 
+_YAML = (".yaml", ".yml")
 _RECORDED = (
-    ".jsonl",
-    ".ndjson",
-    ".csv",
-    ".tsv",
-    ".json",
-    ".parquet",
-    ".xml",
-    ".txt",
-    ".lst",
-    ".odgt",
-    ".manifest",
-    ".geojson",
+    *(".jsonl", ".ndjson", ".json", ".odgt", ".manifest", ".geojson", ".xml"),
+    *(".csv", ".tsv", ".parquet", ".txt", ".lst", *_YAML),
 )
-_RECORDED += (".yaml", ".yml")
 _SPLIT_FIELDS = ("split", "subset", "partition", "set", "0")  # 0: Vertex's first column
 _NUMBERED = {"partition": {"0": "train", "1": "val", "2": "test"}, "train_test_split": {"1": "train", "0": "test"}}
 _WORDS = re.compile(r"[^\W\d_]+[\s,.]+[^\W\d_]+")
