@@ -60,12 +60,12 @@ def main() -> None:
         sys.exit(2)
     arguments = sys.argv[2:]
     if name in PLAIN_WORDS:
-        arguments = gathered(arguments, PLAIN_WORDS[name])
+        arguments = join_plain_words(arguments, PLAIN_WORDS[name])
     sys.argv = [f"gan-style {name}", *arguments]
     import_module(f"gan_style.commands.{name.replace('-', '_')}").main()
 
 
-def gathered(arguments: Sequence[str], option: str) -> list[str]:
+def join_plain_words(arguments: Sequence[str], option: str) -> list[str]:
     """Plain words, as in ``compare runs/a runs/b``, as one option: runs=['runs/a','runs/b']; the rest as it is.
 
     A word is what is no flag, no flag's value, and no name=value; or what exists, whatever it looks like. Where the

@@ -108,7 +108,7 @@ def _fits(value: Any, expected: type) -> bool:
     return isinstance(value, expected) and (expected is bool or not isinstance(value, bool))
 
 
-def is_said_whole(node: DictConfig, option: str, name: str) -> bool | None:
+def takes_integers(node: DictConfig, option: str, name: str) -> bool | None:
     """Return whether a node's ``_target_`` takes whole numbers for an argument; None where it does not say."""
     target = str(node.get("_target_", ""))
     if not target:

@@ -7,33 +7,36 @@ from importlib import import_module
 import pytest
 from hydra import compose, initialize_config_dir
 
-from gan_style.cli import PLAIN_WORDS, gathered
+from gan_style.cli import PLAIN_WORDS, join_plain_words
 from gan_style.config import CONFIG_PATH
 
 
 def test_words_become_one_list_and_the_rest_stays():
-    assert gathered(["runs/a", "output=x", "runs/b", "--info"], "runs") == [
+    assert join_plain_words(["runs/a", "output=x", "runs/b", "--info"], "runs") == [
         "output=x",
         "--info",
         "runs=['runs/a','runs/b']",
     ]
-    assert gathered(["runs=[a,b]", "output=x"], "runs") == ["runs=[a,b]", "output=x"]
-    assert gathered([], "file") == []
+    assert join_plain_words(["runs=[a,b]", "output=x"], "runs") == ["runs=[a,b]", "output=x"]
+    assert join_plain_words([], "file") == []
 
 
 def test_the_value_of_a_flag_is_none_of_them():
-    assert gathered(["--cfg", "job", "a"], "runs") == ["--cfg", "job", "runs=['a']"]
+    assert join_plain_words(["--cfg", "job", "a"], "runs") == ["--cfg", "job", "runs=['a']"]
 
 
 def test_what_exists_is_a_word_even_with_an_equals_sign(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "0-loss.style.weight=1").mkdir()
-    assert gathered(["0-loss.style.weight=1", "size=64"], "runs") == ["size=64", "runs=['0-loss.style.weight=1']"]
+    assert join_plain_words(["0-loss.style.weight=1", "size=64"], "runs") == [
+        "size=64",
+        "runs=['0-loss.style.weight=1']",
+    ]
 
 
 def test_both_at_once_are_refused(capsys):
     with pytest.raises(SystemExit) as exit_:
-        gathered(["a", "runs=[b]"], "runs")
+        join_plain_words(["a", "runs=[b]"], "runs")
     assert exit_.value.code == 2 and "runs=[...]" in capsys.readouterr().err
 
 
@@ -41,7 +44,7 @@ def gathered_existing(word):
     """As if there were a folder of that name."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.path.exists", lambda path: path == word)
-        return gathered([word], "runs")
+        return join_plain_words([word], "runs")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,7 @@ def gathered_existing(word):
 )
 def test_hydra_reads_every_name_as_it_was_written(word):
     import_module("gan_style.commands.compare")  # registers its options
-    (override,) = gathered([word], "runs") if "=" not in word else gathered_existing(word)
+    (override,) = join_plain_words([word], "runs") if "=" not in word else gathered_existing(word)
     with initialize_config_dir(str(CONFIG_PATH), version_base="1.3"):
         cfg = compose("compare", overrides=[override])
     found = cfg._get_node("runs")._get_node(0)._value()

@@ -27,9 +27,9 @@ from gan_style.optimise.optimise import (
     COLOURS,
     Optimisation,
     Problem,
+    assemble_result,
     canvas_channels,
-    finished,
-    seen_by_the_transfer,
+    transfer_inputs,
 )
 from gan_style.optimise.pyramid import MIN_SHORT_SIDE, Level, covering, draw_view, plan_levels, resized
 from gan_style.optimise.regions import GuidedRegions, clustered_regions, read_regions
@@ -206,7 +206,7 @@ def _run(cfg: DictConfig, optimisation: Optimisation, record: Record, content: T
     first = optimisation.evaluation
     progress = Progress(first_step=first, steps=optimisation.steps, batch=1, terms=names, unit="evaluations")
     every = Intervals(tell=cfg.log_every, picture=cfg.save_every, state=cfg.checkpoint_every)
-    to_picture = partial(finished, cfg.colours, content=content)
+    to_picture = partial(assemble_result, cfg.colours, content=content)
     begin = time.monotonic()
     try:
         OptimisationLoop(optimisation, record, every, to_picture, progress.update, list(frames)).run()
@@ -318,7 +318,7 @@ def make_optimisation(
                 raise ValueError(f"loss.{name}: regions and masks are for Gram matrices (GramStyle, GatysStyle) alone")
             if isinstance(term, Style):
                 term.guided = True
-    content, styles = seen_by_the_transfer(cfg.colours, content, styles)
+    content, styles = transfer_inputs(cfg.colours, content, styles)
     if cfg.calibrate and not objective.perceptual.scales_given:
         objective.perceptual.calibrate([content, *styles])
     problem = Problem(

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, IntegerNode, OmegaConf
 
 from gan_style.cli import command
 from gan_style.commands.train import TrainOptions, check_train
-from gan_style.config import CONFIG_PATH, build, composed, flat, is_said_whole, plain, read_yaml
+from gan_style.config import CONFIG_PATH, build, composed, flat, plain, read_yaml, takes_integers
 from gan_style.evaluation.suite import METRICS
 from gan_style.losses.objective import content_layers, style_layers
 from gan_style.options import check_options, did_you_mean, option
@@ -21,7 +21,7 @@ from gan_style.runtime.files import check_place, ensure_writable, locked, remove
 from gan_style.runtime.process import last_line
 from gan_style.runtime.provenance import read_failure
 from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
-from gan_style.search.loop import SUMMARY_FILE, Search, ShouldPrune, closing_words
+from gan_style.search.loop import SUMMARY_FILE, Search, ShouldPrune, closing_lines
 from gan_style.search.process import TrainingEnd, train
 from gan_style.search.space import Categorical, Dimension, grid, override, read_space
 from gan_style.search.study import PRUNERS, SAMPLERS, STUDY_FILE, Pruning, SearchPlan, Study
@@ -108,13 +108,13 @@ def _main(cfg: DictConfig) -> int:
     if reason is not None:
         print(f"stopped by {reason} after {study.finished()} trials; the same command again goes on", flush=True)
         return PREEMPTED
-    for line in closing_words(study, lambda number: folder / TRIALS / f"{number:04}"):
+    for line in closing_lines(study, lambda number: folder / TRIALS / f"{number:04}"):
         print(line, flush=True)
     print(f"summary: {folder / SUMMARY_FILE}; side by side: gan-style compare {folder / TRIALS}", flush=True)
     return 0 if study.best() else NO_RESULT
 
 
-def gathered(arguments: Sequence[str]) -> list[str]:
+def join_train_options(arguments: Sequence[str]) -> list[str]:
     """Arguments that are no option of the search itself, and no flag, in one: train=['data.content=photos/', ...]."""
     own = re.compile(rf"-|[~+]*({'|'.join(_OWN)})([.=@]|$)")
     passed_on = [
@@ -126,7 +126,7 @@ def gathered(arguments: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """Run the command, given the options of gan-style train in one list."""
-    sys.argv[1:] = gathered(sys.argv[1:])
+    sys.argv[1:] = join_train_options(sys.argv[1:])
     _main()
 
 
@@ -179,7 +179,7 @@ def _is_whole(settings: DictConfig, name: str) -> bool:
     place = OmegaConf.select(settings, parent) if parent else settings
     if not isinstance(place, DictConfig) or key not in place:
         return False  # said to be unknown when it is tried
-    is_whole, node, value = is_said_whole(place, parent, key), place._get_node(key), place[key]
+    is_whole, node, value = takes_integers(place, parent, key), place._get_node(key), place[key]
     if is_whole is not None:
         return is_whole
     return isinstance(node, IntegerNode) or (isinstance(value, int) and not isinstance(value, bool))

@@ -22,7 +22,7 @@ from gan_style.report.outputs import FolderOutputs, holds_outputs, model_labels
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import check_place, ensure_writable, write_bytes, write_text
 from gan_style.runtime.outputs import check_replaceable, marked_page, options_mark
-from gan_style.study.analysis import in_words, kind_report
+from gan_style.study.analysis import kind_report, report_lines
 from gan_style.study.answers import Participant, consistency_of, read_participants
 from gan_style.study.design import KINDS, most_questions
 from gan_style.study.page import StudyPictures, study_page
@@ -194,7 +194,7 @@ def analyse(paths: Sequence[Path], *, output: Path | None, seed: int, mark: str)
         "participants": {participant.name: _summary(participant) for participant in participants},
         "kinds": {kind: asdict(kind_report(participants, kind, seed=seed)) for kind in KINDS},
     }
-    print("\n".join(in_words(report)))
+    print("\n".join(report_lines(report)))
     if output is not None:
         ensure_writable(output.parent, "output")
         write_bytes(output, json.dumps(report | {"result": mark}, indent=2, allow_nan=False).encode() + b"\n")

@@ -19,7 +19,7 @@ from gan_style.dataset.layouts.yolo import YoloLabel
 from gan_style.dataset.sample import ALL_PICTURE_SUFFIXES, Sample, SampleError
 from gan_style.images.decode import decode
 from gan_style.images.formats import UnreadablePictureError, open_picture
-from gan_style.images.lossless import Original, highest, read_original
+from gan_style.images.lossless import Original, read_original, white_level
 from gan_style.images.metadata import Metadata, oriented, read_metadata, read_tiff_metadata
 
 _PNG_TEXTS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
@@ -144,7 +144,7 @@ def displayable(original: Original) -> Tensor:
     """What the network sees of a picture, uint8 or uint16 (3, H, W): white where nothing is to be seen."""
     if original.alpha is None:
         return original.pixels
-    white = torch.full_like(original.pixels.to(torch.int32), int(highest(original.pixels)))
+    white = torch.full_like(original.pixels.to(torch.int32), int(white_level(original.pixels)))
     seen = torch.where(original.alpha.to(torch.int32) > 0, original.pixels.to(torch.int32), white)
     return seen.to(original.pixels.dtype)
 

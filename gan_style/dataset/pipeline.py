@@ -29,7 +29,7 @@ from gan_style.dataset.stylizers import InRegions, StrengthStylizer
 from gan_style.dataset.worker import SKIPPED, SampleResult, copies_of, passed_through
 from gan_style.images.decode import encode_uint8, to_float, to_uint8
 from gan_style.images.formats import check_fits, format_for
-from gan_style.images.lossless import Original, highest, lost_in, on_white, to_eight_bits, write_original
+from gan_style.images.lossless import Original, lost_in, on_white, to_eight_bits, white_level, write_original
 from gan_style.images.metadata import save_options
 from gan_style.runtime.machine import is_shortage
 from gan_style.runtime.provenance import picture_note
@@ -286,7 +286,7 @@ class Pipeline:
         """(N, 3, H, W) in [-1, 1]."""
         if all(item.picture.dtype == torch.uint8 for item in batch):
             return to_float(torch.stack([item.picture for item in batch]).to(self.device))
-        parts = [item.picture.float() / (highest(item.picture) / 2) - 1 for item in batch]
+        parts = [item.picture.float() / (white_level(item.picture) / 2) - 1 for item in batch]
         return torch.stack(parts).to(self.device)
 
     def _scores(self, results: Tensor, content: Tensor) -> Mapping[str, Sequence[float]]:

@@ -70,7 +70,7 @@ class ExportedGenerator(nn.Module):
         result = generator.with_tone(x, *light(images), styles)
         if styles is None:
             return result
-        return LibraryGenerator.faded(images, result, styles.sum(dim=1, keepdim=True)[..., None, None])
+        return LibraryGenerator.blend_with_photo(images, result, styles.sum(dim=1, keepdim=True)[..., None, None])
 
     def _paint_like(self, images: Tensor, references: Tensor, strength: Tensor) -> Tensor:
         generator = self.generator
@@ -79,7 +79,7 @@ class ExportedGenerator(nn.Module):
         if generator.tone:
             mean, deviation = light(images)
             result = apply_tone(result, plain_color(_tone_curves(references), mean), contrast(deviation))
-        return LibraryGenerator.faded(images, result.clamp(-1.0, 1.0), strength[..., None, None])
+        return LibraryGenerator.blend_with_photo(images, result.clamp(-1.0, 1.0), strength[..., None, None])
 
     def _network(self, images: Tensor, condition: Tensor | None) -> Tensor:
         height, width = images.shape[-2:]

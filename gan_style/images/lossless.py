@@ -194,7 +194,7 @@ def on_white(original: Original) -> Original:
     """Without transparency: what shows through is white."""
     if original.alpha is None:
         return original
-    most = highest(original.pixels)
+    most = white_level(original.pixels)
     pixels = torch.empty_like(original.pixels)
     for rows in _rows(*pixels.shape[1:]):
         part, share = original.pixels[:, rows].float(), original.alpha[:, rows].float() / most
@@ -202,7 +202,7 @@ def on_white(original: Original) -> Original:
     return replace(original, pixels=pixels, alpha=None)
 
 
-def highest(pixels: Tensor) -> float:
+def white_level(pixels: Tensor) -> float:
     """Return the value of white in uint8 or uint16."""
     return 255.0 if pixels.dtype == torch.uint8 else 65535.0
 

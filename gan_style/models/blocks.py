@@ -206,7 +206,7 @@ class ResidualBlock(nn.Module):
 class Upsample(nn.Sequential):
     """Nearest-neighbour doubling, then a convolution: no checkerboards (Odena et al. 2016).
 
-    Both are done in one (doubled_convolution).
+    Both are done in one (fused_upsample_conv2d).
     """
 
     def __init__(self, incoming: int, outgoing: int, *, norm: Norm = InstanceNorm) -> None:
@@ -217,11 +217,11 @@ class Upsample(nn.Sequential):
         assert isinstance(inner, ConvNormRelu)
         convolution, norm, relu = inner
         assert isinstance(convolution, nn.Conv2d)
-        result: Tensor = relu(norm(doubled_convolution(x, convolution.weight), condition))
+        result: Tensor = relu(norm(fused_upsample_conv2d(x, convolution.weight), condition))
         return result
 
 
-def doubled_convolution(x: Tensor, weight: Tensor) -> Tensor:
+def fused_upsample_conv2d(x: Tensor, weight: Tensor) -> Tensor:
     """Nearest-neighbour doubling, reflection padding by 1 and a 3x3 convolution, (N, C, H, W) to (N, O, 2H, 2W).
 
     weight: (O, C, 3, 3). The same sums, in 4/9 of the multiplications: of three neighbours in the doubled picture two
@@ -300,10 +300,10 @@ class FewChannels(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         side = self.kernel_size[0] // 2
-        return in_bands(x, side, "reflect", lambda padded: convolution_by_rows(padded, self.weight, self.bias))
+        return in_bands(x, side, "reflect", lambda padded: conv2d_by_rows(padded, self.weight, self.bias))
 
 
-def convolution_by_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def conv2d_by_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Convolve without padding, as sums over rows of the kernel: (N, C, H, W) to (N, O, H - k + 1, W - k + 1).
 
     weight: (O, C, k, k). With three output channels most of a CPU's vector lies idle. So the kernel's k rows become k

@@ -49,7 +49,7 @@ class LibraryGenerator(ResidualCoder):
         if not self.training:  # losses look at the network's own output
             result = self.with_tone(result, *light(images), condition)
         strength = condition.sum(dim=1, keepdim=True)
-        return self.faded(images, result, strength if strength.ndim == 4 else strength[..., None, None])
+        return self.blend_with_photo(images, result, strength if strength.ndim == 4 else strength[..., None, None])
 
     @staticmethod
     def shares(condition: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class LibraryGenerator(ResidualCoder):
         return torch.cat([condition, 1.0 - condition.sum(dim=1, keepdim=True)], dim=1)
 
     @staticmethod
-    def faded(images: Tensor, result: Tensor, strength: Tensor) -> Tensor:
+    def blend_with_photo(images: Tensor, result: Tensor, strength: Tensor) -> Tensor:
         """Fade the network's result by its strength (N, 1, H, W): at 0 it is the photo exactly.
 
         What no network can do, draw a photo again pixel by pixel, it need not do then.

@@ -165,7 +165,7 @@ class ReferenceGenerator(ResidualCoder):
                 color = plain_color(curves.unflatten(1, (LEVELS, 3)), mean)
                 result = apply_tone(result, color, contrast(deviation))
             result = result.clamp(-1.0, 1.0)
-        return LibraryGenerator.faded(images, result, strength[..., None, None])
+        return LibraryGenerator.blend_with_photo(images, result, strength[..., None, None])
 
     @torch.no_grad()
     def start_from(self, library: LibraryGenerator) -> None:

@@ -31,7 +31,7 @@ COLOURS = (STYLE, LUMINANCE, HISTOGRAM)
 _FIRST_STEP = 0.01  # mean change of a value in [-1, 1], about one grey level, that L-BFGS tries first
 
 
-def seen_by_the_transfer(colours: str, content: Tensor, styles: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def transfer_inputs(colours: str, content: Tensor, styles: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     """Return the content and the styles (each (1, 3, H, W) in [-1, 1], any size) as the transfer is to see them."""
     if colours == LUMINANCE:
         content = grey(content)
@@ -47,7 +47,7 @@ def canvas_channels(colours: str) -> int:
     return 1 if colours == LUMINANCE else 3
 
 
-def finished(colours: str, canvas: Tensor, content: Tensor) -> Tensor:
+def assemble_result(colours: str, canvas: Tensor, content: Tensor) -> Tensor:
     """Return the picture that is shown, (1, 3, h, w) in [-1, 1], from what was optimised, (1, C, h, w).
 
     content: the coloured one, (1, 3, H, W). A new luma under unchanged U and V moves R, G and B alike.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gan_style.images.decode import decode, encode_animation, to_float, to_uint8
-from gan_style.images.lossless import Original, highest, write_original
+from gan_style.images.lossless import Original, white_level, write_original
 from gan_style.optimise.optimise import NonFiniteLossError, Optimisation
 from gan_style.optimise.pyramid import resized
 from gan_style.runtime.checkpoint import FORMAT, read_checkpoint
@@ -123,7 +123,7 @@ class Record:
         pixels = ((image + 1.0) * 32767.5).round().to(torch.int32).to(torch.uint16) if deep else to_uint8(image)
         alpha = self.content.alpha
         if alpha is not None:
-            most = highest(alpha)
+            most = white_level(alpha)
             shares = resized(alpha[None].float(), *image.shape[-2:])[0].clamp(0.0, most)
             alpha = shares.round().to(torch.int32).to(self.content.pixels.dtype)
         original = replace(self.content, pixels=pixels, alpha=alpha)

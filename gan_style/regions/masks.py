@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from gan_style.functional import guided_gain, luma, scaled_part, window_mean
 from gan_style.images.decode import to_float
 from gan_style.regions.names import numbers_of
-from gan_style.regions.segment import Segmenter, smaller
+from gan_style.regions.segment import Segmenter, shrink
 
 _SIDE = 512  # pixels: the short side at which edges are looked for
 _FLAT = 1e-4  # variance of luma in [0, 1] below which a window has no edge
@@ -69,7 +69,7 @@ def refine(pixels: Tensor, shares: Tensor) -> Tensor:
     shares = torch.cat([shares, 1.0 - shares.sum(dim=1, keepdim=True)], dim=1)
 
     # In each window shares are a linear function of luma
-    guide = luma(smaller(pixels, _SIDE))
+    guide = luma(shrink(pixels, _SIDE))
     coarse = F.interpolate(shares, guide.shape[-2:], mode="bilinear", antialias=True)
     window = 2 * max(1, round(guide.shape[-1] / shares.shape[-1])) + 1
     gain = guided_gain(guide, coarse, window, _FLAT)

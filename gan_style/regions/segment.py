@@ -64,11 +64,12 @@ class PictureRegions:
 
     def describe(self, pixels: Tensor) -> Tensor:
         """Describe each place of a picture, uint8 (3, H, W): (D, h, w)."""
-        return describe(self._network, smaller(pixels, _SIDE).to(self.device))
+        return describe(self._network, shrink(pixels, _SIDE).to(self.device))
 
     def shares(self, pixels: Tensor, features: Tensor, centres: Tensor) -> Tensor:
         """Share a picture, uint8 (3, H, W), among the centres, (R, D), of its features: (1, R, 2 h, 2 w)."""
-        return settled(assigned(features, centres), len(centres), smaller(pixels, _SIDE).to(features.device))
+        numbers, image = nearest_centres(features, centres), shrink(pixels, _SIDE).to(features.device)
+        return joint_bilateral_shares(numbers, len(centres), image)
 
 
 @torch.inference_mode()
@@ -119,16 +120,16 @@ def cluster(features: Tensor, count: int) -> Tensor:
     return best[best[:, -2].argsort()]  # the last two are the row and the column
 
 
-def assigned(features: Tensor, centres: Tensor) -> Tensor:
+def nearest_centres(features: Tensor, centres: Tensor) -> Tensor:
     """Number each place of (D, h, w) by the centre (R, D) that is nearest: (h, w), from 0."""
     return torch.cdist(features.flatten(1).T, centres.to(features)).argmin(dim=1).view(features.shape[1:])
 
 
-def settled(numbers: Tensor, count: int, image: Tensor) -> Tensor:
-    """Settle by colour where regions, numbered (h, w) from 0, end: features there are of both sides, and like a third.
+def joint_bilateral_shares(numbers: Tensor, count: int, image: Tensor) -> Tensor:
+    """Decide by colour where regions, numbered (h, w) from 0, end: features there are of both sides, and like a third.
 
     Places whose neighbours are all of their own region stay in it. Others, and bands too narrow to have such places,
-    take from the settled places around, the more the nearer and the more alike in image, (1, 3, H, W): a joint
+    take from those around, the more the nearer and the more alike in image, (1, 3, H, W): a joint
     bilateral filter (Petschnigg et al. 2004). Returns shares, (1, count, 2 h, 2 w).
     """
     size = (2 * numbers.shape[0], 2 * numbers.shape[1])
@@ -152,7 +153,7 @@ def settled(numbers: Tensor, count: int, image: Tensor) -> Tensor:
     return torch.where(settled_shares.amax(dim=1, keepdim=True) > 0, settled_shares, filled)
 
 
-def smaller(pixels: Tensor, side: int) -> Tensor:
+def shrink(pixels: Tensor, side: int) -> Tensor:
     """Return uint8 (3, H, W) as (1, 3, h, w) in [-1, 1], with a short side of at most so many pixels."""
     factor = min(1.0, side / min(pixels.shape[-2:]))
     size = [max(1, round(length * factor)) for length in pixels.shape[-2:]]
@@ -181,7 +182,7 @@ class NetworkRegions:
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor, groups: Groups, classes: Path | None = None) -> Tensor:
-        scores = self._network(smaller(pixels, PREFERRED_SIDE).to(self.device)).softmax(dim=1)
+        scores = self._network(shrink(pixels, PREFERRED_SIDE).to(self.device)).softmax(dim=1)
         order = list(self.names)
         return torch.stack([scores[:, [order.index(n) for n in group]].sum(dim=1) for group in groups], dim=1).cpu()
 

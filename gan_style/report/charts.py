@@ -41,7 +41,7 @@ class Frame:
         return self.margin + across, self.height - self.margin - up
 
 
-def around(values: Iterable[float], *, margin: float = 0.1) -> tuple[float, float]:
+def padded_range(values: Iterable[float], *, margin: float = 0.1) -> tuple[float, float]:
     """Return (low, high) with room beside the values: ``margin`` of their range on either side, and never nothing."""
     numbers = list(values)
     low, high = min(numbers), max(numbers)
@@ -228,7 +228,7 @@ def curves(lines: Sequence[tuple[str, int, Sequence[tuple[int, float]]]], name: 
     values = sorted(y for *_, points in lines for _, y in points)
     high = values[int(0.95 * len(values))] if len(values) >= 40 else values[-1]
     label_value = high if high - values[0] < (values[-1] - values[0]) / 3 else values[-1]
-    bottom, top = around([values[0], label_value], margin=0.05)
+    bottom, top = padded_range([values[0], label_value], margin=0.05)
     last = max(x for *_, points in lines for x, _ in points)
     frame = Frame(0.0, max(1, last), bottom, top, width=380, height=230, margin=44, rim=22)
     parts = [axes(frame, "", "")]

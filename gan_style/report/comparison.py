@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from gan_style import __version__
-from gan_style.report.charts import ChartPoint, around, curves, scatter
+from gan_style.report.charts import ChartPoint, curves, padded_range, scatter
 from gan_style.report.evaluation import ARROWS
 from gan_style.report.html import SheetCell, SheetRow, TableCell, TableHead, TableRow, render
 from gan_style.report.table import NOTHING, Column, Table, front
@@ -101,8 +101,8 @@ def _scatter(
     few = len(points) <= _MOST_LABELLED
     return scatter(
         [ChartPoint(run, x, y, color[run], run in best, few or run in best) for run, (x, y) in points.items()],
-        x_range=around(x for x, _ in points.values()),
-        y_range=around(y for _, y in points.values()),
+        x_range=padded_range(x for x, _ in points.values()),
+        y_range=padded_range(y for _, y in points.values()),
         titles=(f"{axes[0].name} ↓", f"{axes[1].name} ↓"),
         step_line=[points[run] for run in best],
     )

@@ -76,7 +76,7 @@ class CheckpointFolder:
         data = buffer.getbuffer()
         check_space(self.folder, len(data))
         known = {file: entry for file, entry in self._manifest().items() if (self.folder / file).is_file()}
-        with disk_full_in_words(self.folder):
+        with disk_full_error(self.folder):
             if known.pop(name, None):  # a kill between the two files may leave none with another one's sum
                 self._write_manifest(known)
             write_durably(self.folder / name, lambda file: file.write(data))
@@ -128,7 +128,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 @contextmanager
-def disk_full_in_words(folder: Path) -> Iterator[None]:
+def disk_full_error(folder: Path) -> Iterator[None]:
     """Raise the ValueError of check_space where the disk turns out to be full, or a quota is reached, in the block."""
     try:
         yield
@@ -210,7 +210,7 @@ def write_generator(path: Path, weights: Mapping[str, Tensor], description: Mapp
     """Write a generator as one safetensors file; ``description`` (JSON types) is what it takes to rebuild it."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
     metadata = {"format": GENERATOR_FORMAT, "description": json.dumps(description)}
-    with disk_full_in_words(path.parent):
+    with disk_full_error(path.parent):
         write_bytes(path, _with_sorted_metadata(save(tensors, metadata=metadata)))
 
 

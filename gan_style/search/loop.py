@@ -139,7 +139,7 @@ def summary(study: Study) -> dict[str, Any]:
     }
 
 
-def closing_words(study: Study, folder_of: Callable[[int], Path]) -> Iterator[str]:
+def closing_lines(study: Study, folder_of: Callable[[int], Path]) -> Iterator[str]:
     """Yield the closing lines: how many ended how, and the best or the front with its settings."""
     trials, best, metrics = study.trials(), study.best(), list(study.plan.metrics)
     count = {state: sum(trial.state == state for trial in trials) for state in ("complete", "pruned", "failed")}

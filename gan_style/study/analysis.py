@@ -28,7 +28,7 @@ def kind_report(participants: Sequence[Participant], kind: str, *, seed: int) ->
     return KindReport(result, wilson(same, repeats), repeats, conclusions(result))
 
 
-def in_words(report: Mapping[str, Any]) -> Iterator[str]:
+def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield the report as lines for a terminal; intervals are in brackets."""
     people = report["participants"].values()
     unfinished = sum(person["answers"] < person["questions"] for person in people)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gan_style.images.color import COLOURS, STYLE
 from gan_style.images.formats import UnreadablePictureError, is_picture
-from gan_style.images.lossless import Original, highest, read_original, to_eight_bits
+from gan_style.images.lossless import Original, read_original, to_eight_bits, white_level
 from gan_style.options import did_you_mean
 from gan_style.stylize.tiling import SMALLEST_TILE, Box
 
@@ -169,7 +169,7 @@ def mask_of(original: Original, label: str) -> Tensor:
     mask = full_range(pixels[1], label)
     if original.alpha is None:
         return mask
-    return (mask.float() * (original.alpha[0].float() / highest(original.alpha))).round().to(torch.uint8)
+    return (mask.float() * (original.alpha[0].float() / white_level(original.alpha))).round().to(torch.uint8)
 
 
 def full_range(mask: Tensor, label: str) -> Tensor:

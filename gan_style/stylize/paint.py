@@ -204,7 +204,7 @@ class _Source:
         def parts() -> Iterator[tuple[Box, Tensor]]:
             for box, output in tiled.tiles():
                 output = generator.with_tone(output, *light, condition)
-                yield box, generator.faded(self.network_input(box), output, strength)
+                yield box, generator.blend_with_photo(self.network_input(box), output, strength)
 
         return parts
 
@@ -227,7 +227,7 @@ class _Source:
             for box, output in tiled.tiles():
                 condition = torch.einsum("nphw,pk->nkhw", regions.shares(box).to(mixes), mixes)
                 output = generator.with_tone(output, *light, condition)
-                yield box, generator.faded(self.photo(box), output, strength * regions.cover(box).to(output))
+                yield box, generator.blend_with_photo(self.photo(box), output, strength * regions.cover(box).to(output))
 
         return parts
 

@@ -65,7 +65,7 @@ class Health:
 
 
 @dataclass
-class Signs:
+class CollapseWarnings:
     """Warnings, by name, for what lasts ``patience`` measurements in a row."""
 
     patience: int = 3

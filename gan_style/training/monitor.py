@@ -1,4 +1,4 @@
-"""Signs of a generator that has gone wrong, cheap enough for the training step."""
+"""CollapseWarnings of a generator that has gone wrong, cheap enough for the training step."""
 
 from torch import Tensor
 

@@ -21,7 +21,7 @@ from gan_style.runtime.files import write_bytes, write_durably
 from gan_style.runtime.progress import Progress
 from gan_style.runtime.signals import PREEMPTED, Stop
 from gan_style.runtime.tracking.base import Tracker
-from gan_style.training.health import Health, NonFiniteError, Signs, nonfinite_keys
+from gan_style.training.health import CollapseWarnings, Health, NonFiniteError, nonfinite_keys
 from gan_style.training.sampling import Composite, LibrarySampler, Sampler
 from gan_style.training.state import TrainState
 
@@ -78,7 +78,7 @@ class Supervisor:
     _stopping: bool = False
     _nonfinite: bool = False  # so that an earlier checkpoint is called for
     _last_batch: Batch | None = None
-    _signs: Signs = field(default_factory=Signs)
+    _collapse_warnings: CollapseWarnings = field(default_factory=CollapseWarnings)
     _background: Background = field(default_factory=Background)
 
     def audit_due(self) -> bool:
@@ -223,7 +223,7 @@ class Supervisor:
         """Add each term's share of the gradient, warn, and (in the warm-up, where asked for) balance the weights."""
         norms = {name.removeprefix("gradient/"): x for name, x in values.items() if name.startswith("gradient/")}
         values |= {f"share/{name}": share for name, share in self.objective.gradient_shares(norms).items()}
-        for warning in self._signs.warnings(values):
+        for warning in self._collapse_warnings.warnings(values):
             self._say(f"warning: step {self.state.step}: {warning}")
         balance, warmup = self.objective.balance, self.state.warmup_steps
         if balance is None or balance.settled:

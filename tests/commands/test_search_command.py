@@ -260,11 +260,11 @@ def test_auto_knows_which_end_of_a_metric_is_good(metric, direction):
 
 def test_options_of_train_are_told_from_those_of_the_search():
     given = ["space=weights", "search.trials=3", "--cfg", "job", "data.content=my photos/a=b.jpg", "~loss.tv", "+x=1"]
-    assert search.gathered(given) == [
+    assert search.join_train_options(given) == [
         *("space=weights", "search.trials=3", "--cfg", "job"),
         "train=['data.content=my photos/a=b.jpg','~loss.tv','+x=1']",
     ]
-    assert search.gathered(["space=weights"]) == ["space=weights"]
+    assert search.join_train_options(["space=weights"]) == ["space=weights"]
 
 
 @pytest.mark.slow  # ten trainings of four steps: two minutes on one core

@@ -5,7 +5,7 @@ import torch
 
 from gan_style.functional import grey, rgb_to_yuv
 from gan_style.images.color import match_colours
-from gan_style.optimise.optimise import canvas_channels, finished, seen_by_the_transfer
+from gan_style.optimise.optimise import assemble_result, canvas_channels, transfer_inputs
 
 
 def tinted(noise, *, height=20, width=30, seed=0, tint=(0.2, -0.1, 0.0)):
@@ -50,23 +50,23 @@ def test_a_flat_picture_takes_the_mean_colour(noise):
 
 def test_luminance_keeps_the_contents_chroma_and_takes_the_canvas_for_luma(noise):
     content, canvas = tinted(noise), noise(1, 1, 20, 30, seed=5) * 0.3
-    shown = rgb_to_yuv(finished("luminance", canvas, content))
+    shown = rgb_to_yuv(assemble_result("luminance", canvas, content))
     assert torch.allclose(shown[:, 1:], rgb_to_yuv(content)[:, 1:], atol=1e-5)
     assert torch.allclose(shown[:, :1], canvas * 0.5 + 0.5, atol=1e-5)
 
 
 def test_luminance_shows_a_coarse_canvas_at_its_own_size(noise):
-    assert finished("luminance", noise(1, 1, 10, 15), tinted(noise)).shape == (1, 3, 10, 15)
+    assert assemble_result("luminance", noise(1, 1, 10, 15), tinted(noise)).shape == (1, 3, 10, 15)
 
 
 def test_what_is_shown_is_clamped(noise):
-    assert finished("style", noise(1, 3, 4, 4) * 3, noise(1, 3, 4, 4)).abs().max() == 1.0
+    assert assemble_result("style", noise(1, 3, 4, 4) * 3, noise(1, 3, 4, 4)).abs().max() == 1.0
 
 
 @pytest.mark.parametrize(("colours", "channels"), [("style", 3), ("histogram", 3), ("luminance", 1)])
 def test_what_the_transfer_sees(noise, colours, channels):
     content, style = tinted(noise, seed=1), tinted(noise, seed=2, width=9, tint=(-0.3, 0.1, 0.2))
-    seen, (seen_style,) = seen_by_the_transfer(colours, content, [style])
+    seen, (seen_style,) = transfer_inputs(colours, content, [style])
     assert seen.shape == content.shape and seen_style.shape == style.shape
     assert canvas_channels(colours) == channels
     assert torch.equal(seen, grey(content) if colours == "luminance" else content)

@@ -15,9 +15,9 @@ from gan_style.models.blocks import (
     InstanceNorm,
     ResidualBlock,
     Upsample,
-    convolution_by_rows,
+    conv2d_by_rows,
     count_parameters,
-    doubled_convolution,
+    fused_upsample_conv2d,
     instance_norm,
     pad,
     pad_to_multiple,
@@ -214,12 +214,12 @@ class TestBlocks:
 def test_doubled_convolution_is_doubling_padding_and_convolution(noise, size):
     x, weight = noise(2, 3, *size).double(), noise(4, 3, 3, 3, seed=1).double()
     doubled = F.pad(F.interpolate(x, scale_factor=2, mode="nearest"), (1, 1, 1, 1), mode="reflect")
-    torch.testing.assert_close(doubled_convolution(x, weight), F.conv2d(doubled, weight))
+    torch.testing.assert_close(fused_upsample_conv2d(x, weight), F.conv2d(doubled, weight))
 
 
 def test_doubled_convolution_has_the_gradients_that_differences_give(noise):
     x, weight = noise(1, 2, 3, 2).double().requires_grad_(), noise(2, 2, 3, 3, seed=1).double().requires_grad_()
-    assert torch.autograd.gradcheck(doubled_convolution, (x, weight))
+    assert torch.autograd.gradcheck(fused_upsample_conv2d, (x, weight))
 
 
 @pytest.mark.parametrize(
@@ -228,14 +228,14 @@ def test_doubled_convolution_has_the_gradients_that_differences_give(noise):
 def test_convolution_by_rows_is_the_convolution(noise, size, kernel, count):
     x, weight = noise(2, 5, *size).double(), noise(count, 5, kernel, kernel, seed=1).double()
     bias = noise(count, seed=2).double()
-    torch.testing.assert_close(convolution_by_rows(x, weight, bias), F.conv2d(x, weight, bias))
-    torch.testing.assert_close(convolution_by_rows(x, weight, None), F.conv2d(x, weight))
+    torch.testing.assert_close(conv2d_by_rows(x, weight, bias), F.conv2d(x, weight, bias))
+    torch.testing.assert_close(conv2d_by_rows(x, weight, None), F.conv2d(x, weight))
 
 
 def test_convolution_by_rows_has_the_gradients_that_differences_give(noise):
     x, weight = noise(1, 2, 5, 4).double().requires_grad_(), noise(2, 2, 3, 3, seed=1).double().requires_grad_()
     bias = noise(2, seed=2).double().requires_grad_()
-    assert torch.autograd.gradcheck(convolution_by_rows, (x, weight, bias))
+    assert torch.autograd.gradcheck(conv2d_by_rows, (x, weight, bias))
 
 
 def test_the_last_layer_is_a_convolution_by_other_means(noise):

@@ -10,7 +10,7 @@ from PIL import Image
 from gan_style.images.labels import read_class_mask
 from gan_style.regions.masks import NamedMasks, refine
 from gan_style.regions.names import TABLES, numbers_of, read_table
-from gan_style.regions.segment import MaskRegions, PictureRegions, cluster, make_segmenter, settled
+from gan_style.regions.segment import MaskRegions, PictureRegions, cluster, joint_bilateral_shares, make_segmenter
 from gan_style.stylize.regions import auto_masks, find_masks, plan_masks
 
 
@@ -61,10 +61,10 @@ def test_a_band_along_an_edge_goes_to_the_sides_by_colour():
     image[:, :, 48:] = -0.8
     numbers = torch.zeros(12, 12, dtype=torch.long)
     numbers[6:8], numbers[8:] = 2, 1
-    shares = settled(numbers, 3, image)
+    shares = joint_bilateral_shares(numbers, 3, image)
     assert shares.shape == (1, 3, 24, 24) and shares.sum(dim=1).allclose(torch.ones(1, 24, 24))
     assert shares[0, 0, :12].min() > 0.99 and shares[0, 1, 12:].min() > 0.99
-    assert settled(torch.zeros(2, 2, dtype=torch.long), 1, image).min() == 1
+    assert joint_bilateral_shares(torch.zeros(2, 2, dtype=torch.long), 1, image).min() == 1
 
 
 def test_the_picture_s_own_regions_are_its_two_halves():

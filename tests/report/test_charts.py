@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_style.report.charts import Frame, around, axes, path, spread, ticks
+from gan_style.report.charts import Frame, axes, padded_range, path, spread, ticks
 
 NUMBER = st.floats(-1e6, 1e6)
 
@@ -36,7 +36,7 @@ def test_ticks_between_numbers_by_hand():
 
 @given(st.lists(NUMBER, min_size=1, max_size=9))
 def test_a_range_holds_its_values_and_is_never_empty(values):
-    low, high = around(values)
+    low, high = padded_range(values)
     assert low <= min(values) and max(values) <= high and low < high
 
 

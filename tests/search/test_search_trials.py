@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 from gan_style.report.table import front
-from gan_style.search.loop import closing_words
+from gan_style.search.loop import closing_lines
 from gan_style.search.space import Categorical, Range
 from gan_style.search.study import Pruning, Study
 
@@ -110,7 +110,7 @@ def test_the_best_is_the_best(make_plan, make_search, direction, best):
     )
     search.run()
     assert [trial.number for trial in search.study.best()] == [best]
-    words = "\n".join(closing_words(search.study, lambda number: f"trials/{number}"))
+    words = "\n".join(closing_lines(search.study, lambda number: f"trials/{number}"))
     assert "8 trials: 8 complete, 0 pruned, 0 failed" in words
     assert f"best: trial {best}, heldout/composite {values[best]:g}: x=" in words and f"(trials/{best})" in words
     kept = json.loads((search.folder / "summary.json").read_text())
@@ -124,7 +124,7 @@ def test_several_metrics_have_a_front(make_plan, make_search):
     search = make_search(make_plan(metrics=metrics), lambda n, _: {1: dict(zip(metrics, points[n], strict=True))})
     search.run()
     assert [trial.number for trial in search.study.best()] == front(points) == [5, 1, 2, 0, 6]
-    words = list(closing_words(search.study, lambda number: f"trials/{number}"))
+    words = list(closing_lines(search.study, lambda number: f"trials/{number}"))
     assert words[1] == "Pareto front of heldout/content and heldout/style, 5 of 8 trials:"
     assert words[2].startswith("  trial 5, heldout/content 0.5  heldout/style 9: x=")
 
@@ -140,7 +140,7 @@ def test_a_trial_that_fails_is_counted_and_ends_nothing(make_plan, make_search):
     trials = search.study.trials()
     assert [trial.state for trial in trials] == ["complete", "failed", "failed", "complete"]
     assert trials[1].reason == "why 1" and "not a finite number" in trials[2].reason
-    assert "  trial 1 failed: why 1" in list(closing_words(search.study, str))
+    assert "  trial 1 failed: why 1" in list(closing_lines(search.study, str))
 
 
 def test_a_metric_that_is_not_measured_ends_the_search_in_words(make_plan, make_search):

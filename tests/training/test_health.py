@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from gan_style.training.health import Health, NonFiniteError, Signs, nonfinite_keys
+from gan_style.training.health import CollapseWarnings, Health, NonFiniteError, nonfinite_keys
 from gan_style.training.supervisor import nonfinite_weights
 
 GOOD = {"loss/total": 1.0, "generator/gradient": 2.0, "generator/skipped": 0.0, "discriminator/skipped": 0.0}
@@ -104,34 +104,34 @@ SIGNS = {
 class TestSigns:
     @pytest.mark.parametrize("name", SIGNS)
     def test_each_is_told_by_name_once_it_has_lasted_and_told_once(self, name):
-        signs, bad = Signs(patience=3), WELL | SIGNS[name][0]
+        signs, bad = CollapseWarnings(patience=3), WELL | SIGNS[name][0]
         told = [signs.warnings(bad) for _ in range(10)]
         assert [len(words) for words in told] == [0, 0, 1, *[0] * 7]
         assert told[2][0].startswith(f"{name}: ")
 
     @pytest.mark.parametrize("name", SIGNS)
     def test_just_before_the_limit_there_is_none(self, name):
-        signs = Signs(patience=1)
+        signs = CollapseWarnings(patience=1)
         assert signs.warnings(WELL | SIGNS[name][1]) == []
         assert len(signs.warnings(WELL | SIGNS[name][0])) == 1
 
     @pytest.mark.parametrize("name", SIGNS)
     def test_after_it_was_over_it_is_told_again(self, name):
-        signs, bad = Signs(patience=2), WELL | SIGNS[name][0]
+        signs, bad = CollapseWarnings(patience=2), WELL | SIGNS[name][0]
         sequence = [bad, WELL, bad, bad, bad, WELL, bad, bad]
         assert [len(signs.warnings(values)) for values in sequence] == [0, 0, 0, 1, 0, 0, 0, 1]
 
     def test_several_at_once_are_all_told(self):
         worst = {"discriminator/real": 9.0, "discriminator/fake": -9.0}
         worst |= {"health/saturated": 0.9, "health/spread": 0.0, "health/variety": 0.0}
-        assert len(Signs(patience=1).warnings(worst)) == 4
+        assert len(CollapseWarnings(patience=1).warnings(worst)) == 4
 
     def test_what_was_not_measured_is_no_sign(self):
         """Without a discriminator, and in steps that were not audited."""
-        signs = Signs(patience=1)
+        signs = CollapseWarnings(patience=1)
         assert signs.warnings({"loss/total": 1.0}) == []
         assert signs.warnings({"loss/total": 1.0} | VITAL) == []
 
     def test_a_skipped_step_is_no_sign(self):
-        signs = Signs(patience=1)
+        signs = CollapseWarnings(patience=1)
         assert signs.warnings(dict.fromkeys(WELL, math.nan)) == []

@@ -1,4 +1,4 @@
-"""Signs of a generator that has gone wrong, at pictures where they can be told by hand."""
+"""CollapseWarnings of a generator that has gone wrong, at pictures where they can be told by hand."""
 
 import pytest
 import torch
