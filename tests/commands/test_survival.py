@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from run_files import assert_same, rows, steps_in
 
 import gan_style as package
 from gan_style.runtime.checkpoint import CheckpointFolder, read_checkpoint
@@ -40,34 +41,10 @@ LIMIT = 120.0  # seconds; a hang is a failure
 SOON = 60.0  # of a pre-emption: some 3 s on an idle machine, and this one may be busy with other tests
 
 
-def rows(run: Path) -> list[dict[str, Any]]:
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [row for row in map(json.loads, lines) if "loss/total" in row]
-
-
-def steps_in(run: Path) -> list[int]:
-    return [row["step"] for row in rows(run)]
-
-
 def newest(run: Path) -> dict[str, Any]:
     found = CheckpointFolder(run / "checkpoints").load_newest(pytest.fail)
     assert found is not None
     return found[1]
-
-
-def assert_same(one: Any, two: Any, name: str = "") -> None:
-    """Plain containers, tensors and numbers, bit by bit."""
-    assert type(one) is type(two), name
-    if isinstance(one, dict):
-        assert one.keys() == two.keys(), name
-        for key in one:
-            assert_same(one[key], two[key], f"{name}/{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(two), name
-        for number, (left, right) in enumerate(zip(one, two, strict=True)):
-            assert_same(left, right, f"{name}/{number}")
-    else:
-        assert torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two, name
 
 
 def assert_ended_alike(one: Path, two: Path) -> None:

@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 from urllib.error import URLError
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from run_files import assert_same, rows, steps_in
 
 from gan_style.commands import train as train_command
 from gan_style.losses.style import Style
@@ -26,16 +26,11 @@ from gan_style.stylize.model import load_generator
 SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2")
 
 
-def steps_in(path: Path) -> list[int]:
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [row["step"] for row in rows if "loss/total" in row]
-
-
 def test_a_run_leaves_what_the_readme_promises(gan_style, tmp_path):
     outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
     run = tmp_path / "smoke"
     assert outcome.status == 0
-    assert steps_in(run / "metrics.jsonl") == [1, 2, 3, 4]
+    assert steps_in(run) == [1, 2, 3, 4]
     assert sorted(path.name for path in (run / "samples").iterdir()) == ["step_00000002.jpg", "step_00000004.jpg"]
     assert [path.name for path in CheckpointFolder(run / "checkpoints").paths()] == [
         "step_00000004.pt",
@@ -72,25 +67,11 @@ def assert_two_parts_equal_a_whole(gan_style, tmp_path, *options: str) -> None:
         assert outcome.status == 0, outcome.err
     assert "after step 2" in outcome.out
     whole, parts = (tmp_path / name / "smoke" for name in ("whole", "parts"))
-    assert steps_in(parts / "metrics.jsonl") == [1, 2, 3, 4]
+    assert steps_in(parts) == [1, 2, 3, 4]
     one, two = (read_checkpoint(run / "checkpoints" / "step_00000004.pt") for run in (whole, parts))
     for key in ("state", "objective"):
         assert_same(one[key], two[key], key)
     assert_same(*(read_generator(run / "generator.safetensors") for run in (whole, parts)), "generator")
-
-
-def assert_same(one: Any, two: Any, name: str) -> None:
-    """Plain containers, tensors and numbers, bit by bit."""
-    assert type(one) is type(two), name
-    if isinstance(one, dict):
-        assert one.keys() == two.keys(), name
-        for key in one:
-            assert_same(one[key], two[key], f"{name}/{key}")
-    elif isinstance(one, list | tuple):
-        for number, (left, right) in enumerate(zip(one, two, strict=True)):
-            assert_same(left, right, f"{name}/{number}")
-    else:
-        assert torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two, name
 
 
 @pytest.mark.parametrize(
@@ -130,7 +111,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(gan_style
     assert outcome.status == 0
     assert f"{newest} is damaged" in outcome.out
     assert "after step 2" in outcome.out
-    assert steps_in(tmp_path / "smoke" / "metrics.jsonl") == [1, 2, 3, 4]
+    assert steps_in(tmp_path / "smoke") == [1, 2, 3, 4]
 
 
 def test_training_from_scratch_never_follows_from_damaged_checkpoints(gan_style, tmp_path):
@@ -260,8 +241,7 @@ def test_the_losses_of_gatys_train_on_the_layers_that_compact_has(gan_style, tmp
 
 def logged(run: Path) -> dict[int, dict[str, float]]:
     """The training's numbers by step."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {row["step"]: row for row in rows if "loss/total" in row}
+    return {row["step"]: row for row in rows(run)}
 
 
 @pytest.mark.parametrize(("every", "expected"), [(0, []), (1, [1, 2, 3, 4, 5]), (2, [2, 4]), (9, [])])
@@ -665,7 +645,7 @@ def test_a_run_that_another_process_has_trained_meanwhile_is_not_gone_back_upon(
     outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.steps=5")
     assert outcome.status == 2 and "another process has trained" in outcome.err
     assert gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.steps=5").status == 0
-    assert steps_in(tmp_path / "smoke" / "metrics.jsonl") == [1, 2, 3, 4, 5]
+    assert steps_in(tmp_path / "smoke") == [1, 2, 3, 4, 5]
 
 
 def test_a_run_that_is_all_warm_up_says_so(gan_style, tmp_path):
