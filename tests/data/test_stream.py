@@ -273,7 +273,7 @@ class Endless(Dataset[Any]):
     def __getitem__(self, position: int) -> Any:
         time.sleep(1000 * position)
         picture = torch.zeros(3, 4, 4, dtype=torch.uint8)
-        return picture, picture, 0, position, [], None
+        return picture, picture, 0, position, [], None, None
 
 
 def test_waiting_for_a_batch_ends_where_somebody_asks_to_stop() -> None:
