@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 COLORS = 8  # of runs, in turn (report.css)
 _DASHES = ("", "6 4", "2 3")  # of lines, where colors come again
 _MOST_POINTS = 300  # of a line
-_CHARACTER, _LINE = 6.6, 13.0  # about how wide a character and how high a line of 12 px text is
+_CHARACTER, _LINE = 7.5, 13.0  # about how wide a bold character and how high a line of 12 px text is
 
 
 @dataclass(frozen=True)

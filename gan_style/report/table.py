@@ -16,7 +16,9 @@ AXES = tuple(
 )  # pairs of metrics to hold against each other, the first choice first
 _CURVES = ("heldout/content", "heldout/style", "heldout/ssim", "heldout/composite", "loss/content", "loss/style")
 # settings that say nothing of a result
-_NO_DIFFERENCE = ("run.", "tracking.", "runtime.", "dry_run", "training.max_time")
+_NO_DIFFERENCE = ("run.", "tracking.", "runtime.", "dry_run", "training.max_time", "training.keep_")
+_NO_DIFFERENCE += ("training.log_every", "training.checkpoint_every", "training.recompute")
+_NO_DIFFERENCE += ("data.cache_mb", "data.workers", "data.max_unreadable")
 # What the held-out numbers are measured with: where it differs they are of different scales.
 _MEASURED_WITH = (
     "perceptual.",
@@ -132,6 +134,8 @@ def _spelled(value: Any) -> str:
         return f"{{{', '.join(f'{name}: {_spelled(item)}' for name, item in value.items())}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(_spelled, value))}]"
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -58,16 +58,18 @@ def rows(table):
 class TestSettings:
     def test_only_what_differs_and_matters_is_shown(self):
         settings = {"a": {"x": 1, "y": [1], "run.name": "a"}, "b": {"x": 1, "y": [2], "run.name": "b", "z": None}}
+        for name, one in settings.items():
+            one |= {"data.workers": name, "training.log_every": name}
         assert differing(settings) == ["y", "z"]  # a null that stands there differs from nothing at all
 
     def test_one_and_true_and_a_text_of_one_differ(self):
         assert differing({"a": {"x": 1}, "b": {"x": True}}) == ["x"] == differing({"a": {"x": 1}, "b": {"x": "1"}})
 
     def test_values_are_spelled_as_options_are(self):
-        values = {"a": ["relu1_1", None, True], "b": {"monet": 1, "wave": [0.5]}}
+        values = {"a": ["relu1_1", None, True], "b": {"monet": 1, "wave": [2.0, 0.5]}}
         runs = {n: with_settings(run(n, loss__tv=(1.0, 1.0)), data__x=value) for n, value in values.items()}
         column = next(column for column in make_table(runs).columns if column.name == "data.x")
-        assert [cell.text for cell in column.cells.values()] == ["[relu1_1, null, true]", "{monet: 1, wave: [0.5]}"]
+        assert [cell.text for cell in column.cells.values()] == ["[relu1_1, null, true]", "{monet: 1, wave: [2, 0.5]}"]
 
     def test_titles_are_the_shortest_end_that_no_other_name_has(self):
         a, b = (with_settings(run(n, loss__tv=(1.0, 1.0))) for n in "ab")
@@ -119,10 +121,10 @@ class TestMetrics:
 
     def test_infinite_settings_and_missing_times(self):
         one, two = (
-            with_settings(run(n, heldout__style=(1.0, 1.0)), data__cache_mb=v) for n, v in (("a", math.inf), ("b", 5.0))
+            with_settings(run(n, heldout__style=(1.0, 1.0)), data__recolour=v) for n, v in (("a", math.inf), ("b", 5.0))
         )
         (a, b) = rows(make_table({"a": one, "b": two}))
-        assert (a["data.cache_mb"], b["data.cache_mb"]) == ("inf", "5")
+        assert (a["data.recolour"], b["data.recolour"]) == ("inf", "5")
         assert a["time"] == "" and a["images/s"] == ""
 
 
