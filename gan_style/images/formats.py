@@ -60,6 +60,7 @@ FORMATS = tuple(
 FORMAT_OF_SUFFIX = {suffix: kind for kind in FORMATS for suffix in kind.suffixes}
 FORMAT_BY_SUFFIX = {suffix: kind.name for suffix, kind in FORMAT_OF_SUFFIX.items()}
 READABLE_FORMATS = tuple(kind.name for kind in FORMATS)
+_HEADLESS = "DIB"  # a BMP without its first 14 bytes
 
 _HEIC_HINT = "pip install 'gan_style[heic]' to read it"
 _ANIMATION_HINT = "gan-style stylize-video takes it, as a video"
@@ -150,7 +151,7 @@ def open_picture(path: Path | IO[bytes], *, limited: bool = True) -> Image.Image
         # Recognise the content, whatever the name says.
         file.seek(0)
         head = file.read(64)
-        name = next((name for name in READABLE_FORMATS if _begins_as(name, head)), None)
+        name = next((name for name in (*READABLE_FORMATS, _HEADLESS) if _begins_as(name, head)), None)
         if name is None:
             raise Image.UnidentifiedImageError(
                 f"its content is not a {_kinds()} picture; it is {describe_content(head)}"

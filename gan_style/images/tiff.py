@@ -102,10 +102,11 @@ def read_tiff(file: IO[bytes], *, check_size: Callable[[tuple[int, int]], object
 
 
 def _is_plain(page: Any) -> bool:
-    """Return whether Pillow decodes this kind rightly: up to 8 bits, whole numbers, the samples of a pixel together."""
+    """Return whether Pillow decodes this kind rightly: up to 4 samples of 8 bits, whole numbers, those of a pixel together."""
     bits = page.bitspersample
     is_plain_ycbcr = page.photometric == 6 and page.compression == 1  # of which Pillow 12.3 reads too much
-    return bits <= 8 and page.sampleformat in (1, 4) and page.planarconfig != 2 and not is_plain_ycbcr
+    is_common = bits <= 8 and page.samplesperpixel <= 4 and page.planarconfig != 2
+    return is_common and page.sampleformat in (1, 4) and not is_plain_ycbcr
 
 
 def _kind(page: Any) -> str:
@@ -122,11 +123,12 @@ def _to_unsigned(values: np.ndarray, page: Any, kind: str, lost: list[str]) -> n
     """Values as uint8, or uint16 where they have more than 8 bits."""
     if values.dtype.kind in "fi":
         lowest, highest = float(values.min()), float(values.max())
-        most = next((most for low, most in _FLOAT_RANGES if low <= highest <= most * (1 + _OVERSHOOT)), None)
+        ranges = (*_FLOAT_RANGES[:2], (4096.0, 32767.0)) if values.dtype == np.int16 else _FLOAT_RANGES
+        most = next((most for low, most in ranges if low <= highest <= most * (1 + _OVERSHOOT)), None)
         if most is None or not lowest >= -_OVERSHOOT * most:  # not a number, too
             raise ValueError(
                 f"{kind} with values from {lowest:g} to {highest:g} is not read: its range is none of 0 to 1, "
-                "0 to 255 and 0 to 65535"
+                f"0 to 255 and 0 to {ranges[-1][1]:g}"
             )
         numbers = "floats" if values.dtype.kind == "f" else "signed numbers"
         lost.append(f"its {8 * values.dtype.itemsize}-bit {numbers} (they are rounded to 16 bits)")

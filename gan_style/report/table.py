@@ -16,9 +16,10 @@ AXES = tuple(
 )  # pairs of metrics to hold against each other, the first choice first
 _CURVES = ("heldout/content", "heldout/style", "heldout/ssim", "heldout/composite", "loss/content", "loss/style")
 # settings that say nothing of a result
-_NO_DIFFERENCE = ("run.", "tracking.", "runtime.", "dry_run", "training.max_time", "training.keep_")
-_NO_DIFFERENCE += ("training.log_every", "training.checkpoint_every", "training.recompute")
-_NO_DIFFERENCE += ("data.cache_mb", "data.workers", "data.max_unreadable")
+_NO_DIFFERENCE = (
+    *("run.", "tracking.", "runtime.", "dry_run", "data.cache_mb", "data.workers", "data.max_unreadable"),
+    *(f"training.{name}" for name in ("max_time", "keep_", "log_every", "checkpoint_every", "recompute")),
+)
 # What the held-out numbers are measured with: where it differs they are of different scales.
 _MEASURED_WITH = (
     "perceptual.",

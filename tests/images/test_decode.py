@@ -63,6 +63,12 @@ def test_lossy_kinds_are_read_closely(tmp_path: Path, name: str) -> None:
     assert largest_difference(decode(saved(ramp(40, 56), tmp_path / name, quality=95)), ramp(40, 56)) <= 8
 
 
+def test_a_bitmap_without_the_head_of_its_file_is_read(tmp_path: Path) -> None:
+    picture = Image.effect_noise((30, 20), 60).convert("RGB")
+    picture.save(tmp_path / "a.dib", "DIB")
+    assert np.array_equal(decode(tmp_path / "a.dib").numpy().transpose(1, 2, 0), np.asarray(picture))
+
+
 def test_the_content_decides_the_kind_not_the_name(tmp_path: Path) -> None:
     Image.fromarray(noise(4, 4)).save(tmp_path / "really_a_png.jpg", format="PNG")
     assert np.array_equal(channels_last(decode(tmp_path / "really_a_png.jpg")), noise(4, 4))

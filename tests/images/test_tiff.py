@@ -39,6 +39,20 @@ def test_16_bit_colours_are_what_was_written(tmp_path, compression, predictor, p
     assert np.abs(decode(path).numpy().transpose(1, 2, 0) - RGB16 / 257.0).max() <= 0.5
 
 
+def test_signed_values_are_bright_up_to_the_highest_that_there_is(tmp_path):
+    values = (RGB16 >> 1).astype(np.int16)
+    path = write(tmp_path / "a.tif", values, photometric="rgb")
+    assert np.abs(read(path) - values * (65535 / 32767)).max() <= 0.5
+
+
+@pytest.mark.parametrize(("photometric", "colours"), [("rgb", 3), ("minisblack", 1)])
+def test_channels_besides_the_colours_are_named(tmp_path, photometric, colours):
+    values = np.random.default_rng(0).integers(0, 256, (20, 30, colours + 3), np.uint8)
+    path = write(tmp_path / "a.tif", values, photometric=photometric, extrasamples=["unspecified"] * 3)
+    assert np.array_equal(read(path), np.broadcast_to(values[..., :colours], (20, 30, 3)))
+    assert "3 channels" in read_original(path, max_megapixels=1).lost[0]
+
+
 @pytest.mark.parametrize("tile", [None, (16, 16)])
 def test_8_bit_planes_tiles_and_bigtiff_are_read(tmp_path, tile):
     values = (RGB16 >> 8).astype(np.uint8)
