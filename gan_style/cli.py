@@ -257,6 +257,11 @@ def error_message(name: str, error: BaseException) -> tuple[str, int] | None:
         return str(error), NON_FINITE
     if isinstance(error, ValueError | OSError):
         return str(error), USER_ERROR
+    if "home directory" in str(error):  # pathlib's, of ~name
+        return (
+            "a path that begins with ~name stands for a user's folder, and there is no such user; write ./~name",
+            USER_ERROR,
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and re.search(_LOST_NEIGHBOUR, str(error)):
         return "another rank has ended, and says why; so this one ends, too", LOST_NEIGHBOUR
     return None

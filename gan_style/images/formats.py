@@ -183,7 +183,7 @@ def check_size(size: tuple[int, int]) -> None:
 
 def _begins_as(name: str, head: bytes) -> bool:
     accept = Image.OPEN[name][1]
-    return accept is None or accept(head[:16]) is True
+    return accept is None or (len(head) >= 16 and accept(head[:16]) is True)
 
 
 def _kinds() -> str:
