@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 _X = {"x", "xmin", "xmax", "x1", "x2", "x3", "x4", "x_min", "x_max", "xtl", "xbr", "left", "right", "cx", "rx", "w"}
@@ -32,7 +33,8 @@ _SIZES = {
 }
 _ORIGINAL = ("original_width", "original_height")
 _ROW_OF_NUMBERS = re.compile(r"(?<!\S)-?\d+(?:\.\d+)?(?:[\s,;]+-?\d+(?:\.\d+)?)+(?!\S)")
-PLACES = _XY | _KEYPOINTS | {"xmin", "x1", "x_1", "xtl", "all_points_x"}
+PLACES = _XY | _KEYPOINTS | {"all_points_x"}
+_CORNERS = {"xmin", "x1", "x_1", "xtl"}
 
 
 class NotScalableError(ValueError):
@@ -235,13 +237,18 @@ def text_of(number: float) -> str:
 def has_places(record: Any) -> bool:
     """Whether a record (of JSON) holds places in a picture."""
     if isinstance(record, dict):
-        return any(
-            ((str(name).lower() in PLACES or _holds_places(str(name).lower(), value)) and value not in ([], None, ""))
-            or (name == _LINE and _has_numbers(value))
-            or has_places(value)
-            for name, value in record.items()
-        )
+        return any(_is_place(str(name).lower(), value) or has_places(value) for name, value in record.items())
     return isinstance(record, list) and any(has_places(item) for item in record[:1000])
+
+
+def _is_place(key: str, value: Any) -> bool:
+    if key in _CORNERS:
+        return value not in ([], None, "")
+    if key == _LINE:
+        return _has_numbers(value)
+    if isinstance(value, str):
+        value = re.findall(r"\d+(?:\.\d+)?", value)
+    return (key in PLACES or _holds_places(key, value)) and len(list(islice(_numbers(value), 2))) == 2
 
 
 def _has_numbers(value: Any) -> bool:

@@ -284,3 +284,34 @@ def test_cocos_files_in_words_of_their_own_are_splits(source, make):
         image = {"id": number, "file_name": f"{name}.jpg"}
         text(source / f"annotations/boxes_{name}.json", {"images": [image], "annotations": [], "categories": []})
     assert {row["split"] for row in make("webdataset")} == {"fit", "check"}
+
+
+def test_lists_among_annotations_follow(source, make, data):
+    """Oxford's pets: annotations/list.txt, among what carry names."""
+    for name in ("cat_1", "dog_2"):
+        photo(source / f"images/{name}.jpg")
+        mask(source / f"annotations/trimaps/{name}.png")
+    text(source / "annotations/list.txt", "cat_1 1 1 1\ndog_2 2 2 1\n")
+    make(copies=2)
+    lines = (data / "annotations/list.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["cat_1~1", "cat_1~2", "dog_2~1", "dog_2~2"]
+
+
+def test_names_without_suffix_in_lists_of_json(source, make, data):
+    """Food-101; its classes are not called after images/, though meta/ lies beside it."""
+    for name in ("pie/1", "sushi/2"):
+        photo(source / f"images/{name}.jpg")
+    text(source / "meta/train.json", {"pie": ["pie/1"]})
+    rows = make(copies=2)
+    assert {row["label"] for row in rows if row["status"] == "ok"} == {"pie", "sushi"}
+    assert json.loads((data / "meta/train.json").read_text()) == {"pie": ["pie/1~1", "pie/1~2"]}
+
+
+def test_a_box_among_words_is_scaled_and_settings_are_no_places(source, make, data):
+    """Tiny ImageNet's val_annotations.txt; a "box" that is a number."""
+    photo(source / "val/images/val_0.jpg")
+    text(source / "val/val_annotations.txt", "val_0.jpg\tn01\t10\t12\t18\t18\n")
+    text(source / "meta.json", {"classes": [{"title": "cat", "config": {"box": 1}}]})
+    open_layout(str(source), "auto", target="folder", carry=[]).check_scaling()
+    make(size=15)
+    assert (data / "val/val_annotations.txt").read_text() == "val_0.jpg\tn01\t5\t6\t9\t9\n"

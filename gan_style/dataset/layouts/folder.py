@@ -173,7 +173,7 @@ class FolderLayout:
         if problem is not None:
             return replace(sample, problem=problem)
         table = size < (1_000_000_000 if suffix in (*TABLE_SUFFIXES, *OPAQUE_SUFFIXES) else 10_000_000)
-        table = table and not is_mask and not self.tree.is_carried(path)
+        table = table and suffix not in ALL_PICTURE_SUFFIXES
         return replace(sample, picture=Location(path, size), passthrough=True, table=table)
 
     def _stat(self, path: str) -> tuple[int, tuple[str, str] | None]:

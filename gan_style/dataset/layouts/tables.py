@@ -295,6 +295,8 @@ class Rewriter:
         """A JSON value with each record, string or key that names a picture once for each of its results."""
         if isinstance(value, list):
             self.find_stem_fields_of(value)
+            if value and all(isinstance(item, str) and self._is_stem(item) for item in value):  # Food-101's
+                return [copy for item in value for copy in self._stem_copies(item)]
             return [copy for item in value for copy in self._copies(item)]
         if isinstance(value, dict):
             stems = self.index.covers(value, named=False, folder=self.folder)
@@ -303,6 +305,14 @@ class Rewriter:
                 k: copy for key, item in value.items() for k, copy in self._fields(key, item, stems=stems, many=many)
             }
         return value
+
+    def _is_stem(self, value: str) -> bool:
+        """Whether it is a picture's path without its suffix."""
+        return "/" in value and not value.startswith("/") and self.index.find_stem(value, self.folder) is not None
+
+    def _stem_copies(self, value: str) -> Iterator[str]:
+        path = self.index.find_stem(value, self.folder)
+        yield from (self.name(value, path, output) for output in self.outputs(path)) if path is not None else ()
 
     def find_stem_fields_of(self, records: Sequence[Any]) -> None:
         """The same of a list of records."""
@@ -545,8 +555,8 @@ def _scaled_words(parts: list[str], reference: int, output: Output) -> list[str]
     )
     if in_fives and all(map(all, fives)):
         places = [at for number, at in enumerate(places) if number % 5 < 4]
-    elif all(are_numbers[:4]) and not any(are_numbers[4:]):
-        places = places[:4]
+    elif len(numbers) == 4 and all(are_numbers[are_numbers.index(True) :][:4]):  # one box, among words
+        places = places[are_numbers.index(True) :][:4]
     elif not all(are_numbers):
         raise NotScalableError(f"numbers in a line that is not known ({''.join(parts)[:60]})")
     for number, at in enumerate(places):
@@ -678,7 +688,7 @@ def _rewritten(
         body = rows[1:] if header else rows
         rewriter.find_stem_fields(columns_of(header, body))
         new_rows = [*([header] if header else []), *rewriter.rows(header, body)]
-        _check_named(rewriter, dict.fromkeys(header or (), 0))
+        _check_named(rewriter, {name: [0, 0] for name in header or ()})
         if new_rows == rows:
             return None
         buffer = io.StringIO()

@@ -358,8 +358,10 @@ class Tree:
         listing = self.try_listing(path)
         if name.isdigit() and {f"{name}.parquet", f"{name}_stats.json"} & listing.files.keys():
             return True
+        if name.lower() not in _IMAGE_FOLDERS:
+            return False
         siblings = [name for name in listing.folders if not is_label_folder(name)]
-        return name.lower() in _IMAGE_FOLDERS and siblings == [name]
+        return all(sibling == name or not self._holds_pictures(join(path, sibling)) for sibling in siblings)
 
     def split_and_label(self, path: str) -> tuple[str | None, list[str]]:
         """The split of a folder's pictures, and the folders that are its class: ("train", ["cats"]) of train/cats."""
