@@ -19,7 +19,6 @@ from gan_style.models.reference import ConvolutionEncoder, ReferenceGenerator
 from gan_style.models.tone import LEVELS, apply_tone, contrast, light, plain_color
 
 FLOAT, UINT8 = "float", "uint8"  # (N, 3, H, W) in [-1, 1], or bytes (N, H, W, 3)
-Dimensions = dict[int, Any]
 
 
 class ExportedGenerator(nn.Module):

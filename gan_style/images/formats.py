@@ -58,7 +58,6 @@ FORMATS = tuple(
     if not (kind.name == "HEIF" and not _HAS_HEIF) and not (kind.name == "AVIF" and not features.check("avif"))
 )
 FORMAT_OF_SUFFIX = {suffix: kind for kind in FORMATS for suffix in kind.suffixes}
-FORMAT_BY_SUFFIX = {suffix: kind.name for suffix, kind in FORMAT_OF_SUFFIX.items()}
 READABLE_FORMATS = tuple(kind.name for kind in FORMATS)
 _HEADLESS = "DIB"  # a BMP without its first 14 bytes
 

@@ -398,21 +398,15 @@ class TestCalibration:
             expected = 1.5 + COMPACT.layers().index(layer) / 3
             assert (sum(squares) / 3) ** 0.5 == pytest.approx(expected, rel=1e-5)
 
-    def test_counts_every_picture_of_a_vgg_alike_whatever_its_size(self, noise):
-        network, small, large = self.network(), noise(1, 3, 16, 16) * 0.1, noise(1, 3, 40, 32, seed=1)
+    @pytest.mark.parametrize(("build", "power"), [(vgg19, 1), (compact, 2)])
+    def test_counts_every_picture_alike_whatever_its_size(self, noise, build, power):
+        """By the mean of a VGG's features, and the root mean square of compact's."""
+        layers = self.WITH_CONV if build is vgg19 else self.LAYERS
+        network, small, large = self.network(build, layers), noise(1, 3, 16, 16) * 0.1, noise(1, 3, 40, 32, seed=1)
         by_hand = {}
-        for layer in self.WITH_CONV:
-            means = [network(x, [layer])[layer].double().abs().mean().item() for x in (small, large)]
-            by_hand[layer] = sum(means) / 2
-        network.calibrate([small, large])
-        assert network.scales == pytest.approx(by_hand, rel=1e-5)
-
-    def test_counts_every_picture_of_compact_alike_whatever_its_size(self, noise):
-        network, small = self.network(compact, self.LAYERS), noise(1, 3, 16, 16) * 0.1
-        large, by_hand = noise(1, 3, 40, 32, seed=1), {}
-        for layer in self.LAYERS:
-            means = [network(x, [layer])[layer].double().square().mean().item() for x in (small, large)]
-            by_hand[layer] = (sum(means) / 2) ** 0.5
+        for layer in layers:
+            means = [network(x, [layer])[layer].double().abs().pow(power).mean().item() for x in (small, large)]
+            by_hand[layer] = (sum(means) / 2) ** (1 / power)
         network.calibrate([small, large])
         assert network.scales == pytest.approx(by_hand, rel=1e-5)
 

@@ -104,16 +104,16 @@ def test_a_generator_in_half_precision_gives_a_full_float_result() -> None:
 # Which goes where: one picture
 
 
-@pytest.mark.parametrize("name", ["result.png", "result.JPG", "new/deeper/result.webp"])
-def test_an_output_with_a_pictures_name_is_that_file(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "within"),
+    [
+        *((name, ".") for name in ("result.png", "result.JPG", "new/deeper/result.webp")),
+        *((name, "a.jpg") for name in ("results", "new/deeper", "version.2")),
+    ],
+)
+def test_an_output_with_a_pictures_name_is_that_file_and_any_other_a_folder(tmp_path, name, within) -> None:
     source = saved(tmp_path / "a.jpg")
-    assert plan_file(source, tmp_path / name) == [PictureJob(source, tmp_path / name)]
-
-
-@pytest.mark.parametrize("name", ["results", "new/deeper", "version.2"])
-def test_any_other_output_is_a_folder_that_takes_the_pictures_name(tmp_path: Path, name: str) -> None:
-    source = saved(tmp_path / "a.jpg")
-    assert plan_file(source, tmp_path / name) == [PictureJob(source, tmp_path / name / "a.jpg")]
+    assert plan_file(source, tmp_path / name) == [PictureJob(source, tmp_path / name / within)]
 
 
 def test_a_folder_that_exists_is_a_folder_whatever_it_is_called(tmp_path: Path) -> None:
@@ -151,11 +151,6 @@ def test_an_output_within_the_input_is_refused(tmp_path: Path, output: str) -> N
         plan_folder(tmp_path / "in", tmp_path / output)
 
 
-def test_an_output_that_only_begins_like_the_input_is_fine(tmp_path: Path) -> None:
-    saved(tmp_path / "in" / "a.png")
-    assert plan_folder(tmp_path / "in", tmp_path / "in_painted")[0].target == tmp_path / "in_painted" / "a.png"
-
-
 def test_an_output_above_the_input_is_refused_where_a_result_would_land_in_the_input(tmp_path: Path) -> None:
     """in/in/a.png goes to ./in/a.png, which is one of the inputs."""
     saved(tmp_path / "in" / "a.png")
@@ -164,9 +159,10 @@ def test_an_output_above_the_input_is_refused_where_a_result_would_land_in_the_i
         plan_folder(tmp_path / "in", tmp_path)
 
 
-def test_an_output_above_the_input_is_fine_where_all_results_lie_outside(tmp_path: Path) -> None:
-    saved(tmp_path / "in" / "a.png")
-    assert plan_folder(tmp_path / "in", tmp_path) == [PictureJob(tmp_path / "in" / "a.png", tmp_path / "a.png")]
+@pytest.mark.parametrize("output", ["in_painted", "."])
+def test_an_output_beside_or_above_the_input_is_fine_where_all_results_lie_outside(tmp_path: Path, output: str) -> None:
+    source = saved(tmp_path / "in" / "a.png")
+    assert plan_folder(tmp_path / "in", tmp_path / output) == [PictureJob(source, tmp_path / output / "a.png")]
 
 
 def test_a_pictures_name_as_output_of_a_folder_is_refused(tmp_path: Path) -> None:
