@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from gan_style.options import FLAGS_WITH_A_WORD, check_options, declared, did_you_mean
+from gan_style.options import FLAGS_WITH_A_WORD, check_options, declared, did_you_mean, keep_tildes_of_names
 from gan_style.runtime.machine import is_shortage, keep_freed_memory
 
 COMMANDS = {
@@ -128,6 +128,7 @@ def command(
             def job(cfg: Any) -> None:
                 with _errors_in_words(name, statuses, in_full), _full_errors(in_full):  # as ranks are to find it
                     check_options(options, cfg)
+                    keep_tildes_of_names(options, cfg)
                     statuses.append(function(cfg) or 0)
                 if statuses[-1] == INTERRUPTED:
                     sys.exit(INTERRUPTED)  # ends a sweep too
@@ -257,11 +258,6 @@ def error_message(name: str, error: BaseException) -> tuple[str, int] | None:
         return str(error), NON_FINITE
     if isinstance(error, ValueError | OSError):
         return str(error), USER_ERROR
-    if "home directory" in str(error):  # pathlib's, of ~name
-        return (
-            "a path that begins with ~name stands for a user's folder, and there is no such user; write ./~name",
-            USER_ERROR,
-        )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and re.search(_LOST_NEIGHBOUR, str(error)):
         return "another rank has ended, and says why; so this one ends, too", LOST_NEIGHBOUR
     return None

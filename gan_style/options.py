@@ -5,6 +5,7 @@ Each command has a dataclass of its options at the top of its file; defaults and
 
 import difflib
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import NoneType
@@ -82,6 +83,26 @@ def _check(name: str, value: Any, kind: Any, facts: Mapping[str, Any]) -> None:
         raise ValueError(f"{name}={value}; allowed are {', '.join(facts['choices'])}{_or_null(kind)}")
     if isinstance(value, int | float) and not isinstance(value, bool) and not _within(value, facts):
         raise ValueError(f"{name}={value}; allowed are {_range(facts)}{_or_null(kind)}")
+
+
+def keep_tildes_of_names(options: type, cfg: Any) -> None:
+    """Make the paths absolute that begin with ~ without meaning a home directory: ~t.jpg, ./~t.jpg."""
+    for member in fields(options):
+        value = cfg[member.name]
+        if is_dataclass(member.type):
+            keep_tildes_of_names(member.type, value)  # type: ignore[arg-type]
+        elif member.metadata.get("path") and any(str(text).startswith(("~", "./~")) for text in _leaves(value)):
+            cfg[member.name] = _without_tilde(value)
+
+
+def _without_tilde(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_tilde(item) for name, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_without_tilde(item) for item in value]
+    text = str(value)
+    is_name = text.startswith("./~") or (text.startswith("~") and os.path.expanduser(text) == text)
+    return os.path.abspath(text) if is_name else value
 
 
 def _leaves(value: Any) -> Iterator[Any]:

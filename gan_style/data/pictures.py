@@ -48,7 +48,7 @@ def _find(spec: str, option: str) -> list[Path]:
         return [path]
     if glob.has_magic(spec):
         matches = sorted(Path(match) for match in glob.glob(str(path), recursive=True))
-        files = [match for match in matches if not match.is_dir()]
+        files = [match for match in matches if match.is_file() or is_broken_link(match)]
         pictures = [match for match in files if is_picture(match) and match.exists()]
         _warn_of(sorted(set(files) - set(pictures)), f"{option}={spec}")
         # ** follows a link that leads back to its own folder many times over: each file is taken by its shortest path.

@@ -303,7 +303,9 @@ def describe_others(others: Iterable[Path]) -> str | None:
 
 def is_broken_link(path: Path) -> bool:
     """Return whether a path is a link to something that is not there."""
-    return path.is_symlink() and not path.exists()
+    if not path.is_symlink() or path.exists():
+        return False
+    return not (path.parent / path.readlink()).exists()  # as it would where too many links led here
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:

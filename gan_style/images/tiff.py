@@ -102,10 +102,10 @@ def read_tiff(file: IO[bytes], *, check_size: Callable[[tuple[int, int]], object
 
 
 def _is_plain(page: Any) -> bool:
-    """Return whether Pillow decodes this kind rightly: up to 4 samples of 8 bits, whole numbers, together."""
+    """Return whether Pillow decodes this kind rightly: colours and alpha of 8 bits, whole numbers, together."""
     bits = page.bitspersample
     is_plain_ycbcr = page.photometric == 6 and page.compression == 1  # of which Pillow 12.3 reads too much
-    is_common = bits <= 8 and page.samplesperpixel <= 4 and page.planarconfig != 2
+    is_common = bits <= 8 and page.samplesperpixel <= {0: 2, 1: 2}.get(page.photometric, 4) and page.planarconfig != 2
     return is_common and page.sampleformat in (1, 4) and not is_plain_ycbcr
 
 
