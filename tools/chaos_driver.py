@@ -117,17 +117,19 @@ def _launch(count: int, command: Sequence[str]) -> int:
 
 def _leave_a_digest() -> None:
     """At the end of a run each rank writes down what its weights are."""
-    close = Supervisor.close
+    rolled_back = Supervisor.rolled_back
 
-    def wrapped(self: Supervisor) -> None:
-        close(self)
-        digest = hashlib.sha256()
-        for _, network in sorted(self.state._networks().items()):
-            for tensor in network.parameters():
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        (self.folder / f"digest_rank{self.ranks.rank}").write_text(f"{self.state.step} {digest.hexdigest()}")
+    def wrapped(self: Supervisor) -> bool:
+        training = rolled_back(self)
+        if not training:
+            digest = hashlib.sha256()
+            for _, network in sorted(self.state._networks().items()):
+                for tensor in network.parameters():
+                    digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            (self.folder / f"digest_rank{self.ranks.rank}").write_text(f"{self.state.step} {digest.hexdigest()}")
+        return training
 
-    Supervisor.close = wrapped  # type: ignore[method-assign]
+    Supervisor.rolled_back = wrapped  # type: ignore[method-assign]
 
 
 # The faults
