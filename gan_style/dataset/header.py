@@ -16,7 +16,8 @@ MOST_PIXELS = 178_000_000  # Pillow itself refuses more
 @dataclass(frozen=True)
 class Header:
     """width, height: as stored, in pixels; orientation: EXIF's, 1 (as stored) to 8; is_rich: whether it may hold more
-    than 8 bits of RGB, such as transparency or a profile; is_grey: whether it has no colours.
+    than 8 bits of RGB, such as transparency or a profile; is_grey: whether it has no colours; frames: how many pictures
+    it holds, of which the first is read.
     """
 
     width: int
@@ -24,6 +25,7 @@ class Header:
     orientation: int
     is_rich: bool = False
     is_grey: bool = False
+    frames: int = 1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -48,7 +50,8 @@ def read_header(data: bytes, max_pixels: int = MOST_PIXELS) -> Header:
                     raise SampleError(
                         "too large", f"{picture.width} x {picture.height} pixels; max_pixels={max_pixels}"
                     )
-                return Header(*_stored_size(picture), _orientation(picture, data), *_colors(picture, data))
+                frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)  # a camera's own extras
+                return Header(*_stored_size(picture), _orientation(picture, data), *_colors(picture, data), frames)
     except (MemoryError, SampleError):
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...

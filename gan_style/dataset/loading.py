@@ -32,9 +32,8 @@ class Loaded:
 
     orientation: what was done about EXIF's: None (there was none), "applied", or "stored" (left, for the labels' sake);
     metadata: what else the file says, with the orientation that the result is to have. rich_original: what the file
-    holds besides 8 bits of RGB;
-    grey: whether it has no colours. regions: where which style is wanted, None for everywhere; shares: {style: of the
-    picture that is its}.
+    holds besides 8 bits of RGB; grey: whether it has no colours; frames: how many pictures it holds. regions: where
+    which style is wanted, None for everywhere; shares: {style: of the picture that is its}.
     """
 
     sha256: str
@@ -47,6 +46,7 @@ class Loaded:
     metadata: Metadata = field(default_factory=Metadata)
     rich_original: Original | None = None
     grey: bool = False
+    frames: int = 1
     regions: Any = None
     shares: Mapping[str, float] = field(default_factory=dict)
 
@@ -97,6 +97,7 @@ class Loader:
             metadata=_metadata(data, picture.shape[2], picture.shape[1], 1 if upright else header.orientation),
             rich_original=original,
             grey=self.keep_color and header.is_grey,
+            frames=header.frames,
         )
         size = loaded.size
         # Labels that cannot be scaled are found before the network has worked for nothing.

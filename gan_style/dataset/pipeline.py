@@ -314,6 +314,7 @@ class Pipeline:
                 change = Change(name, item.loaded.size, (width, height), source=item.sample.file_name)
                 sidecars = adapted(item.loaded.sidecars, item.loaded.labels, change)
                 data, lost = self._encoded(item, result, suffix)
+                lost += ["its other frames or pages (the first is stylized)"] * (item.loaded.frames > 1)
                 row["lost"] = " | ".join(lost) or None
             except SampleError as error:
                 return SampleResult(item.number, item.copy, row | _failed(error.kind, str(error)))

@@ -645,6 +645,16 @@ def test_nothing_to_stylize_is_an_error_that_names_what_is_there(source):
         recognised(source).check("in")
 
 
+@pytest.mark.parametrize("suffix", [".webp", ".png", ".tif"])
+def test_further_frames_are_said_to_be_lost(source, make, suffix):
+    source.mkdir()
+    frames = [Image.fromarray(PHOTO), Image.fromarray(PHOTO[::-1].copy())]
+    frames[0].save(source / f"a{suffix}", save_all=True, append_images=frames[1:])
+    photo(source / f"b{suffix}")
+    rows = {row["key"]: row["lost"] for row in make()}
+    assert "frames" in rows[f"a{suffix}"] and rows[f"b{suffix}"] is None
+
+
 class TestColor:
     """What a file holds besides 8 bits of RGB is kept where the result's format has it, and else named."""
 
