@@ -212,7 +212,7 @@ def _help(name: str, purpose: str) -> str:
 
 
 def _without_blocks(lines: list[str], heads: tuple[str, ...]) -> Iterator[str]:
-    """Lines of YAML without some top-level blocks and without the comment that opens the file."""
+    """Yield lines of YAML without some top-level blocks and without the comment that opens the file."""
     inside = False
     for number, line in enumerate(lines):
         if line[:1] not in (" ", ""):

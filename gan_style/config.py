@@ -32,7 +32,7 @@ _MOVED: dict[str, str] = {
 
 
 def build(node: DictConfig, option: str, **extras: Any) -> Any:
-    """Make the object that a ``_target_`` node describes; ``given`` are arguments that the config does not hold.
+    """Make the object that a ``_target_`` node describes; ``extras`` are arguments that the config does not hold.
 
     option: the node's dotted name, for messages. Raises ValueError for a target outside gan_style and torch.optim, for
     an argument that does not exist or has the wrong type, and for whatever the object itself refuses.

@@ -73,7 +73,7 @@ def find_styles(cfg: Mapping[str, Any]) -> list[StyleSource]:
 
 
 def listed_references(cfg: Mapping[str, Any]) -> list[str] | None:
-    """The pictures that ``reference``, or else ``pairs``, names, once for all who work: a folder may change meanwhile.
+    """List what ``reference``, or else ``pairs``, names, once for all workers: a folder may change meanwhile.
 
     ValueError where there is none.
     """
@@ -313,7 +313,7 @@ def _listed(value: Any, option: str, expected: str) -> list[str]:
 
 
 def _styles_of(path: Path, references: Mapping[str, Path]) -> list[StyleSource]:
-    """Of a library its styles; of a generator that takes its style from pictures theirs; "" for one of one style."""
+    """List the styles of a file: a library's, or those of the references; "" for a generator of one style."""
     from gan_style.runtime.checkpoint import read_checkpoint, read_generator
 
     content = read_checkpoint(path)["generator"] if path.suffix == ".pt" else read_generator(path)[1]

@@ -294,7 +294,7 @@ def check_megapixels(cfg: DictConfig, path: Path, height: int, width: int) -> No
 
 
 def load_content(cfg: DictConfig, path: Path, original: Original, device: torch.device) -> Tensor:
-    """Likewise of the content, with its 16 bits where it has them."""
+    """Load the content likewise, with its 16 bits where it has them."""
     if original.pixels.dtype == torch.uint8:
         return load_picture(cfg, path, cfg.size, device)
     picture = on_white(original).pixels.float()[None] / 32767.5 - 1.0

@@ -180,7 +180,7 @@ def _version_of(module: str) -> str:
 def _painter(
     cfg: DictConfig, video: "Video"
 ) -> tuple[FramePainter, dict[str, Any], dict[str, Any], "SteadyMasks | None"]:
-    """The network at work, what its results say of it, what of regions they depend on, and what follows these."""
+    """Return the painter, its note, what of regions results depend on, and what follows the regions."""
     segmentation = plain(cfg.segmentation)
     style, plan, regions = plan_regions(plain(cfg.style), plain(cfg.mask), cfg.regions, segmentation)
     if style is not None and not isinstance(style, str | Mapping):

@@ -315,7 +315,7 @@ def interruptible(loader: DataLoader[Pair], stopping: Callable[[], bool], patien
 
 
 def _begin(then: Callable[[], None] | None, _: int) -> None:
-    """A launcher's signal reaches the whole group; a worker that it ended would be missed before the run is saved."""
+    """Ignore a launcher's signals, which reach the whole group: without workers the run could not be saved."""
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2"):  # Windows has the first two
         if hasattr(signal, name):
             signal.signal(signal.Signals[name], signal.SIG_IGN)

@@ -121,7 +121,7 @@ def _read_shallow(picture: Image.Image, file: IO[bytes]) -> Original:
 
 
 def _pages_of(picture: Image.Image) -> int:
-    """A JPEG's further pictures, which telephones hide in it, are the same one for other uses; so are a HEIC's."""
+    """Count the pages; further pictures in a JPEG or a HEIC are the same one for other uses, and count for none."""
     try:
         return 1 if picture.format in ("JPEG", "MPO", "HEIF") else int(getattr(picture, "n_frames", 1))
     except Exception:  # of a damaged later page

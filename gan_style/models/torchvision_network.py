@@ -56,7 +56,7 @@ class TorchvisionNetwork(Perceptual):
 
 
 def _extractor(network: nn.Module, layers: Sequence[str]) -> nn.Module:
-    """The network up to the deepest of these layers; no ReLU in place, so that nothing returned is overwritten."""
+    """Cut the network after the deepest of these layers; no ReLU in place, so that nothing returned is overwritten."""
     extractor = create_feature_extractor(network, list(layers), suppress_diff_warning=True)
     assert isinstance(extractor, fx.GraphModule)
     for node in extractor.graph.nodes:

@@ -112,7 +112,7 @@ def local_device(name: str) -> str:
 
 @contextmanager
 def ranks() -> Iterator[Ranks]:
-    """The ranks that torchrun's environment speaks of, joined while the block runs: NCCL between GPUs, else gloo."""
+    """Join the ranks of torchrun's environment while the block runs: NCCL between GPUs, else gloo."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Ranks()

@@ -49,7 +49,7 @@ def provenance(
 
 
 def record(folder: Path, record: Mapping[str, Any], *, step: int = 0) -> None:
-    """Keep ``made`` in a run's provenance.json, as what holds from ``step`` finished steps on.
+    """Keep ``record`` in a run's provenance.json, as what holds from ``step`` finished steps on.
 
     A run that goes on as before adds nothing; one that goes on with other code, libraries or data adds an entry.
     """

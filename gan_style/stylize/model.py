@@ -66,7 +66,7 @@ def load_generator(checkpoint: Path, device: torch.device) -> nn.Module:
 
 
 def load_painter(spec: str, device: torch.device) -> nn.Module:
-    """Likewise, as a network that is called on pictures alone; of a library the style that ``FILE#STYLE`` names, and of
+    """Load it as a network that is called on pictures alone; of a library the style that ``FILE#STYLE`` names, and of
     a generator that takes its style from a picture that of ``FILE#PICTURE``.
 
     Raises ValueError too for a library without a style, or for one that it does not have.

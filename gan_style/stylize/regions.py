@@ -86,7 +86,7 @@ def plan_masks(mask: Any, *, by_name: bool) -> MaskPlan:
 
 
 def _is_name(value: str, by_name: bool) -> bool:
-    """Numbers always; words, where there is a source of names, if they cannot be a path."""
+    """Return whether it names a region: a number, or, where there is a source of names, what cannot be a path."""
     path = Path(value).expanduser()
     return value.isdigit() or (by_name and len(path.parts) == 1 and path.suffix.lower() not in FORMAT_OF_SUFFIX)
 

@@ -159,7 +159,7 @@ class WandbTracker:
         self._run.log({"step": step, **values}, step=self._last)
 
     def rewind(self, step: int) -> None:
-        """Lines are drawn over the axis ``step``, where later values replace earlier ones."""
+        """Go back: lines are drawn over the axis ``step``, where later values replace earlier ones."""
         self._ahead = self._last + 1 - step
 
     def preempted(self) -> None:
