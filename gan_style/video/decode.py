@@ -31,7 +31,7 @@ _MOST_PROBLEMS = 1000  # after which a file is given up
 _HD = 720  # lines from which on an untagged video is taken to be BT.709
 _JUMP_BACK, _JUMP_AHEAD = 0.1, 10.0  # seconds by which times jump where recordings are joined
 _RESTARTING = ("mpegts", "mpeg", "hls")  # formats whose times start anywhere, so that they may jump ahead at a join
-_TICK = Fraction(1, 1000)  # of pictures: seconds
+_TICK = Fraction(1, 120_000)  # of pictures: seconds; all usual frame rates divide it, 24000/1001 too
 
 
 @dataclass(frozen=True)
@@ -409,12 +409,13 @@ def _animation(path: Path) -> Video | None:
             for number in range(picture.n_frames):  # type: ignore[attr-defined]
                 picture.seek(number)
                 picture.load()
-                durations.append(max(1, round(picture.info.get("duration") or 100)))
+                durations.append(max(1, round(picture.info.get("duration") or 100)))  # milliseconds
             width, height = picture.size
     except (OSError, ValueError, SyntaxError):
         return None  # FFmpeg's to refuse
     rate = Fraction(len(durations) * 1000, sum(durations))
-    return _of_pictures(path, [(path, duration) for duration in durations], width=width, height=height, rate=rate)
+    timed = [(path, int(duration / (1000 * _TICK))) for duration in durations]
+    return _of_pictures(path, timed, width=width, height=height, rate=rate)
 
 
 def _of_pictures(path: Path, timed: Sequence[tuple[Path, int]], *, width: int, height: int, rate: Fraction) -> Video:
