@@ -33,7 +33,7 @@ _SIZES = {
 }
 _ORIGINAL = ("original_width", "original_height")
 _ROW_OF_NUMBERS = re.compile(r"(?<!\S)-?\d+(?:\.\d+)?(?:[\s,;]+-?\d+(?:\.\d+)?)+(?!\S)")
-PLACES = _XY | _KEYPOINTS | {"all_points_x"}
+PLACES = _XY | _KEYPOINTS | {"all_points_x", "encodedpixels", "rle", "bitmap"}
 _CORNERS = {"xmin", "x1", "x_1", "xtl"}
 
 

@@ -315,3 +315,15 @@ def test_a_box_among_words_is_scaled_and_settings_are_no_places(source, make, da
     open_layout(str(source), "auto", target="folder", carry=[]).check_scaling()
     make(size=15)
     assert (data / "val/val_annotations.txt").read_text() == "val_0.jpg\tn01\t5\t6\t9\t9\n"
+
+
+def test_numbers_of_all_pictures_in_one_folder_name_them(source, make, data):
+    """CIFAR-10 on Kaggle: train and test beside each other."""
+    for number in (1, 2, 3, 4):
+        photo(source / ("train" if number < 3 else "test") / f"{number}.png")
+    text(source / "trainLabels.csv", "id,label\n1,frog\n2,cat\n")
+    text(source / "years.csv", "year,count\n1,1\n9,2\n")
+    make(copies=2)
+    ids = [line.split(",")[0] for line in (data / "trainLabels.csv").read_text().splitlines()]
+    assert ids == ["id", "1~1", "1~2", "2~1", "2~2"]
+    assert (data / "years.csv").read_text() == (source / "years.csv").read_text()

@@ -172,14 +172,17 @@ class Index:
         match = self._stems.get(last)
         return match if match is not None and match.rpartition(".")[0].endswith(f"/{path}") else None
 
-    def covers(self, values: Iterable[Any], *, named: bool, folder: str = "") -> bool:
+    def covers(self, values: Iterable[Any], *, named: bool, folder: str = "", is_id: bool = False) -> bool:
         """Whether values, of one column say, are names of pictures without their suffixes: most of them are, and they
-        are of most pictures, where the column is not called as pictures are (named).
+        are of most pictures, where the column is not called as pictures are (named). Numbers have to be those of all
+        pictures, or, in a column called as ids are (is_id), of all in their folders.
         """
         distinct = {value for value in values if isinstance(value, str) and value.strip()}
         paths = {path for value in distinct if (path := self.find_stem(value, folder)) is not None}
         if not named and all(value.isdigit() and str(int(value)) == value for value in distinct):  # or any numbers
-            return len(paths) == len(distinct) == len(self.pictures)
+            folders = {path.rpartition("/")[0] for path in paths}
+            in_them = [path for path in self.pictures if not is_id or path.rpartition("/")[0] in folders]
+            return len(paths) == len(distinct) == len(in_them)
         most = len(paths) > len(distinct) / 2
         return most and (named or len(paths) >= max(1, len(self.pictures) / 2))
 
@@ -266,7 +269,12 @@ class Rewriter:
         self.stem_fields = frozenset(
             name
             for name, values in columns.items()
-            if self.index.covers(values, named=bool(_CALLED_PICTURE.search(str(name))), folder=self.folder)
+            if self.index.covers(
+                values,
+                named=bool(_CALLED_PICTURE.search(str(name))),
+                folder=self.folder,
+                is_id=str(name).strip().lower() in _IDS,
+            )
         )
 
     def document(self, value: Any) -> Any:
