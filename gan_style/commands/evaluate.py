@@ -210,7 +210,11 @@ def _content_pictures(cfg: DictConfig, runs: Mapping[str, TrainedRun | None]) ->
     asked = held_out if cfg.content is None else find_pictures(plain(cfg.content), "content")
     chosen = without_copies(asked, trained)
     if not chosen:
-        raise ValueError(f"content={cfg.content}: all {len(asked)} pictures were trained on; give others")
+        whose = "the held-out" if cfg.content is None else "its"
+        raise ValueError(
+            f"content={'null' if cfg.content is None else cfg.content}: all {len(asked)} of {whose} pictures were "
+            "trained on, maybe under other names; give others"
+        )
     count = min(len(chosen), cfg.max_pictures or len(chosen))
     return [chosen[i * len(chosen) // count] for i in range(count)], len(asked) - len(chosen)
 

@@ -359,7 +359,7 @@ BAD_INPUT = {
     "an empty list": (["checkpoint=[]"], ["checkpoint=[]", "at least one run"]),
     "a model given twice": (["checkpoint=[{run},{run}/]"], ["is given twice"]),
     "an output below a file": (["output={a}/out"], ["output", "cannot write"]),
-    "all content trained on": (["content={photos}/00.png"], ["content=", "all 1 pictures were trained on"]),
+    "all content trained on": (["content={photos}/00.png"], ["content=", "trained on"]),
     "no such content": (["content={tmp}/nowhere"], ["content={tmp}/nowhere", "no such folder or file"]),
     "a number for content": (["content=5"], ["content=5", "a path"]),
     "a size too small": (["size=8"], ["size=8", "numbers from 16"]),
