@@ -237,6 +237,9 @@ def text_of(number: float) -> str:
 def has_places(record: Any) -> bool:
     """Whether a record (of JSON) holds places in a picture."""
     if isinstance(record, dict):
+        names = {str(name).lower() for name in record}
+        if {"x", "y"} <= names and {"w", "width"} & names:
+            return True
         return any(_is_place(str(name).lower(), value) or has_places(value) for name, value in record.items())
     return isinstance(record, list) and any(has_places(item) for item in record[:1000])
 

@@ -578,6 +578,7 @@ def test_the_photo_of_a_sample_is_stylized_and_nothing_else(source, make, data, 
         {"x-dev-0.tar": "dev", "x-valid-0.tar": "valid", "x-testing-0.tar": "testing"},
         {"fit/000.tar": "fit", "check/000.tar": "check"},
         {"000.tar": None, "001.tar": None},
+        {"x-fold1-000.tar": "fold1", "x-fold2-000.tar": "fold2"},
         {"x-tr.tar": None, "x-train.tar": "train"},
     ],
 )
@@ -607,6 +608,7 @@ def test_an_archive_that_is_not_read_is_refused_by_name(source, name):
     [
         ("bounding_box_train bounding_box_test query", {"train": 1, "test": 1, "query": 1}, set()),
         ("train/cat train/dog hld/cat hld/dog", {"train": 2, "hld": 2}, {"cat", "dog"}),
+        ("fold1/cat fold1/dog fold2/cat fold2/dog", {"fold1": 2, "fold2": 2}, {"cat", "dog"}),
         ("trn/cat trn/dog tst/cat tst/dog", {"trn": 2, "tst": 2}, {"cat", "dog"}),
         ("train_horse test_horse train_zebra test_zebra", {"train": 2, "test": 2}, {"horse", "zebra"}),
         ("art_gallery train_interior train_station", {"": 3}, {"art_gallery", "train_interior", "train_station"}),

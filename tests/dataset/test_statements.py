@@ -327,3 +327,15 @@ def test_numbers_of_all_pictures_in_one_folder_name_them(source, make, data):
     ids = [line.split(",")[0] for line in (data / "trainLabels.csv").read_text().splitlines()]
     assert ids == ["id", "1~1", "1~2", "2~1", "2~2"]
     assert (data / "years.csv").read_text() == (source / "years.csv").read_text()
+
+
+def test_numbers_for_pictures_are_said_or_refused(source, make, capsys):
+    """Visual Genome's region_descriptions.json."""
+    photo(source / "VG/1.jpg")
+    photo(source / "VG/2.jpg")
+    regions = [{"x": 10, "y": 12, "width": 8, "height": 6, "image_id": 1}]
+    text(source / "regions.json", [{"id": 1, "regions": regions}, {"id": 2, "regions": []}])
+    make(copies=2)
+    assert "regions.json" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="regions"):
+        open_layout(str(source), "auto", target="folder", carry=[]).check_scaling()

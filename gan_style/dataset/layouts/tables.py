@@ -630,6 +630,8 @@ def _doubts(path: str, text: str, index: Index) -> Iterator[str]:
         yield f"{path}: its numbers, which may be places in pictures, are as they were, and the pictures are scaled"
     elif index.is_scaled and re.search(r"(?i)\b(im|img|image)_?(width|height)\s*=", text):
         yield f"{path} states the size of pictures as it was, and the pictures are scaled"
+    if index.has_copies and re.search(r'"(image|img)_?id"\s*:\s*\d', text):
+        yield f"{path} has numbers for pictures, and copies have none of their own"
     is_named = re.search(r"(?i)class|names|readme|licen[cs]e", path.rpartition("/")[2]) is not None
     if index.has_copies and not is_named and len(lines) - len(index.pictures) in (0, 1):
         yield f"{path} has a line for each picture, and names none: there are more pictures now, in another order"

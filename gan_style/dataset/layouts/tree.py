@@ -524,7 +524,8 @@ def split_in(name: str) -> tuple[str, str] | None:
     pieces = [piece for piece in re.split(r"[_\-. ]+|(?<=[a-z])(?=[A-Z0-9])|(?<=[0-9])(?=[A-Za-z])", name) if piece]
     places = [at for at, piece in enumerate(pieces) if piece.lower() in SPLITS]
     if not places:
-        return None
+        fold = re.search(r"(?i)(?<![a-z])fold[_\-. ]?\d+", name)
+        return (fold[0], "") if fold else None
     at = places[-1] if len(places) == 1 or pieces[places[0]].lower() not in _TRAIN else places[0]
     ignored = _IMAGE_FOLDERS | {"set", "split", "folder", "dir", "dataset"}
     rest = [piece for number, piece in enumerate(pieces) if number != at]
