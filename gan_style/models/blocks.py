@@ -21,8 +21,12 @@ class _InstanceNormOnCpu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        result = torch.empty_like(x)
-        mean, inverse = _normalise(x, scale, shift, result)
+        result, mean, inverse = torch.empty_like(x), torch.empty_like(scale), torch.empty_like(scale)
+        for n, sample in enumerate(x.split(1)):
+            torch.ops.aten.native_batch_norm.out(
+                sample, scale[n], shift[n], None, None, True, 0.0, EPSILON,
+                out=result[n : n + 1], save_mean=mean[n], save_invstd=inverse[n],
+            )  # fmt: skip
         ctx.save_for_backward(x, scale, mean, inverse)
         return result
 
@@ -41,18 +45,27 @@ class _InstanceNormOnCpu(torch.autograd.Function):
         return of_x, of_scale, of_shift
 
 
-def _normalise(x: Tensor, scale: Tensor, shift: Tensor, result: Tensor) -> tuple[Tensor, Tensor]:
-    """Write x, (N, C, H, W), normalised, to the result, which may be x: its means and inverse deviations, (N, C).
+def _normalise_in_place(x: Tensor, scale: Tensor, shift: Tensor) -> None:
+    """Write x, (N, C, H, W), normalised over itself; scale, shift: (N, C), in float32 where x is bfloat16 or float16.
 
-    scale, shift: (N, C), in float32 where x is bfloat16 or float16.
+    Means and variances are those of bands of rows, put together in float64: sums over millions of pixels in float32
+    lose a level of 256.
     """
-    mean, inverse = torch.empty_like(scale), torch.empty_like(scale)
     for n, sample in enumerate(x.split(1)):
+        bands = sample.split(_BAND, dim=2)
+        means, variances = (
+            torch.stack(each).double()
+            for each in zip(
+                *(torch.ops.aten.batch_norm_update_stats(band, None, None, 0.0) for band in bands), strict=True
+            )
+        )
+        shares = torch.tensor([[band.shape[2] / sample.shape[2]] for band in bands], dtype=torch.float64)
+        mean = (means * shares).sum(dim=0)
+        variance = ((variances + (means - mean).square()) * shares).sum(dim=0)
         torch.ops.aten.native_batch_norm.out(
-            sample, scale[n], shift[n], None, None, True, 0.0, EPSILON,
-            out=result[n : n + 1], save_mean=mean[n], save_invstd=inverse[n],
+            sample, scale[n], shift[n], mean.to(scale), variance.to(scale), False, 0.0, EPSILON,
+            out=sample, save_mean=torch.empty_like(scale[n]), save_invstd=torch.empty_like(scale[n]),
         )  # fmt: skip
-    return mean, inverse
 
 
 def instance_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -69,7 +82,7 @@ def instance_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
             normalised: Tensor = _InstanceNormOnCpu.apply(x, scale_of_each, shift_of_each)
             return normalised
         if scale.dtype == torch.promote_types(x.dtype, torch.float32):
-            _normalise(x, scale_of_each, shift_of_each, result=x)
+            _normalise_in_place(x, scale_of_each, shift_of_each)
             return x
     if scale.ndim == 1:
         return F.group_norm(x, channels, scale, shift, EPSILON)

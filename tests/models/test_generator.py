@@ -13,6 +13,7 @@ from gan_style.models.blocks import (
     ConvNormRelu,
     FewChannels,
     InstanceNorm,
+    ReflectedConv2d,
     ResidualBlock,
     Upsample,
     conv2d_by_rows,
@@ -281,3 +282,22 @@ def test_few_channels_without_gradients_are_those_with_them(noise, height):
     with torch.no_grad():
         banded = network(x)
     torch.testing.assert_close(banded, network(x))
+
+
+@pytest.mark.parametrize("height", [65, 96, 97, 131])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_without_gradients_a_convolution_goes_through_tall_pictures_in_bands(noise, height, stride):
+    convolution, x = ReflectedConv2d(4, 5, 3, stride), noise(2, 4, height, 6)
+    with torch.no_grad():
+        in_bands = convolution(x)
+    torch.testing.assert_close(in_bands, convolution(x))
+
+
+def test_a_large_pictures_statistics_are_exact_and_it_is_written_over(noise):
+    """Sums of squares over so many pixels in float32 would be off by a level of 256."""
+    x = (1.5 + 0.3 * noise(1, 3, 700, 500)).to(memory_format=torch.channels_last)
+    wanted = F.instance_norm(x.double(), eps=1e-5).float()
+    with torch.no_grad():
+        made = instance_norm(x, torch.ones(3), torch.zeros(3))
+    torch.testing.assert_close(made, wanted, rtol=0, atol=3e-5)
+    assert made.data_ptr() == x.data_ptr()
