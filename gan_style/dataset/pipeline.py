@@ -118,10 +118,9 @@ class Result:
 
 @dataclass
 class Clock:
-    """Seconds that the network worked and that it waited, pictures that it made; halved: batches out of memory."""
+    """Seconds that the network worked, pictures that it made; halved: batches out of memory."""
 
     busy: float = 0.0
-    waited: float = 0.0
     pictures: int = 0
     halved: int = 0
 
@@ -197,10 +196,7 @@ class Pipeline:
             if not ahead:
                 return
             number, sample, future = ahead.popleft()
-            begun = time.perf_counter()
-            loaded = future.result()
-            self.clock.waited += time.perf_counter() - begun
-            yield number, sample, loaded
+            yield number, sample, future.result()
 
     def _load(self, sample: Sample) -> Loaded | SampleError:
         stylized = sample.picture is not None and sample.problem is None and not sample.passthrough

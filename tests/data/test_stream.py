@@ -311,9 +311,9 @@ def test_collate_keeps_the_problems_and_the_number_of_every_pair() -> None:
     picture = torch.zeros(3, 2, 2, dtype=torch.uint8)
     batch = collate(
         [
-            (picture, picture, 4, 11, [("o", "a", "r")], None),
-            (picture, picture, 0, 12, [], None),
-            (picture, picture, 4, 13, [("o", "b", "r")], None),
+            (picture, picture, 4, 11, [("o", "a", "r")], None, None),
+            (picture, picture, 0, 12, [], None, None),
+            (picture, picture, 4, 13, [("o", "b", "r")], None, None),
         ]
     )
     assert batch.unreadable == [("o", "a", "r"), ("o", "b", "r")]
@@ -386,7 +386,7 @@ def library_stream(folder: Path, full_strength: float | None, counts: tuple[int,
 def test_each_style_comes_up_once_in_as_many_positions_and_its_pictures_equally_often(tmp_path: Path) -> None:
     stream = library_stream(tmp_path, 1.0)
     pairs = [stream[position] for position in range(24)]
-    which = [int(condition.argmax()) for *_, condition in pairs if condition is not None]
+    which = [int(condition.argmax()) for *_, condition, _ in pairs if condition is not None]
     assert all(sorted(which[start : start + 3]) == [0, 1, 2] for start in range(0, 24, 3))
     assert len({tuple(which[start : start + 3]) for start in range(0, 24, 3)}) > 1
     assert Counter(index for _, _, index, *_ in pairs) == {0: 2, 1: 2, 2: 2, 3: 2, 4: 8, 5: 4, 6: 4}
@@ -415,8 +415,8 @@ def test_the_share_of_samples_at_full_strength(tmp_path: Path, share: float) -> 
 def test_one_style_alone_has_no_condition_but_a_library_of_one_has(tmp_path: Path) -> None:
     alone, library = library_stream(tmp_path, None, (5,)), library_stream(tmp_path, 1.0, (5,))
     for position in range(7):
-        assert alone[position][-1] is None
-        assert torch.equal(library[position][-1], torch.ones(1))
+        assert alone[position][-2] is None
+        assert torch.equal(library[position][-2], torch.ones(1))
         assert torch.equal(alone[position][1], library[position][1])  # and nothing else is drawn otherwise
 
 
