@@ -66,4 +66,5 @@ def test_an_offline_run_keeps_its_id_and_never_prompts(tmp_path, monkeypatch):
         tracker.finish(failed=False)
         ids.append((tmp_path / "wandb_id").read_text())
     assert ids[0] == ids[1]
-    assert {path.name.rpartition("-")[2] for path in (tmp_path / "wandb").glob("offline-run-*")} == {ids[0]}
+    folders = (tmp_path / "wandb").glob("offline-run-*")  # offline-run-TIME-ID, and -1 for the second of a second
+    assert {path.name.split("-")[3] for path in folders} == {ids[0]}
