@@ -295,9 +295,10 @@ class RunningMoments:
             mean = (values * share).sum(dim=1) / max(count, 1e-12)
             squares = ((values - mean[:, None]).square() * share).sum(dim=1)
         if count > 0:
-            self._merge(count, mean.double().cpu(), squares.double().cpu())
+            self.merge(count, mean.double().cpu(), squares.double().cpu())
 
-    def _merge(self, count: float, mean: Tensor, squares: Tensor) -> None:
+    def merge(self, count: float, mean: Tensor, squares: Tensor) -> None:
+        """Add values known by their count, mean and sum of squared differences from it; both (C,), in float64."""
         total, apart = self.weight + count, mean - self.mean
         self.squares = self.squares + squares + apart.square() * (self.weight * count / total)
         self.mean = self.mean + apart * (count / total)

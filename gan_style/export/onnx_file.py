@@ -102,15 +102,15 @@ def _quantised(model: Any, calibration: Iterable[Feed]) -> Any:
         onnx.save(model, plain)
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
-        weights = {weight.name: weight.dims for weight in graph.initializer}
-        of_colours = [n.name for n in graph.node if n.op_type == "Conv" and list(weights[n.input[1]])[1] == 3]
+        of_colours = {weight.name for weight in graph.initializer if len(weight.dims) == 4 and weight.dims[1] == 3}
+        in_float32 = [node.name for node in graph.node if node.op_type == "Conv" and node.input[1] in of_colours]
         quantize_static(
             prepared,
             result,
             Reader(),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
-            nodes_to_exclude=of_colours,
+            nodes_to_exclude=in_float32,
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,

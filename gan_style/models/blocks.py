@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from gan_style.functional import RunningMoments
+
 _BAND = 32  # rows
+_SUMMED = 2**14  # pixels whose values are summed in float32
 EPSILON = 1e-5  # what keeps a flat channel's normalisation finite
 
 
@@ -48,22 +51,18 @@ class _InstanceNormOnCpu(torch.autograd.Function):
 def _normalise_in_place(x: Tensor, scale: Tensor, shift: Tensor) -> None:
     """Write x, (N, C, H, W), normalised over itself; scale, shift: (N, C), in float32 where x is bfloat16 or float16.
 
-    Means and variances are those of bands of rows, put together in float64: sums over millions of pixels in float32
-    lose a level of 256.
+    Means and variances are those of bands of rows, merged in float64: sums over millions of pixels in float32 lose a
+    level of 256.
     """
+    width = x.shape[3]
     for n, sample in enumerate(x.split(1)):
-        bands = sample.split(_BAND, dim=2)
-        means, variances = (
-            torch.stack(each).double()
-            for each in zip(
-                *(torch.ops.aten.batch_norm_update_stats(band, None, None, 0.0) for band in bands), strict=True
-            )
-        )
-        shares = torch.tensor([[band.shape[2] / sample.shape[2]] for band in bands], dtype=torch.float64)
-        mean = (means * shares).sum(dim=0)
-        variance = ((variances + (means - mean).square()) * shares).sum(dim=0)
+        moments = RunningMoments()
+        for band in sample.split(max(1, _SUMMED // width), dim=2):
+            mean, variance = torch.ops.aten.batch_norm_update_stats(band, None, None, 0.0)
+            count = band.shape[2] * width
+            moments.merge(count, mean.double(), variance.double() * count)
         torch.ops.aten.native_batch_norm.out(
-            sample, scale[n], shift[n], mean.to(scale), variance.to(scale), False, 0.0, EPSILON,
+            sample, scale[n], shift[n], moments.mean.to(scale), moments.variance.to(scale), False, 0.0, EPSILON,
             out=sample, save_mean=torch.empty_like(scale[n]), save_invstd=torch.empty_like(scale[n]),
         )  # fmt: skip
 
@@ -105,13 +104,13 @@ def pad(x: Tensor, side: int | tuple[int, int, int, int], mode: str) -> Tensor:
 
 
 def in_bands(x: Tensor, side: int, mode: str, convolve: Callable[[Tensor], Tensor]) -> Tensor:
-    """Pad x, (N, C, H, W), by ``side`` and convolve it; without gradients in bands of rows, which takes less memory.
+    """Pad x, (N, C, H, W), by ``side`` and convolve it; on a CPU without gradients in bands of rows: less memory.
 
     convolve: from padded rows to rows of the result, half, as, or twice as many. Padded as a whole, x would be there
     twice, and what a convolution needs for its work may be as large as its result.
     """
     height, result = x.shape[2], None
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or height <= 2 * _BAND:
+    if not x.is_cpu or torch.is_grad_enabled() or torch.compiler.is_compiling() or height <= 2 * _BAND:
         return convolve(pad(x, side, mode))
     tops = range(0, height - side, _BAND)  # the last band has rows enough to be reflected
     for top in tops:

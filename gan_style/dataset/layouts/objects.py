@@ -49,7 +49,7 @@ def objects_in(record: Any, size: tuple[int, int], name: str | None = None) -> I
         shares = {key: part / 100 if isinstance(part, int | float) else part for key, part in value.items()}
         if "points" in value:
             shares["points"] = [[side / 100 for side in point] for point in value["points"]]
-        labels = [label for key, own in value.items() if key.endswith("labels") for label in own]
+        labels = [label for key, names in value.items() if key.endswith("labels") for label in names]
         yield from _named(_placed(shares, size), labels[0] if labels else name)
         return
     said = [str(fields[key]) for key in _NAMES if isinstance(fields.get(key), str | int)]
@@ -95,16 +95,16 @@ def _placed(fields: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any] 
         xs, ys = [x for x, _ in points], [y for _, y in points]
         outline = {"segmentation": [[side for point in points for side in point]]} if len(points) > 2 else {}
         return {"bbox": [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)], **outline}
-    box: list[float] = next((found for names in _CORNERS if (found := _numbers(fields, names))), [])
+    box: list[float] = next((corners for names in _CORNERS if (corners := _numbers(fields, names))), [])
     if box:
         box[2:] = [box[2] - box[0], box[3] - box[1]]
     elif ellipse := _numbers(fields, ("cx", "cy", "rx", "ry")):
         x, y, width, height = ellipse
         box = [x - width, y - height, 2 * width, 2 * height]
     else:
-        box = next((found for names in _SIDES if (found := _numbers(fields, names))), [])
+        box = next((sides for names in _SIDES if (sides := _numbers(fields, names))), [])
     if not box:
-        box = next((found for name in _BOXES if (found := _four(fields.get(name)))), [])
+        box = next((sides for name in _BOXES if (sides := _four(fields.get(name)))), [])
         if not box or (max(box) > 1 and any(box[at] + box[at + 2] > size[at] + 1 for at in (0, 1))):
             return None  # not in that order, then
     if are_shares(box):
