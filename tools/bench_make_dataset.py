@@ -217,8 +217,9 @@ def speed(work: Path, plan: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 }.get(way, partial(whole, cfg))
                 measurements[way].append(apart(run))
         for way in plan.ways:
-            middle = {name: statistics.median(one[name] for one in measurements[way]) for name in measurements[way][0]}
-            yield {"size": size, "way": way, "rates": [one["rate"] for one in measurements[way]], **middle}
+            rounds = measurements[way]
+            middle = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
+            yield {"size": size, "way": way, "rates": [each["rate"] for each in rounds], **middle}
 
 
 def memory(work: Path, count: int, first: int) -> Numbers:

@@ -216,8 +216,8 @@ def main() -> None:
         ways |= dict(our_steps(options, name))
         timings = alternate(ways, options.rounds, torch.device("cpu"), plain=[published])
         rows = [
-            {"step": way, "times as fast": ratio(timings[published], taken), "seconds": middle(taken)}
-            for way, taken in timings.items()
+            {"step": way, "times as fast": ratio(timings[published], seconds), "seconds": middle(seconds)}
+            for way, seconds in timings.items()
         ]
         print(f"\n{markdown(rows)}", flush=True)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from run_files import assert_same
 from torch import nn
 
 from gan_style.functional import AUGMENTATIONS
@@ -115,21 +116,6 @@ class TestRoundTrip:
         buffer.seek(0)
         return torch.load(buffer, weights_only=True)
 
-    def assert_same(self, first, second) -> None:
-        """Plain containers, tensors and numbers, bit by bit."""
-        assert type(first) is type(second)
-        if isinstance(first, dict):
-            assert first.keys() == second.keys()
-            for key in first:
-                self.assert_same(first[key], second[key])
-        elif isinstance(first, list | tuple):
-            for one, other in zip(first, second, strict=True):
-                self.assert_same(one, other)
-        elif isinstance(first, torch.Tensor):
-            assert torch.equal(first, second)
-        else:
-            assert first == second
-
     @pytest.mark.parametrize("adversarial", [True, False])
     @pytest.mark.parametrize("fused", [True, False], ids=["fused", "for loop"])
     @pytest.mark.parametrize("saved_after", [1, 3])
@@ -151,17 +137,17 @@ class TestRoundTrip:
             self.steps(resumed, objective, make_batch, 3),
             strict=True,
         ):
-            self.assert_same(one, other)
-        self.assert_same(going_on.state_dict(), resumed.state_dict())
-        self.assert_same(going_on.ema.network.state_dict(), resumed.ema.network.state_dict())
-        self.assert_same(going_on.generator.state_dict(), resumed.generator.state_dict())
+            assert_same(one, other)
+        assert_same(going_on.state_dict(), resumed.state_dict())
+        assert_same(going_on.ema.network.state_dict(), resumed.ema.network.state_dict())
+        assert_same(going_on.generator.state_dict(), resumed.generator.state_dict())
 
     def test_also_in_a_state_that_has_trained_before(self, make_state, make_objective, make_batch):
         objective, first, second = make_objective(), make_state(seed=0), make_state(seed=1)
         self.steps(first, objective, make_batch, 1)
         self.steps(second, objective, make_batch, 4)
         second.load_state_dict(self.through_a_file(first.state_dict()))
-        self.assert_same(self.steps(first, objective, make_batch, 2), self.steps(second, objective, make_batch, 2))
+        assert_same(self.steps(first, objective, make_batch, 2), self.steps(second, objective, make_batch, 2))
 
     def test_takes_the_optimisers_settings_of_the_new_command(self, make_state, make_objective, make_batch):
         """Schedules, rates and betas are settings, not state: a longer run stretches the decay."""

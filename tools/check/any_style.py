@@ -72,12 +72,12 @@ def main() -> None:
                     vgg(result, [*STYLE_LAYERS, CONTENT_LAYER]),
                     vgg(photo, [*STYLE_LAYERS, CONTENT_LAYER]),
                 )
-                found, before = grams_of(features), grams_of(photo_features)
+                after, before = grams_of(features), grams_of(photo_features)
                 shares.append(
-                    [distance(found, grams[number], x) / distance(before, grams[number], x) for x in STYLE_LAYERS]
+                    [distance(after, grams[number], x) / distance(before, grams[number], x) for x in STYLE_LAYERS]
                 )
                 far = [
-                    torch.stack([distance(found, gram, x) / spread[x] for x in STYLE_LAYERS]).sum() for gram in grams
+                    torch.stack([distance(after, gram, x) / spread[x] for x in STYLE_LAYERS]).sum() for gram in grams
                 ]
                 nearest.append(int(torch.stack(far).argmin()) == number)
                 contents.append(content_loss(features[CONTENT_LAYER], photo_features[CONTENT_LAYER]))

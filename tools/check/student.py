@@ -70,11 +70,11 @@ def main() -> None:
             result_features = [vgg(result, STYLE_LAYERS) for result in results]
             shares = []
             for layer in STYLE_LAYERS:
-                found, before = (
+                after, before = (
                     sum(gram_loss(gram_matrix(maps[layer]), grams[layer]).item() for maps in each)
                     for each in (result_features, photo_features)
                 )
-                shares.append(found / before)
+                shares.append(after / before)
             style_left.append(mean(shares))
             pairs = zip(results, photos, strict=True)
             blobs.append(sum(len(droplets(to_image(result), to_image(photo), colours)) for result, photo in pairs))

@@ -191,15 +191,15 @@ def _of_lines(path: str, text: str, rewriter: Rewriter) -> Iterator[tuple[list[s
     picture, after, below = None, "", list[str]()
     for line in [*lines, ""]:
         words = re.split(r"[\s,]+", line.strip(), maxsplit=1)
-        found = rewriter.references(line.strip()) or numbers.get(words[0]) or rewriter.references(words[0])
-        found = found or (rewriter.index.find_stem(words[0], rewriter.folder) if stems else None)
-        if found is None and line and picture is not None:
+        named = rewriter.references(line.strip()) or numbers.get(words[0]) or rewriter.references(words[0])
+        named = named or (rewriter.index.find_stem(words[0], rewriter.folder) if stems else None)
+        if named is None and line and picture is not None:
             below += [line] if len(line.split()) > 1 else []
             continue
         if picture is not None:
             of_splits = "ImageSets" in path.split("/")  # VOC's lists for each class say 1 or -1
             yield [picture], {} if of_splits else _of_words(picture, after, header, below)
-        picture, below = found, []
+        picture, below = named, []
         after = words[1] if len(words) > 1 and rewriter.references(line.strip()) is None else ""
 
 
