@@ -101,14 +101,14 @@ class Stylizer:
         check_names(plan.order, model.styles)
 
         # Prepare to find the regions, once the pixels are known.
-        named = named_masks(plan, segmentation, regions, model.device)
+        find_named = named_masks(plan, segmentation, regions, model.device)
         classes = None if segmentation.get("masks") is None else Path(segmentation["masks"]).expanduser()
 
         def regions_in(pixels: Tensor) -> Regions | None:
             def read(name: str, values: Any) -> Tensor:
                 return _as_mask(values, option_of(name), max_megapixels)
 
-            return find_masks(plan, read, named, pixels, classes, controls.mix)
+            return find_masks(plan, read, find_named, pixels, classes, controls.mix)
 
         refiner = _refiner(refine, references)
 
@@ -172,11 +172,11 @@ def _refiner(steps: int, references: Mapping[str, Tensor]) -> Refine | None:
 
 
 def _references(reference: Any, max_megapixels: float, value_range: Range) -> dict[str, Tensor]:
-    """{name: (1, 3, H, W) in [-1, 1]}; an only picture needs no name."""
+    """Return {name: (1, 3, H, W) in [-1, 1]}; an only picture needs no name."""
     if reference is None:
         return {}
-    named = reference if isinstance(reference, Mapping) else {"reference": reference}
-    return {str(name): _as_reference(picture, max_megapixels, value_range) for name, picture in named.items()}
+    references = reference if isinstance(reference, Mapping) else {"reference": reference}
+    return {str(name): _as_reference(picture, max_megapixels, value_range) for name, picture in references.items()}
 
 
 def _as_reference(picture: Any, max_megapixels: float, value_range: Range) -> Tensor:
@@ -222,7 +222,7 @@ def _back_in_range(images: Tensor, value_range: Range) -> Tensor:
 
 
 def _as_mask(mask: Any, option: str, max_megapixels: float) -> Tensor:
-    """uint8 (H, W)."""
+    """Return a mask as uint8 (H, W)."""
     if isinstance(mask, str | Path):
         return read_mask(Path(mask).expanduser(), option, max_megapixels=max_megapixels)
     if not isinstance(mask, Tensor):

@@ -66,20 +66,20 @@ def main() -> None:
 
 
 def join_plain_words(arguments: Sequence[str], option: str) -> list[str]:
-    """Plain words, as in ``compare runs/a runs/b``, as one option: runs=['runs/a','runs/b']; the rest as it is.
+    """Join plain words, as in ``compare runs/a runs/b``, as one option: runs=['runs/a','runs/b']; the rest as it is.
 
     A word is what is no flag, no flag's value, and no name=value; or what exists, whatever it looks like. Where the
     option is given by its name too there is a message and status 2.
     """
-    named: list[str] = []
+    options: list[str] = []
     own_arguments: list[str] = []
     for number, argument in enumerate(arguments):
         of_flag = number > 0 and arguments[number - 1] in FLAGS_WITH_A_WORD
         plain = not argument.startswith("-") and not of_flag and ("=" not in argument or os.path.exists(argument))
-        (own_arguments if plain else named).append(argument)
+        (own_arguments if plain else options).append(argument)
     if not own_arguments:
-        return named
-    if any(argument.startswith(f"{option}=") for argument in named):
+        return options
+    if any(argument.startswith(f"{option}=") for argument in options):
         print(
             f"gan-style: give {own_arguments[0]} and the like either as plain words or as {option}=[...]",
             file=sys.stderr,
@@ -87,7 +87,7 @@ def join_plain_words(arguments: Sequence[str], option: str) -> list[str]:
         sys.exit(2)
     from gan_style.config import quoted
 
-    return [*named, f"{option}=[{','.join(map(quoted, own_arguments))}]"]
+    return [*options, f"{option}=[{','.join(map(quoted, own_arguments))}]"]
 
 
 def _overview() -> str:
@@ -185,7 +185,7 @@ def _full_errors(full: bool) -> Iterator[None]:
 
 @contextmanager
 def _terminated_as_an_exit() -> Iterator[None]:
-    """SIGTERM raises SystemExit where the program is, so that whatever must be finished is."""
+    """Have SIGTERM raise SystemExit where the program is, so that whatever must be finished is."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield

@@ -126,7 +126,7 @@ def plain(node: Any) -> Any:
 
 
 def to_yaml(content: Mapping[str, Any]) -> str:
-    """Plain containers as YAML."""
+    """Write plain containers as YAML."""
     return OmegaConf.to_yaml(OmegaConf.create(dict(content)))
 
 
@@ -147,7 +147,7 @@ def composed(name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def flat(content: Any, prefix: str = "") -> dict[str, Any]:
-    """{"training.steps": 4, ...} from nested plain containers."""
+    """Return {"training.steps": 4, ...} of nested plain containers."""
     if not isinstance(content, Mapping) or not content:
         return {prefix: content}
     pairs = (flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in content.items())
@@ -251,7 +251,7 @@ _KINDS = {
 
 
 def composition_message(name: str, error: BaseException) -> str:
-    """Hydra's message, and for a key that does not exist the nearest one that does."""
+    """Return Hydra's message, and for a key that does not exist the nearest one that does."""
     text = str(error).split("\nTo append to your config")[0]
     cause = str(error.__cause__).splitlines()[0] if error.__cause__ is not None else ""
     if missing := re.match(r"Interpolation key '([^']*)' not found\s+full_key: (\S+)", text):

@@ -83,13 +83,13 @@ def weighted_mean(values: Sequence[Tensor], weights: Sequence[float] | None = No
 
 
 def total_variation_squared(images: Tensor) -> Tensor:
-    """Mean squared difference of neighbours, (N, C, H, W) to a scalar (Johnson et al. 2016, section 3.2, as a mean)."""
+    """Average the squared difference of neighbours, (N, C, H, W) to a scalar (Johnson et al. 2016, section 3.2)."""
     down, right = _neighbour_differences(images)
     return down.square().mean() + right.square().mean()
 
 
 def total_variation_absolute(images: Tensor) -> Tensor:
-    """Mean absolute difference of neighbours, (N, C, H, W) to a scalar (Rudin et al. 1992, anisotropic, as a mean)."""
+    """Average the absolute difference of neighbours, (N, C, H, W) to a scalar (Rudin et al. 1992, anisotropic)."""
     down, right = _neighbour_differences(images)
     return down.abs().mean() + right.abs().mean()
 
@@ -108,7 +108,7 @@ _YUV_FROM_RGB = (
 
 
 def rgb_to_yuv(images: Tensor) -> Tensor:
-    """RGB in [-1, 1], (N, 3, H, W), to YUV (BT.601) with Y in [0, 1]; float32."""
+    """Convert RGB in [-1, 1], (N, 3, H, W), to YUV (BT.601) with Y in [0, 1]; float32."""
     matrix = torch.tensor(_YUV_FROM_RGB).to(images.device, non_blocking=True)
     with torch.autocast(images.device.type, enabled=False):
         return torch.einsum("yc,nchw->nyhw", matrix, images.float() * 0.5 + 0.5)
@@ -123,7 +123,7 @@ _XYZ_FROM_RGB = (
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
-    """sRGB in [-1, 1], (N, 3, H, W), to CIE 1976 L*a*b* under D65: L in [0, 100], a and b about +-100; float32."""
+    """Convert sRGB in [-1, 1], (N, 3, H, W), to CIE 1976 L*a*b* under D65: L in [0, 100], a, b about +-100; float32."""
     rgb = (images.float() * 0.5 + 0.5).clamp(0.0, 1.0)
     linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055).pow(2.4), rgb / 12.92)
     matrix = torch.tensor(_XYZ_FROM_RGB).to(images.device, non_blocking=True)
@@ -155,7 +155,7 @@ def luma(images: Tensor) -> Tensor:
 
 
 def grey(images: Tensor) -> Tensor:
-    """Without colours: BT.601 luma in all three channels; (N, 3, H, W) in [-1, 1] to the same, float32."""
+    """Take the colours away: BT.601 luma in all three channels; (N, 3, H, W) in [-1, 1] to the same, float32."""
     return (rgb_to_yuv(images)[:, :1] * 2.0 - 1.0).expand_as(images)
 
 
@@ -205,7 +205,7 @@ def smooth_edges(images: Tensor, threshold: float = 0.6) -> Tensor:
 
 
 def diff_augment(images: Tensor, kinds: Iterable[str], random: Generators) -> Tensor:
-    """DiffAugment (Zhao et al. 2020, section 3): differentiable augmentation, drawn for each sample from its own.
+    """Apply DiffAugment (Zhao et al. 2020, section 3): differentiable augmentation, drawn for each sample from its own.
 
     images: (N, 3, H, W) in [-1, 1]; kinds among AUGMENTATIONS, applied in the given order; random: N generators on the
     CPU, so that a sample's draws depend neither on the device nor on how the batch is cut.
@@ -227,7 +227,7 @@ def _integers(low: int, high: int, random: Generators) -> Tensor:
 
 
 def _augment_colour(images: Tensor, random: Generators) -> Tensor:
-    """Brightness +-0.5, saturation 0..2 and contrast 0.5..1.5, as in the paper's appendix."""
+    """Change brightness by +-0.5, saturation 0..2 and contrast 0.5..1.5, as in the paper's appendix."""
     images = images + (_uniform(images, random) - 0.5)
     grey = images.mean(dim=1, keepdim=True)
     images = (images - grey) * (_uniform(images, random) * 2.0) + grey
@@ -283,7 +283,7 @@ class RunningMoments:
     squares: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))  # of the differences from it
 
     def add(self, x: Tensor, weights: Tensor | None = None) -> None:
-        """x: (1, C, h, w); weights: (1, 1, h, w), of each position, from 0."""
+        """Take in x: (1, C, h, w); weights: (1, 1, h, w), of each position, from 0."""
         values = x[0].flatten(1).float()  # under autocast 16 bits would be too few
         if weights is None:
             count = float(values.shape[1])

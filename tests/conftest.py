@@ -24,9 +24,8 @@ from gan_style.losses.style import EACH, MEAN, GramStyle
 from gan_style.models.discriminator import PatchDiscriminator
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.perceptual import compact
-from gan_style.training.ema import Ema
 from gan_style.training.schedule import Schedule
-from gan_style.training.state import TrainState
+from gan_style.training.state import Ema, TrainState
 
 settings.register_profile(
     "house",

@@ -107,7 +107,7 @@ def test_only_the_configuration_and_the_commands_know_hydra():
 
 
 def test_only_its_tracker_knows_wandb_and_imports_it_when_used():
-    assert importers("wandb") == {"gan_style.runtime.tracking.wandb"}
+    assert importers("wandb") == {"gan_style.runtime.wandb"}
     assert all(item.inside_function for item in IMPORTS if item.name.split(".")[0] == "wandb")
 
 

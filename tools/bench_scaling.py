@@ -36,9 +36,8 @@ from gan_style.models.generator import ResnetGenerator
 from gan_style.models.perceptual import compact
 from gan_style.runtime.distributed import Ranks, launch, ranks
 from gan_style.runtime.files import write_bytes
-from gan_style.training.ema import Ema
 from gan_style.training.schedule import Schedule
-from gan_style.training.state import TrainState
+from gan_style.training.state import Ema, TrainState
 from gan_style.training.step import Precision, train_step
 
 AGREEMENT = 50e-6  # seconds of a message between hosts

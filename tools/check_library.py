@@ -28,13 +28,12 @@ from torch import Tensor
 from gan_style.config import build
 from gan_style.data.pictures import find_pictures
 from gan_style.data.stream import Crop
-from gan_style.evaluation.set_metrics import StyleClassifier, embedding
+from gan_style.evaluation.metrics import StyleClassifier, embedding
 from gan_style.evaluation.suite import content_distance, style_distance
 from gan_style.images.decode import decode, encode, grid, to_float
 from gan_style.losses.objective import Objective, mean_gram
 from gan_style.models.library import LibraryGenerator, condition_of
-from gan_style.optimise.optimise import Optimisation, Problem
-from gan_style.optimise.pyramid import plan_levels
+from gan_style.optimise.optimise import Optimisation, Problem, plan_levels
 from gan_style.runtime.files import file_hash, write_bytes
 from gan_style.stylize.model import find_generator, load_generator
 

@@ -34,8 +34,7 @@ from gan_style.data.pictures import find_pictures
 from gan_style.evaluation.suite import content_distance, style_distance
 from gan_style.images.decode import decode, encode, grid, to_float
 from gan_style.losses.objective import Objective, content_layers, mean_gram, style_layers
-from gan_style.optimise.optimise import Optimisation, Problem
-from gan_style.optimise.pyramid import plan_levels
+from gan_style.optimise.optimise import Optimisation, Problem, plan_levels
 from gan_style.runtime.device import placed
 from gan_style.runtime.files import file_hash, write_bytes
 from gan_style.stylize.model import find_generator, load_generator

@@ -49,8 +49,7 @@ from gan_style.images.decode import decode, encode, grid, to_float
 from gan_style.images.formats import list_pictures
 from gan_style.losses.objective import Objective, mean_gram
 from gan_style.models.perceptual import COMPACT, Perceptual, compact, vgg19
-from gan_style.optimise.optimise import Optimisation, Problem
-from gan_style.optimise.pyramid import draw_view, plan_levels
+from gan_style.optimise.optimise import Optimisation, Problem, draw_view, plan_levels
 from gan_style.runtime.checkpoint import CheckpointFolder
 from gan_style.runtime.files import file_hash, write_bytes
 from gan_style.stylize.model import load_generator

@@ -60,7 +60,7 @@ class Backend:
     """Models and where results go. Calls change nothing here, so that several people can work at once."""
 
     def __init__(self, checkpoints: Sequence[Path], folder: Path, device: torch.device, max_megapixels: float) -> None:
-        """checkpoints: generator files of the user's own; what ships is there, too."""
+        """Open the user's own generator files, ``checkpoints``, and the models that ship."""
         self.folder, self.max_megapixels = folder, max_megapixels
         self._models: dict[str, tuple[Model, dict[str, Any]]] = {}
         self.styles: dict[str, LabelledStyle] = {}
@@ -81,7 +81,7 @@ class Backend:
                 self._quick_styles[label] = LabelledStyle(key, style)  # the smallest
 
     def partners(self, label: str) -> list[str]:
-        """The styles that a style can be mixed with: those of its own model."""
+        """List the styles that a style can be mixed with: those of its own model."""
         model = self.styles[label].model
         return [other for other, style in self.styles.items() if style.model == model and other != label]
 
@@ -96,7 +96,7 @@ class Backend:
         return Photo(path, (height, width), shown)
 
     def latest(self, paths: Sequence[Path]) -> tuple[Photo | None, list[str]]:
-        """The last of some uploads that can be read; what is wrong with those behind it."""
+        """Return the last of some uploads that can be read, and what is wrong with those behind it."""
         problems: list[str] = []
         for path in reversed(paths):
             try:
@@ -162,7 +162,7 @@ class Backend:
     def _prepared(
         self, settings: Settings, size: Sequence[int], styles: Mapping[str, LabelledStyle] | None = None
     ) -> tuple[Model, Controls, dict[str, Any]]:
-        """The model with its references, what is asked of it for a picture of this size, and what the result says."""
+        """Return the model with its references, what is asked of it for this size, and what the result says."""
         if settings.references:
             if self.reference_model is None:
                 raise ValueError("no model here takes its style from a picture")
@@ -202,7 +202,7 @@ def _at_most(picture: Tensor, side: int) -> Tensor:
 
 
 def _free(folder: Path, stem: str, suffix: str) -> Path:
-    """A name that no other result has."""
+    """Find a name that no other result has."""
     path, number = folder / f"{stem}{suffix}", 2
     while path.exists():
         path, number = folder / f"{stem}_{number}{suffix}", number + 1

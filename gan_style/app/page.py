@@ -58,7 +58,7 @@ footer { display: none !important; }
 
 
 def sample_photo() -> Path:
-    """The photo that is there before anybody has given one."""
+    """Return the photo that is there before anybody has given one."""
     return Path(str(files("gan_style") / "assets" / "photos" / "coffee.jpg"))
 
 
@@ -161,11 +161,11 @@ def build(backend: Backend) -> gr.Blocks:
         editor.input(_painted, editor, mask, show_progress="hidden", **light)
 
         def settings(style, second, share, strength, colours, stroke, source, references, mask, only_here) -> Settings:  # type: ignore[no-untyped-def]
-            listed = [style] if second == _ALONE else [style, second]
+            styles = [style] if second == _ALONE else [style, second]
             shown = [Path(path) for path in references or []] if source == SHOWN else []
             if source == SHOWN and not shown:
                 raise gr.Error("give a picture whose style is wanted", print_exception=False)
-            return Settings(listed, share, strength, colours, stroke, shown, mask if only_here else None)
+            return Settings(styles, share, strength, colours, stroke, shown, mask if only_here else None)
 
         settings_inputs = [style, second, share, strength, colours, stroke, source, references, mask, only_here]
 
@@ -183,18 +183,18 @@ def build(backend: Backend) -> gr.Blocks:
         @_explained()
         def paint_all(uploads: Sequence[str] | None, photo: Photo, *chosen: Any) -> Any:
             paths = [Path(path) for path in uploads] if uploads else [photo.path]
-            chosen_settings, done, progress = settings(*chosen), list[Path](), gr.Progress()
+            chosen_settings, painted, progress = settings(*chosen), list[Path](), gr.Progress()
             progress(0, desc="Painting")
             for number, (result, words) in enumerate(backend.results(paths, chosen_settings), start=1):
                 progress(number / len(paths), desc=f"{number} of {len(paths)}")
                 if words:
                     gr.Warning(words)
                 if result is not None:
-                    done.append(result)
-            if not done:
+                    painted.append(result)
+            if not painted:
                 raise gr.Error("there is no result", print_exception=False)
-            archive = [backend.zipped(done)] if len(done) > 1 else []
-            return gr.update(value=[str(path) for path in archive + done], visible=True)
+            archive = [backend.zipped(painted)] if len(painted) > 1 else []
+            return gr.update(value=[str(path) for path in archive + painted], visible=True)
 
         save.click(paint_all, [uploads, photo, *settings_inputs], results,
                    concurrency_id="results", concurrency_limit=1, api_visibility="private")  # fmt: skip
@@ -245,17 +245,17 @@ def _pictures(photo: Tensor, result: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _picture(picture: Tensor) -> np.ndarray:
-    """(H, W, 3) of uint8 (3, H, W)."""
+    """Return (H, W, 3) of uint8 (3, H, W)."""
     return np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
 
 
 def _planes(picture: np.ndarray) -> Tensor:
-    """uint8 (3, H, W) of (H, W, 3)."""
+    """Return uint8 (3, H, W) of (H, W, 3)."""
     return torch.from_numpy(np.array(picture[..., :3])).permute(2, 0, 1).contiguous()
 
 
 def _painted(drawn: dict[str, Any] | None) -> Tensor | None:
-    """The mask, uint8 (h, w), of what the editor holds: how opaque its layers are; None where nothing is painted."""
+    """Read the mask, uint8 (h, w), of what the editor holds: how opaque its layers are; None for none."""
     layers = [torch.from_numpy(layer[..., 3]) for layer in (drawn or {}).get("layers") or [] if layer is not None]
     mask = torch.stack(layers).amax(dim=0) if layers else torch.zeros(1, 1)
     return mask if mask.any() else None

@@ -34,7 +34,7 @@ from gan_style.report.table import (
 )
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import check_place, ensure_writable, write_text
-from gan_style.runtime.outputs import carries, check_replaceable, marked_page, options_mark
+from gan_style.runtime.provenance import carries, check_replaceable, marked_page, options_mark
 from gan_style.stylize.model import load_painter
 
 _SCALES_APART = 0.01  # share by which feature scales may differ without a warning
@@ -101,7 +101,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def read_runs(spec: Any) -> dict[str, Run]:
-    """{label: run} of the folders that are named, each once, in their order."""
+    """Return {label: run} of the folders that are named, each once, in their order."""
     places = plain(spec)
     places = [places] if isinstance(places, str | int | float) else places
     if not isinstance(places, list) or not places:
@@ -156,9 +156,9 @@ def warn_of(runs: Mapping[str, Run]) -> None:
 def facts(runs: Mapping[str, Run]) -> list[str]:
     """Write the lines that stand above the table."""
     counts = Counter(run.status for run in runs.values())
-    listed = ", ".join(f"{count} {status}" for status, count in counts.items())
+    statuses = ", ".join(f"{count} {status}" for status, count in counts.items())
     return [
-        f"{len(runs)} runs: {listed}",
+        f"{len(runs)} runs: {statuses}",
         "metrics are the last ones that each run has left; heldout/ is measured on its held-out pictures, of the "
         "averaged generator, loss/ on its last batch",
         "time is that of all steps at the speed that was measured last",
@@ -192,7 +192,7 @@ def make_sheet(cfg: DictConfig, runs: Mapping[str, Run]) -> Sheet:
 
 
 def _photos(cfg: DictConfig, runs: Mapping[str, Run]) -> list[Path]:
-    """Readable ones: those asked for, or held out by the first run whose pictures are there."""
+    """Find readable photos: those asked for, or held out by the first run whose pictures are there."""
     paths = find_pictures(plain(cfg.content), "content") if cfg.content is not None else _held_out(runs)
     good = []
     for path in paths:

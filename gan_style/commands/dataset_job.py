@@ -90,8 +90,8 @@ def threads_of(cfg: Mapping[str, Any], plan: Plan | None, device: str) -> int:
         return int(plan.settings["threads_per_worker"])
     if device != "cpu":
         return 1
-    there = cores() // cfg["runtime"]["devices"] if engine == "local" else int(cfg[engine]["cpus"])
-    return max(1, min(there, int(os.environ.get("OMP_NUM_THREADS", there))))
+    available = cores() // cfg["runtime"]["devices"] if engine == "local" else int(cfg[engine]["cpus"])
+    return max(1, min(available, int(os.environ.get("OMP_NUM_THREADS", available))))
 
 
 def settings_of(
@@ -168,7 +168,7 @@ def make_worker(job: Job, number: int = 0) -> ShardWorker:
 
 
 def make_encoding(cfg: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """Pillow's options by suffix."""
+    """Return Pillow's options by suffix."""
     lossy, webp = {"quality": cfg["quality"]}, {"lossless": True, "quality": 0, "method": 0}
     return {
         ".jpg": lossy,

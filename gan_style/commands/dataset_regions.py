@@ -23,7 +23,7 @@ def plan_of(cfg: Mapping[str, Any]) -> "tuple[Any, MaskPlan, int | None]":
 
 
 def check_regions(cfg: Mapping[str, Any]) -> None:
-    """ValueError, before any work, for names that nobody knows, and for what is not there."""
+    """Raise ValueError, before any work, for names that nobody knows, and for what is not there."""
     import torch
 
     make_region_finder(cfg, torch.device("cpu"))
@@ -63,7 +63,7 @@ class RegionFinder:
     max_pixels: int
 
     def __call__(self, sample: Sample, pixels: "Tensor") -> "tuple[Regions, dict[str, float]]":
-        """pixels: uint8 or uint16 (3, H, W). Also each style's share of the picture. SampleError without a mask."""
+        """Find the regions of uint8 or uint16 (3, H, W), and each style's share of it. SampleError without a mask."""
         from gan_style.images.lossless import Original, to_eight_bits
         from gan_style.stylize.controls import option_of, read_mask
         from gan_style.stylize.regions import find_masks
@@ -91,10 +91,10 @@ def make_region_finder(cfg: Mapping[str, Any], device: "torch.device") -> Region
     from gan_style.stylize.regions import named_masks
 
     _, plan, count = plan_of(cfg)
-    named = named_masks(plan, cfg["segmentation"], count, device)
+    find_named = named_masks(plan, cfg["segmentation"], count, device)
     if not plan.order:
         return None
     files = {style: MaskFinder(Path(str(place)).expanduser(), option_of(style)) for style, place in plan.files.items()}
     folder = cfg["segmentation"]["masks"]
     classes = None if folder is None else MaskFinder(Path(folder).expanduser(), "segmentation.masks")
-    return RegionFinder(plan, named, files, classes, cfg["max_pixels"])
+    return RegionFinder(plan, find_named, files, classes, cfg["max_pixels"])

@@ -65,9 +65,9 @@ def find_styles(cfg: Mapping[str, Any]) -> list[StyleSource]:
     # Weigh them.
     weights = cfg["weights"] or [1.0] * len(sources)
     if len(weights) != len(sources) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
-        named = ", ".join(source.style or str(source.path) for source in sources)
+        names = ", ".join(source.style or str(source.path) for source in sources)
         raise ValueError(
-            f"weights={weights}: one for each of {len(sources)} styles ({named}), from 0, not all 0, expected"
+            f"weights={weights}: one for each of {len(sources)} styles ({names}), from 0, not all 0, expected"
         )
     return [replace(source, weight=weight) for source, weight in zip(sources, weights, strict=True)]
 
@@ -80,8 +80,8 @@ def listed_references(cfg: Mapping[str, Any]) -> list[str] | None:
     from gan_style.stylize.model import find_references
 
     if cfg["reference"] is None:
-        named = [row["style"] for row in _rows(cfg["pairs"])] if cfg["pairs"] else []
-        return list(dict.fromkeys(style for style in named if _is_reference(style))) or None
+        styles = [row["style"] for row in _rows(cfg["pairs"])] if cfg["pairs"] else []
+        return list(dict.fromkeys(style for style in styles if _is_reference(style))) or None
     references = list(find_references(_given_references(cfg)).values())
     if missing := [path for path in references if not path.is_file()]:
         raise ValueError(f"reference: cannot read the picture {missing[0]}: there is no such file")
@@ -179,7 +179,7 @@ def fingerprint(source: StyleSource, sha256: str) -> list[Any]:
 
 
 def check_references(styles: Sequence[StyleSource], max_pixels: int) -> None:
-    """ValueError for one that cannot be read: it would be found out when it is first drawn, with half the work done."""
+    """Raise ValueError for one that cannot be read: it would be found out with half the work done."""
     from gan_style.stylize.model import read_references
 
     for source in styles:

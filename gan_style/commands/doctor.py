@@ -24,7 +24,7 @@ from gan_style.models.weights import torchvision_file
 from gan_style.options import option
 from gan_style.runtime.files import check_place, ensure_writable
 from gan_style.runtime.provenance import git_state, installed, requirements
-from gan_style.runtime.tracking.wandb import resolve_mode
+from gan_style.runtime.wandb import resolve_mode
 
 BROKEN = 1  # exit status
 _LITTLE_ROOM = 2e9  # bytes; a run's checkpoints take some 200 MB, and are written before old ones go
@@ -109,10 +109,10 @@ def optional(names: Iterable[str]) -> str:
 
 
 def cpu() -> str:
-    known = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    bf16 = bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
+    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    bf16 = bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16"))
     return (
-        f"{known.get('cpu_name', platform.machine())}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"{features.get('cpu_name', platform.machine())}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
         f"bfloat16 {'in hardware' if bf16 else 'emulated'}"
     )
 
@@ -137,8 +137,8 @@ def backends() -> str:
     if not torch.distributed.is_available():
         return "not in this torch"
     names = ("gloo", "nccl", "mpi")
-    known = {name: getattr(torch.distributed, f"is_{name}_available", lambda: False) for name in names}
-    return ", ".join(name for name, is_available in known.items() if is_available()) or "no backend"
+    checks = {name: getattr(torch.distributed, f"is_{name}_available", lambda: False) for name in names}
+    return ", ".join(name for name, is_available in checks.items() if is_available()) or "no backend"
 
 
 def packaged_weights() -> str:

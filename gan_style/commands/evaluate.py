@@ -40,8 +40,7 @@ from gan_style.report.table import aligned
 from gan_style.runtime.device import choose_device, in_full_float32, placed
 from gan_style.runtime.distributed import Ranks, ranks
 from gan_style.runtime.files import check_place, ensure_writable, file_hash, write_bytes, write_text
-from gan_style.runtime.outputs import check_replaceable, marked_page, options_mark
-from gan_style.runtime.provenance import changed_since, fingerprint
+from gan_style.runtime.provenance import changed_since, check_replaceable, fingerprint, marked_page, options_mark
 from gan_style.stylize.model import find_generator, no_style, of_style, step_of
 
 

@@ -12,9 +12,8 @@ from gan_style import __version__
 from gan_style.cli import command
 from gan_style.config import plain
 from gan_style.data.pictures import find_pictures
+from gan_style.export.files import FLOAT32, INT8, PRECISIONS, TORCH_SUFFIX, check_installed, to_onnx, to_torch
 from gan_style.export.graph import FLOAT, UINT8, ExportedGenerator
-from gan_style.export.onnx_file import FLOAT32, INT8, PRECISIONS, check_installed, to_onnx
-from gan_style.export.torch_file import TORCH_SUFFIX, to_torch
 from gan_style.export.verify import (
     calibration_feeds,
     check_bounds,
@@ -29,7 +28,7 @@ from gan_style.models.library import LibraryGenerator, OneStyle, condition_of
 from gan_style.options import Runtime, option
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import ensure_writable, file_hash, write_bytes
-from gan_style.runtime.outputs import check_replaceable, result_mark
+from gan_style.runtime.provenance import check_replaceable, result_mark
 from gan_style.stylize.controls import mixture
 from gan_style.stylize.model import description_of, find_generator, load_generator, step_of
 from gan_style.stylize.onnx_model import ONNX_SUFFIX, OnnxModel

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from gan_style.cli import command
 from gan_style.commands.compare import read_run_of
 from gan_style.config import flat, plain
-from gan_style.export.torch_file import TORCH_SUFFIX, read_description
+from gan_style.export.files import TORCH_SUFFIX, read_description
 from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError, is_picture
 from gan_style.images.metadata import NOTED, read_note
 from gan_style.options import option
@@ -100,7 +100,7 @@ def _picture(path: Path) -> Lines:
 
 
 def _items(content: Mapping[str, Any]) -> Lines:
-    """Plain containers as lines, with dotted names; long texts from foreign hands are cut."""
+    """Yield plain containers as lines, with dotted names; long texts from foreign hands are cut."""
     for name, value in flat(content).items():
         text = value if isinstance(value, str) else json.dumps(value)
         yield _clean(name), _clean(text)

@@ -109,7 +109,7 @@ class Joblib:
 
 
 def check_installed(library: str, launcher: str) -> None:
-    """ValueError where a launcher's library is not there."""
+    """Raise ValueError where a launcher's library is not there."""
     if find_spec(library) is None:
         raise ValueError(f"hydra/launcher={launcher} needs {library}: pip install 'gan_style[sweep]'")
 
@@ -128,8 +128,8 @@ def environment_of(place: int, places: int, job: SweepJob, gpus: Sequence[str]) 
     own_cores = max(1, cores() // (places * job.devices))
     share = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(own_cores)}
     if job.takes_gpus and len(gpus) > job.devices:
-        own = [gpus[(place * job.devices + number) % len(gpus)] for number in range(job.devices)]
-        share["CUDA_VISIBLE_DEVICES"] = ",".join(own)
+        job_gpus = [gpus[(place * job.devices + number) % len(gpus)] for number in range(job.devices)]
+        share["CUDA_VISIBLE_DEVICES"] = ",".join(job_gpus)
     return share
 
 
@@ -177,7 +177,7 @@ class Task:
         return ended.status, ended.seconds
 
     def checkpoint(self) -> Any:
-        """submitit's hook: what is to be called once the job is queued again."""
+        """Return what is to be called once the job is queued again (submitit's hook)."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)

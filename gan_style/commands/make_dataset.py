@@ -167,9 +167,9 @@ def make(cfg: Mapping[str, Any]) -> int:
         job = _planned(cfg, layout, kind)
         if stop.reason is not None or not _run(job, stop, progress):
             return _stopped(job, stop)
-        left = job.records.left(job.plan.shards)
-        if left:
-            print(f"this job's part is done; {len(left)} of {len(job.plan.shards)} shards are other jobs'")
+        unfinished = job.records.left(job.plan.shards)
+        if unfinished:
+            print(f"this job's part is done; {len(unfinished)} of {len(job.plan.shards)} shards are other jobs'")
             return 0
         try:
             return _finish(job, layout, stop, progress)
@@ -212,11 +212,11 @@ def _planned(cfg: Mapping[str, Any], layout: Layout, kind: str) -> Job:
         raise ValueError(f"output={output} holds files that are not make-dataset's; choose another folder")
     ensure_writable(output, "output")
     with only_one(output / STATE / "plan.lock"):
-        known = read_plan(output / STATE)
-        settings["threads_per_worker"] = threads_of(cfg, known, device)
-        plan = _plan(cfg, styles, layout, settings, output / STATE, known)
-    if known is not None and not cfg["extend"] and cfg["shard_index"] == 0:  # long for millions: one job does it
-        check_listing(known, layout.samples)
+        earlier = read_plan(output / STATE)
+        settings["threads_per_worker"] = threads_of(cfg, earlier, device)
+        plan = _plan(cfg, styles, layout, settings, output / STATE, earlier)
+    if earlier is not None and not cfg["extend"] and cfg["shard_index"] == 0:  # long for millions: one job does it
+        check_listing(earlier, layout.samples)
     print(plan.about, flush=True)
     _warn_of_equal_copies(cfg, styles)
     job = Job(cfg, layout.root, plan, device)
@@ -299,10 +299,10 @@ def _warn_of_equal_copies(cfg: Mapping[str, Any], styles: Sequence[StyleSource])
 def _run(job: Job, stop: Stop, progress: ShardProgress) -> bool:
     """Do what is left of this job's shards. False where it could not be finished."""
     cfg, records = job.cfg, job.records
-    own = job.plan.shards[cfg["shard_index"] :: cfg["shard_count"]]
-    todo = records.left(own)
-    retry = _with_failures(records, own) if cfg["retry_failed"] else []
-    print(f"{_inputs(own)} inputs in {len(own)} shards, {_inputs(todo)} left to do", flush=True)
+    shards = job.plan.shards[cfg["shard_index"] :: cfg["shard_count"]]
+    todo = records.left(shards)
+    retry = _with_failures(records, shards) if cfg["retry_failed"] else []
+    print(f"{_inputs(shards)} inputs in {len(shards)} shards, {_inputs(todo)} left to do", flush=True)
     if not todo and not retry:
         return True
     progress.total = _inputs([*todo, *retry])
@@ -392,9 +392,9 @@ def _print_summary(job: Job, manifest: Path, summary: Mapping[str, Any]) -> int:
 
 
 def _stopped(job: Job, stop: Stop) -> int:
-    left = len(job.records.left(job.plan.shards))
+    unfinished = len(job.records.left(job.plan.shards))
     why = "stopped" if stop.reason else "all processes ended early (killed, or out of memory?)"
-    print(f"gan-style make-dataset: {why}; {left} shards are left; the same command goes on", file=sys.stderr)
+    print(f"gan-style make-dataset: {why}; {unfinished} shards are left; the same command goes on", file=sys.stderr)
     return PREEMPTED
 
 

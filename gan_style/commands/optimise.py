@@ -25,13 +25,18 @@ from gan_style.losses.objective import Objective, check_mean_weights, check_term
 from gan_style.losses.style import MEAN, GatysStyle, GramStyle, Style
 from gan_style.optimise.optimise import (
     COLOURS,
+    MIN_SHORT_SIDE,
+    Level,
     Optimisation,
     Problem,
     assemble_result,
     canvas_channels,
+    covering,
+    draw_view,
+    plan_levels,
+    resized,
     transfer_inputs,
 )
-from gan_style.optimise.pyramid import MIN_SHORT_SIDE, Level, covering, draw_view, plan_levels, resized
 from gan_style.optimise.regions import GuidedRegions, clustered_regions, read_regions
 from gan_style.optimise.run import Intervals, OptimisationLoop, Record
 from gan_style.options import SEEDS, Runtime, may_change, option
@@ -285,7 +290,7 @@ def load_picture(cfg: DictConfig, path: Path, short_side: int | None, device: to
 
 
 def check_megapixels(cfg: DictConfig, path: Path, height: int, width: int) -> None:
-    """ValueError for more pixels than an optimisation is to work at."""
+    """Raise ValueError for more pixels than an optimisation is to work at."""
     if height * width > cfg.max_megapixels * 1e6:
         raise ValueError(
             f"{path} would be worked at with {width} x {height} = {height * width / 1e6:.1f} megapixels, more than "

@@ -21,8 +21,7 @@ from gan_style.runtime.files import check_place, ensure_writable, locked, remove
 from gan_style.runtime.process import last_line
 from gan_style.runtime.provenance import read_failure
 from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
-from gan_style.search.loop import SUMMARY_FILE, Search, ShouldPrune, closing_lines
-from gan_style.search.process import TrainingEnd, train
+from gan_style.search.loop import SUMMARY_FILE, Search, ShouldPrune, TrainingEnd, closing_lines, train
 from gan_style.search.space import Categorical, Dimension, grid, override, read_space
 from gan_style.search.study import PRUNERS, SAMPLERS, STUDY_FILE, Pruning, SearchPlan, Study
 from gan_style.training.sampling import PREFIX, composite_weights, measurable
@@ -115,10 +114,12 @@ def _main(cfg: DictConfig) -> int:
 
 
 def join_train_options(arguments: Sequence[str]) -> list[str]:
-    """Arguments that are no option of the search itself, and no flag, in one: train=['data.content=photos/', ...]."""
-    own = re.compile(rf"-|[~+]*({'|'.join(_OWN)})([.=@]|$)")
+    """Join arguments that are no option of the search, and no flag, to one: train=['data.content=photos/', ...]."""
+    is_own = re.compile(rf"-|[~+]*({'|'.join(_OWN)})([.=@]|$)")
     passed_on = [
-        argument for argument in arguments if ("=" in argument or argument.startswith("~")) and not own.match(argument)
+        argument
+        for argument in arguments
+        if ("=" in argument or argument.startswith("~")) and not is_own.match(argument)
     ]
     own_arguments = [argument for argument in arguments if argument not in passed_on]
     return [*own_arguments, override("train", list(passed_on))] if passed_on else own_arguments
@@ -163,10 +164,10 @@ def _space_content(space: Any) -> Any:
     """Read the space: from a file, from one in conf/spaces, or as it is given."""
     if not isinstance(space, str):
         return plain(space)
-    there = {path.stem: path for path in (CONFIG_PATH / "spaces").glob("*.yaml")}
-    path = there.get(space, Path(space).expanduser())
+    spaces = {path.stem: path for path in (CONFIG_PATH / "spaces").glob("*.yaml")}
+    path = spaces.get(space, Path(space).expanduser())
     if not path.is_file():
-        raise ValueError(f"space={space}: there is no such file, and conf/spaces has {', '.join(sorted(there))}")
+        raise ValueError(f"space={space}: there is no such file, and conf/spaces has {', '.join(sorted(spaces))}")
     try:
         return read_yaml(path)
     except ValueError as error:
@@ -208,7 +209,7 @@ def _try_examples(space: dict[str, Dimension], base: list[str]) -> None:
 
 
 def _metrics(metrics: Any, direction: Any, settings: DictConfig) -> dict[str, str]:
-    """{metric: minimise or maximise}."""
+    """Return {metric: minimise or maximise}."""
     names = [metrics] if isinstance(metrics, str) else plain(metrics)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError(f"search.metric={metrics}: a name in metrics.jsonl, or a list of them, expected")
@@ -246,14 +247,18 @@ def _measured(settings: DictConfig) -> list[str]:
 
 
 def _parts(what: str) -> list[str]:
-    """colour/mean, style/relu1_1, monet/style: as a whole, without what is before, without what comes after."""
+    """Return colour/mean, style/relu1_1, monet/style as a whole, without what is before, without what comes after."""
     return [what, what.partition("/")[2], what.rpartition("/")[0], *what.split("/")]
 
 
 def direction_of(name: str) -> str:
-    known = {"composite": "lower", "style_ratio": "lower", **{name: metric.better for name, metric in METRICS.items()}}
+    better_of = {
+        "composite": "lower",
+        "style_ratio": "lower",
+        **{name: metric.better for name, metric in METRICS.items()},
+    }
     what = name.removeprefix(PREFIX)
-    better = next((known[part] for part in _parts(what) if part in known), "") if name != what else ""
+    better = next((better_of[part] for part in _parts(what) if part in better_of), "") if name != what else ""
     if name.startswith("loss/"):
         better = "lower"
     if not better:
@@ -273,10 +278,10 @@ def make_search(cfg: DictConfig, folder: Path, plan: SearchPlan, stop: Stop) -> 
 
     def run(number: int, overrides: Sequence[str], should_prune: ShouldPrune) -> TrainingEnd:
         place = folder / TRIALS / f"{number:04}"
-        own = {"run.root": str(place.parent.absolute()), "run.name": place.name}
+        settings = {"run.root": str(place.parent.absolute()), "run.name": place.name}
         of_tracking = {"tracking.group": cfg.search.name, "tracking.name": f"{number} {' '.join(overrides)}"}
-        own |= {key: value for key, value in of_tracking.items() if key not in names}
-        command = [*TRAIN_COMMAND, *base, *overrides, *(override(key, value) for key, value in own.items())]
+        settings |= {key: value for key, value in of_tracking.items() if key not in names}
+        command = [*TRAIN_COMMAND, *base, *overrides, *(override(key, value) for key, value in settings.items())]
         return train(command, place, log(number), should_prune=should_prune, stopped=lambda: stop.reason)
 
     return Search(

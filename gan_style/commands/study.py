@@ -21,11 +21,9 @@ from gan_style.report.html import data_uri
 from gan_style.report.outputs import FolderOutputs, holds_outputs, model_labels
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import check_place, ensure_writable, write_bytes, write_text
-from gan_style.runtime.outputs import check_replaceable, marked_page, options_mark
-from gan_style.study.analysis import kind_report, report_lines
-from gan_style.study.answers import Participant, consistency_of, read_participants
-from gan_style.study.design import KINDS, most_questions
-from gan_style.study.page import StudyPictures, study_page
+from gan_style.runtime.provenance import check_replaceable, marked_page, options_mark
+from gan_style.study.answers import Participant, consistency_of, kind_report, read_participants, report_lines
+from gan_style.study.page import KINDS, StudyPictures, most_questions, study_page
 from gan_style.stylize.batch import stylize
 from gan_style.stylize.model import load_painter, of_style
 
@@ -94,11 +92,11 @@ def write_page(cfg: DictConfig, mark: str) -> None:
 
     # There are only so many different questions.
     models, questions, repeats = len(pictures.results), cfg.questions, cfg.repeats
-    most = most_questions(models, len(pictures.photos))
-    if questions > most:
+    possible = most_questions(models, len(pictures.photos))
+    if questions > possible:
         count = len(pictures.photos)
-        print(f"warning: questions={questions}, but of {models} models and {count} pictures there are only {most}")
-        questions, repeats = most, min(repeats, most // 2)
+        print(f"warning: questions={questions}, but of {models} models and {count} pictures there are only {possible}")
+        questions, repeats = possible, min(repeats, possible // 2)
 
     html, fingerprint = study_page(
         pictures, title=cfg.title, questions=questions, repeats=repeats, allow_ties=cfg.allow_ties, seed=cfg.seed

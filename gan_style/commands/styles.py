@@ -19,7 +19,7 @@ from gan_style.options import Runtime, option
 from gan_style.runtime.checkpoint import read_generator
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import ensure_writable, file_hash, write_bytes
-from gan_style.runtime.outputs import check_replaceable, result_mark
+from gan_style.runtime.provenance import check_replaceable, result_mark
 from gan_style.stylize.controls import Controls
 from gan_style.stylize.model import load_model, open_model, resolve_model, shipped
 from gan_style.stylize.paint import paint
@@ -47,10 +47,10 @@ def main(cfg: DictConfig) -> None:
     for path, names in models.items():
         print("\n".join(_described(path, names)), flush=True)
     if sheet is not None:
-        named = [path for path, names in models.items() if names]
-        if not named:
+        with_styles = [path for path, names in models.items() if names]
+        if not with_styles:
             raise ValueError("sheet: this model takes its style from a picture; see gan-style stylize reference=...")
-        _write_sheet(cfg, sheet, named)
+        _write_sheet(cfg, sheet, with_styles)
 
 
 def _write_sheet(cfg: DictConfig, sheet: Path, models: Sequence[Path]) -> None:

@@ -20,8 +20,7 @@ from gan_style.images.formats import describe_others, format_for, scan_folder
 from gan_style.options import Runtime, SegmentationOptions, option
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import ensure_writable, file_hash
-from gan_style.runtime.outputs import check_replaceable
-from gan_style.runtime.provenance import config_hash
+from gan_style.runtime.provenance import check_replaceable, config_hash
 from gan_style.stylize.batch import (
     BatchStylizer,
     PictureJob,
@@ -81,8 +80,8 @@ def _stylize(cfg: DictConfig) -> int:
     # What is read, and what will be written: nothing that is read, and nothing twice.
     style, mask, segmentation = plain(cfg.style), plain(cfg.mask), plain(cfg.segmentation)
     for name, value in (("style", style), ("mask", mask)):
-        listed = isinstance(value, list) and (name == "mask" or mask == AUTO)
-        if not (value is None or listed or isinstance(value, str | int | Mapping)):
+        may_be_list = isinstance(value, list) and (name == "mask" or mask == AUTO)
+        if not (value is None or may_be_list or isinstance(value, str | int | Mapping)):
             raise ValueError(f"{name}={value}: a name, or names in braces, expected; see gan-style stylize --help")
     if cfg.reference is not None and not isinstance(cfg.reference, str | ListConfig):
         raise ValueError(f"reference={cfg.reference}: a picture, or several as [a.jpg,b.jpg], expected")
@@ -98,7 +97,7 @@ def _stylize(cfg: DictConfig) -> int:
     # The model, and what is asked of it.
     model, note, mix, references = choose_model(style, plan, cfg.checkpoint, paintings, device, cfg.max_megapixels)
     controls = Controls(mix, cfg.strength, cfg.colours, cfg.tile, cfg.stroke)
-    named = named_masks(plan, segmentation, regions, device)
+    find_named = named_masks(plan, segmentation, regions, device)
     settings = {
         "checkpoint": note["checkpoint"],
         "style": dict(controls.mix),
@@ -118,7 +117,7 @@ def _stylize(cfg: DictConfig) -> int:
         refine=_refiner(cfg, references),
         max_megapixels=cfg.max_megapixels,
         plan=plan,
-        named=named,
+        named=find_named,
     )
 
     # Only results of the same command are written over.
@@ -175,10 +174,10 @@ def choose_model(
 
 def _note(note: Mapping[str, Any], model: Model, controls: Controls, plan: MaskPlan) -> dict[str, Any]:
     """Return the pictures' metadata; of a generator of one style, they have the name it was trained under, if any."""
-    named: Any = dict(controls.mix) if controls.mix else list(plan.order)
+    styles: Any = dict(controls.mix) if controls.mix else list(plan.order)
     if len(controls.mix) > _MOST_NAMED:  # a hash, as metadata are small
-        named = {"styles": len(named), "sha256": config_hash(named)}
-    style = note.get("style") if len(model.styles) == 1 else next(iter(named)) if len(named) == 1 else named
+        styles = {"styles": len(styles), "sha256": config_hash(styles)}
+    style = note.get("style") if len(model.styles) == 1 else next(iter(styles)) if len(styles) == 1 else styles
     more = {"colours": controls.colours} if controls.colours != "style" else {}
     return {**note, "style": style, "strength": controls.strength, **more}
 

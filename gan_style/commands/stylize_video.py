@@ -96,8 +96,8 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
     container, video = container_of(output), probe(source, cfg.fps)
     options = plain(cfg.options)
     encoding = choose_encoding(video, container, codec=cfg.codec, crf=cfg.crf, pixels=cfg.pixels, options=options)
-    copied_indices, left = what_fits(video, container)
-    for message in (*(f"{stream} cannot be kept in {output.suffix}" for stream in left), *_changes(video)):
+    copied_indices, dropped_streams = what_fits(video, container)
+    for message in (*(f"{stream} cannot be kept in {output.suffix}" for stream in dropped_streams), *_changes(video)):
         print(f"warning: {message}")
 
     # The network, and all that the result depends on.
@@ -197,7 +197,7 @@ def _painter(
     controls = Controls(mix, float(cfg.strength), str(cfg.colours))
     mixture_text = "+".join(f"{name} {share:g}" if share < 1 else name for name, share in mix.items())
     note |= {"style": mixture_text or "+".join(plan.order), "strength": controls.strength}
-    named = named_masks(plan, segmentation, regions, device)
+    find_named = named_masks(plan, segmentation, regions, device)
     choices: dict[str, Any] = {}
     if paintings:
         choices["references"] = {name: file_hash(path) for name, path in paintings.items()}
@@ -210,13 +210,13 @@ def _painter(
         raise ValueError(f"{option_of(missing[0])}={files[missing[0]]}: there is no such file")
     masks = {name: read_mask(path, option_of(name), max_megapixels=200) for name, path in files.items()}
     steady = None
-    if named is not None:
+    if find_named is not None:
         from gan_style.regions.segment import PictureRegions
         from gan_style.video.regions import SteadyMasks, hold_still
 
-        steady = SteadyMasks(named, cfg.cut)
-        if isinstance(named.segmenter, PictureRegions):
-            hold_still(named.segmenter, video)
+        steady = SteadyMasks(find_named, cfg.cut)
+        if isinstance(find_named.segmenter, PictureRegions):
+            hold_still(find_named.segmenter, video)
 
     def regions_of_frame(frame: Tensor) -> Regions | None:
         return find_masks(plan, lambda name, _: masks[name], steady, frame, None, mix)
@@ -227,15 +227,15 @@ def _painter(
 
 
 def _measured(tally: Any) -> str:
-    listed = ", ".join(map(str, tally.cuts[:12])) + (" ..." if len(tally.cuts) > 12 else "")
-    cuts = f"{len(tally.cuts)} scene cuts" + (f" (at frames {listed})" if tally.cuts else "")
+    frames = ", ".join(map(str, tally.cuts[:12])) + (" ..." if len(tally.cuts) > 12 else "")
+    cuts = f"{len(tally.cuts)} scene cuts" + (f" (at frames {frames})" if tally.cuts else "")
     means = tally.means()
     if means is None:
         return cuts
     return f"{cuts}\nwarp error (root mean square, 0 to 1): source {means[0]:.4f}, result {means[1]:.4f}"
 
 
-def _report_problems(work: "Work", done: int) -> int:
+def _report_problems(work: "Work", frames: int) -> int:
     """Say what could not be read; the exit status."""
     seen, video = work.seen, work.video
     problems = []
@@ -246,7 +246,7 @@ def _report_problems(work: "Work", done: int) -> int:
     elif video.seconds is not None and seen.end < video.seconds - max(0.5, float(3 / video.rate)):
         problems.append(f"it ends early: {seen.end:.1f} of {video.seconds:.1f} s are in the file")
     if problems:
-        print(f"gan-style stylize-video: {video.path}: {'; '.join(problems)}; {done} frames done", file=sys.stderr)
+        print(f"gan-style stylize-video: {video.path}: {'; '.join(problems)}; {frames} frames done", file=sys.stderr)
     return UNREADABLE if problems else 0
 
 

@@ -187,7 +187,7 @@ def _job_names(composed: Sequence[Composed]) -> list[str]:
 
 
 def folder_name(overrides: Point) -> str:
-    """loss.style.weight_3+training.seed_1: letters, digits and ._+- alone, so that Hydra and shells can read it.
+    """Name a folder, loss.style.weight_3+training.seed_1, of what Hydra and shells can read: letters, digits, ._+-
 
     A name that is cut, or has other characters replaced, ends in a hash of the whole.
     """
@@ -248,8 +248,7 @@ class Summary:
         return [name for name, job in self.jobs.items() if job["status"] == status]
 
     def status(self) -> int:
-        """0: all finished; 75: the same command goes on, as some are stopped or not started; else the highest of the
-        jobs that failed."""
+        """Return 0: all finished; 75: the same command goes on; else the highest of the jobs that failed."""
         if self.names(STOPPED) or self.names(WAITING):
             return PREEMPTED
         return max((self.jobs[name]["exit_status"] for name in self.names(FAILED)), default=0)

@@ -17,11 +17,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_style.cli import command
 from gan_style.commands.sweep import sweep
-from gan_style.commands.train_regions import check_train_regions
 from gan_style.commands.train_setup import (
     TrainSetup,
     by_reference,
     calibrate,
+    check_train_regions,
     distribute,
     final_result,
     make_batches,
@@ -49,7 +49,7 @@ from gan_style.runtime.distributed import Ranks, launch, local_device, ranks
 from gan_style.runtime.files import check_place, ensure_writable, locked, remove_leftovers, write_bytes
 from gan_style.runtime.provenance import changed_since, failure_noted, read_failure, record
 from gan_style.runtime.signals import PREEMPTED, Stop, leave_on_signals, stop_on_signals
-from gan_style.runtime.tracking.wandb import MODES, resolve_mode
+from gan_style.runtime.wandb import MODES, resolve_mode
 from gan_style.training.sampling import composite_weights
 from gan_style.training.schedule import Schedule
 from gan_style.training.state import TrainState
@@ -446,9 +446,9 @@ def read_saved(setup: TrainSetup) -> dict[str, Any] | None:
         _check_results_are_own(setup)
         return None
     if differing := _differing(newest[1]["config"], setup.settings):
-        listed = "\n  ".join(differing)
+        lines = "\n  ".join(differing)
         other = "run.name" if setup.cfg.run.sweep is None else "run.sweep"
-        raise ValueError(f"{setup.folder} holds a run with other settings; choose another {other}.\n  {listed}")
+        raise ValueError(f"{setup.folder} holds a run with other settings; choose another {other}.\n  {lines}")
     return newest[1]
 
 
@@ -462,18 +462,22 @@ def _check_results_are_own(setup: TrainSetup) -> None:
     except (ValueError, LookupError, TypeError, AttributeError):
         differing = ["its config.yaml is missing or damaged"]
     if differing:
-        listed = "\n  ".join(differing)
+        lines = "\n  ".join(differing)
         raise ValueError(
             f"{results[0]} is the result of another run, whose checkpoints are gone, and would be replaced; choose "
-            f"another run.name, or move {setup.folder} away.\n  {listed}"
+            f"another run.name, or move {setup.folder} away.\n  {lines}"
         )
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Describe the settings that may not change when a run goes on, and did."""
-    there, here = _comparable(old), _comparable(new)
-    keys = [key for key in {**there, **here} if not may_change(TrainOptions, key)]
-    lines = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in keys if there.get(key) != here.get(key)]
+    old_settings, new_settings = _comparable(old), _comparable(new)
+    keys = [key for key in {**old_settings, **new_settings} if not may_change(TrainOptions, key)]
+    lines = [
+        f"{key}: {old_settings.get(key)} there, {new_settings.get(key)} here"
+        for key in keys
+        if old_settings.get(key) != new_settings.get(key)
+    ]
     styles = [
         list(map(str, settings["data"]["style"]))
         for settings in (old, new)
@@ -486,9 +490,9 @@ def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings by dotted name, with the present names of classes that have moved."""
-    named = flat(settings).items()
-    return {key: current_target(value) if key.endswith("._target_") else value for key, value in named}
+    """Return settings by dotted name, with the present names of classes that have moved."""
+    items = flat(settings).items()
+    return {key: current_target(value) if key.endswith("._target_") else value for key, value in items}
 
 
 def is_finished(cfg: DictConfig) -> bool:

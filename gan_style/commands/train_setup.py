@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gan_style.commands.train_regions import make_region_masks
 from gan_style.config import build, plain
 from gan_style.data.pictures import MaskedPictures, PairedPictures, PictureSet, UnreadablePictures, find_pictures
 from gan_style.data.sets import Pictures, load, open_pictures
@@ -31,6 +30,9 @@ from gan_style.models.library import LibraryGenerator
 from gan_style.models.reference import ReferenceGenerator, StatisticsEncoder
 from gan_style.models.registry import describe
 from gan_style.models.tone import tone_curve
+from gan_style.regions.masks import refine
+from gan_style.regions.names import REST, numbers_of
+from gan_style.regions.segment import MaskRegions, PictureRegions, Segmenter
 from gan_style.runtime.checkpoint import BEST_FILE, GENERATOR_FILE, CheckpointFolder, read_checkpoint
 from gan_style.runtime.device import compiled, fastest_precision, placed
 from gan_style.runtime.distributed import Ranks
@@ -38,11 +40,10 @@ from gan_style.runtime.machine import cores
 from gan_style.runtime.progress import Progress
 from gan_style.runtime.provenance import fingerprint, provenance, style_name
 from gan_style.runtime.signals import Stop, die_with
-from gan_style.runtime.tracking.base import BestEffortTracker, FinalResult, MultiTracker, Tracker
-from gan_style.runtime.tracking.jsonl import JsonlTracker
-from gan_style.runtime.tracking.wandb import WandbTracker, resolve_mode
+from gan_style.runtime.tracking import BestEffortTracker, FinalResult, JsonlTracker, MultiTracker, Tracker
+from gan_style.runtime.wandb import WandbTracker, resolve_mode
+from gan_style.stylize.controls import AUTO, MaskFinder
 from gan_style.stylize.model import load_generator
-from gan_style.training.ema import Ema
 from gan_style.training.health import Health
 from gan_style.training.sampling import (
     PREFIX,
@@ -54,8 +55,77 @@ from gan_style.training.sampling import (
     measurable,
 )
 from gan_style.training.schedule import Schedule
-from gan_style.training.state import TrainState
+from gan_style.training.state import Ema, TrainState
 from gan_style.training.supervisor import Every, Supervisor
+
+
+@dataclass(frozen=True)
+class RegionMasks:
+    """Finds a picture's regions, uint8 (R, H, W), nowhere more than 255 in all.
+
+    groups: the numbers of each region's classes, None for what the others leave; find: gives the class-index mask of a
+    picture, where the segmenter reads one; ``seen``: the numbers of the regions that some picture had so far.
+    """
+
+    segmenter: Segmenter
+    groups: Sequence[Sequence[int] | None]
+    find: MaskFinder | None = None
+    seen: set[int] = field(default_factory=set)
+
+    def __call__(self, path: Path, pixels: Tensor) -> Tensor:
+        """Find the regions of uint8 (3, H, W). ValueError without a mask, and for one that cannot be the picture's."""
+        shares = self.segmenter(pixels, [group or [] for group in self.groups], self.classes(path)).cpu()
+        if None in self.groups:
+            shares[:, self.groups.index(None)] = 1.0 - shares.sum(dim=1)
+        masks = refine(pixels, shares)
+        self.seen.update(masks.flatten(1).any(dim=1).nonzero().flatten().tolist())
+        return masks
+
+    def classes(self, path: Path) -> Path | None:
+        """Return a picture's class-index mask, where the segmenter reads one; ValueError where there is none."""
+        return None if self.find is None else self.find(path.relative_to(path.anchor))
+
+    def missing(self, names: Sequence[str]) -> list[str]:
+        """Return the names of the regions that no picture had so far."""
+        return [name for number, name in enumerate(names) if number not in self.seen]
+
+
+def make_region_masks(regions: Any, role: str) -> RegionMasks:
+    """Build it from data.regions; role: content or style. ValueError for unknown names and for what is not there."""
+    names, place = list(map(str, regions.names)), str(regions[role])
+    if place == AUTO:
+        groups: list[list[int] | None] = [[number] for number in range(1, len(names) + 1)]
+        return RegionMasks(PictureRegions(len(names)), groups)
+    option = f"data.regions.{role}"
+    segmenter = MaskRegions(regions.classes, option, "data.regions.classes")
+    class_names = segmenter.names
+    groups = [None if name.lower() == REST else numbers_of(name, class_names, "data.regions.names") for name in names]
+    numbers = [number for group in groups for number in group or ()]
+    if twice := [number for number in numbers if numbers.count(number) > 1]:
+        raise ValueError(f"data.regions.names={names}: {class_names[twice[0]]} is in two of them")
+    return RegionMasks(segmenter, groups, MaskFinder(Path(place).expanduser(), option))
+
+
+def check_train_regions(regions: Any, guided: Sequence[str], *, one_style: bool) -> None:
+    """Raise ValueError where data.regions and the loss terms do not fit together. guided: names of the guided terms."""
+    names = regions.names
+    if names is None:
+        if guided:
+            raise ValueError(f"loss.{guided[0]} is guided by regions: give data.regions.names, such as [sky,rest]")
+        if options := [name for name in ("content", "style", "classes") if regions[name] is not None]:
+            raise ValueError(f"data.regions.{options[0]}={regions[options[0]]}: data.regions.names is missing")
+        return
+    if not guided:
+        raise ValueError(f"data.regions.names={list(names)}: no loss term is guided by regions; see loss=guided")
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"data.regions.names={list(names)}: give at least one name, each once")
+    if missing := [name for name in ("content", "style", "classes") if regions[name] is None]:
+        raise ValueError(f"data.regions.names={list(names)}: data.regions.{missing[0]} is missing")
+    if regions.content == AUTO:
+        raise ValueError(f"data.regions.content={AUTO}: photos need class-index masks; {AUTO} is for style pictures")
+    if not one_style:
+        raise ValueError("data.regions is for one style, generator=resnet or slim, and unpaired pictures")
+
 
 _ENCODER_PICTURES = 2000  # at most, that the encoder's statistics are standardised by
 _TONE_PICTURES = 100  # of a style, at most, that its tone curve is measured on
@@ -318,14 +388,14 @@ def _load_start(path: Path, generator: nn.Module) -> None:
         source = load_generator(path, torch.device("cpu"))
     except ValueError as error:
         raise ValueError(f"training.start: {error}") from error
-    there, here = describe(source), describe(generator)
-    of_one_shape = all(there["arguments"].get(n) == here["arguments"][n] for n in ("width", "blocks", "output"))
+    saved, built = describe(source), describe(generator)
+    of_one_shape = all(saved["arguments"].get(n) == built["arguments"][n] for n in ("width", "blocks", "output"))
     if isinstance(source, LibraryGenerator) and isinstance(generator, ReferenceGenerator) and of_one_shape:
         return generator.start_from(source)
-    if there | {"arguments": there["arguments"] | {"tone": here["arguments"]["tone"]}} != here:
+    if saved | {"arguments": saved["arguments"] | {"tone": built["arguments"]["tone"]}} != built:
         described = [
             f"{record['class']} with {', '.join(f'{k}={v}' for k, v in record['arguments'].items())}"
-            for record in (there, here)
+            for record in (saved, built)
         ]
         raise ValueError(f"training.start={path}: its generator is {described[0]}, this run's is {described[1]}")
     tones = {name: tensor for name, tensor in generator.state_dict().items() if name == "tones"}  # of this run's styles
@@ -438,8 +508,8 @@ def make_composite(setup: TrainSetup, sampler: Sampler | LibrarySampler, lowest:
         return None
     if missing := [name for name in weights if name not in sampler.suite.names]:
         warnings.warn(f"metrics.best.{missing[0]}: there is no such loss term; it is not counted", stacklevel=2)
-    known = {name: weight for name, weight in weights.items() if name not in missing}
-    return Composite(known, lowest) if known else None
+    measured = {name: weight for name, weight in weights.items() if name not in missing}
+    return Composite(measured, lowest) if measured else None
 
 
 # Tracking

@@ -215,7 +215,7 @@ class MaskedPictures:
 
 
 def held_out_split(paths: Sequence[Path], count: int) -> tuple[list[Path], list[Path]]:
-    """(training, held out): ``count`` pictures, evenly spread, but never more than a fifth of the set."""
+    """Return (training, held out): ``count`` pictures, evenly spread, but never more than a fifth of the set."""
     count = min(count, len(paths) // 5)
     chosen = {round((i + 0.5) * len(paths) / count - 0.5) for i in range(count)}
     training = [path for i, path in enumerate(paths) if i not in chosen]

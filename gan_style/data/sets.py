@@ -47,7 +47,7 @@ class Pictures:
         return {folder.watch.option: folder.watch for folder in (self.content, *self.styles.values())}
 
     def content_crops(self, count: int, crop: Crop, seed: int, device: torch.device) -> Iterator[Tensor]:
-        """Crops (1, 3, S, S) in [-1, 1] of up to ``count`` readable content pictures, drawn with ``seed``.
+        """Yield crops (1, 3, S, S) in [-1, 1] of up to ``count`` readable content pictures, drawn with ``seed``.
 
         For one that cannot be read another is taken.
         """
@@ -100,9 +100,9 @@ def open_pictures(
     style_holdout_count: None for none; more are never held out than a fifth of them.
     """
     # Find the style pictures, and hold out references where that is asked for.
-    named = {str(name): value for name, value in style.items()} if isinstance(style, Mapping) else {"": style}
-    options = {name: f"data.style.{name}".rstrip(".") for name in named}
-    style_paths = {name: find_pictures(spec, options[name]) for name, spec in named.items()}
+    specs = {str(name): value for name, value in style.items()} if isinstance(style, Mapping) else {"": style}
+    options = {name: f"data.style.{name}".rstrip(".") for name in specs}
+    style_paths = {name: find_pictures(spec, options[name]) for name, spec in specs.items()}
     held_out_styles: list[Path] = []
     if style_holdout_count:
         style_paths, held_out_styles = _without(style_paths, style_holdout_count)
@@ -140,7 +140,7 @@ def open_pictures(
 
 
 def _without(style_paths: Mapping[str, list[Path]], count: int) -> tuple[dict[str, list[Path]], list[Path]]:
-    """(trained on, held out) of an only style's pictures; where there are too few, some are both."""
+    """Return (trained on, held out) of an only style's pictures; where there are too few, some are both."""
     ((name, paths),) = style_paths.items()
     training, held_out = held_out_split(paths, count)
     if not held_out:
@@ -152,7 +152,7 @@ def _without(style_paths: Mapping[str, list[Path]], count: int) -> tuple[dict[st
 
 
 def split(content: Spec, holdout: Spec | None, holdout_count: int) -> tuple[list[Path], list[Path], int]:
-    """(trained on, held out, how many of the held-out ones were named in both); arguments as in conf/train.yaml."""
+    """Return (trained on, held out, how many of these were named in both); arguments as in conf/train.yaml."""
     content_paths = find_pictures(content, "data.content")
     if holdout is None:
         training, held_out = held_out_split(content_paths, holdout_count)
@@ -174,7 +174,7 @@ def split(content: Spec, holdout: Spec | None, holdout_count: int) -> tuple[list
 def load(
     paths: Iterable[Path], short_side: int, device: torch.device, watch: UnreadablePictures
 ) -> Iterator[tuple[int, Tensor]]:
-    """(place in ``paths``, picture): readable ones, whole, as (1, 3, H, W) in [-1, 1] on the device.
+    """Yield (place in ``paths``, picture): readable ones, whole, as (1, 3, H, W) in [-1, 1] on the device.
 
     ``watch`` is told of the others.
     """

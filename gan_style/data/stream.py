@@ -37,7 +37,7 @@ class Crop:
     recolour: float = 0.0
 
     def __call__(self, picture: Tensor, rng: random.Random) -> Tensor:
-        """uint8 (C, H, W) to uint8 (C, size, size), never squashed."""
+        """Crop uint8 (C, H, W) to uint8 (C, size, size), never squashed."""
         short = rng.randint(*self.resize)
         factor = short / min(picture.shape[1:])
         height, width = (max(short, round(side * factor)) for side in picture.shape[1:])
@@ -105,7 +105,7 @@ class Batch:
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     def split(self, count: int) -> "list[Batch]":
-        """``count`` batches of equal size, in order; the first carries what was unreadable."""
+        """Split into ``count`` batches of equal size, in order; the first carries what was unreadable."""
         size = len(self.positions) // count
         parts = [slice(start, start + size) for start in range(0, size * count, size)]
         batches = [self._each(itemgetter(part)) for part in parts]

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_style.evaluation.image_metrics import MIN_SIZE, structure
+from gan_style.evaluation.metrics import MIN_SIZE, structure
 from gan_style.losses.content import content_loss
 from gan_style.models.perceptual import Perceptual, compact
 from gan_style.runtime.device import placed

@@ -15,7 +15,7 @@ _SMALLEST_FOR_ALEXNET = 31  # pixels a side
 
 
 def lpips(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """LPIPS on AlexNet (Zhang et al. 2018, equation 1), from torchmetrics; AlexNet's weights from torchvision.
+    """Load LPIPS on AlexNet (Zhang et al. 2018, equation 1), from torchmetrics; AlexNet's weights from torchvision.
 
     The function takes a result and its content, (1, 3, H, W) in [-1, 1], and gives (1,). ValueError where the library
     or the weights are missing.

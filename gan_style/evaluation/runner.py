@@ -56,8 +56,8 @@ class Evaluator:
 
     def _mean_over_ranks(self, grams: Sequence[Features]) -> Features:
         """Return the mean over all ranks' parts, each weighted by its count."""
-        own = {layer: gram.cpu() for layer, gram in mean_of(grams).items()}
-        parts = [(part, count) for part, count in self.ranks.gather((own, len(grams))) if count]
+        rank_mean = {layer: gram.cpu() for layer, gram in mean_of(grams).items()}
+        parts = [(part, count) for part, count in self.ranks.gather((rank_mean, len(grams))) if count]
         whole = mean_of((part for part, _ in parts), [count for _, count in parts])
         return {layer: gram.to(self.device) for layer, gram in whole.items()}
 

@@ -10,17 +10,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gan_style.evaluation.image_metrics import colour_drift, ssim, structure
-from gan_style.evaluation.set_metrics import (
+from gan_style.evaluation.metrics import (
     FEWEST_FOR_DECEPTION,
     FEWEST_FOR_KID,
     NORMAL_95,
     Estimate,
     Moments,
     StyleClassifier,
+    colour_drift,
     embedding,
     frechet_distance,
     kernel_distance,
+    ssim,
+    structure,
     wilson,
 )
 from gan_style.functional import gram_matrix
@@ -207,7 +209,7 @@ def _mean(values: Sequence[float]) -> Estimate:
 def summary(
     sets: Mapping[str, Measurements], reference: Measurements, names: Sequence[str]
 ) -> dict[str, dict[str, Estimate]]:
-    """{set: {metric or metric/layer: estimate}}.
+    """Return {set: {metric or metric/layer: estimate}}.
 
     sets: the photos, every model's results under the photos' numbers, and (where there are enough) the other half of
     the style pictures; reference: the half that all are compared with.
@@ -251,7 +253,7 @@ def _deception(sets: Mapping[str, Measurements], reference: Measurements) -> dic
 
 @torch.no_grad()
 def style_distance(perceptual: Perceptual, image: Tensor, grams: Features) -> float:
-    """gram_loss of one picture (1, 3, H, W) in [-1, 1] to given Gram matrices {layer: (1, C, C)}, mean over layers."""
+    """Average gram_loss of a picture (1, 3, H, W) in [-1, 1] to Gram matrices {layer: (1, C, C)} over layers."""
     features = perceptual(image, list(grams))
     losses = [gram_loss(gram_matrix(features[layer]), gram) for layer, gram in grams.items()]
     return torch.stack(losses).mean().item()
@@ -259,6 +261,6 @@ def style_distance(perceptual: Perceptual, image: Tensor, grams: Features) -> fl
 
 @torch.no_grad()
 def content_distance(perceptual: Perceptual, image: Tensor, content: Tensor, layers: Sequence[str]) -> float:
-    """content_loss of two pictures (1, 3, H, W) in [-1, 1], mean over layers."""
+    """Average content_loss of two pictures (1, 3, H, W) in [-1, 1] over layers."""
     features, targets = perceptual(image, layers), perceptual(content, layers)
     return torch.stack([content_loss(features[layer], targets[layer]) for layer in layers]).mean().item()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_style.demo import demo_pictures
-from gan_style.evaluation.image_metrics import ssim
+from gan_style.evaluation.metrics import ssim
 from gan_style.export.graph import UINT8, ExportedGenerator
 from gan_style.images.decode import decode, to_float, to_uint8
 from gan_style.stylize.onnx_model import OnnxModel
@@ -42,7 +42,7 @@ class Comparison:
 
 
 def check_bounds(precision: str, comparison: Comparison) -> None:
-    """ValueError where an exported model differs from its generator by more than its precision allows."""
+    """Raise ValueError where an exported model differs from its generator by more than its precision allows."""
     bounds = {
         "float32": (comparison.largest <= 1.0, "at most 1 level anywhere"),
         "float16": (comparison.average <= 2.0, "at most 2 levels on average"),
@@ -116,7 +116,7 @@ def generator_paint(generator: nn.Module) -> Paint:
 
 
 def exported_paint(call: Callable[..., Tensor], pixels: str) -> Paint:
-    """call: the exported model on tensors; pixels: of which kind its pictures are."""
+    """Paint by an exported model. call: the model on tensors; pixels: of which kind its pictures are."""
 
     @torch.inference_mode()
     def paint(picture: Tensor, condition: Condition) -> Tensor:
@@ -131,7 +131,7 @@ def onnx_paint(model: OnnxModel) -> Paint:
 
 
 def torch_paint(content: bytes, pixels: str) -> Paint:
-    """content: of a file of torch.export."""
+    """Paint by the content of a file of torch.export."""
     return exported_paint(torch.export.load(io.BytesIO(content)).module(), pixels)
 
 

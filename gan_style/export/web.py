@@ -106,10 +106,10 @@ def _fetch() -> bytes:
 def _by_npm() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         command = ["npm", "pack", f"{RUNTIME}@{VERSION}", "--prefer-offline", "--silent", "--pack-destination", folder]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5 * _TIMEOUT, check=False)
+        process = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=5 * _TIMEOUT, check=False)
         archives = sorted(Path(folder).glob("*.tgz"))
-        if done.returncode or not archives:
-            raise OSError(f"npm pack: {(done.stderr or done.stdout).strip()[-300:] or done.returncode}")
+        if process.returncode or not archives:
+            raise OSError(f"npm pack: {(process.stderr or process.stdout).strip()[-300:] or process.returncode}")
         return archives[0].read_bytes()
 
 

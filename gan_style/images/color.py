@@ -68,7 +68,7 @@ def match_colours(picture: Tensor, target: Tensor) -> Tensor:
 
 
 def _moments(picture: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (C, 1) and covariance (C, C) of a picture's channels over its pixels, float64."""
+    """Compute mean (C, 1) and covariance (C, C) of a picture's channels over its pixels, float64."""
     pixels = picture[0].flatten(1).double()
     mean = pixels.mean(dim=1, keepdim=True)
     return mean, (pixels - mean) @ (pixels - mean).T / pixels.shape[1]

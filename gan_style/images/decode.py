@@ -118,14 +118,14 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _deep_grey_to_rgb(picture: Image.Image) -> Image.Image:
-    """16-bit grey is divided by 257 (``convert`` alone would saturate); float grey is taken to lie in [0, 1]."""
+    """Divide 16-bit grey by 257 (``convert`` alone would saturate); float grey is taken to lie in [0, 1]."""
     if picture.mode == "F":
         return picture.point(lambda v: v * 255.0 + 0.5).convert("L").convert("RGB")
     return picture.convert("I").point(lambda v: v * (1 / 257) + 0.5).convert("L").convert("RGB")
 
 
 def _scaled(picture: Image.Image, short_side: int | None, ratio: float, *, wide: bool) -> Image.Image:
-    """ratio: of the file's long side to its short one, wide: which of them it is; a draft's own are rounded."""
+    """Scale. ratio: of the file's long side to its short one, wide: which of them it is; a draft's own are rounded."""
     if short_side is None:
         return picture
     lengths = (short_side, round(short_side * ratio))
@@ -173,12 +173,12 @@ def encode_animation(images: Sequence[Tensor], seconds: Sequence[float], *, comm
 
 
 def to_float(picture: Tensor) -> Tensor:
-    """uint8 in [0, 255] to float32 in [-1, 1], any shape."""
+    """Convert uint8 in [0, 255] to float32 in [-1, 1], any shape."""
     return picture.to(torch.float32).div_(127.5).sub_(1.0)
 
 
 def to_uint8(image: Tensor) -> Tensor:
-    """Float in [-1, 1] to uint8 in [0, 255], any shape: clamp, round, cast."""
+    """Convert float in [-1, 1] to uint8 in [0, 255], any shape: clamp, round, cast."""
     return image.detach().float().clamp(-1.0, 1.0).add(1.0).mul(127.5).round().to(torch.uint8)
 
 
@@ -199,12 +199,14 @@ def grid(rows: Sequence[Sequence[Tensor]], *, gap: int = 4) -> Tensor:
 
 def labelled_grid(cells: Sequence[tuple[str, Tensor]], *, columns: int) -> Tensor:
     """Make a sheet (3, H, W) of pictures (3, h, w) in [-1, 1], ``columns`` to a row, each above its name."""
-    named = [torch.cat([image.detach().float().cpu(), _label(name, image.shape[-1])], dim=1) for name, image in cells]
-    return grid([named[start : start + columns] for start in range(0, len(named), columns)])
+    labelled = [
+        torch.cat([image.detach().float().cpu(), _label(name, image.shape[-1])], dim=1) for name, image in cells
+    ]
+    return grid([labelled[start : start + columns] for start in range(0, len(labelled), columns)])
 
 
 def _label(text: str, width: int, height: int = 24) -> Tensor:
-    """Black on white, (3, height, width) in [-1, 1]; what is too long is cut off."""
+    """Write black on white, (3, height, width) in [-1, 1]; what is too long is cut off."""
     strip = Image.new("RGB", (width, height), "white")
     ImageDraw.Draw(strip).text((2, 4), text, fill="black", font=ImageFont.load_default(15))
     return to_float(_to_tensor(strip))

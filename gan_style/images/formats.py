@@ -175,7 +175,7 @@ def open_picture(path: Path | IO[bytes], *, limited: bool = True) -> Image.Image
 
 
 def check_size(size: tuple[int, int]) -> None:
-    """ValueError for a picture, (width, height), that Pillow, too, takes for a decompression bomb."""
+    """Raise ValueError for a picture, (width, height), that Pillow, too, takes for a decompression bomb."""
     if Image.MAX_IMAGE_PIXELS is not None and size[0] * size[1] > 2 * Image.MAX_IMAGE_PIXELS:
         raise ValueError(f"it is too large, {size[0]} x {size[1]} pixels, and could be a decompression bomb")
 
@@ -318,10 +318,10 @@ def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
     while folders or links:
         place = folders.pop() if folders else links.popleft()
         try:
-            here = place.stat()
-            if (here.st_dev, here.st_ino) in entered:
+            status = place.stat()
+            if (status.st_dev, status.st_ino) in entered:
                 continue
-            entered.add((here.st_dev, here.st_ino))
+            entered.add((status.st_dev, status.st_ino))
             with os.scandir(place) as listing:
                 items = [(item.name, *_kind(item)) for item in listing if not item.name.startswith(".")]
         except OSError as error:
@@ -334,7 +334,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def _kind(item: "os.DirEntry[str]") -> tuple[str, bool]:
-    """("folder", "file", "broken link" or "", whether it is a link)."""
+    """Return ("folder", "file", "broken link" or "", whether it is a link)."""
     linked = item.is_symlink()
     try:
         return "folder" if item.is_dir() else "file" if item.is_file() else "broken link" if linked else "", linked

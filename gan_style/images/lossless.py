@@ -109,7 +109,7 @@ def _bit_depth_of_png(file: IO[bytes]) -> int:
 
 
 def _read_shallow(picture: Image.Image, file: IO[bytes]) -> Original:
-    """Whatever Pillow decodes to 8 bits a channel."""
+    """Read whatever Pillow decodes to 8 bits a channel."""
     kind, mode, profile = str(picture.format), picture.mode, picture.info.get("icc_profile")
     lost = [*_lost_pages(_pages_of(picture), kind), *_lost_texts(picture)]
     if (bits := _bit_depth_of_iso(picture, file)) > 8:
@@ -155,7 +155,7 @@ def _bit_depth_of_iso(picture: Image.Image, file: IO[bytes]) -> int:
 def _original(
     values: np.ndarray, profile: bytes | None, metadata: Metadata, lost: list[str], *, of_rgb: bool
 ) -> Original:
-    """values: (3 or 4, H, W); a profile of colours that are not RGB (grey, CMYK) has no use any more."""
+    """Build an Original of (3 or 4, H, W); a profile of colours that are not RGB (grey, CMYK) has no use any more."""
     planes = torch.from_numpy(np.ascontiguousarray(values))
     if profile and not of_rgb:
         lost = [*lost, "its colour profile, which is not one of RGB"]
@@ -164,7 +164,7 @@ def _original(
 
 
 def _shallow(picture: Image.Image) -> np.ndarray:
-    """uint8 (3 or 4, H, W), upright, of a picture of any mode."""
+    """Return uint8 (3 or 4, H, W), upright, of a picture of any mode."""
     picture.load()
     ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode == "F":  # taken to lie in [0, 1]
@@ -176,7 +176,7 @@ def _shallow(picture: Image.Image) -> np.ndarray:
 
 
 def _planes(picture: Image.Image) -> np.ndarray:
-    """(C, H, W), copied strip by strip: np.asarray alone would need the picture three times."""
+    """Return (C, H, W), copied strip by strip: np.asarray alone would need the picture three times."""
     planes = np.empty((len(picture.getbands()), picture.height, picture.width), np.uint8)
     for rows in _rows(picture.height, picture.width):
         strip = np.asarray(picture.crop((0, rows.start, picture.width, rows.stop)))
@@ -191,14 +191,14 @@ def _rows(height: int, width: int) -> Iterator[slice]:
 
 
 def on_white(original: Original) -> Original:
-    """Without transparency: what shows through is white."""
+    """Lay on white: what shows through is white, and nothing is transparent."""
     if original.alpha is None:
         return original
-    most = white_level(original.pixels)
+    white = white_level(original.pixels)
     pixels = torch.empty_like(original.pixels)
     for rows in _rows(*pixels.shape[1:]):
-        part, share = original.pixels[:, rows].float(), original.alpha[:, rows].float() / most
-        pixels[:, rows] = (part * share + most * (1.0 - share)).round().to(pixels.dtype)
+        part, share = original.pixels[:, rows].float(), original.alpha[:, rows].float() / white
+        pixels[:, rows] = (part * share + white * (1.0 - share)).round().to(pixels.dtype)
     return replace(original, pixels=pixels, alpha=None)
 
 
@@ -208,7 +208,7 @@ def white_level(pixels: Tensor) -> float:
 
 
 def to_eight_bits(original: Original) -> Original:
-    """16-bit values rounded to 8."""
+    """Round 16-bit values to 8."""
     if original.pixels.dtype == torch.uint8:
         return original
     planes = (original.pixels, original.alpha)
@@ -225,7 +225,7 @@ def _divided(plane: Tensor) -> Tensor:
 
 
 def preview(original: Original, height: int, width: int = 65_500) -> Tensor:
-    """uint8 (3, h, w), laid on white, no higher than ``height`` and no wider than ``width`` pixels."""
+    """Return uint8 (3, h, w), laid on white, no higher than ``height`` and no wider than ``width`` pixels."""
     image = _image(on_white(to_eight_bits(original)))
     image.thumbnail((width, height), Image.Resampling.LANCZOS)
     return torch.from_numpy(_planes(image))
@@ -250,8 +250,8 @@ def from_pil(picture: Any) -> Original:
 def to_pil(original: Original) -> Any:
     """Return Pillow's picture, RGB or RGBA, of 8 bits, for want of more; what its file said is in its ``info``."""
     image, metadata = _image(to_eight_bits(original)), original.metadata
-    named = {"icc_profile": original.profile, "exif": metadata.exif, "xmp": metadata.xmp, "dpi": metadata.dpi}
-    image.info.update({name: value for name, value in named.items() if value})
+    info = {"icc_profile": original.profile, "exif": metadata.exif, "xmp": metadata.xmp, "dpi": metadata.dpi}
+    image.info.update({name: value for name, value in info.items() if value})
     return image
 
 
@@ -292,7 +292,7 @@ def write_original(file: IO[bytes], suffix: str, original: Original, *, note: Ma
 
 
 def _write_deep(file: IO[bytes], kind: Format, original: Original, options: Mapping[str, Any]) -> None:
-    """16 bits a channel, which Pillow cannot write, RGB or (one plane) grey."""
+    """Write 16 bits a channel, which Pillow cannot write, RGB or (one plane) grey."""
     planes = original.pixels if original.alpha is None else torch.cat([original.pixels, original.alpha])
     pixels = np.ascontiguousarray(np.moveaxis(planes.numpy(), 0, -1) if len(planes) > 1 else planes[0].numpy())
     if kind.name == "TIFF":

@@ -103,7 +103,7 @@ def _without_orientation(xmp: Any) -> bytes:
 
 
 def _as_upright(source: Image.Exif, size: tuple[int, int]) -> bytes:
-    """EXIF, or a TIFF's directory, as it holds for upright pixels of this size."""
+    """Return EXIF, or a TIFF's directory, as it holds for upright pixels of this size."""
     upright = Image.Exif()
     for tag, value in source.items():
         of_pixels = tag in _OF_PIXELS or (tag == _DESCRIPTION and _LAYOUT.match(str(value)))
@@ -126,8 +126,8 @@ def save_options(
     """Return Pillow's options that put metadata and a note into a file, and what this kind cannot hold, in words."""
     text = None if note is None else _as_text(note)
     if not kind.metadata:
-        named = {"EXIF": metadata.exif, "XMP": metadata.xmp, "texts": metadata.texts, "IPTC": metadata.iptc}
-        lost = [f"its {name}" for name, value in named.items() if value]
+        fields = {"EXIF": metadata.exif, "XMP": metadata.xmp, "texts": metadata.texts, "IPTC": metadata.iptc}
+        lost = [f"its {name}" for name, value in fields.items() if value]
         return {"dpi": metadata.dpi} if metadata.dpi else {}, lost
     exif = Image.Exif()
     lost = []

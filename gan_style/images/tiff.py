@@ -65,7 +65,7 @@ def read_tiff(file: IO[bytes], *, check_size: Callable[[tuple[int, int]], object
         values = values.reshape(height, width, page.samplesperpixel)
         lost: list[str] = []
         values = _to_unsigned(values, page, kind, lost)
-        most = np.iinfo(values.dtype).max
+        white = np.iinfo(values.dtype).max
 
         # Colours and alpha, by what the file says that its samples are.
         color_count = {5: 4, 2: 3, 6: 3}.get(int(page.photometric), 1)
@@ -80,11 +80,11 @@ def read_tiff(file: IO[bytes], *, check_size: Callable[[tuple[int, int]], object
             )
         colors = values[..., :color_count]
         if page.photometric == 0:
-            colors = most - colors
+            colors = white - colors
         if alpha is not None and alpha_at is not None and extra[alpha_at - color_count] == 1:
-            colors = _unmultiplied(colors, alpha, most)
+            colors = _unmultiplied(colors, alpha, white)
         if page.photometric == 5:
-            colors = _from_cmyk(colors, most)
+            colors = _from_cmyk(colors, white)
         if is_ycbcr:
             ycbcr = Image.frombytes("YCbCr", (width, height), np.ascontiguousarray(colors).tobytes())
             colors = np.asarray(ycbcr.convert("RGB"))
@@ -120,19 +120,19 @@ def _kind(page: Any) -> str:
 
 
 def _to_unsigned(values: np.ndarray, page: Any, kind: str, lost: list[str]) -> np.ndarray:
-    """Values as uint8, or uint16 where they have more than 8 bits."""
+    """Convert values to uint8, or to uint16 where they have more than 8 bits."""
     if values.dtype.kind in "fi":
         lowest, highest = float(values.min()), float(values.max())
         ranges = (*_FLOAT_RANGES[:2], (4096.0, 32767.0)) if values.dtype == np.int16 else _FLOAT_RANGES
-        most = next((most for low, most in ranges if low <= highest <= most * (1 + _OVERSHOOT)), None)
-        if most is None or not lowest >= -_OVERSHOOT * most:  # not a number, too
+        white = next((white for low, white in ranges if low <= highest <= white * (1 + _OVERSHOOT)), None)
+        if white is None or not lowest >= -_OVERSHOOT * white:  # not a number, too
             raise ValueError(
                 f"{kind} with values from {lowest:g} to {highest:g} is not read: its range is none of 0 to 1, "
                 f"0 to 255 and 0 to {ranges[-1][1]:g}"
             )
         numbers = "floats" if values.dtype.kind == "f" else "signed numbers"
         lost.append(f"its {8 * values.dtype.itemsize}-bit {numbers} (they are rounded to 16 bits)")
-        return _scaled(values, 65535.0 / most)
+        return _scaled(values, 65535.0 / white)
     if values.dtype == bool:
         return values.astype(np.uint8) * np.uint8(255)
     bits = int(page.bitspersample)
@@ -152,19 +152,19 @@ def _scaled(values: np.ndarray, factor: float) -> np.ndarray:
     return scaled
 
 
-def _unmultiplied(colours: np.ndarray, alpha: np.ndarray, most: int) -> np.ndarray:
+def _unmultiplied(colours: np.ndarray, alpha: np.ndarray, white: int) -> np.ndarray:
     divided = np.empty_like(colours)
     for row, share, out in zip(colours, alpha, divided, strict=True):
-        out[:] = np.round(np.minimum(row * (float(most) / np.maximum(share, 1)), most))
+        out[:] = np.round(np.minimum(row * (float(white) / np.maximum(share, 1)), white))
     return divided
 
 
-def _from_cmyk(inks: np.ndarray, most: int) -> np.ndarray:
+def _from_cmyk(inks: np.ndarray, white: int) -> np.ndarray:
     """Convert as Pillow does: each ink takes its share of what black has left."""
     rgb = np.empty((*inks.shape[:2], 3), inks.dtype)
     for row, out in zip(inks, rgb, strict=True):
-        left = most - row.astype(np.float64)
-        out[:] = np.round(left[:, :3] * left[:, 3:] / most)
+        remaining = white - row.astype(np.float64)
+        out[:] = np.round(remaining[:, :3] * remaining[:, 3:] / white)
     return rgb
 
 

@@ -59,7 +59,7 @@ NEGATIVES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def r1_penalty(logits: Logits, real: Tensor) -> Tensor:
-    """Mescheder et al. 2018, equation 9, without its gamma / 2: the squared gradient of D at real pictures.
+    """Compute equation 9 of Mescheder et al. 2018, without its gamma / 2: the squared gradient of D at real pictures.
 
     Differs in that the squares are averaged over pixels (and summed over the three colours) where theirs are summed,
     so that it does not grow with the resolution: D here gives a map, whose sum is what is differentiated.

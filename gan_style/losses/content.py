@@ -10,19 +10,19 @@ from gan_style.losses.inputs import LossInputs, Term
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of features (N, C, H, W): Johnson et al. 2016, equation 2."""
+    """Average the squared difference of features (N, C, H, W): Johnson et al. 2016, equation 2."""
     return (features.float() - target.float()).square().mean()
 
 
 def absolute_content_loss(features: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference of features (N, C, H, W): Chen et al. 2018 (CartoonGAN), equation 4, as a mean."""
+    """Average the absolute difference of features (N, C, H, W): Chen et al. 2018 (CartoonGAN), equation 4."""
     return (features.float() - target.float()).abs().mean()
 
 
 def gatys_content_loss(features: Tensor, target: Tensor) -> Tensor:
-    """Half the summed squared difference of features (N, C, H, W): Gatys et al. 2016, equation 1; mean over the batch.
+    """Compute equation 1 of Gatys et al. 2016: half the summed squared difference of features (N, C, H, W).
 
-    It grows with the picture's size.
+    Mean over the batch. It grows with the picture's size.
     """
     return 0.5 * (features.float() - target.float()).square().sum(dim=(1, 2, 3)).mean()
 

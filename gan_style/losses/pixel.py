@@ -10,17 +10,17 @@ from gan_style.losses.inputs import AuxiliaryPass, Draw, LossInputs, Term
 
 
 def identity_loss(rebuilt: Tensor, style: Tensor) -> Tensor:
-    """Mean absolute difference of G(style) and style (Zhu et al. 2017, CycleGAN, section 5.2)."""
+    """Average the absolute difference of G(style) and style (Zhu et al. 2017, CycleGAN, section 5.2)."""
     return (rebuilt.float() - style.float()).abs().mean()
 
 
 def paired_loss(fake: Tensor, style: Tensor) -> Tensor:
-    """Mean absolute difference of G(x) and the picture y that is x's pair (Isola et al. 2017, pix2pix, equation 3)."""
+    """Average the absolute difference of G(x) and x's pair y (Isola et al. 2017, pix2pix, equation 3)."""
     return (fake.float() - style.float()).abs().mean()
 
 
 def colour_loss(fake: Tensor, content: Tensor) -> Tensor:
-    """Luma and chroma kept: L1 on Y, Huber on U and V (Chen et al. 2019, AnimeGAN, colour reconstruction loss).
+    """Compare luma and chroma: L1 on Y, Huber on U and V (Chen et al. 2019, AnimeGAN, colour reconstruction loss).
 
     fake, content: RGB (N, 3, H, W) in [-1, 1]; Y, U and V are those of BT.601, Y in [0, 1]; means over pixels.
     """

@@ -14,12 +14,12 @@ MEAN, EACH, CROP = "mean", "each", "crop"
 
 
 def gram_loss(gram: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of Gram matrices (N, C, C), each averaged over positions; the target may be (1, C, C)."""
+    """Average the squared difference of Gram matrices (N, C, C), means over positions; target may be (1, C, C)."""
     return (gram - target).square().mean()
 
 
 def gatys_style_loss(gram: Tensor, target: Tensor) -> Tensor:
-    """E_l of Gatys et al. 2016, equation 4; mean over the batch.
+    """Compute E_l of Gatys et al. 2016, equation 4; mean over the batch.
 
     Theirs divides sums over positions by 2 N_l M_l; with Gram matrices that are means over positions the M_l is in
     them already, each picture's own, and what is left is a quarter of gram_loss.
@@ -28,7 +28,7 @@ def gatys_style_loss(gram: Tensor, target: Tensor) -> Tensor:
 
 
 def moments_loss(moments: Tensor, target: Tensor) -> Tensor:
-    """Squared differences of means and of standard deviations (N, C, 2), added; mean over channels.
+    """Add squared differences of means and of standard deviations (N, C, 2); mean over channels.
 
     Huang and Belongie 2017 (AdaIN), equation 13, differs in that theirs are norms over channels: means keep layers of
     different width comparable.

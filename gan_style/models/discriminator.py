@@ -34,7 +34,7 @@ class PatchDiscriminator(nn.Module):
         )
 
     def forward(self, images: Tensor, styles: Tensor | None = None) -> list[Tensor]:
-        """Logits: a list of (N, 1, h, w), from the full scale down; styles: (N, K), the share of each of K styles."""
+        """Return logits, (N, 1, h, w) for each scale, the full one first; styles: (N, K), the share of each style."""
         logits = []
         for number, network in enumerate(self.by_scale):
             if number:

@@ -66,7 +66,7 @@ class LibraryGenerator(ResidualCoder):
 
 
 def condition_of(styles: Sequence[str], mix: Mapping[str, float], device: torch.device | None = None) -> Tensor:
-    """(1, K): how much of each of a library's styles; those that ``mix`` does not name get nothing."""
+    """Return (1, K): how much of each of a library's styles; those that ``mix`` does not name get nothing."""
     return torch.tensor([[mix.get(name, 0.0) for name in styles]], device=device)
 
 

@@ -38,7 +38,7 @@ class Architecture:
     heads: bool = False
 
     def convolutions(self) -> list[tuple[str, int, int]]:
-        """(name as "3_2", index in torchvision's ``features``, channels), from shallow to deep."""
+        """Return (name as "3_2", index in torchvision's ``features``, channels), from shallow to deep."""
         convolutions, index = [], 0
         for block, (count, channels) in enumerate(self.blocks, start=1):
             for position in range(1, count + 1):
@@ -77,7 +77,7 @@ class Perceptual(nn.Module):
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
-        """Features of images (N, 3, H, W) in [-1, 1]: {layer: (N, C, h, w)}; runs no deeper than it has to."""
+        """Compute features of images (N, 3, H, W) in [-1, 1]: {layer: (N, C, h, w)}; runs no deeper than it has to."""
         unknown = set(layers) - self.scales.keys()
         if unknown:
             raise ValueError(f"layers {sorted(unknown)} were not asked for when the network was built: {self.layers}")
@@ -161,8 +161,8 @@ class Vgg(Perceptual):
     def _read(self, layer: str, name: str, features: Tensor, convolutions: dict[str, _Convolution]) -> Tensor:
         if self.architecture.heads:
             return F.conv2d(features, *convolutions[layer])
-        left = self.scales[layer] / self._factor(name)
-        return features if left == 1.0 else features / left
+        factor = self.scales[layer] / self._factor(name)
+        return features if factor == 1.0 else features / factor
 
     def _factor(self, name: str) -> float:
         """Return the divisor of a convolution's output in its own weights: the scale of its ReLU, or else of itself."""
@@ -171,7 +171,7 @@ class Vgg(Perceptual):
         return self.scales.get(f"relu{name}", self.scales.get(f"conv{name}", 1.0))
 
     def _convolutions(self, x: Tensor) -> dict[str, _Convolution]:
-        """Weights and bias by name, with the scales inside, in the type of ``x``, or of autocast: made once for each.
+        """Return weights and bias by name, with the scales inside, in the type of ``x``, or of autocast: made once.
 
         Since ReLU and pooling keep positive factors, features come out divided by their scales at no cost, as in the
         normalised network of Gatys et al. 2015, section 2. A network that is being trained has none to keep.
@@ -237,7 +237,7 @@ def check_layers(name: str, allowed: Sequence[str], layers: Sequence[str]) -> No
 
 
 def vgg19(*, layers: Sequence[str], weights: str = "imagenet", scales: Scales = None) -> Vgg:
-    """VGG-19. weights: "imagenet" (torchvision's, through the hub cache), a path, or "random" (tests).
+    """Build VGG-19. weights: "imagenet" (torchvision's, through the hub cache), a path, or "random" (tests).
 
     scales: {layer: the constant that its features are divided by}; None: 1, until ``calibrate`` measures them.
     """
@@ -245,7 +245,7 @@ def vgg19(*, layers: Sequence[str], weights: str = "imagenet", scales: Scales = 
 
 
 def vgg16(*, layers: Sequence[str], weights: str = "imagenet", scales: Scales = None) -> Vgg:
-    """VGG-16. weights: "imagenet" (torchvision's, through the hub cache), a path, or "random" (tests).
+    """Build VGG-16. weights: "imagenet" (torchvision's, through the hub cache), a path, or "random" (tests).
 
     scales: {layer: the constant that its features are divided by}; None: 1, until ``calibrate`` measures them.
     """

@@ -45,7 +45,7 @@ class ConvolutionEncoder(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, references: Tensor) -> Tensor:
-        """(N, 3, h, w) in [-1, 1], of any size from 1, to (N, D)."""
+        """Encode (N, 3, h, w) in [-1, 1], of any size from 1, as (N, D)."""
         x, moments = references, [channel_moments(references)]
         for convolution in self.convolutions:
             x = F.relu(convolution(x))
@@ -75,7 +75,7 @@ class StatisticsEncoder(nn.Module):
         self.head = nn.Sequential(nn.Linear(numbers, hidden), nn.ReLU(), nn.Linear(hidden, code))
 
     def forward(self, references: Tensor) -> Tensor:
-        """(N, 3, h, w) in [-1, 1], of any size from 1, to (N, D)."""
+        """Encode (N, 3, h, w) in [-1, 1], of any size from 1, as (N, D)."""
         standardised = (self.statistics(references) - self.mean) / self.deviation
         code: Tensor = self.head(standardised.clamp(-_FARTHEST, _FARTHEST)).float()
         size = code.square().mean(dim=1, keepdim=True).sqrt()
@@ -144,7 +144,7 @@ class ReferenceGenerator(ResidualCoder):
         return self.in_style(images, codes, strength)
 
     def encode(self, references: Tensor) -> Tensor:
-        """(N, 3, h, w) in [-1, 1], of any size, to codes, whose averages are mixtures of their styles.
+        """Encode (N, 3, h, w) in [-1, 1], of any size, as codes, whose averages are mixtures of their styles.
 
         (N, D), and, with a tone stage, each reference's tone curve behind it: (N, D + 3 LEVELS).
         """

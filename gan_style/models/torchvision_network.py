@@ -28,8 +28,8 @@ class TorchvisionNetwork(Perceptual):
         parts = [node.split(".") for node in nodes]
         depth = {".".join(part[:end]): place for place, part in enumerate(parts) for end in range(1, len(part) + 1)}
         if any(layer not in depth for layer in layers):
-            named = [name for name in depth if name.count(".") < 2 and name in dict(network.named_modules())]
-            check_layers(model, [*named, *set(layers) & depth.keys()], layers)
+            layer_names = [name for name in depth if name.count(".") < 2 and name in dict(network.named_modules())]
+            check_layers(model, [*layer_names, *set(layers) & depth.keys()], layers)
         super().__init__(model, sorted(set(layers), key=depth.__getitem__), scales)
         self.network = network
         self._extractors: dict[tuple[str, ...], nn.Module] = {}

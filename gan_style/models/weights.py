@@ -21,7 +21,7 @@ def torchvision_file(architecture: str) -> Path:
 
 
 def imagenet_file(architecture: str) -> Path:
-    """torchvision's weight file in the hub cache, downloaded if it is not there yet."""
+    """Return torchvision's weight file in the hub cache, downloaded if it is not there yet."""
     return downloaded(_TORCHVISION_URL + _TORCHVISION_FILES[architecture])
 
 

@@ -5,12 +5,19 @@ Whose colours a result has (Gatys et al. 2016b, "Preserving Color in Neural Arti
 style       the style's, as in "Image Style Transfer Using Convolutional Neural Networks"
 luminance   the transfer sees and makes luma alone, and the content's chroma is put back (their section 2.2)
 histogram   the style's colours are brought to the content's before the transfer (their section 2.1)
+
+From coarse to fine, through random views: each evaluation looks at the picture shifted, turned and mirrored, and at
+the content likewise. A network's mistakes are tied to where a thing stands and how it lies; pixels that are optimised
+through one view alone learn to serve the mistakes, and views that change let only what all of them agree on add up (as
+for feature visualisation: Olah et al. 2017, "transformation robustness"). A small perceptual network needs that most.
 """
 
 import math
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -23,8 +30,96 @@ from gan_style.images.color import match_colours
 from gan_style.losses.inputs import Features, LossInputs
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import MEAN
-from gan_style.optimise.pyramid import ORIENTATIONS, Level, View, resized, turned
 from gan_style.optimise.regions import GuidedRegions
+
+MIN_SHORT_SIDE = 16  # pixels, the short side: the deepest layers of a VGG then still see one position
+
+
+@dataclass(frozen=True)
+class Level:
+    """One size: height and width in pixels, its share of the full size, and the evaluations spent at it."""
+
+    height: int
+    width: int
+    factor: float
+    evaluations: int
+
+
+def plan_levels(
+    height: int, width: int, *, levels: int, steps: int, shares: Sequence[float] | None = None
+) -> list[Level]:
+    """Return the levels from the coarsest to the full size, each of twice the side lengths of the one before.
+
+    steps: evaluations in all; shares: of the levels, from coarse to fine, in any unit; None: all equal. ValueError, in
+    the words of ``gan-style optimise``, for more levels than pixels or evaluations allow.
+    """
+    factors = [0.5**number for number in reversed(range(levels))]
+    sizes = [(max(1, round(height * factor)), max(1, round(width * factor))) for factor in factors]
+    if min(sizes[0]) < MIN_SHORT_SIDE:
+        raise ValueError(
+            f"the picture is {width} x {height} pixels, and at the coarsest of levels={levels} its short side is "
+            f"{min(sizes[0])}; allowed is {MIN_SHORT_SIDE} and more: a larger size, or fewer levels"
+        )
+    weights = [1.0] * levels if shares is None else list(shares)
+    ends = [round(steps * end / sum(weights)) for end in accumulate(weights)]
+    counts = [end - begin for begin, end in pairwise([0, *ends])]
+    if min(counts) < 1:
+        split = "equal shares" if shares is None else f"shares={shares}"
+        raise ValueError(f"steps={steps} leave no evaluation for one of levels={levels} with {split}")
+    return [Level(*size, factor, count) for size, factor, count in zip(sizes, factors, counts, strict=True)]
+
+
+def resized(images: Tensor, height: int, width: int) -> Tensor:
+    """Scale (N, C, H, W) to (N, C, height, width), bicubic, without aliasing; values may leave their range a little."""
+    if images.shape[-2:] == (height, width):
+        return images
+    return F.interpolate(images, (height, width), mode="bicubic", antialias=True)
+
+
+def covering(images: Tensor, height: int, width: int) -> Tensor:
+    """Return the middle of (N, C, H, W), scaled, not squashed, so that it just covers (height, width)."""
+    ratio = max(height / images.shape[-2], width / images.shape[-1])
+    scaled = resized(images, *(max(1, round(length * ratio)) for length in images.shape[-2:]))
+    top, left = (scaled.shape[-2] - height) // 2, (scaled.shape[-1] - width) // 2
+    return scaled[..., top : top + height, left : left + width]
+
+
+ORIENTATIONS = 8  # quarter turns, and their mirror images
+
+
+@dataclass(frozen=True)
+class View:
+    """orientation: quarter turns to the left, then mirrored from 4 on; down, right: pixels of the shift."""
+
+    orientation: int
+    down: int = 0
+    right: int = 0
+
+    def of(self, images: Tensor) -> Tensor:
+        """Shift images (N, C, H, W), with what lies beyond their edges mirrored in; H and W swap in a turn."""
+        return turned(_shifted(images, self.down, self.right), self.orientation)
+
+
+def draw_view(seed: int, evaluation: int, reach: int) -> View:
+    """Return the view of one evaluation; shifts by ``reach`` pixels at most, each way."""
+    rng = random.Random(f"{seed}/{evaluation}")
+    return View(rng.randrange(ORIENTATIONS), rng.randint(-reach, reach), rng.randint(-reach, reach))
+
+
+def turned(images: Tensor, orientation: int) -> Tensor:
+    """Turn images (N, C, H, W) to one of the ORIENTATIONS."""
+    images = images.rot90(orientation % 4, (2, 3))
+    return images.flip(3) if orientation >= 4 else images
+
+
+def _shifted(images: Tensor, down: int, right: int) -> Tensor:
+    """Shift pictures: what was at (y, x) is at (y + down, x + right)."""
+    height, width = images.shape[2:]
+    down, right = (max(1 - length, min(by, length - 1)) for by, length in ((down, height), (right, width)))
+    padding = (max(right, 0), max(-right, 0), max(down, 0), max(-down, 0))
+    wider = F.pad(images, padding, mode="reflect")[:, :, max(-down, 0) :, max(-right, 0) :]
+    return wider[:, :, :height, :width]
+
 
 STYLE, LUMINANCE, HISTOGRAM = "style", "luminance", "histogram"
 COLOURS = (STYLE, LUMINANCE, HISTOGRAM)
@@ -82,7 +177,7 @@ class Problem:
     regions: GuidedRegions | None = None
 
     def at(self, level: Level) -> tuple[LossInputs, list[Features]]:
-        """Content and style at a level's size, and the style's targets in each orientation that a view may have.
+        """Return content and style at a level's size, and the style's targets in each orientation that a view may have.
 
         The last of them are left in force: the only ones, where there are no views.
         """
@@ -160,15 +255,15 @@ class Optimisation:
                 raise NonFiniteLossError(f"evaluation {self.evaluation}: not a finite number: the picture after it")
             yield self.canvas.detach()
 
-    def _step(self, left: int) -> None:
+    def _step(self, evaluations_left: int) -> None:
         """Take one step of the optimiser, of at most ``left`` evaluations."""
         group, settings = self.optimiser.param_groups[0], self._settings
         if "max_eval" in group:  # L-BFGS: one look where it stands, then along a line max_eval at most
             spared = self._known is not None and torch.equal(self.canvas, self.last_good)
-            if left == 1 and not spared:
+            if evaluations_left == 1 and not spared:
                 self._look()
                 return
-            group["max_eval"] = min(settings["max_eval"], left if spared else left - 1)
+            group["max_eval"] = min(settings["max_eval"], evaluations_left if spared else evaluations_left - 1)
             # torch's first step moves all values together by lr: so little that the search takes long to get away
             first = not self.optimiser.state
             group["lr"] = settings["lr"] * (_FIRST_STEP * self.canvas.numel() if first else 1.0)
@@ -224,7 +319,7 @@ class Optimisation:
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain containers and tensors: all that it takes to go on as if nothing had happened."""
+        """Return plain containers and tensors: all that it takes to go on as if nothing had happened."""
         return {
             "level": self.level,
             "evaluation": self.evaluation,

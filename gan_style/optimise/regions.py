@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_style.images.decode import to_uint8
-from gan_style.images.labels import read_class_mask
 from gan_style.regions.masks import refine
-from gan_style.regions.segment import PictureRegions, cluster
+from gan_style.regions.segment import PictureRegions, cluster, read_class_mask
 
 _HEIGHT = 3.0  # weight of the row, where regions of two pictures are matched
 
@@ -52,9 +51,9 @@ def _matched(centres: Tensor, others: Tensor) -> list[int]:
     """Match each of the centres (R, D) with the number of another's centre, each once."""
     distances, numbers = torch.cdist(centres, others), [0] * len(centres)
     for _ in numbers:
-        mine, other = divmod(int(distances.argmin()), len(others))
-        numbers[mine] = other
-        distances[mine], distances[:, other] = torch.inf, torch.inf
+        centre, other = divmod(int(distances.argmin()), len(others))
+        numbers[centre] = other
+        distances[centre], distances[:, other] = torch.inf, torch.inf
     return numbers
 
 

@@ -13,12 +13,10 @@ from torch import Tensor
 
 from gan_style.images.decode import decode, encode_animation, to_float, to_uint8
 from gan_style.images.lossless import Original, white_level, write_original
-from gan_style.optimise.optimise import NonFiniteLossError, Optimisation
-from gan_style.optimise.pyramid import resized
+from gan_style.optimise.optimise import NonFiniteLossError, Optimisation, resized
 from gan_style.runtime.checkpoint import FORMAT, read_checkpoint
 from gan_style.runtime.files import write_bytes, write_durably
-from gan_style.runtime.outputs import check_replaceable, result_mark
-from gan_style.runtime.provenance import optimisation_note
+from gan_style.runtime.provenance import check_replaceable, optimisation_note, result_mark
 
 _SECONDS_A_FRAME, _SECONDS_OF_THE_LAST = 0.12, 2.0
 
@@ -49,7 +47,7 @@ class Record:
         return self.output.with_name(f"{self.output.stem}_last_good{self.output.suffix}")
 
     def check_apart(self, inputs: Iterable[Path]) -> None:
-        """ValueError where one of the files that are to be written is, or could become, one of the inputs."""
+        """Raise ValueError where one of the files that are to be written is, or could become, one of the inputs."""
         written = {
             path.resolve() for path in (self.output, self.state_path, self.last_good_path, self.animation) if path
         }
@@ -77,10 +75,10 @@ class Record:
         old, new = content.get("settings", {}), self.settings
         keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
         if keys:
-            listed = "\n  ".join(f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys)
+            lines = "\n  ".join(f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys)
             raise ValueError(
                 f"{self.state_path} is of an optimisation with other settings; choose another output, or "
-                f"overwrite=true to start over.\n  {listed}"
+                f"overwrite=true to start over.\n  {lines}"
             )
         return content
 
@@ -104,12 +102,12 @@ class Record:
         return result_mark("optimise", self.settings)
 
     def check_replaceable(self, frames: Iterable[int], *, overwrite: bool) -> None:
-        """ValueError where a file is there that no earlier command with these settings has left.
+        """Raise ValueError where a file is there that no earlier command with these settings has left.
 
         frames: those that the state tells of.
         """
-        known = {self.frame_path(evaluation) for evaluation in frames}
-        steps = [path for path in self.steps_folder.glob(f"*{self.output.suffix}") if path not in known]
+        planned = {self.frame_path(evaluation) for evaluation in frames}
+        steps = [path for path in self.steps_folder.glob(f"*{self.output.suffix}") if path not in planned]
         single = [path for path in (self.output, self.animation, self.last_good_path) if path is not None]
         check_replaceable(((path, lambda: self.mark) for path in (*single, *steps)), overwrite=overwrite)
 
@@ -123,8 +121,8 @@ class Record:
         pixels = ((image + 1.0) * 32767.5).round().to(torch.int32).to(torch.uint16) if deep else to_uint8(image)
         alpha = self.content.alpha
         if alpha is not None:
-            most = white_level(alpha)
-            shares = resized(alpha[None].float(), *image.shape[-2:])[0].clamp(0.0, most)
+            white = white_level(alpha)
+            shares = resized(alpha[None].float(), *image.shape[-2:])[0].clamp(0.0, white)
             alpha = shares.round().to(torch.int32).to(self.content.pixels.dtype)
         original = replace(self.content, pixels=pixels, alpha=alpha)
         note = {**optimisation_note(self.settings), "result": self.mark}

@@ -27,7 +27,7 @@ class NamedMasks:
     names: Mapping[str, Sequence[str]]
 
     def __post_init__(self) -> None:
-        """ValueError for an unknown name, and for one that is wanted twice."""
+        """Raise ValueError for an unknown name, and for one that is wanted twice."""
         owners: dict[int, str] = {}
         for key, numbers in self.groups.items():
             for number in numbers:
@@ -45,7 +45,7 @@ class NamedMasks:
         }
 
     def __call__(self, pixels: Tensor, classes: Path | None = None) -> dict[str, Tensor]:
-        """pixels: uint8 (3, H, W); classes: its class-index mask, where the segmenter reads them."""
+        """Return the masks of uint8 (3, H, W). classes: its class-index mask, where the segmenter reads them."""
         return self.refined(pixels, self.shares(pixels, classes))
 
     def shares(self, pixels: Tensor, classes: Path | None = None) -> Tensor:

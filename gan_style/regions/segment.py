@@ -4,20 +4,92 @@ A segmenter is asked for groups of classes, and gives for each group how much of
 at a size of its own, the groups together nowhere more than 1.
 """
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_style.images.decode import to_float
-from gan_style.images.labels import read_class_mask
+from gan_style.images.formats import open_picture, reason_of
 from gan_style.models.perceptual import Perceptual, compact
-from gan_style.models.segmentation import PREFERRED_SIDE, segmentation_network
+from gan_style.models.weights import read_weights
+from gan_style.options import did_you_mean
 from gan_style.regions.names import read_table
+
+NETWORKS = (
+    *("lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large"),
+    *("deeplabv3_resnet50", "deeplabv3_resnet101", "fcn_resnet50", "fcn_resnet101"),
+)
+PREFERRED_SIDE = 520  # pixels: the short side that torchvision trained and measured them at
+
+
+class SegmentationNetwork(nn.Module):
+    """A frozen network of torchvision behind the contract for images."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Score (N, 3, H, W) in [-1, 1]: (N, classes, H, W), before a softmax."""
+        scores: Tensor = self.network((images * 0.5 + 0.5 - self.mean) / self.std)["out"]
+        return scores
+
+
+def segmentation_network(name: str, weights: str = "default") -> tuple[SegmentationNetwork, int]:
+    """Build one of NETWORKS, and say how many classes it knows.
+
+    weights: "default", torchvision's for COCO with the classes of Pascal VOC, through the hub cache; or the path of a
+    state_dict. ValueError for what is not there, or does not fit.
+    """
+    from torchvision.models import get_model_builder, get_model_weights
+
+    # Get the weights.
+    if name not in NETWORKS:
+        hint = did_you_mean(name, NETWORKS)
+        raise ValueError(
+            f"segmentation.network={name}: there is no such network{hint}; known are {', '.join(NETWORKS)}"
+        )
+    if weights == "default":
+        file = get_model_weights(name).DEFAULT
+        try:
+            state = file.get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(
+                f"segmentation.network={name}: its weights are not on this machine and could not be downloaded "
+                f"({error}). Put {file.url} into {torch.hub.get_dir()}/checkpoints, or name the file with "
+                "segmentation.weights=PATH"
+            ) from error
+    else:
+        state = read_weights(Path(weights).expanduser(), "segmentation.weights")
+
+    # Build the network with as many classes as the last layer has biases.
+    state = {key: value for key, value in state.items() if not key.startswith("aux_classifier.")}
+    last = [value for key, value in state.items() if key.startswith("classifier.") and value.ndim == 1][-1:]
+    classes = len(last[0]) if last else 21
+    builder = get_model_builder(name)
+    more = {"aux_loss": False} if "aux_loss" in inspect.signature(builder).parameters else {}
+    network = builder(weights=None, weights_backbone=None, num_classes=classes, **more)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"segmentation.weights={weights}: they do not fit {name}: {str(error).splitlines()[-1].strip()}"
+        ) from error
+    return SegmentationNetwork(network), classes
+
 
 Groups = Sequence[Sequence[int]]  # the numbers of the classes in each group
 Names = dict[int, str]
@@ -29,7 +101,7 @@ class Segmenter(Protocol):
     names: Names
 
     def __call__(self, pixels: Tensor, groups: Groups, classes: Path | None = None) -> Tensor:
-        """pixels: uint8 (3, H, W); classes: the picture's class-index mask, for a segmenter that reads them."""
+        """Segment uint8 (3, H, W). classes: the picture's class-index mask, for a segmenter that reads them."""
         ...
 
 
@@ -253,3 +325,23 @@ def make_segmenter(
     if names is not None:
         raise ValueError(f"segmentation.names={names}: give segmentation.masks=... or segmentation.network=..., too")
     return PictureRegions(regions, device)
+
+
+def read_class_mask(path: Path, option: str = "segmentation.masks") -> Tensor:
+    """Read the numbers of a mask, int32 (H, W), as they are stored.
+
+    Of a palette its indices (Pascal VOC), of grey its values (8 or 16 bits: Cityscapes), of colours COCO's panoptic
+    R + 256 G + 65536 B. ValueError, naming the option, for anything else.
+    """
+    try:
+        with open_picture(path) as picture:
+            kind, values = picture.mode, np.asarray(picture)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises nearly anything
+        raise ValueError(f"{option}={path}: cannot read it: {reason_of(error)}") from error
+    if kind == "RGB":
+        values = values.astype(np.int32) @ np.array([1, 256, 65536], dtype=np.int32)
+    elif values.ndim != 2 or kind not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
+        raise ValueError(f"{option}={path}: a picture of kind {kind}; indices, grey or RGB expected")
+    return torch.from_numpy(values.astype(np.int32))

@@ -30,7 +30,7 @@ class Frame:
 
     @property
     def longest_label(self) -> int:
-        """Characters of a label that may stand beside a point."""
+        """Return how many characters a label has that may stand beside a point."""
         return 30 if self.width > 400 else 18
 
     def place(self, x: float, y: float) -> tuple[float, float]:
@@ -104,13 +104,13 @@ class TextPlace:
 
 
 def spread(
-    frame: Frame, places: Sequence[tuple[float, float]], texts: Sequence[str], taken: Sequence[Box] = ()
+    frame: Frame, places: Sequence[tuple[float, float]], texts: Sequence[str], obstacles: Sequence[Box] = ()
 ) -> list[TextPlace | None]:
     """Place each point's text beside it, on no point, no other text and nothing ``taken``; None where there is no room.
 
     Tried are right, left, above and below, then further off; the first points choose first.
     """
-    occupied = [*taken, *((x - 7, y - 7, x + 7, y + 7) for x, y in places)]
+    occupied = [*obstacles, *((x - 7, y - 7, x + 7, y + 7) for x, y in places)]
     labels: list[TextPlace | None] = []
     for (x, y), text in zip(places, texts, strict=True):
         chosen = None
@@ -189,7 +189,7 @@ def _scatter(
     step_line: Sequence[tuple[float, float]],
 ) -> Markup:
     parts = [axes(frame, *titles)]
-    taken: list[Box] = []
+    obstacles: list[Box] = []
     if step_line:
         corners = [(step_line[0][0], frame.top)]
         for (x, y), (after, _) in zip(step_line, [*step_line[1:], (frame.right, 0.0)], strict=True):
@@ -205,12 +205,12 @@ def _scatter(
         free = [c for c in ends if not any(_overlap(_box(c, wide), circle) for circle in circles)]
         where = (free or ends)[0]
         parts.append(_text(where, reference_line[1]))
-        taken.append(_box(where, wide))
+        obstacles.append(_box(where, wide))
     # Points on the front choose the places of their labels first.
     ordered = sorted(points, key=lambda point: not point.front)
     places = [frame.place(point.x, point.y) for point in ordered]
     texts = [shortened(point.label, frame.longest_label) if point.labelled else "" for point in ordered]
-    for point, (x, y), text, label in zip(ordered, places, texts, spread(frame, places, texts, taken), strict=True):
+    for point, (x, y), text, label in zip(ordered, places, texts, spread(frame, places, texts, obstacles), strict=True):
         run = "" if point.color is None else f' data-run="{point.color}"'
         color = "" if point.color is None else f" c{point.color % COLORS}"
         hint = f"<title>{escape(point.label)}: {point.x:.4g}, {point.y:.4g}</title>"

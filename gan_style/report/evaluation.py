@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from gan_style import __version__
-from gan_style.evaluation.set_metrics import Estimate
+from gan_style.evaluation.metrics import Estimate
 from gan_style.evaluation.suite import METRICS, PHOTOS, STYLES
 from gan_style.report.charts import ChartPoint, scatter
 from gan_style.report.html import SheetCell, SheetRow, TableCell, TableHead, TableRow, render
@@ -58,8 +58,10 @@ def number(estimate: Estimate | None) -> str:
 
 
 def _heads(metrics: Sequence[str]) -> list[TableHead]:
-    known = [(name, METRICS.get(name)) for name in metrics]
-    return [TableHead(name + ARROWS[m.better], m.meaning) if m else TableHead(name, name) for name, m in known]
+    metrics_by_name = [(name, METRICS.get(name)) for name in metrics]
+    return [
+        TableHead(name + ARROWS[m.better], m.meaning) if m else TableHead(name, name) for name, m in metrics_by_name
+    ]
 
 
 def _rows(scores: Scores, metrics: Sequence[str], models: Sequence[str]) -> list[TableRow]:

@@ -124,9 +124,9 @@ def model_labels(specs: Sequence[str], option: str = "checkpoint") -> list[str]:
             raise ValueError(f"{option}={path} is given twice")
     short = [_run_name(spec) for spec in specs]
     longer = [f"{name}/{path.stem}" if path.suffix else str(path) for name, path in zip(short, paths, strict=True)]
-    named = [name if short.count(name) == 1 else long for name, long in zip(short, longer, strict=True)]
-    taken = [*named, PHOTOS, STYLES]
-    return [name if taken.count(name) == 1 else str(path.resolve()) for name, path in zip(named, paths, strict=True)]
+    names = [name if short.count(name) == 1 else long for name, long in zip(short, longer, strict=True)]
+    labels = [*names, PHOTOS, STYLES]
+    return [name if labels.count(name) == 1 else str(path.resolve()) for name, path in zip(names, paths, strict=True)]
 
 
 def _run_name(spec: str) -> str:

@@ -77,8 +77,8 @@ class Run:
         """Return FINISHED, UNFINISHED (stopped, or still under way) or FAILED."""
         if self.reason is not None:
             return FAILED
-        done = self.generator is not None and self.steps is not None and self.generator.step >= self.steps
-        return FINISHED if done else UNFINISHED
+        is_finished = self.generator is not None and self.steps is not None and self.generator.step >= self.steps
+        return FINISHED if is_finished else UNFINISHED
 
     def last(self, name: str) -> float | None:
         """Return a metric's last value."""
@@ -139,8 +139,8 @@ def located(spec: Any, folder: Path, settings: Mapping[str, Any]) -> Any:
     parts = folder.resolve().parts
     if not isinstance(spec, str) or not inside or parts[-len(inside) :] != inside or spec.startswith("~"):
         return spec
-    there = Path(*parts[: -len(inside)]) / spec
-    return str(there) if there.exists() or (glob.has_magic(spec) and glob.glob(str(there), recursive=True)) else spec
+    path = Path(*parts[: -len(inside)]) / spec
+    return str(path) if path.exists() or (glob.has_magic(spec) and glob.glob(str(path), recursive=True)) else spec
 
 
 def read_run(folder: Path, settings: Mapping[str, Any], problems: Sequence[str] = ()) -> Run:
@@ -235,8 +235,8 @@ def read_evaluation(path: Path, folder: Path) -> Evaluation:
         labels = [label for label in content["metrics"] if label not in (PHOTOS, STYLES)]
         if len(labels) > 1:  # several models, of which those of the run lie in its folder
             places = {label: Path(model["place"]).resolve() for label, model in models.items()}
-            here = folder.resolve()
-            labels = [label for label, place in places.items() if here in (place, *place.parents)]
+            run_folder = folder.resolve()
+            labels = [label for label, place in places.items() if run_folder in (place, *place.parents)]
         if len(labels) != 1:
             return Evaluation()
         count: Callable[[Any], Any] = len if "content" in content else sorted  # those of before have but their names

@@ -115,11 +115,11 @@ def differing(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _settings(runs: Mapping[str, Run]) -> list[Column]:
-    known = {label: run.settings for label, run in runs.items() if run.settings}
-    every = [key for settings in known.values() for key in settings]
+    settings_of = {label: run.settings for label, run in runs.items() if run.settings}
+    every = [key for settings in settings_of.values() for key in settings]
     columns = []
-    for key in differing(known):
-        cells = {label: _setting(settings[key]) for label, settings in known.items() if key in settings}
+    for key in differing(settings_of):
+        cells = {label: _setting(settings[key]) for label, settings in settings_of.items() if key in settings}
         columns.append(_column(key, cells, title=_shortest(key, every)))
     return columns
 
@@ -232,16 +232,18 @@ def check_common(runs: Mapping[str, Run]) -> None:
         raise ValueError(f"none of these {len(runs)} runs has left any numbers yet: {', '.join(runs)}")
     counted = [name for metrics in measured.values() for name in metrics]
     if len(measured) > 1 and len(set(counted)) == len(counted):
-        listed = "; ".join(f"{label} has {', '.join(sorted(metrics)[:6])}" for label, metrics in measured.items())
-        raise ValueError(f"these runs have no metric in common, so there is nothing to compare: {listed}")
+        metrics_of_runs = "; ".join(
+            f"{label} has {', '.join(sorted(metrics)[:6])}" for label, metrics in measured.items()
+        )
+        raise ValueError(f"these runs have no metric in common, so there is nothing to compare: {metrics_of_runs}")
 
 
 def protocol_differences(runs: Mapping[str, Run]) -> list[str]:
     """Return the settings that differ and that held-out numbers depend on, so that these cannot be compared."""
-    known = [run.settings for run in runs.values() if run.settings]
-    keys = differing({str(number): settings for number, settings in enumerate(known)})
+    settings_of_runs = [run.settings for run in runs.values() if run.settings]
+    keys = differing({str(number): settings for number, settings in enumerate(settings_of_runs)})
     resized = any(
-        settings.get("data.style_resize") is None for settings in known
+        settings.get("data.style_resize") is None for settings in settings_of_runs
     )  # then data.resize is that of styles, too
     return [key for key in keys if is_measurement_setting(key) or (resized and key.startswith("data.resize"))]
 
@@ -267,20 +269,20 @@ def scale_spread(runs: Mapping[str, Run]) -> float:
 
 def axes_of(table: Table) -> tuple[Column, Column] | None:
     """Return the metrics of content and style that most runs have both of; None where none has."""
-    known = {column.name: column for column in table.columns}
-    pairs = [(known[x], known[y]) for x, y in AXES if x in known and y in known]
+    columns = {column.name: column for column in table.columns}
+    pairs = [(columns[x], columns[y]) for x, y in AXES if x in columns and y in columns]
     counted = [(len(set(x.cells) & set(y.cells)), pair) for pair in pairs for x, y in [pair]]
-    most = max((count for count, _ in counted), default=0)
-    return next((pair for count, pair in counted if count == most and count), None)
+    largest = max((count for count, _ in counted), default=0)
+    return next((pair for count, pair in counted if count == largest and count), None)
 
 
 def curve_names(runs: Mapping[str, Run], asked: Sequence[str] | None) -> list[str]:
     """Return the metrics to draw over the steps. ValueError for a wanted one that no run has."""
-    known = dict.fromkeys(name for run in runs.values() for name in run.series)
+    measured = dict.fromkeys(name for run in runs.values() for name in run.series)
     if asked is None:
-        return [name for name in _CURVES if name in known]
-    if missing := [name for name in asked if name not in known]:
-        raise ValueError(f"curves: no run has {missing[0]!r}; there are {', '.join(sorted(known))}")
+        return [name for name in _CURVES if name in measured]
+    if missing := [name for name in asked if name not in measured]:
+        raise ValueError(f"curves: no run has {missing[0]!r}; there are {', '.join(sorted(measured))}")
     return list(asked)
 
 

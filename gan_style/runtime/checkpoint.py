@@ -75,17 +75,17 @@ class CheckpointFolder:
         torch.save({"format": FORMAT, **content}, buffer)
         data = buffer.getbuffer()
         check_space(self.folder, len(data))
-        known = {file: entry for file, entry in self._manifest().items() if (self.folder / file).is_file()}
+        manifest = {file: entry for file, entry in self._manifest().items() if (self.folder / file).is_file()}
         with disk_full_error(self.folder):
-            if known.pop(name, None):  # a kill between the two files may leave none with another one's sum
-                self._write_manifest(known)
+            if manifest.pop(name, None):  # a kill between the two files may leave none with another one's sum
+                self._write_manifest(manifest)
             write_durably(self.folder / name, lambda file: file.write(data))
-            known[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-            self._write_manifest(known)
+            manifest[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            self._write_manifest(manifest)
         return self.folder / name
 
-    def _write_manifest(self, known: Mapping[str, Any]) -> None:
-        write_bytes(self.folder / MANIFEST_FILE, json.dumps(known, indent=1, sort_keys=True).encode())
+    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        write_bytes(self.folder / MANIFEST_FILE, json.dumps(manifest, indent=1, sort_keys=True).encode())
 
     def _manifest(self) -> dict[str, dict[str, Any]]:
         """Read what is known of the files; nothing of a missing or damaged manifest: files carry checksums too."""
@@ -121,7 +121,7 @@ def _step_of(path: Path) -> int:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """ValueError where the disk has less room than ``needed`` bytes and a little more."""
+    """Raise ValueError where the disk has less room than ``needed`` bytes and a little more."""
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE:
         raise ValueError(_full(folder, f": {needed / 1e6:.4g} MB are needed and {free / 1e6:.4g} MB free"))
@@ -164,7 +164,7 @@ class Background:
             self._jobs.popleft().result()
 
     def close(self) -> None:
-        """wait, for the last time."""
+        """Wait, for the last time."""
         try:
             self.wait()
         finally:
@@ -172,7 +172,7 @@ class Background:
 
 
 def on_host(content: Any) -> Any:
-    """Plain containers with every tensor copied into the host's memory, where training no longer changes it."""
+    """Return plain containers with every tensor copied into the host's memory, where training no longer changes it."""
     if isinstance(content, Tensor):
         return content.detach().to("cpu", copy=True)
     if isinstance(content, Mapping):
@@ -225,7 +225,7 @@ def _with_sorted_metadata(file: bytes) -> bytes:
 
 
 def read_generator(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(weights, description) of a file by write_generator. ValueError for a damaged or a foreign file."""
+    """Return (weights, description) of a file by write_generator. ValueError for a damaged or a foreign file."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

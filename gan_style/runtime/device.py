@@ -15,7 +15,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def choose_device(name: str, threads: int | None) -> torch.device:
-    """ "auto" (cuda where one works, else cpu) or a torch device by name; sets the CPU's threads where asked.
+    """Return the device for "auto" (cuda where one works, else cpu) or by name; set the CPU's threads where asked.
 
     Raises ValueError for a device that is not there, or that this torch was not built for.
     """
@@ -43,7 +43,7 @@ def _tried(name: str) -> torch.device:
 
 
 def in_full_float32() -> None:
-    """Convolutions of float32 on a GPU as exact as on a CPU; torch's default rounds to 10 bits (TF32), which is faster.
+    """Make convolutions of float32 on a GPU as exact as on a CPU; torch's default, TF32, rounds to 10 bits.
 
     For measuring, and for line searches, which ask for more than that.
     """
@@ -67,15 +67,15 @@ def compiled(network: Network, *, option: str) -> Network:
     tried: set[Any] = set()
     failed = False
 
-    def call(*arguments: Any, **named: Any) -> Any:
+    def call(*arguments: Any, **keywords: Any) -> Any:
         nonlocal failed
         if failed:
-            return plain(*arguments, **named)
+            return plain(*arguments, **keywords)
         # torch compiles the backward only when it is run, where it is too late to fall back: so it is run here once
         # for each kind of input.
         shapes = tuple(
             (argument.shape, argument.dtype)
-            for argument in [*arguments, *named.values()]
+            for argument in [*arguments, *keywords.values()]
             if isinstance(argument, torch.Tensor)
         )
         kind = (shapes, torch.is_grad_enabled(), torch.is_autocast_enabled(_device_of(network).type))
@@ -83,16 +83,16 @@ def compiled(network: Network, *, option: str) -> Network:
             if kind not in tried and torch.is_grad_enabled():
                 weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
                 if weights:
-                    torch.autograd.grad(fast(*arguments, **named).float().sum(), weights, allow_unused=True)
+                    torch.autograd.grad(fast(*arguments, **keywords).float().sum(), weights, allow_unused=True)
             tried.add(kind)
-            return fast(*arguments, **named)
+            return fast(*arguments, **keywords)
         except Exception as error:  # of many kinds, and torch's own have no common base
             if is_shortage(error):
                 raise
             failed = True
             reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             warnings.warn(f"{option}: torch cannot compile here ({reason}); going on without", stacklevel=2)
-        return plain(*arguments, **named)
+        return plain(*arguments, **keywords)
 
     network._compiled_call_impl = call  # what nn.Module.compile sets, and calls in place of _call_impl
     return network
@@ -115,15 +115,15 @@ def advice(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator
         yield f"this CPU emulates {name}, which is several times slower than float32"
     elif dtype == torch.float32 and fastest_precision(device) == torch.bfloat16:
         yield "this CPU has bfloat16 in hardware, in which a step is faster; training.precision=auto takes it"
-    threads, there = torch.get_num_threads(), cores()
-    if threads > there:
-        yield f"{threads} threads for {there} cores get into each other's way; runtime.threads={there} is faster"
-    elif threads < there and os.environ.get("OMP_NUM_THREADS") == str(threads):
-        yield f"OMP_NUM_THREADS={threads} lets {there - threads} of {there} cores idle; try runtime.threads={there}"
+    threads, usable = torch.get_num_threads(), cores()
+    if threads > usable:
+        yield f"{threads} threads for {usable} cores get into each other's way; runtime.threads={usable} is faster"
+    elif threads < usable and os.environ.get("OMP_NUM_THREADS") == str(threads):
+        yield f"OMP_NUM_THREADS={threads} lets {usable - threads} of {usable} cores idle; try runtime.threads={usable}"
 
 
 def fastest_precision(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device has it in hardware, else float32."""
+    """Return bfloat16 where the device has it in hardware, else float32."""
     if device.type == "cuda":
         in_hardware = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -132,9 +132,9 @@ def fastest_precision(device: torch.device) -> torch.dtype:
 
 
 def _in_hardware(dtype: torch.dtype) -> bool:
-    known: Mapping[str, Any] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    capabilities: Mapping[str, Any] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     names = {torch.bfloat16: ("avx512_bf16", "amx_bf16", "bf16"), torch.float16: ("avx512_fp16", "amx_fp16", "fp16")}
-    return any(known.get(name) for name in names[dtype])
+    return any(capabilities.get(name) for name in names[dtype])
 
 
 def allocator() -> str:

@@ -32,7 +32,7 @@ def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """write_durably for bytes at hand."""
+    """Write bytes by write_durably."""
     write_durably(path, lambda file: file.write(data))
 
 

@@ -1,16 +1,21 @@
-"""Where a result comes from: versions, git state, data and settings of a run, and what made a picture.
+"""Where a result comes from: versions, git state, data and settings of a run, what made a picture, and its mark.
 
 Nothing here tells of a person or a machine: no absolute paths, no user's and no host's name.
+
+A result carries a mark, the hash of its command and of all that it depends on, somewhere in its file: in a picture's
+note, a page's source, a JSON's key. So whatever the kind of file, looking for these bytes tells whose it is. A command
+writes over its own earlier results, and with overwrite=true over anything.
 """
 
 import hashlib
 import json
+import mmap
 import os
 import platform
 import re
 import subprocess
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -78,8 +83,8 @@ def picture_note(
     checkpoint: sha256 of the file that made it; style: its name, where it is known; strength: 1 is the style in full;
     seed: of what was drawn, None where nothing was; more: JSON types, such as step=20000.
     """
-    known = {"checkpoint": checkpoint, "style": style, "strength": strength, "seed": seed}
-    return {"gan_style": __version__, **known, **more}
+    fields = {"checkpoint": checkpoint, "style": style, "strength": strength, "seed": seed}
+    return {"gan_style": __version__, **fields, **more}
 
 
 def optimisation_note(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +112,7 @@ def config_hash(settings: Mapping[str, Any]) -> str:
 
 
 def fingerprint(paths: Iterable[Path]) -> dict[str, Any]:
-    """{"files": how many, "bytes": in all, "sha256": of their names and sizes}; contents are not read, so it is fast.
+    """Return {"files": count, "bytes": in all, "sha256": of their names and sizes}; no contents are read.
 
     Names are those below the folder that the files have in common, so that the same data elsewhere have the same hash;
     neither does the order matter. A file that is gone counts as one of -1 bytes.
@@ -133,8 +138,8 @@ def changed_since(folder: Path, sets: Mapping[str, Iterable[Path]]) -> set[str]:
     """Name the sets that are others than those that the run in this folder was trained on last."""
     record = read_record(folder)
     data = record[-1].get("data") if record else None
-    known = data if isinstance(data, dict) else {}
-    return {name for name, paths in sets.items() if known.get(name) not in (None, fingerprint(paths))}
+    fingerprints = data if isinstance(data, dict) else {}
+    return {name for name, paths in sets.items() if fingerprints.get(name) not in (None, fingerprint(paths))}
 
 
 def style_name(spec: Any) -> str:
@@ -148,7 +153,7 @@ def style_name(spec: Any) -> str:
 
 
 def git_state() -> dict[str, Any] | None:
-    """{"commit": ..., "dirty": whether code or conf/ differ from it}; None outside of a checkout, or without git."""
+    """Return {"commit": ..., "dirty": whether code or conf/ differ from it}; None without a checkout or git."""
     if not (_CHECKOUT / ".git").exists():
         return None
     commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--", *_CODE)
@@ -159,7 +164,7 @@ def _git(*arguments: str) -> str | None:
     """Run git in the checkout; nothing is written there, and no other repository is asked."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(_CHECKOUT), *arguments],
             env=environment | {"GIT_OPTIONAL_LOCKS": "0"},
             capture_output=True,
@@ -168,7 +173,7 @@ def _git(*arguments: str) -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return process.stdout if process.returncode == 0 else None
 
 
 def installed(name: str) -> str | None:
@@ -180,11 +185,11 @@ def installed(name: str) -> str | None:
 
 
 def requirements() -> dict[str, list[str]]:
-    """{extra: names of distributions}, under "" what is always needed, as pyproject.toml or the package itself says."""
+    """Return {extra: names of distributions}, under "" what is always needed, as pyproject.toml or the package says."""
     project = _CHECKOUT / "pyproject.toml"
     if project.is_file() and (project_table := tomllib.loads(project.read_text(encoding="utf-8"))["project"]):
-        listed = {"": project_table["dependencies"], **project_table["optional-dependencies"]}
-        return {extra: _names(lines) for extra, lines in listed.items()}
+        lines_of = {"": project_table["dependencies"], **project_table["optional-dependencies"]}
+        return {extra: _names(lines) for extra, lines in lines_of.items()}
     try:
         lines = requires("gan_style") or []
     except PackageNotFoundError:
@@ -225,3 +230,44 @@ def read_failure(folder: Path) -> str | None:
     except OSError:
         return None
     return next((line for line in lines if line.strip()), "for an unknown reason")
+
+
+def result_mark(command: str, settings: Mapping[str, Any]) -> str:
+    """Return what marks a result of a command: 32 hex digits; settings: all that it depends on (JSON types)."""
+    return config_hash({"command": command, "settings": dict(settings)})[:32]
+
+
+def options_mark(command: str, options: Mapping[str, Any]) -> str:
+    """Return what marks a report of a command: of the same options, whatever its models and pictures have become."""
+    return result_mark(command, {k: v for k, v in options.items() if k not in ("output", "overwrite", "runtime")})
+
+
+def marked_page(html: str, mark: str) -> str:
+    return f"{html.rstrip()}\n<!-- {mark} -->\n"
+
+
+def carries(path: Path, mark: str) -> bool:
+    """Return whether a file holds a mark."""
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(mark.encode("ascii")) >= 0
+    except (OSError, ValueError):  # a folder, or an empty file
+        return False
+
+
+def check_replaceable(
+    outputs: Iterable[tuple[Path, Callable[[], str]]], *, overwrite: bool, option: str = "output"
+) -> None:
+    """Raise ValueError, before anything is written, where an output is there that this command has not made.
+
+    outputs: each file with what gives its mark, which is asked for only where the file is there.
+    """
+    if overwrite:
+        return
+    foreign = [path for path, mark in outputs if (path.exists() or path.is_symlink()) and not carries(path, mark())]
+    if foreign:
+        more = f", and {len(foreign) - 1} more," if len(foreign) > 1 else ""
+        raise ValueError(
+            f"{option}: {foreign[0]}{more} is there already, and not as an earlier result of this command; "
+            "give another name, or overwrite=true to replace it"
+        )

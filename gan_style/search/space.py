@@ -41,7 +41,7 @@ class Range:
         return [self.low, self.high]
 
     def grid(self) -> list[Any]:
-        """ValueError where the values cannot be counted."""
+        """List all values. ValueError where they cannot be counted."""
         step = self.step or (1 if self.whole and not self.log else None)
         if step is None:
             raise ValueError("search.sampler=grid needs values that can be counted: a list, or a range with a step")
@@ -58,7 +58,7 @@ def rounded(number: float) -> float:
 
 
 def read_space(content: Any, whole: Callable[[str], bool]) -> dict[str, Dimension]:
-    """{"loss.style.weight": Range(...), "training.seed": Categorical(...)} from nested or dotted names, in their order.
+    """Return {"loss.style.weight": Range(...), ...} from nested or dotted names, in their order.
 
     whole: whether an option takes integers; its ranges are ranges of integers then. ValueError in the user's words.
     """
@@ -97,7 +97,7 @@ def _choice(name: str, values: list[Any]) -> Categorical:
 
 
 def _is_among(value: Any, others: Sequence[Any]) -> bool:
-    """1, 1.0 and true are not the same."""
+    """Return whether a value is among others; 1, 1.0 and true are not the same."""
     return any(type(other) is type(value) and other == value for other in others)
 
 
@@ -150,7 +150,7 @@ def grid(space: Mapping[str, Dimension]) -> list[dict[str, Any]]:
 
 
 def override(name: str, value: Any) -> str:
-    """name=value as the command line has it."""
+    """Return name=value as the command line has it."""
     return f"{name}={written(value)}"
 
 

@@ -50,8 +50,12 @@ class SearchPlan:
     def described(self) -> dict[str, str]:
         """List what must stay the same while a search goes on, by the options' names."""
         of_space = {f"space.{name}": str(dimension) for name, dimension in self.space.items()}
-        own = {"search.metric": str(dict(self.metrics)), "search.sampler": self.sampler, "search.seed": str(self.seed)}
-        return own | of_space | {name: json.dumps(value) for name, value in self.settings.items()}
+        of_search = {
+            "search.metric": str(dict(self.metrics)),
+            "search.sampler": self.sampler,
+            "search.seed": str(self.seed),
+        }
+        return of_search | of_space | {name: json.dumps(value) for name, value in self.settings.items()}
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,8 @@ class Study:
         new = plan.described()
         old = self._study.user_attrs.get(_PLAN, new)
         if keys := [key for key in {**old, **new} if old.get(key) != new.get(key)]:
-            listed = "\n  ".join(f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys)
-            raise ValueError(f"{folder} holds another search; choose another search.name.\n  {listed}")
+            lines = "\n  ".join(f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys)
+            raise ValueError(f"{folder} holds another search; choose another search.name.\n  {lines}")
         self._study.set_user_attr(_PLAN, new)
 
     def _opened(self, path: Path) -> Any:
@@ -176,7 +180,7 @@ class Study:
         self._trial.set_user_attr(_SECONDS, seconds)
         if reason:
             self._trial.set_user_attr(_REASON, reason)
-        optuna_state = next(name for name, own in _STATES.items() if own == state)
+        optuna_state = next(name for name, label in _STATES.items() if label == state)
         self._study.tell(self._trial, list(values) or None, state=self._optuna.trial.TrialState[optuna_state])
 
     def best(self) -> list[Trial]:
@@ -220,7 +224,7 @@ class Study:
 
 
 def _key(parameters: Mapping[str, Any]) -> str:
-    """Parameters as text, in which 1, 1.0 and true differ."""
+    """Return parameters as text, in which 1, 1.0 and true differ."""
     return " ".join(f"{name}={written(value)}" for name, value in sorted(parameters.items()))
 
 

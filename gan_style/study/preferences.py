@@ -7,7 +7,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from gan_style.evaluation.set_metrics import NORMAL_95, Interval, wilson
+from gan_style.evaluation.metrics import NORMAL_95, Interval, wilson
 
 FEWEST_PARTICIPANTS, FEWEST_ANSWERS = 5, 10  # below: too little to conclude; answers are those of one pair
 _PRIOR = 0.5

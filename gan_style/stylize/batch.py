@@ -33,7 +33,7 @@ from gan_style.images.lossless import (
 )
 from gan_style.runtime.files import file_hash, write_bytes, write_durably
 from gan_style.runtime.machine import is_shortage
-from gan_style.runtime.outputs import result_mark
+from gan_style.runtime.provenance import result_mark
 from gan_style.stylize.controls import Controls, MaskFinder, Regions, option_of, read_mask
 from gan_style.stylize.model import Model, encoder_input
 from gan_style.stylize.paint import paint
@@ -80,8 +80,8 @@ def plan_file(source: Path, output: Path) -> list[PictureJob]:
         raise ValueError(f"input={source}: {hint}")
     if output.suffix.lower() in UNREAD_SUFFIXES and not output.is_dir():
         raise ValueError(f"output={output}: cannot write {output.suffix}; known are {known_suffixes()}")
-    named = output.suffix.lower() in FORMAT_OF_SUFFIX and not output.is_dir()
-    target = output if named else output / source.name
+    names_file = output.suffix.lower() in FORMAT_OF_SUFFIX and not output.is_dir()
+    target = output if names_file else output / source.name
     if target.suffix.lower() not in FORMAT_OF_SUFFIX:
         raise ValueError(f"input={source} has no picture's suffix; name the result, such as output=result.png")
     if target.resolve() == source.resolve():
@@ -136,7 +136,7 @@ def with_sheets(jobs: Sequence[PictureJob]) -> list[PictureJob]:
 
 
 def check_outputs(jobs: Sequence[PictureJob], references: Iterable[Path] = ()) -> None:
-    """ValueError where something would be written over what is read, or over another result."""
+    """Raise ValueError where something would be written over what is read, or over another result."""
     inputs = {path.resolve(): "a style's picture" for path in references}
     inputs |= {job.source.resolve(): "an input" for job in jobs}
     inputs |= {path.resolve(): "a mask" for job in jobs for path in (*job.masks.values(), job.classes) if path}
@@ -151,7 +151,7 @@ def check_outputs(jobs: Sequence[PictureJob], references: Iterable[Path] = ()) -
 
 @torch.inference_mode()
 def stylize(generator: nn.Module, picture: Tensor, device: torch.device) -> Tensor:
-    """uint8 (3, H, W) to a one-style generator's result, float (3, H, W) in [-1, 1], on the CPU; any size, kept."""
+    """Stylize uint8 (3, H, W) by a one-style generator: float (3, H, W) in [-1, 1], on the CPU."""
     content = to_float(picture[None].to(device)).contiguous(memory_format=torch.channels_last)
     return generator(content)[0].float().cpu()
 

@@ -65,7 +65,7 @@ def unknown_style(name: Any, known: Sequence[str], option: str = "style") -> Val
 
 
 def mixture(style: Style, known: Sequence[str], *, masked: bool = False) -> dict[str, float]:
-    """{style: share}, from what a user gives: a name, names with weights that sum to 1, or None for an only style.
+    """Return {style: share} of what a user gives: a name, names with weights that sum to 1, or None for an only style.
 
     masked: masks name the styles; then style has to be None, and the mixture is empty.
     """
@@ -143,7 +143,7 @@ def option_of(name: str) -> str:
 
 
 def check_names(names: Sequence[str], known: Sequence[str]) -> None:
-    """ValueError for a mask of a style that there is not."""
+    """Raise ValueError for a mask of a style that there is not."""
     for name in names:
         if name and name not in known:
             raise unknown_style(name, known, "mask")
@@ -185,7 +185,7 @@ def full_range(mask: Tensor, label: str) -> Tensor:
 
 
 def regions_of(masks: Mapping[str, Tensor], mix: Mapping[str, float]) -> Regions | None:
-    """masks: {style: uint8 (H, W)}, or {"": (H, W)} for the whole mixture; None without any."""
+    """Make regions of {style: uint8 (H, W)}, or of {"": (H, W)} for the whole mixture; None without any."""
     if not masks:
         return None
     shapes = {tuple(mask.shape) for mask in masks.values()}
@@ -214,7 +214,7 @@ class MaskFinder:
             raise ValueError(f"{self.option}={self.place}: there is no such file or folder")
 
     def __call__(self, picture: PurePath) -> Path:
-        """picture: its path below the input. ValueError without a mask, and for one that two would share."""
+        """Find the mask of a path below the input. ValueError without one, and for one that two would share."""
         if not self.place.is_dir():
             return self.place
         stems = (picture.stem, picture.stem.replace("_leftImg8bit", "_gtFine_labelIds"))  # Cityscapes calls them so

@@ -42,7 +42,7 @@ class Model:
     device: torch.device
 
     def condition(self, mix: dict[str, float] | None, strength: float) -> Tensor:
-        """(1, K): how much of each style; None for nothing."""
+        """Return (1, K): how much of each style; None for nothing."""
         return condition_of(self.styles, {name: strength * w for name, w in (mix or {}).items()}, self.device)
 
 
@@ -95,7 +95,7 @@ def no_style(spec: str, styles: Iterable[str]) -> ValueError:
 
 
 def of_style(spec: str) -> tuple[Path, str | None]:
-    """(file or folder, style or picture) of ``FILE#STYLE``; a path that exists as it is written is one."""
+    """Split into (file or folder, style or picture) of ``FILE#STYLE``; a path that exists as it is written is one."""
     whole = Path(spec).expanduser()
     place, mark, style = spec.rpartition("#")
     return (Path(place).expanduser(), style) if mark and place and not whole.exists() else (whole, None)
@@ -153,14 +153,14 @@ def find_references(spec: str | Sequence[str]) -> dict[str, Path]:
     parts = {path: path.absolute().with_suffix("").parts for path in paths}
     deepest = max(map(len, parts.values()))
     endings = [Counter(part[-count:] for part in parts.values()) for count in range(1, deepest + 1)]
-    named: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path, part in parts.items():
         unique = (part[-count:] for count in range(1, len(part) + 1) if endings[count - 1][part[-count:]] == 1)
         name = "_".join(next(unique, part[-1:]))
-        if name in named:
-            raise ValueError(f"reference: {path} and {named[name]} have one name; rename one of them")
-        named[name] = path
-    return named
+        if name in files:
+            raise ValueError(f"reference: {path} and {files[name]} have one name; rename one of them")
+        files[name] = path
+    return files
 
 
 def _files(spec: str) -> list[Path]:
@@ -171,7 +171,7 @@ def _files(spec: str) -> list[Path]:
 
 
 def read_references(files: Mapping[str, Path], *, max_megapixels: float) -> dict[str, Tensor]:
-    """{name: (1, 3, H, W) in [-1, 1]}. ValueError for what cannot be read."""
+    """Return {name: (1, 3, H, W) in [-1, 1]}. ValueError for what cannot be read."""
     try:
         return {name: encoder_input(read_original(path, max_megapixels=max_megapixels)) for name, path in files.items()}
     except UnreadablePictureError as error:
@@ -230,8 +230,8 @@ def _scaled(picture: Tensor, side: int, model: Model) -> Tensor:
 def _shipped_file(name: str) -> Path:
     models = {path.stem: path for path in shipped()}
     if name not in models:
-        known = ", ".join(SHIPPED + stem for stem in models) or "none"
-        raise ValueError(f"checkpoint={SHIPPED}{name}: there is no such model; known are {known}")
+        names = ", ".join(SHIPPED + stem for stem in models) or "none"
+        raise ValueError(f"checkpoint={SHIPPED}{name}: there is no such model; known are {names}")
     return models[name]
 
 
@@ -272,17 +272,17 @@ def resolve_model(styles: Sequence[str], checkpoint: Path | None) -> Path:
     if checkpoint is not None:
         return find_generator(checkpoint)
     models = shipped()
-    known = sorted({name for names in models.values() for name in names})
-    if not known:
+    all_styles = sorted({name for names in models.values() for name in names})
+    if not all_styles:
         raise ValueError("checkpoint=... is missing; this installation comes without models of its own")
     if not styles:
         raise ValueError(
             "style=..., reference=... or checkpoint=... is missing; styles that come with gan_style: "
-            f"{', '.join(known)}"
+            f"{', '.join(all_styles)}"
         )
     for name in styles:
-        if name not in known:
-            raise unknown_style(name, known)
+        if name not in all_styles:
+            raise unknown_style(name, all_styles)
     for path, names in models.items():
         if set(styles) <= set(names):
             return path
@@ -297,8 +297,8 @@ def load_model(
     references: {name: (1, 3, H, W) in [-1, 1]}, for a model that takes its styles from pictures, and for no other.
     """
     opened, note = open_model(path, device)
-    named = {"style": next(iter(references))} if references and len(references) == 1 else {}
-    return with_references(opened, references or {}), note | named
+    style = {"style": next(iter(references))} if references and len(references) == 1 else {}
+    return with_references(opened, references or {}), note | style
 
 
 def open_model(path: Path, device: torch.device) -> tuple[Model, dict[str, Any]]:
@@ -308,8 +308,8 @@ def open_model(path: Path, device: torch.device) -> tuple[Model, dict[str, Any]]
     generator, note = load_generator(path, device), note_of(path)
     if isinstance(generator, ReferenceGenerator):
         return Model(generator, (), device), note
-    named = getattr(generator, "styles", None)
-    styles = tuple(named) if named else _styles({"provenance": {"style": note.get("style")}}, path)
+    own_styles = getattr(generator, "styles", None)
+    styles = tuple(own_styles) if own_styles else _styles({"provenance": {"style": note.get("style")}}, path)
     return Model(generator, styles, device), note
 
 

@@ -217,7 +217,7 @@ class _Source:
         return mean.float().to(self.model.device), deviation.float().to(self.model.device)
 
     def _in_regions(self, generator: LibraryGenerator, regions: Regions) -> Outputs:
-        """Blended in the network's own features; the last region is the one that is left as it is."""
+        """Blend styles in the network's own features; the last region is the one that is left as it is."""
         strength = self.controls.strength
         conditions = [self.model.condition(dict(mix), strength) for mix in (*regions.mixes, {})]
         tiled = self._tiled_generator(generator, generator.shares(torch.cat(conditions)), regions)

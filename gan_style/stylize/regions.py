@@ -44,8 +44,8 @@ class MaskPlan:
 
     def settings(self) -> dict[str, Any]:
         """Return what results depend on besides the files (JSON types)."""
-        named = {"regions": {name: list(names) for name, names in self.names.items()}} if self.names else {}
-        return named | ({"rest": self.rest} if self.rest is not None else {})
+        regions = {"regions": {name: list(names) for name, names in self.names.items()}} if self.names else {}
+        return regions | ({"rest": self.rest} if self.rest is not None else {})
 
 
 def plan_masks(mask: Any, *, by_name: bool) -> MaskPlan:
@@ -92,7 +92,7 @@ def _is_name(value: str, by_name: bool) -> bool:
 
 
 def _check_word(value: Any, option: str) -> None:
-    """ValueError for a name where only paths and numbers can be understood."""
+    """Raise ValueError for a name where only paths and numbers can be understood."""
     path = Path(value).expanduser() if isinstance(value, str) else None
     if path is not None and len(path.parts) == 1 and not path.suffix and not path.exists():
         raise ValueError(
@@ -188,6 +188,6 @@ def find_masks(
             missing = ", ".join(plan.names[style])
             warnings.warn(f"{option_of(style)}: there is no {missing} in this picture", stacklevel=2)
     if plan.rest is not None:
-        taken = sum((mask.int() for mask in masks.values()), torch.zeros(height, width, dtype=torch.int32))
-        masks[plan.rest] = (255 - taken).clamp_min(0).to(torch.uint8)
+        covered = sum((mask.int() for mask in masks.values()), torch.zeros(height, width, dtype=torch.int32))
+        masks[plan.rest] = (255 - covered).clamp_min(0).to(torch.uint8)
     return regions_of({style: masks[style] for style in plan.order or masks}, mix)

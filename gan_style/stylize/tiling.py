@@ -170,7 +170,7 @@ class ActivationStore:
         self._open()[box.place] = x[0].permute(1, 2, 0).float().cpu().numpy()
 
     def read(self, box: Box) -> Tensor:
-        """(1, C, h, w), in channels_last."""
+        """Return (1, C, h, w), in channels_last."""
         return torch.from_numpy(np.array(self._open()[box.place])).permute(2, 0, 1)[None]
 
 

@@ -1,8 +1,10 @@
-"""A run's health: steps whose numbers are not finite, going back, and what is worth a warning."""
+"""A run's health: steps whose numbers are not finite, going back, diagnostics of a generator's collapse, warnings."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from torch import Tensor
 
 _HALVES = ("generator", "discriminator")
 
@@ -41,13 +43,13 @@ class Health:
         """
         searching = [half for half in _HALVES if values.get(f"{half}/searching") == 1.0]
         excused = {f"{half}/{name}" for half in searching for name in ("gradient", "skipped")}
-        ours = {name: value for name, value in values.items() if name not in excused}
-        keys = nonfinite_keys(ours)
+        relevant = {name: value for name, value in values.items() if name not in excused}
+        keys = nonfinite_keys(relevant)
         updates = [values[f"{half}/skipped"] for half in _HALVES if f"{half}/skipped" in values]
         if updates and not any(updates):
             self.passing |= set(keys)
             keys = []
-        if not any(ours.get(f"{half}/skipped", 0.0) for half in _HALVES) and not keys:
+        if not any(relevant.get(f"{half}/skipped", 0.0) for half in _HALVES) and not keys:
             self.in_a_row = 0
             return False
         self.in_a_row += 1
@@ -56,7 +58,7 @@ class Health:
         return self.in_a_row >= self.patience
 
     def roll_back(self) -> None:
-        """NonFiniteError, naming the last nonfinite_keys, where there have been enough of them."""
+        """Raise NonFiniteError, naming the last nonfinite_keys, where there have been enough of them."""
         if self.rolled_back >= self.rollbacks:
             tried = f" (after going back {self.rolled_back} times)" if self.rolled_back else ""
             raise NonFiniteError(self.last + tried)
@@ -74,15 +76,15 @@ class CollapseWarnings:
     def warnings(self, values: Mapping[str, float]) -> list[str]:
         """Describe what has now lasted, once, and again only after it was over."""
         warnings = []
-        for name, (there, explanation) in _signs(values).items():
-            self.counts[name] = self.counts.get(name, 0) + 1 if there else 0
+        for name, (is_present, explanation) in _signs(values).items():
+            self.counts[name] = self.counts.get(name, 0) + 1 if is_present else 0
             if self.counts[name] == self.patience:
                 warnings.append(f"{name}: {explanation}")
         return warnings
 
 
 def _signs(values: Mapping[str, float]) -> dict[str, tuple[bool, str]]:
-    """{name: (whether it is so, what it means)} for what was measured."""
+    """Return {name: (whether it is so, what it means)} for what was measured."""
     margin = values.get("discriminator/real", 0.0) - values.get("discriminator/fake", 0.0)
     signs = {
         "the discriminator wins": (
@@ -104,3 +106,24 @@ def _signs(values: Mapping[str, float]) -> dict[str, tuple[bool, str]]:
         )
         signs["identical results"] = (variety < 0.05, f"results differ {variety:.3g} times as much as their photos do")
     return signs
+
+
+def collapse_diagnostics(fake: Tensor, content: Tensor) -> dict[str, Tensor]:
+    """Measure results beside their photos, (N, 3, H, W) in [-1, 1]: scalars on the device.
+
+    saturated: the share of values within 0.02 of the range's ends; spread: the mean standard deviation of a result's
+    values; variety: how far results differ from their batch's mean result, relative to the photos (1 for a single one).
+    """
+    fake, content = fake.float(), content.float()
+    diagnostics = {
+        "saturated": (fake.abs() > 0.98).float().mean(),
+        "spread": fake.flatten(1).std(dim=1).mean(),
+        "variety": fake.new_ones(()),
+    }
+    if len(fake) > 1:
+        diagnostics["variety"] = _apart(fake) / _apart(content).clamp_min(1e-6)
+    return diagnostics
+
+
+def _apart(images: Tensor) -> Tensor:
+    return (images - images.mean(dim=0, keepdim=True)).square().mean().sqrt()

@@ -48,7 +48,7 @@ class Sampler:
 
     @torch.no_grad()
     def measure(self, results: Sequence[Tensor]) -> dict[str, float]:
-        """{"heldout/content": ..., "heldout/style/relu1_1": ...}: means over pictures.
+        """Return {"heldout/content": ..., "heldout/style/relu1_1": ...}: means over pictures.
 
         heldout/style_photo is the photos' own style distance, heldout/style_ratio the results' divided by it.
         """
@@ -101,7 +101,7 @@ class LibrarySampler:
         return grid([[_fitted(picture, contents[0].shape[-2], width) for picture in row] for row in rows])
 
     def rows(self, results: Sequence[Tensor]) -> list[list[Tensor]]:
-        """content | style | result of every style, each uint8 (3, H, W) on the CPU."""
+        """Return content | style | result of every style, each uint8 (3, H, W) on the CPU."""
         count = len(self.contents)
         each = enumerate(self.by_style.values())
         return [row for n, sampler in each for row in sampler.rows(results[n * count : (n + 1) * count])]
@@ -114,13 +114,13 @@ class LibrarySampler:
             each[name] = sampler.measure(results[number * count : (number + 1) * count])
         keys = next(iter(each.values()))
         means = {key: sum(values[key] for values in each.values()) / len(each) for key in keys}
-        named = {
+        summary = {
             f"{PREFIX}{name}/{key.removeprefix(PREFIX)}": value
             for name, values in each.items()
             for key, value in values.items()
             if key.count("/") == 1
         }
-        return means | named
+        return means | summary
 
 
 @dataclass
@@ -136,7 +136,7 @@ class ReferenceSampler(LibrarySampler):
 
 
 def _fitted(picture: Tensor, height: int, width: int) -> Tensor:
-    """(3, H, W) cut in its middle to the shape of height and width, for a grid whose columns are aligned."""
+    """Cut (3, H, W) in its middle to the shape of height and width, for a grid whose columns are aligned."""
     scale = max(height / picture.shape[-2], width / picture.shape[-1])
     size = [max(side, round(length * scale)) for side, length in zip((height, width), picture.shape[-2:], strict=True)]
     scaled = torch.nn.functional.interpolate(picture[None].float(), size, mode="bilinear", antialias=True)[0]

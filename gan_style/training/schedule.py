@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 def constant(progress: float) -> float:
-    """1 throughout."""
+    """Stay at 1 throughout."""
     return 1.0
 
 

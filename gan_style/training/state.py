@@ -1,5 +1,6 @@
 """Everything that training changes, in one object with one state_dict."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,7 +13,30 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from gan_style.models.reference import ReferenceGenerator
-from gan_style.training.ema import Ema
+
+
+class Ema:
+    """Keeps ``network``, a copy whose weights follow the trained ones: w_ema <- w_ema + (1 - decay) (w - w_ema).
+
+    The decay grows with the number of updates, min(decay, (1 + n) / (10 + n)), so that a short run's average does not
+    remember its random start.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"training.ema_decay={decay}; allowed are 0 (no averaging) up to, but not including, 1")
+        self.decay = decay
+        self.updates = 0
+        self.network = copy.deepcopy(network).requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move one step towards the trained weights."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        torch._foreach_lerp_(list(self.network.parameters()), list(network.parameters()), 1.0 - decay)
+        for averaged, trained in zip(self.network.buffers(), network.buffers(), strict=True):
+            averaged.copy_(trained)
 
 
 @dataclass
@@ -179,14 +203,14 @@ class TrainState:
         self.step = saved["step"]
 
     def _networks(self) -> dict[str, nn.Module]:
-        named = {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema.network}
-        named["projection"] = self.projection
-        return {name: network for name, network in named.items() if network is not None}
+        networks = {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema.network}
+        networks["projection"] = self.projection
+        return {name: network for name, network in networks.items() if network is not None}
 
     def optimisers(self) -> dict[str, Optimizer]:
         """Return the optimisers by the name of their network."""
-        named = {"generator": self.generator_optimiser, "discriminator": self.discriminator_optimiser}
-        return {name: optimiser for name, optimiser in named.items() if optimiser is not None}
+        optimisers = {"generator": self.generator_optimiser, "discriminator": self.discriminator_optimiser}
+        return {name: optimiser for name, optimiser in optimisers.items() if optimiser is not None}
 
 
 def _step(optimiser: Optimizer, skipped: Tensor) -> None:

@@ -12,7 +12,7 @@ from gan_style.data.stream import Batch
 from gan_style.images.decode import to_float
 from gan_style.losses.inputs import AuxiliaryPass, LossInputs, Term
 from gan_style.losses.objective import Objective
-from gan_style.training.monitor import collapse_diagnostics
+from gan_style.training.health import collapse_diagnostics
 from gan_style.training.state import TrainState
 
 Scalars = dict[str, Tensor]

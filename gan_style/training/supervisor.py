@@ -20,7 +20,7 @@ from gan_style.runtime.distributed import Ranks
 from gan_style.runtime.files import write_bytes, write_durably
 from gan_style.runtime.progress import Progress
 from gan_style.runtime.signals import PREEMPTED, Stop
-from gan_style.runtime.tracking.base import Tracker
+from gan_style.runtime.tracking import Tracker
 from gan_style.training.health import CollapseWarnings, Health, NonFiniteError, nonfinite_keys
 from gan_style.training.sampling import Composite, LibrarySampler, Sampler
 from gan_style.training.state import TrainState
@@ -216,8 +216,8 @@ class Supervisor:
             pictures = {"content": batch.content, "style": batch.style, "positions": batch.positions}
             content = {"step": self.state.step, "said": self.health.last, "layers": layers} | on_host(pictures)
             write_durably(place, lambda file: torch.save(content, file))
-        named = ", ".join(layers[:3]) + (f" and {len(layers) - 3} more" if len(layers) > 3 else "")
-        return f"gradients not finite in {named or 'no layer'}; the batch of step {self.state.step} is in {place}"
+        names = ", ".join(layers[:3]) + (f" and {len(layers) - 3} more" if len(layers) > 3 else "")
+        return f"gradients not finite in {names or 'no layer'}; the batch of step {self.state.step} is in {place}"
 
     def _take_audit(self, values: dict[str, float]) -> None:
         """Add each term's share of the gradient, warn, and (in the warm-up, where asked for) balance the weights."""

@@ -74,12 +74,12 @@ class Video:
 
     @property
     def is_hdr(self) -> bool:
-        """Whether its frames are tone-mapped."""
+        """Return whether its frames are tone-mapped."""
         return self.source_colours.transfer in (PQ, HLG)
 
     @property
     def streams_of(self) -> Path | None:
-        """The file with its other streams, if it has any."""
+        """Return the file with its other streams, if it has any."""
         return None if self.pictures else self.path
 
 
@@ -112,7 +112,7 @@ class UnreadableVideoError(ValueError):
 
 
 def open_video(path: Path) -> Any:
-    """The container, open for reading. UnreadableVideoError where that cannot be."""
+    """Open a container for reading. UnreadableVideoError where that cannot be."""
     if not path.is_file():
         raise UnreadableVideoError(f"input={path}: there is no such file")
     try:
@@ -131,12 +131,12 @@ def _reason(error: Exception) -> str:
 
 
 def is_cover(stream: Any) -> bool:
-    """Whether a stream is a picture that stands for the whole file."""
+    """Return whether a stream is a picture that stands for the whole file."""
     return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def video_stream(container: Any, path: Path) -> Any:
-    """The stream that is stylized: the first that is no cover picture."""
+    """Find the stream that is stylized: the first that is no cover picture."""
     for stream in container.streams.video:
         if not is_cover(stream):
             return stream
@@ -184,7 +184,7 @@ def probe(path: Path, fps: float | None = None) -> Video:
 
 
 def _display_matrix(frame: Any) -> tuple[bool, bool, bool]:
-    """(transposed, flipped from left to right, from top to bottom): the display matrix, to the next quarter turn.
+    """Read the display matrix, to the next quarter turn: (transposed, flipped left to right, flipped top to bottom).
 
     In row vectors, (x y 1) M, with M = (a b u; c d v; x y w): so a point goes to (a x + c y, b x + d y).
     """
@@ -198,7 +198,7 @@ def _display_matrix(frame: Any) -> tuple[bool, bool, bool]:
 
 
 def _length(stream: Any) -> float | None:
-    """The seconds that a stream says to last: in its header, or as Matroska's tag."""
+    """Read the seconds that a stream says to last: in its header, or as Matroska's tag."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
     tag = re.fullmatch(r"(\d+):(\d\d):(\d\d\.\d+)", stream.metadata.get("DURATION", ""))
@@ -227,7 +227,7 @@ class Timeline:
         self._pieces: dict[int, int] = {}
 
     def piece(self, packet: Any) -> int:
-        """The number of the recording that a packet is of; to be told of every packet once."""
+        """Return the number of the recording that a packet is of; it has to be called once for every packet."""
         index, when = packet.stream_index, packet.dts if packet.dts is not None else None
         if when is not None:
             seconds = float(when * packet.time_base)
@@ -248,27 +248,27 @@ class Timeline:
 
 
 def timeline_of(video: Video, container: Any) -> Timeline:
-    """A timeline for one pass through a video's file."""
+    """Make a timeline for one pass through a video's file."""
     return Timeline(video.offsets, restarting=container.format.name in _RESTARTING)
 
 
 def _join_offsets(path: Path) -> tuple[Fraction, ...]:
-    """Seconds to add in each of the recordings that a file is joined from; one, 0, for any other file."""
+    """Measure the seconds to add in each of the recordings that a file is joined from; one, 0, for any other file."""
     starts: dict[int, Fraction] = {}
     ends: dict[int, Fraction] = {}
     with open_video(path) as container:
         timeline = Timeline((), restarting=container.format.name in _RESTARTING)
         streams = [stream for stream in container.streams if stream.type in ("video", "audio") and not is_cover(stream)]
-        due: dict[int, Fraction] = {}  # of each stream's next packet, whose time may not be told
+        expected: dict[int, Fraction] = {}  # of each stream's next packet, whose time may not be told
         for packet in _packets(container, streams, []):
             if not packet.size:
                 continue
             piece, rate = timeline.piece(packet), getattr(packet.stream, "average_rate", None)
-            begin = due.get(packet.stream_index) if packet.pts is None else packet.pts * packet.time_base
+            begin = expected.get(packet.stream_index) if packet.pts is None else packet.pts * packet.time_base
             if begin is None:
                 continue
             duration = packet.duration * packet.time_base if packet.duration else 1 / rate if rate else Fraction(0)
-            due[packet.stream_index] = begin + duration
+            expected[packet.stream_index] = begin + duration
             starts[piece] = min(starts.get(piece, begin), begin)
             ends[piece] = max(ends.get(piece, begin), begin + duration)
     offsets = [Fraction(0)]
@@ -281,17 +281,17 @@ def _join_offsets(path: Path) -> tuple[Fraction, ...]:
 
 
 def ticks(video: Video, seen: Seen) -> Iterator[Tick]:
-    """A video's frames, in the order in which they are shown, with times that grow; what is damaged is passed over."""
+    """Yield frames in the order in which they are shown, with times that grow; damaged ones are passed over."""
     step = max(1, round(1 / (video.rate * video.time_base)))
-    earliest, due, first = None, 0, 0
+    earliest, expected, first = None, 0, 0
     for number, frame in enumerate(_frames(video, seen)):
-        pts = due if frame.pts is None else frame.pts
+        pts = expected if frame.pts is None else frame.pts
         pts = pts if earliest is None else max(pts, earliest)
         first = pts if earliest is None else first
         duration = frame.duration or step
         yield Tick(number, pts, duration, frame)
-        earliest, due = pts + 1, pts + duration
-        seen.end = float((due - first) * video.time_base)
+        earliest, expected = pts + 1, pts + duration
+        seen.end = float((expected - first) * video.time_base)
 
 
 def _frames(video: Video, seen: Seen) -> Iterator[Any]:
@@ -318,7 +318,7 @@ def _logged(problems: list[str]) -> Iterator[None]:
 
 
 def rgb(video: Video, tick: Tick) -> Frame:
-    """A frame as uint8 (H, W, 3), upright. UnreadableVideoError where it has another size than the first."""
+    """Convert a frame to uint8 (H, W, 3), upright. UnreadableVideoError where it has another size than the first."""
     frame, colours = tick.frame, video.source_colours
     size = (frame.height, frame.width) if video.transposed else (frame.width, frame.height)
     if size != (video.width, video.height):
@@ -358,7 +358,7 @@ def _decoded(container: Any, stream: Any, seen: Seen, timeline: Timeline) -> Ite
 
 
 def _packets(container: Any, streams: Sequence[Any], problems: list[str]) -> Iterator[Any]:
-    """Packets of some streams, in the file's order, as far as they can be read."""
+    """Yield packets of some streams, in the file's order, as far as they can be read."""
     packets = container.demux(streams)
     while len(problems) < _MOST_PROBLEMS:
         try:
@@ -377,7 +377,7 @@ def _packets(container: Any, streams: Sequence[Any], problems: list[str]) -> Ite
 
 
 def _picture_sequence(path: Path, fps: float | None) -> Video:
-    """A folder or a pattern of pictures, in the order of the numbers in their names."""
+    """Read a folder or a pattern of pictures, in the order of the numbers in their names."""
     if path.is_dir():
         files = list_pictures(path)
     elif glob.has_magic(str(path)):
@@ -400,7 +400,7 @@ def _picture_sequence(path: Path, fps: float | None) -> Video:
 
 
 def _animation(path: Path) -> Video | None:
-    """An animated WebP or AVIF; None for any other file."""
+    """Read an animated WebP or AVIF; None for any other file."""
     try:
         with open_picture(path) as picture:
             if picture.format not in ("WEBP", "AVIF") or getattr(picture, "n_frames", 1) < 2:

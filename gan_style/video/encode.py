@@ -28,7 +28,7 @@ class Encoding:
 
 
 def container_of(output: Path) -> str:
-    """FFmpeg's name of the kind of file that a suffix stands for."""
+    """Return FFmpeg's name of the kind of file that a suffix stands for."""
     kind = CONTAINERS.get(output.suffix.lower())
     if kind is None:
         raise ValueError(f"output={output}: cannot write {output.suffix or 'this'}; known are {', '.join(CONTAINERS)}")
@@ -38,21 +38,23 @@ def container_of(output: Path) -> str:
 def choose_encoding(
     video: Video, container: str, *, codec: str, crf: Any, pixels: str | None, options: Mapping[str, Any]
 ) -> Encoding:
-    """The encoder's settings, checked. ValueError in the user's words for what this build of FFmpeg cannot do.
+    """Choose and check the encoder's settings. ValueError in the user's words for what this build of FFmpeg cannot do.
 
     crf: "auto", or a number for codecs that know it; pixels: a pixel format, None for the codec's most usual one.
     """
     context = _encoder(codec, container)
-    known = {option.name for option in context.supported_options.private}
-    if unknown := sorted(set(options) - known):
-        raise ValueError(f"options.{unknown[0]}: {codec} has no such option; it has {', '.join(sorted(known))}")
+    private_options = {option.name for option in context.supported_options.private}
+    if unknown := sorted(set(options) - private_options):
+        raise ValueError(
+            f"options.{unknown[0]}: {codec} has no such option; it has {', '.join(sorted(private_options))}"
+        )
     chosen = {name: str(value) for name, value in (_SPECIAL.get(codec, {}) | dict(options)).items()}
-    if crf != "auto" and "crf" not in known:
+    if crf != "auto" and "crf" not in private_options:
         raise ValueError(f"crf={crf}: {codec} has no constant quality; leave it out, or choose another codec")
-    if "crf" in known:
+    if "crf" in private_options:
         chosen.setdefault("crf", str(_GOOD_CRF.get(codec, 20) if crf == "auto" else crf))
     formats = [layout.name for layout in context.codec.video_formats or []]
-    bit_rate = 0 if "crf" in known else int(_BITS_PER_PIXEL * video.width * video.height * video.rate)
+    bit_rate = 0 if "crf" in private_options else int(_BITS_PER_PIXEL * video.width * video.height * video.rate)
     encoding = Encoding(codec, _pixels(video, codec, pixels, formats), chosen, bit_rate)
     _try(video, encoding)
     return encoding
@@ -82,7 +84,7 @@ def _fits(codec: str, container: str) -> bool:
 
 
 def _pixels(video: Video, codec: str, pixels: str | None, formats: Sequence[str]) -> str:
-    """4:2:0 where the sides allow it, which plays everywhere; 4:4:4 for odd sides."""
+    """Choose 4:2:0 where the sides allow it, which plays everywhere; 4:4:4 for odd sides."""
     if pixels is not None and pixels not in formats:
         raise ValueError(f"pixels={pixels}: {codec} cannot; it can do {', '.join(formats)}")
     even = video.width % 2 == video.height % 2 == 0
@@ -99,7 +101,7 @@ def _pixels(video: Video, codec: str, pixels: str | None, formats: Sequence[str]
 
 
 def _try(video: Video, encoding: Encoding) -> None:
-    """Whether the encoder takes these settings: it says so when it is opened."""
+    """Raise ValueError where the encoder does not take these settings: it says so when it is opened."""
     if encoding.codec == "libsvtav1" and min(video.width, video.height) < 64:  # it would crash
         raise ValueError(f"codec=libsvtav1 needs 64 pixels a side; the video has {video.width} x {video.height}")
     context = configured(av.CodecContext.create(encoding.codec, "w"), video, encoding)
@@ -113,7 +115,7 @@ def _try(video: Video, encoding: Encoding) -> None:
 
 
 def configured(context: Any, video: Video, encoding: Encoding) -> Any:
-    """An encoder's context, given its settings. It counts frames: their times are none of its business."""
+    """Give an encoder's context its settings. It counts frames: their times are none of its business."""
     context.width, context.height, context.pix_fmt = video.width, video.height, encoding.pixels
     context.framerate = video.rate.limit_denominator(1001)
     context.time_base = 1 / context.framerate
@@ -151,7 +153,7 @@ class Encoder:
         self._packets: list[Coded] = []
 
     def add(self, picture: Frame, pts: int, duration: int) -> None:
-        """A result, shown from ``pts`` on."""
+        """Add a result, shown from ``pts`` on."""
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
             format=self.encoding.pixels,
             src_color_range=2,
@@ -163,7 +165,7 @@ class Encoder:
         self._take(self._context.encode(frame))
 
     def finish(self) -> list[Coded]:
-        """All packets, in the order in which they are decoded."""
+        """Return all packets, in the order in which they are decoded."""
         self._take(self._context.encode(None))
         return self._packets
 
@@ -174,7 +176,7 @@ class Encoder:
 
 
 def decode_times(display_times: Sequence[int]) -> list[int]:
-    """For packets in decoding order, the times at which they are shown (all different): when each is to be decoded.
+    """Return when packets are to be decoded, of the times at which they are shown (all different), in decoding order.
 
     Growing, and never later than shown: the sorted times, delayed by as many packets as the order needs. Before the
     first they have the last ones' distances, so that they span as much time as the frames: files tell their length so.

@@ -43,19 +43,19 @@ def _nits_to_pq(nits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _hlg_to_light(signal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """ITU-R BT.2100's inverse OETF, to [0, 1]."""
+    """Apply ITU-R BT.2100's inverse OETF, to [0, 1]."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     return np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
 
 
 def _tone_curve(nits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """ITU-R BT.2390, 5.4: from a peak of _PEAK to one of _WHITE, in PQ's own scale."""
+    """Apply ITU-R BT.2390, 5.4: from a peak of _PEAK to one of _WHITE, in PQ's own scale."""
     peak = _nits_to_pq(np.array(_PEAK))
     signal = np.minimum(_nits_to_pq(nits) / peak, 1.0)
-    most = _nits_to_pq(np.array(_WHITE)) / peak
-    knee = 1.5 * most - 0.5
+    white = _nits_to_pq(np.array(_WHITE)) / peak
+    knee = 1.5 * white - 0.5
     t = np.maximum(signal - knee, 0) / (1 - knee)
-    spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * most
+    spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * white
     return _pq_to_nits(np.where(signal < knee, signal, spline) * peak)
 
 

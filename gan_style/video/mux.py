@@ -20,25 +20,25 @@ _COVERS = ("mp4", "matroska")  # which can hold a picture that stands for the wh
 
 
 def what_fits(video: Video, container: str) -> tuple[list[int], list[str]]:
-    """The numbers of the source's other streams that such a file can hold; and what it cannot, in words."""
+    """Return the numbers of the source's other streams that such a file can hold, and what it cannot, in words."""
     copied_indices: list[int] = []
-    left: list[str] = []
+    dropped: list[str] = []
     if video.streams_of is None:
-        return copied_indices, left
+        return copied_indices, dropped
     with open_video(video.streams_of) as source:
-        own = video_stream(source, video.path)
+        stylized = video_stream(source, video.path)
         for stream in source.streams:
-            if stream.index == own.index or (container in _TIMED and _is_timecode(stream)):
+            if stream.index == stylized.index or (container in _TIMED and _is_timecode(stream)):
                 continue
             if container in _COVERS if is_cover(stream) else _fits(stream, container):
                 copied_indices.append(stream.index)
             else:
-                left.append(f"stream {stream.index} ({_called(stream)})")
-    return copied_indices, left
+                dropped.append(f"stream {stream.index} ({_called(stream)})")
+    return copied_indices, dropped
 
 
 def _is_timecode(stream: Any) -> bool:
-    """A track of the time at which a camera began; such files get theirs anew, from the metadata that we pass on."""
+    """Return whether it is the time at which a camera began; files get theirs anew, from the metadata passed on."""
     return stream.type == "data" and "timecode" in stream.metadata
 
 
@@ -48,7 +48,7 @@ def _called(stream: Any) -> str:
 
 
 def _fits(stream: Any, container: str) -> bool:
-    """Tried in memory: a container tells what it cannot hold when its header is written."""
+    """Try in memory: a container tells what it cannot hold when its header is written."""
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:
             trial.add_stream_from_template(stream)
@@ -95,9 +95,9 @@ def _write(
         # Streams in the source's order; a cover is a stream of its own, or in Matroska an attachment.
         streams: dict[int, Any] = {}
         covers: list[Any] = []
-        own = None if source is None else video_stream(source, video.path).index
+        stylized = None if source is None else video_stream(source, video.path).index
         for stream in [None] if source is None else source.streams:
-            if stream is None or stream.index == own:
+            if stream is None or stream.index == stylized:
                 streams[-1] = _video_stream(target, video, encoding)
                 if stream is not None:
                     _describe(streams[-1], stream)
@@ -146,14 +146,25 @@ def _video_stream(target: Any, video: Video, encoding: Encoding) -> Any:
 
 
 def _describe(stream: Any, source: Any) -> None:
-    """A stream's language, title and role; not what tells of its old encoding."""
+    """Copy a stream's language, title and role; not what tells of its old encoding."""
     stream.metadata.update(_lasting(source.metadata))
     stream.disposition = source.disposition
 
 
 def _lasting(metadata: Mapping[str, str]) -> dict[str, str]:
-    gone = ("encoder", "rotate", "duration", "vendor_id", "major_brand", "minor_version", "compatible_brands", "bps")
-    return {key: value for key, value in metadata.items() if not key.lower().startswith((*gone, "number_of_", "_"))}
+    of_old_file = (
+        "encoder",
+        "rotate",
+        "duration",
+        "vendor_id",
+        "major_brand",
+        "minor_version",
+        "compatible_brands",
+        "bps",
+    )
+    return {
+        key: value for key, value in metadata.items() if not key.lower().startswith((*of_old_file, "number_of_", "_"))
+    }
 
 
 def _packets(timed: Iterable[tuple[Coded, int]], stream: Any, time_base: Fraction) -> Iterator[tuple[float, Any]]:
@@ -165,7 +176,7 @@ def _packets(timed: Iterable[tuple[Coded, int]], stream: Any, time_base: Fractio
 
 
 def _copied(source: Any, streams: Mapping[int, Any], timeline: Timeline) -> Iterator[tuple[float, Any]]:
-    """Packets of other streams as they are, in the file's order; what cannot be read ends them."""
+    """Yield packets of other streams as they are, in the file's order; what cannot be read ends them."""
     if not streams:
         return
     packets, latest = source.demux([source.streams[index] for index in streams]), float("-inf")
@@ -185,7 +196,7 @@ def _copied(source: Any, streams: Mapping[int, Any], timeline: Timeline) -> Iter
 
 
 def comment_of(path: Path) -> dict[str, Any]:
-    """The note that ``join`` has put into a file, from JSON; {} where there is none."""
+    """Read the note that ``join`` has put into a file, from JSON; {} where there is none."""
     try:
         with av.open(str(path.absolute())) as container:
             texts = [text for key, text in container.metadata.items() if key.lower() == "comment"]

@@ -62,7 +62,7 @@ class Segments:
         write_bytes(path, json.dumps(dict(settings), indent=1).encode() + b"\n")
 
     def frames(self, number: int) -> int | None:
-        """How many frames a segment holds; None where it is not there, or not whole."""
+        """Return how many frames a segment holds; None where it is not there, or not whole."""
         record = self._record(number)
         if record is None or not self._path(number, "png").is_file():
             return None
@@ -88,7 +88,7 @@ class Segments:
         group.commit()
 
     def load(self, number: int) -> Segment:
-        """A segment that is there."""
+        """Load a segment that is there."""
         record = self._record(number)
         assert record is not None
         data, packets, start = self._path(number, "bin").read_bytes(), [], 0
@@ -98,22 +98,22 @@ class Segments:
         return Segment(record["frames"], packets, Tally(**record["tally"]))
 
     def times(self, number: int) -> list[int]:
-        """When the packets of a segment that is there are shown; and no more is read."""
+        """Return when the packets of a segment that is there are shown; no more is read."""
         record = self._record(number)
         assert record is not None
         return [packet[0] for packet in record["packets"]]
 
     def last(self, number: int) -> Field:
-        """The last result of a segment that is there."""
+        """Load the last result of a segment that is there."""
         values = imagecodecs.png_decode(self._path(number, "png").read_bytes())
         return np.asarray(values / np.float32(256), dtype=np.float32)
 
     def regions(self, number: int) -> Frame:
-        """The last frame's regions of a segment that is there, as they were saved."""
+        """Load the regions of the last frame of a segment that is there, as they were saved."""
         return np.asarray(imagecodecs.png_decode(self._path(number, "regions.png").read_bytes()))
 
     def remove(self, count: int) -> None:
-        """All segments and the folder, once the output is there. Files of other names, and then the folder, stay."""
+        """Remove all segments and the folder, once the output is there, but no files of other names."""
         for number in range(count):
             for suffix in _SUFFIXES:
                 self._path(number, suffix).unlink(missing_ok=True)
@@ -170,24 +170,24 @@ class Work:
         stream, before = ticks(self.video, self.seen), None
         for number in count():
             part = islice(stream, self.length)
-            there = self.segments.frames(number)
-            if there is None:
+            kept_frames = self.segments.frames(number)
+            if kept_frames is None:
                 frames = self._make(number, part, before)
                 before = None
             else:
                 frames, last = _through(part)
                 before = (last, number)
                 self.progress.skip(frames)
-            if there not in (None, frames):
+            if kept_frames not in (None, frames):
                 raise ValueError(f"{self.segments.folder}: segment {number} is of another video; remove the folder")
             if frames < self.length:
                 return number + (frames > 0)
-            if stop.reason is not None and there is None:
+            if stop.reason is not None and kept_frames is None:
                 return None
         raise AssertionError
 
     def _make(self, number: int, part: Iterator[Tick], before: tuple[Tick | None, int] | None) -> int:
-        """One segment; how many frames it has (0: the video has ended, and nothing is kept)."""
+        """Make one segment; return how many frames it has (0: the video has ended, and nothing is kept)."""
         if before is not None and before[0] is not None:
             self.temporal_filter.last_source = rgb(self.video, before[0])
             self.temporal_filter.last_result = self.segments.last(before[1])
@@ -210,7 +210,7 @@ class Work:
 
 
 def _through(part: Iterator[Tick]) -> tuple[int, Tick | None]:
-    """How many frames, and the last one."""
+    """Count frames, and return the last one, too."""
     frames, last = 0, None
     for tick in part:
         frames, last = frames + 1, tick
@@ -218,6 +218,6 @@ def _through(part: Iterator[Tick]) -> tuple[int, Tick | None]:
 
 
 def stylized(painter: Painter, frames: list[Frame]) -> list[Frame]:
-    """Results of frames of one size, made together."""
+    """Stylize frames of one size together."""
     pictures = torch.stack([torch.from_numpy(frame) for frame in frames]).permute(0, 3, 1, 2)
     return list(painter(pictures).permute(0, 2, 3, 1).contiguous().numpy())

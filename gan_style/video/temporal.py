@@ -16,30 +16,30 @@ _MIN_SIDE = 64  # pixels a side, below which the estimator's pyramid has no leve
 
 
 def flow(current: Frame, previous: Frame) -> Field:
-    """(H, W, 2), x and y in pixels: what is at p in ``current`` was at p + flow(p) in ``previous``.
+    """Estimate (H, W, 2), x and y in pixels: what is at p in ``current`` was at p + flow(p) in ``previous``.
 
     Kroeger et al. 2016 (Fast Optical Flow using Dense Inverse Search), as OpenCV has it.
     """
     height, width = current.shape[:2]
     factor = max(1.0, _MIN_SIDE / min(height, width))
     size = (round(width * factor), round(height * factor))
-    here, there = (cv2.resize(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), size) for x in (current, previous))
+    current_grey, previous_grey = (cv2.resize(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), size) for x in (current, previous))
     # an estimator each time: one that is kept starts from the last flow, and a resumed run would differ
     estimator: Any = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_MEDIUM)
-    field: Any = estimator.calc(here, there, None)
+    field: Any = estimator.calc(current_grey, previous_grey, None)
     if factor > 1:
         field = cv2.resize(field, (width, height)) * np.array([width / size[0], height / size[1]], dtype=np.float32)
     return np.asarray(field, dtype=np.float32)
 
 
 def moved(previous: NDArray[Any], field: Field) -> Field:
-    """``previous`` as it looks in the current frame: previous(p + field(p)), bilinear; float32 in [0, 255]."""
+    """Move ``previous`` to where it is in the current frame: previous(p + field(p)), bilinear; float32 in [0, 255]."""
     x, y = _places(field)
     return np.asarray(cv2.remap(previous.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 def trusted(backward: Field, forward: Field) -> NDArray[np.bool_]:
-    """(H, W): where a flow from current to previous is followed back by its opposite, and is not at an edge of motion.
+    """Find where, (H, W), a flow from current to previous is followed back by its opposite, not at an edge of motion.
 
     Ruder et al. 2016 (Artistic Style Transfer for Videos), section on the temporal consistency loss, with the
     thresholds of Sundaram et al. 2010. What was outside of the previous frame is not trusted.
@@ -75,7 +75,7 @@ def _places(field: Field) -> tuple[Field, Field]:
 
 
 def warp_error(current: NDArray[Any], previous: NDArray[Any], field: Field, mask: NDArray[np.bool_]) -> float | None:
-    """Mean squared difference of a frame and the one before, moved along the flow, over trusted pixels.
+    """Average the squared difference of a frame and the one before, moved along the flow, over trusted pixels.
 
     Values in [0, 1], mean over colours: Lai et al. 2018 (Learning Blind Video Temporal Consistency), their warping
     error of a pair. None where no pixel is trusted.
@@ -91,12 +91,12 @@ _LOOKED_AT = (64, 64)
 
 
 def change(current: Frame, previous: Frame) -> float:
-    """How much the colours of two frames differ, from 0 (the same) to 1 (no colour in common).
+    """Measure how much the colours of two frames differ, from 0 (the same) to 1 (no colour in common).
 
     Half the summed difference of their histograms of 8 x 8 x 8 colours: movement leaves them nearly as they are.
     """
-    here, there = (_histogram(frame) for frame in (current, previous))
-    return 0.5 * float(np.abs(here - there).sum())
+    current_counts, previous_counts = (_histogram(frame) for frame in (current, previous))
+    return 0.5 * float(np.abs(current_counts - previous_counts).sum())
 
 
 def _histogram(frame: Frame) -> np.ndarray:
@@ -119,11 +119,11 @@ class Tally:
         return Tally(*sums, [*self.cuts, *other.cuts])
 
     def means(self) -> tuple[float, float] | None:
-        """The warp errors of the source and of the result, root mean square in [0, 1]; None where no pair counts."""
+        """Return the warp errors of source and result, root mean square in [0, 1]; None where no pair counts."""
         return None if not self.pairs else ((self.source / self.pairs) ** 0.5, (self.result / self.pairs) ** 0.5)
 
     def as_plain(self) -> dict[str, object]:
-        """JSON types."""
+        """Return JSON types."""
         return asdict(self)
 
 

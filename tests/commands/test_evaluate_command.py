@@ -18,7 +18,7 @@ from PIL import Image
 from web_pages import WebPage
 
 from gan_style.data.sets import split
-from gan_style.evaluation.image_metrics import ssim
+from gan_style.evaluation.metrics import ssim
 from gan_style.evaluation.suite import DEFAULT, OF_PICTURES, PHOTOS, STYLES
 from gan_style.images.decode import decode, to_float
 from gan_style.models.library import LibraryGenerator

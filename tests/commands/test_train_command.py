@@ -20,7 +20,7 @@ from gan_style.models.perceptual import Perceptual
 from gan_style.runtime.checkpoint import CheckpointFolder, read_checkpoint, read_generator
 from gan_style.runtime.device import fastest_precision
 from gan_style.runtime.files import locked
-from gan_style.runtime.tracking.jsonl import JsonlTracker
+from gan_style.runtime.tracking import JsonlTracker
 from gan_style.stylize.model import load_generator
 
 SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2")

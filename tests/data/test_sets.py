@@ -1,4 +1,4 @@
-"""gan_style/data/sets.py: the style pictures with the numbers under which the stream tells of them."""
+"""gan_style/data/pictures.py: the style pictures with the numbers under which the stream tells of them."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -7,7 +7,7 @@ from skimage.metrics import structural_similarity
 from torch.nn import functional as F
 
 from gan_style.demo import demo_pictures
-from gan_style.evaluation.image_metrics import colour_drift, ssim, structure
+from gan_style.evaluation.metrics import colour_drift, ssim, structure
 from gan_style.functional import rgb_to_lab, rgb_to_yuv
 from gan_style.images.decode import decode, to_float
 

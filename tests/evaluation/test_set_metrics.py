@@ -6,7 +6,7 @@ from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from gan_style.evaluation.set_metrics import Moments, StyleClassifier, embedding, frechet_distance, kernel_distance
+from gan_style.evaluation.metrics import Moments, StyleClassifier, embedding, frechet_distance, kernel_distance
 from gan_style.functional import channel_moments
 
 

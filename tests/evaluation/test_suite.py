@@ -9,8 +9,16 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from gan_style.demo import demo_pictures
-from gan_style.evaluation.image_metrics import colour_drift, ssim, structure
-from gan_style.evaluation.set_metrics import Estimate, Moments, embedding, frechet_distance, kernel_distance
+from gan_style.evaluation.metrics import (
+    Estimate,
+    Moments,
+    colour_drift,
+    embedding,
+    frechet_distance,
+    kernel_distance,
+    ssim,
+    structure,
+)
 from gan_style.evaluation.suite import (
     DEFAULT,
     INCEPTION,

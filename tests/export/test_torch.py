@@ -5,8 +5,8 @@ import io
 import pytest
 import torch
 
+from gan_style.export.files import read_description, to_torch
 from gan_style.export.graph import UINT8, ExportedGenerator
-from gan_style.export.torch_file import read_description, to_torch
 from gan_style.images.decode import to_float, to_uint8
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.reference import ReferenceGenerator

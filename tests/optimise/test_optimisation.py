@@ -12,8 +12,7 @@ from gan_style.losses.objective import Objective
 from gan_style.losses.pixel import SquaredVariation
 from gan_style.losses.style import GramStyle
 from gan_style.models.perceptual import compact
-from gan_style.optimise.optimise import NonFiniteLossError, Optimisation, Problem
-from gan_style.optimise.pyramid import plan_levels
+from gan_style.optimise.optimise import NonFiniteLossError, Optimisation, Problem, plan_levels
 
 LBFGS = {"line_search_fn": "strong_wolfe", "max_iter": 1, "max_eval": 25, "tolerance_grad": 0, "tolerance_change": 0}
 METHODS = {

@@ -1,11 +1,11 @@
-"""gan_style/optimise/pyramid.py: sizes from coarse to fine, evaluations shared out, pictures brought to size."""
+"""gan_style/optimise/optimise.py: sizes from coarse to fine, evaluations shared out, pictures brought to size."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_style.optimise.pyramid import covering, plan_levels, resized
+from gan_style.optimise.optimise import covering, plan_levels, resized
 
 
 def test_each_level_has_twice_the_sides_of_the_one_before_and_the_last_the_full_size():

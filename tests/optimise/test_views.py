@@ -1,4 +1,4 @@
-"""gan_style/optimise/pyramid.py: what a view shows, and that an optimisation sees everything through the same one."""
+"""gan_style/optimise/optimise.py: what a view shows, and that an optimisation sees everything through the same one."""
 
 from functools import partial
 
@@ -10,8 +10,7 @@ from gan_style.losses.inputs import Term
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import GramStyle
 from gan_style.models.perceptual import compact
-from gan_style.optimise.optimise import Optimisation, Problem
-from gan_style.optimise.pyramid import ORIENTATIONS, View, draw_view, plan_levels, turned
+from gan_style.optimise.optimise import ORIENTATIONS, Optimisation, Problem, View, draw_view, plan_levels, turned
 
 
 def test_the_orientations_are_the_eight_of_a_square():

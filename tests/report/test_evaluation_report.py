@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from web_pages import HOSTILE, WebPage, check_self_contained
 
-from gan_style.evaluation.set_metrics import Estimate
+from gan_style.evaluation.metrics import Estimate
 from gan_style.evaluation.suite import METRICS, PHOTOS, STYLES
 from gan_style.report.charts import ticks
 from gan_style.report.evaluation import columns, number, report, sheet_row

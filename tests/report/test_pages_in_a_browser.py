@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gan_style.evaluation.set_metrics import Estimate
+from gan_style.evaluation.metrics import Estimate
 from gan_style.evaluation.suite import PHOTOS, STYLES
 from gan_style.report import comparison, evaluation
 from gan_style.report.html import thumbnail

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from gan_style.search.loop import Search
-from gan_style.search.process import TrainingEnd
+from gan_style.search.loop import Search, TrainingEnd
 from gan_style.search.space import Categorical, Range
 from gan_style.search.study import SearchPlan, Study
 

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_style.study.design import KINDS, Question, make_sheet, most_questions
+from gan_style.study.page import KINDS, Question, make_sheet, most_questions
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""gan_style/runtime/tracking/jsonl.py: one whole JSON object a line, and no step twice."""
+"""gan_style/runtime/tracking.py: one whole JSON object a line, and no step twice."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gan_style.runtime.tracking.jsonl import JsonlTracker
+from gan_style.runtime.tracking import JsonlTracker
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -73,7 +73,7 @@ def test_pictures_add_no_line(path: Path) -> None:
 
 def test_a_process_that_dies_without_a_word_has_lost_no_line(path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from gan_style.runtime.tracking.jsonl import JsonlTracker\n"
+        "import os, sys; from pathlib import Path; from gan_style.runtime.tracking import JsonlTracker\n"
         "tracker = JsonlTracker(Path(sys.argv[1]), last_step=0)\n"
         "[tracker.scalars(step, {'loss': 1.0}) for step in range(1, 51)]\n"
         "os._exit(1)"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gan_style.runtime.tracking import wandb as tracking
-from gan_style.runtime.tracking.wandb import WandbTracker, resolve_mode
+from gan_style.runtime import wandb as tracking
+from gan_style.runtime.wandb import WandbTracker, resolve_mode
 
 
 @pytest.fixture(autouse=True)

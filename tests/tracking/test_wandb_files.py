@@ -13,9 +13,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from gan_style.images.decode import decode
-from gan_style.runtime.tracking import wandb as tracking
-from gan_style.runtime.tracking.base import BestEffortTracker, FinalResult
-from gan_style.runtime.tracking.wandb import WandbTracker
+from gan_style.runtime import wandb as tracking
+from gan_style.runtime.tracking import BestEffortTracker, FinalResult
+from gan_style.runtime.wandb import WandbTracker
 
 CONFIG = {
     "training": {"steps": 4, "seed": 0},

@@ -30,8 +30,7 @@ from gan_style.models.library import LibraryGenerator
 from gan_style.models.perceptual import compact
 from gan_style.models.reference import ReferenceGenerator
 from gan_style.runtime.distributed import Ranks, ranks
-from gan_style.training.ema import Ema
-from gan_style.training.state import TrainState
+from gan_style.training.state import Ema, TrainState
 from gan_style.training.step import Precision, train_step
 from gan_style.training.supervisor import fetch_scalars
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gan_style.training.monitor import collapse_diagnostics
+from gan_style.training.health import collapse_diagnostics
 
 
 def signs(fake: torch.Tensor, content: torch.Tensor) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gan_style.evaluation.image_metrics import colour_drift, ssim, structure
+from gan_style.evaluation.metrics import colour_drift, ssim, structure
 from gan_style.evaluation.suite import OF_PICTURES, MetricSuite, content_distance, style_distance
 from gan_style.functional import gram_matrix
 from gan_style.images.decode import grid

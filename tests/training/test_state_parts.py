@@ -14,8 +14,8 @@ from torch import nn
 
 from gan_style.functional import AUGMENTATIONS
 from gan_style.losses.adversarial import Adversarial
-from gan_style.training.ema import Ema
 from gan_style.training.schedule import DECAYS, Schedule
+from gan_style.training.state import Ema
 from gan_style.training.step import Precision, train_step
 
 FLOAT32 = Precision(torch.device("cpu"))

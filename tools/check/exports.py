@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from gan_style.demo import demo_pictures
+from gan_style.export.files import INT8, PRECISIONS, to_onnx
 from gan_style.export.graph import ExportedGenerator
-from gan_style.export.onnx_file import INT8, PRECISIONS, to_onnx
 from gan_style.export.verify import (
     Comparison,
     Condition,

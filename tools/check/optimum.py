@@ -23,8 +23,7 @@ from gan_style.losses.objective import Objective
 from gan_style.losses.pixel import SquaredVariation
 from gan_style.losses.style import GramStyle
 from gan_style.models.perceptual import vgg19
-from gan_style.optimise.optimise import Optimisation, Problem
-from gan_style.optimise.pyramid import Level
+from gan_style.optimise.optimise import Level, Optimisation, Problem
 
 
 def main() -> None:

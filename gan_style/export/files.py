@@ -1,7 +1,9 @@
-"""Generators as ONNX files, in float32, float16 or int8, with a description of where they come from."""
+"""Generators as files of ONNX (float32, float16, int8) and torch.export, with a description of where they come from."""
 
+import io
 import json
 import tempfile
+import zipfile
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +24,7 @@ Feed = dict[str, np.ndarray]  # {an input's name: its value}
 
 
 def check_installed() -> None:
-    """ValueError, with how to get them, where the libraries of the extra ``export`` are missing."""
+    """Raise ValueError, with how to get them, where the libraries of the extra ``export`` are missing."""
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise ValueError(f"format=onnx needs {', '.join(missing)}: pip install 'gan_style[export]'")
 
@@ -116,3 +118,24 @@ def _quantised(model: Any, calibration: Iterable[Feed]) -> Any:
             weight_type=QuantType.QInt8,
         )
         return onnx.load(result)
+
+
+TORCH_SUFFIX = ".pt2"
+_DESCRIPTION = "gan_style.json"
+
+
+def to_torch(network: ExportedGenerator, description: Mapping[str, Any]) -> bytes:
+    """Return the content of a .pt2 file, which torch.export.load reads: batch, height and width are dynamic."""
+    file = io.BytesIO()
+    torch.export.save(traced(network), file, extra_files={_DESCRIPTION: json.dumps(dict(description))})
+    return file.getvalue()
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Return what such a file says of itself, without running anything of it. ValueError for any other file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith(_DESCRIPTION))
+            return dict(json.loads(archive.read(name)))
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged or was not written by gan-style export") from error

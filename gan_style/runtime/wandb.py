@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gan_style.runtime.files import write_bytes
-from gan_style.runtime.tracking.base import FinalResult
+from gan_style.runtime.tracking import FinalResult
 
 MODES = ("auto", "online", "offline", "disabled")
 # Seconds. Together with the start of an offline run they stay below half a minute.
@@ -24,7 +24,7 @@ _FINISH_TIMEOUT = 120.0  # for what is still to be uploaded; it stays on disk, f
 
 
 def resolve_mode(mode: str) -> str:
-    """ "auto" to online where a key is configured, else offline; never a prompt. ValueError for an unknown mode.
+    """Resolve "auto": online where a key is configured, else offline; never ask. ValueError for an unknown mode.
 
     The environment's WANDB_MODE, where it is set, decides in place of auto.
     """
@@ -53,7 +53,7 @@ def _key_is_configured() -> bool:
 
 
 def _check_reachable() -> None:
-    """ConnectionError unless the server answers anything at all, within seconds; wandb itself would try for longer."""
+    """Raise ConnectionError unless the server answers anything at all, within seconds; wandb would try for longer."""
     problems: list[str] = []
     thread = threading.Thread(
         target=lambda: problems.append(_answer()), daemon=True
@@ -153,7 +153,7 @@ class WandbTracker:
         self._log(step, {name: self._wandb.Image(str(path))})
 
     def _log(self, step: int, values: Mapping[str, Any]) -> None:
-        """W&B's own count is the step, too: it may only grow, also from an offline run to the one that goes on."""
+        """Log a step's values. W&B's count is the step, too: it may only grow, also from an offline run to the next."""
         self._ahead = max(self._ahead, self._last - step)
         self._last = step + self._ahead
         self._run.log({"step": step, **values}, step=self._last)
