@@ -12,15 +12,17 @@ PROGRAM = """
 import os, signal, sys, time, torch
 from pathlib import Path
 from gan_style.runtime.distributed import ranks
-died, found = Path(sys.argv[1], "died"), Path(sys.argv[1], "found")
+died, found, other = (Path(sys.argv[1], name) for name in ("died", "found", "other"))
 first_start = not died.exists()
 with ranks() as group:
     mean = group.mean(torch.tensor([float(group.rank)])).item()
     if first_start:
         if group.rank == 1:
             died.touch()
-            time.sleep(0.5)  # the other one has the mean, too
+            while not other.exists():  # it has the mean, too
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)
+        other.touch()
         time.sleep(120)  # this one's agent ends it as soon as the other node is back, without counting it
         sys.exit(1)
     restarts = os.environ["TORCHELASTIC_RESTART_COUNT"]

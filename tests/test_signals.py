@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from processes import wait_until
 
 import gan_style
 from gan_style.runtime.distributed import Ranks, launch, local_device, name_of_start, ranks
@@ -56,24 +56,11 @@ class TestStop:
         assert [signal.getsignal(one) for one in NUMBERS] == before
 
     @pytest.mark.parametrize("number", NUMBERS)
-    def test_a_second_one_of_its_kind_ends_at_once(self, number):
-        process = waiting(STUBBORN="1")
-        process.send_signal(number)
-        time.sleep(1.3)
-        assert process.poll() is None
-        process.send_signal(number)
-        assert process.wait(timeout=5) == 128 + number
-
-    def test_an_echo_of_the_first_does_not(self):
-        """A terminal's Ctrl-C reaches a rank by itself and through its launcher."""
-        process = waiting(STUBBORN="1")
-        for _ in range(3):
-            process.send_signal(signal.SIGINT)
-            time.sleep(0.05)
-        time.sleep(0.2)
-        assert process.poll() is None
-        process.kill()
-        process.wait()
+    def test_a_second_one_of_its_kind_ends_at_once_but_not_an_echo_of_the_first(self, number):
+        """Echoes come within a second: a terminal's Ctrl-C reaches a rank by itself and through its launcher."""
+        process, begin = waiting(STUBBORN="1"), time.monotonic()
+        wait_until(lambda: process.send_signal(number) or process.poll() is not None, seconds=15)
+        assert process.returncode == 128 + number and time.monotonic() - begin > 1
 
     def test_one_of_another_kind_does_not(self):
         with stop_on_signals() as stop:
@@ -82,12 +69,23 @@ class TestStop:
             assert stop.reason == NUMBERS[-1].name
 
 
+# Ranks of a launch: await_file, and await_end of a rank that has written its process id.
+PRELUDE = """
+import os, signal, sys, time
+from pathlib import Path
+rank = os.environ["RANK"]
+def await_file(path):
+    while not path.exists():
+        time.sleep(0.01)
+def await_end(path):
+    await_file(path)
+    while Path(f"/proc/{path.read_text() or 1}").exists():
+        time.sleep(0.01)
+"""
+
+
 def python(program: str) -> list[str]:
-    return [sys.executable, "-c", f"import os, signal, sys, time\nrank = os.environ['RANK']\n{program}"]
-
-
-def after(seconds: float, happen: Callable[[], object]) -> None:
-    threading.Timer(seconds, happen).start()
+    return [sys.executable, "-c", f"{PRELUDE}\n{program}"]
 
 
 class TestNameOfStart:
@@ -130,40 +128,65 @@ class TestLaunch:
     def test_ends_with_the_status_of_those_that_failed(self, statuses, expected):
         assert launch(2, python(f"sys.exit({statuses}[int(rank)])")) == expected
 
-    def test_of_several_failures_tells_the_first(self):
-        assert launch(2, python("time.sleep(0.5 * (1 - int(rank))); sys.exit(5 + int(rank))")) == 6
-
-    def test_one_that_has_lost_its_neighbour_first_does_not_hide_the_reason(self):
-        assert launch(2, python("time.sleep(int(rank)); sys.exit([1, 4][int(rank)])")) == 4
+    @pytest.mark.parametrize(
+        ("first", "second", "expected"), [(6, 5, 6), (1, 4, 4)], ids=["the first failure", "one lost its neighbour"]
+    )
+    def test_the_status_is_that_of_the_first_failure_for_a_reason_of_its_own(self, tmp_path, first, second, expected):
+        """Rank 1 ends when rank 0 has, and before it is told to."""
+        program = f"""
+place = Path(r'{tmp_path}', 'pid')
+signal.signal(signal.SIGTERM, lambda *_: sys.exit({second}))
+if rank == '0':
+    place.write_text(str(os.getpid()))
+    sys.exit({first})
+await_end(place)
+sys.exit({second})"""
+        assert launch(2, python(program)) == expected
 
     def test_a_failing_rank_ends_the_others(self):
         started = time.monotonic()
-        assert launch(3, python("time.sleep(0.1 if rank == '1' else 60); sys.exit(9)")) == 9
+        assert launch(3, python("time.sleep(0 if rank == '1' else 60); sys.exit(9)")) == 9
         assert time.monotonic() - started < 10
 
     def test_where_one_ends_pre_empted_the_others_may_finish_what_they_are_at(self, tmp_path):
-        program = f"if rank == '0':\n time.sleep(0.8)\n open(rf'{tmp_path}/done', 'w').close()\nsys.exit(75)"
+        program = f"""
+folder = Path(r'{tmp_path}')
+if rank == '0':
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    await_end(folder / 'pid')
+    told = signal.sigtimedwait([signal.SIGTERM], 0.5)
+    (folder / 'finished').write_text(str(told))
+else:
+    (folder / 'pid').write_text(str(os.getpid()))
+sys.exit(75)"""
         assert launch(2, python(program)) == 75
-        assert (tmp_path / "done").exists()
+        assert (tmp_path / "finished").read_text() == "None"
 
     def test_a_killed_rank_ends_the_others_and_its_signal_is_the_status(self):
-        program = "time.sleep(0.1)\nif rank == '0': os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(60)"
+        program = "if rank == '0': os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(60)"
         assert launch(2, python(program)) == 128 + signal.SIGKILL
 
     @pytest.mark.parametrize(("death", "expected"), [("os.kill(os.getpid(), 9)", 137), ("sys.exit(1)", 1)])
-    def test_those_that_are_told_to_end_do_not_make_a_failure_a_pre_emption(self, death, expected):
-        wait = "signal.signal(signal.SIGTERM, lambda *_: os._exit(75))\ntime.sleep(60)"
-        program = f"if rank == '1':\n time.sleep(0.5)\n {death}\n{wait}"
+    def test_those_that_are_told_to_end_do_not_make_a_failure_a_pre_emption(self, tmp_path, death, expected):
+        program = f"""
+ready = Path(r'{tmp_path}', 'ready')
+if rank == '1':
+    await_file(ready)
+    {death}
+signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
+ready.touch()
+time.sleep(60)"""
         assert launch(2, python(program)) == expected
 
     def test_one_that_does_not_heed_sigterm_is_killed_after_the_grace(self, tmp_path, capfd):
-        deaf = str(tmp_path / "deaf")
-        program = (
-            "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-            f"if rank == '1': open({deaf!r}, 'w').close(); time.sleep(60)\n"
-            f"while not os.path.exists({deaf!r}): time.sleep(0.01)\n"
-            "sys.exit(7)"
-        )
+        program = f"""
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+deaf = Path(r'{tmp_path}', 'deaf')
+if rank == '1':
+    deaf.touch()
+    time.sleep(60)
+await_file(deaf)
+sys.exit(7)"""
         started = time.monotonic()
         assert launch(2, python(program), grace=1.0) == 7
         assert 1.0 < time.monotonic() - started < 50
@@ -177,13 +200,11 @@ signal.signal({int(number)}, lambda *_: (open(rf'{tmp_path}/' + rank, 'w').close
 open(rf'{tmp_path}/ready' + rank, 'w').close()
 time.sleep(30)"""
 
-        def tell() -> None:
-            deadline = time.monotonic() + 20
-            while len(list(tmp_path.glob("ready*"))) < 2 and time.monotonic() < deadline:
-                time.sleep(0.02)
+        def send() -> None:
+            wait_until(lambda: len(list(tmp_path.glob("ready*"))) == 2)
             os.kill(os.getpid(), number)
 
-        after(0.0, tell)
+        threading.Thread(target=send).start()
         assert launch(2, python(program)) == 75
         assert (tmp_path / "0").exists() and (tmp_path / "1").exists()
         assert signal.getsignal(number) == before

@@ -6,10 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from processes import wait_until
 
 from gan_style.commands import search
 from gan_style.runtime.process import await_folder
@@ -35,11 +35,8 @@ def begin(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def await_step(folder: Path, trial: int, patience: float = 60.0) -> None:
-    deadline = time.monotonic() + patience
-    while not (folder / "trials" / f"{trial:04}" / "saved").exists():
-        assert time.monotonic() < deadline, "the trial does not begin"
-        time.sleep(0.02)
+def await_step(folder: Path, trial: int) -> None:
+    wait_until((folder / "trials" / f"{trial:04}" / "saved").exists)
 
 
 @pytest.mark.parametrize("name", ["summary.json", "trials/0000/config.yaml"])
@@ -273,10 +270,7 @@ def test_real_trainings_interrupted_end_with_eight(tmp_path):
     command += ["search.trials=8", "training.checkpoint_every=1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment)
-    deadline = time.monotonic() + 300
-    while not (tmp_path / "default" / "trials" / "0003" / "metrics.jsonl").exists():
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
+    wait_until((tmp_path / "default" / "trials" / "0003" / "metrics.jsonl").exists, process, seconds=300)
     process.kill()
     process.wait()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)

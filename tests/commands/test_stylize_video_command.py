@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 import torch
 from clips import RATE, TICK, av, frame_times, smooth_picture, sound_packets, write_clip
 from PIL import Image
+from processes import wait_until
 
 import gan_style as gan_style_package
 from gan_style.models.generator import ResnetGenerator
@@ -115,10 +115,7 @@ def interrupted(arguments: list[str], parts: Path, number: int, sent: int) -> in
     paths = {"PYTHONPATH": str(Path(gan_style_package.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "gan_style.cli", "stylize-video", *arguments]
     process = subprocess.Popen(command, env=os.environ | paths, stdout=subprocess.DEVNULL)
-    began = time.monotonic()
-    while not (parts / f"{number:06}.json").is_file() and process.poll() is None:
-        assert time.monotonic() - began < 100
-        time.sleep(0.002)
+    wait_until((parts / f"{number:06}.json").is_file, process)
     process.send_signal(sent)
     return process.wait(timeout=100)
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from processes import wait_until
 from run_files import assert_same, rows, steps_in
 
 import gan_style as package
@@ -81,11 +82,8 @@ def finish(process: subprocess.Popen[str], limit: float = LIMIT) -> tuple[int, s
 
 def await_steps(process: subprocess.Popen[str], run: Path, count: int) -> None:
     """Until so many steps of a run are logged."""
-    metrics, deadline = run / "metrics.jsonl", time.monotonic() + LIMIT
-    while not (metrics.exists() and metrics.read_bytes().count(b"loss/total") >= count):
-        assert process.poll() is None, finish(process)[1]
-        assert time.monotonic() < deadline, "it does not begin to train"
-        time.sleep(0.005)
+    metrics = run / "metrics.jsonl"
+    wait_until(lambda: metrics.exists() and metrics.read_bytes().count(b"loss/total") >= count, process)
 
 
 def ranks_of(launcher: int) -> dict[int, int]:

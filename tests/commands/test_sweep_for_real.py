@@ -6,10 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from processes import wait_until
 
 import gan_style
 
@@ -76,10 +76,7 @@ def test_six_jobs_have_the_same_results_under_every_launcher(undisturbed, tmp_pa
 def test_killed_half_way_and_started_again_no_job_is_run_twice_to_its_end(undisturbed, tmp_path, launcher):
     """The sweep is killed, and its jobs save themselves; the next sweep waits for that, and goes on with them."""
     sweep, process = tmp_path / "smoke", start(tmp_path, launcher, *GRID)
-    until = time.monotonic() + LIMIT
-    while len(list(sweep.glob("*/checkpoints/step_00000004.pt"))) < 2 and time.monotonic() < until:
-        assert process.poll() is None, finish(process)[1]
-        time.sleep(0.05)
+    wait_until(lambda: len(list(sweep.glob("*/checkpoints/step_00000004.pt"))) >= 2, process)
     process.send_signal(signal.SIGKILL)
     process.stdout.close()
     process.wait()
@@ -100,10 +97,8 @@ def test_a_job_that_is_killed_is_tried_again_and_goes_on(undisturbed, tmp_path, 
         *("training.sample_every=1000", "metrics.every=1000"),
     )
     sweep, process = tmp_path / "smoke", start(tmp_path, launcher, *options)
-    first, until = sweep / "training.seed_0", time.monotonic() + LIMIT
-    while not list(first.glob("checkpoints/step_*.pt")) and time.monotonic() < until:
-        assert process.poll() is None, finish(process)[1]
-        time.sleep(0.02)
+    first = sweep / "training.seed_0"
+    wait_until(lambda: list(first.glob("checkpoints/step_*.pt")), process)
     os.kill(rank_of(first.name), signal.SIGKILL)
     status, said = finish(process)
     assert status not in (0, 75) and "1 finished, 1 failed" in said, said
@@ -129,9 +124,8 @@ def rank_of(name: str) -> int:
 def test_a_sweep_that_is_asked_to_stop_leaves_with_status_75_and_goes_on(tmp_path):
     options = ("training.seed=0,1", "training.steps=400", "training.sample_every=1000", "metrics.every=1000")
     sweep, process = tmp_path / "smoke", start(tmp_path, "basic", *options)
-    metrics, until = sweep / "training.seed_0" / "metrics.jsonl", time.monotonic() + LIMIT
-    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < until:
-        time.sleep(0.01)
+    metrics = sweep / "training.seed_0" / "metrics.jsonl"
+    wait_until(lambda: metrics.exists() and metrics.stat().st_size, process)
     process.send_signal(signal.SIGTERM)
     status, said = finish(process)
     assert status == 75 and "1 stopped, 1 not started" in said, said

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import wait_until
 from slurm_standins import install
 
 import gan_style
@@ -115,9 +116,7 @@ list(Basic().run([SweepJob("a", (sys.executable, "-c", program), folder=folder, 
 def test_a_job_whose_sweep_was_killed_saves_itself_and_the_next_waits_for_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     sweep = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], cwd=REPOSITORY)
-    until = time.monotonic() + 20
-    while not (tmp_path / "begun").exists() and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_until((tmp_path / "begun").exists)
     sweep.kill()
     sweep.wait()
     command = (sys.executable, "-c", "open('saved')")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from processes import wait_until
 
 from gan_style.images.decode import decode
 from gan_style.runtime import wandb as tracking
@@ -40,13 +41,9 @@ def tracker(folder: Path, **options: Any) -> WandbTracker:
 
 def files(folder: Path) -> list[list[Any]]:
     """The records of each start, in their order; the library's process may write the last ones after finish."""
-    deadline = time.monotonic() + 20.0
-    while time.monotonic() < deadline:
-        found = [offline_file.records(path) for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"))]
-        if all(of_kind(records, "exit") for records in found):
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{folder} holds a file without an end")
+    paths = sorted(folder.glob("wandb/offline-run-*/*.wandb"))
+    wait_until(lambda: all(of_kind(offline_file.records(path), "exit") for path in paths))
+    return [offline_file.records(path) for path in paths]
 
 
 def of_kind(records: list[Any], kind: str) -> list[Any]:
@@ -82,7 +79,6 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             one.scalars(step, {"heldout/content": step / 8})
         one.preempted() if first == 1 else one.completed(result(folder, best_step=2))
         one.finish(failed=first == 1)
-        time.sleep(1.1)  # the folder's name has seconds
     return folder
 
 
