@@ -8,60 +8,56 @@ import hashlib
 import os
 import re
 import unicodedata
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample, printable
-
-_RECENT = 2**20  # in a set, before they are packed
 
 
 class CompactNameSet:
-    """A set of names that only grows.
+    """A set of names that only grows, in 13 to 27 bytes for each.
 
     It keeps 64 bits of each name's hash: of 100 million, one in 200 billion that was never added is taken for one that
     was.
     """
 
     def __init__(self) -> None:
-        self._recent: set[int] = set()
-        self._packed: list[np.ndarray] = []  # sorted, each less than half as long as the one before
+        # A hash table: each hash lies at the place that its last bits say, or at the next that was free; 0 is free.
+        self._table, self._count = array("q", bytes(8 * 1024)), 0
 
     def add(self, name: str) -> None:
-        self._recent.add(_mark(name))
-        if len(self._recent) >= _RECENT:
-            # As the rungs of a merge sort: every name is merged log2(N / 2^20) times.
-            fresh = np.fromiter(self._recent, np.uint64, len(self._recent))
-            self._recent.clear()
-            while self._packed and len(self._packed[-1]) <= 2 * len(fresh):
-                fresh = np.concatenate([self._packed.pop(), fresh])
-            fresh.sort()
-            self._packed.append(fresh)
+        place = self._place(mark := hash(name) or 1)
+        if not self._table[place]:
+            self._table[place] = mark
+            self._count += 1
+            if self._count > 0.6 * len(self._table):
+                old, self._table = self._table, array("q", bytes(16 * len(self._table)))
+                for mark in filter(None, old):
+                    self._table[self._place(mark)] = mark
 
     def update(self, names: Iterable[str]) -> None:
         for name in names:
             self.add(name)
 
     def __contains__(self, name: str) -> bool:
-        mark = _mark(name)
-        return mark in self._recent or any(_holds(packed, mark) for packed in self._packed)
+        return self._table[self._place(hash(name) or 1)] != 0
 
-
-def _mark(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
-
-
-def _holds(packed: np.ndarray, mark: int) -> bool:
-    place = int(packed.searchsorted(np.uint64(mark)))
-    return place < len(packed) and int(packed[place]) == mark
+    def _place(self, mark: int) -> int:
+        """Where a hash lies, or would."""
+        table, last = self._table, len(self._table) - 1
+        place = mark & last
+        while table[place] and table[place] != mark:
+            place = (place + 1) & last
+        return place
 
 
 _LONGEST = 255  # bytes of one name, on nearly all file systems
 _COPY_DIGITS = 8  # for the copy's number
+_PLAIN = re.compile(r"[A-Za-z0-9_ ~-][A-Za-z0-9_ ~.-]*")  # safe as it is
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]")
 _SHARED = (".txt", ".caption", ".tags")  # extensions of files that are written as they are
 _FILE_SUFFIXES = (*PICTURE_SUFFIXES, ".txt", ".json", ".xml", ".cls", ".csv")
@@ -156,11 +152,12 @@ class Names:
         self.changed, self.example = 0, ("", "")
         self._taken = CompactNameSet()
         self._folders: dict[str, str] = {}
+        self._folder = lru_cache(1024)(self._safe_folder)
 
     def take(self, samples: Iterable[Sample]) -> None:
         """Remember samples that were given their names before."""
         for sample in samples:
-            self._remember(sample)
+            self._remember(self._taken_by(sample))
             parts = sample.name.split("/")[:-1]
             for count in range(1, len(parts) + 1):
                 folder = "/".join(parts[:count])
@@ -169,16 +166,17 @@ class Names:
     def give(self, sample: Sample) -> Sample:
         """The sample with its final name."""
         name = self.wanted(sample)
-        *folders, last = name.split("/")
+        folder, slash, last = name.rpartition("/")
         base, suffix = _halves(last) if sample.passthrough else (last, "")
-        sample = self._without_clashes(sample)
-        longest = _LONGEST - _COPY_DIGITS - max(map(self._longest(sample), (suffix, *self.scheme.extensions(sample))))
-        folder, safe = self._folder(folders), _safe(base, longest, dots=not self.scheme.keyed)
-        named, digits = replace(sample, name="/".join([*folder, safe + suffix])), 8
-        while self._is_taken(named):
-            named = replace(sample, name="/".join([*folder, marked(safe, sample.key, digits, longest) + suffix]))
+        if sample.sidecars or sample.paths:
+            sample = self._without_clashes(sample)
+        longest = _LONGEST - _COPY_DIGITS - self._longest_ending(sample, suffix)
+        folder, safe = self._folder(folder) + slash if slash else "", _safe(base, longest, dots=not self.scheme.keyed)
+        named, digits = _renamed(sample, f"{folder}{safe}{suffix}"), 8
+        while self._is_taken(taken := self._taken_by(named)):
+            named = _renamed(sample, f"{folder}{marked(safe, sample.key, digits, longest)}{suffix}")
             digits += 8
-        self._remember(named)
+        self._remember(taken)
         if named.name != name and sample.picture is not None:
             self.changed += 1
             self.example = self.example if self.changed > 1 else (name, named.name)
@@ -186,8 +184,6 @@ class Names:
 
     def _without_clashes(self, sample: Sample) -> Sample:
         """A mask that would be called as its picture is (1.png of 1.jpg, with format=png) becomes 1.mask.png."""
-        if not (sample.sidecars or sample.paths):
-            return sample
         suffix = self.scheme.picture_suffix(sample)
         sidecars, paths = dict(sample.sidecars), dict(sample.paths)
         if suffix[1:] in sidecars and f"mask{suffix}" not in sidecars:
@@ -197,41 +193,42 @@ class Names:
             if extension and (folder, before, after) == (path[0], path[1], path[2] + suffix):
                 del paths[extension]
         for extension, (folder, before, after) in paths.items():
-            paths[extension] = ("/".join(self._folder(folder.split("/"))) if folder else "", before, after)
+            paths[extension] = (self._folder(folder) if folder else "", before, after)
         return replace(sample, sidecars=sidecars, paths=paths)
 
-    def _longest(self, sample: Sample) -> Callable[[str], int]:
-        """How many bytes a file has besides its sample's base name, by its extension."""
-
-        def length(extension: str) -> int:
+    def _longest_ending(self, sample: Sample, suffix: str) -> int:
+        """How many bytes a sample's files have, at most, besides its base name."""
+        lengths = []
+        for extension in (suffix, *self.scheme.extensions(sample)):
             _, before, after = sample.paths.get(extension[1:], sample.paths.get("", ("", "", "")))
-            return len(_bytes(extension)) + len(_bytes(before + after)) * bool(self.scheme.tree)
+            lengths.append(len(_bytes(extension)) + (len(_bytes(before + after)) if self.scheme.tree else 0))
+        return max(lengths)
 
-        return length
+    def _taken_by(self, sample: Sample) -> list[tuple[str, str]]:
+        return [(_folded(name), source) for name, source in self.scheme.taken_by(sample)]
 
-    def _is_taken(self, sample: Sample) -> bool:
-        names = [(_folded(name), source) for name, source in self.scheme.taken_by(sample)]
+    def _is_taken(self, names: Iterable[tuple[str, str]]) -> bool:
         return any(
             name in self._taken and not (source and f"{name}\0{source}" in self._taken) for name, source in names
         )
 
-    def _remember(self, sample: Sample) -> None:
-        for name, source in self.scheme.taken_by(sample):
-            self._taken.add(_folded(name))
+    def _remember(self, names: Iterable[tuple[str, str]]) -> None:
+        for name, source in names:
+            self._taken.add(name)
             if source:
-                self._taken.add(f"{_folded(name)}\0{source}")
+                self._taken.add(f"{name}\0{source}")
 
-    def _folder(self, folders: list[str]) -> list[str]:
+    def _safe_folder(self, path: str) -> str:
         """Each part made safe, and marked where it differs from another folder's name in case or form alone."""
         done: list[str] = []
-        for folder in folders:
+        for folder in path.split("/"):
             name = _safe(
                 folder, _LONGEST - _COPY_DIGITS, dots=PurePosixPath(folder).suffix.lower() not in _FILE_SUFFIXES
             )
             path = "/".join([*done, name])
             known = self._folders.setdefault(_folded(path), path)
             done.append(name if known == path else marked(name, folder, 8, _LONGEST - _COPY_DIGITS))
-        return done
+        return "/".join(done)
 
 
 def names_of(settings: Mapping[str, Any]) -> Names:
@@ -242,8 +239,14 @@ def names_of(settings: Mapping[str, Any]) -> Names:
     return Names(scheme, among_images) if kind == "coco" and input_kind != "coco" else Names(scheme)
 
 
+def _renamed(sample: Sample, name: str) -> Sample:
+    return sample if sample.name == name else replace(sample, name=name)
+
+
 def _safe(name: str, longest: int, *, dots: bool) -> str:
     """One part of a path that any file system takes: no control characters, no backslash, not hidden, not too long."""
+    if _PLAIN.fullmatch(name) and len(name) <= longest and (dots or "." not in name):
+        return name
     safe = _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", printable(name).replace("\\x", "%"))
     safe = safe if dots and safe.strip(".") else safe.replace(".", "%2E")
     safe = f"%2E{safe[1:]}" if safe.startswith(".") else safe or "_"
@@ -269,4 +272,6 @@ def marked(name: str, key: str, digits: int, longest: int) -> str:
 
 def _folded(name: str) -> str:
     """Equal for names that some file system takes for one."""
+    if name.isascii():
+        return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

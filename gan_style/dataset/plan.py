@@ -187,7 +187,7 @@ class Fingerprint:
         self._sum, self.count = 0, 0
 
     def add(self, sample: Sample) -> None:
-        line = replace(sample, name="").to_line()
+        line = sample.to_line(name="")
         self._sum = (self._sum + int.from_bytes(hashlib.sha256(line).digest(), "big")) % 2**256
         self.count += 1
 
@@ -246,7 +246,7 @@ def differences(plan: Plan, samples: Iterable[Sample]) -> tuple[list[Sample], li
         known = old.pop(sample.key, None)
         if known is None:
             new.append(sample)
-        elif known != Sample.from_line(replace(sample, name="").to_line()):
+        elif known != Sample.from_line(sample.to_line(name="")):
             changed.append(sample)
     return new, changed, list(old.values())
 

@@ -70,6 +70,8 @@ _UNPACKERS: Mapping[str, Callable[[Path], Any]] = {
 # Of tar archives that are read.
 ARCHIVE_SUFFIXES = (".tar", *(f".tar{ending}" if ending[1] != "t" else ending for ending in _UNPACKERS))
 NO_HOME = ("no home", "it belongs to no picture")  # of a file that archives have no place for
+_quoted = json.encoder.encode_basestring_ascii  # a text as JSON
+_OTHER_FIELDS = ("inline", "paths", "labelled", "as_stored", "passthrough", "table", "problem")  # that few samples have
 MOST_BYTES = 1_000_000_000  # of one file: it is read into memory as a whole
 
 
@@ -116,8 +118,9 @@ class Location:
             file.seek(self.offset or 0)
             return file.read(self.size + (self.offset is None))
 
-    def packed(self) -> list[Any]:
-        return [self.path, self.size] if self.offset is None else [self.path, self.size, self.offset, self.member]
+    def to_json(self) -> str:
+        member = "" if self.offset is None else f",{self.offset},{_quoted(self.member)}"
+        return f"[{_quoted(self.path)},{self.size}{member}]"
 
 
 @dataclass(frozen=True)
@@ -152,25 +155,24 @@ class Sample:
         """What the picture's file is called; "" where there is none."""
         return (self.picture.member or self.picture.path).rpartition("/")[2] if self.picture else ""
 
-    def to_line(self) -> bytes:
-        """One line of JSON, ASCII alone, whatever the names hold."""
-        content = {
-            "key": self.key,
-            "name": self.name,
-            "picture": self.picture.packed() if self.picture else None,
-            "split": self.split,
-            "label": self.label,
-            "sidecars": {extension: place.packed() for extension, place in self.sidecars.items()},
-            "inline": dict(self.inline),
-            "paths": {extension: list(path) for extension, path in self.paths.items()},
-            "labelled": self.labelled,
-            "as_stored": self.as_stored,
-            "passthrough": self.passthrough,
-            "table": self.table,
-            "problem": self.problem,
-        }
-        content_set = {key: value for key, value in content.items() if value not in (None, {}, False)}
-        return json.dumps(content_set, separators=(",", ":")).encode() + b"\n"
+    def to_line(self, name: str | None = None) -> bytes:
+        """One line of JSON, ASCII alone, whatever the names hold; with another name, if one is given."""
+        # What every sample has is put together here, since plans have millions of lines.
+        name = self.name if name is None else name
+        parts = [f'{{"key":{_quoted(self.key)},"name":{_quoted(name)}']
+        if self.picture is not None:
+            parts.append(f'"picture":{self.picture.to_json()}')
+        if self.split is not None:
+            parts.append(f'"split":{_quoted(self.split)}')
+        if self.label is not None:
+            parts.append(f'"label":{_quoted(self.label)}')
+        if self.sidecars:
+            sidecars = (f"{_quoted(extension)}:{place.to_json()}" for extension, place in self.sidecars.items())
+            parts.append(f'"sidecars":{{{",".join(sidecars)}}}')
+        others = {field: value for field in _OTHER_FIELDS if (value := getattr(self, field))}
+        if others:
+            parts.append(json.dumps(others, separators=(",", ":"))[1:-1])
+        return f"{','.join(parts)}}}\n".encode()
 
     @staticmethod
     def from_line(line: bytes) -> "Sample":

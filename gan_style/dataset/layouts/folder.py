@@ -14,7 +14,7 @@ from typing import Any
 from gan_style.dataset.layouts.masks import is_label_folder
 from gan_style.dataset.layouts.statements import Statements, read_statements
 from gan_style.dataset.layouts.tables import OPAQUE_SUFFIXES, TABLE_SUFFIXES, check_scaling
-from gan_style.dataset.layouts.tree import Match, Tree, join
+from gan_style.dataset.layouts.tree import Match, Tree, join, size_of, stem_of
 from gan_style.dataset.sample import (
     ALL_PICTURE_SUFFIXES,
     NO_HOME,
@@ -131,8 +131,9 @@ class FolderLayout:
         matches: Mapping[str, Match],
         shape: tuple[str, str, str] | None,
     ) -> Sample:
-        folder, size, problem = path.rpartition("/")[0], *self._stat(path)
-        before, base, after = shape or ("", PurePosixPath(path).stem, "")
+        folder, _, name = path.rpartition("/")
+        size, problem = self._stat(path)
+        before, base, after = shape or ("", stem_of(name), "")
         sidecars: dict[str, Location] = {}
         paths: dict[str, tuple[str, str, str]] = {"": (folder, before, after)} if shape else {}
         for extension, place in matches.items():
@@ -177,5 +178,4 @@ class FolderLayout:
         return replace(sample, picture=Location(path, size), passthrough=True, table=table)
 
     def _stat(self, path: str) -> tuple[int, tuple[str, str] | None]:
-        folder, _, name = path.rpartition("/")
-        return self.tree.listing(folder).files[name]
+        return size_of(f"{self.root}/{path}")

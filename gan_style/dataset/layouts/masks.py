@@ -88,6 +88,8 @@ class Core:
 @lru_cache(65536)
 def core_of(stem: str) -> Core:
     """("", "1", "_mask", "label") of 1_mask, ("mask_", "6", "", "label") of mask_6, ("", "1", "", "") of 1."""
+    if not _SEPARATOR.search(stem):
+        return Core("", stem, "", "")
     pieces = re.split(r"([_\-. ]+)", stem)  # words at even places
     first, last = 0, len(pieces)
     seen: set[str] = set()

@@ -194,10 +194,10 @@ class Inventory:
             yield sample
 
     def _count(self, sample: Sample) -> None:
-        suffix = PurePosixPath(sample.key).suffix.lower() or "no suffix"
         if sample.problem is not None:
             self.problems[sample.problem[0]] += 1
         elif sample.passthrough:
+            suffix = PurePosixPath(sample.key).suffix.lower() or "no suffix"
             is_mask = suffix in PICTURE_SUFFIXES
             self.masks += is_mask
             if not is_mask:

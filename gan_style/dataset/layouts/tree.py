@@ -31,6 +31,7 @@ JUNK = re.compile(
     r"(?i)\A(\..*|thumbs\.db|ehthumbs\.db|desktop\.ini|icon\r|__macosx|@eadir|\$recycle\.bin|lost\+found)\Z"
 )
 _MOST_FOLDERS, _MOST_BESIDE = 3000, 60  # folders that are looked at for trees that mirror each other; siblings of one
+_MOST_LISTED = 500_000  # files in the listings that are kept
 _LOOKED_AT = 3  # pictures of a folder that are looked at to tell masks from photos
 _LONGEST_ENDING = 50  # letters of a file's name after its picture's
 _IMAGE_FOLDERS = word_set("images image imgs img jpegimages jpgs jpg pictures pics photos leftimg8bit data rgb frames")
@@ -43,10 +44,10 @@ _MOST_WORDS = 10  # by which names are told apart that say no split; of more (ha
 
 
 class Listing(NamedTuple):
-    """What lies in one folder, by name, sorted; files: to their sizes and what is wrong with them."""
+    """The names of what lies in one folder, sorted; files: a set that keeps its order."""
 
     folders: Sequence[str]
-    files: Mapping[str, tuple[int, tuple[str, str] | None]]
+    files: Mapping[str, None]
     identity: tuple[int, int]
 
 
@@ -81,20 +82,29 @@ class Tree:
         self.root = root
         patterns = [_regex(pattern) for pattern in carry]
         self._carry = re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
-        self.listing = lru_cache(64)(self._listing)
+        self._listings: dict[str, Listing] = {}  # those that were asked for last
+        self._files_listed = 0
         self.matches = lru_cache(8)(self._matches)
 
-    def _listing(self, path: str) -> Listing:
+    def listing(self, path: str) -> Listing:
         """OSError where it cannot be listed. Hidden files, and what systems leave (Thumbs.db), are passed over."""
+        listing = self._listings.pop(path, None)
+        if listing is None:
+            listing = self._read_listing(path)
+            self._files_listed += len(listing.files) + 1
+        self._listings[path] = listing
+        while self._files_listed > _MOST_LISTED and len(self._listings) > 1:
+            self._files_listed -= len(self._listings.pop(next(iter(self._listings))).files) + 1
+        return listing
+
+    def _read_listing(self, path: str) -> Listing:
         here = os.stat(self.root / path)
-        folders, files = [], {}
+        folders, files = [], []
         with os.scandir(self.root / path) as entries:
-            for item in sorted((item for item in entries if not JUNK.match(item.name)), key=lambda item: item.name):
-                if is_folder(item):
-                    folders.append(item.name)
-                else:
-                    files[item.name] = _size(item)
-        return Listing(folders, files, (here.st_dev, here.st_ino))
+            for item in entries:
+                if not JUNK.match(item.name):
+                    (folders if is_folder(item) else files).append(item.name)
+        return Listing(sorted(folders), dict.fromkeys(sorted(files)), (here.st_dev, here.st_ino))
 
     def try_listing(self, path: str) -> Listing:
         """The same; nothing where it cannot be listed."""
@@ -273,7 +283,7 @@ class Tree:
     def _add_masks_of_the_same_name(self, path: str, pictures: Sequence[str], matches: Matches) -> None:
         stems: dict[str, list[str]] = {}
         for name in pictures:
-            stems.setdefault(PurePosixPath(name).stem, []).append(name)
+            stems.setdefault(stem_of(name), []).append(name)
         for names in [names for names in stems.values() if len(names) > 1]:
             looked = {name: self.looks_like_mask(join(path, name)) for name in names}
             photos = [name for name in names if not looked[name]]
@@ -404,17 +414,17 @@ def match(pictures: Sequence[str], files: Iterable[tuple[str, str]], *, same_fol
     """
     stems: dict[str, list[str]] = {}
     cores: dict[str, list[str]] = {}
-    photos = [name for name in pictures if not same_folder or core_of(PurePosixPath(name).stem).role != "label"]
+    photos = [name for name in pictures if not same_folder or core_of(stem_of(name)).role != "label"]
     for name in pictures:
-        stems.setdefault(PurePosixPath(name).stem, []).append(name)
+        stems.setdefault(stem_of(name), []).append(name)
     for name in photos:
-        core = core_of(PurePosixPath(name).stem)
+        core = core_of(stem_of(name))
         if core.role:
             cores.setdefault(core.base, []).append(name)
     matches = Matches()
     for name, folder in files:
         is_picture = name.lower().endswith(ALL_PICTURE_SUFFIXES)
-        if same_folder and is_picture and core_of(PurePosixPath(name).stem).role != "label":
+        if same_folder and is_picture and core_of(stem_of(name)).role != "label":
             continue
         placed = _placed(name, stems, cores, same_folder=same_folder, is_picture=is_picture)
         if placed is None or (same_folder and placed[0] == [name]):
@@ -424,7 +434,7 @@ def match(pictures: Sequence[str], files: Iterable[tuple[str, str]], *, same_fol
             if same_folder and owner == name:
                 continue
             if base is not None:
-                core = core_of(PurePosixPath(owner).stem)
+                core = core_of(stem_of(owner))
                 matches.shapes[owner] = (core.before, core.base, core.after)
             matches.sidecars.setdefault(owner, {})[_key(before, after, matches.sidecars.get(owner, {}))] = Match(
                 join(folder, name), before, after
@@ -439,7 +449,7 @@ def _placed(
     name: str, stems: Mapping[str, list[str]], cores: Mapping[str, list[str]], *, same_folder: bool, is_picture: bool
 ) -> tuple[list[str], str, str, str | None] | None:
     """(pictures, text before their base, text after it, the base where it is not their stem) for a label's name."""
-    own = PurePosixPath(name).stem
+    own = stem_of(name)
     for at in range(len(name) - 1, 0, -1):
         if name[at] not in "._- " or name[:at] not in stems or len(name) - at > _LONGEST_ENDING:
             continue
@@ -574,6 +584,12 @@ def join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
+def stem_of(name: str) -> str:
+    """A file's name without its suffix, as pathlib has it."""
+    at = name.rfind(".")
+    return name[:at] if 0 < at < len(name) - 1 else name
+
+
 def is_folder(item: "os.DirEntry[str]") -> bool:
     try:
         return item.is_dir()
@@ -581,9 +597,10 @@ def is_folder(item: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _size(item: "os.DirEntry[str]") -> tuple[int, tuple[str, str] | None]:
+def size_of(path: str) -> tuple[int, tuple[str, str] | None]:
+    """A file's bytes, and what is wrong with it."""
     try:
-        status = item.stat()
+        status = os.stat(path)
     except OSError as error:
         return 0, ("missing", f"{error.strerror}: a link that leads nowhere?")
     if not stat.S_ISREG(status.st_mode):
