@@ -191,9 +191,12 @@ def _sides(record: Mapping[str, Any]) -> list[Any]:
 
 
 def are_shares(value: Any) -> bool:
-    """Whether these are shares of the picture's sides rather than pixels: all in [0, 1], and not all whole."""
+    """Whether these are shares of the picture's sides rather than pixels: all in [0, 1], and not all whole, unless they
+    are of the whole picture (0, 0, 1, 1).
+    """
     numbers = list(_numbers(value))
-    return bool(numbers) and all(0 <= number <= 1 for number in numbers) and any(number % 1 for number in numbers)
+    of_all = len(numbers) >= 4 and any(numbers)
+    return all(0 <= number <= 1 for number in numbers) and (of_all or any(number % 1 for number in numbers))
 
 
 def _numbers(value: Any) -> Any:

@@ -4,11 +4,13 @@ labels of each picture, COCO's boxes.
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 from samples import mask, photo, text
 from test_layouts import members
 
-from gan_style.dataset.layouts.recognise import open_layout
+from gan_style.dataset.layouts.recognise import Inventory, open_layout
 
 LISTS = {
     "VOC's": {
@@ -339,3 +341,116 @@ def test_numbers_for_pictures_are_said_or_refused(source, make, capsys):
     assert "regions.json" in capsys.readouterr().out
     with pytest.raises(ValueError, match="regions"):
         open_layout(str(source), "auto", target="folder", carry=[]).check_scaling()
+
+
+PAIRS = [("low", "high"), ("blur", "sharp"), ("rain", "clean"), ("hazy", "GT"), ("lq", "gt"), ("A", "B"), ("LR", "HR")]
+
+
+@pytest.mark.parametrize("form", ["{pair}/{name}.png", "our485/{pair}/{name}.png", "{pair}/train/{name}.png"])
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+def test_targets_by_the_names_of_two_folders_are_copied(source, make, data, pair, form):
+    for name in (1, 2):
+        for folder in pair:
+            photo(source / form.format(pair=folder, name=name))
+    layout = open_layout(str(source), "auto", target="folder", carry=[])
+    assert layout.kind in ("pairs", "masks")
+    rows = make(copies=2)
+    assert {row["key"] for row in rows} == {form.format(pair=pair[0], name=name) for name in (1, 2)}
+    target = form.format(pair=pair[1], name="1")
+    assert (data / target.replace(".png", "~2.png")).read_bytes() == (source / target).read_bytes()
+    make("webdataset", output="archives")
+    own, name = form.format(pair=pair[0], name=1), f"{pair[1]}.png"
+    assert members(data.parent.parent / "archives/data")[own.replace("png", name)] == (source / target).read_bytes()
+
+
+def test_one_target_of_two_inputs_follows_both_and_is_scaled_as_photos_are(source, make, data):
+    for folder in ("blur", "blur_gamma", "sharp"):
+        photo(source / f"train/GOPR1/{folder}/1.png")
+    rows = make(size=15)
+    assert {row["key"] for row in rows} == {f"train/GOPR1/{folder}/1.png" for folder in ("blur", "blur_gamma")}
+    wanted = Image.open(source / "train/GOPR1/sharp/1.png").resize((20, 15), Image.Resampling.LANCZOS)
+    for row in rows:
+        target = Image.open(data / row["output"].replace("blur_gamma", "sharp").replace("blur", "sharp"))
+        assert target.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("folders", "is_doubtful"),
+    [
+        (("x", "y"), True),  # called alike, two folders
+        (("x", "y", "z"), False),
+        (("trainA", "trainB"), False),
+        (("rain", "norain"), True),  # the names say it, but the pictures have others
+    ],
+)
+def test_pairs_that_nothing_says_are_doubted(source, folders, is_doubtful):
+    for folder in folders:
+        for name in (1, 2):
+            photo(source / folder / f"{'' if folder != 'norain' else 'norain-'}{name}.png")
+    layout = open_layout(str(source), "auto", target="folder", carry=[])
+    inventory = Inventory(layout)
+    assert len(list(inventory.watch(layout.samples()))) == 2 * len(folders)  # all are stylized
+    assert ("carry=" in inventory.line()) is is_doubtful
+
+
+@pytest.mark.parametrize("kind", ["folder", "classes"])
+def test_layouts_without_pairs_stylize_both(source, kind):
+    for folder in ("low", "high"):
+        photo(source / folder / "1.png")
+    layout = open_layout(str(source), kind, target="folder", carry=[])
+    assert [sample.key for sample in layout.samples()] == ["high/1.png", "low/1.png"]
+
+
+@pytest.mark.parametrize("end", ["", ","])
+def test_visdrones_boxes_are_scaled_and_become_cocos(source, make, data, end):
+    """x, y, width, height, score, category, truncation, occlusion; a score of 0 is a region that does not count."""
+    photo(source / "images/1.jpg")
+    text(source / "annotations/1.txt", f"10,12,8,6,1,4,0,1{end}\n2,2,8,8,0,0,0,0{end}\n")
+    make(size=15)
+    assert (data / "annotations/1.txt").read_text() == f"5,6,4,3,1,4,0,1{end}\n1,1,4,4,0,0,0,0{end}\n"
+    make("coco", output="coco")
+    content = json.loads((data.parent.parent / "coco/data/annotations/dataset.json").read_text())
+    assert [annotation["bbox"] for annotation in content["annotations"]] == [BOX]
+
+
+def test_kittis_boxes_and_projections_are_scaled(source, make, data):
+    """A point's pixel by the scaled projection is its old one, scaled; other matrices and metres stay."""
+    photo(source / "training/image_2/000000.png")
+    text(source / "training/label_2/000000.txt", "Car 0 0 -1.5 10 12 18 18 1.6 1.8 3.9 2.8 1.5 8.4 0.01\n")
+    projection = np.array([[700, 0, 20, 44], [0, 710, 15, 2], [0, 0, 1, 0.003]])
+    rest = "R0_rect: 1 0 0 0 1 0 0 0 1\nTr_velo_to_cam: 1 0 0 5 0 1 0 6 0 0 1 7\n"
+    numbers = " ".join(f"{number:.12e}" for number in projection.ravel())
+    text(source / "training/calib/000000.txt", f"P2: {numbers}\n{rest}")
+    make(size=15)
+    assert (data / "training/label_2/000000.txt").read_text().split()[4:9] == ["5", "6", "9", "9", "1.6"]
+    line, _, left = (data / "training/calib/000000.txt").read_text().partition("\n")
+    scaled, point = np.array(line.split()[1:], float).reshape(3, 4), [1, 2, 30, 1]
+    assert left == rest
+    old, new = (matrix @ point for matrix in (projection, scaled))
+    assert new[:2] / new[2] == pytest.approx(old[:2] / old[2] / 2)
+    make("webdataset", output="archives")
+    assert {name.partition(".")[2] for name in members(data.parent.parent / "archives/data")} == {
+        "png",
+        "txt",
+        "calib.txt",
+    }
+
+
+CORNERS = {
+    "boxes_a.csv": ("filename,xmin,ymin,xmax,ymax,class\na.jpg,{},cat\n", "10,12,18,18", "5,6,9,9"),
+    "boxes_b.csv": ("image_id,x1,y1,x2,y2,label\na,{},cat\n", "10,12,18,18", "5,6,9,9"),
+    "boxes_c.csv": ("class,x_min,y_min,x_max,y_max,img\ncat,{},a.jpg\n", "10,12,18,18", "5,6,9,9"),
+    "boxes_d.csv": ("image,left,top,right,bottom\na.jpg,{}\n", "10.5,12,18,18", "5.25,6,9,9"),
+    "boxes_e.csv": ('image,bbox\na.jpg,"[{}]"\n', "10, 12, 18, 18", "5, 6, 9, 9"),
+    "boxes_f.tsv": ("image\tXmin\tYmin\tXmax\tYmax\na.jpg\t{}\n", ".25\t.4\t.45\t.6", ".25\t.4\t.45\t.6"),
+    "boxes_g.tsv": ("image\tXmin\tYmin\tXmax\tYmax\na.jpg\t{}\n", "0\t0\t1\t1", "0\t0\t1\t1"),  # shares: all of it
+}
+
+
+@pytest.mark.parametrize("name", CORNERS)
+def test_corners_in_columns_are_scaled(source, make, data, name):
+    photo(source / "a.jpg")
+    form, old, new = CORNERS[name]
+    text(source / name, form.format(old))
+    make(size=15)
+    assert (data / name).read_text() == form.format(new)

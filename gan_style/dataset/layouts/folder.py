@@ -45,7 +45,7 @@ class FolderLayout:
         names: Sequence[str] = (),
     ) -> None:
         self.root, self.kind, self.made, self.names = root, kind, target, names
-        self.tree = Tree(root, carry)
+        self.tree = Tree(root, carry, pairs=kind not in ("folder", "classes"))
 
     def facts(self) -> Mapping[str, Any]:
         """What else the listing depends on."""

@@ -32,7 +32,7 @@ class Label(Protocol):
 def read_label(extension: str, content: bytes) -> Label | None:
     """The labels in a file, by its extension (".txt", ".mask.png") and content; None where it holds something else."""
     if extension.lower().endswith(ALL_PICTURE_SUFFIXES):
-        return Mask(content)
+        return Mask.parse(extension, content)
     kinds = (VocLabel, JsonLabel, YoloLabel, OpaqueLabel, TextLabel)
     return next((label for kind in kinds if (label := kind.parse(extension, content)) is not None), None)
 

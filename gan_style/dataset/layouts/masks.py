@@ -52,6 +52,15 @@ _PICTURE_WORDS = word_set(
     "training test"  # DRIVE
 )
 _LIKE_PHOTOS = word_set("target targets gt normal normals groundtruth flow truth")
+# Words by which folders say that one holds what the other's pictures are to become: low and high, blur and sharp.
+_INPUT_WORDS = word_set(
+    "input inputs source src a low lowlight lq lr blur blurred blurry rain rainy haze hazy fog foggy noise noisy snow "
+    "snowy degraded distorted corrupted shadow raindrop compressed raw data blurgamma lqs lrs"
+)
+_TARGET_WORDS = word_set(
+    "target targets tgt b high highlight hq hr sharp clean clear norain gt gts groundtruth reference ref output "
+    "outputs original free shadowfree enhanced restored expert hqs hrs"
+)
 _SEPARATOR = re.compile(r"[_\-. ]+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _FORMATS = [*(name for name in READABLE_FORMATS if name != "HEIF"), "GIF", "PPM"]
@@ -73,6 +82,23 @@ def is_label_folder(name: str) -> bool:
 
 def may_look_like_photos(name: str) -> bool:
     return bool(_LIKE_PHOTOS & set(words_of(name)))
+
+
+def is_target_of(target: str, source: str) -> bool:
+    """Whether two folders' names say that one holds what the other's pictures are to become."""
+    new, old = _pair_words(target), _pair_words(source)
+    return bool((new - old) & _TARGET_WORDS and (old - new) & _INPUT_WORDS)
+
+
+def is_of_pairs(name: str) -> bool:
+    """Whether a folder's name may be one of such a pair's."""
+    return bool((_INPUT_WORDS | _TARGET_WORDS) & _pair_words(name))
+
+
+def _pair_words(name: str) -> set[str]:
+    """Its words; a letter is none (trainA and trainB are no pairs), but alone."""
+    words = {re.sub(r"\d+$", "", word) for word in words_of(name)}
+    return {word for word in words if len(word) > 1 or len(name) == 1}
 
 
 @dataclass(frozen=True)
@@ -114,9 +140,16 @@ def _is_role(word: str) -> bool:
 
 @dataclass(frozen=True)
 class Mask:
-    """A picture of labels, whose values are what they are."""
+    """A picture of labels, whose values are what they are; or, is_photo, what its picture is to become."""
 
     content: bytes
+    is_photo: bool = False
+
+    @staticmethod
+    def parse(extension: str, content: bytes) -> "Mask":
+        """The extension (".high.png") may say that it is a target, and a look at it that it is a photo."""
+        is_target = bool(_TARGET_WORDS & set(words_of(extension.rpartition(".")[0])))
+        return Mask(content, is_target and not looks_like_mask(content, grey=True))
 
     @cached_property
     def size(self) -> tuple[int, int] | None:
@@ -129,7 +162,9 @@ class Mask:
     in_pixels = True
 
     def adapted(self, change: Change) -> bytes:
-        """Scaled as its picture was, each value that of the nearest pixel. ValueError where that cannot be done."""
+        """Scaled as its picture was, each value of a mask that of the nearest pixel. ValueError where that cannot be
+        done.
+        """
         if not change.is_scaled or change.old is None or change.new is None:
             return self.content
         try:
@@ -147,7 +182,8 @@ class Mask:
                 options |= {"lossless": True} if kind == "WEBP" else {}
                 if palette and "transparency" in picture.info:
                     options["transparency"] = picture.info["transparency"]
-                picture.resize((new[0], new[1]), Image.Resampling.NEAREST).save(buffer, format=kind, **options)
+                method = Image.Resampling.LANCZOS if self.is_photo else Image.Resampling.NEAREST
+                picture.resize((new[0], new[1]), method).save(buffer, format=kind, **options)
         except ValueError:
             raise
         except Exception as error:

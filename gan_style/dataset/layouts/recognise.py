@@ -142,7 +142,7 @@ def _label_kind(tree: Tree, path: str) -> str | None:
     """Which layout a label speaks for."""
     if path.lower().endswith(ALL_PICTURE_SUFFIXES):
         pair = {"target", "targets", "output", "outputs"} & set(words_of(path.rpartition(".")[0].replace("/", "_")))
-        return "pairs" if pair else "masks"
+        return "pairs" if pair or not tree.looks_like_mask(path, grey=True) else "masks"
     content = tree._read(path)
     label = read_label(PurePosixPath(path).suffix, content) if content is not None else None
     if isinstance(label, VocLabel):
@@ -209,7 +209,8 @@ class Inventory:
                 self.classes.add(sample.label)
             for extension in (*sample.sidecars, *sample.inline):
                 is_mask = f".{extension}".lower().endswith(ALL_PICTURE_SUFFIXES)
-                self.labels[f"masks ({extension})" if is_mask else f".{extension} files"] += 1
+                of = "targets" if self.layout.kind == "pairs" else "masks"
+                self.labels[f"{of} ({extension})" if is_mask else f".{extension} files"] += 1
 
     def line(self) -> str:
         """What was recognised, for people: one line."""
@@ -223,6 +224,12 @@ class Inventory:
         others = ", ".join(f"{count} {suffix}" for suffix, count in self.others.most_common(5))
         parts += [f"{self.others.total()} other files ({others})"] if self.others.total() else []
         parts += [f"{count} not stylized: {kind}" for kind, count in self.problems.most_common()]
+        if isinstance(self.layout, FolderLayout):
+            parts += [
+                f"not sure whether {second}/ holds what the pictures in {first}/ are to become: both are stylized, and "
+                f"carry=['{second}/*'] copies one"
+                for first, second in self.layout.tree.doubtful_pairs()[:3]
+            ]
         return f"input_layout={self.layout.kind}: {'; '.join(parts)}"
 
     def check(self, spec: str) -> None:

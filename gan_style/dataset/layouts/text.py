@@ -1,5 +1,5 @@
-"""Labels in other tools' text files (KITTI's, DOTA's, landmarks), and files that may hold pixels in a form that is not
-known, which fit their picture as long as that keeps its size.
+"""Labels in other tools' text files (KITTI's, DOTA's, VisDrone's, landmarks), and files that may hold pixels in a form
+that is not known, which fit their picture as long as that keeps its size.
 """
 
 import io
@@ -17,6 +17,10 @@ from gan_style.dataset.sample import PICTURE_SUFFIXES
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _KITTI = re.compile(rf"[A-Za-z_]+(?:\s+{_NUMBER}){{14,15}}")
 _DOTA = re.compile(rf"(?:{_NUMBER}\s+){{8}}\S+(?:\s+[0-2])?")
+# x, y, width, height, score, category, truncation, occlusion
+_VISDRONE = re.compile(rf"(?:{_NUMBER}\s*,\s*){{4}}[01]\s*,\s*\d\d?\s*,\s*-?[0-2]\s*,\s*-?[0-2]\s*,?")
+_CALIBRATION = re.compile(r"(P\d|P_rect_\d+|R\w*|T\w*|S_\w+|K_\w+|D_\w+|calib_time|corner_dist):.*")
+_PROJECTION = re.compile(rf"(P\d|P_rect_\d+):(\s+{_NUMBER}){{12}}")  # KITTI's, from the scene to pixels
 _ICDAR = re.compile(rf"(?:{_NUMBER}\s*,\s*){{8}}.*")
 _POINT = re.compile(rf"{_NUMBER}[\s,]+{_NUMBER}")
 _ROW_OF_NUMBERS = re.compile(rf"(?<![\w.])(?:{_NUMBER}[\s,;:|()\[\]-]+){{3,}}{_NUMBER}")
@@ -26,7 +30,9 @@ _MOST_BYTES = 10_000_000
 
 @dataclass(frozen=True)
 class TextLabel:
-    """raw: the file's bytes; kind: kitti, dota, icdar, pts, or unknown, for rows of numbers in another form."""
+    """raw: the file's bytes; kind: kitti, calibration, dota, visdrone, icdar, pts, or unknown, for rows of numbers in
+    another form.
+    """
 
     raw: bytes
     kind: str
@@ -57,7 +63,11 @@ class TextLabel:
         """As COCO has them, of the boxes that are known."""
         objects = []
         for line in self.raw.decode("utf-8-sig").splitlines():
-            fields = line.split() if self.kind != "icdar" else [*line.split(",")[:8], "text"]
+            fields = line.split() if self.kind not in ("icdar", "visdrone") else line.split(",")
+            if self.kind == "visdrone" and len(fields) > 7 and fields[4].strip() == "1":  # 0: what does not count
+                objects.append({"name": fields[5].strip(), "bbox": [float(word) for word in fields[:4]]})
+            if self.kind == "icdar":
+                fields = [*fields[:8], "text"]
             if self.kind == "kitti" and fields and fields[0] != "DontCare":
                 left, top, right, bottom = map(float, fields[4:8])
                 objects.append({"name": fields[0], "bbox": [left, top, right - left, bottom - top]})
@@ -76,6 +86,10 @@ def _kind_of(extension: str, text: str) -> str:
     headless = [line for line in lines if not re.match(r"(imagesource|gsd):", line)]
     if headless and all(map(_DOTA.fullmatch, headless)):
         return "dota"
+    if any(map(_PROJECTION.fullmatch, lines)) and all(map(_CALIBRATION.fullmatch, lines)):
+        return "calibration"
+    if lines and all(map(_VISDRONE.fullmatch, lines)):
+        return "visdrone"
     if lines and all(map(_ICDAR.fullmatch, lines)):
         return "icdar"
     if extension.lower().endswith(".pts"):
@@ -87,9 +101,11 @@ def _scaled_line(kind: str, line: str, factors: tuple[float, float]) -> str:
     """A line of a known kind: its places times the factors, in turn for x and y."""
     if kind == "dota" and line.startswith("gsd:"):  # metres a pixel
         return re.sub(_NUMBER, lambda match: text_of(float(match[0]) / (factors[0] * factors[1]) ** 0.5), line)
+    if kind == "calibration":
+        return _scaled_projection(line, factors)
     if kind == "pts" and not _POINT.fullmatch(line.strip()):
         return line
-    first, last = {"kitti": (4, 8), "dota": (0, 8), "icdar": (0, 8), "pts": (0, 2)}[kind]
+    first, last = {"kitti": (4, 8), "dota": (0, 8), "visdrone": (0, 4), "icdar": (0, 8), "pts": (0, 2)}[kind]
     parts = re.split(r"([\s,]+)", line)  # words at even places
     if not parts[0]:
         parts = [parts[1] + parts[2], *parts[3:]]
@@ -97,6 +113,18 @@ def _scaled_line(kind: str, line: str, factors: tuple[float, float]) -> str:
         return line
     for at in range(first, last):
         parts[2 * at] = text_of(float(parts[2 * at]) * factors[at % 2])
+    return "".join(parts)
+
+
+def _scaled_projection(line: str, factors: tuple[float, float]) -> str:
+    """Of a camera's 3 x 4 projection, the rows for x and y are scaled; other matrices of a calibration stay."""
+    if not _PROJECTION.fullmatch(line.strip()):
+        if re.match(r"(S|K)_", line):  # of the camera itself
+            raise ValueError("it states a camera's size and matrix, which are not scaled")
+        return line
+    parts = re.split(r"(\s+)", line.strip())  # the name, then numbers, at even places
+    for at in range(8):
+        parts[2 * at + 2] = f"{float(parts[2 * at + 2]) * factors[at // 4]:.12e}"
     return "".join(parts)
 
 

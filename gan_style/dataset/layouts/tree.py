@@ -19,6 +19,8 @@ from gan_style.dataset.layouts.masks import (
     core_of,
     is_coloured,
     is_label_folder,
+    is_of_pairs,
+    is_target_of,
     looks_like_mask,
     may_look_like_photos,
     word_set,
@@ -76,10 +78,12 @@ class Rule(NamedTuple):
 
 
 class Tree:
-    """A folder's tree, read folder by folder. carry: patterns of pictures that are never stylized."""
+    """A folder's tree, read folder by folder. carry: patterns of pictures that are never stylized; pairs: whether two
+    folders may be inputs and targets by their names (low, high).
+    """
 
-    def __init__(self, root: Path, carry: Sequence[str] = ()) -> None:
-        self.root = root
+    def __init__(self, root: Path, carry: Sequence[str] = (), *, pairs: bool = True) -> None:
+        self.root, self._pairs = root, pairs
         patterns = [_regex(pattern) for pattern in carry]
         self._carry = re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
         self._listings: dict[str, Listing] = {}  # those that were asked for last
@@ -170,6 +174,10 @@ class Tree:
         for first, last in spans:
             labels = parts[first:last]
             named = any(map(is_label_folder, labels))
+            sources = self._sources_of(parts[:first], labels[0], parts[last:]) if last - first == 1 else []
+            if not named and sources:
+                yield from (Rule(labels, (source,)) for source in sources)
+                return
             if not named and len(pictures) == len(files) and not self._are_masks(parts, pictures, strictly=True):
                 continue
             like_photos = any(map(may_look_like_photos, labels))
@@ -187,6 +195,35 @@ class Tree:
                     yield Rule(labels, other)
             if has_rules:
                 return
+
+    def _sources_of(self, before: tuple[str, ...], name: str, after: tuple[str, ...]) -> list[str]:
+        """The folders beside one of targets that hold their inputs, as all names, and their files', say."""
+        siblings = self._with_pictures("/".join(before)) if self._pairs and is_of_pairs(name) else []
+        if name not in siblings or not all(map(is_of_pairs, siblings)):
+            return []
+        places = {source: "/".join([*before, source, *after]) for source in siblings if is_target_of(name, source)}
+        return [source for source, place in places.items() if self._mirror(place, "/".join([*before, name, *after]))]
+
+    def _with_pictures(self, path: str) -> list[str]:
+        """Which of a folder's folders hold pictures, and are no labels by their names."""
+        names = [name for name in self.try_listing(path).folders[:_MOST_BESIDE] if not is_label_folder(name)]
+        return [name for name in names if self._holds_pictures(join(path, name))]
+
+    def doubtful_pairs(self) -> list[tuple[str, str]]:
+        """Two folders beside each other that may be inputs and targets: by their pictures' names, or by their own."""
+        doubtful = []
+        for parent in dict.fromkeys(path.rpartition("/")[0] for path in self.folders[:200] if path):
+            folders = [join(parent, name) for name in self._with_pictures(parent)]
+            if len(folders) != 2 or any(map(self.is_label_path, folders)):
+                continue
+            first, second = folders
+            names = [{stem_of(name) for name in self.try_listing(path).files} for path in folders]
+            alike = len(names[0]) > 1 and names[0] == names[1] and not self.split_of_level(parent)
+            if is_target_of(first, second):
+                first, second = second, first
+            if not any(self.label_folders_of(first)) and (alike or is_target_of(second, first)):
+                doubtful.append((first, second))
+        return doubtful
 
     def _others(self, before: tuple[str, ...], name: str) -> Iterator[tuple[str, ...]]:
         """What may stand in a path for a folder of labels: nothing, its siblings, and the folders in those."""
@@ -359,6 +396,9 @@ class Tree:
         count = Counter(rule.labels for rule in self.rules)  # labels of several folders are of classes, or splits
         lone_folders = {rule.pictures[0] for rule in self.rules if len(rule.pictures) == 1 and count[rule.labels] == 1}
         parts = {part for rule in self.rules for part in rule.pictures}
+        lone_folders |= {
+            rule.pictures[0] for rule in self.rules if rule.pictures and is_target_of(rule.labels[0], rule.pictures[0])
+        }
         return lone_folders | {part for part in parts if part.lower() in _IMAGE_FOLDERS}
 
     def is_picture_tree(self, path: str, name: str) -> bool:
@@ -503,7 +543,8 @@ def _merge(matches: Matches, more: Matches, tree: str) -> None:
     for picture, sidecars in more.sidecars.items():
         own = matches.sidecars.setdefault(picture, {})
         for key, place in sidecars.items():
-            unique = key if not _is_picture_key(key) or "." in key else f"{_word(tree)}.{key}"
+            is_plain = "." in key or (is_label_folder(tree) and not _is_picture_key(key))
+            unique = key if is_plain else f"{_word(tree)}.{key}"
             unique = unique if unique not in own else f"{_word(tree)}.{key}"
             number, free = 2, unique
             while free in own:
