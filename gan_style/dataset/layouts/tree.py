@@ -103,7 +103,8 @@ class Tree:
 
     def _read_listing(self, path: str) -> Listing:
         here = os.stat(self.root / path)
-        folders, files = [], []
+        folders: list[str] = []
+        files: list[str] = []
         with os.scandir(self.root / path) as entries:
             for item in entries:
                 if not JUNK.match(item.name):
