@@ -260,9 +260,10 @@ class Pipeline:
             scores = self._scores(painted, content)
             tries = [count + (number in low) for number, count in enumerate(tries)]
         rejected, whole = self._under(scores), torch.isfinite(painted).flatten(1).all(1).tolist()
+        del at, content  # which large pictures need no memory for any more
         pictures = [
             to_uint16(result) if item.picture.dtype == torch.uint16 else to_uint8(result).cpu()
-            for item, result in zip(batch, painted.nan_to_num(), strict=True)
+            for item, result in zip(batch, painted if all(whole) else painted.nan_to_num(), strict=True)
         ]
         results = []
         for number in range(len(batch)):
@@ -368,7 +369,7 @@ def grey_of(pixels: Tensor) -> Tensor:
 
 def to_uint16(image: Tensor) -> Tensor:
     """Float in [-1, 1] to uint16."""
-    values = image.detach().float().cpu().clamp(-1.0, 1.0).add(1.0).mul(32767.5).round().to(torch.int32)
+    values = image.detach().float().cpu().clamp(-1.0, 1.0).add_(1.0).mul_(32767.5).round_().to(torch.int32)
     return values.to(torch.uint16)
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from gan_style.functional import channel_moments, rgb_to_lab, rgb_to_yuv
 from gan_style.losses.inputs import Features
 
+_BAND_PIXELS = 4_000_000
 MIN_SIZE = 11  # pixels a side, the window of SSIM
 
 
@@ -35,11 +36,18 @@ def ssim(result: Tensor, content: Tensor) -> Tensor:
 def structure(result: Tensor, content: Tensor) -> Tensor:
     """Measure how far edges agree, (N,), at most 1: gradient magnitude similarity, Xue et al. 2014, equations 4 and 5.
 
-    Of luma averaged over 2 x 2 pixels, Prewitt gradients, c = 0.0026 for luma in [0, 1].
+    Of luma averaged over 2 x 2 pixels, Prewitt gradients, c = 0.0026 for luma in [0, 1]. Large pictures are measured in
+    bands of rows, in little memory.
     """
-    first, second = (_gradient_magnitude(F.avg_pool2d(x, 2)) for x in _lumas(result, content))
-    c = 0.0026
-    return ((2.0 * first * second + c) / (first**2 + second**2 + c)).mean(dim=(1, 2, 3))
+    _check_sizes(result, content)
+    rows, columns = (side // 2 - 2 for side in result.shape[-2:])  # of gradients
+    step = max(1, _BAND_PIXELS // (4 * columns))
+    bands = [slice(2 * row, 2 * (min(row + step, rows) + 2)) for row in range(0, rows, step)]
+    similarities = (_gradient_similarity(result[..., band, :], content[..., band, :]) for band in bands)
+    if len(bands) == 1:
+        return next(similarities).mean(dim=(1, 2, 3))
+    sums = torch.stack([similarity.double().sum(dim=(1, 2, 3)) for similarity in similarities])
+    return (sums.sum(dim=0) / (rows * columns)).float()
 
 
 def colour_drift(result: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,12 +60,22 @@ def colour_drift(result: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
     return (mean_m - mean_c).norm(dim=1), (std_m - std_c).norm(dim=1)
 
 
+def _gradient_similarity(result: Tensor, content: Tensor) -> Tensor:
+    first, second = (_gradient_magnitude(F.avg_pool2d(rgb_to_yuv(x)[:, :1], 2)) for x in (result, content))
+    c = 0.0026
+    return (2.0 * first * second + c) / (first**2 + second**2 + c)
+
+
 def _lumas(result: Tensor, content: Tensor) -> list[Tensor]:
+    _check_sizes(result, content)
+    return [rgb_to_yuv(x)[:, :1] for x in (result, content)]
+
+
+def _check_sizes(result: Tensor, content: Tensor) -> None:
     if result.shape != content.shape:
         raise ValueError(f"a result of {_size(result)} pixels cannot be compared with content of {_size(content)}")
     if min(result.shape[-2:]) < MIN_SIZE:
         raise ValueError(f"a picture of {_size(result)} pixels is too small; allowed are {MIN_SIZE} a side and more")
-    return [rgb_to_yuv(x)[:, :1] for x in (result, content)]
 
 
 def _size(images: Tensor) -> str:

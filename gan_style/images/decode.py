@@ -179,7 +179,7 @@ def to_float(picture: Tensor) -> Tensor:
 
 def to_uint8(image: Tensor) -> Tensor:
     """Convert float in [-1, 1] to uint8 in [0, 255], any shape: clamp, round, cast."""
-    return image.detach().float().clamp(-1.0, 1.0).add(1.0).mul(127.5).round().to(torch.uint8)
+    return image.detach().float().clamp(-1.0, 1.0).add_(1.0).mul_(127.5).round_().to(torch.uint8)
 
 
 def grid(rows: Sequence[Sequence[Tensor]], *, gap: int = 4) -> Tensor:

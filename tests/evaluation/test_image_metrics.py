@@ -64,6 +64,15 @@ class TestStructure:
         assert structure(torch.zeros_like(photo), photo).item() == pytest.approx(wanted.item(), abs=1e-5)
 
 
+def test_structure_of_a_large_picture_is_the_mean_over_its_parts():
+    """One that is measured in bands; its parts overlap by the two rows that gradients see."""
+    pictures = torch.rand(2, 1, 3, 4202, 1000, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    parts = [slice(0, 1404), slice(1400, 2804), slice(2800, 4202)]
+    counts = torch.tensor([(part.stop - part.start) // 2 - 2 for part in parts])
+    values = torch.cat([structure(*pictures[..., part, :]) for part in parts])
+    assert structure(*pictures).item() == pytest.approx(((values * counts).sum() / counts.sum()).item(), abs=1e-6)
+
+
 @pytest.mark.parametrize("measure", [ssim, structure])
 @pytest.mark.parametrize(("damage", "strengths"), [(noised, [0.05, 0.1, 0.2, 0.4]), (blurred, [2, 3, 5, 8])])
 def test_damage_scores_worse_the_stronger_it_is(photo, measure, damage, strengths):
