@@ -16,9 +16,10 @@ _Y |= {"height", "imageheight", "imgheight", "image_height", "img_height", "all_
 _Y |= {"bbox_y", "bbox_y1", "bbox_y2", "bbox_ymin", "bbox_ymax", "yc", "y_center", "bbox_h", "y0"}
 _XY = {"bbox", "bboxes", "box", "boxes", "segmentation", "points", "point", "polygon", "polygons", "coordinates"}
 _XY |= {"exterior", "interior", "landmarks", "vertices", "rect", "bounding_box", "bounding_boxes", "bndbox", "outline"}
+_XY |= {"loc"}  # Supervisely's nodes
 _XY |= {"predictionstring"}  # Kaggle's: a class and four numbers, again and again
 _KEYPOINTS = {"keypoints"}  # COCO's: x, y, visibility
-_OF_POINT = re.compile(r"(?:.*_)?([xy])(?:_?\d+)?")  # lefteye_x, x_1
+_OF_POINT = re.compile(r"(?:.*_)?([xy])(?:_?\d+|[tb][lr]\d)?")  # lefteye_x, x_1, CVAT's xtl1
 _LINE = "line"  # what a list says of one picture, as it is
 # Fields that say how large the picture is, and nothing of what is in it.
 _SIZES = {
@@ -82,6 +83,8 @@ def _check_scalable(record: Mapping[str, Any]) -> None:
     for name in ("bitmap", "rle", "EncodedPixels", "encoded_pixels", "rle_mask"):
         if record.get(name) not in (None, "", "-1", [], {}):
             raise NotScalableError(f"it has a mask in run lengths or as a bitmap ({name})")
+    if record.get("shape_type") == "mask":
+        raise NotScalableError("it has a mask as a bitmap (LabelMe's shape_type mask)")
     if _has_numbers(record.get(_LINE)):
         raise NotScalableError("a list has rows of numbers for it, which may be pixels")
 

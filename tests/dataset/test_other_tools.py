@@ -4,6 +4,7 @@ file names the results, and its places fit them; where that cannot be, it is ref
 
 import csv
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -109,8 +110,7 @@ class TestTables:
     @pytest.mark.parametrize(
         ("name", "content", "more"),
         [
-            ("gt/gt.txt", "1,1,10,12,8,6,0,7,1\n", {"size": 15}),  # MOT: by frame
-            ("seqinfo.ini", "imWidth=40\nimHeight=30\n", {"size": 15}),
+            ("other/gt/gt.txt", "1,1,10,12,8,6,0,7,1\n", {"size": 15}),  # MOT's, without its frames
             ("labels.txt", "3\n1\n", {"copies": 2}),  # by order
             ("annos.mat", "MATLAB 5.0", {"copies": 2}),
         ],
@@ -330,3 +330,80 @@ class TestRunLengths:
         layout = open_layout(str(source), "auto", target="folder", carry=[])
         with pytest.raises(ValueError, match=f"{name}.*size=keep"):
             layout.check_scaling()
+
+
+def test_mots_boxes_and_sizes_are_scaled(source, make, data, capsys):
+    """Of frames that are numbered, in a file that names none of them; VisDrone's sequences likewise."""
+    for number in (1, 2):
+        photo(source / f"train/MOT17-02/img1/{number:06d}.jpg")
+        photo(source / f"sequences/uav1/{number:07d}.jpg")
+    text(source / "train/MOT17-02/gt/gt.txt", "1,1,10,12,8,6,1,1,1\n2,1,11,12,8,6,1,1,0.5\n")
+    text(source / "train/MOT17-02/seqinfo.ini", "[Sequence]\nframeRate=30\nimWidth=40\nimHeight=30\n")
+    text(source / "annotations/uav1.txt", "1,0,10,12,8,6,1,4,0,0\n")
+    open_layout(str(source), "auto", target="folder", carry=[]).check_scaling()
+    make(size=15, copies=2)
+    assert (data / "train/MOT17-02/gt/gt.txt").read_text() == "1,1,5,6,4,3,1,1,1\n2,1,5.5,6,4,3,1,1,0.5\n"
+    assert (data / "annotations/uav1.txt").read_text() == "1,0,5,6,4,3,1,4,0,0\n"
+    lines = (data / "train/MOT17-02/seqinfo.ini").read_text().splitlines()
+    assert lines == ["[Sequence]", "frameRate=30", "imWidth=20", "imHeight=15"]
+    assert "gt.txt" in capsys.readouterr().out  # copies have no numbers of their own
+
+
+def test_columns_of_lists_are_scaled_by_their_names(source, make, data):
+    """DeepFashion's landmarks; a list with commas whose class stands before the box."""
+    photo(source / "img/a.jpg")
+    names = "image_name clothes_type landmark_visibility_1 landmark_location_x_1 landmark_location_y_1"
+    text(source / "Anno/list_landmarks.txt", f"1\n{names}\nimg/a.jpg 4 2 10 12\n")
+    text(source / "boxes.txt", "image_name,label,x1,y1,x2,y2\na.jpg,3,10,12,18,18\n")
+    text(source / "kinds.txt", "image_name kind count size weight\nimg/a.jpg 2 20 30 40\n")
+    make(size=15)
+    assert (data / "Anno/list_landmarks.txt").read_text() == f"1\n{names}\nimg/a.jpg 4 2 5 6\n"
+    assert (data / "boxes.txt").read_text().splitlines()[1] == "a.jpg,3,5,6,9,9"
+    assert (data / "kinds.txt").read_text() == (source / "kinds.txt").read_text()
+
+
+def test_cvats_cuboids_are_scaled_and_its_tracks_refused(source, make, data, capsys):
+    photo(source / "images/frame_000000.png")
+    sides = [f"{axis}{corner}{face}" for face in (1, 2) for corner in ("tl", "bl", "tr", "br") for axis in "xy"]
+    cuboid = "".join(f' {side}="{10 if side[0] == "x" else 12}"' for side in sides)
+    image = f'<image id="0" name="frame_000000.png"><cuboid label="c"{cuboid} /></image>'
+    text(source / "annotations.xml", f"<annotations>{image}</annotations>")
+    make(size=15)
+    (moved,) = ElementTree.parse(data / "annotations.xml").iter("cuboid")
+    assert {side: moved.get(side) for side in sides} == {side: "5" if side[0] == "x" else "6" for side in sides}
+    track = '<track id="0" label="c"><box frame="0" xtl="10" ytl="12" xbr="18" ybr="18" outside="0"/></track>'
+    text(source / "annotations.xml", f"<annotations>{track}</annotations>")
+    with pytest.raises(ValueError, match=r"annotations\.xml"):
+        open_layout(str(source), "auto", target="folder", carry=[]).check_scaling()
+    make(copies=2, output="copies")
+    assert "annotations.xml" in capsys.readouterr().out
+
+
+def test_supervisely_nodes_are_scaled_and_labelmes_bitmaps_refused(source, make, data):
+    photo(source / "ds1/img/a.jpg")
+    nodes = {"classTitle": "person", "geometryType": "graph", "nodes": {"1": {"loc": [10, 12]}}}
+    text(source / "ds1/ann/a.jpg.json", {"size": {"height": 30, "width": 40}, "objects": [nodes]})
+    make(size=15)
+    (moved,) = json.loads((data / "ds1/ann/a.jpg.json").read_text())["objects"]
+    assert moved["nodes"] == {"1": {"loc": [5, 6]}}
+    shape = {"label": "m", "shape_type": "mask", "points": [[10, 12], [17, 19]], "mask": "iVBORw0KGgo="}
+    text(source / "ds1/ann/a.jpg.json", {"shapes": [shape], "imagePath": "a.jpg", "imageWidth": 40, "imageHeight": 30})
+    (row,) = make(size=15, output="refused")
+    assert row["status"] == "failed" and row["kind"] == "labels"
+
+
+def test_label_studios_short_form_and_labelboxes_outlines_become_cocos(source, make, data):
+    photo(source / "a.jpg")
+    box = {"x": 25, "y": 40, "width": 20, "height": 20, "rectanglelabels": ["cat"]}
+    text(source / "studio.json", [{"image": "a.jpg", "label": [{**box, "original_width": 40, "original_height": 30}]}])
+    outline = {"name": "dog", "polygon": [{"x": 10, "y": 12}, {"x": 18, "y": 12}, {"x": 18, "y": 18}]}
+    record = {"data_row": {"external_id": "a.jpg"}, "projects": {"p": {"labels": [{"objects": [outline]}]}}}
+    text(source / "export.ndjson", json.dumps(record) + "\n")
+    make("coco")
+    content = json.loads((data / "annotations/dataset.json").read_text())
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    found = {names[item["category_id"]]: (item["bbox"], item.get("segmentation")) for item in content["annotations"]}
+    assert found == {
+        "cat": ([10, 12, 8, 6], None),
+        "dog": ([10, 12, 8, 6], [[10, 12, 18, 12, 18, 18]]),
+    }

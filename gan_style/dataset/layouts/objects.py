@@ -45,7 +45,8 @@ def objects_in(record: Any, size: tuple[int, int], name: str | None = None) -> I
         said = [value for value in _dict(fields.get("region_attributes")).values() if isinstance(value, str)]
         yield from _named(_placed({**shape, "name": None}, size), said[0] if said else name)
         return
-    if "original_width" in fields and isinstance(value := fields.get("value"), dict):  # Label Studio's, in percent
+    if "original_width" in fields:  # Label Studio's, in percent
+        value = _dict(fields.get("value")) or fields
         shares = {key: part / 100 if isinstance(part, int | float) else part for key, part in value.items()}
         if "points" in value:
             shares["points"] = [[side / 100 for side in point] for point in value["points"]]
@@ -130,6 +131,8 @@ def _points(fields: Mapping[str, Any]) -> list[tuple[float, ...]]:
             value = value[0]
         if isinstance(value, list) and len(value) >= 6 and all(isinstance(side, int | float) for side in value):
             value = [value[at : at + 2] for at in range(0, len(value) - 1, 2)]
+        if isinstance(value, list) and all(isinstance(point, dict) and {"x", "y"} <= point.keys() for point in value):
+            value = [(point["x"], point["y"]) for point in value]
         try:
             points = [(float(x), float(y)) for x, y in value or ()]
         except (TypeError, ValueError):

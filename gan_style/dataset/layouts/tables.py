@@ -54,6 +54,8 @@ _OF_CLASSES = re.compile(r"(?i)(classes|names|parts|attributes)\.")  # files who
 _IDS = ("id", "key", "name", "image_id", "img_id")  # fields that may hold a picture's name without its suffix
 _NUMBERED = re.compile(r"(?<=[A-Za-z0-9])#\d+\Z")  # 1.jpg#0, the first of several captions
 _ROW_OF_NUMBERS = re.compile(r"(?<![\w.])(?:-?\d+(?:\.\d+)?[\s,;|]+){3,}-?\d+(?:\.\d+)?")
+_TRACK = re.compile(r"\d+,-?\d+(?:,-?\d+(?:\.\d+)?){4,}")
+_SIZE = re.compile(r"(?im)^(im(?:g|age)?_?(?:width|(height))\s*=\s*)(\d+)")  # in MOT's seqinfo.ini
 _DEEPEST = 4  # records in records, in which one may name a picture
 
 
@@ -119,6 +121,16 @@ class Index:
     def _bare(self) -> dict[str, str | None]:
         """By path without suffix."""
         return self._unambiguous(self.pictures, lambda path: path.rpartition(".")[0])
+
+    @cached_property
+    def frames(self) -> dict[str, dict[int, str]]:
+        """Of each folder, the pictures that are called as numbers."""
+        frames: dict[str, dict[int, str]] = {}
+        for path in self.pictures:
+            folder, _, name = path.rpartition("/")
+            if (stem := name.rpartition(".")[0]).isdecimal():
+                frames.setdefault(folder, {})[int(stem)] = path
+        return frames
 
     def _unambiguous(self, paths: Iterable[str], name_of: Callable[[str], str]) -> dict[str, str | None]:
         pictures: dict[str, str | None] = {}
@@ -427,6 +439,7 @@ class Rewriter:
             result = [copy for line in lines for copy in self._numbered_copies(line, numbers)]
             return "\n".join(result) + "\n" * text.endswith("\n")
         stems, sources, results = self.are_stems(lines), 0, 0
+        header = self._header_of(lines)
         while at < len(lines):
             line = lines[at]
             block = [line]
@@ -437,7 +450,7 @@ class Rewriter:
                     block += lines[at : at + 1 + max(1, int(count))]
                     at += len(block) - 1
             named = self.named
-            copies = list(self._line_copies(block, stems))
+            copies = list(self._line_copies(block, stems, header))
             result += copies
             if self.named > named:
                 sources, results = sources + 1, results + len(copies)
@@ -468,7 +481,34 @@ class Rewriter:
         stems = sum(self.index.find_stem(word, self.folder) is not None for word in first_words)
         return bool(first_words) and stems > len(first_words) / 2
 
-    def _line_copies(self, block: Sequence[str], stems: bool) -> Iterator[str]:
+    def _header_of(self, lines: Sequence[str]) -> list[str]:
+        """The names of a list's columns: of its first line, or of that below a count (CelebA's); else none."""
+        at = 1 if len(lines) > 1 and lines[0].strip().isdigit() else 0
+        words = re.split(r"[\s,]+", lines[at].strip()) if lines else []
+        is_header = len(words) > 1 and not any(re.match(r"-?[\d.]|.*\.\w{2,5}\Z", word) for word in words)
+        return words if is_header and not any(map(self.references, words)) else []
+
+    def tracks(self, text: str) -> str | None:
+        """MOT's lines (frame, number, x, y, width, height ...) for the frames now; None for any other file."""
+        lines = text.splitlines()
+        if not lines or not all(map(_TRACK.fullmatch, lines)):
+            return None
+        above = self.folder.rpartition("/")[0]
+        folders = [name for name in self.index.frames if name.rpartition("/")[0] == above and name != self.folder]
+        stem = PurePosixPath(self.table).stem  # VisDrone's sequences
+        folders = folders or [name for name in self.index.frames if name.rpartition("/")[2] == stem]
+        frames = self.index.frames[folders[0]] if len(folders) == 1 else {}
+        rows = [line.split(",") for line in lines]
+        if not any(int(row[0]) in frames for row in rows):
+            return None
+        for row in rows:
+            outputs = self.index.files.get(frames.get(int(row[0]), ""), ())
+            factors = outputs[0].factors if outputs else (1.0, 1.0)
+            if factors != (1.0, 1.0):
+                row[2:6] = [text_of(float(value) * factors[at % 2]) for at, value in enumerate(row[2:6])]
+        return "\n".join(map(",".join, rows)) + "\n" * text.endswith("\n")
+
+    def _line_copies(self, block: Sequence[str], stems: bool, header: Sequence[str]) -> Iterator[str]:
         line = block[0]
         parts = re.split(r"(\s+|,)", line)
         paths = {at: reference for at, word in enumerate(parts) if (reference := self.references(word)) is not None}
@@ -492,7 +532,8 @@ class Rewriter:
                 if own:
                     copy[at] = self.name(parts[at], path, own[min(number, len(own) - 1)])
             outputs = self.index.files[next(iter(paths.values()))]
-            yield "".join(_scaled_words(copy, max(paths), outputs[number]))
+            scaled_words = _scaled_columns(copy, header, outputs[number]) if header else None
+            yield "".join(scaled_words or _scaled_words(copy, max(paths), outputs[number]))
 
     def element(self, parent: ElementTree.Element) -> None:
         """Of XML (CVAT, dlib): elements with an attribute that names a picture."""
@@ -545,6 +586,19 @@ def _scaled_box(line: str, output: Output) -> str:
     parts = line.split()
     box = [f"{float(word) * output.factors[at % 2]:g}" for at, word in enumerate(parts[:4])]
     return " ".join([*box, *parts[4:]])
+
+
+def _scaled_columns(parts: list[str], header: Sequence[str], output: Output) -> list[str] | None:
+    """Of a line with a picture's name, by its columns' names; None where it has other columns."""
+    places = [at for at in range(0, len(parts), 2) if parts[at]]
+    if len(places) - len(header) not in (0, 1):  # CelebA's header leaves out the picture's
+        return None
+    names = ["", *header][-len(places) :]
+    new = scaled(dict(zip(names, (parts[at] for at in places), strict=True)), output.factors)
+    parts = list(parts)
+    for at, name in zip(places, names, strict=True):
+        parts[at] = str(new[name])
+    return parts
 
 
 def _scaled_words(parts: list[str], reference: int, output: Output) -> list[str]:
@@ -612,7 +666,7 @@ def rewritten(path: str, content: bytes, index: Index, root: Path, warn: Callabl
     stale = index.is_scaled or any(names != [name] for name, names in results)
     if stale and suffix not in TABLE_SUFFIXES and not rewriter.named and _names_some(content, index):
         warn(f"{path} names pictures, in a form that is not known; it is copied as it is")
-    if not rewriter.named and suffix not in (".yaml", ".yml", ".parquet"):
+    if not rewriter.named and new is None and suffix not in (".yaml", ".yml", ".parquet"):
         for doubt in _doubts(path, content.decode("utf-8", "replace"), index):
             warn(doubt)
     return content if new is None else new
@@ -630,7 +684,7 @@ def _doubts(path: str, text: str, index: Index) -> Iterator[str]:
         yield f"{path}: its numbers, which may be places in pictures, are as they were, and the pictures are scaled"
     elif index.is_scaled and re.search(r"(?i)\b(im|img|image)_?(width|height)\s*=", text):
         yield f"{path} states the size of pictures as it was, and the pictures are scaled"
-    if index.has_copies and re.search(r'"(image|img)_?id"\s*:\s*\d', text):
+    if index.has_copies and re.search(r'"(image|img)_?id"\s*:\s*\d|<box\s+frame="\d', text):
         yield f"{path} has numbers for pictures, and copies have none of their own"
     is_named = re.search(r"(?i)class|names|readme|licen[cs]e", path.rpartition("/")[2]) is not None
     if index.has_copies and not is_named and len(lines) - len(index.pictures) in (0, 1):
@@ -712,8 +766,20 @@ def _rewritten(
         tree = ElementTree.fromstring(text)
         before = ElementTree.tostring(tree)
         rewriter.element(tree)
+        _check_named(rewriter, [dict(child.attrib) for child in tree.iter()])
         after = ElementTree.tostring(tree, encoding="utf-8", xml_declaration=True)
         return None if ElementTree.tostring(tree) == before else after
+    if suffix == ".ini":
+        own = [path for path in rewriter.index.pictures if path.startswith(rewriter.folder)]
+        outputs = [output for path in own for output in rewriter.index.files[path]]
+        if len(factors := {output.factors for output in outputs}) == 1:
+            (scale,) = factors
+            text = _SIZE.sub(lambda line: f"{line[1]}{round(int(line[3]) * scale[bool(line[2])])}", text)
+            return None if scale == (1.0, 1.0) else text.encode()
+    if (tracks := rewriter.tracks(text)) is not None:
+        if rewriter.index.has_copies:
+            warn(f"{path} tells of frames by their numbers, and copies have none of their own")
+        return None if tracks == text else tracks.encode()
     new_text = rewriter.lines(text)
     return None if new_text.rstrip("\n") == "\n".join(text.splitlines()).rstrip("\n") else new_text.encode()
 
