@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gan_style.images.decode import to_float, to_uint8
 from gan_style.images.lossless import Original, from_pil, read_original, to_eight_bits, to_pil
+from gan_style.options import as_typed
 from gan_style.runtime.device import choose_device
 from gan_style.stylize.batch import Refine
 from gan_style.stylize.controls import (
@@ -163,9 +164,11 @@ def _refiner(steps: int, references: Mapping[str, Tensor]) -> Refine | None:
     if not steps:
         return None
     if not isinstance(steps, int) or steps < 0:
-        raise ValueError(f"refine={steps}; a number of steps, from 0, expected")
+        raise ValueError(f"refine={as_typed(steps)}; a number of steps, from 0, expected")
     if not references:
-        raise ValueError(f"refine={steps}: it improves the style of a picture, reference=..., and there is none")
+        raise ValueError(
+            f"refine={as_typed(steps)}: it improves the style of a picture, reference=..., and there is none"
+        )
     from gan_style.optimise.refine import Refiner  # losses: nothing else here needs them
 
     return Refiner(references, steps)

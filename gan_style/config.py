@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -16,7 +17,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_style.options import declared, did_you_mean
+from gan_style.options import as_typed, declared, did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent / "conf"
@@ -38,13 +39,13 @@ def build(node: DictConfig, option: str, **extras: Any) -> Any:
     an argument that does not exist or has the wrong type, and for whatever the object itself refuses.
     """
     if not isinstance(node, DictConfig):
-        raise ValueError(f"{option}={node}: a node with a _target_ expected; to leave it out, use ~{option}")
+        raise ValueError(f"{option}={as_typed(node)}: a node with a _target_ expected; to leave it out, use ~{option}")
     target = str(node.get("_target_", ""))
     function = _allowed(target, f"{option}._target_={target}")
     node = OmegaConf.merge(node, {"_target_": current_target(target)})  # type: ignore[assignment]
     for key, value in flat(plain(node)).items():
         if key.endswith("._target_"):
-            raise ValueError(f"{option}.{key}={value}: targets inside arguments are not built")
+            raise ValueError(f"{option}.{key}={as_typed(value)}: targets inside arguments are not built")
     arguments = {str(key): value for key, value in node.items() if not str(key).startswith("_")}
     check_arguments(function, arguments, extras, option)
     try:
@@ -95,7 +96,7 @@ def check_arguments(function: Any, arguments: Mapping[str, Any], extras: Mapping
             expected = type(parameters[name].default)
             expected = float if expected is int else expected
         if expected in (bool, int, float, str) and not _fits(value, expected):
-            raise ValueError(f"{option}.{name}={value}: {expected.__name__} expected, got {type(value).__name__}")
+            raise ValueError(f"{option}.{name}={as_typed(value)}: {_KINDS[expected]} expected")
     for name, parameter in parameters.items():
         needed = parameter.default is inspect.Parameter.empty and parameter.kind is inspect.Parameter.KEYWORD_ONLY
         if needed and name not in arguments and name not in extras:
@@ -167,6 +168,8 @@ def readable(name: str, argument: str, *, sweeping: bool = False) -> str:
     if argument.startswith(("-", "~")) or "=" not in argument:
         return argument
     key, value = argument.split("=", 1)
+    if value == "null" and _choices(key.lstrip("+")):
+        raise ValueError(f"{argument}: {key} is a group of options; {_allowed_in(key.lstrip('+'))}")
     kind, facts = declared(options_of(name), key.lstrip("+"))
     path = bool(facts.get("path"))
     text = kind in (str, str | None)
@@ -190,7 +193,9 @@ def _is_renamed(item: Any, value: str, *, path: bool, text: bool) -> bool:
     """Return whether a name reads as a number that would be written otherwise: 2024_01, 1e3."""
     if not isinstance(item, int | float) or str(item) in re.split(r"[\s\[\]{},:]+", value):
         return False
-    return text or (path and isinstance(item, int) and "_" in value)
+    if text or not path:
+        return text
+    return "_" in value if isinstance(item, int) else not value.startswith("{")  # these are weights
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -254,24 +259,36 @@ def composition_message(name: str, error: BaseException) -> str:
     """Return Hydra's message, and for a key that does not exist the nearest one that does."""
     text = str(error).split("\nTo append to your config")[0]
     cause = str(error.__cause__).splitlines()[0] if error.__cause__ is not None else ""
-    if missing := re.match(r"Interpolation key '([^']*)' not found\s+full_key: (\S+)", text):
-        return f"{missing[2]}: ${{{missing[1]}}} names no option; as text write \\${{{missing[1]}}}"
+    if unresolved := re.match(r"Interpolation key '([^']*)' not found\s+full_key: (\S+)", text):
+        return f"{unresolved[2]}: ${{{unresolved[1]}}} names no option; as text write \\${{{unresolved[1]}}}"
     if merging := re.match(r"Error merging override \+*([\w.]+)=(.*)", text):
         key, value = merging[1], merging[2]
         if re.match(r"null\b", value) and "Optional" in text + cause:
             return f"{key}=null: a value is needed; a file of that name is ./null"
         kind = declared(options_of(name), key)[0]
-        if "is not a subclass of" in text + cause:
+        if is_dataclass(kind):
             return f"{key}={value}: {key} is a group of options; give one of them, {key}.NAME=..."
         kinds = {get_origin(part) or part for part in (get_args(kind) if isinstance(kind, UnionType) else (kind,))}
         if expected := [words for part, words in _KINDS.items() if part in kinds]:
             return f"{key}={value}: {expected[0]} expected"
+    if missing := re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text):
+        group, choice = missing.groups()
+        return f"{group}={choice}: there is no such choice{did_you_mean(choice, _choices(group))}; {_allowed_in(group)}"
     unknown = re.match(r"Could not (?:override|delete from config\.?) '?([\w.@/]+)'?", text)
     if unknown is None:
         return " ".join(filter(None, [text.strip(), cause]))
     key = unknown[1]
     hint = did_you_mean(key, _known_keys(name))
     return f"there is no option {key}{hint} (gan-style {name.replace('_', '-')} --help lists all)"
+
+
+def _choices(group: str) -> list[str]:
+    """Return what a group of options can be; nothing for what is no group."""
+    return sorted(file.stem for file in (CONFIG_PATH / group).glob("*.yaml")) if group.isidentifier() else []
+
+
+def _allowed_in(group: str) -> str:
+    return f"allowed are {', '.join(_choices(group))}"
 
 
 def _known_keys(name: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ Each command has a dataclass of its options at the top of its file; defaults and
 import difflib
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import NoneType
 from typing import Any, get_args
@@ -23,6 +23,17 @@ def did_you_mean(word: Any, known: Iterable[str], most: int = 1) -> str:
     """Return " (did you mean A or B?)", for a message about a word that is not known; "" where none is near."""
     near = difflib.get_close_matches(str(word), list(known), n=most, cutoff=0.5)
     return f" (did you mean {' or '.join(near)}?)" if near else ""
+
+
+def as_typed(value: Any) -> str:
+    """Return a value as a command line has it, for messages: null, true, 0.5, [a, b], {a: 0.5}."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {as_typed(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, Sequence | Set) and not isinstance(value, str | bytes):
+        return f"[{', '.join(map(as_typed, value))}]"
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def option(
@@ -77,12 +88,14 @@ def _check(name: str, value: Any, kind: Any, facts: Mapping[str, Any]) -> None:
     # An empty value is a shell variable that is not set, or a slip; as a path it would be the current folder.
     if any(isinstance(text, str) and not text.strip() for text in _leaves(value)):
         raise ValueError(f"{name}={value!r} is empty; give a value, or null for none where that is allowed")
+    if facts.get("path") and value is not None and None in _leaves(value):
+        raise ValueError(f"{name}={as_typed(value)}: null is the name of nothing; a file of that name is ./null")
     if value is None and facts.get("required"):
         raise ValueError(f"{name}=null: a value is needed; a file of that name is ./null")
     if "choices" in facts and value is not None and value not in facts["choices"]:
-        raise ValueError(f"{name}={value}; allowed are {', '.join(facts['choices'])}{_or_null(kind)}")
+        raise ValueError(f"{name}={as_typed(value)}; allowed are {', '.join(facts['choices'])}{_or_null(kind)}")
     if isinstance(value, int | float) and not isinstance(value, bool) and not _within(value, facts):
-        raise ValueError(f"{name}={value}; allowed are {_range(facts)}{_or_null(kind)}")
+        raise ValueError(f"{name}={as_typed(value)}; allowed are {_range(facts)}{_or_null(kind)}")
 
 
 def keep_tildes_of_names(options: type, cfg: Any) -> None:

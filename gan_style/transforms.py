@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.reference import ReferenceGenerator
+from gan_style.options import as_typed
 from gan_style.stylize.controls import unknown_style
 from gan_style.stylize.model import (
     any_style_model,
@@ -66,10 +67,12 @@ class RandomStyle(v2.Transform):
         super().__init__()
         self.strength = (strength, strength) if isinstance(strength, int | float) else tuple(strength)
         if len(self.strength) != 2 or not 0 <= self.strength[0] <= self.strength[1] <= 1:
-            raise ValueError(f"strength={strength}; a number from 0 to 1, or two, the smaller one first, expected")
+            raise ValueError(
+                f"strength={as_typed(strength)}; a number from 0 to 1, or two, the smaller one first, expected"
+            )
         for name, probability in (("p", p), ("mixtures", mixtures)):
             if not 0 <= probability <= 1:
-                raise ValueError(f"{name}={probability}; allowed are 0 to 1")
+                raise ValueError(f"{name}={as_typed(probability)}; allowed are 0 to 1")
         self.p, self.mixtures, self.seed = p, mixtures, seed
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers that are running already
 

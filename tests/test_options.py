@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
-from gan_style.options import check_options, declared, may_change, option
+from gan_style.options import as_typed, check_options, declared, may_change, option
 
 
 @dataclass(kw_only=True)
@@ -40,6 +41,7 @@ def test_what_is_within_its_range_passes():
         ({"count": 0}, "count=0; allowed are numbers from 1"),
         ({"kind": "c"}, "kind=c; allowed are a, b"),
         ({"content": None}, "content=null: a value is needed"),
+        ({"content": ["a", None]}, "content=[a, null]"),
         ({"inner": {"share": 1.5, "rate": None}}, "inner.share=1.5; allowed are 0 to 1"),
         ({"inner": {"share": math.nan, "rate": None}}, "inner.share=nan"),
         ({"inner": {"share": 0, "rate": 0}}, "inner.rate=0; allowed are numbers above 0, or null"),
@@ -50,6 +52,21 @@ def test_what_is_not_is_named_with_what_is_allowed(changed, message):
     with pytest.raises(ValueError) as refusal:
         check_options(Options, settings(**changed))
     assert str(refusal.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (["a", 1, 2.0, None], "[a, 1, 2, null]"),
+        ({"a": 0.5, "b": [False]}, "{a: 0.5, b: [false]}"),
+        (OmegaConf.create({"a": ["b", None]}), "{a: [b, null]}"),
+        ("it's", "it's"),
+    ],
+)
+def test_messages_show_values_as_a_command_line_has_them(value, text):
+    assert as_typed(value) == text
 
 
 @pytest.mark.parametrize("empty", ["", "  ", ["a", ""], {"one": ""}, {"one": ["a", " "]}])

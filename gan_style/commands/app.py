@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig
 
 from gan_style.cli import command
-from gan_style.options import Runtime, option
+from gan_style.options import Runtime, as_typed, option
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.signals import stop_on_signals
 from gan_style.stylize.model import find_generator
@@ -37,7 +37,7 @@ def main(cfg: DictConfig) -> int:
     if find_spec("gradio") is None:
         raise ValueError("the app needs Gradio: pip install 'gan_style[app]'")
     if cfg.checkpoint is not None and not isinstance(cfg.checkpoint, str | ListConfig):
-        raise ValueError(f"checkpoint={cfg.checkpoint}: a run, or several as [runs/a,runs/b], expected")
+        raise ValueError(f"checkpoint={as_typed(cfg.checkpoint)}: a run, or several as [runs/a,runs/b], expected")
     sources = [cfg.checkpoint] if isinstance(cfg.checkpoint, str) else list(cfg.checkpoint or [])
     checkpoints = [find_generator(Path(str(path)).expanduser()) for path in sources]
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)

@@ -18,7 +18,7 @@ from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import split
 from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import UnreadablePictureError, list_pictures
-from gan_style.options import Runtime, option
+from gan_style.options import Runtime, as_typed, option
 from gan_style.report.comparison import Sheet, report
 from gan_style.report.html import data_uri, thumbnail
 from gan_style.report.runs import CONFIG_FILE, Run, find_runs, labels, located, measured_differently, read_run, stale
@@ -105,7 +105,7 @@ def read_runs(spec: Any) -> dict[str, Run]:
     places = plain(spec)
     places = [places] if isinstance(places, str | int | float) else places
     if not isinstance(places, list) or not places:
-        raise ValueError(f"runs={spec}: give folders of runs, such as [runs/a,runs/b] or sweeps/x")
+        raise ValueError(f"runs={as_typed(spec)}: give folders of runs, such as [runs/a,runs/b] or sweeps/x")
     folder_of = {path.resolve(): path for place in places for path in find_runs(Path(str(place)).expanduser())}
     folders = list(folder_of.values())
     return dict(zip(labels(folders), map(read_run_of, folders), strict=True))

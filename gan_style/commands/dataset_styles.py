@@ -13,6 +13,7 @@ from typing import Any
 from gan_style.commands.dataset_regions import plan_of
 from gan_style.dataset.sampling import strength_range
 from gan_style.images.formats import is_picture
+from gan_style.options import as_typed
 from gan_style.runtime.files import file_hash
 
 _CACHED_REFERENCES = 64  # references whose codes are kept; any other is looked at again
@@ -43,7 +44,9 @@ def find_styles(cfg: Mapping[str, Any]) -> list[StyleSource]:
     if by_style:
         for option in ("weights", "pairs"):
             if cfg[option] is not None:
-                raise ValueError(f"{option}={cfg[option]}: mask says which style is where; leave {option} out")
+                raise ValueError(
+                    f"{option}={as_typed(cfg[option])}: mask says which style is where; leave {option} out"
+                )
         mixture(style, (), masked=True)
 
     # List what the files can paint, and of that the styles that are asked for.
@@ -67,7 +70,7 @@ def find_styles(cfg: Mapping[str, Any]) -> list[StyleSource]:
     if len(weights) != len(sources) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
         names = ", ".join(source.style or str(source.path) for source in sources)
         raise ValueError(
-            f"weights={weights}: one for each of {len(sources)} styles ({names}), from 0, not all 0, expected"
+            f"weights={as_typed(weights)}: one for each of {len(sources)} styles ({names}), from 0, not all 0, expected"
         )
     return [replace(source, weight=weight) for source, weight in zip(sources, weights, strict=True)]
 
@@ -143,7 +146,7 @@ def _rows(place: str) -> Iterator[dict[str, Any]]:
         try:
             strength = None if strength in (None, "") else strength_range(float(strength))[0]
         except (TypeError, ValueError):
-            raise ValueError(f"{where}: strength={strength}; a number from 0 to 1 expected") from None
+            raise ValueError(f"{where}: strength={as_typed(strength)}; a number from 0 to 1 expected") from None
         yield {"content": content, "style": style, "strength": strength, "line": line}
     if empty:
         raise ValueError(f"pairs={place}: it has no rows")
@@ -308,7 +311,7 @@ def _given_references(cfg: Mapping[str, Any]) -> list[str]:
 def _listed(value: Any, option: str, expected: str) -> list[str]:
     values = [value] if isinstance(value, str) else [] if value is None else value
     if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
-        raise ValueError(f"{option}={value}: {expected} expected")
+        raise ValueError(f"{option}={as_typed(value)}: {expected} expected")
     return values
 
 

@@ -31,7 +31,7 @@ from gan_style.evaluation.suite import (
 )
 from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import UnreadablePictureError
-from gan_style.options import Runtime, option
+from gan_style.options import Runtime, as_typed, option
 from gan_style.report.evaluation import Scores, columns, number, report, sheet_row
 from gan_style.report.html import thumbnail
 from gan_style.report.outputs import FolderOutputs, model_labels, open_outputs
@@ -148,8 +148,8 @@ def make_plan(cfg: DictConfig) -> EvaluationPlan:
         if not layers:
             raise ValueError(f"layers.{kind}=[]: give at least one layer, such as [relu3_1]")
     specs = [str(spec) for spec in cfg.checkpoint] if isinstance(cfg.checkpoint, ListConfig) else [str(cfg.checkpoint)]
-    if not specs:
-        raise ValueError("checkpoint=[]: give at least one run, file or folder of results")
+    if not specs or isinstance(cfg.checkpoint, DictConfig):
+        raise ValueError(f"checkpoint={as_typed(cfg.checkpoint)}: give at least one run, file or folder of results")
     if missing := [spec for spec in specs if not of_style(spec)[0].exists()]:
         raise ValueError(f"checkpoint={missing[0]}: there is no such file or folder")
     runs = {spec: find_run(of_style(spec)[0]) for spec in specs}
@@ -260,7 +260,7 @@ def _metrics(cfg: DictConfig, photos: int, styles: int) -> tuple[list[str], list
     """Return (metrics to compute, why others are not). Those asked for by name have to be possible."""
     asked = plain(cfg.metrics)
     if asked is not None and (not isinstance(asked, list) or not asked):
-        raise ValueError(f"metrics={asked}: a list of names expected, such as [content, style], or null")
+        raise ValueError(f"metrics={as_typed(asked)}: a list of names expected, such as [content, style], or null")
     names = list(asked or DEFAULT)
     check_metrics(names)
     reasons = missing_requirements(names, photos, styles)

@@ -25,7 +25,7 @@ from gan_style.export.verify import (
 )
 from gan_style.export.web import DESCRIPTION, read_runtime, write_page
 from gan_style.models.library import LibraryGenerator, OneStyle, condition_of
-from gan_style.options import Runtime, option
+from gan_style.options import Runtime, as_typed, option
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import ensure_writable, file_hash, write_bytes
 from gan_style.runtime.provenance import check_replaceable, result_mark
@@ -91,7 +91,7 @@ def main(cfg: DictConfig) -> None:
     fixed, mix, painter = None, {}, generator
     if style is not None:
         if not isinstance(generator, LibraryGenerator):
-            raise ValueError(f"style={style}: this model has no styles with names")
+            raise ValueError(f"style={as_typed(style)}: this model has no styles with names")
         mix = mixture(style, generator.styles)
         fixed = condition_of(generator.styles, mix)
         painter = OneStyle(generator, fixed)

@@ -15,12 +15,13 @@ from gan_style.config import flat, plain
 from gan_style.export.files import TORCH_SUFFIX, read_description
 from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError, is_picture
 from gan_style.images.metadata import NOTED, read_note
-from gan_style.options import option
+from gan_style.options import as_typed, option
 from gan_style.report.runs import CONFIG_FILE, read_header
 from gan_style.report.table import short, status_of
 from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint
 from gan_style.runtime.files import file_hash
 from gan_style.runtime.provenance import FAILURE_FILE, PROVENANCE_FILE, read_record
+from gan_style.stylize.model import of_style
 from gan_style.stylize.onnx_model import ONNX_SUFFIX, OnnxModel
 
 _HELD_OUT = ("heldout/content", "heldout/style", "heldout/style_ratio", "heldout/ssim", "heldout/composite")
@@ -42,8 +43,8 @@ def main(cfg: DictConfig) -> None:
     files = plain(cfg.file)
     files = [files] if isinstance(files, str | int | float) else files
     if not isinstance(files, list) or not files:
-        raise ValueError(f"file={cfg.file}: give a file or a folder, such as gan-style info result.png")
-    blocks = [_block(Path(str(file)).expanduser()) for file in files]
+        raise ValueError(f"file={as_typed(cfg.file)}: give a file or a folder, such as gan-style info result.png")
+    blocks = [_block(of_style(str(file))[0]) for file in files]
     print("\n\n".join(blocks))
 
 

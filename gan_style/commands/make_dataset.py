@@ -36,7 +36,7 @@ from gan_style.dataset.plan import (
 from gan_style.dataset.progress import ShardProgress
 from gan_style.dataset.sample import Sample, printable
 from gan_style.dataset.sampling import strength_range
-from gan_style.options import SegmentationOptions, check_options, option
+from gan_style.options import SegmentationOptions, as_typed, check_options, option
 from gan_style.runtime.files import ensure_writable
 from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
 
@@ -132,14 +132,14 @@ def check_make_dataset(cfg: Any) -> None:
     if cfg.gate.structure_min is not None and cfg.score == "none":
         raise ValueError(f"gate.structure_min={cfg.gate.structure_min} needs score=structure or score=full")
     if cfg.size != "keep" and not (isinstance(cfg.size, int) and not isinstance(cfg.size, bool) and cfg.size >= 1):
-        raise ValueError(f"size={cfg.size}; allowed are keep, or the length of the short side in pixels")
+        raise ValueError(f"size={as_typed(cfg.size)}; allowed are keep, or the length of the short side in pixels")
     if cfg.pairs is not None and (cfg.weights is not None or cfg.keep_fraction > 0):
         raise ValueError(f"pairs={cfg.pairs} says what each picture becomes; leave weights and keep_fraction out")
     if cfg.extend and cfg.retry_failed:
         raise ValueError("extend=true and retry_failed=true: one after the other")
     strength_range(cfg.strength)
     if not (cfg.slurm.more is None or hasattr(cfg.slurm.more, "items")):
-        raise ValueError(f"slurm.more={cfg.slurm.more}; names and values such as {{account: me}} expected")
+        raise ValueError(f"slurm.more={as_typed(cfg.slurm.more)}; names and values such as {{account: me}} expected")
     if cfg.engine != "local" and cfg.runtime.devices != 1:
         count = {"slurm": "slurm.tasks", "ray": "ray.actors"}[cfg.engine]
         raise ValueError(f"runtime.devices={cfg.runtime.devices} belongs to engine=local; here it is {count}=...")

@@ -39,7 +39,7 @@ from gan_style.optimise.optimise import (
 )
 from gan_style.optimise.regions import GuidedRegions, clustered_regions, read_regions
 from gan_style.optimise.run import Intervals, OptimisationLoop, Record
-from gan_style.options import SEEDS, Runtime, may_change, option
+from gan_style.options import SEEDS, Runtime, as_typed, may_change, option
 from gan_style.runtime.device import choose_device, in_full_float32, placed
 from gan_style.runtime.files import check_place, ensure_writable
 from gan_style.runtime.progress import Progress, duration
@@ -131,14 +131,16 @@ def _masks(cfg: DictConfig, pictures: int) -> list[Path]:
     """Return the class-index masks of the content and of each style, if any. ValueError for regions that cannot be."""
     regions = cfg.regions
     if regions not in (None, AUTO) and not (type(regions) is int and 2 <= regions <= 12):
-        raise ValueError(f"regions={regions}; allowed are null, auto (3), or how many, from 2 to 12")
+        raise ValueError(f"regions={as_typed(regions)}; allowed are null, auto (3), or how many, from 2 to 12")
     masks = plain(cfg.masks)
     if masks is None:
         return []
     if regions is not None:
-        raise ValueError(f"regions={regions} and masks={masks}: give one of them")
+        raise ValueError(f"regions={as_typed(regions)} and masks={as_typed(masks)}: give one of them")
     if not isinstance(masks, list) or len(masks) != pictures:
-        raise ValueError(f"masks={masks}: {pictures} masks expected, of the content and of each style: [a.png,b.png]")
+        raise ValueError(
+            f"masks={as_typed(masks)}: {pictures} masks expected, of the content and of each style: [a.png,b.png]"
+        )
     return [find_picture(mask, "masks") for mask in masks]
 
 
@@ -171,9 +173,11 @@ def _animation(cfg: DictConfig, output: Path) -> Path | None:
     if cfg.gif is None or cfg.gif is False:
         return None
     if cfg.gif is not True and not str(cfg.gif).lower().endswith(".gif"):
-        raise ValueError(f"gif={cfg.gif}; allowed are true, null, or a name that ends in .gif")
+        raise ValueError(f"gif={as_typed(cfg.gif)}; allowed are true, null, or a name that ends in .gif")
     if not cfg.save_every:
-        raise ValueError(f"gif={cfg.gif} shows the pictures on the way, and save_every=0 keeps none; set save_every")
+        raise ValueError(
+            f"gif={as_typed(cfg.gif)} shows the pictures on the way, and save_every=0 keeps none; set save_every"
+        )
     return output.with_suffix(".gif") if cfg.gif is True else Path(cfg.gif).expanduser()
 
 
@@ -226,7 +230,7 @@ def _run(cfg: DictConfig, optimisation: Optimisation, record: Record, content: T
 def find_picture(name: Any, option: str) -> Path:
     """Return the one file that a path or a demo name stands for."""
     if not isinstance(name, str):
-        raise ValueError(f"{option}={name}: a picture's path expected; quote a number: {option}='\"{name}\"'")
+        raise ValueError(f"{option}={as_typed(name)}: a picture's path expected")
     if name.startswith(PREFIX):
         pictures = demo_pictures(name.removeprefix(PREFIX))
         if len(pictures) > 1:
@@ -253,7 +257,7 @@ def make_objective(cfg: DictConfig, device: torch.device) -> Objective:
         if isinstance(term, Adversarial) or term.auxiliary is not None:
             raise ValueError(f"loss.{name} needs networks that are trained; leave it out with ~loss.{name}")
         if isinstance(term, Style) and term.target != MEAN:
-            raise ValueError(f"loss.{name}.target={term.target}; here the only one is {MEAN}, of style=...")
+            raise ValueError(f"loss.{name}.target={as_typed(term.target)}; here the only one is {MEAN}, of style=...")
     if not any(term.weight for term in terms.values()):
         raise ValueError("all loss weights are 0: there is nothing to optimise")
     if cfg.method.get("lr") == 0:
@@ -365,7 +369,7 @@ def _optimiser_maker(node: DictConfig, views: int | None) -> Callable[[list[Tens
             if optimiser.param_groups[0].get(name, 1) < 1:
                 raise ValueError(f"method.{name}={optimiser.param_groups[0][name]}; allowed are numbers from 1")
         if (search := optimiser.param_groups[0].get("line_search_fn")) not in (None, "strong_wolfe"):
-            raise ValueError(f"method.line_search_fn={search}; allowed are strong_wolfe, or null for none")
+            raise ValueError(f"method.line_search_fn={as_typed(search)}; allowed are strong_wolfe, or null for none")
         return optimiser
 
     return make_checked

@@ -15,7 +15,7 @@ from gan_style.commands.train import TrainOptions, check_train
 from gan_style.config import CONFIG_PATH, build, composed, flat, plain, read_yaml, takes_integers
 from gan_style.evaluation.suite import METRICS
 from gan_style.losses.objective import content_layers, style_layers
-from gan_style.options import check_options, did_you_mean, option
+from gan_style.options import as_typed, check_options, did_you_mean, option
 from gan_style.report.table import is_measurement_setting
 from gan_style.runtime.files import check_place, ensure_writable, locked, remove_leftovers
 from gan_style.runtime.process import last_line
@@ -171,7 +171,7 @@ def _space_content(space: Any) -> Any:
     try:
         return read_yaml(path)
     except ValueError as error:
-        raise ValueError(f"space={space}: {error}") from error
+        raise ValueError(f"space={as_typed(space)}: {error}") from error
 
 
 def _is_whole(settings: DictConfig, name: str) -> bool:
@@ -212,12 +212,14 @@ def _metrics(metrics: Any, direction: Any, settings: DictConfig) -> dict[str, st
     """Return {metric: minimise or maximise}."""
     names = [metrics] if isinstance(metrics, str) else plain(metrics)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"search.metric={metrics}: a name in metrics.jsonl, or a list of them, expected")
+        raise ValueError(f"search.metric={as_typed(metrics)}: a name in metrics.jsonl, or a list of them, expected")
     if len(set(names)) < len(names):
-        raise ValueError(f"search.metric={names}: a metric is given twice")
+        raise ValueError(f"search.metric={as_typed(names)}: a metric is given twice")
     directions = [direction] * len(names) if isinstance(direction, str) else plain(direction)
     if not isinstance(directions, list) or len(directions) != len(names) or set(directions) - set(DIRECTIONS):
-        raise ValueError(f"search.direction={direction}; allowed are {', '.join(DIRECTIONS)}, or one for each metric")
+        raise ValueError(
+            f"search.direction={as_typed(direction)}; allowed are {', '.join(DIRECTIONS)}, or one for each metric"
+        )
     for name in names:
         _check_metric(name, settings)
     return {name: direction_of(name) if d == "auto" else d for name, d in zip(names, directions, strict=True)}

@@ -16,7 +16,7 @@ from gan_style.cli import command
 from gan_style.config import plain
 from gan_style.data.pictures import find_pictures
 from gan_style.images.decode import decode, to_float
-from gan_style.options import SEEDS, Runtime, option
+from gan_style.options import SEEDS, Runtime, as_typed, option
 from gan_style.report.html import data_uri
 from gan_style.report.outputs import FolderOutputs, holds_outputs, model_labels
 from gan_style.runtime.device import choose_device
@@ -155,7 +155,9 @@ def study_pictures(
 def find_models(checkpoints: Any) -> dict[str, str]:
     """Return {label: what was given}. ValueError for fewer than two, and for labels that cannot be told or printed."""
     if not isinstance(checkpoints, list) or len(checkpoints) < 2 or not all(isinstance(c, str) for c in checkpoints):
-        raise ValueError(f"checkpoints={checkpoints}: a list of two models or more expected, such as [runs/a,runs/b]")
+        raise ValueError(
+            f"checkpoints={as_typed(checkpoints)}: a list of two models or more expected, such as [runs/a,runs/b]"
+        )
     if missing := [spec for spec in checkpoints if not of_style(spec)[0].exists()]:
         raise ValueError(f"checkpoints={missing[0]}: there is no such file or folder")
     labels = model_labels(checkpoints, "checkpoints")
@@ -202,7 +204,7 @@ def analyse(paths: Sequence[Path], *, output: Path | None, seed: int, mark: str)
 def _answer_files(results: Any) -> list[Path]:
     names = [results] if isinstance(results, str) else results
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"results={results}: a list of .json files, or a folder of them, expected")
+        raise ValueError(f"results={as_typed(results)}: a list of .json files, or a folder of them, expected")
     paths: dict[Path, None] = {}
     for path in (Path(name).expanduser() for name in names):
         inside = sorted(path.glob("*.json")) if path.is_dir() else [path]

@@ -18,7 +18,7 @@ from gan_style.images.metadata import NOTED
 from gan_style.options import Runtime, option
 from gan_style.runtime.checkpoint import read_generator
 from gan_style.runtime.device import choose_device
-from gan_style.runtime.files import ensure_writable, file_hash, write_bytes
+from gan_style.runtime.files import ensure_writable, file_hash, identity, write_bytes
 from gan_style.runtime.provenance import check_replaceable, result_mark
 from gan_style.stylize.controls import Controls
 from gan_style.stylize.model import load_model, open_model, resolve_model, shipped
@@ -56,7 +56,7 @@ def main(cfg: DictConfig) -> None:
 def _write_sheet(cfg: DictConfig, sheet: Path, models: Sequence[Path]) -> None:
     """Show one picture in every style."""
     source = find_pictures(cfg.input, "input")[0]
-    if sheet.resolve() == source.resolve():
+    if identity(sheet) == identity(source):
         raise ValueError(f"sheet={sheet} is the input itself; results are never written over it")
     settings = {"models": [file_hash(path) for path in models], "input": file_hash(source), "size": cfg.size}
     mark = result_mark("styles", settings)

@@ -17,7 +17,7 @@ from gan_style.cli import command
 from gan_style.config import plain
 from gan_style.demo import PREFIX, demo_pictures
 from gan_style.images.formats import describe_others, format_for, scan_folder
-from gan_style.options import Runtime, SegmentationOptions, option
+from gan_style.options import Runtime, SegmentationOptions, as_typed, option
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import ensure_writable, file_hash
 from gan_style.runtime.provenance import check_replaceable, config_hash
@@ -31,7 +31,7 @@ from gan_style.stylize.batch import (
     with_masks,
     with_sheets,
 )
-from gan_style.stylize.controls import AUTO, Controls, check_names, mixture
+from gan_style.stylize.controls import Controls, check_names, mixture
 from gan_style.stylize.model import (
     Model,
     any_style_model,
@@ -79,12 +79,8 @@ def main(cfg: DictConfig) -> int:
 def _stylize(cfg: DictConfig) -> int:
     # What is read, and what will be written: nothing that is read, and nothing twice.
     style, mask, segmentation = plain(cfg.style), plain(cfg.mask), plain(cfg.segmentation)
-    for name, value in (("style", style), ("mask", mask)):
-        may_be_list = isinstance(value, list) and (name == "mask" or mask == AUTO)
-        if not (value is None or may_be_list or isinstance(value, str | int | Mapping)):
-            raise ValueError(f"{name}={value}: a name, or names in braces, expected; see gan-style stylize --help")
     if cfg.reference is not None and not isinstance(cfg.reference, str | ListConfig):
-        raise ValueError(f"reference={cfg.reference}: a picture, or several as [a.jpg,b.jpg], expected")
+        raise ValueError(f"reference={as_typed(cfg.reference)}: a picture, or several as [a.jpg,b.jpg], expected")
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     style, plan, regions = plan_regions(style, mask, cfg.regions, segmentation)
     files = {name: Path(str(place)).expanduser() for name, place in plan.files.items()}

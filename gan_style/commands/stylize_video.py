@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,9 +13,9 @@ from torch import Tensor
 from gan_style.cli import command
 from gan_style.commands.stylize import choose_model
 from gan_style.config import plain
-from gan_style.options import Runtime, SegmentationOptions, option
+from gan_style.options import Runtime, SegmentationOptions, as_typed, option
 from gan_style.runtime.device import choose_device
-from gan_style.runtime.files import ensure_writable, file_hash, locked
+from gan_style.runtime.files import ensure_writable, file_hash, identity, locked
 from gan_style.runtime.progress import Progress
 from gan_style.runtime.provenance import config_hash
 from gan_style.runtime.signals import PREEMPTED, stop_on_signals
@@ -70,7 +69,9 @@ def main(cfg: DictConfig) -> int:
     """
     crf = cfg.crf
     if crf != "auto" and (isinstance(crf, bool) or not isinstance(crf, int | float) or not 0 <= crf <= 63):
-        raise ValueError(f"crf={crf}; allowed are auto, or numbers from 0 (best) to 51, and to 63 for VP9 and AV1")
+        raise ValueError(
+            f"crf={as_typed(crf)}; allowed are auto, or numbers from 0 (best) to 51, and to 63 for VP9 and AV1"
+        )
     if missing := [name for module, name in _NEEDED.items() if find_spec(module) is None]:
         raise ValueError(f"videos need {' and '.join(missing)}: pip install 'gan_style[video]'")
     if str(cfg.input).startswith("camera:"):
@@ -89,7 +90,7 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
     from gan_style.video.temporal import Tally, TemporalFilter
 
     # What is read, how it will be written, and what of it cannot be kept.
-    if output.resolve() == source.resolve():
+    if identity(output) == identity(source):
         raise ValueError(f"output={output} is the input itself; results are never written over it")
     if output.is_dir():
         raise ValueError(f"output={output} is a folder; name a file in it")
@@ -183,8 +184,6 @@ def _painter(
     """Return the painter, its note, what of regions results depend on, and what follows the regions."""
     segmentation = plain(cfg.segmentation)
     style, plan, regions = plan_regions(plain(cfg.style), plain(cfg.mask), cfg.regions, segmentation)
-    if style is not None and not isinstance(style, str | Mapping):
-        raise ValueError(f"style={style}: a name, or names with weights, '{{monet: 0.6, wave: 0.4}}', expected")
     if segmentation["masks"] is not None:
         raise ValueError(f"segmentation.masks={segmentation['masks']} is for pictures; give segmentation.network=...")
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)

@@ -42,7 +42,7 @@ from gan_style.data.sets import Pictures
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import EACH
 from gan_style.models.blocks import count_parameters
-from gan_style.options import SEEDS, Runtime, may_change, option
+from gan_style.options import SEEDS, Runtime, as_typed, may_change, option
 from gan_style.runtime.checkpoint import GENERATOR_FILE
 from gan_style.runtime.device import advice, allocator, choose_device
 from gan_style.runtime.distributed import Ranks, launch, local_device, ranks
@@ -188,7 +188,7 @@ def check_train(cfg: Any) -> None:
     for name in ("resize", "style_resize"):
         bounds = None if data[name] is None else list(data[name])
         if bounds is not None and not (len(bounds) == 2 and data.size <= bounds[0] <= bounds[1]):
-            raise ValueError(f"data.{name}={bounds}; two lengths, from data.size={data.size} upward")
+            raise ValueError(f"data.{name}={as_typed(bounds)}; two lengths, from data.size={data.size} upward")
 
     # Loss weights, their balance, and learning rates.
     if cfg.loss.get("balance") is not None and not 0 < training.audit_every <= training.warmup_steps:
@@ -234,7 +234,7 @@ def check_styles(cfg: Any) -> None:
         raise ValueError(f"data.style names styles ({names}); use generator=library or generator=mobile")
     if takes_library and not is_library:
         raise ValueError(
-            f"this generator needs styles with names, got data.style={cfg.data.style}; "
+            f"this generator needs styles with names, got data.style={as_typed(cfg.data.style)}; "
             "write data.style={monet: FOLDER, wave: PICTURE}"
         )
     for name in cfg.data.style if is_library else ():

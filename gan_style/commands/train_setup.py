@@ -30,6 +30,7 @@ from gan_style.models.library import LibraryGenerator
 from gan_style.models.reference import ReferenceGenerator, StatisticsEncoder
 from gan_style.models.registry import describe
 from gan_style.models.tone import tone_curve
+from gan_style.options import as_typed
 from gan_style.regions.masks import refine
 from gan_style.regions.names import REST, numbers_of
 from gan_style.regions.segment import MaskRegions, PictureRegions, Segmenter
@@ -251,7 +252,9 @@ def make_objective(setup: TrainSetup) -> Objective:
     nodes = {str(name): node for name, node in setup.cfg.loss.items()}
     balance = nodes.pop("balance", None)
     if balance is not None and not isinstance(balance, DictConfig):
-        raise ValueError(f"loss.balance={balance}: shares by term, such as {{content: 1, style: 2}}, or null, expected")
+        raise ValueError(
+            f"loss.balance={as_typed(balance)}: shares by term, such as {{content: 1, style: 2}}, or null, expected"
+        )
     terms = {name: build(node, f"loss.{name}") for name, node in nodes.items()}
     check_terms(terms)
     if setup.by_reference:

@@ -21,6 +21,7 @@ from gan_style.images.formats import (
     known_suffixes,
     scan_folder,
 )
+from gan_style.options import as_typed
 
 
 def find_pictures(spec: str | Sequence[str], option: str) -> list[Path]:
@@ -31,9 +32,9 @@ def find_pictures(spec: str | Sequence[str], option: str) -> list[Path]:
     if isinstance(spec, str):
         return _find(spec, option)
     if not isinstance(spec, Sequence) or not all(isinstance(item, str) for item in spec):
-        raise ValueError(f"{option}={spec}: a path or a list of paths expected; quote a number: {option}='\"{spec}\"'")
+        raise ValueError(f"{option}={as_typed(spec)}: a path or a list of paths expected")
     paths = dict.fromkeys(path for item in spec for path in _find(item, option))
-    return _not_empty(list(paths), f"{option}={spec}: an empty list")
+    return _not_empty(list(paths), f"{option}={as_typed(spec)}: an empty list")
 
 
 def _find(spec: str, option: str) -> list[Path]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_style.dataset.sample import printable
+from gan_style.options import as_typed
 
 BLEND = "result * strength + photo * (1 - strength), in [-1, 1], before rounding"  # what strength means, for the plan
 
@@ -83,7 +84,7 @@ def strength_range(strength: Any) -> tuple[float, float]:
     try:
         least, most = (float(value) for value in pair)
     except (TypeError, ValueError):
-        raise ValueError(f"strength={strength}; a number, or two such as [0.5,1.0], expected") from None
+        raise ValueError(f"strength={as_typed(strength)}; a number, or two such as [0.5,1.0], expected") from None
     if not 0 <= least <= most <= 1:
-        raise ValueError(f"strength={strength}; allowed are 0 to 1, the smaller one first")
+        raise ValueError(f"strength={as_typed(strength)}; allowed are 0 to 1, the smaller one first")
     return least, most

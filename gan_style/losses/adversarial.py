@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_style.functional import AUGMENTATIONS, Generators, diff_augment, grey, smooth_edges
+from gan_style.options import as_typed
 
 Logits = Sequence[Tensor]  # a map for each scale
 
@@ -97,7 +98,7 @@ class Adversarial:
             if kind not in NEGATIVES:
                 raise ValueError(f"loss.adversarial.negatives: {kind!r}; allowed are {', '.join(NEGATIVES)}")
             if isinstance(weight, bool | str) or not 0 < weight < math.inf:
-                raise ValueError(f"loss.adversarial.negatives.{kind}={weight}; allowed are numbers above 0")
+                raise ValueError(f"loss.adversarial.negatives.{kind}={as_typed(weight)}; allowed are numbers above 0")
 
     @property
     def roles(self) -> list[str]:

@@ -15,6 +15,7 @@ from gan_style.losses.content import Content
 from gan_style.losses.inputs import Features, LossInputs, Term
 from gan_style.losses.style import CROP, EACH, MEAN, GramStyle, Style
 from gan_style.models.perceptual import Perceptual
+from gan_style.options import as_typed
 
 ADVERSARIAL, WARMUP = "adversarial", "content"
 
@@ -305,7 +306,9 @@ def check_terms(terms: Mapping[str, Any]) -> None:
         if (name == ADVERSARIAL) != isinstance(term, Adversarial):
             raise ValueError(f"loss.{name}: the adversarial term, and it alone, is mounted as loss.{ADVERSARIAL}")
         if not math.isfinite(term.weight) or term.weight < 0:
-            raise ValueError(f"loss.{name}.weight={term.weight}; allowed are finite numbers from 0 (0: log only)")
+            raise ValueError(
+                f"loss.{name}.weight={as_typed(term.weight)}; allowed are finite numbers from 0 (0: log only)"
+            )
         if isinstance(term, Content | Style) and (isinstance(term.layers, str) or not term.layers):
             raise ValueError(
                 f"loss.{name}.layers={term.layers or []}: give a list of at least one layer, such as [relu3_1], "
@@ -315,7 +318,8 @@ def check_terms(terms: Mapping[str, Any]) -> None:
             isinstance(term.scales, str) or not term.scales or not all(0 < scale <= 1 for scale in term.scales)
         ):
             raise ValueError(
-                f"loss.{name}.scales={term.scales}: give a list of numbers above 0, up to 1, such as [1, 0.5, 0.25]"
+                f"loss.{name}.scales={as_typed(term.scales)}: give a list of numbers above 0, up to 1, such as "
+                "[1, 0.5, 0.25]"
             )
         if isinstance(term, Style) and term.guided and (term.statistic is not gram_matrix or term.target != MEAN):
             raise ValueError(f"loss.{name}: guided=true is for Gram matrices (GramStyle, GatysStyle) and target={MEAN}")
@@ -327,7 +331,7 @@ def check_mean_weights(weights: Any, count: int, option: str, of_what: str) -> N
     """Raise ValueError, naming the option, for what cannot be the weights of a mean over ``count`` things."""
     allowed = f"one finite number from 0 for each {of_what}, not all 0, or null for equal weights"
     if not isinstance(weights, Sequence) or isinstance(weights, str) or len(weights) != count:
-        raise ValueError(f"{option}={weights} for {count} {of_what}s; allowed is a list of {allowed}")
+        raise ValueError(f"{option}={as_typed(weights)} for {count} {of_what}s; allowed is a list of {allowed}")
     numbers = all(isinstance(weight, int | float) and not isinstance(weight, bool) for weight in weights)
     if not numbers or not all(0 <= weight < math.inf for weight in weights) or not sum(weights):
         raise ValueError(f"{option}={list(weights)}; allowed is {allowed}")
@@ -381,6 +385,8 @@ def check_shares(shares: Mapping[str, float], weights: Mapping[str, float]) -> N
         raise ValueError(f"loss.balance={dict(shares)}: give shares for at least two terms, or null for no balance")
     for name, share in shares.items():
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < math.inf:
-            raise ValueError(f"loss.balance.{name}={share}; allowed are numbers above 0, relative to each other")
+            raise ValueError(
+                f"loss.balance.{name}={as_typed(share)}; allowed are numbers above 0, relative to each other"
+            )
     if not any(weights[name] for name in shares):
         raise ValueError("loss.balance keeps the sum of the weighted gradients, so at least one needs a weight above 0")

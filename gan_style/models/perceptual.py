@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_style.models.weights import imagenet_file, read_weights
-from gan_style.options import did_you_mean
+from gan_style.options import as_typed, did_you_mean
 
 _MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in [0, 1]
 _STD = (0.229, 0.224, 0.225)
@@ -219,12 +219,12 @@ def _checked_scales(scales: Scales, layers: Sequence[str]) -> dict[str, float]:
     if scales is None:
         return dict.fromkeys(layers, 1.0)
     if not isinstance(scales, Mapping):
-        raise ValueError(f"perceptual.scales={scales}: {{layer: number}}, or null to measure them, expected")
+        raise ValueError(f"perceptual.scales={as_typed(scales)}: {{layer: number}}, or null to measure them, expected")
     if missing := [layer for layer in layers if layer not in scales]:
         raise ValueError(f"perceptual.scales: {', '.join(missing)} missing; give one for each of {', '.join(layers)}")
     for layer in layers:
         if isinstance(scales[layer], bool | str) or not 0 < scales[layer] < math.inf:
-            raise ValueError(f"perceptual.scales.{layer}={scales[layer]}; allowed are numbers above 0")
+            raise ValueError(f"perceptual.scales.{layer}={as_typed(scales[layer])}; allowed are numbers above 0")
     return {layer: float(scales[layer]) for layer in layers}
 
 

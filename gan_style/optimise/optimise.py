@@ -31,6 +31,7 @@ from gan_style.losses.inputs import Features, LossInputs
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import MEAN
 from gan_style.optimise.regions import GuidedRegions
+from gan_style.options import as_typed
 
 MIN_SHORT_SIDE = 16  # pixels, the short side: the deepest layers of a VGG then still see one position
 
@@ -64,7 +65,7 @@ def plan_levels(
     ends = [round(steps * end / sum(weights)) for end in accumulate(weights)]
     counts = [end - begin for begin, end in pairwise([0, *ends])]
     if min(counts) < 1:
-        split = "equal shares" if shares is None else f"shares={shares}"
+        split = "equal shares" if shares is None else f"shares={as_typed(shares)}"
         raise ValueError(f"steps={steps} leave no evaluation for one of levels={levels} with {split}")
     return [Level(*size, factor, count) for size, factor, count in zip(sizes, factors, counts, strict=True)]
 

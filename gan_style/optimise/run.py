@@ -15,7 +15,7 @@ from gan_style.images.decode import decode, encode_animation, to_float, to_uint8
 from gan_style.images.lossless import Original, white_level, write_original
 from gan_style.optimise.optimise import NonFiniteLossError, Optimisation, resized
 from gan_style.runtime.checkpoint import FORMAT, read_checkpoint
-from gan_style.runtime.files import write_bytes, write_durably
+from gan_style.runtime.files import identity, write_bytes, write_durably
 from gan_style.runtime.provenance import check_replaceable, optimisation_note, result_mark
 
 _SECONDS_A_FRAME, _SECONDS_OF_THE_LAST = 0.12, 2.0
@@ -49,10 +49,10 @@ class Record:
     def check_apart(self, inputs: Iterable[Path]) -> None:
         """Raise ValueError where one of the files that are to be written is, or could become, one of the inputs."""
         written = {
-            path.resolve() for path in (self.output, self.state_path, self.last_good_path, self.animation) if path
+            identity(path) for path in (self.output, self.state_path, self.last_good_path, self.animation) if path
         }
         for path in inputs:
-            if path.resolve() in written:
+            if identity(path) in written:
                 raise ValueError(
                     f"output={self.output}: {path} is one of the inputs; results are never written over them"
                 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gan_style.evaluation.suite import METRICS
+from gan_style.options import as_typed
 from gan_style.report.runs import Run, measured_differently
 
 HELD_OUT, EVALUATED, LOSS, COMPOSITE = "heldout/", "evaluate/", "loss/", "heldout/composite"
@@ -110,8 +111,7 @@ def differing(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
     keys = dict.fromkeys(
         key for keys_of_run in settings.values() for key in keys_of_run if not key.startswith(_NO_DIFFERENCE)
     )
-    missing = object()
-    return [key for key in keys if len({repr(keys_of_run.get(key, missing)) for keys_of_run in settings.values()}) > 1]
+    return [key for key in keys if len({repr(keys_of_run.get(key)) for keys_of_run in settings.values()}) > 1]
 
 
 def _settings(runs: Mapping[str, Run]) -> list[Column]:
@@ -126,18 +126,7 @@ def _settings(runs: Mapping[str, Run]) -> list[Column]:
 
 def _setting(value: Any) -> Value:
     number = float(value) if type(value) in (int, float) and math.isfinite(value) else None
-    return Value(_spelled(value), number)
-
-
-def _spelled(value: Any) -> str:
-    """Return a setting as it is written on the command line: null, [relu1_1, relu2_1], {monet: 1}."""
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{name}: {_spelled(item)}' for name, item in value.items())}}}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_spelled, value))}]"
-    if isinstance(value, float) and value.is_integer():
-        return f"{value:.0f}"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return Value(NOTHING if value is None else as_typed(value), number)
 
 
 def _shortest(key: str, known: Iterable[str]) -> str:

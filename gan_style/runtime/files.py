@@ -47,6 +47,15 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def identity(path: Path) -> object:
+    """Return what is equal for all names of one file, links and other spellings; of a new file its absolute path."""
+    try:
+        status = path.stat()
+    except OSError:
+        return path.resolve()
+    return status.st_dev, status.st_ino
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder last (Windows, which cannot open a folder, does so by itself)."""
     if os.name != "nt":
@@ -155,4 +164,6 @@ def ensure_writable(folder: Path, option: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ValueError(f"{option}: cannot write into {folder} ({error.strerror or error})") from error
+        files = [place for place in (folder, *folder.parents) if place.is_file()]
+        reason = f"{files[0]} is a file" if files else error.strerror or error
+        raise ValueError(f"{option}: cannot write into {folder} ({reason})") from error

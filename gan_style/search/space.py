@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gan_style.options import did_you_mean
+from gan_style.options import as_typed, did_you_mean
 
 _RANGE = ("low", "high", "step", "log")
 _LARGEST_GRID = 10_000
@@ -63,7 +63,7 @@ def read_space(content: Any, whole: Callable[[str], bool]) -> dict[str, Dimensio
     whole: whether an option takes integers; its ranges are ranges of integers then. ValueError in the user's words.
     """
     if not isinstance(content, Mapping) or not content:
-        raise ValueError(f"space={content}: options with their values or ranges expected, such as {_EXAMPLE}")
+        raise ValueError(f"space={as_typed(content)}: options with their values or ranges expected, such as {_EXAMPLE}")
     space = {}
     for name, leaf in _leaves(content):
         if name in space:
@@ -84,7 +84,7 @@ def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _leaves(value, f"{name}.")
         else:
             raise ValueError(
-                f"space.{name}={value}: a list of values, or a range such as {{low: 1, high: 10}}, expected"
+                f"space.{name}={as_typed(value)}: a list of values, or a range such as {{low: 1, high: 10}}, expected"
             )
 
 
@@ -111,7 +111,7 @@ def _range(name: str, content: Mapping[str, Any], whole: bool) -> Range:
             raise ValueError(f"{option}.{key} is missing: a range has low and high")
     log = content.get("log", False)
     if not isinstance(log, bool):
-        raise ValueError(f"{option}.log={log}; allowed are true and false")
+        raise ValueError(f"{option}.log={as_typed(log)}; allowed are true and false")
     low, high = (_number(f"{option}.{key}", content[key], whole) for key in ("low", "high"))
     step = None if content.get("step") is None else _number(f"{option}.step", content["step"], whole)
     if low > high:
@@ -130,9 +130,9 @@ def _number(option: str, value: Any, whole: bool) -> float:
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
         value = float(value)  # YAML 1.1 takes 1e-4 for a word
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{option}={value}; allowed are finite numbers")
+        raise ValueError(f"{option}={as_typed(value)}; allowed are finite numbers")
     if whole and value != int(value):
-        raise ValueError(f"{option}={value}; the option takes whole numbers")
+        raise ValueError(f"{option}={as_typed(value)}; the option takes whole numbers")
     return int(value) if whole else float(value)
 
 

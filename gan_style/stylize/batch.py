@@ -31,7 +31,7 @@ from gan_style.images.lossless import (
     to_eight_bits,
     write_original,
 )
-from gan_style.runtime.files import file_hash, write_bytes, write_durably
+from gan_style.runtime.files import file_hash, identity, write_bytes, write_durably
 from gan_style.runtime.machine import is_shortage
 from gan_style.runtime.provenance import result_mark
 from gan_style.stylize.controls import Controls, MaskFinder, Regions, option_of, read_mask
@@ -84,7 +84,7 @@ def plan_file(source: Path, output: Path) -> list[PictureJob]:
     target = output if names_file else output / source.name
     if target.suffix.lower() not in FORMAT_OF_SUFFIX:
         raise ValueError(f"input={source} has no picture's suffix; name the result, such as output=result.png")
-    if target.resolve() == source.resolve():
+    if identity(target) == identity(source):
         raise ValueError(f"output={output} is the input itself; results are never written over it")
     return [PictureJob(source, target)]
 
@@ -137,13 +137,13 @@ def with_sheets(jobs: Sequence[PictureJob]) -> list[PictureJob]:
 
 def check_outputs(jobs: Sequence[PictureJob], references: Iterable[Path] = ()) -> None:
     """Raise ValueError where something would be written over what is read, or over another result."""
-    inputs = {path.resolve(): "a style's picture" for path in references}
-    inputs |= {job.source.resolve(): "an input" for job in jobs}
-    inputs |= {path.resolve(): "a mask" for job in jobs for path in (*job.masks.values(), job.classes) if path}
+    inputs = {identity(path): "a style's picture" for path in references}
+    inputs |= {identity(job.source): "an input" for job in jobs}
+    inputs |= {identity(path): "a mask" for job in jobs for path in (*job.masks.values(), job.classes) if path}
     written: set[Path] = set()
     for path in (path for job in jobs for path in job.outputs):
-        if path.resolve() in inputs:
-            raise ValueError(f"output: {path} is {inputs[path.resolve()]}; nothing is written over it")
+        if identity(path) in inputs:
+            raise ValueError(f"output: {path} is {inputs[identity(path)]}; nothing is written over it")
         if path.resolve() in written:
             raise ValueError(f"output: {path} would be written twice; rename one of the pictures")
         written.add(path.resolve())

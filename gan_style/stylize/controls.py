@@ -16,7 +16,7 @@ from torch import Tensor
 from gan_style.images.color import COLOURS, STYLE
 from gan_style.images.formats import UnreadablePictureError, is_picture
 from gan_style.images.lossless import Original, read_original, to_eight_bits, white_level
-from gan_style.options import did_you_mean
+from gan_style.options import as_typed, did_you_mean
 from gan_style.stylize.tiling import SMALLEST_TILE, Box
 
 AUTO, OFF = "auto", "off"
@@ -45,13 +45,17 @@ class Controls:
 
     def __post_init__(self) -> None:
         if not (_is_number(self.strength) and 0 <= self.strength <= 1):
-            raise ValueError(f"strength={self.strength}; allowed are 0 (the photo) to 1 (the style in full)")
+            raise ValueError(f"strength={as_typed(self.strength)}; allowed are 0 (the photo) to 1 (the style in full)")
         if self.colours not in COLOURS:
             raise ValueError(f"colours={self.colours}; allowed are {', '.join(COLOURS)}")
         if self.tile not in (AUTO, OFF) and not (isinstance(self.tile, int) and self.tile >= SMALLEST_TILE):
-            raise ValueError(f"tile={self.tile}; allowed are {AUTO}, {OFF}, or a side from {SMALLEST_TILE} pixels")
+            raise ValueError(
+                f"tile={as_typed(self.tile)}; allowed are {AUTO}, {OFF}, or a side from {SMALLEST_TILE} pixels"
+            )
         if self.stroke != AUTO and not (_is_number(self.stroke) and 1 <= float(self.stroke) < math.inf):
-            raise ValueError(f"stroke={self.stroke}; allowed are {AUTO}, or numbers from 1 (the model's own strokes)")
+            raise ValueError(
+                f"stroke={as_typed(self.stroke)}; allowed are {AUTO}, or numbers from 1 (the model's own strokes)"
+            )
 
     def reduction(self, height: int, width: int) -> float:
         """Compute by how much a picture of this size is made smaller before it is painted."""
@@ -64,6 +68,15 @@ def unknown_style(name: Any, known: Sequence[str], option: str = "style") -> Val
     return ValueError(f"{option}={name}: there is no such style{hint}; known are {', '.join(known)}")
 
 
+def as_names(style: Any) -> Any:
+    """Return a style, names with weights, or a list of names, with each name as text: 1889 and true are names, too."""
+    if style is None or isinstance(style, str):
+        return style
+    if isinstance(style, Mapping):
+        return {as_typed(name): weight for name, weight in style.items()}
+    return [as_names(name) for name in style] if isinstance(style, Sequence) else as_typed(style)
+
+
 def mixture(style: Style, known: Sequence[str], *, masked: bool = False) -> dict[str, float]:
     """Return {style: share} of what a user gives: a name, names with weights that sum to 1, or None for an only style.
 
@@ -71,18 +84,23 @@ def mixture(style: Style, known: Sequence[str], *, masked: bool = False) -> dict
     """
     if masked:
         if style is not None:
-            raise ValueError(f"style={style} and mask={{...}}: the masks name their styles already; leave style out")
+            raise ValueError(
+                f"style={as_typed(style)} and mask={{...}}: the masks name their styles already; leave style out"
+            )
         return {}
     if style is None:
         if len(known) != 1:
             raise ValueError(f"style=... is missing; known are {', '.join(known)}")
         return {known[0]: 1.0}
+    style = as_names(style)
+    if isinstance(style, list):
+        raise ValueError(f"style={as_typed(style)}: a name, or weights, {{monet: 0.6, wave: 0.4}}, expected")
     weights = {style: 1.0} if isinstance(style, str) else dict(style)
     for name, weight in weights.items():
         if name not in known:
             raise unknown_style(name, known)
         if not _is_number(weight) or weight < 0:
-            raise ValueError(f"style.{name}={weight}; allowed are numbers from 0")
+            raise ValueError(f"style.{name}={as_typed(weight)}; allowed are numbers from 0")
     total = sum(weights.values())
     if abs(total - 1.0) > _SUM_TOLERANCE:
         raise ValueError(f"style={_formatted(weights)}: the weights sum to {total:.6g}; they have to sum to 1")

@@ -22,6 +22,7 @@ from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator, OneStyle, condition_of
 from gan_style.models.reference import ReferenceGenerator
 from gan_style.models.registry import rebuild
+from gan_style.options import as_typed
 from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_generator
 from gan_style.runtime.device import placed
 from gan_style.runtime.files import file_hash
@@ -91,13 +92,19 @@ def load_painter(spec: str, device: torch.device) -> nn.Module:
 
 def no_style(spec: str, styles: Iterable[str]) -> ValueError:
     """Make the error for a ``FILE#STYLE`` that names none of these styles."""
-    return ValueError(f"checkpoint={spec}: choose one of its styles, {of_style(spec)[0]}#NAME: {', '.join(styles)}")
+    place = spec if of_style(spec)[1] is None else spec.rpartition("#")[0]
+    return ValueError(f"checkpoint={spec}: choose one of its styles, {place}#NAME: {', '.join(styles)}")
 
 
 def of_style(spec: str) -> tuple[Path, str | None]:
-    """Split into (file or folder, style or picture) of ``FILE#STYLE``; a path that exists as it is written is one."""
+    """Split into (file or folder, style or picture) of ``FILE#STYLE``; a path that exists as it is written is one.
+
+    "shipped:NAME" is the file of a model that comes with gan_style.
+    """
     whole = Path(spec).expanduser()
     place, mark, style = spec.rpartition("#")
+    if spec.startswith(SHIPPED):
+        return find_generator(Path(place or spec)), style if mark else None
     return (Path(place).expanduser(), style) if mark and place and not whole.exists() else (whole, None)
 
 
@@ -148,7 +155,9 @@ def find_references(spec: str | Sequence[str]) -> dict[str, Path]:
     specs = [spec] if isinstance(spec, str) else list(spec)
     paths = [path for spec in specs for path in _files(str(spec))]
     if not paths:
-        raise ValueError(f"reference={spec}: give a picture of the style, or several: reference=[a.jpg,b.jpg]")
+        raise ValueError(
+            f"reference={as_typed(spec)}: give a picture of the style, or several: reference=[a.jpg,b.jpg]"
+        )
     # As many of a path's last parts as tell it from all others.
     parts = {path: path.absolute().with_suffix("").parts for path in paths}
     deepest = max(map(len, parts.values()))

@@ -15,6 +15,7 @@ from gan_style.images.color import LAB, LUMINANCE, STYLE, LabMatch, with_luma_of
 from gan_style.images.decode import to_float, to_uint8
 from gan_style.models.generator import ResidualCoder
 from gan_style.models.library import LibraryGenerator
+from gan_style.options import as_typed
 from gan_style.stylize.controls import AUTO, OFF, Controls, Regions
 from gan_style.stylize.model import Model, OnnxGenerator
 from gan_style.stylize.tiling import Box, TiledGenerator, boxes
@@ -133,7 +134,9 @@ class _Source:
             large = self.whole.height * self.whole.width > LARGEST_WHOLE
             return AUTO_TILE if large and isinstance(self.model.generator, ResidualCoder) else None
         if not isinstance(self.model.generator, ResidualCoder):
-            raise ValueError(f"tile={self.controls.tile}: this generator cannot be taken tile by tile; allowed is off")
+            raise ValueError(
+                f"tile={as_typed(self.controls.tile)}: this generator cannot be taken tile by tile; allowed is off"
+            )
         return int(self.controls.tile)
 
     def outputs(self) -> Outputs:

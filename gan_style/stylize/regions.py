@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from gan_style.images.formats import FORMAT_OF_SUFFIX
+from gan_style.options import as_typed
 from gan_style.regions.names import REST
 from gan_style.runtime.files import file_hash
-from gan_style.stylize.controls import AUTO, Regions, option_of, regions_of
+from gan_style.stylize.controls import AUTO, Regions, as_names, option_of, regions_of
 
 if TYPE_CHECKING:  # the perceptual network is loaded where regions are wanted by name
     from gan_style.regions.masks import NamedMasks
@@ -69,7 +70,9 @@ def plan_masks(mask: Any, *, by_name: bool) -> MaskPlan:
         style, option = str(style), option_of(str(style))
         if isinstance(value, str) and value.lower() == REST:
             if rest is not None or not style:
-                raise ValueError(f"{option}={value}: {'two styles' if style else 'a single mask'} cannot have the rest")
+                raise ValueError(
+                    f"{option}={as_typed(value)}: {'two styles' if style else 'a single mask'} cannot have the rest"
+                )
             rest = style
         elif isinstance(value, list | tuple):
             names[style] = [str(name) for name in value]
@@ -96,7 +99,7 @@ def _check_word(value: Any, option: str) -> None:
     path = Path(value).expanduser() if isinstance(value, str) else None
     if path is not None and len(path.parts) == 1 and not path.suffix and not path.exists():
         raise ValueError(
-            f"{option}={value}: there is no such file or folder. If it is the name of a region: {_NO_NAMES}"
+            f"{option}={as_typed(value)}: there is no such file or folder. If it is the name of a region: {_NO_NAMES}"
         )
 
 
@@ -133,9 +136,13 @@ def auto_masks(style: Any, regions: int | None) -> tuple[dict[str, int], int]:
             f"mask={AUTO}: give a style for each region, from the picture's top to its bottom: style=[monet,wave]"
         )
     if len(set(style)) < len(style):
-        raise ValueError(f"mask={AUTO}: style={list(style)} names a style twice; each region needs one of its own")
+        raise ValueError(
+            f"mask={AUTO}: style={as_typed(list(style))} names a style twice; each region needs one of its own"
+        )
     if regions not in (None, len(style)):
-        raise ValueError(f"mask={AUTO}: regions={regions}, but style={list(style)} has {len(style)}; one for each")
+        raise ValueError(
+            f"mask={AUTO}: regions={regions}, but style={as_typed(list(style))} has {len(style)}; one for each"
+        )
     return {str(name): number for number, name in enumerate(style, start=1)}, len(style)
 
 
@@ -143,6 +150,7 @@ def plan_regions(
     style: Any, mask: Any, regions: int | None, segmentation: Mapping[str, Any]
 ) -> tuple[Any, MaskPlan, int | None]:
     """Understand style, mask and regions together: the style, where masks do not name it, the plan, and the count."""
+    style = as_names(style)
     if isinstance(mask, str) and mask == AUTO:
         mask, regions = auto_masks(style, regions)
         style = None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gan_style.evaluation.suite import METRICS, OF_PICTURES, Measurements, MetricSuite, check_metrics
 from gan_style.images.decode import grid, to_uint8
 from gan_style.models.reference import ReferenceGenerator
+from gan_style.options import as_typed
 
 PREFIX = "heldout/"
 AUTO = "auto"
@@ -183,12 +184,14 @@ def composite_weights(best: Any, names: Sequence[str]) -> dict[str, float] | Non
     if best == AUTO:
         return {name: 1.0 for name in ("content", "style") if name in names}
     if not isinstance(best, Mapping):
-        raise ValueError(f"metrics.best={best}: weights such as {{content: 1, style: 1}}, {AUTO}, or null expected")
+        raise ValueError(
+            f"metrics.best={as_typed(best)}: weights such as {{content: 1, style: 1}}, {AUTO}, or null expected"
+        )
     for name, weight in best.items():
         if name not in names:
             raise ValueError(f"metrics.best.{name}: not in metrics.names={list(names)}")
         if not METRICS[name].better:
             raise ValueError(f"metrics.best.{name}: neither more nor less of it is better; take others")
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-            raise ValueError(f"metrics.best.{name}={weight}; allowed are finite numbers from 0")
+            raise ValueError(f"metrics.best.{name}={as_typed(weight)}; allowed are finite numbers from 0")
     return dict(best)

@@ -490,6 +490,10 @@ def test_a_style_of_a_library_is_measured_by_its_name(gan_style, place, tmp_path
     assert "library#wave" in json.loads((tmp_path / "out" / "metrics.json").read_text())["metrics"]
     outcome = gan_style("evaluate", *arguments, f"checkpoint={tmp_path}/library.safetensors")
     assert outcome.status == 2 and "choose one of its styles" in outcome.err and "monet, wave" in outcome.err
+    outcome = gan_style("evaluate", *arguments, "checkpoint=shipped:mobile")
+    assert outcome.status == 2 and "shipped:mobile#NAME: monet, wave" in outcome.err
+    outcome = gan_style("evaluate", *arguments, "checkpoint=shipped:mobile#wave", "metrics=[style]")
+    assert outcome.status == 0 and "mobile#wave" in (tmp_path / "out" / "metrics.json").read_text()
     outcome = gan_style("evaluate", *arguments, f"checkpoint={tmp_path}/nowhere.safetensors#wave")
     assert outcome.status == 2 and "there is no such file or folder" in outcome.err
 

@@ -60,7 +60,15 @@ class TestSettings:
         settings = {"a": {"x": 1, "y": [1], "run.name": "a"}, "b": {"x": 1, "y": [2], "run.name": "b", "z": None}}
         for name, one in settings.items():
             one |= {"data.workers": name, "training.log_every": name}
-        assert differing(settings) == ["y", "z"]  # a null that stands there differs from nothing at all
+        assert differing(settings) == ["y"], "null and an option that is not there are the same"
+
+    def test_null_is_shown_as_what_is_not_there(self):
+        runs = {
+            n: with_settings(run(n, loss__tv=(1.0, 1.0)), data__x=value) for n, value in {"a": None, "b": 3}.items()
+        }
+        runs["c"] = with_settings(run("c", loss__tv=(1.0, 1.0)))
+        column = next(column for column in make_table(runs).columns if column.name == "data.x")
+        assert [column.value(label).text for label in "abc"] == ["-", "3", "-"]
 
     def test_one_and_true_and_a_text_of_one_differ(self):
         assert differing({"a": {"x": 1}, "b": {"x": True}}) == ["x"] == differing({"a": {"x": 1}, "b": {"x": "1"}})

@@ -48,7 +48,7 @@ def test_numbers_that_yaml_takes_for_words_are_read():
         ({"a": {"low": 0, "high": 1, "log": 1}}, r"space.a.log=1; allowed are true and false"),
         ({"a": {"low": "x", "high": 1}}, r"space.a.low=x; allowed are finite numbers"),
         ({"a": {"low": float("nan"), "high": 1}}, r"space.a.low=nan; allowed are finite numbers"),
-        ({"a": {"low": True, "high": 1}}, r"space.a.low=True; allowed are finite numbers"),
+        ({"a": {"low": True, "high": 1}}, r"space.a.low=true; allowed are finite numbers"),
         ({"a": {"low": 0, "high": 1, "step": 0}}, r"space.a.step=0; allowed are numbers above 0"),
         ({"a": {"low": 0, "high": 1, "step": 2}}, r"space.a.step=2; allowed are numbers above 0, up to .* = 1"),
         ({"a": {"low": 1, "high": 9, "step": 2, "log": True}}, "do not go together"),
