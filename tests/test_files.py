@@ -14,7 +14,7 @@ from typing import IO
 import pytest
 from PIL import Image
 
-from gan_style.runtime.files import ensure_writable, remove_leftovers, write_bytes, write_durably
+from gan_style.runtime.files import ensure_writable, identity, remove_leftovers, write_bytes, write_durably
 
 
 def names(folder: Path) -> list[str]:
@@ -194,6 +194,15 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
 
 
 # Folders to write into
+
+
+def test_spellings_of_one_path_are_known_and_a_hard_link_is_another(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "soft").symlink_to("a")
+    assert identity(tmp_path / "a") == identity(tmp_path / "soft") == identity(tmp_path / "x" / ".." / "a")
+    (tmp_path / "hard").hardlink_to(tmp_path / "a")
+    assert identity(tmp_path / "a") != identity(tmp_path / "hard")
+    assert identity(tmp_path / "new") == identity(tmp_path / "soft" / ".." / "new")
 
 
 def test_a_missing_folder_is_made_with_its_parents(tmp_path: Path) -> None:

@@ -48,12 +48,16 @@ def file_hash(path: Path) -> str:
 
 
 def identity(path: Path) -> object:
-    """Return what is equal for all names of one file, links and other spellings; of a new file its absolute path."""
+    """Return what is equal for all spellings of one path: through links, or in other capitals where these are one.
+
+    A hard link is another path: replacing it leaves the file.
+    """
+    whole = path.resolve()
     try:
-        status = path.stat()
+        status = whole.stat()
     except OSError:
-        return path.resolve()
-    return status.st_dev, status.st_ino
+        return whole
+    return (status.st_dev, status.st_ino) if status.st_nlink == 1 else whole
 
 
 def sync_folder(folder: Path) -> None:
@@ -165,5 +169,5 @@ def ensure_writable(folder: Path, option: str) -> None:
             pass
     except OSError as error:
         files = [place for place in (folder, *folder.parents) if place.is_file()]
-        reason = f"{files[0]} is a file" if files else error.strerror or error
+        reason = f"there is a file, {files[0]}" if files else error.strerror or error
         raise ValueError(f"{option}: cannot write into {folder} ({reason})") from error

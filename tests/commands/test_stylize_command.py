@@ -200,18 +200,6 @@ def test_other_files_are_kept_and_results_of_the_same_command_made_anew(gan_styl
     assert (tmp_path / "p" / "IMG_1.png").read_bytes() == own
 
 
-def test_no_name_of_the_input_is_written_over(gan_style, generator_file, photos, tmp_path):
-    """Not even with overwrite=true: a link, or other capitals on a disk that does not tell them apart."""
-    (tmp_path / "hard.png").hardlink_to(photos / "one.png")
-    (tmp_path / "soft.png").symlink_to(photos / "one.png")
-    before = (photos / "one.png").read_bytes()
-    for name in ("hard.png", "soft.png"):
-        arguments = [f"input={photos / 'one.png'}", f"output={tmp_path / name}", "overwrite=true"]
-        outcome = gan_style("stylize", f"checkpoint={generator_file}", *arguments)
-        assert outcome.status == 2 and name in outcome.err
-        assert (tmp_path / name).read_bytes() == before
-
-
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".avif", ".heic"])
 def test_every_kind_of_result_is_known_as_our_own(gan_style, generator_file, photos, tmp_path, suffix):
     arguments = [f"checkpoint={generator_file}", f"input={photos / 'one.png'}", f"output={tmp_path / f'o{suffix}'}"]
