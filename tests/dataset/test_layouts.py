@@ -768,3 +768,33 @@ def test_a_picture_that_a_kind_of_file_has_no_room_for_is_named_and_the_others_a
 def test_what_a_kind_of_file_cannot_say_is_named(source, make):
     photo(source / "a.jpg", comment=b"mine", dpi=(300, 300))
     assert [row["lost"] for row in make(suffix=".webp")] == ["its texts (Comment)"]
+
+
+def test_splits_in_the_names_of_files(source, make):
+    for label in ("cat", "dog"):
+        for name in ("train_1", "TEST-2"):
+            photo(source / label / f"{name}.jpg")
+    rows = {(row["key"], row["split"], row["label"]) for row in make("webdataset")}
+    assert rows == {
+        (f"{label}/{name}.jpg", split, label)
+        for label in ("cat", "dog")
+        for name, split in (("train_1", "train"), ("TEST-2", "TEST"))
+    }
+
+
+def test_splits_of_folds(source, make):
+    for path in (
+        f"data/fold{n}/{split}/images/{label}" for n in (1, 2) for split in ("train", "test") for label in "ab"
+    ):
+        photo(source / path / "1.jpg")
+    rows = {(row["split"], row["label"]) for row in make("webdataset")}
+    assert rows == {(f"fold{n}-{split}", label) for n in (1, 2) for split in ("train", "test") for label in "ab"}
+
+
+def test_what_is_hidden_is_said(source):
+    photo(source / "a/1.jpg")
+    photo(source / ".b/1.jpg")
+    layout = open_layout(str(source), "auto", target="folder", carry=[])
+    inventory = Inventory(layout)
+    assert [sample.key for sample in inventory.watch(layout.samples())] == ["a/1.jpg"]
+    assert "1 hidden" in inventory.line() and ".b" in inventory.line()

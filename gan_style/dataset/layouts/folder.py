@@ -14,7 +14,7 @@ from typing import Any
 from gan_style.dataset.layouts.masks import is_label_folder
 from gan_style.dataset.layouts.statements import Statements, read_statements
 from gan_style.dataset.layouts.tables import OPAQUE_SUFFIXES, TABLE_SUFFIXES, check_scaling
-from gan_style.dataset.layouts.tree import Match, Tree, join, size_of, stem_of
+from gan_style.dataset.layouts.tree import Match, Tree, join, size_of, split_of_file, stem_of
 from gan_style.dataset.sample import (
     ALL_PICTURE_SUFFIXES,
     NO_HOME,
@@ -94,7 +94,9 @@ class FolderLayout:
             elif full in taken and not self._says_the_class(name, label):
                 continue
             elif self._is_photo(full) and not owners and not orphaned:
-                yield self._picture(full, split, label, sidecars.get(name, {}), shapes.get(name))
+                by_name = split is None and self.tree.names_say_splits(path)
+                own = split_of_file(name) if by_name else split
+                yield self._picture(full, own, label, sidecars.get(name, {}), shapes.get(name))
             else:
                 yield self._other(full, split, label, is_mask=orphaned)
 

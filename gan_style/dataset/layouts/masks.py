@@ -54,11 +54,11 @@ _PICTURE_WORDS = word_set(
 _LIKE_PHOTOS = word_set("target targets gt normal normals groundtruth flow truth")
 # Words by which folders say that one holds what the other's pictures are to become: low and high, blur and sharp.
 _INPUT_WORDS = word_set(
-    "input inputs source src a low lowlight lq lr blur blurred blurry rain rainy haze hazy fog foggy noise noisy snow "
+    "input inputs source src low lowlight lq lr blur blurred blurry rain rainy haze hazy fog foggy noise noisy snow "
     "snowy degraded distorted corrupted shadow raindrop compressed raw data blurgamma lqs lrs"
 )
 _TARGET_WORDS = word_set(
-    "target targets tgt b high highlight hq hr sharp clean clear norain gt gts groundtruth reference ref output "
+    "target targets tgt high highlight hq hr sharp clean clear norain gt gts groundtruth reference ref output "
     "outputs original free shadowfree enhanced restored expert hqs hrs"
 )
 _SEPARATOR = re.compile(r"[_\-. ]+")
@@ -86,19 +86,13 @@ def may_look_like_photos(name: str) -> bool:
 
 def is_target_of(target: str, source: str) -> bool:
     """Whether two folders' names say that one holds what the other's pictures are to become."""
-    new, old = _pair_words(target), _pair_words(source)
+    new, old = set(words_of(target)), set(words_of(source))
     return bool((new - old) & _TARGET_WORDS and (old - new) & _INPUT_WORDS)
 
 
 def is_of_pairs(name: str) -> bool:
     """Whether a folder's name may be one of such a pair's."""
-    return bool((_INPUT_WORDS | _TARGET_WORDS) & _pair_words(name))
-
-
-def _pair_words(name: str) -> set[str]:
-    """Its words; a letter is none (trainA and trainB are no pairs), but alone."""
-    words = {re.sub(r"\d+$", "", word) for word in words_of(name)}
-    return {word for word in words if len(word) > 1 or len(name) == 1}
+    return bool((_INPUT_WORDS | _TARGET_WORDS) & set(words_of(name)))
 
 
 @dataclass(frozen=True)

@@ -225,6 +225,8 @@ class Inventory:
         parts += [f"{self.others.total()} other files ({others})"] if self.others.total() else []
         parts += [f"{count} not stylized: {kind}" for kind, count in self.problems.most_common()]
         if isinstance(self.layout, FolderLayout):
+            hidden = sorted(self.layout.tree.passed_over)
+            parts += [f"{len(hidden)} hidden passed over ({_some(hidden)})"] if hidden else []
             parts += [
                 f"not sure whether {second}/ holds what the pictures in {first}/ are to become: both are stylized, and "
                 f"carry=['{second}/*'] copies one"

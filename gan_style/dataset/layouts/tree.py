@@ -32,6 +32,7 @@ from gan_style.images.formats import open_picture
 JUNK = re.compile(
     r"(?i)\A(\..*|thumbs\.db|ehthumbs\.db|desktop\.ini|icon\r|__macosx|@eadir|\$recycle\.bin|lost\+found)\Z"
 )
+_KNOWN_JUNK = (".DS_Store", ".git", ".gitattributes", ".gitignore", ".cache", ".huggingface")
 _MOST_FOLDERS, _MOST_BESIDE = 3000, 60  # folders that are looked at for trees that mirror each other; siblings of one
 _MOST_LISTED = 500_000  # files in the listings that are kept
 _LOOKED_AT = 3  # pictures of a folder that are looked at to tell masks from photos
@@ -86,6 +87,7 @@ class Tree:
         self.root, self._pairs = root, pairs
         patterns = [_regex(pattern) for pattern in carry]
         self._carry = re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
+        self.passed_over: set[str] = set()  # hidden files and folders
         self._listings: dict[str, Listing] = {}  # those that were asked for last
         self._files_listed = 0
         self.matches = lru_cache(8)(self._matches)
@@ -107,6 +109,8 @@ class Tree:
         files: list[str] = []
         with os.scandir(self.root / path) as entries:
             for item in entries:
+                if item.name.startswith(".") and item.name not in _KNOWN_JUNK:
+                    self.passed_over.add(join(path, item.name))
                 if not JUNK.match(item.name):
                     (folders if is_folder(item) else files).append(item.name)
         return Listing(sorted(folders), dict.fromkeys(sorted(files)), (here.st_dev, here.st_ino))
@@ -213,18 +217,26 @@ class Tree:
     def doubtful_pairs(self) -> list[tuple[str, str]]:
         """Two folders beside each other that may be inputs and targets: by their pictures' names, or by their own."""
         doubtful = []
-        for parent in dict.fromkeys(path.rpartition("/")[0] for path in self.folders[:200] if path):
+        paths = [PurePosixPath(path) for path in self.folders[:200]]
+        for parent in dict.fromkeys(str(above).strip(".") for path in paths for above in path.parents):
             folders = [join(parent, name) for name in self._with_pictures(parent)]
             if len(folders) != 2 or any(map(self.is_label_path, folders)):
                 continue
             first, second = folders
-            names = [{stem_of(name) for name in self.try_listing(path).files} for path in folders]
+            names = [self._first_stems(path) for path in folders]
             alike = len(names[0]) > 1 and names[0] == names[1] and not self.split_of_level(parent)
             if is_target_of(first, second):
                 first, second = second, first
             if not any(self.label_folders_of(first)) and (alike or is_target_of(second, first)):
                 doubtful.append((first, second))
         return doubtful
+
+    def _first_stems(self, path: str, inner: str = "") -> set[str]:
+        """What files in a folder, or else in the first one below, are called."""
+        listing = self.try_listing(join(path, inner) if inner else path)
+        if not listing.files and listing.folders and inner.count("/") < 5:
+            return self._first_stems(path, join(inner, listing.folders[0]))
+        return {join(inner, stem_of(name)) for name in listing.files}
 
     def _others(self, before: tuple[str, ...], name: str) -> Iterator[tuple[str, ...]]:
         """What may stand in a path for a folder of labels: nothing, its siblings, and the folders in those."""
@@ -315,7 +327,8 @@ class Tree:
         photos = [name for name in pictures if name not in taken]
         for folder, tree in self.label_folders_of(path):
             files = [(name, folder) for name in self.try_listing(folder).files]
-            _merge(matches, match(photos, files, same_folder=False), tree)
+            is_plain = is_label_folder(tree) or not any(is_label_folder(rule.labels[-1]) for rule in self.rules)
+            _merge(matches, match(photos, files, same_folder=False), tree, is_plain=is_plain)
         return matches
 
     def _add_masks_of_the_same_name(self, path: str, pictures: Sequence[str], matches: Matches) -> None:
@@ -386,6 +399,19 @@ class Tree:
             return {name: (split, rest if is_class else "") for name, (split, rest) in splits.items()}
         return {}
 
+    def names_say_splits(self, path: str) -> bool:
+        """Whether the names of a folder's pictures say their splits: train_1.jpg, test_2.jpg."""
+        return self._named_splits(path)
+
+    @cached_property
+    def _named_splits(self):  # type: ignore[no-untyped-def]
+        return lru_cache(1024)(self._find_named_splits)
+
+    def _find_named_splits(self, path: str) -> bool:
+        names = (name for name in self.try_listing(path).files if self.is_picture(name))
+        splits = {split and split.lower() in _TRAIN for split in map(split_of_file, names)}
+        return splits == {True, False}
+
     def _holds_pictures(self, path: str, depth: int = 4) -> bool:
         listing = self.try_listing(path)
         if any(self.is_picture(name) for name in listing.files):
@@ -420,9 +446,10 @@ class Tree:
         label: list[str] = []
         here = ""
         for name in path.split("/") if path else ():
-            level = self.split_of_level(here) if split is None else {}
+            level = self.split_of_level(here)
             if name in level:
-                split, letter = level[name]
+                own, letter = level[name]
+                split = own if split is None or own.lower() == split.lower() else f"{split}-{own}"  # fold1/train
                 label = [] if not self._is_class(here, label) else label
                 label += [letter] if letter else []
             elif (
@@ -539,13 +566,15 @@ def _key(before: str, after: str, taken: Mapping[str, Match]) -> str:
     return key
 
 
-def _merge(matches: Matches, more: Matches, tree: str) -> None:
-    """Add what lies in a tree of labels; its name tells a mask from the picture: masks.png."""
+def _merge(matches: Matches, more: Matches, tree: str, *, is_plain: bool) -> None:
+    """Add what lies in a tree of labels; its name tells a mask from the picture: masks.png. is_plain: whether other
+    files have no need for it (label_2/1.txt, beside calib/1.txt).
+    """
     for picture, sidecars in more.sidecars.items():
         own = matches.sidecars.setdefault(picture, {})
         for key, place in sidecars.items():
-            is_plain = "." in key or (is_label_folder(tree) and not _is_picture_key(key))
-            unique = key if is_plain else f"{_word(tree)}.{key}"
+            is_unique = "." in key or (is_plain and not _is_picture_key(key))
+            unique = key if is_unique else f"{_word(tree)}.{key}"
             unique = unique if unique not in own else f"{_word(tree)}.{key}"
             number, free = 2, unique
             while free in own:
@@ -583,6 +612,12 @@ def split_in(name: str) -> tuple[str, str] | None:
     rest = [piece for number, piece in enumerate(pieces) if number != at]
     rest = [piece for piece in rest if not piece.isdigit() and piece.lower() not in ignored]
     return pieces[at], "_".join(rest)
+
+
+def split_of_file(name: str) -> str | None:
+    """The split that the first or last word of a file's name is: train_1.jpg, 1_test.jpg."""
+    words = re.split(r"[_\-. ]+", stem_of(name))
+    return next((word for word in (words[0], words[-1]) if word.lower() in SPLITS), None)
 
 
 def _of_other_splits(labels: Sequence[str], pictures: Sequence[str]) -> bool:
