@@ -13,6 +13,7 @@ from gan_style.functional import gram_matrix, grey
 from gan_style.losses.adversarial import Adversarial, Logits
 from gan_style.losses.content import Content
 from gan_style.losses.inputs import Features, LossInputs, Term
+from gan_style.losses.palette import PIXELS
 from gan_style.losses.style import CROP, EACH, MEAN, GramStyle, Style
 from gan_style.models.perceptual import Perceptual
 from gan_style.options import as_typed
@@ -232,10 +233,13 @@ class Objective:
     def _features(self, images: Tensor, names: Iterable[str]) -> Features:
         """Compute features by name, LAYER or LAYER@SCALE: one pass of the perceptual network for each scale."""
         layers: dict[str, list[str]] = {}
+        features: Features = {}
         for name in names:
+            if name == PIXELS:
+                features[PIXELS] = images
+                continue
             layer, _, scale = name.partition("@")
             layers.setdefault(scale, []).append(layer)
-        features: Features = {}
         for scale, names_here in layers.items():
             if not scale:
                 features |= self.perceptual(images, names_here)
@@ -266,7 +270,7 @@ def style_features(terms: Iterable[Any]) -> list[str]:
 
 def style_layers(terms: Iterable[Any]) -> list[str]:
     """List the perceptual network's layers that terms need of the style, at whatever scale."""
-    return list(dict.fromkeys(name.partition("@")[0] for name in style_features(terms)))
+    return list(dict.fromkeys(name.partition("@")[0] for name in style_features(terms) if name != PIXELS))
 
 
 def mean_of(sets: Iterable[Features], weights: Iterable[float] | None = None) -> Features:
