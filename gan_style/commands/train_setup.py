@@ -25,7 +25,7 @@ from gan_style.evaluation.suite import MetricSuite
 from gan_style.images.decode import to_uint8
 from gan_style.losses.inputs import Features
 from gan_style.losses.objective import Objective, Term, check_terms, content_layers, mean_gram, style_layers
-from gan_style.losses.style import CROP, EACH, MEAN, Style
+from gan_style.losses.style import CROP, EACH, MEAN, StyleTerm
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.reference import ReferenceGenerator, StatisticsEncoder
 from gan_style.models.registry import describe
@@ -267,7 +267,7 @@ def make_objective(setup: TrainSetup) -> Objective:
 def _check_targets_of_references(terms: Mapping[str, Term]) -> None:
     """Check that a generator that is shown a picture of the style is asked for that picture's style."""
     for name, term in terms.items():
-        if isinstance(term, Style) and term.target not in (CROP, EACH):
+        if isinstance(term, StyleTerm) and term.target not in (CROP, EACH):
             raise ValueError(
                 f"loss.{name}.target={term.target} asks generator=reference for one style, whatever it is shown; "
                 "allowed are crop (of what it is shown) and each (of the whole picture that this is cut from)"
@@ -492,7 +492,7 @@ def _sampler(
 
 def _measured_target(terms: Sequence[Term]) -> str:
     """Choose the style target for held-out results: of those trained on, the whole set before a picture."""
-    styles = [term for term in terms if isinstance(term, Style) and term.target != CROP]
+    styles = [term for term in terms if isinstance(term, StyleTerm) and term.target != CROP]
     trained = [term.target for term in styles if term.weight] or [term.target for term in styles]
     return next((target for target in (MEAN, EACH, *trained) if target in trained), MEAN)
 

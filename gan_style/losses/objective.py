@@ -14,7 +14,7 @@ from gan_style.losses.adversarial import Adversarial, Logits
 from gan_style.losses.content import Content
 from gan_style.losses.inputs import Features, LossInputs, Term
 from gan_style.losses.palette import PIXELS
-from gan_style.losses.style import CROP, EACH, MEAN, GramStyle, Style
+from gan_style.losses.style import CROP, EACH, MEAN, GramStyle, Style, StyleTerm
 from gan_style.models.perceptual import Perceptual
 from gan_style.options import as_typed
 
@@ -65,8 +65,8 @@ class Objective:
         """List the style targets that are computed once, before step 1: "mean", "each", paths of pictures."""
         return sorted({term.target for term in self._style_terms()} - {CROP})
 
-    def _style_terms(self, target: str | None = None) -> list[Style]:
-        return [term for term in self.terms.values() if isinstance(term, Style) and target in (None, term.target)]
+    def _style_terms(self, target: str | None = None) -> list[StyleTerm]:
+        return [term for term in self.terms.values() if isinstance(term, StyleTerm) and target in (None, term.target)]
 
     @torch.no_grad()
     def set_style(
@@ -117,7 +117,7 @@ class Objective:
         """
         terms = self._style_terms(target)
         self.styles = list(styles)
-        unknown = {name for term in terms for name in term.style_weights or {}} - set(styles)
+        unknown = {name for term in terms if isinstance(term, Style) for name in term.style_weights or {}} - set(styles)
         if unknown:
             raise ValueError(
                 f"style_weights of a style term names {', '.join(sorted(unknown))}; the styles of data.style are "
@@ -126,7 +126,7 @@ class Objective:
         means = [mean_of(self._statistics(picture, terms) for _, picture in pictures) for pictures in styles.values()]
         self.style_targets |= {key: torch.cat([mean[key] for mean in means]) for key in means[0]}
 
-    def _statistics(self, picture: Tensor, terms: Iterable[Style], masks: Tensor | None = None) -> Features:
+    def _statistics(self, picture: Tensor, terms: Iterable[StyleTerm], masks: Tensor | None = None) -> Features:
         """Return {key: (N, ...)} of pictures, in one pass for terms that see colours and one for those that don't."""
         statistics: Features = {}
         for without_colours in (False, True):
@@ -226,7 +226,7 @@ class Objective:
 
         # Targets were computed before step 1, but for those of the style crops themselves.
         inputs.style_targets, inputs.styles = self.style_targets, self.styles
-        if of_crops := [term for term in terms if isinstance(term, Style) and term.target == CROP]:
+        if of_crops := [term for term in terms if isinstance(term, StyleTerm) and term.target == CROP]:
             with torch.no_grad():
                 inputs.style_targets = inputs.style_targets | self._statistics(inputs.style, of_crops)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_style.losses.inputs import LossInputs
-from gan_style.losses.style import EACH, Style
+from gan_style.losses.style import EACH, MEAN, StyleTerm
 
 PIXELS = "pixels"  # the feature that is the picture itself
 LEVELS = 33  # of each channel, 8 of 255 apart
@@ -39,7 +39,7 @@ def distance_to_colors(present: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class Palette(Style):
+class Palette(StyleTerm):
     """The result's colours are the style's: those farther than ``margin`` from all of them cost what is beyond it.
 
     For each pixel of the result, averaged over 3 x 3, the distance to the nearest colour of the style, less ``margin``
@@ -49,20 +49,23 @@ class Palette(Style):
     looked at: their colours are neither's.
     """
 
-    layers: list[str] = (PIXELS,)  # type: ignore[assignment]
     margin: float = 0.15
 
     statistic = staticmethod(color_shares)
+
+    @property
+    def style_features(self) -> list[str]:
+        return [PIXELS]
 
     def __call__(self, inputs: LossInputs) -> Tensor:
         # Find each sample's style; a sample that has not one style alone has no weight.
         fake, target = inputs.fake, inputs.style_targets[self.key(PIXELS)]
         weights = torch.ones(len(fake), device=fake.device)
+        target = target[inputs.style_index] if self.target == EACH else target
         if inputs.condition is not None:
             strength, style = inputs.condition.float().max(dim=1)
-            weights, target = (strength > 0.999).float(), target[style] if len(target) > 1 else target
-        elif self.target == EACH:
-            target = target[inputs.style_index]
+            weights = (strength > 0.999).float()
+            target = target[style] if self.target == MEAN else target
 
         # Look each pixel's distance up in the cube of colours, between its nodes linearly.
         with torch.autocast(fake.device.type, enabled=False):
@@ -73,7 +76,3 @@ class Palette(Style):
                 excess[:, None].expand(len(fake), -1, -1, -1, -1), places, align_corners=True, padding_mode="border"
             )
             return (costs.mean(dim=(1, 2, 3, 4)) * weights).mean()
-
-    @staticmethod
-    def distance(fake: Tensor, target: Tensor, /) -> Tensor:
-        raise NotImplementedError

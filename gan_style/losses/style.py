@@ -37,14 +37,37 @@ def moments_loss(moments: Tensor, target: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class Style(Term):
-    """The result has the style: a ``distance`` of ``statistic``s of features, averaged over ``layers``.
+class StyleTerm(Term):
+    """A term that compares the result with a ``statistic`` of the style pictures' features.
 
     target: "mean" (of the statistic over the style set), "each" (the statistic of the style picture that stands beside
     the content picture in the batch), or the path of one picture: all computed once, before step 1; or "crop" (of the
     style crop itself, in each step), for a generator that is shown it, and where style pictures are very many.
     grey: the style pictures are looked at without their colours, so that texture is asked for and their colours are
     not (Chen et al. 2019, AnimeGAN, equation 5); best with a term that keeps the photo's colours, such as ``colour``.
+    """
+
+    target: str = MEAN
+    grey: bool = False
+
+    def key(self, feature: str) -> str:
+        """Name the target of a feature, such as a layer at a scale; terms that want the same share it."""
+        return f"{self.statistic.__name__}/{'grey' if self.grey else 'colour'}/{feature}/{self.target}"
+
+    def statistics(self, feature: str, features: Tensor, masks: Tensor | None) -> Features:
+        """Compute what a target is the mean of, by key."""
+        return {self.key(feature): self.statistic(features)}
+
+    @staticmethod
+    @abstractmethod
+    def statistic(features: Tensor, /) -> Tensor:
+        """Compute the statistic of features (N, C, H, W), per sample."""
+
+
+@dataclass(kw_only=True)
+class Style(StyleTerm):
+    """The result has the style: a ``distance`` of ``statistic``s of features, averaged over ``layers``.
+
     layer_weights: one for each layer, in any unit, for a weighted mean (w_l of Gatys et al. 2016, equation 5, brought
     to the sum 1); None: all equal.
     relative: each layer's distance is divided by the mean square of its target: styles of strong textures, whose
@@ -58,8 +81,6 @@ class Style(Term):
     """
 
     layers: Sequence[str]
-    target: str = MEAN
-    grey: bool = False
     layer_weights: Sequence[float] | None = None
     relative: bool = False
     style_weights: Mapping[str, float] | None = None
@@ -125,9 +146,7 @@ class Style(Term):
             return towards + (1.0 - strength)[:, None, None] * self.statistic(photo)
 
     def key(self, feature: str) -> str:
-        """Name the target of a layer, or of a layer at a scale; terms that want the same share it."""
-        guided = "/guided" if self.guided else ""
-        return f"{self.statistic.__name__}/{'grey' if self.grey else 'colour'}/{feature}/{self.target}{guided}"
+        return super().key(feature) + ("/guided" if self.guided else "")
 
     def areas_key(self, feature: str) -> str:
         """Name the regions' areas, which the target of a guided term is a sum over."""
@@ -136,15 +155,10 @@ class Style(Term):
     def statistics(self, feature: str, features: Tensor, masks: Tensor | None) -> Features:
         """Compute what a target is the mean of, by key: of a guided term, statistics times areas, and the areas."""
         if not self.guided:
-            return {self.key(feature): self.statistic(features)}
+            return super().statistics(feature, features, masks)
         assert masks is not None
         regions, areas = by_region(features, masks)
         return {self.key(feature): areas * self.statistic(regions), self.areas_key(feature): areas}
-
-    @staticmethod
-    @abstractmethod
-    def statistic(features: Tensor, /) -> Tensor:
-        """Compute the statistic of features (N, C, H, W), per sample."""
 
     @staticmethod
     @abstractmethod
