@@ -798,3 +798,18 @@ def test_what_is_hidden_is_said(source):
     inventory = Inventory(layout)
     assert [sample.key for sample in inventory.watch(layout.samples())] == ["a/1.jpg"]
     assert "1 hidden" in inventory.line() and ".b" in inventory.line()
+
+
+@pytest.mark.parametrize("folder", ["img_align_celeba/img_align_celeba", "Flicker8k_Dataset", "my images"])
+def test_a_folder_of_all_pictures_is_no_class(source, make, folder):
+    photo(source / folder / "1.jpg")
+    text(source / "captions.txt", "image,caption\n1.jpg,A dog .\n")
+    assert [row["label"] for row in make("webdataset") if row["status"] == "ok"] == [None]
+
+
+def test_files_that_name_no_picture_are_not_warned_of(source, make, capsys):
+    photo(source / "obj_train_data/1.jpg")
+    text(source / "train.txt", "data/obj_train_data/1.jpg\n")
+    text(source / "obj.data", "classes = 1\ntrain = data/train.txt\nnames = data/obj.names\n")
+    make(copies=2)
+    assert "obj.data" not in capsys.readouterr().out

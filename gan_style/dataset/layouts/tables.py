@@ -709,8 +709,9 @@ def check_scaling(root: Path, tree: "Tree", but: Container[str] = ()) -> None:
 
 
 def _some(index: Index) -> Iterator[tuple[str, Sequence[Output]]]:
-    """Some files' names, and their results."""
-    yield from ((path.rpartition("/")[2], outputs) for path, outputs in islice(index.files.items(), 100))
+    """Some pictures' names, and their results."""
+    some = ((path, outputs) for path, outputs in index.files.items() if path.lower().endswith(PICTURE_SUFFIXES))
+    yield from ((path.rpartition("/")[2], outputs) for path, outputs in islice(some, 100))
 
 
 def _names_some(content: bytes, index: Index) -> bool:

@@ -435,7 +435,8 @@ class Tree:
         listing = self.try_listing(path)
         if name.isdigit() and {f"{name}.parquet", f"{name}_stats.json"} & listing.files.keys():
             return True
-        if name.lower() not in _IMAGE_FOLDERS:
+        words = {re.sub(r"\d+$", "", word) for word in words_of(name)}
+        if not words & (_IMAGE_FOLDERS | {"dataset"}):  # images, img_align_celeba, Flicker8k_Dataset
             return False
         siblings = [name for name in listing.folders if not is_label_folder(name)]
         return all(sibling == name or not self._holds_pictures(join(path, sibling)) for sibling in siblings)
