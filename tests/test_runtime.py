@@ -18,7 +18,7 @@ from gan_style.runtime.device import (
     compiled,
     fastest_precision,
     in_full_float32,
-    placed,
+    move_to,
 )
 
 CPU = torch.device("cpu")
@@ -114,7 +114,7 @@ class TestCompiled:
         from gan_style.models.generator import ResnetGenerator
 
         torch.manual_seed(0)
-        generator = placed(ResnetGenerator(width=8, blocks=1), CPU)
+        generator = move_to(ResnetGenerator(width=8, blocks=1), CPU)
         weights, images = list(generator.parameters()), noise(1, 3, 32, 32)
         expected: Tensor = generator(images)
         gradients = torch.autograd.grad(expected.square().sum(), weights)

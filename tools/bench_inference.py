@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator, OneStyle
-from gan_style.runtime.device import choose_device, compiled, placed
+from gan_style.runtime.device import choose_device, compiled, move_to
 from gan_style.runtime.files import write_bytes
 from gan_style.stylize.model import load_painter
 
@@ -50,7 +50,7 @@ def our_generator(given: Namespace, device: torch.device) -> nn.Module:
         painter = load_painter(given.checkpoint, device)
         return alone(painter).to(device) if isinstance(painter, OneStyle) else painter
     torch.manual_seed(0)
-    return placed(ResnetGenerator(width=given.width, blocks=given.blocks), device).requires_grad_(False).eval()
+    return move_to(ResnetGenerator(width=given.width, blocks=given.blocks), device).requires_grad_(False).eval()
 
 
 def make_pictures(given: Namespace, size: int, device: torch.device) -> Tensor:

@@ -35,7 +35,7 @@ from gan_style.evaluation.suite import content_distance, style_distance
 from gan_style.images.decode import decode, encode, grid, to_float
 from gan_style.losses.objective import Objective, content_layers, mean_gram, style_layers
 from gan_style.optimise.optimise import Optimisation, Problem, plan_levels
-from gan_style.runtime.device import placed
+from gan_style.runtime.device import move_to
 from gan_style.runtime.files import file_hash, write_bytes
 from gan_style.stylize.model import find_generator, load_generator
 
@@ -54,7 +54,7 @@ def make_objective(cfg: DictConfig, teacher: str, pictures: Sequence[Tensor]) ->
     """The default objective on VGG-19, calibrated on the pair as the command does."""
     terms = {str(name): build(node, f"loss.{name}") for name, node in cfg.loss.items() if name != "balance"}
     layers = [*content_layers(terms.values()), *style_layers(terms.values())]
-    network = placed(build(cfg.perceptual, "perceptual", layers=layers, weights=teacher), pictures[0].device)
+    network = move_to(build(cfg.perceptual, "perceptual", layers=layers, weights=teacher), pictures[0].device)
     network.calibrate(pictures)
     return Objective(terms, network)
 

@@ -30,7 +30,7 @@ from gan_style.losses.style import gram_loss
 from gan_style.models.perceptual import Perceptual, compact
 from gan_style.runtime.files import write_bytes
 from gan_style.stylize.model import load_generator
-from gan_style.video.temporal import trusted, warp_error
+from gan_style.video.temporal import consistency_mask, warp_error
 
 LOSSES = ("default", "stable")
 PANS = ((1, 0), (3, 1), (-2, 3), (0, -5))  # pixels a frame, right and down
@@ -93,7 +93,7 @@ def flicker(generator: nn.Module | None, photos: list[Tensor], arguments: argpar
         frames = [noised(x, random) if noise else x for x in clip(photo, pan, arguments.frames, arguments.side)]
         results = [frame if generator is None else made(generator, frame) for frame in frames]
         field = np.full((arguments.side, arguments.side, 2), pan, dtype=np.float32)
-        mask = trusted(field, -field)
+        mask = consistency_mask(field, -field)
         for previous, current in pairwise(results):
             error = warp_error(current.permute(1, 2, 0).numpy(), previous.permute(1, 2, 0).numpy(), field, mask)
             assert error is not None

@@ -31,7 +31,7 @@ from gan_style.models.mobile import MobileGenerator
 from gan_style.models.perceptual import compact
 from gan_style.models.registry import describe
 from gan_style.runtime.checkpoint import write_generator
-from gan_style.runtime.device import placed
+from gan_style.runtime.device import move_to
 from gan_style.runtime.files import file_hash, write_bytes, write_durably
 from gan_style.stylize.model import description_of, find_generator, load_generator
 
@@ -83,13 +83,13 @@ class Distillation:
         torch.manual_seed(arguments.seed)
         self.teacher, self.arguments = teacher, arguments
         self.teacher_hash = file_hash(find_generator(arguments.teacher))
-        self.student = placed(
+        self.student = move_to(
             MobileGenerator(width=arguments.width, blocks=arguments.blocks, styles=teacher.styles), CPU
         )
         self.step = 0
         self.buffer: list[Pair] = []
         self.weights = style_weights(arguments.emphasis, teacher.styles)
-        self.features = placed(compact(layers=FEATURE_LAYERS), CPU)
+        self.features = move_to(compact(layers=FEATURE_LAYERS), CPU)
         if arguments.start:
             self.student.load_state_dict(load_generator(find_generator(arguments.start), CPU).state_dict())
         if teacher.tones is not None and self.student.tones is not None:

@@ -18,7 +18,7 @@ from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import split
 from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import UnreadablePictureError, list_pictures
-from gan_style.options import Runtime, as_typed, option
+from gan_style.options import Runtime, first_line, option, as_typed
 from gan_style.report.comparison import Sheet, report
 from gan_style.report.html import data_uri, thumbnail
 from gan_style.report.runs import CONFIG_FILE, Run, find_runs, labels, located, measured_differently, read_run, stale
@@ -119,7 +119,7 @@ def read_run_of(folder: Path) -> Run:
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except Exception as error:  # YAML's and OmegaConf's own classes, OSError, UnicodeDecodeError
-        return read_run(folder, {}, [f"{path} cannot be read ({str(error).splitlines()[0]})"])
+        return read_run(folder, {}, [f"{path} cannot be read ({first_line(error)})"])
     if not isinstance(content, dict):
         return read_run(folder, {}, [f"{path} holds no settings"])
     return read_run(folder, flat(content))

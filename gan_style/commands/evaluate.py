@@ -37,7 +37,7 @@ from gan_style.report.html import thumbnail
 from gan_style.report.outputs import FolderOutputs, model_labels, open_outputs
 from gan_style.report.runs import located
 from gan_style.report.table import aligned
-from gan_style.runtime.device import choose_device, in_full_float32, placed
+from gan_style.runtime.device import choose_device, in_full_float32, move_to
 from gan_style.runtime.distributed import Ranks, ranks
 from gan_style.runtime.files import check_place, ensure_writable, file_hash, write_bytes, write_text
 from gan_style.runtime.provenance import changed_since, check_replaceable, fingerprint, marked_page, options_mark
@@ -291,7 +291,7 @@ def make_evaluator(plan: EvaluationPlan, group: Ranks, progress: Callable[[str],
     """Build the perceptual network, calibrated on content pictures, and the networks of the metrics."""
     cfg, layers = plan.cfg, plain(plan.cfg.layers)
     deep = [layer for kind in layers.values() for layer in kind]
-    perceptual = placed(build(cfg.perceptual, "perceptual", layers=deep), plan.device)
+    perceptual = move_to(build(cfg.perceptual, "perceptual", layers=deep), plan.device)
     if cfg.calibration_pictures and not perceptual.scales_given:
         perceptual.calibrate(_calibration_pictures(plan))
     suite = MetricSuite(

@@ -73,9 +73,9 @@ def _rows(path: Path) -> Lines:
 def _video(path: Path) -> Lines:
     if find_spec("av") is None:
         raise ValueError(f"file={path}: videos need PyAV: pip install 'gan_style[video]'")
-    from gan_style.video.mux import comment_of
+    from gan_style.video.mux import read_comment
 
-    note = comment_of(path)
+    note = read_comment(path)
     if NOTED not in note:
         raise ValueError(f"file={path}: this video does not say what made it")
     yield "kind", "a video made by gan_style"

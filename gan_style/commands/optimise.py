@@ -39,8 +39,8 @@ from gan_style.optimise.optimise import (
 )
 from gan_style.optimise.regions import GuidedRegions, clustered_regions, read_regions
 from gan_style.optimise.run import Intervals, OptimisationLoop, Record
-from gan_style.options import SEEDS, Runtime, as_typed, may_change, option
-from gan_style.runtime.device import choose_device, in_full_float32, placed
+from gan_style.options import SEEDS, Runtime, may_change, option, as_typed
+from gan_style.runtime.device import choose_device, in_full_float32, move_to
 from gan_style.runtime.files import check_place, ensure_writable
 from gan_style.runtime.progress import Progress, duration
 
@@ -264,7 +264,7 @@ def make_objective(cfg: DictConfig, device: torch.device) -> Objective:
         raise ValueError("method.lr=0 changes nothing; allowed are numbers above 0")
     torch.manual_seed(cfg.seed)  # of perceptual.weights=random
     layers = [*content_layers(terms.values()), *style_layers(terms.values())]
-    return Objective(terms, placed(build(cfg.perceptual, "perceptual", layers=layers), device))
+    return Objective(terms, move_to(build(cfg.perceptual, "perceptual", layers=layers), device))
 
 
 def make_levels(cfg: DictConfig, content: Tensor) -> list[Level]:

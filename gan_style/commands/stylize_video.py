@@ -28,8 +28,8 @@ from gan_style.stylize.regions import find_masks, named_masks, plan_regions, reg
 
 if TYPE_CHECKING:  # both need PyAV, and the first says so where it is missing
     from gan_style.video.decode import Video
-    from gan_style.video.regions import SteadyMasks
-    from gan_style.video.run import Work
+    from gan_style.video.regions import TemporalMasks
+    from gan_style.video.run import VideoStylizer
 
 _NEEDED = {"av": "PyAV", "cv2": "OpenCV"}
 UNREADABLE = 3  # exit status: parts of the video could not be read
@@ -85,9 +85,9 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
     """Stylize from file to file; return the exit status."""
     from gan_style.video.decode import probe
     from gan_style.video.encode import choose_encoding, container_of
-    from gan_style.video.mux import comment_of, join, what_fits
-    from gan_style.video.run import Segments, Work
-    from gan_style.video.temporal import Tally, TemporalFilter
+    from gan_style.video.mux import copyable_streams, join, read_comment
+    from gan_style.video.run import Segments, VideoStylizer
+    from gan_style.video.temporal import TemporalFilter, WarpErrors
 
     # What is read, how it will be written, and what of it cannot be kept.
     if identity(output) == identity(source):
@@ -97,7 +97,7 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
     container, video = container_of(output), probe(source, cfg.fps)
     options = plain(cfg.options)
     encoding = choose_encoding(video, container, codec=cfg.codec, crf=cfg.crf, pixels=cfg.pixels, options=options)
-    copied_indices, dropped_streams = what_fits(video, container)
+    copied_indices, dropped_streams = copyable_streams(video, container)
     for message in (*(f"{stream} cannot be kept in {output.suffix}" for stream in dropped_streams), *_changes(video)):
         print(f"warning: {message}")
 
@@ -116,7 +116,7 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
     }
     note |= {"plan": config_hash(settings)}
     if output.exists() and not cfg.overwrite:
-        if comment_of(output).get("plan") == note["plan"]:
+        if read_comment(output).get("plan") == note["plan"]:
             print(f"{output} is finished already")
             return 0
         raise ValueError(f"output={output} is there already; overwrite=true replaces it")
@@ -130,7 +130,7 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
         print(f"{video.path}: {video.width} x {video.height}, {float(video.rate):.5g} frames/s{length}", flush=True)
         progress = Progress(first_step=0, steps=video.frames, batch=1, unit="frames", every=2.0)
         temporal_filter = TemporalFilter(cfg.blend, cfg.cut, cfg.warp_error)
-        work = Work(
+        work = VideoStylizer(
             video, painter, encoding, segments, temporal_filter, progress, cfg.segment, cfg.batch, steady=steady
         )
         try:
@@ -150,7 +150,7 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
             copied_indices=copied_indices,
             note=json.dumps(note),
         )
-        tally = sum((segments.load(number).tally for number in range(count)), Tally())
+        tally = sum((segments.load(number).tally for number in range(count)), WarpErrors())
         segments.remove(count)
     print(f"{_measured(tally)}\n{output}", flush=True)
     return _report_problems(work, progress.step)
@@ -180,7 +180,7 @@ def _version_of(module: str) -> str:
 
 def _painter(
     cfg: DictConfig, video: "Video"
-) -> tuple[FramePainter, dict[str, Any], dict[str, Any], "SteadyMasks | None"]:
+) -> tuple[FramePainter, dict[str, Any], dict[str, Any], "TemporalMasks | None"]:
     """Return the painter, its note, what of regions results depend on, and what follows the regions."""
     segmentation = plain(cfg.segmentation)
     style, plan, regions = plan_regions(plain(cfg.style), plain(cfg.mask), cfg.regions, segmentation)
@@ -211,11 +211,11 @@ def _painter(
     steady = None
     if find_named is not None:
         from gan_style.regions.segment import PictureRegions
-        from gan_style.video.regions import SteadyMasks, hold_still
+        from gan_style.video.regions import TemporalMasks, share_clusters
 
-        steady = SteadyMasks(find_named, cfg.cut)
+        steady = TemporalMasks(find_named, cfg.cut)
         if isinstance(find_named.segmenter, PictureRegions):
-            hold_still(find_named.segmenter, video)
+            share_clusters(find_named.segmenter, video)
 
     def regions_of_frame(frame: Tensor) -> Regions | None:
         return find_masks(plan, lambda name, _: masks[name], steady, frame, None, mix)
@@ -234,7 +234,7 @@ def _measured(tally: Any) -> str:
     return f"{cuts}\nwarp error (root mean square, 0 to 1): source {means[0]:.4f}, result {means[1]:.4f}"
 
 
-def _report_problems(work: "Work", frames: int) -> int:
+def _report_problems(work: "VideoStylizer", frames: int) -> int:
     """Say what could not be read; the exit status."""
     seen, video = work.seen, work.video
     problems = []

@@ -42,7 +42,7 @@ from gan_style.data.sets import Pictures
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import EACH
 from gan_style.models.blocks import count_parameters
-from gan_style.options import SEEDS, Runtime, as_typed, may_change, option
+from gan_style.options import SEEDS, Runtime, differences, may_change, option, as_typed
 from gan_style.runtime.checkpoint import GENERATOR_FILE
 from gan_style.runtime.device import advice, allocator, choose_device
 from gan_style.runtime.distributed import Ranks, launch, local_device, ranks
@@ -471,13 +471,7 @@ def _check_results_are_own(setup: TrainSetup) -> None:
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Describe the settings that may not change when a run goes on, and did."""
-    old_settings, new_settings = _comparable(old), _comparable(new)
-    keys = [key for key in {**old_settings, **new_settings} if not may_change(TrainOptions, key)]
-    lines = [
-        f"{key}: {old_settings.get(key)} there, {new_settings.get(key)} here"
-        for key in keys
-        if old_settings.get(key) != new_settings.get(key)
-    ]
+    lines = differences(_comparable(old), _comparable(new))
     styles = [
         list(map(str, settings["data"]["style"]))
         for settings in (old, new)
@@ -490,8 +484,8 @@ def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return settings by dotted name, with the present names of classes that have moved."""
-    items = flat(settings).items()
+    """Return settings that may not change, by dotted name, with the present names of classes that have moved."""
+    items = [(key, value) for key, value in flat(settings).items() if not may_change(TrainOptions, key)]
     return {key: current_target(value) if key.endswith("._target_") else value for key, value in items}
 
 

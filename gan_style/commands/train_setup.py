@@ -35,7 +35,7 @@ from gan_style.regions.masks import refine
 from gan_style.regions.names import REST, numbers_of
 from gan_style.regions.segment import MaskRegions, PictureRegions, Segmenter
 from gan_style.runtime.checkpoint import BEST_FILE, GENERATOR_FILE, CheckpointFolder, read_checkpoint
-from gan_style.runtime.device import compiled, fastest_precision, placed
+from gan_style.runtime.device import compiled, fastest_precision, move_to
 from gan_style.runtime.distributed import Ranks
 from gan_style.runtime.machine import cores
 from gan_style.runtime.progress import Progress
@@ -260,7 +260,7 @@ def make_objective(setup: TrainSetup) -> Objective:
     if setup.by_reference:
         _check_targets_of_references(terms)
     layers = [*content_layers(terms.values()), *style_layers(terms.values())]
-    perceptual = placed(build(setup.cfg.perceptual, "perceptual", layers=layers), setup.device)
+    perceptual = move_to(build(setup.cfg.perceptual, "perceptual", layers=layers), setup.device)
     return Objective(terms, perceptual, plain(balance))
 
 
@@ -361,7 +361,7 @@ def make_state(setup: TrainSetup, objective: Objective, *, fresh: bool) -> Train
     if setup.by_reference:
         # About the short side that style crops are cut from.
         of_style = {"side": round(sum(cfg.data.style_resize or cfg.data.resize) / 2)}
-    generator = placed(build(cfg.generator, "generator", **of_style), setup.device)
+    generator = move_to(build(cfg.generator, "generator", **of_style), setup.device)
     if training.start is not None and fresh:
         _load_start(Path(training.start).expanduser(), generator)
     discriminator = _make_discriminator(setup) if objective.adversarial is not None else None
@@ -407,7 +407,7 @@ def _load_start(path: Path, generator: nn.Module) -> None:
 
 def _make_discriminator(setup: TrainSetup) -> nn.Module:
     of_style = {"styles": len(setup.styles)} if setup.styles else {}
-    network: nn.Module = placed(build(setup.cfg.discriminator, "discriminator", **of_style), setup.device)
+    network: nn.Module = move_to(build(setup.cfg.discriminator, "discriminator", **of_style), setup.device)
     if setup.cfg.data.size < network.smallest:
         raise ValueError(
             f"data.size={setup.cfg.data.size} is smaller than what the discriminator looks at, {network.smallest} "

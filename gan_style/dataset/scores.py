@@ -8,7 +8,7 @@ from torch import Tensor
 from gan_style.evaluation.metrics import MIN_SIZE, structure
 from gan_style.losses.content import content_loss
 from gan_style.models.perceptual import Perceptual, compact
-from gan_style.runtime.device import placed
+from gan_style.runtime.device import move_to
 
 Scores = dict[str, list[float]]
 
@@ -47,4 +47,4 @@ def make_score(kind: str, device: Any) -> Any:
         return None
     if kind == "structure":
         return structure_scores
-    return ContentScore(placed(compact(layers=list(ContentScore.LAYERS)), device))
+    return ContentScore(move_to(compact(layers=list(ContentScore.LAYERS)), device))

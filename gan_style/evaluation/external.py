@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_style.images.decode import to_uint8
+from gan_style.options import first_line
 
 _EXTRA = "pip install 'gan_style[metrics]'"
 _SMALLEST_FOR_ALEXNET = 31  # pixels a side
@@ -59,8 +60,7 @@ def inception(weights: str | None, device: torch.device) -> Callable[[Tensor], T
         try:
             torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load raises what pickle, zipfile and itself think of
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"inception_weights={path}: not a readable weights file ({reason})") from error
+            raise ValueError(f"inception_weights={path}: not a readable weights file ({first_line(error)})") from error
     network = _loaded(
         "fid",
         lambda: FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=path),
@@ -85,6 +85,5 @@ def _loaded(metric: str, make: Callable[[], Any], hint: str) -> Any:
     except (
         Exception
     ) as error:  # these libraries download as they build: URLError, RuntimeError, KeyError, zip errors ...
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"the metric {metric}: its weights cannot be loaded ({reason}); {hint}") from error
+        raise ValueError(f"the metric {metric}: its weights cannot be loaded ({first_line(error)}); {hint}") from error
     return network.eval().requires_grad_(False)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gan_style.export.graph import ExportedGenerator, traced
+from gan_style.export.graph import ExportedGenerator, trace
 from gan_style.stylize.onnx_model import ONNX_FORMAT
 
 PRECISIONS = FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
@@ -43,7 +43,7 @@ def to_onnx(
     """
     with torch.no_grad():
         program = torch.onnx.export(
-            traced(network), dynamo=True, verbose=False, input_names=list(network.inputs), output_names=[RESULT]
+            trace(network), dynamo=True, verbose=False, input_names=list(network.inputs), output_names=[RESULT]
         )
     assert program is not None
     model = program.model_proto
@@ -127,7 +127,7 @@ _DESCRIPTION = "gan_style.json"
 def to_torch(network: ExportedGenerator, description: Mapping[str, Any]) -> bytes:
     """Return the content of a .pt2 file, which torch.export.load reads: batch, height and width are dynamic."""
     file = io.BytesIO()
-    torch.export.save(traced(network), file, extra_files={_DESCRIPTION: json.dumps(dict(description))})
+    torch.export.save(trace(network), file, extra_files={_DESCRIPTION: json.dumps(dict(description))})
     return file.getvalue()
 
 

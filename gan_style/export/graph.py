@@ -112,7 +112,7 @@ class ExportedGenerator(nn.Module):
         return (image, tuple(conditions)) if conditions else (image,)
 
 
-def traced(network: ExportedGenerator) -> torch.export.ExportedProgram:
+def trace(network: ExportedGenerator) -> torch.export.ExportedProgram:
     """Trace the network for inputs of any size."""
     with torch.no_grad():
         return torch.export.export(network, network.example(), dynamic_shapes=network.dynamic_shapes(), strict=False)

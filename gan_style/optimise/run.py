@@ -14,6 +14,7 @@ from torch import Tensor
 from gan_style.images.decode import decode, encode_animation, to_float, to_uint8
 from gan_style.images.lossless import Original, white_level, write_original
 from gan_style.optimise.optimise import NonFiniteLossError, Optimisation, resized
+from gan_style.options import differences
 from gan_style.runtime.checkpoint import FORMAT, read_checkpoint
 from gan_style.runtime.files import identity, write_bytes, write_durably
 from gan_style.runtime.provenance import check_replaceable, optimisation_note, result_mark
@@ -72,13 +73,10 @@ class Record:
             content = read_checkpoint(self.state_path)
         except ValueError as error:
             raise ValueError(f"{error}; overwrite=true starts over") from error
-        old, new = content.get("settings", {}), self.settings
-        keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-        if keys:
-            lines = "\n  ".join(f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys)
+        if lines := differences(content.get("settings", {}), self.settings):
             raise ValueError(
                 f"{self.state_path} is of an optimisation with other settings; choose another output, or "
-                f"overwrite=true to start over.\n  {lines}"
+                "overwrite=true to start over.\n  " + "\n  ".join(lines)
             )
         return content
 

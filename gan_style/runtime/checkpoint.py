@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from gan_style.options import first_line
 from gan_style.runtime.files import file_hash, remove_leftovers, write_bytes, write_durably
 
 FORMAT = "gan_style.checkpoint/1"
@@ -191,8 +192,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 raise ValueError(f"{member} differs from its checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except _LOAD_ERRORS as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"the checkpoint {path} is damaged or not a checkpoint ({reason})") from error
+        raise ValueError(f"the checkpoint {path} is damaged or not a checkpoint ({first_line(error)})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"the checkpoint {path} was not written by this version of gan_style ({FORMAT})")
     return content

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from gan_style.options import first_line
 from gan_style.runtime.machine import cores, is_shortage
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -37,8 +38,7 @@ def _tried(name: str) -> torch.device:
         device = torch.device(name)
         torch.ones(1, device=device).add_(1).item()  # torch may have no code for a GPU that is there
     except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise ValueError(f"runtime.device={name} cannot be used here ({first}); try auto or cpu") from error
+        raise ValueError(f"runtime.device={name} cannot be used here ({first_line(error)}); try auto or cpu") from error
     return device
 
 
@@ -50,7 +50,7 @@ def in_full_float32() -> None:
     torch.backends.cudnn.allow_tf32 = False  # the newer fp32_precision would leave torch.export unable to read the flag
 
 
-def placed(network: Network, device: torch.device) -> Network:
+def move_to(network: Network, device: torch.device) -> Network:
     """Return the network on the device, its convolutions laid out for channels_last."""
     network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -90,8 +90,7 @@ def compiled(network: Network, *, option: str) -> Network:
             if is_shortage(error):
                 raise
             failed = True
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            warnings.warn(f"{option}: torch cannot compile here ({reason}); going on without", stacklevel=2)
+            warnings.warn(f"{option}: torch cannot compile here ({first_line(error)}); going on without", stacklevel=2)
         return plain(*arguments, **keywords)
 
     network._compiled_call_impl = call  # what nn.Module.compile sets, and calls in place of _call_impl

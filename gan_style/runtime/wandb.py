@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from gan_style.options import first_line
 from gan_style.runtime.files import write_bytes
 from gan_style.runtime.tracking import FinalResult
 
@@ -81,7 +82,7 @@ def _imported(mode: str) -> Any:
     try:
         import wandb
     except Exception as error:  # of whatever kind its own imports raise
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        reason = first_line(error)
         raise ImportError(f"tracking.wandb={mode}: wandb cannot be imported ({reason}); pip install wandb") from error
     return wandb
 
@@ -144,7 +145,7 @@ class WandbTracker:
                 **described,
             )
         except self._wandb.errors.Error as error:
-            raise ConnectionError(str(error).splitlines()[0]) from error
+            raise ConnectionError(first_line(error)) from error
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._log(step, values)

@@ -151,19 +151,19 @@ def grid(space: Mapping[str, Dimension]) -> list[dict[str, Any]]:
 
 def override(name: str, value: Any) -> str:
     """Return name=value as the command line has it."""
-    return f"{name}={written(value)}"
+    return f"{name}={to_literal(value)}"
 
 
-def written(value: Any) -> str:
+def to_literal(value: Any) -> str:
     """Return a value in Hydra's grammar; floats to the last bit."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, list | tuple):
-        return f"[{','.join(map(written, value))}]"
+        return f"[{','.join(map(to_literal, value))}]"
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{written(item)}" for key, item in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{to_literal(item)}" for key, item in value.items()) + "}"
     text = str(value)
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", text) and text.lower() not in ("null", "true", "false", "nan", "inf"):
         return text

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gan_style.search.space import Categorical, Dimension, grid, rounded, written
+from gan_style.options import differences
+from gan_style.search.space import Categorical, Dimension, grid, rounded, to_literal
 
 SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("none", "median", "halving")
@@ -89,9 +90,8 @@ class Study:
         # The folder holds this search or none.
         new = plan.described()
         old = self._study.user_attrs.get(_PLAN, new)
-        if keys := [key for key in {**old, **new} if old.get(key) != new.get(key)]:
-            lines = "\n  ".join(f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys)
-            raise ValueError(f"{folder} holds another search; choose another search.name.\n  {lines}")
+        if lines := differences(old, new):
+            raise ValueError("\n  ".join([f"{folder} holds another search; choose another search.name.", *lines]))
         self._study.set_user_attr(_PLAN, new)
 
     def _opened(self, path: Path) -> Any:
@@ -160,7 +160,7 @@ class Study:
             if self.plan.sampler == "grid" and self._points and not waiting:
                 point = self._points[number]
                 self._study.enqueue_trial(
-                    {n: written(x) if isinstance(self.plan.space[n], Categorical) else x for n, x in point.items()}
+                    {n: to_literal(x) if isinstance(self.plan.space[n], Categorical) else x for n, x in point.items()}
                 )
             self._trial = self._study.ask()
         self._reported = max(running[0].intermediate_values, default=-1) if running else -1
@@ -196,7 +196,7 @@ class Study:
         """Return the trial's value of an option: kept where it was chosen before."""
         dimension = self.plan.space[name]
         if isinstance(dimension, Categorical):
-            return self._value(name, trial.suggest_categorical(name, [written(value) for value in dimension.values]))
+            return self._value(name, trial.suggest_categorical(name, [to_literal(value) for value in dimension.values]))
         suggest = trial.suggest_int if dimension.whole else trial.suggest_float
         step = {} if dimension.step is None else {"step": dimension.step}
         return self._value(name, suggest(name, dimension.low, dimension.high, log=dimension.log, **step))
@@ -209,7 +209,7 @@ class Study:
         dimension = self.plan.space[name]
         if not isinstance(dimension, Categorical):
             return min(max(rounded(text), dimension.low), dimension.high)
-        return {written(value): value for value in dimension.values}[text]
+        return {to_literal(value): value for value in dimension.values}[text]
 
     def _seen(self, trial: Any) -> Trial:
         state = _STATES.get(trial.state.name, "running")
@@ -225,7 +225,7 @@ class Study:
 
 def _key(parameters: Mapping[str, Any]) -> str:
     """Return parameters as text, in which 1, 1.0 and true differ."""
-    return " ".join(f"{name}={written(value)}" for name, value in sorted(parameters.items()))
+    return " ".join(f"{name}={to_literal(value)}" for name, value in sorted(parameters.items()))
 
 
 def _optuna() -> Any:

@@ -24,7 +24,7 @@ from gan_style.models.reference import ReferenceGenerator
 from gan_style.models.registry import rebuild
 from gan_style.options import as_typed
 from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_generator
-from gan_style.runtime.device import placed
+from gan_style.runtime.device import move_to
 from gan_style.runtime.files import file_hash
 from gan_style.runtime.provenance import picture_note
 from gan_style.stylize.controls import unknown_style
@@ -63,7 +63,7 @@ def load_generator(checkpoint: Path, device: torch.device) -> nn.Module:
     else:
         weights, description = read_generator(path)
     generator = rebuild(description, weights, str(path))
-    return placed(generator, device).requires_grad_(False).eval()
+    return move_to(generator, device).requires_grad_(False).eval()
 
 
 def load_painter(spec: str, device: torch.device) -> nn.Module:

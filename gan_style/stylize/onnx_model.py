@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from gan_style.options import first_line
+
 ONNX_FORMAT = "gan_style.onnx/1"
 ONNX_SUFFIX = ".onnx"
 
@@ -32,7 +34,7 @@ class OnnxModel:
             source = model if isinstance(model, bytes) else str(model)
             self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own classes, which have no common base
-            raise ValueError(f"{name} is damaged or not an ONNX model ({str(error).splitlines()[0]})") from error
+            raise ValueError(f"{name} is damaged or not an ONNX model ({first_line(error)})") from error
         metadata = self._session.get_modelmeta().custom_metadata_map
         if metadata.get("format") != ONNX_FORMAT:
             raise ValueError(f"{name} was not written by gan-style export (its format is {metadata.get('format')!r})")

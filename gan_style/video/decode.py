@@ -84,7 +84,7 @@ class Video:
 
 
 @dataclass(frozen=True)
-class Tick:
+class TimedFrame:
     """One frame, still as it was decoded; pts and duration in ticks of the video's time base."""
 
     number: int
@@ -94,7 +94,7 @@ class Tick:
 
 
 @dataclass
-class Seen:
+class ReadReport:
     """What reading has met: packets that should hold frames, what could not be decoded or is damaged, and the end of
     the last frame, in seconds after the first one's beginning.
     """
@@ -118,7 +118,7 @@ def open_video(path: Path) -> Any:
     try:
         container = av.open(str(path.absolute()))  # "12:30.mp4" alone would be a protocol
     except (av.FFmpegError, ValueError) as error:
-        raise UnreadableVideoError(f"input={path}: cannot read this as a video ({_reason(error)})") from error
+        raise UnreadableVideoError(f"input={path}: cannot read this as a video ({_message(error)})") from error
     name = container.format.name
     if name == "image2" or (name.endswith("_pipe") and name not in ("gif_pipe", "apng_pipe")):
         container.close()
@@ -126,7 +126,7 @@ def open_video(path: Path) -> Any:
     return container
 
 
-def _reason(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(getattr(error, "strerror", "") or error)
 
 
@@ -149,14 +149,14 @@ def probe(path: Path, fps: float | None = None) -> Video:
     path: a video's file, or a folder or pattern of pictures, which are shown ``fps`` times a second.
     """
     if not path.is_file():
-        return _picture_sequence(path, fps)
+        return _read_picture_sequence(path, fps)
     if fps is not None:
         raise UnreadableVideoError(f"fps={fps:g}: {path} is a video and has times of its own; leave it out")
-    if is_picture(path) and (animation := _animation(path)) is not None:
+    if is_picture(path) and (animation := _read_animation(path)) is not None:
         return animation
     with open_video(path) as container:
         stream = video_stream(container, path)
-        first = next(_decoded(container, stream, Seen(), Timeline((Fraction(0),))), None)
+        first = next(_decoded(container, stream, ReadReport(), Timeline((Fraction(0),))), None)
         if first is None:
             raise UnreadableVideoError(f"input={path}: this video has no frame that can be decoded")
         transposed, flip_x, flip_y = _display_matrix(first)
@@ -174,7 +174,7 @@ def probe(path: Path, fps: float | None = None) -> Video:
             time_base=stream.time_base,
             rate=Fraction(stream.average_rate or stream.guessed_rate or 25),
             frames=stream.frames or None,
-            seconds=_length(stream),
+            seconds=_duration(stream),
             aspect=1 / aspect if transposed else aspect,
             colours=Colours(_BT709, _LIMITED, _BT709, _BT709) if hdr else source_colours,
             source_colours=source_colours,
@@ -197,7 +197,7 @@ def _display_matrix(frame: Any) -> tuple[bool, bool, bool]:
     return False, False, False
 
 
-def _length(stream: Any) -> float | None:
+def _duration(stream: Any) -> float | None:
     """Read the seconds that a stream says to last: in its header, or as Matroska's tag."""
     if stream.duration:
         return float(stream.duration * stream.time_base)
@@ -280,7 +280,7 @@ def _join_offsets(path: Path) -> tuple[Fraction, ...]:
 # Frames
 
 
-def ticks(video: Video, seen: Seen) -> Iterator[Tick]:
+def read_frames(video: Video, seen: ReadReport) -> Iterator[TimedFrame]:
     """Yield frames in the order in which they are shown, with times that grow; damaged ones are passed over."""
     step = max(1, round(1 / (video.rate * video.time_base)))
     earliest, expected, first = None, 0, 0
@@ -289,12 +289,12 @@ def ticks(video: Video, seen: Seen) -> Iterator[Tick]:
         pts = pts if earliest is None else max(pts, earliest)
         first = pts if earliest is None else first
         duration = frame.duration or step
-        yield Tick(number, pts, duration, frame)
+        yield TimedFrame(number, pts, duration, frame)
         earliest, expected = pts + 1, pts + duration
         seen.end = float((expected - first) * video.time_base)
 
 
-def _frames(video: Video, seen: Seen) -> Iterator[Any]:
+def _frames(video: Video, seen: ReadReport) -> Iterator[Any]:
     if video.pictures:
         yield from _picture_frames(video, seen)
         return
@@ -317,7 +317,7 @@ def _logged(problems: list[str]) -> Iterator[None]:
         av.logging.set_level(None)  # before the container is closed: its threads would wait for us to log
 
 
-def rgb(video: Video, tick: Tick) -> Frame:
+def to_rgb(video: Video, tick: TimedFrame) -> Frame:
     """Convert a frame to uint8 (H, W, 3), upright. UnreadableVideoError where it has another size than the first."""
     frame, colours = tick.frame, video.source_colours
     size = (frame.height, frame.width) if video.transposed else (frame.width, frame.height)
@@ -340,7 +340,7 @@ def rgb(video: Video, tick: Tick) -> Frame:
     return np.ascontiguousarray(values)
 
 
-def _decoded(container: Any, stream: Any, seen: Seen, timeline: Timeline) -> Iterator[Any]:
+def _decoded(container: Any, stream: Any, seen: ReadReport, timeline: Timeline) -> Iterator[Any]:
     for packet in _packets(container, [stream], seen.problems):
         seen.packets += packet.size > 0
         timeline.shift(packet)
@@ -352,7 +352,7 @@ def _decoded(container: Any, stream: Any, seen: Seen, timeline: Timeline) -> Ite
         except av.EOFError:
             return
         except av.FFmpegError as error:
-            seen.problems.append(_reason(error))
+            seen.problems.append(_message(error))
             if len(seen.problems) >= _MOST_PROBLEMS:
                 return
 
@@ -366,7 +366,7 @@ def _packets(container: Any, streams: Sequence[Any], problems: list[str]) -> Ite
         except av.EOFError:
             return
         except av.FFmpegError as error:
-            problems.append(_reason(error))
+            problems.append(_message(error))
             continue
         if packet is None:
             return
@@ -376,7 +376,7 @@ def _packets(container: Any, streams: Sequence[Any], problems: list[str]) -> Ite
 # Pictures, one after the other
 
 
-def _picture_sequence(path: Path, fps: float | None) -> Video:
+def _read_picture_sequence(path: Path, fps: float | None) -> Video:
     """Read a folder or a pattern of pictures, in the order of the numbers in their names."""
     if path.is_dir():
         files = list_pictures(path)
@@ -399,7 +399,7 @@ def _picture_sequence(path: Path, fps: float | None) -> Video:
     return _of_pictures(path, timed, width=picture.shape[2], height=picture.shape[1], rate=step)
 
 
-def _animation(path: Path) -> Video | None:
+def _read_animation(path: Path) -> Video | None:
     """Read an animated WebP or AVIF; None for any other file."""
     try:
         with open_picture(path) as picture:
@@ -424,7 +424,7 @@ def _of_pictures(path: Path, timed: Sequence[tuple[Path, int]], *, width: int, h
     return Video(path, width, height, _TICK, rate, len(timed), Fraction(1), colours, colours, pictures=timed)
 
 
-def _picture_frames(video: Video, seen: Seen) -> Iterator[Any]:
+def _picture_frames(video: Video, seen: ReadReport) -> Iterator[Any]:
     pts, animation = 0, video.pictures[0][0] == video.path
     source = open_picture(video.path) if animation else None
     for number, (file, duration) in enumerate(video.pictures):

@@ -61,11 +61,11 @@ def choose_encoding(
 
 
 def _encoder(codec: str, container: str) -> Any:
-    usable = [name for name in _USUAL if _context_of(name) is not None and _fits(name, container)]
+    usable = [name for name in _USUAL if _context_of(name) is not None and _can_hold(name, container)]
     context = _context_of(codec)
     if context is None:
         raise ValueError(f"codec={codec}: there is no such video encoder here; there are {', '.join(usable)}")
-    if not _fits(codec, container):
+    if not _can_hold(codec, container):
         raise ValueError(f"codec={codec}: a {container} file cannot hold it; it can hold {', '.join(usable)}")
     return context
 
@@ -78,7 +78,7 @@ def _context_of(codec: str) -> Any:
     return context if context.type == "video" else None
 
 
-def _fits(codec: str, container: str) -> bool:
+def _can_hold(codec: str, container: str) -> bool:
     with av.open("/dev/null", "w", format=container) as nothing:
         return codec in nothing.supported_codecs
 
@@ -104,7 +104,7 @@ def _try(video: Video, encoding: Encoding) -> None:
     """Raise ValueError where the encoder does not take these settings: it says so when it is opened."""
     if encoding.codec == "libsvtav1" and min(video.width, video.height) < 64:  # it would crash
         raise ValueError(f"codec=libsvtav1 needs 64 pixels a side; the video has {video.width} x {video.height}")
-    context = configured(av.CodecContext.create(encoding.codec, "w"), video, encoding)
+    context = configure(av.CodecContext.create(encoding.codec, "w"), video, encoding)
     try:
         context.open()
     except (av.FFmpegError, ValueError) as error:
@@ -114,7 +114,7 @@ def _try(video: Video, encoding: Encoding) -> None:
         ) from error
 
 
-def configured(context: Any, video: Video, encoding: Encoding) -> Any:
+def configure(context: Any, video: Video, encoding: Encoding) -> Any:
     """Give an encoder's context its settings. It counts frames: their times are none of its business."""
     context.width, context.height, context.pix_fmt = video.width, video.height, encoding.pixels
     context.framerate = video.rate.limit_denominator(1001)
@@ -134,7 +134,7 @@ def _range(video: Video, encoding: Encoding) -> int:
 
 
 @dataclass(frozen=True)
-class Coded:
+class EncodedPacket:
     """A packet as plain values: times in ticks, and its bytes."""
 
     pts: int
@@ -148,9 +148,9 @@ class Encoder:
 
     def __init__(self, video: Video, encoding: Encoding) -> None:
         self.video, self.encoding = video, encoding
-        self._context = configured(av.CodecContext.create(encoding.codec, "w"), video, encoding)
+        self._context = configure(av.CodecContext.create(encoding.codec, "w"), video, encoding)
         self._times: list[tuple[int, int]] = []
-        self._packets: list[Coded] = []
+        self._packets: list[EncodedPacket] = []
 
     def add(self, picture: Frame, pts: int, duration: int) -> None:
         """Add a result, shown from ``pts`` on."""
@@ -164,7 +164,7 @@ class Encoder:
         self._times.append((pts, duration))
         self._take(self._context.encode(frame))
 
-    def finish(self) -> list[Coded]:
+    def finish(self) -> list[EncodedPacket]:
         """Return all packets, in the order in which they are decoded."""
         self._take(self._context.encode(None))
         return self._packets
@@ -172,7 +172,7 @@ class Encoder:
     def _take(self, packets: Sequence[Any]) -> None:
         for packet in packets:
             pts, duration = self._times[packet.pts]
-            self._packets.append(Coded(pts, duration, packet.is_keyframe, bytes(packet)))
+            self._packets.append(EncodedPacket(pts, duration, packet.is_keyframe, bytes(packet)))
 
 
 def decode_times(display_times: Sequence[int]) -> list[int]:

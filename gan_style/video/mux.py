@@ -13,13 +13,13 @@ import av
 
 from gan_style.runtime.files import write_durably
 from gan_style.video.decode import Timeline, Video, is_cover, open_video, timeline_of, video_stream
-from gan_style.video.encode import Coded, Encoding, configured, decode_times
+from gan_style.video.encode import EncodedPacket, Encoding, configure, decode_times
 
 _TIMED = ("mp4", "mov")  # with timecode tracks, which cannot be copied
 _COVERS = ("mp4", "matroska")  # which can hold a picture that stands for the whole
 
 
-def what_fits(video: Video, container: str) -> tuple[list[int], list[str]]:
+def copyable_streams(video: Video, container: str) -> tuple[list[int], list[str]]:
     """Return the numbers of the source's other streams that such a file can hold, and what it cannot, in words."""
     copied_indices: list[int] = []
     dropped: list[str] = []
@@ -30,10 +30,10 @@ def what_fits(video: Video, container: str) -> tuple[list[int], list[str]]:
         for stream in source.streams:
             if stream.index == stylized.index or (container in _TIMED and _is_timecode(stream)):
                 continue
-            if container in _COVERS if is_cover(stream) else _fits(stream, container):
+            if container in _COVERS if is_cover(stream) else _can_hold(stream, container):
                 copied_indices.append(stream.index)
             else:
-                dropped.append(f"stream {stream.index} ({_called(stream)})")
+                dropped.append(f"stream {stream.index} ({_stream_name(stream)})")
     return copied_indices, dropped
 
 
@@ -42,12 +42,12 @@ def _is_timecode(stream: Any) -> bool:
     return stream.type == "data" and "timecode" in stream.metadata
 
 
-def _called(stream: Any) -> str:
+def _stream_name(stream: Any) -> str:
     context = getattr(stream, "codec_context", None)
     return f"{stream.type}, {context.name}" if context is not None else str(stream.type)
 
 
-def _fits(stream: Any, container: str) -> bool:
+def _can_hold(stream: Any, container: str) -> bool:
     """Try in memory: a container tells what it cannot hold when its header is written."""
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:
@@ -63,7 +63,7 @@ def join(
     container: str,
     video: Video,
     encoding: Encoding,
-    packets: Iterable[Coded],
+    packets: Iterable[EncodedPacket],
     *,
     times: Sequence[int],
     copied_indices: Iterable[int],
@@ -83,7 +83,7 @@ def _write(
     container: str,
     video: Video,
     encoding: Encoding,
-    timed: Iterable[tuple[Coded, int]],
+    timed: Iterable[tuple[EncodedPacket, int]],
     copied_indices: Iterable[int],
     note: str,
 ) -> None:
@@ -114,7 +114,7 @@ def _write(
             elif stream.index in copied_indices:
                 streams[stream.index] = target.add_stream_from_template(stream)
                 _describe(streams[stream.index], stream)
-        target.metadata.update((_lasting(source.metadata) if source is not None else {}) | {"comment": note})
+        target.metadata.update((_portable_metadata(source.metadata) if source is not None else {}) | {"comment": note})
         if source is not None:
             target.set_chapters(source.chapters())
 
@@ -140,18 +140,18 @@ def _cover_packet(stream: Any, picture: bytes) -> Any:
 
 def _video_stream(target: Any, video: Video, encoding: Encoding) -> Any:
     stream = target.add_stream(encoding.codec, rate=video.rate.limit_denominator(1001))
-    configured(stream.codec_context, video, encoding)
+    configure(stream.codec_context, video, encoding)
     stream.time_base = video.time_base
     return stream
 
 
 def _describe(stream: Any, source: Any) -> None:
     """Copy a stream's language, title and role; not what tells of its old encoding."""
-    stream.metadata.update(_lasting(source.metadata))
+    stream.metadata.update(_portable_metadata(source.metadata))
     stream.disposition = source.disposition
 
 
-def _lasting(metadata: Mapping[str, str]) -> dict[str, str]:
+def _portable_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     of_old_file = (
         "encoder",
         "rotate",
@@ -167,7 +167,9 @@ def _lasting(metadata: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _packets(timed: Iterable[tuple[Coded, int]], stream: Any, time_base: Fraction) -> Iterator[tuple[float, Any]]:
+def _packets(
+    timed: Iterable[tuple[EncodedPacket, int]], stream: Any, time_base: Fraction
+) -> Iterator[tuple[float, Any]]:
     for coded, when in timed:
         packet = av.Packet(coded.data)
         packet.stream, packet.time_base = stream, time_base
@@ -195,7 +197,7 @@ def _copied(source: Any, streams: Mapping[int, Any], timeline: Timeline) -> Iter
             yield latest, packet
 
 
-def comment_of(path: Path) -> dict[str, Any]:
+def read_comment(path: Path) -> dict[str, Any]:
     """Read the note that ``join`` has put into a file, from JSON; {} where there is none."""
     try:
         with av.open(str(path.absolute())) as container:

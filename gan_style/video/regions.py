@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from gan_style.regions.masks import NamedMasks
 from gan_style.regions.segment import PictureRegions, cluster
-from gan_style.video.decode import Seen, Video, rgb, ticks
-from gan_style.video.temporal import Field, Frame, change, flow, moved, trusted
+from gan_style.video.decode import ReadReport, Video, read_frames, to_rgb
+from gan_style.video.temporal import Field, Frame, consistency_mask, flow, histogram_distance, warp
 
 _SIDE = 256  # pixels: the short side at which regions are followed
 _NEW = np.float32(0.25)  # share of a frame's own regions in those that it has, where the flow can be trusted
@@ -22,7 +22,7 @@ _LOOKED_AT = 8  # frames that a video's own regions are found in
 
 
 @dataclass
-class SteadyMasks:
+class TemporalMasks:
     """Makes the masks of frames, uint8 (3, H, W), given one after the other, by name.
 
     cut: change of colours from which on a new scene begins (temporal.change), which owes nothing to the last frame.
@@ -39,10 +39,10 @@ class SteadyMasks:
         height, width = frame.shape[:2]
         shares = F.interpolate(self.named.shares(pixels), (height, width), mode="bilinear", antialias=True)[0]
         planes: Field = shares.cpu().numpy() * np.float32(255)
-        if last is not None and self.state is not None and change(frame, last) < self.cut:
+        if last is not None and self.state is not None and histogram_distance(frame, last) < self.cut:
             backward = flow(frame, last)
-            before = np.stack([moved(plane, backward) for plane in self.state.reshape(planes.shape)])
-            share = np.where(trusted(backward, flow(last, frame)), _NEW, np.float32(1))
+            before = np.stack([warp(plane, backward) for plane in self.state.reshape(planes.shape)])
+            share = np.where(consistency_mask(backward, flow(last, frame)), _NEW, np.float32(1))
             planes = planes * share + before * (1 - share)
         steady = planes.round().clip(0, 255).astype(np.uint8)
         self.last, self.state = frame, steady.reshape(-1, width)
@@ -59,13 +59,13 @@ def _small(frame: Frame) -> Frame:
     return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def hold_still(regions: PictureRegions, video: Video) -> None:
+def share_clusters(regions: PictureRegions, video: Video) -> None:
     """Let all frames of a video have the same regions: the clusters of a few frames, from all over it, together."""
 
     def frames() -> Iterator[Tensor]:
         step = max(1, (video.frames or 0) // _LOOKED_AT)
-        for tick in islice(ticks(video, Seen()), 0, None, step):
-            yield torch.from_numpy(rgb(video, tick)).permute(2, 0, 1)
+        for tick in islice(read_frames(video, ReadReport()), 0, None, step):
+            yield torch.from_numpy(to_rgb(video, tick)).permute(2, 0, 1)
 
     features = [regions.describe(frame) for frame in islice(frames(), _LOOKED_AT)]
     if features:

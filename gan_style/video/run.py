@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_style.options import differences
 from gan_style.runtime.files import AtomicFileGroup, ensure_folder, write_bytes
 from gan_style.runtime.progress import Progress
 from gan_style.runtime.signals import Stop
-from gan_style.video.decode import Seen, Tick, Video, rgb, ticks
-from gan_style.video.encode import Coded, Encoder, Encoding
-from gan_style.video.regions import SteadyMasks
-from gan_style.video.temporal import Field, Frame, Tally, TemporalFilter
+from gan_style.video.decode import ReadReport, TimedFrame, Video, read_frames, to_rgb
+from gan_style.video.encode import EncodedPacket, Encoder, Encoding
+from gan_style.video.regions import TemporalMasks
+from gan_style.video.temporal import Field, Frame, TemporalFilter, WarpErrors
 
 PLAN = "plan.json"
 _SUFFIXES = ("json", "png", "bin", "regions.png")  # of a segment's files; the last where there are regions
@@ -33,8 +34,8 @@ class Segment:
     """What was made of so many frames: packets in decoding order, and what was measured."""
 
     frames: int
-    packets: Sequence[Coded]
-    tally: Tally
+    packets: Sequence[EncodedPacket]
+    tally: WarpErrors
 
 
 class Segments:
@@ -51,11 +52,10 @@ class Segments:
         """Make the folder, or go on in it. ValueError where it is of other settings (JSON types)."""
         path = self.folder / PLAN
         if path.is_file():
-            differing = _differences(json.loads(path.read_text(encoding="utf-8")), settings)
-            if differing:
+            if lines := differences(json.loads(path.read_text(encoding="utf-8")), settings):
                 raise ValueError(
                     f"{self.folder} holds a part of this video made with other settings; give them again, or remove "
-                    f"the folder to begin anew.\n  " + "\n  ".join(differing)
+                    f"the folder to begin anew.\n  " + "\n  ".join(lines)
                 )
             return
         ensure_folder(self.folder)
@@ -93,9 +93,9 @@ class Segments:
         assert record is not None
         data, packets, start = self._path(number, "bin").read_bytes(), [], 0
         for pts, duration, key, size in record["packets"]:
-            packets.append(Coded(pts, duration, key, data[start : start + size]))
+            packets.append(EncodedPacket(pts, duration, key, data[start : start + size]))
             start += size
-        return Segment(record["frames"], packets, Tally(**record["tally"]))
+        return Segment(record["frames"], packets, WarpErrors(**record["tally"]))
 
     def times(self, number: int) -> list[int]:
         """Return when the packets of a segment that is there are shown; no more is read."""
@@ -134,16 +134,11 @@ class Segments:
         return self.folder / f"{number:06}.{suffix}"
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    keys = list(dict.fromkeys([*old, *new]))
-    return [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys if old.get(key) != new.get(key)]
-
-
 Painter = Callable[[Tensor], Tensor]  # uint8 (N, 3, H, W) on the CPU to the same
 
 
 @dataclass
-class Work:
+class VideoStylizer:
     """Makes a video's segments.
 
     temporal_filter: blends each result with the last; progress: counts frames; length: frames of a
@@ -159,15 +154,15 @@ class Work:
     progress: Progress
     length: int
     batch: int
-    steady: SteadyMasks | None = None
-    seen: Seen = field(default_factory=Seen)
+    steady: TemporalMasks | None = None
+    seen: ReadReport = field(default_factory=ReadReport)
 
     def run(self, stop: Stop) -> int | None:
         """Make every segment that is not there; how many there are, or None where it was asked to stop.
 
         A segment that is there is read through, and costs no more than decoding.
         """
-        stream, before = ticks(self.video, self.seen), None
+        stream, before = read_frames(self.video, self.seen), None
         for number in count():
             part = islice(stream, self.length)
             kept_frames = self.segments.frames(number)
@@ -175,7 +170,7 @@ class Work:
                 frames = self._make(number, part, before)
                 before = None
             else:
-                frames, last = _through(part)
+                frames, last = _count_frames(part)
                 before = (last, number)
                 self.progress.skip(frames)
             if kept_frames not in (None, frames):
@@ -186,18 +181,18 @@ class Work:
                 return None
         raise AssertionError
 
-    def _make(self, number: int, part: Iterator[Tick], before: tuple[Tick | None, int] | None) -> int:
+    def _make(self, number: int, part: Iterator[TimedFrame], before: tuple[TimedFrame | None, int] | None) -> int:
         """Make one segment; return how many frames it has (0: the video has ended, and nothing is kept)."""
         if before is not None and before[0] is not None:
-            self.temporal_filter.last_source = rgb(self.video, before[0])
+            self.temporal_filter.last_source = to_rgb(self.video, before[0])
             self.temporal_filter.last_result = self.segments.last(before[1])
             if self.steady is not None:
                 self.steady.resume(self.temporal_filter.last_source, self.segments.regions(before[1]))
-        self.temporal_filter.tally = Tally()
+        self.temporal_filter.tally = WarpErrors()
         encoder, frames = Encoder(self.video, self.encoding), 0
         while batch := list(islice(part, self.batch)):
-            sources = [rgb(self.video, tick) for tick in batch]
-            for tick, source, result in zip(batch, sources, stylized(self.painter, sources), strict=True):
+            sources = [to_rgb(self.video, tick) for tick in batch]
+            for tick, source, result in zip(batch, sources, stylize_frames(self.painter, sources), strict=True):
                 encoder.add(self.temporal_filter(tick.number, source, result), tick.pts, tick.duration)
             frames += len(batch)
             self.progress.update(self.progress.step + len(batch))
@@ -209,7 +204,7 @@ class Work:
         return frames
 
 
-def _through(part: Iterator[Tick]) -> tuple[int, Tick | None]:
+def _count_frames(part: Iterator[TimedFrame]) -> tuple[int, TimedFrame | None]:
     """Count frames, and return the last one, too."""
     frames, last = 0, None
     for tick in part:
@@ -217,7 +212,7 @@ def _through(part: Iterator[Tick]) -> tuple[int, Tick | None]:
     return frames, last
 
 
-def stylized(painter: Painter, frames: list[Frame]) -> list[Frame]:
+def stylize_frames(painter: Painter, frames: list[Frame]) -> list[Frame]:
     """Stylize frames of one size together."""
     pictures = torch.stack([torch.from_numpy(frame) for frame in frames]).permute(0, 3, 1, 2)
     return list(painter(pictures).permute(0, 2, 3, 1).contiguous().numpy())

@@ -32,13 +32,13 @@ def flow(current: Frame, previous: Frame) -> Field:
     return np.asarray(field, dtype=np.float32)
 
 
-def moved(previous: NDArray[Any], field: Field) -> Field:
+def warp(previous: NDArray[Any], field: Field) -> Field:
     """Move ``previous`` to where it is in the current frame: previous(p + field(p)), bilinear; float32 in [0, 255]."""
     x, y = _places(field)
     return np.asarray(cv2.remap(previous.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
-def trusted(backward: Field, forward: Field) -> NDArray[np.bool_]:
+def consistency_mask(backward: Field, forward: Field) -> NDArray[np.bool_]:
     """Find where, (H, W), a flow from current to previous is followed back by its opposite, not at an edge of motion.
 
     Ruder et al. 2016 (Artistic Style Transfer for Videos), section on the temporal consistency loss, with the
@@ -46,7 +46,7 @@ def trusted(backward: Field, forward: Field) -> NDArray[np.bool_]:
     """
     x, y = _places(backward)
     height, width = x.shape
-    back = moved(forward, backward)
+    back = warp(forward, backward)
     apart, lengths = _square(backward + back), _square(backward) + _square(back)
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     return np.asarray(inside & (apart <= 0.01 * lengths + 0.5) & (_steepness(backward) <= _allowed_steepness(backward)))
@@ -82,7 +82,7 @@ def warp_error(current: NDArray[Any], previous: NDArray[Any], field: Field, mask
     """
     if not mask.any():
         return None
-    difference = (current.astype(np.float32) - moved(previous, field))[mask] / 255.0
+    difference = (current.astype(np.float32) - warp(previous, field))[mask] / 255.0
     return float(np.square(difference).mean(dtype=np.float64))
 
 
@@ -90,7 +90,7 @@ _BINS = 8  # a colour
 _LOOKED_AT = (64, 64)
 
 
-def change(current: Frame, previous: Frame) -> float:
+def histogram_distance(current: Frame, previous: Frame) -> float:
     """Measure how much the colours of two frames differ, from 0 (the same) to 1 (no colour in common).
 
     Half the summed difference of their histograms of 8 x 8 x 8 colours: movement leaves them nearly as they are.
@@ -106,7 +106,7 @@ def _histogram(frame: Frame) -> np.ndarray:
 
 
 @dataclass
-class Tally:
+class WarpErrors:
     """Sums that add up over parts of a video: pairs of frames measured, their warp errors, and cuts (frame numbers)."""
 
     pairs: int = 0
@@ -114,9 +114,9 @@ class Tally:
     result: float = 0.0
     cuts: list[int] = field(default_factory=list)
 
-    def __add__(self, other: "Tally") -> "Tally":
+    def __add__(self, other: "WarpErrors") -> "WarpErrors":
         sums = (self.pairs + other.pairs, self.source + other.source, self.result + other.result)
-        return Tally(*sums, [*self.cuts, *other.cuts])
+        return WarpErrors(*sums, [*self.cuts, *other.cuts])
 
     def means(self) -> tuple[float, float] | None:
         """Return the warp errors of source and result, root mean square in [0, 1]; None where no pair counts."""
@@ -141,14 +141,14 @@ class TemporalFilter:
     measure: bool
     last_source: Frame | None = None
     last_result: Field | None = None
-    tally: Tally = field(default_factory=Tally)
+    tally: WarpErrors = field(default_factory=WarpErrors)
 
     def __call__(self, number: int, source: Frame, result: Frame) -> Frame:
         """Return the result to keep, blended where that is asked for. number: the frame's, for the list of cuts."""
         before, last = self.last_source, self.last_result
         state = result.astype(np.float32)
         if before is not None and last is not None:
-            if change(source, before) >= self.cut:
+            if histogram_distance(source, before) >= self.cut:
                 self.tally.cuts.append(number)
             elif self.blend or self.measure:
                 state = self._along(source, before, state, last)
@@ -157,14 +157,14 @@ class TemporalFilter:
 
     def _along(self, source: Frame, before: Frame, result: Field, last: Field) -> Field:
         backward = flow(source, before)
-        mask = trusted(backward, flow(before, source))
+        mask = consistency_mask(backward, flow(before, source))
         if self.blend:
             share = np.float32(self.blend) * mask[..., None]
-            mixed = result * (1 - share) + moved(last, backward) * share
+            mixed = result * (1 - share) + warp(last, backward) * share
             result = np.asarray((mixed * 256).round().clip(0, 255 * 256) / 256, dtype=np.float32)
         if self.measure:
             of_source = warp_error(source, before, backward, mask)
             of_result = warp_error(result, last, backward, mask)
             if of_source is not None and of_result is not None:
-                self.tally += Tally(1, of_source, of_result)
+                self.tally += WarpErrors(1, of_source, of_result)
         return result

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_style.export import onnx_file
+from gan_style.export import files
 from gan_style.images.decode import decode
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.reference import ReferenceGenerator
@@ -134,8 +134,31 @@ def test_a_file_too_far_from_its_generator_is_not_left(export, tmp_path):
 
 
 def test_without_onnxruntime_it_says_how_to_get_it_and_torch_export_works(export, monkeypatch, tmp_path):
-    monkeypatch.setattr(onnx_file, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    monkeypatch.setattr(files, "find_spec", lambda name: None if name == "onnxruntime" else object())
     outcome = export()
     assert outcome.status == 2 and "onnxruntime" in outcome.err and "pip install 'gan_style[export]'" in outcome.err
     assert export("format=torch", f"output={tmp_path / 'out.pt2'}").status == 0
     assert (tmp_path / "out.pt2").is_file()
+
+
+BAD_INPUT = {
+    "a file": ("{tmp}/file.txt", [], "output="),
+    "a folder of other things": ("{tmp}/full", [], "overwrite=true"),
+    "bytes": ("{tmp}/page", ["input=uint8"], "input=uint8"),
+    "a model without styles of its own": ("{tmp}/page", ["checkpoint=shipped:any"], "checkpoint=shipped:any"),
+    "no such runtime": ("{tmp}/page", ["runtime.web={tmp}/full"], "runtime.web="),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_named_and_nothing_written(gan_style, tmp_path, case):
+    pytest.importorskip("onnxscript", reason="the extra export is not installed")
+    (tmp_path / "file.txt").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "index.html").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    output, more, words = BAD_INPUT[case]
+    arguments = [f"output={output}", "format=web", "checkpoint=shipped:mobile", *more]
+    outcome = gan_style("export", *(argument.format(tmp=tmp_path) for argument in arguments))
+    assert outcome.status == 2 and words in outcome.err
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "full" / "index.html").read_text() == "mine"

@@ -139,18 +139,18 @@ class TestWhyNot:
 
 
 class TestNames:
-    def test_an_unknown_one_is_named_with_the_nearest(self):
-        with pytest.raises(ValueError, match=r"metrics: there is no metric 'structur' \(did you mean structure\?"):
-            check_metrics(["content", "structur"])
-
-    def test_all_are_listed_where_nothing_is_near(self):
-        with pytest.raises(ValueError, match=r"there is no metric 7; known are content, ssim, .* artfid"):
-            check_metrics([7])
-
-    def test_known_ones_pass_and_option_and_choice_are_the_callers(self):
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ((["content", "structur"],), r"metrics: there is no metric 'structur' \(did you mean structure\?"),
+            (([7],), r"there is no metric 7; known are content, ssim, .* artfid"),  # all, where nothing is near
+            ((["kid"], OF_PICTURES, "metrics.names"), r"metrics\.names: there is no metric 'kid'; .*colour/spread$"),
+        ],
+    )
+    def test_an_unknown_one_is_named_with_the_nearest(self, arguments, message):
         check_metrics(METRICS)
-        with pytest.raises(ValueError, match=r"metrics\.names: there is no metric 'kid'; .*colour/spread$"):
-            check_metrics(["kid"], OF_PICTURES, "metrics.names")
+        with pytest.raises(ValueError, match=message):
+            check_metrics(*arguments)
 
 
 @pytest.fixture(scope="module")

@@ -67,13 +67,17 @@ class TestResnet50:
             torch.testing.assert_close(features[layer], expected[layer], rtol=1e-4, atol=1e-4)
         assert features["bn1"].min() < 0  # torchvision's ReLU would have overwritten it in place
 
-    def test_a_file_that_ends_before_the_deepest_layer_is_refused_by_name(self, file):
-        with pytest.raises(ValueError, match=r"layer3\.0\.conv1\.weight is missing.*up to layer3"):
-            torchvision_network(model="resnet50", layers=["layer1", "layer3"], weights=str(file))
-
-    def test_a_file_of_another_network_is_refused(self, file):
-        with pytest.raises(ValueError, match=r"not a file of resnet18: layer1\.0\.conv1\.weight has the shape"):
-            torchvision_network(model="resnet18", layers=["layer1"], weights=str(file))
+    @pytest.mark.parametrize(
+        ("model", "layers", "message"),
+        [
+            ("resnet50", ["layer1", "layer3"], r"layer3\.0\.conv1\.weight is missing.*up to layer3"),
+            ("resnet18", ["layer1"], r"not a file of resnet18: layer1\.0\.conv1\.weight has the shape"),
+        ],
+        ids=["it ends too early", "another network's"],
+    )
+    def test_a_file_that_does_not_fit_is_refused_by_name(self, file, model, layers, message):
+        with pytest.raises(ValueError, match=message):
+            torchvision_network(model=model, layers=layers, weights=str(file))
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """gan_style/stylize/paint.py: strength, masks, colours, kinds of pixels; and what controls.py refuses."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,8 +12,8 @@ from gan_style.images.lossless import Original
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.stylize.controls import Controls, Regions, mask_of, mixture, regions_of
-from gan_style.stylize.model import Model
-from gan_style.stylize.paint import paint
+from gan_style.stylize.model import Model, find_references
+from gan_style.stylize.paint import FramePainter, paint
 
 CPU = torch.device("cpu")
 
@@ -303,3 +305,52 @@ def test_a_mask_that_is_black_all_over_or_nearly_is_warned_of(value):
 def test_lab_and_back(noise):
     images = noise(1, 3, 20, 20)
     torch.testing.assert_close(lab_to_rgb(rgb_to_lab(images)), images, rtol=0, atol=2e-3)
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def test_a_name_is_the_files_and_where_it_comes_again_its_folders_too(tmp_path):
+    folder = touch(tmp_path / "paintings", "monet/1.jpg", "munch/1.jpg", "munch/scream.png")
+    found = {name: path.relative_to(folder).as_posix() for name, path in find_references(str(folder)).items()}
+    assert found == {"monet_1": "monet/1.jpg", "munch_1": "munch/1.jpg", "scream": "munch/scream.png"}
+
+
+def test_two_of_one_name_beside_each_other_are_refused(tmp_path):
+    folder = touch(tmp_path, "a.jpg", "a.png")
+    with pytest.raises(ValueError, match="reference"):
+        find_references(str(folder))
+    assert list(find_references([str(folder / "a.jpg"), str(folder / "a.jpg")])) == ["a"]
+
+
+def a_library() -> LibraryGenerator:
+    return LibraryGenerator(styles=["a", "b"], width=4, blocks=1)
+
+
+@pytest.mark.parametrize("kind", [lambda: ResnetGenerator(width=4, blocks=1), a_library], ids=["one style", "library"])
+@pytest.mark.parametrize("colours", ["style", "luminance"])
+@pytest.mark.parametrize("strength", [0.0, 0.4, 1.0])
+def test_a_batch_of_frames_is_its_frames(kind, colours, strength):
+    torch.manual_seed(0)
+    generator = kind().eval()
+    styles = tuple(getattr(generator, "styles", ("only",)))
+    model = Model(generator, styles, torch.device("cpu"))
+    controls = Controls({styles[0]: 1.0}, strength, colours)
+    frames = torch.randint(0, 256, (3, 3, 20, 28), dtype=torch.uint8)
+    made = FramePainter(model, controls)(frames)
+    alone = torch.stack([paint(model, frame, controls) for frame in frames])
+    assert made.dtype == torch.uint8 and made.shape == frames.shape
+    assert (made.int() - alone.int()).abs().max() <= 1
+    assert torch.equal(made, frames) is (strength == 0)
+
+
+def test_numbers_that_are_not_finite_stop_it():
+    generator = ResnetGenerator(width=2, blocks=0)
+    torch.nn.init.constant_(generator.decoder[-1].bias, float("nan"))
+    painter = FramePainter(Model(generator, ("only",), torch.device("cpu")), Controls({"only": 1.0}))
+    with pytest.raises(ArithmeticError, match="not a finite number"):
+        painter(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))

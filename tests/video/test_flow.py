@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from clips import smooth_picture
 
-from gan_style.video.temporal import Tally, TemporalFilter, change, flow, moved, trusted, warp_error
+from gan_style.video.temporal import (
+    TemporalFilter,
+    WarpErrors,
+    consistency_mask,
+    flow,
+    histogram_distance,
+    warp,
+    warp_error,
+)
 
 SHIFTS = [(0, 0), (3, 0), (0, -4), (5, 2), (-6, 3)]
 
@@ -21,7 +29,7 @@ def test_a_known_shift_is_found(shift):
     found = flow(current, previous)
     inner = found[15:-15, 15:-15]
     assert np.abs(inner - np.float32(shift)).mean() < 0.15
-    assert trusted(found, flow(previous, current))[15:-15, 15:-15].mean() > 0.95
+    assert consistency_mask(found, flow(previous, current))[15:-15, 15:-15].mean() > 0.95
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 5), (20, 90)])
@@ -29,18 +37,18 @@ def test_the_smallest_frames_have_a_flow(size):
     frame = smooth_picture(*size, seed=1)
     found = flow(frame, frame)
     assert found.shape == (*size, 2) and np.abs(found).max() < 0.5
-    assert trusted(found, found).shape == size
+    assert consistency_mask(found, found).shape == size
 
 
 @pytest.mark.parametrize("shift", SHIFTS)
 def test_a_picture_moved_by_whole_pixels_has_no_warp_error_where_it_was_seen(shift):
     previous, current = pan(shift)
     field = np.broadcast_to(np.float32(shift), (120, 120, 2)).copy()
-    mask = trusted(field, -field)
+    mask = consistency_mask(field, -field)
     kept = (120 - abs(shift[0])) * (120 - abs(shift[1]))
     assert mask.sum() == kept  # what was outside of the previous frame is not trusted
     assert warp_error(current, previous, field, mask) == 0
-    np.testing.assert_array_equal(moved(previous, field)[mask], current[mask])
+    np.testing.assert_array_equal(warp(previous, field)[mask], current[mask])
 
 
 def test_the_warp_error_is_the_mean_square_of_what_differs():
@@ -53,9 +61,11 @@ def test_the_warp_error_is_the_mean_square_of_what_differs():
 def test_what_is_covered_and_where_motion_has_an_edge_is_not_trusted():
     backward = np.zeros((40, 40, 2), np.float32)
     backward[:, 20:, 0] = 4.0
-    agreeing = trusted(backward, np.where(np.arange(40)[:, None] < 24, 0.0, -4.0).astype(np.float32)[None] * [1, 0])
+    agreeing = consistency_mask(
+        backward, np.where(np.arange(40)[:, None] < 24, 0.0, -4.0).astype(np.float32)[None] * [1, 0]
+    )
     assert agreeing[:, :18].all() and agreeing[:, 22:34].all() and not agreeing[:, 20].any()
-    assert not trusted(backward, np.zeros_like(backward))[:, 22:].any()  # the way back leads elsewhere
+    assert not consistency_mask(backward, np.zeros_like(backward))[:, 22:].any()  # the way back leads elsewhere
 
 
 class TestScenes:
@@ -63,11 +73,11 @@ class TestScenes:
         for seed in range(5):
             previous, current = pan((6, 3), seed=seed)
             other, _ = pan((0, 0), seed=seed + 1)
-            assert change(current, previous) < 0.25 < 0.4 < change(other, previous)
+            assert histogram_distance(current, previous) < 0.25 < 0.4 < histogram_distance(other, previous)
 
     def test_ranges_from_none_to_all(self):
         black, white = np.zeros((9, 9, 3), np.uint8), np.full((9, 9, 3), 255, np.uint8)
-        assert change(black, black) == 0 and change(black, white) == 1
+        assert histogram_distance(black, black) == 0 and histogram_distance(black, white) == 1
 
 
 class TestFollower:
@@ -99,7 +109,7 @@ class TestFollower:
         assert np.median(result) == 104
 
     def test_sums_add_up_over_parts(self):
-        whole = Tally(1, 0.1, 0.4, [3]) + Tally(3, 0.3, 1.2, [9])
+        whole = WarpErrors(1, 0.1, 0.4, [3]) + WarpErrors(3, 0.3, 1.2, [9])
         assert (whole.pairs, whole.cuts) == (4, [3, 9])
         assert whole.means() == pytest.approx(((0.4 / 4) ** 0.5, (1.6 / 4) ** 0.5))
-        assert Tally().means() is None
+        assert WarpErrors().means() is None

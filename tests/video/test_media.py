@@ -11,15 +11,15 @@ from clips import TICK, av, frame_times, smooth_picture, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_style.video.decode import Seen, UnreadableVideoError, probe, rgb, ticks
+from gan_style.video.decode import ReadReport, UnreadableVideoError, probe, read_frames, to_rgb
 from gan_style.video.encode import Encoder, choose_encoding, decode_times
-from gan_style.video.mux import comment_of, join, what_fits
+from gan_style.video.mux import copyable_streams, join, read_comment
 from gan_style.video.run import Segments
 
 
 def pictures_of(path):
     video = probe(path)
-    return [rgb(video, tick) for tick in ticks(video, Seen())]
+    return [to_rgb(video, tick) for tick in read_frames(video, ReadReport())]
 
 
 class TestReading:
@@ -51,7 +51,7 @@ class TestReading:
             raw = b"".join(bytes(av.BitStreamFilterContext("h264_mp4toannexb", source.streams.video[0]).filter(p)[0])
                            for p in source.demux(video=0) if p.size)  # fmt: skip
         (tmp_path / "raw.h264").write_bytes(raw)
-        found = list(ticks(probe(tmp_path / "raw.h264"), Seen()))
+        found = list(read_frames(probe(tmp_path / "raw.h264"), ReadReport()))
         times = [tick.pts for tick in found]
         assert len(times) == 6 and times == sorted(set(times))
 
@@ -146,13 +146,15 @@ class TestEncoding:
 
 class TestSegments:
     def test_are_there_only_whole(self, tmp_path):
-        from gan_style.video.encode import Coded
+        from gan_style.video.encode import EncodedPacket
         from gan_style.video.run import Segment
-        from gan_style.video.temporal import Tally
+        from gan_style.video.temporal import WarpErrors
 
         segments = Segments(tmp_path / "o.mp4.parts")
         segments.begin({"crf": 18})
-        segment = Segment(2, [Coded(5, 1, True, b"abc"), Coded(6, 1, False, b"de")], Tally(1, 0.5, 0.25, [1]))
+        segment = Segment(
+            2, [EncodedPacket(5, 1, True, b"abc"), EncodedPacket(6, 1, False, b"de")], WarpErrors(1, 0.5, 0.25, [1])
+        )
         last = smooth_picture(9, 7).astype(np.float32) * (255 / 256)
         segments.save(0, segment, last)
         assert segments.frames(0) == 2 and segments.frames(1) is None
@@ -173,8 +175,8 @@ class TestSegments:
 
 def test_what_a_container_cannot_hold_is_named_and_the_comment_is_kept(tmp_path):
     video = probe(write_clip(tmp_path / "clip.mp4"))
-    assert what_fits(video, "mp4") == ([1], [])
-    assert what_fits(video, "webm") == ([], ["stream 1 (audio, aac)"])
+    assert copyable_streams(video, "mp4") == ([1], [])
+    assert copyable_streams(video, "webm") == ([], ["stream 1 (audio, aac)"])
     encoding = choose_encoding(video, "mp4", codec="libx264", crf="auto", pixels=None, options={})
     encoder = Encoder(video, encoding)
     encoder.add(smooth_picture(48, 64), 0, 1001)
@@ -188,7 +190,7 @@ def test_what_a_container_cannot_hold_is_named_and_the_comment_is_kept(tmp_path)
         copied_indices=[1],
         note=json.dumps({"a": 1}),
     )
-    assert comment_of(tmp_path / "o.mp4") == {"a": 1} and comment_of(tmp_path / "clip.mp4") == {}
+    assert read_comment(tmp_path / "o.mp4") == {"a": 1} and read_comment(tmp_path / "clip.mp4") == {}
     with pytest.raises(UnreadableVideoError, match="no such file"):
         probe(tmp_path / "none.mp4")
 
@@ -205,11 +207,11 @@ def test_a_cameras_timecode_is_made_anew_and_does_not_keep_the_file_from_being_w
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
     video = probe(tmp_path / "t.mov")
-    assert what_fits(video, "mov") == what_fits(video, "mp4") == ([], [])
+    assert copyable_streams(video, "mov") == copyable_streams(video, "mp4") == ([], [])
     encoding = choose_encoding(video, "mov", codec="libx264", crf="auto", pixels=None, options={})
     encoder = Encoder(video, encoding)
-    for tick in ticks(video, Seen()):
-        encoder.add(rgb(video, tick), tick.pts, tick.duration)
+    for tick in read_frames(video, ReadReport()):
+        encoder.add(to_rgb(video, tick), tick.pts, tick.duration)
     packets = encoder.finish()
     join(
         tmp_path / "o.mov",
@@ -229,4 +231,4 @@ def test_a_cameras_timecode_is_made_anew_and_does_not_keep_the_file_from_being_w
 def test_a_name_with_a_colon_is_a_file(tmp_path, monkeypatch):
     write_clip(tmp_path / "clip.mp4").rename(tmp_path / "12:30.mp4")
     monkeypatch.chdir(tmp_path)
-    assert probe(Path("12:30.mp4")).frames == 8 and comment_of(Path("12:30.mp4")) == {}
+    assert probe(Path("12:30.mp4")).frames == 8 and read_comment(Path("12:30.mp4")) == {}

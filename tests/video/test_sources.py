@@ -9,20 +9,20 @@ import pytest
 from clips import av, smooth_picture, sound_packets, write_clip
 from PIL import Image
 
-from gan_style.video.decode import Seen, UnreadableVideoError, probe, rgb, ticks
+from gan_style.video.decode import ReadReport, UnreadableVideoError, probe, read_frames, to_rgb
 from gan_style.video.encode import Encoder, choose_encoding
 from gan_style.video.hdr import HLG, PQ, to_sdr
-from gan_style.video.mux import join, what_fits
+from gan_style.video.mux import copyable_streams, join
 
 
 def copied(video, target, container):
     """The video, encoded anew, with what fits of its other streams; what reading has met."""
     encoding = choose_encoding(video, container, codec="libx264", crf=10, pixels=None, options={})
-    encoder, seen = Encoder(video, encoding), Seen()
-    for tick in ticks(video, seen):
-        encoder.add(rgb(video, tick), tick.pts, tick.duration)
+    encoder, seen = Encoder(video, encoding), ReadReport()
+    for tick in read_frames(video, seen):
+        encoder.add(to_rgb(video, tick), tick.pts, tick.duration)
     packets = encoder.finish()
-    kept, left = what_fits(video, container)
+    kept, left = copyable_streams(video, container)
     times = [packet.pts for packet in packets]
     join(target, container, video, encoding, packets, times=times, copied_indices=kept, note="{}")
     return seen, left
@@ -48,7 +48,7 @@ def test_recordings_joined_byte_by_byte_go_on_at_the_join(tmp_path, container):
     (tmp_path / f"t.{container}").write_bytes(data + data + data)
     one, three = (probe(tmp_path / f"{name}.{container}") for name in "at")
     assert len(one.offsets) == 1 and len(three.offsets) == 3
-    alone, times = ([float(tick.pts * v.time_base) for tick in ticks(v, Seen())] for v in (one, three))
+    alone, times = ([float(tick.pts * v.time_base) for tick in read_frames(v, ReadReport())] for v in (one, three))
     assert len(times) == 3 * len(alone)
     for number in range(3):
         piece = times[number * len(alone) : (number + 1) * len(alone)]
@@ -90,7 +90,7 @@ def with_matrix(path, a, b, c, d):
 )
 def test_the_whole_display_matrix_is_applied(tmp_path, matrix, seen):
     straight, turned = (probe(with_matrix(tmp_path / f"{m[0]}{m[1]}.mp4", *m)) for m in ((1, 0, 0, 1), matrix))
-    frames = [rgb(video, next(ticks(video, Seen()))) for video in (straight, turned)]
+    frames = [to_rgb(video, next(read_frames(video, ReadReport()))) for video in (straight, turned)]
     assert frames[1].shape[:2] == (turned.height, turned.width)
     assert np.abs(seen(frames[0]).astype(int) - frames[1]).mean() < 2
 
@@ -132,7 +132,7 @@ def test_an_hdr_video_becomes_one_of_bt709(tmp_path, transfer, name):
         file.mux(stream.encode(None))
     video = probe(tmp_path / "hdr.mp4")
     assert video.is_hdr and video.bits == 10
-    values = rgb(video, next(ticks(video, Seen())))
+    values = to_rgb(video, next(read_frames(video, ReadReport())))
     assert (values == 255).mean() < 0.05 and (np.diff(values[32, :, 1].astype(int)) >= -1).all()
     copied(video, tmp_path / "o.mp4", "mp4")
     with av.open(str(tmp_path / "o.mp4")) as file:
@@ -182,7 +182,7 @@ def test_a_cover_is_kept(tmp_path, before, after):
 @pytest.mark.parametrize("container", ["mov", "webm"])
 def test_a_cover_that_has_no_place_is_named(tmp_path, container):
     with_cover(tmp_path / "c.mkv", "mkv")
-    _, left = what_fits(probe(tmp_path / "c.mkv"), container)
+    _, left = copyable_streams(probe(tmp_path / "c.mkv"), container)
     assert any("video" in words for words in left)
 
 
@@ -193,8 +193,8 @@ def test_a_cut_matroska_file_is_known_to_end_early(tmp_path):
     data = write_clip(tmp_path / "whole.mkv", frames=60).read_bytes()
     (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
     for name, whole in (("whole", True), ("cut", False)):
-        video, seen = probe(tmp_path / f"{name}.mkv"), Seen()
-        count = len(list(ticks(video, seen)))
+        video, seen = probe(tmp_path / f"{name}.mkv"), ReadReport()
+        count = len(list(read_frames(video, seen)))
         assert (seen.problems == [] and seen.end > video.seconds - 0.1) == whole and (count == 60) == whole
 
 
@@ -204,8 +204,8 @@ def test_concealed_damage_counts(tmp_path):
     for place in range(start, len(data) * 3 // 4, 997):
         data[place] ^= 0x55
     (tmp_path / "b.mp4").write_bytes(data)
-    seen = Seen()
-    list(ticks(probe(tmp_path / "b.mp4"), seen))
+    seen = ReadReport()
+    list(read_frames(probe(tmp_path / "b.mp4"), seen))
     assert seen.problems
 
 
@@ -219,11 +219,11 @@ def test_a_folder_or_pattern_of_pictures_is_a_video(tmp_path, named):
         Image.fromarray(smooth_picture(48, 64, number)).save(tmp_path / "frames" / f"f{number}.png")
     place = tmp_path / "frames" if named == "folder" else tmp_path / "frames" / "f*.png"
     video = probe(place, fps=24)
-    found = list(ticks(video, Seen()))
+    found = list(read_frames(video, ReadReport()))
     assert (video.width, video.height, video.frames, video.rate) == (64, 48, 12, 24)
     assert [tick.pts * video.time_base * 24 for tick in found] == list(range(12))  # exactly
     for number in (1, 2, 10):  # by number: f2 before f10
-        assert np.array_equal(rgb(video, found[number]), smooth_picture(48, 64, number))
+        assert np.array_equal(to_rgb(video, found[number]), smooth_picture(48, 64, number))
     with pytest.raises(UnreadableVideoError, match="fps"):
         probe(place)
 
@@ -235,11 +235,11 @@ def test_animations_are_videos_with_their_own_times(tmp_path, suffix):
     options = {"lossless": True} if suffix == ".webp" else {}
     pictures[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=pictures[1:], duration=durations, **options)
     video = probe(tmp_path / f"a{suffix}")
-    found = list(ticks(video, Seen()))
+    found = list(read_frames(video, ReadReport()))
     times = [round(float(tick.pts * video.time_base) * 1000) for tick in found]
     assert [time - times[0] for time in times] == [0, 100, 400, 450]
     for number, tick in enumerate(found):
-        assert np.abs(rgb(video, tick).astype(int) - smooth_picture(48, 64, number)).mean() < 12
+        assert np.abs(to_rgb(video, tick).astype(int) - smooth_picture(48, 64, number)).mean() < 12
     copied(video, tmp_path / "o.mp4", "mp4")
     with av.open(str(tmp_path / "o.mp4")) as file:
         assert [round(float(frame.time) * 1000) for frame in file.decode(video=0)] == [0, 100, 400, 450]

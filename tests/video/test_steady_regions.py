@@ -7,7 +7,7 @@ import torch
 from clips import smooth_picture
 
 from gan_style.regions.masks import NamedMasks
-from gan_style.video.regions import SteadyMasks
+from gan_style.video.regions import TemporalMasks
 
 
 class Flickering:
@@ -29,7 +29,10 @@ def frames(count: int, shift: int) -> list[torch.Tensor]:
 
 
 def test_masks_flicker_less_than_their_segmenter():
-    plain, steady = NamedMasks(Flickering(), {"a": ["left"]}), SteadyMasks(NamedMasks(Flickering(), {"a": ["left"]}), 1)
+    plain, steady = (
+        NamedMasks(Flickering(), {"a": ["left"]}),
+        TemporalMasks(NamedMasks(Flickering(), {"a": ["left"]}), 1),
+    )
     changes = []
     for masks in (plain, steady):
         planes = [masks(frame)["a"].float() for frame in frames(8, 0)]
@@ -45,7 +48,7 @@ def test_what_has_moved_takes_its_region_along_and_a_cut_ends_that():
             self.calls += 1
             return (torch.arange(96) < 48).float().expand(1, 1, 64, 96) * (self.calls == 1)
 
-    steady = SteadyMasks(NamedMasks(Once(), {"a": ["left"]}), cut=1.0)
+    steady = TemporalMasks(NamedMasks(Once(), {"a": ["left"]}), cut=1.0)
     first, second = frames(2, 8)
     steady(first)
     steady(second)
