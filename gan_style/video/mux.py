@@ -72,7 +72,7 @@ def join(
     """Write the output, whole or not at all.
 
     packets: of all segments, in decoding order, and when they are shown (times, in ticks); copied_indices: of
-    what_fits; note: the file's comment. Times are the source's, tick by tick where the container can hold that.
+    copyable_streams; note: the file's comment. Times are the source's, tick by tick where the container can hold that.
     """
     timed = zip(packets, decode_times(times), strict=True)
     write_durably(output, lambda file: _write(Path(file.name), container, video, encoding, timed, copied_indices, note))

@@ -71,7 +71,7 @@ class Segments:
         return int(record["frames"]) if whole else None
 
     def save(self, number: int, segment: Segment, last: Field, regions: Frame | None = None) -> None:
-        """Keep a segment, for good; last: its last result, in steps of 1/256; regions: the state of SteadyMasks."""
+        """Keep a segment, for good; last: its last result, in steps of 1/256; regions: the state of TemporalMasks."""
         data = b"".join(packet.data for packet in segment.packets)
         record = {
             "frames": segment.frames,
