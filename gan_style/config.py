@@ -139,7 +139,7 @@ def read_yaml(path: Path) -> Any:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def composed(name: str, overrides: Sequence[str]) -> DictConfig:
+def compose_command(name: str, overrides: Sequence[str]) -> DictConfig:
     """Compose another command's config of its arguments, from within a command. ValueError in the user's words."""
     try:
         return hydra.compose(name, overrides=[readable(name, argument) for argument in overrides])
@@ -175,7 +175,7 @@ def readable(name: str, argument: str, *, sweeping: bool = False) -> str:
     text = kind in (str, str | None)
     if (path or text) and value != value.strip():
         return f"{key}={quoted(value)}"
-    return argument if _reads_as_meant(value, path=path, text=text, sweeping=sweeping) else f"{key}={_requoted(value)}"
+    return argument if _reads_as_meant(value, path=path, text=text, sweeping=sweeping) else f"{key}={_requote(value)}"
 
 
 def _reads_as_meant(value: str, *, path: bool, text: bool, sweeping: bool) -> bool:
@@ -206,7 +206,7 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _requoted(value: str) -> str:
+def _requote(value: str) -> str:
     """Return a value with quotes around each part that is text."""
     inner, items = value[1:-1], _split(value[1:-1])
     if value == f"[{inner}]":
@@ -218,7 +218,7 @@ def _requoted(value: str) -> str:
 
 
 def _requoted_item(item: str) -> str:
-    return item if re.fullmatch(r"'[^'\\]*'|\"[^\"\\]*\"|-?\d+|\d+\.\d+|true|false|null", item) else _requoted(item)
+    return item if re.fullmatch(r"'[^'\\]*'|\"[^\"\\]*\"|-?\d+|\d+\.\d+|true|false|null", item) else _requote(item)
 
 
 def _split(text: str) -> list[str]:

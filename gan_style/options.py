@@ -44,7 +44,7 @@ def first_line(error: BaseException) -> str:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return a line for each setting, by dotted name, that is not what it was: "size: 3 there, 4 here"."""
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    return [f"{key}: {old.get(key)} there, {new.get(key)} here" for key in keys]
+    return [f"{key}: {as_typed(old.get(key))} there, {as_typed(new.get(key))} here" for key in keys]
 
 
 def option(

@@ -15,10 +15,10 @@ from gan_style.runtime import provenance
 from gan_style.runtime.files import file_hash
 from gan_style.runtime.provenance import (
     config_hash,
-    failure_noted,
     fingerprint,
     git_state,
-    installed,
+    installed_version,
+    note_failure,
     picture_note,
     read_failure,
     read_record,
@@ -118,7 +118,7 @@ class TestGit:
 def test_what_is_required_is_known_with_and_without_a_checkout(monkeypatch, tmp_path):
     listed = requirements()
     assert {"torch", "hydra-core", "pillow"} <= set(listed[""]) and "pyarrow" in listed["dataset"]
-    assert installed("torch") and installed("no-such-library") is None
+    assert installed_version("torch") and installed_version("no-such-library") is None
     monkeypatch.setattr(provenance, "_CHECKOUT", tmp_path)
     assert {"torch", "hydra-core", "pillow"} <= set(requirements()[""])
 
@@ -133,7 +133,7 @@ class TestRecord:
         record(tmp_path, made())
         (entry,) = read_record(tmp_path)
         assert entry["gan_style"] == __version__ and entry["seed"] == 3 and entry["from_step"] == 0
-        assert entry["libraries"]["torch"] == installed("torch") and len(entry["config"]) == 64
+        assert entry["libraries"]["torch"] == installed_version("torch") and len(entry["config"]) == 64
 
     def test_going_on_alike_adds_nothing_and_going_on_otherwise_an_entry(self, tmp_path):
         record(tmp_path, made())
@@ -165,24 +165,24 @@ def test_nothing_tells_of_a_person_or_a_machine(tmp_path):
 
 class TestFailure:
     def test_an_error_is_noted_and_passes_on(self, tmp_path):
-        with pytest.raises(ValueError, match="why"), failure_noted(tmp_path):
+        with pytest.raises(ValueError, match="why"), note_failure(tmp_path):
             raise ValueError("why\nand more")
         assert read_failure(tmp_path) == "why"
 
     def test_the_next_try_removes_it(self, tmp_path):
         (tmp_path / provenance.FAILURE_FILE).write_text("old")
-        with failure_noted(tmp_path):
+        with note_failure(tmp_path):
             assert read_failure(tmp_path) is None
         assert read_failure(tmp_path) is None
 
     @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
     def test_being_stopped_is_no_failure(self, tmp_path, kind):
-        with pytest.raises(kind), failure_noted(tmp_path):
+        with pytest.raises(kind), note_failure(tmp_path):
             raise kind
         assert read_failure(tmp_path) is None
 
     def test_an_error_without_words_is_named_by_its_kind(self, tmp_path):
-        with pytest.raises(RuntimeError), failure_noted(tmp_path):
+        with pytest.raises(RuntimeError), note_failure(tmp_path):
             raise RuntimeError
         assert read_failure(tmp_path) == "RuntimeError"
         (tmp_path / provenance.FAILURE_FILE).write_text("\n")

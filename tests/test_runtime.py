@@ -15,7 +15,7 @@ from gan_style.runtime.device import (
     advice,
     allocator,
     choose_device,
-    compiled,
+    compile_network,
     fastest_precision,
     in_full_float32,
     move_to,
@@ -51,7 +51,7 @@ class TestCompiled:
         monkeypatch.setattr(torch, "compile", counting)
         network = small_network()
         before, expected = list(network.state_dict()), network(noise(1, 3, 8, 8))
-        assert compiled(network, option="x") is network
+        assert compile_network(network, option="x") is network
         assert torch.equal(network(noise(1, 3, 8, 8)), expected)
         assert calls == [1, 1] and list(network.state_dict()) == before
 
@@ -59,7 +59,7 @@ class TestCompiled:
         monkeypatch.setattr(torch, "compile", by_failing)
         network = small_network()
         expected = network(noise(1, 3, 8, 8))
-        compiled(network, option="runtime.compile=true")
+        compile_network(network, option="runtime.compile=true")
         with pytest.warns(UserWarning, match=r"runtime.compile=true: .*\(no C\+\+ compiler found\); going on without"):
             first = network(noise(1, 3, 8, 8))
         with warnings.catch_warnings():
@@ -80,7 +80,7 @@ class TestCompiled:
         monkeypatch.setattr(torch, "compile", lambda function: lambda *given: FailsBackward.apply(function(*given)))
         network, plain = small_network(), small_network()
         plain.load_state_dict(network.state_dict())
-        compiled(network, option="x")
+        compile_network(network, option="x")
         with pytest.warns(UserWarning, match=r"replication_pad2d_backward.*going on without"):
             network(noise(1, 3, 8, 8)).sum().backward()
         plain(noise(1, 3, 8, 8)).sum().backward()
@@ -95,7 +95,7 @@ class TestCompiled:
             return call
 
         monkeypatch.setattr(torch, "compile", short)
-        network = compiled(small_network(), option="x")
+        network = compile_network(small_network(), option="x")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with pytest.raises(torch.OutOfMemoryError):
@@ -103,7 +103,7 @@ class TestCompiled:
 
     def test_one_s_copy_is_a_network_of_its_own(self, monkeypatch, noise):
         monkeypatch.setattr(torch, "compile", by_nothing)
-        network = compiled(small_network(), option="x")
+        network = compile_network(small_network(), option="x")
         twin = copy.deepcopy(network)
         with torch.no_grad():
             next(twin.parameters()).zero_()
@@ -120,7 +120,7 @@ class TestCompiled:
         gradients = torch.autograd.grad(expected.square().sum(), weights)
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
-            result = compiled(generator, option="x")(images)
+            result = compile_network(generator, option="x")(images)
             learnt = torch.autograd.grad(result.square().sum(), weights)
         torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(learnt, gradients, rtol=1e-2, atol=1e-3)

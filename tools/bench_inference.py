@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator, OneStyle
-from gan_style.runtime.device import choose_device, compiled, move_to
+from gan_style.runtime.device import choose_device, compile_network, move_to
 from gan_style.runtime.files import write_bytes
 from gan_style.stylize.model import load_painter
 
@@ -87,7 +87,7 @@ def ways(given: Namespace, device: torch.device, folder: str) -> dict[str, Paint
     for name in given.precision:
         found[f"ours: channels_last, {name}"] = in_type(our_generator(given, device), getattr(torch, name))
     for name in given.precision if given.compile else ():
-        network = compiled(our_generator(given, device), option="--compile")
+        network = compile_network(our_generator(given, device), option="--compile")
         found[f"ours, compiled, {name}"] = in_type(network, getattr(torch, name))
     missing = [name for name in ("onnxruntime", "onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:

@@ -17,7 +17,7 @@ from gan_style.images.lossless import preview, read_original
 from gan_style.stylize.batch import BatchStylizer, PictureJob
 from gan_style.stylize.controls import STROKE_SIDE, Controls, Stroke, regions_of
 from gan_style.stylize.model import Model, open_model, read_references, shipped, with_references
-from gan_style.stylize.paint import paint, resized
+from gan_style.stylize.paint import paint, resize
 
 PREVIEW_PIXELS = 1_000_000
 # Sizes of strokes: the short side, in pixels, at which larger photos are painted; None: the photo's own.
@@ -108,7 +108,7 @@ class Backend:
     def preview(self, photo: Photo, settings: Settings) -> Tensor:
         """Paint the preview, uint8 (3, h, w), as broadly as the result will be."""
         model, controls, _ = self._prepared(settings, photo.preview.shape[1:])
-        masks = {} if settings.mask is None else {"": resized(settings.mask[None], photo.preview.shape[1:])[0]}
+        masks = {} if settings.mask is None else {"": resize(settings.mask[None], photo.preview.shape[1:])[0]}
         return paint(model, photo.preview, controls, regions=regions_of(masks, controls.mix))
 
     def thumbnails(self, photo: Photo, side: int = 128) -> Iterator[tuple[str, Tensor]]:
@@ -137,7 +137,7 @@ class Backend:
             masks = {}
             if settings.mask is not None:
                 masks[""] = folder / f"mask{number}.png"
-                masks[""].write_bytes(encode_uint8(resized(settings.mask[None], photo.size), ".png"))
+                masks[""].write_bytes(encode_uint8(resize(settings.mask[None], photo.size), ".png"))
             suffix = path.suffix.lower() if path.suffix.lower() in FORMAT_OF_SUFFIX else ".png"
             target = _free(folder, f"{path.stem}_{'_'.join(controls.mix)}", suffix)
             stylizer = BatchStylizer(model, controls, note, note, max_megapixels=self.max_megapixels)
@@ -198,7 +198,7 @@ def _at_most(picture: Tensor, side: int) -> Tensor:
     """Scale uint8 (3, h, w) down until its short side is no longer than this."""
     height, width = picture.shape[1:]
     factor = min(1.0, side / min(height, width))
-    return resized(picture, [max(1, round(height * factor)), max(1, round(width * factor))])
+    return resize(picture, [max(1, round(height * factor)), max(1, round(width * factor))])
 
 
 def _free(folder: Path, stem: str, suffix: str) -> Path:

@@ -84,7 +84,7 @@ def build(backend: Backend) -> gr.Blocks:
                         snap = gr.Button("Take this picture", size="sm")
                 source = gr.Radio(sources, value=sources[0], show_label=False, visible=len(sources) > 1)
                 thumbnails = gr.Gallery(
-                    _captioned(backend, sample), show_label=False, columns=4, height="auto", allow_preview=False,
+                    _with_captions(backend, sample), show_label=False, columns=4, height="auto", allow_preview=False,
                     object_fit="cover", elem_id="styles", buttons=[], selected_index=0 if labels else None,
                 )  # fmt: skip
                 references = _file_input("A painting, or two to mix", "references", visible=False)
@@ -114,14 +114,14 @@ def build(backend: Backend) -> gr.Blocks:
                 results = gr.File(label="Results", visible=False, file_count="multiple", elem_id="results")
 
         # A new photo: its preview, its thumbnails; the mask belonged to the one before.
-        @_explained()
+        @_show_errors()
         def open_photos(paths: Sequence[str]) -> list[Any]:
             opened, problems = backend.latest([Path(path) for path in paths])
             for problem in problems:
                 gr.Warning(problem)
             if opened is None:
                 raise gr.Error("none of this can be read as a picture", print_exception=False)
-            return [opened, _captioned(backend, opened), None, gr.update(value=None, visible=False), False]
+            return [opened, _with_captions(backend, opened), None, gr.update(value=None, visible=False), False]
 
         def take(frame: np.ndarray | None) -> list[Any]:
             if frame is None:
@@ -158,7 +158,7 @@ def build(backend: Backend) -> gr.Blocks:
             lambda on, photo: [gr.update(visible=on, value=_picture(photo.preview) if on else None), None],
             [only_here, photo], [editor, mask], **light,
         )  # fmt: skip
-        editor.input(_painted, editor, mask, show_progress="hidden", **light)
+        editor.input(_read_mask, editor, mask, show_progress="hidden", **light)
 
         def settings(style, second, share, strength, colours, stroke, source, references, mask, only_here) -> Settings:  # type: ignore[no-untyped-def]
             styles = [style] if second == _ALONE else [style, second]
@@ -169,7 +169,7 @@ def build(backend: Backend) -> gr.Blocks:
 
         settings_inputs = [style, second, share, strength, colours, stroke, source, references, mask, only_here]
 
-        @_explained()
+        @_show_errors()
         def show(photo: Photo, *chosen: Any) -> tuple[np.ndarray, np.ndarray]:
             return _pictures(photo.preview, backend.preview(photo, settings(*chosen)))
 
@@ -180,7 +180,7 @@ def build(backend: Backend) -> gr.Blocks:
         )  # fmt: skip
 
         # Full size, one request at a time: large photos take memory.
-        @_explained()
+        @_show_errors()
         def paint_all(uploads: Sequence[str] | None, photo: Photo, *chosen: Any) -> Any:
             paths = [Path(path) for path in uploads] if uploads else [photo.path]
             chosen_settings, painted, progress = settings(*chosen), list[Path](), gr.Progress()
@@ -200,7 +200,7 @@ def build(backend: Backend) -> gr.Blocks:
                    concurrency_id="results", concurrency_limit=1, api_visibility="private")  # fmt: skip
 
         # The camera, painted as it comes
-        @_explained()
+        @_show_errors()
         def film(frame: np.ndarray | None, *chosen: Any) -> Any:
             if frame is None:
                 return gr.update(visible=False)
@@ -224,7 +224,7 @@ def _file_input(label: str, element: str, *, visible: bool = True) -> gr.File:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _show_errors() -> Iterator[None]:
     """Show a visitor what went wrong, in words, and go on."""
     try:
         yield
@@ -236,7 +236,7 @@ def _explained() -> Iterator[None]:
         raise gr.Error("there is not enough memory for this picture", print_exception=False) from error
 
 
-def _captioned(backend: Backend, photo: Photo) -> list[tuple[np.ndarray, str]]:
+def _with_captions(backend: Backend, photo: Photo) -> list[tuple[np.ndarray, str]]:
     return [(_picture(small), label.replace("_", " ")) for label, small in backend.thumbnails(photo)]
 
 
@@ -254,7 +254,7 @@ def _planes(picture: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(picture[..., :3])).permute(2, 0, 1).contiguous()
 
 
-def _painted(drawn: dict[str, Any] | None) -> Tensor | None:
+def _read_mask(drawn: dict[str, Any] | None) -> Tensor | None:
     """Read the mask, uint8 (h, w), of what the editor holds: how opaque its layers are; None for none."""
     layers = [torch.from_numpy(layer[..., 3]) for layer in (drawn or {}).get("layers") or [] if layer is not None]
     mask = torch.stack(layers).amax(dim=0) if layers else torch.zeros(1, 1)

@@ -18,10 +18,10 @@ from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import split
 from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import UnreadablePictureError, list_pictures
-from gan_style.options import Runtime, first_line, option, as_typed
+from gan_style.options import Runtime, as_typed, first_line, option
 from gan_style.report.comparison import Sheet, report
 from gan_style.report.html import data_uri, thumbnail
-from gan_style.report.runs import CONFIG_FILE, Run, find_runs, labels, located, measured_differently, read_run, stale
+from gan_style.report.runs import CONFIG_FILE, Run, find_runs, labels, locate, measured_differently, read_run, stale
 from gan_style.report.table import (
     as_csv,
     as_text,
@@ -213,7 +213,7 @@ def _held_out(runs: Mapping[str, Run]) -> list[Path]:
     reason = "no run says what it was trained on"
     for run in runs.values():
         content, holdout = (
-            located(run.settings.get(name), run.folder, run.settings) for name in ("data.content", "data.holdout")
+            locate(run.settings.get(name), run.folder, run.settings) for name in ("data.content", "data.holdout")
         )
         if content is None:
             continue
@@ -248,7 +248,7 @@ def _styles(runs: Mapping[str, Run]) -> list[tuple[str, dict[str, str]]]:
 
 
 def _first_style(run: Run) -> Path | None:
-    spec = located(run.settings.get("data.style"), run.folder, run.settings)
+    spec = locate(run.settings.get("data.style"), run.folder, run.settings)
     try:
         path = find_pictures(spec, "data.style")[0] if spec is not None else None
         if path is not None:

@@ -23,7 +23,7 @@ from gan_style.models.perceptual import compact
 from gan_style.models.weights import torchvision_file
 from gan_style.options import option
 from gan_style.runtime.files import check_place, ensure_writable
-from gan_style.runtime.provenance import git_state, installed, requirements
+from gan_style.runtime.provenance import git_state, installed_version, requirements
 from gan_style.runtime.wandb import resolve_mode
 
 BROKEN = 1  # exit status
@@ -50,13 +50,13 @@ def main(cfg: DictConfig) -> int:
     Nothing is downloaded or left behind, and no key, user's or host's name is shown.
     """
     checks: dict[str, Callable[[], str]] = {
-        "gan_style": installed_version,
+        "gan_style": own_version,
         "python": lambda: f"{platform.python_version()}, {platform.system()} {platform.machine()}",
     }
-    checks |= {name: partial(needed, name) for name in requirements()[""]}
+    checks |= {name: partial(required_version, name) for name in requirements()[""]}
     for extra, names in requirements().items():
         if extra not in ("", "dev") and names:
-            checks[f"extra {extra}"] = partial(optional, names)
+            checks[f"extra {extra}"] = partial(optional_versions, names)
     checks |= {"cpu": cpu} | {f"cuda:{number}": partial(cuda, number) for number in range(torch.cuda.device_count())}
     if not torch.cuda.is_available():
         built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built without CUDA"
@@ -90,22 +90,22 @@ def main(cfg: DictConfig) -> int:
     return BROKEN if broken else 0
 
 
-def installed_version() -> str:
+def own_version() -> str:
     git = git_state()
     state = "" if git is None else f", commit {git['commit'][:12]}{' with local changes' if git['dirty'] else ''}"
     return f"{__version__}{state}"
 
 
-def needed(name: str) -> str:
+def required_version(name: str) -> str:
     """Return the version of a library that is always needed."""
-    version = installed(name)
+    version = installed_version(name)
     if version is None:
         raise ValueError("not installed")
     return version
 
 
-def optional(names: Iterable[str]) -> str:
-    return ", ".join(f"{name} {installed(name) or 'not installed'}" for name in names)
+def optional_versions(names: Iterable[str]) -> str:
+    return ", ".join(f"{name} {installed_version(name) or 'not installed'}" for name in names)
 
 
 def cpu() -> str:

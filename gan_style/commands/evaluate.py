@@ -35,8 +35,8 @@ from gan_style.options import Runtime, as_typed, option
 from gan_style.report.evaluation import Scores, columns, number, report, sheet_row
 from gan_style.report.html import thumbnail
 from gan_style.report.outputs import FolderOutputs, model_labels, open_outputs
-from gan_style.report.runs import located
-from gan_style.report.table import aligned
+from gan_style.report.runs import locate
+from gan_style.report.table import align
 from gan_style.runtime.device import choose_device, in_full_float32, move_to
 from gan_style.runtime.distributed import Ranks, ranks
 from gan_style.runtime.files import check_place, ensure_writable, file_hash, write_bytes, write_text
@@ -172,7 +172,7 @@ def find_run(checkpoint: Path) -> TrainedRun | None:
             if not isinstance(settings, dict) or not isinstance(settings.get("data"), dict):
                 return None
             data = {
-                name: located(value, folder, flat(settings)) if name in ("content", "style", "holdout") else value
+                name: locate(value, folder, flat(settings)) if name in ("content", "style", "holdout") else value
                 for name, value in settings["data"].items()
             }
             return TrainedRun(folder, data)
@@ -324,7 +324,7 @@ def as_text(scores: Scores) -> str:
     """Return the table for a terminal, metrics downward."""
     names = columns(scores, layers=True)
     rows = [["", *scores], *([name, *(number(row.get(name)) for row in scores.values())] for name in names)]
-    return aligned(rows)
+    return align(rows)
 
 
 def as_json(plan: EvaluationPlan, scores: Scores, measured: Mapping[str, Measurements], mark: str) -> str:

@@ -225,7 +225,7 @@ class SubmititSlurm:
                     handle.cancel(check=False)
             ended = [pair for pair in running if pair[1].done()]
             running = [pair for pair in running if pair not in ended]
-            yield from (_ended(job, handle, stop) for job, handle in ended)
+            yield from (_read_end(job, handle, stop) for job, handle in ended)
             time.sleep(_LOOK_EVERY)
 
     def _executor(self, folder: Path) -> Any:
@@ -244,7 +244,7 @@ class SubmititSlurm:
         return executor
 
 
-def _ended(job: SweepJob, handle: Any, stop: Stop) -> JobEnd:
+def _read_end(job: SweepJob, handle: Any, stop: Stop) -> JobEnd:
     """Read a job's end from what its task has left; one that left nothing where we stop was cancelled.
 
     A cluster's disks may be slow to show it: submitit waits for it a while.

@@ -31,15 +31,15 @@ from gan_style.optimise.optimise import (
     Problem,
     assemble_result,
     canvas_channels,
-    covering,
+    cover,
     draw_view,
     plan_levels,
-    resized,
+    resize,
     transfer_inputs,
 )
 from gan_style.optimise.regions import GuidedRegions, clustered_regions, read_regions
 from gan_style.optimise.run import Intervals, OptimisationLoop, Record
-from gan_style.options import SEEDS, Runtime, may_change, option, as_typed
+from gan_style.options import SEEDS, Runtime, as_typed, may_change, option
 from gan_style.runtime.device import choose_device, in_full_float32, move_to
 from gan_style.runtime.files import check_place, ensure_writable
 from gan_style.runtime.progress import Progress, duration
@@ -310,7 +310,7 @@ def load_content(cfg: DictConfig, path: Path, original: Original, device: torch.
     factor = 1.0 if cfg.size is None else cfg.size / min(picture.shape[-2:])
     height, width = (max(1, round(length * factor)) for length in picture.shape[-2:])
     check_megapixels(cfg, path, height, width)
-    return resized(picture, height, width).clamp(-1.0, 1.0).to(device)
+    return resize(picture, height, width).clamp(-1.0, 1.0).to(device)
 
 
 def make_optimisation(
@@ -348,7 +348,7 @@ def _start(cfg: DictConfig, content: Tensor, style: Tensor, level: Level) -> Ten
     if cfg.init == "noise":
         random = torch.Generator().manual_seed(cfg.seed)  # on the CPU: the same on every device
         return torch.randn(1, 3, level.height, level.width, generator=random).to(content.device) * _NOISE
-    fit = resized if cfg.init == "content" else covering
+    fit = resize if cfg.init == "content" else cover
     return fit(content if cfg.init == "content" else style, level.height, level.width)
 
 

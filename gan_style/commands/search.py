@@ -12,7 +12,7 @@ from omegaconf import DictConfig, IntegerNode, OmegaConf
 
 from gan_style.cli import command
 from gan_style.commands.train import TrainOptions, check_train
-from gan_style.config import CONFIG_PATH, build, composed, flat, plain, read_yaml, takes_integers
+from gan_style.config import CONFIG_PATH, build, compose_command, flat, plain, read_yaml, takes_integers
 from gan_style.evaluation.suite import METRICS
 from gan_style.losses.objective import content_layers, style_layers
 from gan_style.options import as_typed, check_options, did_you_mean, option
@@ -86,7 +86,7 @@ def _main(cfg: DictConfig) -> int:
     folder = Path(cfg.search.root).expanduser() / cfg.search.name
     check_place(folder, "search.root, search.name")
     plan = make_plan(cfg)
-    print("\n".join(described(plan)), flush=True)
+    print("\n".join(describe_plan(plan)), flush=True)
     if cfg.dry_run:
         print("dry_run=true: stopping before the first trial; nothing was written")
         return 0
@@ -140,7 +140,7 @@ def make_plan(cfg: DictConfig) -> SearchPlan:
     for argument in base:
         if argument.lstrip("+~").split(".")[0] == "run":
             raise ValueError(f"{argument}: the search names its trials' runs itself, in search.root/search.name")
-    settings = composed("train", base)
+    settings = compose_command("train", base)
     space = read_space(_space_content(cfg.space), partial(_is_whole, settings))
     _check_names(space, base)
     _try_examples(space, base)
@@ -201,7 +201,7 @@ def _try_examples(space: dict[str, Dimension], base: list[str]) -> None:
     for number in range(max(map(len, examples.values()))):
         values = {name: each[number % len(each)] for name, each in examples.items()}
         try:
-            cfg = composed("train", [*base, *(override(name, value) for name, value in values.items())])
+            cfg = compose_command("train", [*base, *(override(name, value) for name, value in values.items())])
             check_options(TrainOptions, cfg)
             check_train(cfg)
         except ValueError as error:
@@ -227,7 +227,7 @@ def _metrics(metrics: Any, direction: Any, settings: DictConfig) -> dict[str, st
 
 def _check_metric(name: str, settings: DictConfig) -> None:
     """Check that a metric is measured, as far as is known before anything is trained."""
-    measured = _measured(settings)
+    measured = _measured_metrics(settings)
     terms = [*(str(term) for term in settings.loss if term != "balance"), "total"]
     for prefix, known, where in ((PREFIX, measured, "metrics.names, metrics.best"), ("loss/", terms, "loss")):
         what = name.removeprefix(prefix)
@@ -239,7 +239,7 @@ def _check_metric(name: str, settings: DictConfig) -> None:
             raise ValueError(f"search.metric={name} is not measured{hint}. By {where} there are {allowed}")
 
 
-def _measured(settings: DictConfig) -> list[str]:
+def _measured_metrics(settings: DictConfig) -> list[str]:
     """List which of metrics.names, and by metrics.best, are measured with these loss terms."""
     terms = [build(node, f"loss.{name}") for name, node in settings.loss.items() if name != "balance"]
     names = measurable(settings.metrics.names, content_layers(terms), style_layers(terms))
@@ -297,7 +297,7 @@ def make_search(cfg: DictConfig, folder: Path, plan: SearchPlan, stop: Stop) -> 
     )
 
 
-def described(plan: SearchPlan) -> list[str]:
+def describe_plan(plan: SearchPlan) -> list[str]:
     """Describe the search in lines."""
     lines = [f"{'metric:':<12}{name}, {direction}" for name, direction in plan.metrics.items()]
     lines += [f"{'space:':<12}{name}: {_range_text(dimension)}" for name, dimension in plan.space.items()]

@@ -45,7 +45,7 @@ def main(cfg: DictConfig) -> None:
     if not models:
         raise ValueError("this installation comes without models of its own; give checkpoint=...")
     for path, names in models.items():
-        print("\n".join(_described(path, names)), flush=True)
+        print("\n".join(_describe(path, names)), flush=True)
     if sheet is not None:
         with_styles = [path for path, names in models.items() if names]
         if not with_styles:
@@ -64,7 +64,9 @@ def _write_sheet(cfg: DictConfig, sheet: Path, models: Sequence[Path]) -> None:
     ensure_writable(sheet.parent, "sheet")
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     photo = decode(source, short_side=cfg.size)
-    painted = {name: cell for path in reversed(models) for name, cell in _painted(path, photo, device)}  # each once
+    painted = {
+        name: cell for path in reversed(models) for name, cell in _paint_styles(path, photo, device)
+    }  # each once
     cells = [("photo", to_float(photo)), *painted.items()]
     note = {NOTED: __version__, "command": "styles", "result": mark}
     write_bytes(sheet, encode(labelled_grid(cells, columns=min(len(cells), 5)), sheet.suffix, note=note))
@@ -76,7 +78,7 @@ def _own(checkpoint: Path) -> dict[Path, tuple[str, ...]]:
     return {path: open_model(path, torch.device("cpu"))[0].styles}
 
 
-def _described(path: Path, names: Sequence[str]) -> Iterator[str]:
+def _describe(path: Path, names: Sequence[str]) -> Iterator[str]:
     """Yield a line for the model, and one for each of its styles, with what its file says about it."""
     description = read_generator(path)[1] if path.suffix == ".safetensors" else {}
     about: dict[str, Any] = description.get("about", {})
@@ -88,7 +90,7 @@ def _described(path: Path, names: Sequence[str]) -> Iterator[str]:
     yield from (f"  {name:<{width}}{about.get(name, '')}".rstrip() for name in names)
 
 
-def _painted(path: Path, photo: Tensor, device: Any) -> Iterator[tuple[str, Tensor]]:
+def _paint_styles(path: Path, photo: Tensor, device: Any) -> Iterator[tuple[str, Tensor]]:
     model, _ = load_model(path, device)
     for name in model.styles:
         yield name, to_float(paint(model, photo, Controls({name: 1.0})))

@@ -84,7 +84,7 @@ def main(cfg: DictConfig) -> int:
 def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
     """Stylize from file to file; return the exit status."""
     from gan_style.video.decode import probe
-    from gan_style.video.encode import choose_encoding, container_of
+    from gan_style.video.encode import choose_encoding, container_format
     from gan_style.video.mux import copyable_streams, join, read_comment
     from gan_style.video.run import Segments, VideoStylizer
     from gan_style.video.temporal import TemporalFilter, WarpErrors
@@ -94,7 +94,7 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
         raise ValueError(f"output={output} is the input itself; results are never written over it")
     if output.is_dir():
         raise ValueError(f"output={output} is a folder; name a file in it")
-    container, video = container_of(output), probe(source, cfg.fps)
+    container, video = container_format(output), probe(source, cfg.fps)
     options = plain(cfg.options)
     encoding = choose_encoding(video, container, codec=cfg.codec, crf=cfg.crf, pixels=cfg.pixels, options=options)
     copied_indices, dropped_streams = copyable_streams(video, container)
@@ -104,7 +104,7 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
     # The network, and all that the result depends on.
     painter, note, region_choices, steady = _painter(cfg, video)
     settings = {
-        "input": _hash_of(video),
+        "input": _hash_input(video),
         "checkpoint": note["checkpoint"],
         "style": dict(painter.controls.mix),
         **{name: cfg[name] for name in ("strength", "colours", "blend", "cut", "segment", "warp_error")},
@@ -152,7 +152,7 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
         )
         tally = sum((segments.load(number).tally for number in range(count)), WarpErrors())
         segments.remove(count)
-    print(f"{_measured(tally)}\n{output}", flush=True)
+    print(f"{_describe_errors(tally)}\n{output}", flush=True)
     return _report_problems(work, progress.step)
 
 
@@ -168,7 +168,7 @@ def _changes(video: "Video") -> list[str]:
     return changes
 
 
-def _hash_of(video: "Video") -> str:
+def _hash_input(video: "Video") -> str:
     files = dict.fromkeys(file for file, _ in video.pictures) or {video.path: None}
     hashes = [file_hash(file) for file in files]
     return hashes[0] if len(hashes) == 1 else config_hash({"pictures": hashes})
@@ -225,7 +225,7 @@ def _painter(
     return FramePainter(model, controls, regions_of_frame), note, choices, steady
 
 
-def _measured(tally: Any) -> str:
+def _describe_errors(tally: Any) -> str:
     frames = ", ".join(map(str, tally.cuts[:12])) + (" ..." if len(tally.cuts) > 12 else "")
     cuts = f"{len(tally.cuts)} scene cuts" + (f" (at frames {frames})" if tally.cuts else "")
     means = tally.means()

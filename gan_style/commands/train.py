@@ -42,12 +42,12 @@ from gan_style.data.sets import Pictures
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import EACH
 from gan_style.models.blocks import count_parameters
-from gan_style.options import SEEDS, Runtime, differences, may_change, option, as_typed
+from gan_style.options import SEEDS, Runtime, as_typed, differences, may_change, option
 from gan_style.runtime.checkpoint import GENERATOR_FILE
 from gan_style.runtime.device import advice, allocator, choose_device
 from gan_style.runtime.distributed import Ranks, launch, local_device, ranks
 from gan_style.runtime.files import check_place, ensure_writable, locked, remove_leftovers, write_bytes
-from gan_style.runtime.provenance import changed_since, failure_noted, read_failure, record
+from gan_style.runtime.provenance import changed_since, note_failure, read_failure, record
 from gan_style.runtime.signals import PREEMPTED, Stop, leave_on_signals, stop_on_signals
 from gan_style.runtime.wandb import MODES, resolve_mode
 from gan_style.training.sampling import composite_weights
@@ -413,7 +413,7 @@ def _own_folder(setup: TrainSetup, checkpoints_before: list[Path]) -> Iterator[N
         return
     for folder in (setup.folder, setup.checkpoints.folder, setup.samples):
         ensure_writable(folder, "run.root, run.name")
-    with locked(setup.folder), failure_noted(setup.folder):
+    with locked(setup.folder), note_failure(setup.folder):
         if setup.checkpoints.paths() != checkpoints_before:
             raise ValueError(f"another process has trained {setup.folder} meanwhile; the same command again goes on")
         for folder in (setup.folder, setup.samples):
@@ -430,7 +430,7 @@ def _failure_of_sweep_noted(cfg: DictConfig) -> Iterator[None]:
         return
     folder = run_folder(cfg)
     ensure_writable(folder, "run.root, run.name")
-    with failure_noted(folder):
+    with note_failure(folder):
         if not (folder / "config.yaml").exists():
             write_bytes(folder / "config.yaml", to_yaml(plain(cfg)).encode())
         yield

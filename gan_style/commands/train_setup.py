@@ -35,7 +35,7 @@ from gan_style.regions.masks import refine
 from gan_style.regions.names import REST, numbers_of
 from gan_style.regions.segment import MaskRegions, PictureRegions, Segmenter
 from gan_style.runtime.checkpoint import BEST_FILE, GENERATOR_FILE, CheckpointFolder, read_checkpoint
-from gan_style.runtime.device import compiled, fastest_precision, move_to
+from gan_style.runtime.device import compile_network, fastest_precision, move_to
 from gan_style.runtime.distributed import Ranks
 from gan_style.runtime.machine import cores
 from gan_style.runtime.progress import Progress
@@ -440,7 +440,7 @@ def distribute(setup: TrainSetup, state: TrainState) -> None:
     """
     state.generator.recompute = setup.cfg.training.recompute
     if setup.cfg.runtime.compile:
-        compiled(state.generator, option="runtime.compile=true")
+        compile_network(state.generator, option="runtime.compile=true")
     if setup.ranks.count > 1:
         networks = {"generator": state.generator, "discriminator": state.discriminator, "projection": state.projection}
         state.parallel = {

@@ -20,7 +20,7 @@ from gan_style.dataset.sample import ALL_PICTURE_SUFFIXES, Sample, SampleError
 from gan_style.images.decode import decode
 from gan_style.images.formats import UnreadablePictureError, open_picture
 from gan_style.images.lossless import Original, read_original, white_level
-from gan_style.images.metadata import Metadata, oriented, read_metadata, read_tiff_metadata
+from gan_style.images.metadata import Metadata, read_metadata, read_tiff_metadata, with_orientation
 
 _PNG_TEXTS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 
@@ -134,11 +134,11 @@ def _metadata(data: bytes, width: int, height: int, orientation: int) -> Metadat
                 metadata = read_tiff_metadata(io.BytesIO(data), (width, height))
             else:
                 metadata = read_metadata(picture, (width, height))
-            return oriented(metadata, orientation)
+            return with_orientation(metadata, orientation)
     except MemoryError:
         raise
     except Exception:  # Pillow raises nearly anything
-        return oriented(Metadata(), orientation)
+        return with_orientation(Metadata(), orientation)
 
 
 def displayable(original: Original) -> Tensor:

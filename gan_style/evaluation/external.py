@@ -24,7 +24,7 @@ def lpips(device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
     _needs("lpips", "torchmetrics")
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-    network = _loaded(
+    network = _load(
         "lpips",
         lambda: LearnedPerceptualImagePatchSimilarity(net_type="alex"),
         f"AlexNet's weights belong at {Path(torch.hub.get_dir()) / 'checkpoints' / 'alexnet-owt-7be5be79.pth'}",
@@ -61,7 +61,7 @@ def inception(weights: str | None, device: torch.device) -> Callable[[Tensor], T
             torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch.load raises what pickle, zipfile and itself think of
             raise ValueError(f"inception_weights={path}: not a readable weights file ({first_line(error)})") from error
-    network = _loaded(
+    network = _load(
         "fid",
         lambda: FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=path),
         "give the file of torch-fidelity's Inception as inception_weights=<path>",
@@ -79,7 +79,7 @@ def _needs(metric: str, library: str) -> None:
         raise ValueError(f"the metric {metric} needs {library.replace('_', '-')}: {_EXTRA}")
 
 
-def _loaded(metric: str, make: Callable[[], Any], hint: str) -> Any:
+def _load(metric: str, make: Callable[[], Any], hint: str) -> Any:
     try:
         network: nn.Module = make()
     except (

@@ -24,9 +24,9 @@ def ssim(result: Tensor, content: Tensor) -> Tensor:
     """
     x, y = _lumas(result, content)
     window = _gaussian(x)
-    mean_x, mean_y = _filtered(x, window), _filtered(y, window)
-    var_x, var_y = (_filtered(a * a, window) - m * m for a, m in ((x, mean_x), (y, mean_y)))
-    covariance = _filtered(x * y, window) - mean_x * mean_y
+    mean_x, mean_y = _filter(x, window), _filter(y, window)
+    var_x, var_y = (_filter(a * a, window) - m * m for a, m in ((x, mean_x), (y, mean_y)))
+    covariance = _filter(x * y, window) - mean_x * mean_y
     c1, c2 = 0.01**2, 0.03**2
     above = (2.0 * mean_x * mean_y + c1) * (2.0 * covariance + c2)
     below = (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
@@ -88,7 +88,7 @@ def _gaussian(like: Tensor) -> Tensor:
     return window / window.sum()
 
 
-def _filtered(x: Tensor, window: Tensor) -> Tensor:
+def _filter(x: Tensor, window: Tensor) -> Tensor:
     return F.conv2d(F.conv2d(x, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
 
 

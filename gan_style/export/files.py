@@ -54,7 +54,7 @@ def to_onnx(
         blocked = [*DEFAULT_OP_BLOCK_LIST, *_IN_FLOAT32]
         model = convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked)
     elif precision == INT8:
-        model = _quantised(model, calibration)
+        model = _quantise(model, calibration)
     metadata = {"format": ONNX_FORMAT, "description": json.dumps(dict(description))}
     for key, value in metadata.items():
         entry = model.metadata_props.add()
@@ -81,7 +81,7 @@ def _clean(model: Any) -> None:
             dimensions[first].dim_param, dimensions[first + 1].dim_param = f"{of}height", f"{of}width"
 
 
-def _quantised(model: Any, calibration: Iterable[Feed]) -> Any:
+def _quantise(model: Any, calibration: Iterable[Feed]) -> Any:
     """Quantise convolutions to 8 bits, by onnxruntime's static quantisation; but not those of colours, the first ones.
 
     What they round off at the picture's fine detail is normalised to full size after them: it costs the library 0.02 of

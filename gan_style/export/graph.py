@@ -82,7 +82,7 @@ class ExportedGenerator(nn.Module):
 
     def _network(self, images: Tensor, condition: Tensor | None) -> Tensor:
         height, width = images.shape[-2:]
-        x = _padded(images)
+        x = _pad(images)
         for stage in self.generator.stages:
             x = stage(x, condition)
         for dim, side in ((2, height), (3, width)):  # by indices: a slice is traced as one that cuts something off
@@ -118,7 +118,7 @@ def trace(network: ExportedGenerator) -> torch.export.ExportedProgram:
         return torch.export.export(network, network.example(), dynamic_shapes=network.dynamic_shapes(), strict=False)
 
 
-def _padded(images: Tensor) -> Tensor:
+def _pad(images: Tensor) -> Tensor:
     """Repeat the last row and column as pad_to_multiple does, by indices, which need no case distinction."""
     for dim in (2, 3):
         side = images.shape[dim]

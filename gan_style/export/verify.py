@@ -66,7 +66,7 @@ def compare(
     """Run both on the photos, scaled to these heights and widths, under each of the conditions in turn."""
     differences, similarities = [], []
     for number, (height, width) in enumerate(sizes):
-        picture = odd_sized(photos[number % len(photos)], height, width)
+        picture = read_scaled(photos[number % len(photos)], height, width)
         condition = conditions[number % len(conditions)]
         first, second = (paint(picture, condition) for paint in (reference, exported))
         difference = (first.int() - second.int()).abs().float()
@@ -76,11 +76,11 @@ def compare(
         max(largest for largest, _ in differences),
         mean(average for _, average in differences),
         mean(similarities),
-        rates(reference, exported, odd_sized(photos[0], SPEED_SIDE, SPEED_SIDE), conditions[0]),
+        rates(reference, exported, read_scaled(photos[0], SPEED_SIDE, SPEED_SIDE), conditions[0]),
     )
 
 
-def odd_sized(path: Path, height: int, width: int) -> Tensor:
+def read_scaled(path: Path, height: int, width: int) -> Tensor:
     """Read a photo as uint8 (1, 3, height, width)."""
     picture = to_float(decode(path)[None])
     scaled = nn.functional.interpolate(picture, (height, width), mode="bilinear", antialias=True)
@@ -149,7 +149,7 @@ def _as_floats(x: Tensor) -> Tensor:
 def conditions_of(network: ExportedGenerator) -> list[Condition]:
     """Return what to compare a model under: single styles and a mixture at less than full strength."""
     if network.side is not None:
-        references = [odd_sized(path, network.side, network.side + 45) for path in demo_pictures("styles")[:2]]
+        references = [read_scaled(path, network.side, network.side + 45) for path in demo_pictures("styles")[:2]]
         return [(reference, torch.tensor([[strength]])) for reference in references for strength in (1.0, 0.6)]
     count = len(network.styles)
     if not count:
@@ -165,5 +165,5 @@ def calibration_feeds(
     """Yield inputs for static quantisation: each photo, in one style after the other."""
     conditions = conditions_of(network)
     for number, path in enumerate(photos):
-        inputs = as_inputs((odd_sized(path, side, side), *conditions[number % len(conditions)]), network.pixels)
+        inputs = as_inputs((read_scaled(path, side, side), *conditions[number % len(conditions)]), network.pixels)
         yield {name: x.numpy() for name, x in zip(network.inputs, inputs, strict=True)}

@@ -81,7 +81,7 @@ def read_runtime(folder: Path | None) -> dict[str, bytes]:
     ValueError where a file is missing, or nothing can be fetched, or something else than expected.
     """
     if folder is None:
-        return _unpacked(_fetch())
+        return _unpack(_fetch())
     place = folder / "dist" if (folder / "dist").is_dir() else folder
     if missing := [name for name in RUNTIME_FILES if not (place / name).is_file()]:
         raise ValueError(
@@ -121,7 +121,7 @@ def _by_python() -> bytes:
         return content
 
 
-def _unpacked(archive: bytes) -> dict[str, bytes]:
+def _unpack(archive: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as package:
         members = {name: package.extractfile(f"package/dist/{name}") for name in RUNTIME_FILES}
         return {name: member.read() for name, member in members.items() if member is not None}

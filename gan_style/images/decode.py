@@ -19,8 +19,8 @@ from gan_style.images.formats import (
     check_fits,
     check_size,
     format_for,
+    open_file,
     open_picture,
-    opened,
     reason_of,
 )
 from gan_style.images.metadata import Metadata, save_options
@@ -49,7 +49,7 @@ def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bo
     try:
         if (deep := _deep_tiff(path, upright)) is not None:
             ratio = max(deep.size) / min(deep.size)
-            return _to_tensor(_scaled(_to_rgb(deep), short_side, ratio, wide=deep.width > deep.height))
+            return _to_tensor(_scale(_to_rgb(deep), short_side, ratio, wide=deep.width > deep.height))
         with open_picture(path) as picture:
             ratio, wide = max(picture.size) / min(picture.size), picture.width > picture.height
             drafted = None
@@ -58,7 +58,7 @@ def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bo
             on_its_side = upright and picture.getexif().get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS
             turned = ImageOps.exif_transpose(picture) if upright else _turned_back(picture)
             wide = turned.width > turned.height if drafted is None else wide != on_its_side
-            return _to_tensor(_scaled(_to_rgb(turned), short_side, ratio, wide=wide))
+            return _to_tensor(_scale(_to_rgb(turned), short_side, ratio, wide=wide))
     except MemoryError:
         raise  # the machine's trouble, not the picture's
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
@@ -67,7 +67,7 @@ def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bo
 
 def _deep_tiff(path: Path | IO[bytes], upright: bool) -> Image.Image | None:
     """Return a TIFF of a kind that Pillow does not read rightly, as RGB or RGBA of 8 bits; None for all others."""
-    with opened(path) as file:
+    with open_file(path) as file:
         tiff = read_tiff(file, check_size=check_size) if file.read(4) in MAGIC else None
         if tiff is None:
             return None
@@ -124,7 +124,7 @@ def _deep_grey_to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("I").point(lambda v: v * (1 / 257) + 0.5).convert("L").convert("RGB")
 
 
-def _scaled(picture: Image.Image, short_side: int | None, ratio: float, *, wide: bool) -> Image.Image:
+def _scale(picture: Image.Image, short_side: int | None, ratio: float, *, wide: bool) -> Image.Image:
     """Scale. ratio: of the file's long side to its short one, wide: which of them it is; a draft's own are rounded."""
     if short_side is None:
         return picture

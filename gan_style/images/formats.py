@@ -125,7 +125,7 @@ def check_fits(suffix: str, height: int, width: int) -> None:
 
 
 @contextmanager
-def opened(path: Path | IO[bytes]) -> Iterator[IO[bytes]]:
+def open_file(path: Path | IO[bytes]) -> Iterator[IO[bytes]]:
     """Open a path; pass on an open file, from its beginning."""
     if isinstance(path, Path):
         with open(path, "rb") as file:
@@ -223,7 +223,7 @@ def _without_long_chunks(file: IO[bytes], info: dict[str, Any]) -> IO[bytes]:
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
         if len(head) < 8 or kind == b"IEND":
             break
-        keyword, data = _unpacked(kind, file.read(length)) if kind in (b"zTXt", b"iTXt", b"iCCP") else (b"", b"")
+        keyword, data = _decompress(kind, file.read(length)) if kind in (b"zTXt", b"iTXt", b"iCCP") else (b"", b"")
         if len(data) <= _LONGEST_TEXT:
             chunks.append((position, 12 + length))
         elif kind == b"iCCP":
@@ -245,7 +245,7 @@ def _without_long_chunks(file: IO[bytes], info: dict[str, Any]) -> IO[bytes]:
     return slim
 
 
-def _unpacked(kind: bytes, chunk: bytes) -> tuple[bytes, bytes]:
+def _decompress(kind: bytes, chunk: bytes) -> tuple[bytes, bytes]:
     """Return a compressed chunk's keyword and content (PNG, 3rd edition, 11.3.3); no content where it is as it is."""
     keyword, _, rest = chunk.partition(b"\0")
     if kind == b"iTXt":

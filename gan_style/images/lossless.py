@@ -22,8 +22,8 @@ from gan_style.images.formats import (
     Format,
     UnreadablePictureError,
     format_for,
+    open_file,
     open_picture,
-    opened,
     reason_of,
 )
 from gan_style.images.metadata import Metadata, read_metadata, read_tiff_metadata, save_options
@@ -54,7 +54,7 @@ def read_original(path: Path | IO[bytes], *, max_megapixels: float) -> Original:
     grey becomes RGB.
     """
     try:
-        with opened(path) as file:
+        with open_file(path) as file:
             if file.read(4) in MAGIC and (original := _read_tiff(file, max_megapixels)) is not None:
                 return original
             with open_picture(file, limited=False) as picture:
@@ -212,12 +212,12 @@ def to_eight_bits(original: Original) -> Original:
     if original.pixels.dtype == torch.uint8:
         return original
     planes = (original.pixels, original.alpha)
-    pixels, alpha = (None if plane is None else _divided(plane) for plane in planes)
+    pixels, alpha = (None if plane is None else _to_eight_bits(plane) for plane in planes)
     assert pixels is not None
     return replace(original, pixels=pixels, alpha=alpha)
 
 
-def _divided(plane: Tensor) -> Tensor:
+def _to_eight_bits(plane: Tensor) -> Tensor:
     divided = torch.empty(plane.shape, dtype=torch.uint8)
     for rows in _rows(*plane.shape[1:]):
         divided[:, rows] = (plane[:, rows].float() / 257.0).round().to(torch.uint8)

@@ -46,7 +46,7 @@ class Metadata:
     iptc: bytes = b""
 
 
-def oriented(metadata: Metadata, orientation: int) -> Metadata:
+def with_orientation(metadata: Metadata, orientation: int) -> Metadata:
     """Return metadata of upright pixels as they are of pixels that lie as EXIF's orientation says."""
     if orientation == 1:
         return metadata

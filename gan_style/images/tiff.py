@@ -82,7 +82,7 @@ def read_tiff(file: IO[bytes], *, check_size: Callable[[tuple[int, int]], object
         if page.photometric == 0:
             colors = white - colors
         if alpha is not None and alpha_at is not None and extra[alpha_at - color_count] == 1:
-            colors = _unmultiplied(colors, alpha, white)
+            colors = _unmultiply(colors, alpha, white)
         if page.photometric == 5:
             colors = _from_cmyk(colors, white)
         if is_ycbcr:
@@ -132,7 +132,7 @@ def _to_unsigned(values: np.ndarray, page: Any, kind: str, lost: list[str]) -> n
             )
         numbers = "floats" if values.dtype.kind == "f" else "signed numbers"
         lost.append(f"its {8 * values.dtype.itemsize}-bit {numbers} (they are rounded to 16 bits)")
-        return _scaled(values, 65535.0 / white)
+        return _scale(values, 65535.0 / white)
     if values.dtype == bool:
         return values.astype(np.uint8) * np.uint8(255)
     bits = int(page.bitspersample)
@@ -142,17 +142,17 @@ def _to_unsigned(values: np.ndarray, page: Any, kind: str, lost: list[str]) -> n
         return values if bits == 8 else np.round(values * (255.0 / (2**bits - 1))).astype(np.uint8)
     if bits > 16:
         lost.append(f"its {bits} bits (they are rounded to 16)")
-    return values if bits == 16 else _scaled(values, 65535.0 / (2**bits - 1))
+    return values if bits == 16 else _scale(values, 65535.0 / (2**bits - 1))
 
 
-def _scaled(values: np.ndarray, factor: float) -> np.ndarray:
+def _scale(values: np.ndarray, factor: float) -> np.ndarray:
     scaled = np.empty(values.shape, np.uint16)
     for row, out in zip(values, scaled, strict=True):  # row by row: doubles of a large picture would not fit
         out[:] = np.round(np.clip(row.astype(np.float64) * factor, 0, 65535))
     return scaled
 
 
-def _unmultiplied(colours: np.ndarray, alpha: np.ndarray, white: int) -> np.ndarray:
+def _unmultiply(colours: np.ndarray, alpha: np.ndarray, white: int) -> np.ndarray:
     divided = np.empty_like(colours)
     for row, share, out in zip(colours, alpha, divided, strict=True):
         out[:] = np.round(np.minimum(row * (float(white) / np.maximum(share, 1)), white))
@@ -176,7 +176,9 @@ def write_tiff(file: IO[bytes], pixels: np.ndarray, options: Mapping[str, Any]) 
     exif = Image.Exif()
     exif.load(options.get("exif", b""))
     directories = {int(tag): values for tag in _DIRECTORIES if (values := exif.get_ifd(tag))}
-    tags = [(tag, *typed, True) for tag, value in exif.items() if tag not in directories and (typed := _typed(value))]
+    tags = [
+        (tag, *typed, True) for tag, value in exif.items() if tag not in directories and (typed := _tag_type(value))
+    ]
     whole = io.BytesIO()
     tifffile.imwrite(
         whole,
@@ -208,7 +210,7 @@ def write_tiff(file: IO[bytes], pixels: np.ndarray, options: Mapping[str, Any]) 
     file.write(whole.getbuffer())
 
 
-def _typed(value: Any) -> tuple[str, int, Any] | None:
+def _tag_type(value: Any) -> tuple[str, int, Any] | None:
     """Return a tag's value as tifffile takes it: type, count, value; None for what it has no type for."""
     if isinstance(value, str):
         return "s", 0, value

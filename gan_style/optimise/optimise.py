@@ -70,17 +70,17 @@ def plan_levels(
     return [Level(*size, factor, count) for size, factor, count in zip(sizes, factors, counts, strict=True)]
 
 
-def resized(images: Tensor, height: int, width: int) -> Tensor:
+def resize(images: Tensor, height: int, width: int) -> Tensor:
     """Scale (N, C, H, W) to (N, C, height, width), bicubic, without aliasing; values may leave their range a little."""
     if images.shape[-2:] == (height, width):
         return images
     return F.interpolate(images, (height, width), mode="bicubic", antialias=True)
 
 
-def covering(images: Tensor, height: int, width: int) -> Tensor:
+def cover(images: Tensor, height: int, width: int) -> Tensor:
     """Return the middle of (N, C, H, W), scaled, not squashed, so that it just covers (height, width)."""
     ratio = max(height / images.shape[-2], width / images.shape[-1])
-    scaled = resized(images, *(max(1, round(length * ratio)) for length in images.shape[-2:]))
+    scaled = resize(images, *(max(1, round(length * ratio)) for length in images.shape[-2:]))
     top, left = (scaled.shape[-2] - height) // 2, (scaled.shape[-1] - width) // 2
     return scaled[..., top : top + height, left : left + width]
 
@@ -98,7 +98,7 @@ class View:
 
     def of(self, images: Tensor) -> Tensor:
         """Shift images (N, C, H, W), with what lies beyond their edges mirrored in; H and W swap in a turn."""
-        return turned(_shifted(images, self.down, self.right), self.orientation)
+        return turn(_shift(images, self.down, self.right), self.orientation)
 
 
 def draw_view(seed: int, evaluation: int, reach: int) -> View:
@@ -107,13 +107,13 @@ def draw_view(seed: int, evaluation: int, reach: int) -> View:
     return View(rng.randrange(ORIENTATIONS), rng.randint(-reach, reach), rng.randint(-reach, reach))
 
 
-def turned(images: Tensor, orientation: int) -> Tensor:
+def turn(images: Tensor, orientation: int) -> Tensor:
     """Turn images (N, C, H, W) to one of the ORIENTATIONS."""
     images = images.rot90(orientation % 4, (2, 3))
     return images.flip(3) if orientation >= 4 else images
 
 
-def _shifted(images: Tensor, down: int, right: int) -> Tensor:
+def _shift(images: Tensor, down: int, right: int) -> Tensor:
     """Shift pictures: what was at (y, x) is at (y + down, x + right)."""
     height, width = images.shape[2:]
     down, right = (max(1 - length, min(by, length - 1)) for by, length in ((down, height), (right, width)))
@@ -149,7 +149,7 @@ def assemble_result(colours: str, canvas: Tensor, content: Tensor) -> Tensor:
     content: the coloured one, (1, 3, H, W). A new luma under unchanged U and V moves R, G and B alike.
     """
     if colours == LUMINANCE:
-        content = resized(content, *canvas.shape[-2:])
+        content = resize(content, *canvas.shape[-2:])
         canvas = content + (canvas - grey(content)[:, :1])
     return canvas.clamp(-1.0, 1.0)
 
@@ -182,14 +182,14 @@ class Problem:
 
         The last of them are left in force: the only ones, where there are no views.
         """
-        content = _laid_out(resized(self.content, level.height, level.width))
-        styles = [_laid_out(resized(style, *_scaled(style, level.factor))) for style in self.styles]
+        content = _laid_out(resize(self.content, level.height, level.width))
+        styles = [_laid_out(resize(style, *_scale(style, level.factor))) for style in self.styles]
         masks = None
         if self.regions is not None:
             masks = F.adaptive_avg_pool2d(self.regions.content, (level.height, level.width))
         targets = []
         for orientation in range(1 if self.view is None else ORIENTATIONS):
-            seen = (_laid_out(turned(style, orientation)) for style in styles)
+            seen = (_laid_out(turn(style, orientation)) for style in styles)
             view_masks = partial(self._style_masks, orientation)
             self.objective.set_style(MEAN, enumerate(seen), self.style_weights, view_masks if self.regions else None)
             targets.append(dict(self.objective.style_targets))
@@ -197,10 +197,10 @@ class Problem:
 
     def _style_masks(self, orientation: int, number: int, _: Tensor) -> Tensor:
         assert self.regions is not None
-        return turned(self.regions.styles[number], orientation)
+        return turn(self.regions.styles[number], orientation)
 
 
-def _scaled(style: Tensor, factor: float) -> list[int]:
+def _scale(style: Tensor, factor: float) -> list[int]:
     return [max(1, round(length * factor)) for length in style.shape[-2:]]
 
 
@@ -247,7 +247,7 @@ class Optimisation:
         while self.evaluation < self.steps:
             if self.evaluation >= self._end():
                 level = self.problem.levels[self.level + 1]
-                self._enter(self.level + 1, resized(self.canvas.detach(), level.height, level.width))
+                self._enter(self.level + 1, resize(self.canvas.detach(), level.height, level.width))
             before = self.evaluation
             self._step(self._end() - self.evaluation)
             if self.evaluation == before:

@@ -43,14 +43,14 @@ class Refiner:
             library = copy.deepcopy(generator)
             assert isinstance(library, LibraryGenerator)
             device = next(library.parameters()).device
-            photo = _scaled(photo, device)
+            photo = _scale(photo, device)
             condition = torch.eye(len(self.references), device=device)
 
             # The losses, on features whose mean activation on this photo is 1
             perceptual = compact(layers=[*_STYLE_LAYERS, *_CONTENT_LAYERS]).to(device)
             perceptual.calibrate([photo])
             objective = Objective({"content": _CONTENT, "style": _STYLE}, perceptual)
-            references = {name: [(0, _scaled(picture, device))] for name, picture in self.references.items()}
+            references = {name: [(0, _scale(picture, device))] for name, picture in self.references.items()}
             objective.set_library(MEAN, references)
 
             # A few steps on the rows of each style in turn; the others' have no gradient
@@ -69,7 +69,7 @@ class Refiner:
         return library.requires_grad_(False).eval()
 
 
-def _scaled(picture: Tensor, device: torch.device) -> Tensor:
+def _scale(picture: Tensor, device: torch.device) -> Tensor:
     """Scale to a short side of at most _SIDE pixels."""
     factor = min(1.0, _SIDE / min(picture.shape[-2:]))
     size = [max(MIN_INPUT_SIZE, round(side * factor)) for side in picture.shape[-2:]]

@@ -38,7 +38,7 @@ def clustered_regions(content: Tensor, styles: Sequence[Tensor], count: int) -> 
         centroids = cluster(features, count)
         masks.append(refine(pixels, segmenter.shares(pixels, features, centroids)))
         centres.append((centroids - features.mean(dim=(1, 2))) * _matching_weights(len(features)).to(features))
-    matched = [mask[_matched(centres[0], other)] for mask, other in zip(masks[1:], centres[1:], strict=True)]
+    matched = [mask[_match(centres[0], other)] for mask, other in zip(masks[1:], centres[1:], strict=True)]
     return _guided(masks[0] / 255, [mask / 255 for mask in matched], content.device)
 
 
@@ -47,7 +47,7 @@ def _matching_weights(length: int) -> Tensor:
     return torch.tensor([1.0] * (length - 5) + [0.0, 0.0, 0.0, _HEIGHT, 1.0])
 
 
-def _matched(centres: Tensor, others: Tensor) -> list[int]:
+def _match(centres: Tensor, others: Tensor) -> list[int]:
     """Match each of the centres (R, D) with the number of another's centre, each once."""
     distances, numbers = torch.cdist(centres, others), [0] * len(centres)
     for _ in numbers:

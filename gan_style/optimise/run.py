@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gan_style.images.decode import decode, encode_animation, to_float, to_uint8
 from gan_style.images.lossless import Original, white_level, write_original
-from gan_style.optimise.optimise import NonFiniteLossError, Optimisation, resized
+from gan_style.optimise.optimise import NonFiniteLossError, Optimisation, resize
 from gan_style.options import differences
 from gan_style.runtime.checkpoint import FORMAT, read_checkpoint
 from gan_style.runtime.files import identity, write_bytes, write_durably
@@ -120,7 +120,7 @@ class Record:
         alpha = self.content.alpha
         if alpha is not None:
             white = white_level(alpha)
-            shares = resized(alpha[None].float(), *image.shape[-2:])[0].clamp(0.0, white)
+            shares = resize(alpha[None].float(), *image.shape[-2:])[0].clamp(0.0, white)
             alpha = shares.round().to(torch.int32).to(self.content.pixels.dtype)
         original = replace(self.content, pixels=pixels, alpha=alpha)
         note = {**optimisation_note(self.settings), "result": self.mark}
@@ -132,7 +132,7 @@ class Record:
         pictures = [to_float(decode(self.frame_path(number))[None]) for number in frames]
         size = pictures[-1].shape[-2:]
         seconds = [_SECONDS_A_FRAME] * (len(pictures) - 1) + [_SECONDS_OF_THE_LAST]
-        animation = encode_animation([resized(picture, *size)[0] for picture in pictures], seconds, comment=self.mark)
+        animation = encode_animation([resize(picture, *size)[0] for picture in pictures], seconds, comment=self.mark)
         write_bytes(self.animation, animation)
 
 

@@ -209,7 +209,7 @@ def _scatter(
     # Points on the front choose the places of their labels first.
     ordered = sorted(points, key=lambda point: not point.front)
     places = [frame.place(point.x, point.y) for point in ordered]
-    texts = [shortened(point.label, frame.longest_label) if point.labelled else "" for point in ordered]
+    texts = [shorten(point.label, frame.longest_label) if point.labelled else "" for point in ordered]
     for point, (x, y), text, label in zip(ordered, places, texts, spread(frame, places, texts, obstacles), strict=True):
         run = "" if point.color is None else f' data-run="{point.color}"'
         color = "" if point.color is None else f" c{point.color % COLORS}"
@@ -247,7 +247,7 @@ def curves(lines: Sequence[tuple[str, int, Sequence[tuple[int, float]]]], name: 
     return svg(frame, parts, f"{name} over the steps")
 
 
-def shortened(text: str, longest: int) -> str:
+def shorten(text: str, longest: int) -> str:
     """Return a text cut in its middle, where names differ least."""
     if len(text) <= longest:
         return text

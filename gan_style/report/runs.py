@@ -125,16 +125,16 @@ def _natural(name: str) -> list[str | int]:
     return [int(part) if number % 2 else part for number, part in enumerate(re.split("([0-9]+)", name))]
 
 
-def located(spec: Any, folder: Path, settings: Mapping[str, Any]) -> Any:
+def locate(spec: Any, folder: Path, settings: Mapping[str, Any]) -> Any:
     """Return a run's paths so that they are found from anywhere; settings: the run's, flat.
 
     Relative paths are those of the folder that the run was started in, which follows from where its own folder lies. A
     path that is not there is returned as it is.
     """
     if isinstance(spec, Mapping):
-        return {name: located(value, folder, settings) for name, value in spec.items()}
+        return {name: locate(value, folder, settings) for name, value in spec.items()}
     if isinstance(spec, list | tuple):
-        return [located(value, folder, settings) for value in spec]
+        return [locate(value, folder, settings) for value in spec]
     inside = Path(str(settings.get("run.root", "")), str(settings.get("run.name", ""))).parts
     parts = folder.resolve().parts
     if not isinstance(spec, str) or not inside or parts[-len(inside) :] != inside or spec.startswith("~"):
@@ -172,7 +172,7 @@ def read_metrics(path: Path) -> tuple[Series, list[str]]:
     problems: list[str] = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            step, values = _parsed(line)
+            step, values = _parse(line)
         except (ValueError, RecursionError) as error:
             problems.append(f"{path}, line {number} is corrupt and passed over ({error})")
             continue
@@ -184,7 +184,7 @@ def read_metrics(path: Path) -> tuple[Series, list[str]]:
     return {name: sorted(values.items()) for name, values in series.items()}, problems
 
 
-def _parsed(line: bytes) -> tuple[int, dict[str, float]]:
+def _parse(line: bytes) -> tuple[int, dict[str, float]]:
     content = json.loads(line)
     if not isinstance(content, dict):
         raise ValueError("no JSON object")

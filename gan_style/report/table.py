@@ -80,7 +80,7 @@ class Table:
 
 def make_table(runs: Mapping[str, Run]) -> Table:
     """Return {label: run} as a table: status, settings that differ, metrics (last and best), speed and size."""
-    evaluated = _evaluated(runs)
+    evaluated = _evaluations(runs)
     facts = [
         _column("status", {label: Value(status_of(run)) for label, run in runs.items()}),
         _column("steps", {label: _whole(run.step) for label, run in runs.items()}),
@@ -176,7 +176,7 @@ def _is_visible(name: str) -> bool:
     return name.startswith(LOSS) or (bare != name and (bare in METRICS or bare in ("composite", "style_ratio")))
 
 
-def _evaluated(runs: Mapping[str, Run]) -> list[Column]:
+def _evaluations(runs: Mapping[str, Run]) -> list[Column]:
     """Return columns of what gan-style evaluate has left; none is best where they were measured differently."""
     scores = {label: run.evaluation.numbers for label, run in runs.items()}
     apart = measured_differently(runs)
@@ -340,7 +340,7 @@ def as_text(table: Table, width: int) -> str:
     columns = [["run", *labels], *(cells for name, cells in texts.items() if name in chosen)]
     left_out = len(table.columns) - len(chosen)
     note = f"\n({left_out} more columns are in summary.csv; * marks the best)" if left_out else ""
-    return aligned(list(zip(*columns, strict=True))) + note
+    return align(list(zip(*columns, strict=True))) + note
 
 
 def _weight(name: str) -> tuple[int, int]:
@@ -358,7 +358,7 @@ def _cut(text: str) -> str:
     return plain if len(plain) <= _WIDEST_CELL else f"{plain[: _WIDEST_CELL - 1]}…"
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
+def align(rows: Sequence[Sequence[str]]) -> str:
     """Return rows of equal length as lines, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

@@ -25,15 +25,15 @@ def choose_device(name: str, threads: int | None) -> torch.device:
             raise ValueError(f"runtime.threads={threads}; allowed are numbers from 1, or null for torch's choice")
         torch.set_num_threads(threads)
     if name != "auto":
-        return _tried(name)
+        return _try_device(name)
     try:
-        return _tried("cuda" if torch.cuda.is_available() else "cpu")
+        return _try_device("cuda" if torch.cuda.is_available() else "cpu")
     except ValueError as error:
         warnings.warn(f"runtime.device=auto goes on with cpu: {error}", stacklevel=2)
         return torch.device("cpu")
 
 
-def _tried(name: str) -> torch.device:
+def _try_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.ones(1, device=device).add_(1).item()  # torch may have no code for a GPU that is there
@@ -57,7 +57,7 @@ def move_to(network: Network, device: torch.device) -> Network:
     return network
 
 
-def compiled(network: Network, *, option: str) -> Network:
+def compile_network(network: Network, *, option: str) -> Network:
     """Return the network, which torch compiles when it is first called, and again for other kinds of input; in place.
 
     Where that fails (no C++ compiler, say), forward or backward, a warning names the option and the reason, and the

@@ -45,7 +45,7 @@ def provenance(
         "git": git_state(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "libraries": {name: version for name in requirements()[""] if (version := installed(name)) is not None},
+        "libraries": {name: version for name in requirements()[""] if (version := installed_version(name)) is not None},
         "config": config_hash(settings),
         "seed": seed,
         "style": style,
@@ -176,7 +176,7 @@ def _git(*arguments: str) -> str | None:
     return process.stdout if process.returncode == 0 else None
 
 
-def installed(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
     """Return the version of an installed distribution; None where it is not."""
     try:
         return version(name)
@@ -208,7 +208,7 @@ def _names(lines: Iterable[str]) -> list[str]:
 
 
 @contextmanager
-def failure_noted(folder: Path) -> Iterator[None]:
+def note_failure(folder: Path) -> Iterator[None]:
     """Remove the folder's failure.txt for the block; where that raises an error, write one that says why.
 
     Being stopped (Ctrl-C, a signal) is no failure: the run can go on.

@@ -77,7 +77,7 @@ def _answer() -> str:
         return str(getattr(error, "reason", error))
 
 
-def _imported(mode: str) -> Any:
+def _import_wandb(mode: str) -> Any:
     """Return the module wandb; ImportError, in the user's words, where it cannot be imported."""
     try:
         import wandb
@@ -117,7 +117,7 @@ class WandbTracker:
             if mode == "online":
                 _check_reachable()
             with self._surroundings():
-                self._wandb = _imported(mode)
+                self._wandb = _import_wandb(mode)
                 self._run = self._begin(mode, run_id, dict(config), described)
         except ConnectionError as error:
             raise ConnectionError(f"tracking.wandb={mode}: {error}; offline needs no server") from error

@@ -46,13 +46,13 @@ class Range:
         if step is None:
             raise ValueError("search.sampler=grid needs values that can be counted: a list, or a range with a step")
         count = math.floor((self.high - self.low) / step + 1e-9) + 1
-        return [rounded(self.low + number * step) for number in range(count)]
+        return [round_digits(self.low + number * step) for number in range(count)]
 
 
 Dimension = Categorical | Range
 
 
-def rounded(number: float) -> float:
+def round_digits(number: float) -> float:
     """Round to six digits, for people to read; integers as they are."""
     return number if isinstance(number, int) else float(f"{number:.6g}")
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gan_style.options import differences
-from gan_style.search.space import Categorical, Dimension, grid, rounded, to_literal
+from gan_style.search.space import Categorical, Dimension, grid, round_digits, to_literal
 
 SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("none", "median", "halving")
@@ -208,7 +208,7 @@ class Study:
         """
         dimension = self.plan.space[name]
         if not isinstance(dimension, Categorical):
-            return min(max(rounded(text), dimension.low), dimension.high)
+            return min(max(round_digits(text), dimension.low), dimension.high)
         return {to_literal(value): value for value in dimension.values}[text]
 
     def _seen(self, trial: Any) -> Trial:

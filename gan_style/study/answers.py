@@ -133,7 +133,7 @@ def _answer(number: int, entry: Any, models: dict[str, str], before: Sequence[An
     answer = Answer(entry["kind"], entry["picture"], left, right, entry["choice"], entry["seconds"], entry["repeat_of"])
     if answer.repeat_of is not None:
         _expect(_is_count(answer.repeat_of) and answer.repeat_of < number, f"repeat_of {where}")
-        _expect(_swapped(answer, before[answer.repeat_of]), f"repeat_of {where}")
+        _expect(_is_swapped(answer, before[answer.repeat_of]), f"repeat_of {where}")
     return answer
 
 
@@ -141,7 +141,7 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
-def _swapped(answer: Answer, first: Answer) -> bool:
+def _is_swapped(answer: Answer, first: Answer) -> bool:
     mirrored = (first.kind, first.picture, first.right, first.left)
     return first.repeat_of is None and mirrored == (answer.kind, answer.picture, answer.left, answer.right)
 

@@ -46,13 +46,13 @@ def make_sheet(*, models: int, pictures: int, questions: int, repeats: int, rand
     if counts[0] > counts[1]:
         again = again[::-1]  # the kind with one question more has one repeat less
     parts = [
-        _with_repeats(_balanced(kind, models, pictures, count, random), repeated, random)
+        _with_repeats(_draw_balanced(kind, models, pictures, count, random), repeated, random)
         for kind, count, repeated in zip(KINDS, counts, again, strict=True)
     ]
     return _in_turn(parts)
 
 
-def _balanced(kind: str, models: int, pictures: int, count: int, random: Random) -> list[Question]:
+def _draw_balanced(kind: str, models: int, pictures: int, count: int, random: Random) -> list[Question]:
     """Walk diagonally through the table of pairs and pictures, whose rows and columns are in random order.
 
     Every lcm(pairs, pictures) steps the walk would meet its own beginning, and moves on by one picture instead; so it
@@ -138,13 +138,13 @@ def study_page(
         "photos": list(pictures.photos),
         "styles": list(pictures.styles),
         "results": [list(pictures.results[name]) for name in names],
-        "sheets": [_packed(make_sheet(**count, random=Random(f"sheet {seed} {n}"))) for n in range(_SHEETS)],
+        "sheets": [_pack(make_sheet(**count, random=Random(f"sheet {seed} {n}"))) for n in range(_SHEETS)],
     }
     fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     return render("study.html", title=title, study=content | {"study": fingerprint}), fingerprint
 
 
-def _packed(sheet: Sequence[Question]) -> list[list[Any]]:
+def _pack(sheet: Sequence[Question]) -> list[list[Any]]:
     """Pack a sheet as study.js reads it: [kind, picture, left, right, repeat of]."""
     return [[q.kind, q.picture, q.left, q.right, q.repeat_of] for q in sheet]
 

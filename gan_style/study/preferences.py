@@ -143,14 +143,14 @@ def contrasts(units: Tensor, weights: Tensor, *, seed: int) -> list[Interval]:
     reach = NORMAL_95 * (weights @ _covariance(wins) @ weights.T).diagonal().clamp(min=0.0).sqrt()
     low, high = values - reach, values + reach
     if len(units):
-        resampled = bradley_terry(_resampled(units, seed)) @ weights.T
+        resampled = bradley_terry(_resample(units, seed)) @ weights.T
         percentiles = resampled.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0)
         low, high = torch.minimum(low, percentiles[0]), torch.maximum(high, percentiles[1])
     triples = zip(values.tolist(), low.tolist(), high.tolist(), strict=True)
     return [Interval(*triple) for triple in triples]
 
 
-def _resampled(units: Tensor, seed: int) -> Tensor:
+def _resample(units: Tensor, seed: int) -> Tensor:
     """Return sums of as many units, drawn with replacement: (U, K, K) to (_DRAWS, K, K)."""
     random = torch.Generator().manual_seed(seed)
     chosen = torch.ones(_DRAWS, len(units)).multinomial(len(units), replacement=True, generator=random)

@@ -202,9 +202,7 @@ def with_references(model: Model, references: Mapping[str, Tensor]) -> Model:
     if isinstance(generator, ReferenceGenerator):
         if not references:
             raise ValueError("reference=... is missing: this model takes its style from a picture that it is shown")
-        codes = {
-            name: generator.encode(_scaled(picture, generator.side, model)) for name, picture in references.items()
-        }
+        codes = {name: generator.encode(_scale(picture, generator.side, model)) for name, picture in references.items()}
         return Model(generator.library(codes), tuple(codes), model.device)
     if references:
         raise ValueError(
@@ -229,7 +227,7 @@ def equal_parts(names: Sequence[str]) -> dict[str, float]:
     return {name: 1.0 / len(names) for name in names}
 
 
-def _scaled(picture: Tensor, side: int, model: Model) -> Tensor:
+def _scale(picture: Tensor, side: int, model: Model) -> Tensor:
     """Scale to the short side that references had in training: brush strokes of the same size."""
     factor = side / min(picture.shape[-2:])
     size = [max(1, round(length * factor)) for length in picture.shape[-2:]]

@@ -166,10 +166,10 @@ class _Source:
         # The small picture and its result
         small = replace(
             self,
-            pixels=resized(self.pixels, size),
-            alpha=None if self.alpha is None else resized(self.alpha, size),
+            pixels=resize(self.pixels, size),
+            alpha=None if self.alpha is None else resize(self.alpha, size),
             controls=replace(self.controls, stroke=1.0),
-            regions=None if self.regions is None else replace(self.regions, planes=resized(self.regions.planes, size)),
+            regions=None if self.regions is None else replace(self.regions, planes=resize(self.regions.planes, size)),
         )
         output = torch.empty(1, 3, *size, device=self.model.device)
         for box, part in small.outputs()():
@@ -289,7 +289,7 @@ class _Source:
         return self.alpha[(slice(None), *box.place)][None].to(self.model.device).float() > 0
 
 
-def resized(pixels: Tensor, size: Sequence[int]) -> Tensor:
+def resize(pixels: Tensor, size: Sequence[int]) -> Tensor:
     """Scale (C, H, W) of any type to a size, with antialiasing."""
     smaller = F.interpolate(pixels[None].float(), list(size), mode="bilinear", antialias=True)[0]
     return smaller if pixels.is_floating_point() else smaller.round().to(torch.int32).to(pixels.dtype)

@@ -156,7 +156,7 @@ def probe(path: Path, fps: float | None = None) -> Video:
         return animation
     with open_video(path) as container:
         stream = video_stream(container, path)
-        first = next(_decoded(container, stream, ReadReport(), Timeline((Fraction(0),))), None)
+        first = next(_decode(container, stream, ReadReport(), Timeline((Fraction(0),))), None)
         if first is None:
             raise UnreadableVideoError(f"input={path}: this video has no frame that can be decoded")
         transposed, flip_x, flip_y = _display_matrix(first)
@@ -301,12 +301,12 @@ def _frames(video: Video, seen: ReadReport) -> Iterator[Any]:
     with open_video(video.path) as container:
         stream = video_stream(container, video.path)
         stream.thread_type = "AUTO"
-        with _logged(seen.problems):
-            yield from _decoded(container, stream, seen, timeline_of(video, container))
+        with _capture_log(seen.problems):
+            yield from _decode(container, stream, seen, timeline_of(video, container))
 
 
 @contextmanager
-def _logged(problems: list[str]) -> Iterator[None]:
+def _capture_log(problems: list[str]) -> Iterator[None]:
     """Add what FFmpeg logs as errors meanwhile: it conceals damage in frames, and takes a cut file for a whole one."""
     av.logging.set_level(av.logging.ERROR)
     try:
@@ -340,7 +340,7 @@ def to_rgb(video: Video, tick: TimedFrame) -> Frame:
     return np.ascontiguousarray(values)
 
 
-def _decoded(container: Any, stream: Any, seen: ReadReport, timeline: Timeline) -> Iterator[Any]:
+def _decode(container: Any, stream: Any, seen: ReadReport, timeline: Timeline) -> Iterator[Any]:
     for packet in _packets(container, [stream], seen.problems):
         seen.packets += packet.size > 0
         timeline.shift(packet)

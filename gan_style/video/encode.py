@@ -27,7 +27,7 @@ class Encoding:
     bit_rate: int
 
 
-def container_of(output: Path) -> str:
+def container_format(output: Path) -> str:
     """Return FFmpeg's name of the kind of file that a suffix stands for."""
     kind = CONTAINERS.get(output.suffix.lower())
     if kind is None:

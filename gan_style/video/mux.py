@@ -102,7 +102,7 @@ def _write(
                 if stream is not None:
                     _describe(streams[-1], stream)
             elif stream.index in copied_indices and is_cover(stream):
-                picture = _cover_of(video.path, stream.index)
+                picture = _read_cover(video.path, stream.index)
                 if container == "matroska":
                     kind = stream.codec_context.name.replace("mjpeg", "jpeg")
                     name = stream.metadata.get("filename", f"cover.{kind.replace('jpeg', 'jpg')}")
@@ -120,14 +120,14 @@ def _write(
 
         # Packets of all streams, by their times.
         pictures = _packets(timed, streams.pop(-1), video.time_base)
-        copied = iter(()) if source is None else _copied(source, streams, timeline_of(video, source))
+        copied = iter(()) if source is None else _copy_packets(source, streams, timeline_of(video, source))
         for packet in covers:
             target.mux(packet)
         for _, packet in heapq.merge(pictures, copied, key=lambda pair: pair[0]):
             target.mux(packet)
 
 
-def _cover_of(path: Path, index: int) -> bytes:
+def _read_cover(path: Path, index: int) -> bytes:
     with open_video(path) as source:
         return next(bytes(packet) for packet in source.demux(source.streams[index]) if packet.size)
 
@@ -177,7 +177,7 @@ def _packets(
         yield float(when * time_base), packet
 
 
-def _copied(source: Any, streams: Mapping[int, Any], timeline: Timeline) -> Iterator[tuple[float, Any]]:
+def _copy_packets(source: Any, streams: Mapping[int, Any], timeline: Timeline) -> Iterator[tuple[float, Any]]:
     """Yield packets of other streams as they are, in the file's order; what cannot be read ends them."""
     if not streams:
         return

@@ -21,11 +21,11 @@ from gan_style.optimise.optimise import (
     Optimisation,
     Problem,
     View,
-    covering,
+    cover,
     draw_view,
     plan_levels,
-    resized,
-    turned,
+    resize,
+    turn,
 )
 
 LBFGS = {"line_search_fn": "strong_wolfe", "max_iter": 1, "max_eval": 25, "tolerance_grad": 0, "tolerance_change": 0}
@@ -246,14 +246,14 @@ def test_a_level_too_small_for_the_networks_is_refused_with_its_size():
 
 def test_resizing_to_the_same_size_changes_nothing_and_a_flat_picture_stays_flat():
     image = torch.rand(1, 3, 7, 9)
-    assert resized(image, 7, 9) is image
-    assert torch.allclose(resized(torch.full((1, 3, 20, 30), 0.3), 11, 13), torch.tensor(0.3), atol=1e-6)
+    assert resize(image, 7, 9) is image
+    assert torch.allclose(resize(torch.full((1, 3, 20, 30), 0.3), 11, 13), torch.tensor(0.3), atol=1e-6)
 
 
 @pytest.mark.parametrize(("height", "width"), [(10, 40), (40, 10), (25, 25)])
 def test_covering_takes_the_middle_and_squashes_nothing(height, width):
     ramp = torch.linspace(-1, 1, 80).expand(1, 3, 60, 80)
-    covered = covering(ramp, height, width)
+    covered = cover(ramp, height, width)
     assert covered.shape == (1, 3, height, width)
     ratio = max(height / 60, width / 80)
     slope = (covered[0, 0, height // 2, width - 2] - covered[0, 0, height // 2, 1]) / (width - 3)
@@ -263,7 +263,7 @@ def test_covering_takes_the_middle_and_squashes_nothing(height, width):
 
 def test_the_orientations_are_the_eight_of_a_square():
     image = torch.arange(9.0).reshape(1, 1, 3, 3)
-    found = [turned(image, orientation) for orientation in range(ORIENTATIONS)]
+    found = [turn(image, orientation) for orientation in range(ORIENTATIONS)]
     assert len({tuple(one.flatten().tolist()) for one in found}) == 8
     assert found[1][0, 0].tolist() == [[2, 5, 8], [1, 4, 7], [0, 3, 6]]  # a quarter to the left
     assert found[4][0, 0].tolist() == [[2, 1, 0], [5, 4, 3], [8, 7, 6]]
@@ -327,7 +327,7 @@ def test_content_and_style_lie_as_the_picture_does(noise):
         view = draw_view(0, number, 3)
         content, fake, targets = shown[number]
         assert torch.equal(content, view.of(problem.content)) and torch.equal(fake, view.of(before))
-        style = network(turned(problem.styles[0], view.orientation), ["relu1_1"])["relu1_1"]
+        style = network(turn(problem.styles[0], view.orientation), ["relu1_1"])["relu1_1"]
         torch.testing.assert_close(targets["gram_matrix/colour/relu1_1/mean"], gram_matrix(style))
         before = optimisation.canvas.detach().clone()
 

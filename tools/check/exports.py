@@ -27,9 +27,9 @@ from gan_style.export.verify import (
     compare,
     conditions_of,
     generator_paint,
-    odd_sized,
     onnx_paint,
     rates,
+    read_scaled,
 )
 from gan_style.images.decode import decode, encode_uint8, labelled_grid, to_float, to_uint8
 from gan_style.images.formats import list_pictures
@@ -83,7 +83,7 @@ def measure(
         content = to_onnx(network, description, precision=precision, calibration=feeds)
         onnx = onnx_paint(OnnxModel(content, threads=1))
         comparison = compare(remembered, onnx, photos, conditions, sizes=sizes(len(photos)))
-        picture = odd_sized(photos[0], SIDE, SIDE)
+        picture = read_scaled(photos[0], SIDE, SIDE)
         speeds = rates(pytorch, onnx, picture, conditions[0], rounds=ROUNDS, clock=time.process_time)
         yield precision, len(content), Comparison(comparison.largest, comparison.average, comparison.ssim, speeds)
 
