@@ -36,11 +36,6 @@ def as_typed(value: Any) -> str:
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
-def first_line(error: BaseException) -> str:
-    """Return an error's first line that says anything, else its kind."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return a line for each setting, by dotted name, that is not what it was: "size: 3 there, 4 here"."""
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]

@@ -18,7 +18,7 @@ from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import split
 from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import UnreadablePictureError, list_pictures
-from gan_style.options import Runtime, as_typed, first_line, option
+from gan_style.options import Runtime, as_typed, option
 from gan_style.report.comparison import Sheet, report
 from gan_style.report.html import data_uri, thumbnail
 from gan_style.report.runs import CONFIG_FILE, Run, find_runs, labels, locate, measured_differently, read_run, stale
@@ -34,6 +34,7 @@ from gan_style.report.table import (
 )
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import check_place, ensure_writable, write_text
+from gan_style.runtime.machine import first_line
 from gan_style.runtime.provenance import carries, check_replaceable, marked_page, options_mark
 from gan_style.stylize.model import load_painter
 

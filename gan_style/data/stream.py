@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gan_style.data.pictures import MaskedPictures, PairedPictures, PictureSet
 from gan_style.images.formats import UnreadablePictureError
-from gan_style.options import first_line
 
 _PATIENCE = 100  # unreadable pictures in a row before a draw gives up
 _TIMEOUT = 2.0  # seconds without a batch after which it is looked whether somebody asks to stop
@@ -297,7 +296,7 @@ def interruptible(loader: DataLoader[Pair], stopping: Callable[[], bool], patien
             except RuntimeError as error:
                 if "DataLoader worker" in str(error):
                     raise ValueError(
-                        f"a process that decodes pictures has died ({first_line(error)}): memory was short, "
+                        f"a process that decodes pictures has died ({str(error).splitlines()[0]}): memory was short, "
                         f"or shared memory (/dev/shm; docker run --shm-size=8g); data.workers=0 needs none of it"
                     ) from error
                 if "timed out after" not in str(error):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_style.images.decode import to_uint8
-from gan_style.options import first_line
+from gan_style.runtime.machine import first_line
 
 _EXTRA = "pip install 'gan_style[metrics]'"
 _SMALLEST_FOR_ALEXNET = 31  # pixels a side

@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from gan_style.options import first_line
 from gan_style.runtime.files import file_hash, remove_leftovers, write_bytes, write_durably
+from gan_style.runtime.machine import first_line
 
 FORMAT = "gan_style.checkpoint/1"
 GENERATOR_FORMAT = "gan_style.generator/1"

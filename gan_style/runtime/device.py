@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from gan_style.options import first_line
-from gan_style.runtime.machine import cores, is_shortage
+from gan_style.runtime.machine import cores, first_line, is_shortage
 
 Network = TypeVar("Network", bound=nn.Module)
 

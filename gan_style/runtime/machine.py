@@ -1,4 +1,4 @@
-"""What a process has of its machine: cores, and memory until there is none. It does not import torch."""
+"""What a process has of its machine: cores, memory until there is none, and errors. It does not import torch."""
 
 import ctypes
 import os
@@ -34,3 +34,8 @@ def is_shortage(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(phrase in text for phrase in _SHORTAGES)
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's first line that says anything, else its kind."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

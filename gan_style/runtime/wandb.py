@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gan_style.options import first_line
 from gan_style.runtime.files import write_bytes
+from gan_style.runtime.machine import first_line
 from gan_style.runtime.tracking import FinalResult
 
 MODES = ("auto", "online", "offline", "disabled")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gan_style.options import first_line
+from gan_style.runtime.machine import first_line
 
 ONNX_FORMAT = "gan_style.onnx/1"
 ONNX_SUFFIX = ".onnx"
