@@ -269,9 +269,10 @@ def decide(work: Path, count: int, size: int) -> str:
     )
     records_dir.mkdir(parents=True)
     os.fsync = lambda descriptor: None  # type: ignore[assignment, misc]
-    before, begin = _memory("VmRSS"), time.perf_counter()
+    before, begin, cpu = _memory("VmRSS"), time.perf_counter(), time.process_time()
     plan = write_plan(output / STATE, samples, {}, Names(Scheme(1, None, keyed=False)), size, {})
-    written = f"written in {time.perf_counter() - begin:.0f} s with {_memory('VmHWM') - before:.0f} MB more"
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    written = f"written in {seconds:.0f} s ({cpu:.0f} s of CPU) with {_memory('VmHWM') - before:.0f} MB more"
     records = Records(output, plan)
     records.prepare()
     for shard in plan.shards:
