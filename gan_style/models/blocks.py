@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from gan_style.functional import RunningMoments
 
-_BAND = 32  # rows
+_BAND, _LEAST_ROWS = 2**15, 32  # pixels and rows of a band
+_ROWS = 4  # of a result that conv2d_by_rows computes side by side
 _SUMMED = 2**14  # pixels whose values are summed in float32
 EPSILON = 1e-5  # what keeps a flat channel's normalisation finite
 
@@ -107,21 +108,23 @@ def in_bands(x: Tensor, side: int, mode: str, convolve: Callable[[Tensor], Tenso
     """Pad x, (N, C, H, W), by ``side`` and convolve it; on a CPU without gradients in bands of rows: less memory.
 
     convolve: from padded rows to rows of the result, half, as, or twice as many. Padded as a whole, x would be there
-    twice, and what a convolution needs for its work may be as large as its result.
+    twice, and what a convolution needs for its work may be as large as its result. Small pictures are one band: to put
+    bands together takes time.
     """
     height, result = x.shape[2], None
-    if not x.is_cpu or torch.is_grad_enabled() or torch.compiler.is_compiling() or height <= 2 * _BAND:
+    band_rows = max(_LEAST_ROWS, _BAND // x.shape[3] // 4 * 4)
+    if not x.is_cpu or torch.is_grad_enabled() or torch.compiler.is_compiling() or height <= 2 * band_rows:
         return convolve(pad(x, side, mode))
-    tops = range(0, height - side, _BAND)  # the last band has rows enough to be reflected
+    tops = range(0, height - side, band_rows)  # the last band has rows enough to be reflected
     for top in tops:
-        bottom = height if top == tops[-1] else top + _BAND
+        bottom = height if top == tops[-1] else top + band_rows
         edges = (side, side, side if top == 0 else 0, side if bottom == height else 0)
         band = convolve(pad(x[:, :, max(0, top - side) : bottom + side], edges, mode))
         if result is None:
             rows = band.shape[2]
-            shape = (band.shape[0], band.shape[1], -(-height * rows // _BAND), band.shape[3])
+            shape = (band.shape[0], band.shape[1], -(-height * rows // band_rows), band.shape[3])
             result = torch.empty(shape, dtype=band.dtype, device=band.device, memory_format=torch.channels_last)
-        start = top * rows // _BAND
+        start = top * rows // band_rows
         result[:, :, start : start + band.shape[2]] = band
     assert result is not None
     return result
@@ -320,10 +323,17 @@ def conv2d_by_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
     weight: (O, C, k, k). With three output channels most of a CPU's vector lies idle. So the kernel's k rows become k
     times as many channels of a convolution that is one row high, and a second, whose weights are zeros and ones, takes
-    each row from where it belongs and adds them: the same sums in less than half the time.
+    each row from where it belongs and adds them: the same sums in less than half the time. Where the result's height
+    allows, the second makes _ROWS of its rows at a time, side by side in its channels.
     """
-    rows, places = (part.contiguous(memory_format=torch.channels_last) for part in weights_by_rows(weight))
-    return F.conv2d(F.conv2d(x, rows), places, bias)
+    rows, places = weights_by_rows(weight)
+    parts = F.conv2d(x, rows.contiguous(memory_format=torch.channels_last))
+    count = 1 if (x.shape[2] - weight.shape[2] + 1) % _ROWS else _ROWS
+    places = torch.cat([F.pad(places, (0, 0, row, count - 1 - row)) for row in range(count)])
+    places = places.contiguous(memory_format=torch.channels_last)
+    result = F.conv2d(parts, places, None if bias is None else bias.repeat(count), stride=(count, 1))
+    by_row = result.permute(0, 2, 3, 1).unflatten(3, (count, len(weight))).transpose(2, 3)  # (N, H, rows, W, O)
+    return by_row.flatten(1, 2).permute(0, 3, 1, 2)
 
 
 def weights_by_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
