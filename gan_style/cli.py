@@ -259,7 +259,7 @@ def error_message(name: str, error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, ValueError | OSError):
         return str(error), USER_ERROR
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and re.search(_LOST_NEIGHBOUR, str(error)):
-        return "another rank has ended, and says why; so this one ends, too", LOST_NEIGHBOUR
+        return "another rank has ended; so this one ends, too", LOST_NEIGHBOUR
     return None
 
 

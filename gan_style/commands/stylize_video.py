@@ -161,6 +161,11 @@ def _changes(video: "Video") -> list[str]:
     changes = []
     if video.is_hdr:
         changes.append(f"{video.path} is HDR; its colours are tone-mapped to BT.709, without HDR")
+    if video.tracks > 1:
+        changes.append(
+            f"{video.path} has {video.tracks} video tracks; the one that players show is stylized "
+            f"({video.width} x {video.height}), the others are left out"
+        )
     if video.bits > 8:
         changes.append(f"the {video.bits} bits of {video.path} become 8")
     if len(video.offsets) > 1:

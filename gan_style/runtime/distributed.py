@@ -197,10 +197,18 @@ def _tell(processes: Sequence[subprocess.Popen[bytes]], number: int) -> None:
 
 
 def _await(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> int:
-    status, deadline, lost = 0, float("inf"), 0.0
+    status, deadline, lost, killed = 0, float("inf"), 0.0, set[int]()
     while None in [process.poll() for process in processes]:  # each is asked, not only the first that runs
         time.sleep(0.05)
         failed = [process.returncode for process in processes if process.returncode not in (None, 0)]
+        # A rank that is killed says nothing itself.
+        for rank, end in enumerate(process.returncode for process in processes):
+            if end is not None and end < 0 and not status and rank not in killed:
+                killed.add(rank)
+                name = signal.Signals(-end).name
+                hint = ", maybe as memory was short" if -end == signal.SIGKILL else ""
+                print(f"rank {rank} was killed by {name}{hint}", file=sys.stderr, flush=True)
+
         # A rank that has lost its neighbour ends with 1, maybe before the neighbour itself has: wait for that one.
         if failed and not lost:
             lost = time.monotonic()

@@ -52,7 +52,8 @@ class Video:
     seconds of a tick; rate: frames a second on average; frames: as its header says, None where it does not; seconds:
     the same of its length; aspect: of a pixel; colours: of the result; source_colours: of the frames, which differ
     where HDR is made SDR; bits: of a value; offsets: seconds to add in each of the recordings that it is joined from;
-    pictures: where it is no file for FFmpeg, each picture with how long it is shown, in ticks.
+    tracks: of video in the file, of which one is stylized; pictures: where it is no file for FFmpeg, each picture with
+    how long it is shown, in ticks.
     """
 
     path: Path
@@ -71,6 +72,7 @@ class Video:
     seconds: float | None = None
     offsets: tuple[Fraction, ...] = (Fraction(0),)
     pictures: Sequence[tuple[Path, int]] = ()
+    tracks: int = 1
 
     @property
     def is_hdr(self) -> bool:
@@ -136,10 +138,11 @@ def is_cover(stream: Any) -> bool:
 
 
 def video_stream(container: Any, path: Path) -> Any:
-    """Find the stream that is stylized: the first that is no cover picture."""
-    for stream in container.streams.video:
-        if not is_cover(stream):
-            return stream
+    """Find the stream that is stylized: of those that are no cover pictures the one that players show."""
+    streams = [stream for stream in container.streams.video if not is_cover(stream)]
+    best = container.streams.best("video")
+    if streams:
+        return next((stream for stream in streams if best is not None and stream.index == best.index), streams[0])
     raise UnreadableVideoError(f"input={path}: there are no pictures in this file, only sound or other data")
 
 
@@ -178,6 +181,7 @@ def probe(path: Path, fps: float | None = None) -> Video:
             aspect=1 / aspect if transposed else aspect,
             colours=Colours(_BT709, _LIMITED, _BT709, _BT709) if hdr else source_colours,
             source_colours=source_colours,
+            tracks=sum(not is_cover(stream) for stream in container.streams.video),
             bits=max(component.bits for component in first.format.components),
         )
     return replace(video, offsets=_join_offsets(path))

@@ -28,7 +28,8 @@ def copyable_streams(video: Video, container: str) -> tuple[list[int], list[str]
     with open_video(video.streams_of) as source:
         stylized = video_stream(source, video.path)
         for stream in source.streams:
-            if stream.index == stylized.index or (container in _TIMED and _is_timecode(stream)):
+            another_track = stream.type == "video" and not is_cover(stream)  # not stylized: players might show it
+            if stream.index == stylized.index or another_track or (container in _TIMED and _is_timecode(stream)):
                 continue
             if container in _COVERS if is_cover(stream) else _can_hold(stream, container):
                 copied_indices.append(stream.index)
@@ -44,7 +45,9 @@ def _is_timecode(stream: Any) -> bool:
 
 def _stream_name(stream: Any) -> str:
     context = getattr(stream, "codec_context", None)
-    return f"{stream.type}, {context.name}" if context is not None else str(stream.type)
+    context = getattr(stream, "codec_context", None)
+    kind = "cover picture" if is_cover(stream) else stream.type
+    return f"{kind}, {context.name}" if context is not None else kind
 
 
 def _can_hold(stream: Any, container: str) -> bool:

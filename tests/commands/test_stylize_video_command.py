@@ -206,7 +206,7 @@ BAD_INPUT = {
     "an unknown codec": ("{clip}", "{tmp}/o.mp4", ["codec=h999"], "there are libx264"),
     "a codec that does not fit": ("{clip}", "{tmp}/o.webm", [], "it can hold"),
     "an unknown style": ("{clip}", "{tmp}/o.mp4", ["style=monett"], "there is no such style"),
-    "a list of styles": ("{clip}", "{tmp}/o.mp4", ["style=[a,b]"], "names with weights"),
+    "a list of styles": ("{clip}", "{tmp}/o.mp4", ["style=[a,b]"], "style=[a, b]"),
     "times of a video": ("{clip}", "{tmp}/o.mp4", ["fps=24"], "fps=24"),
     "pictures without times": ("{tmp}", "{tmp}/o.mp4", [], "fps=... is missing"),
     "too much blending": ("{clip}", "{tmp}/o.mp4", ["blend=1"], "blend=1"),

@@ -28,6 +28,26 @@ def copied(video, target, container):
     return seen, left
 
 
+@pytest.mark.parametrize("sizes", [((64, 48), (128, 96)), ((128, 96), (64, 48))], ids=["second", "first"])
+def test_the_track_that_players_show_is_stylized_and_alone_in_the_result(tmp_path, sizes):
+    with av.open(str(tmp_path / "two.mp4"), "w") as file:
+        streams = [file.add_stream("libx264", rate=25) for _ in sizes]
+        for stream, (width, height) in zip(streams, sizes, strict=True):
+            stream.width, stream.height, stream.pix_fmt, stream.options = width, height, "yuv420p", {"crf": "1"}
+            stream.disposition = av.stream.Disposition.default
+        for number in range(12):
+            for stream, (width, height) in zip(streams, sizes, strict=True):
+                frame = av.VideoFrame.from_ndarray(smooth_picture(height, width, number), format="rgb24")
+                frame.pts = number
+                file.mux(stream.encode(frame))
+        file.mux([packet for stream in streams for packet in stream.encode(None)])
+    video = probe(tmp_path / "two.mp4")
+    assert (video.width, video.height, video.tracks) == (128, 96, 2)
+    _, left = copied(video, tmp_path / "o.mp4", "mp4")
+    with av.open(str(tmp_path / "o.mp4")) as file:
+        assert [(stream.type, stream.width) for stream in file.streams] == [("video", 128)] and not left
+
+
 # Joined recordings
 
 
@@ -183,7 +203,7 @@ def test_a_cover_is_kept(tmp_path, before, after):
 def test_a_cover_that_has_no_place_is_named(tmp_path, container):
     with_cover(tmp_path / "c.mkv", "mkv")
     _, left = copyable_streams(probe(tmp_path / "c.mkv"), container)
-    assert any("video" in words for words in left)
+    assert any("cover" in words for words in left)
 
 
 # Damage
