@@ -132,8 +132,8 @@ def test_stopped_and_killed_it_goes_on_and_nothing_is_made_twice(gan_style, mode
     (parts / "000001.bin").write_bytes(b"damaged")
     made = [path.stat().st_mtime_ns for path in sorted(parts.glob("0*.json")) if path.stem != "000001"]
     run = importlib.import_module("gan_style.video.run")
-    seen, before = [], run.stylized
-    monkeypatch.setattr(run, "stylized", lambda painter, frames: seen.append(len(frames)) or before(painter, frames))
+    seen, before = [], run.stylize_frames
+    monkeypatch.setattr(run, "stylize_frames", lambda painter, frames: seen.append(len(frames)) or before(painter, frames))
     refused = gan_style("stylize_video", *arguments, "crf=30")
     assert refused.status == 2 and "made with other settings" in refused.err and "crf" in refused.err
     outcome = gan_style("stylize_video", *arguments)
