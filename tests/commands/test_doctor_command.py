@@ -80,10 +80,10 @@ def test_a_file_in_a_folders_place_is_broken(doctor, tmp_path):
 
 def test_missing_libraries(doctor, monkeypatch):
     real = module.installed
-    monkeypatch.setattr(module, "installed", lambda name: None if name == "pyarrow" else real(name))
+    monkeypatch.setattr(module, "installed_version", lambda name: None if name == "pyarrow" else real(name))
     outcome = doctor()
     assert outcome.status == 0 and "pyarrow not installed" in outcome.out
-    monkeypatch.setattr(module, "installed", lambda name: None if name == "safetensors" else real(name))
+    monkeypatch.setattr(module, "installed_version", lambda name: None if name == "safetensors" else real(name))
     outcome = doctor()
     assert outcome.status == 1 and "1 broken: safetensors" in outcome.out
 
