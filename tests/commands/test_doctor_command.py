@@ -79,7 +79,7 @@ def test_a_file_in_a_folders_place_is_broken(doctor, tmp_path):
 
 
 def test_missing_libraries(doctor, monkeypatch):
-    real = module.installed
+    real = module.installed_version
     monkeypatch.setattr(module, "installed_version", lambda name: None if name == "pyarrow" else real(name))
     outcome = doctor()
     assert outcome.status == 0 and "pyarrow not installed" in outcome.out
