@@ -16,7 +16,8 @@ def demo_pictures(name: str) -> list[Path]:
     """
     folder, _, picture = name.partition("/")
     photos = {"photos": _TRAINING, "heldout": _HELD_OUT}
-    styles = [path for path in sorted(_style_folder().iterdir()) if path.stem[0] not in "._"]
+    style_folder = Path(str(files("gan_style") / "assets" / "styles"))
+    styles = [path for path in sorted(style_folder.iterdir()) if path.stem[0] not in "._"]
     if folder in photos and picture in ("", *(Path(file).stem for file in photos[folder])):
         return [_photo_folder() / file for file in photos[folder] if picture in ("", Path(file).stem)]
     if folder == "styles" and picture in ("", *(path.stem for path in styles)):
@@ -24,10 +25,6 @@ def demo_pictures(name: str) -> list[Path]:
     allowed = [*photos, "styles", *(f"{name}/{Path(file).stem}" for name in photos for file in photos[name])]
     allowed += [f"styles/{path.stem}" for path in styles]
     raise ValueError(f"{PREFIX}{name} is not known; allowed are {', '.join(PREFIX + item for item in allowed)}")
-
-
-def _style_folder() -> Path:
-    return Path(str(files("gan_style") / "assets" / "styles"))
 
 
 def _photo_folder() -> Path:

@@ -1,7 +1,6 @@
 """``gan-style app``: a page on this machine to stylize photos with."""
 
 import os
-import socket
 import time
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -54,7 +53,7 @@ def main(cfg: DictConfig) -> int:
         try:
             _, address, _ = page.launch(
                 server_name=cfg.host,
-                server_port=cfg.port or _free_port(),
+                server_port=cfg.port or None,
                 share=False,
                 inbrowser=cfg.browser,
                 prevent_thread_lock=True,
@@ -74,13 +73,6 @@ def main(cfg: DictConfig) -> int:
             time.sleep(0.2)
         page.close()
     return 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

@@ -113,35 +113,33 @@ def _clean(text: str) -> str:
     return plain_text if len(plain_text) <= 200 else f"{plain_text[:199]}…"
 
 
+def _file(path: Path, kind: str, more: str = "") -> Lines:
+    yield "kind", kind
+    yield "sha256", file_hash(path)
+    yield "size", f"{path.stat().st_size / 1e6:.3g} MB{more}"
+
+
 def _generator(path: Path) -> Lines:
     header = read_header(path)
-    yield "kind", "a generator"
-    yield "sha256", file_hash(path)
-    yield "size", f"{path.stat().st_size / 1e6:.3g} MB, {header.parameters:,} parameters"
+    yield from _file(path, "a generator", f", {header.parameters:,} parameters")
     yield from _items(header.description)
 
 
 def _onnx(path: Path) -> Lines:
     model = OnnxModel(path)
-    yield "kind", "an exported model (ONNX)"
-    yield "sha256", file_hash(path)
-    yield "size", f"{path.stat().st_size / 1e6:.3g} MB"
+    yield from _file(path, "an exported model (ONNX)")
     yield "inputs", ", ".join(model.inputs)
     yield from _items(model.description)
 
 
 def _torch(path: Path) -> Lines:
-    yield "kind", "an exported model (torch.export)"
-    yield "sha256", file_hash(path)
-    yield "size", f"{path.stat().st_size / 1e6:.3g} MB"
+    yield from _file(path, "an exported model (torch.export)")
     yield from _items(read_description(path))
 
 
 def _checkpoint(path: Path) -> Lines:
     content = read_checkpoint(path)
-    yield "kind", "a checkpoint"
-    yield "sha256", file_hash(path)
-    yield "size", f"{path.stat().st_size / 1e6:.3g} MB"
+    yield from _file(path, "a checkpoint")
     for name, weights in content["state"]["networks"].items():
         yield f"parameters of {_clean(name)}", f"{sum(tensor.numel() for tensor in weights.values()):,}"
     yield "step", str(content["state"]["step"])

@@ -83,6 +83,8 @@ def main(cfg: DictConfig) -> int:
 
 def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
     """Stylize from file to file; return the exit status."""
+    import av
+
     from gan_style.video.decode import probe
     from gan_style.video.encode import choose_encoding, container_format
     from gan_style.video.mux import copyable_streams, join, read_comment
@@ -111,7 +113,7 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
         **{"codec": encoding.codec, "pixels": encoding.pixels, "options": dict(encoding.options)},
         **({"fps": cfg.fps} if cfg.fps is not None else {}),
         **region_choices,
-        "pyav": _version_of("av"),
+        "pyav": av.__version__,
         "state_bits": 16,
     }
     note |= {"plan": config_hash(settings)}
@@ -177,10 +179,6 @@ def _hash_input(video: "Video") -> str:
     files = dict.fromkeys(file for file, _ in video.pictures) or {video.path: None}
     hashes = [file_hash(file) for file in files]
     return hashes[0] if len(hashes) == 1 else config_hash({"pictures": hashes})
-
-
-def _version_of(module: str) -> str:
-    return str(__import__(module).__version__)
 
 
 def _painter(

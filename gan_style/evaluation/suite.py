@@ -222,18 +222,16 @@ def summary(
         if metric in names or (metric == "fid" and "artfid" in names):
             for name, measured in sets.items():
                 if len(measured.embeddings) >= (FEWEST_FOR_KID if metric == "kid" else 2):
-                    scores[name][metric] = _between(metric, measured.rows(space), reference.rows(space))
+                    rows = measured.rows(space), reference.rows(space)
+                    is_kid = metric == "kid"
+                    scores[name][metric] = (
+                        kernel_distance(*rows) if is_kid else frechet_distance(*map(Moments.of, rows))
+                    )
     if "artfid" in names:
         for row in scores.values():
             if "lpips" in row and "fid" in row:
                 row["artfid"] = Estimate((1 + row["lpips"].value) * (1 + row["fid"].value), None, row["fid"].n)
     return scores
-
-
-def _between(metric: str, rows: Tensor, reference: Tensor) -> Estimate:
-    if metric == "kid":
-        return kernel_distance(rows, reference)
-    return frechet_distance(Moments.of(rows), Moments.of(reference))
 
 
 def _deception(sets: Mapping[str, Measurements], reference: Measurements) -> dict[str, Estimate]:

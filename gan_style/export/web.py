@@ -40,7 +40,8 @@ def write_page(folder: Path, model: bytes, description: Mapping[str, Any], runti
     """Write the page into a folder, index.html last. model: an ONNX file of float pixels, with its description."""
     # Describe the model for the page's script.
     origin, assets = files("gan_style") / "export" / "page", files("gan_style") / "assets"
-    styles = description["styles"] or [_fixed_style(description["style"])]
+    fixed = description["style"]  # of a model of one style, or of one mixture
+    styles = description["styles"] or ["_".join(fixed) if isinstance(fixed, Mapping) else str(fixed or "style")]
     steps = f" after {description['step']} steps" if description.get("step") else ""
     facts = {
         "styles": [
@@ -68,11 +69,6 @@ def write_page(folder: Path, model: bytes, description: Mapping[str, Any], runti
     for name, content in [*contents.items(), ("sw.js", worker.encode()), ("index.html", index)]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / name, content)
-
-
-def _fixed_style(style: Any) -> str:
-    """List a model of one style, or of one mixture."""
-    return "_".join(style) if isinstance(style, Mapping) else str(style or "style")
 
 
 def read_runtime(folder: Path | None) -> dict[str, bytes]:

@@ -51,8 +51,8 @@ class CheckpointFolder:
 
     def paths(self) -> list[Path]:
         """Return all checkpoints, the newest first."""
-        numbered = [(int(match[1]), path) for path in self.folder.glob("*.pt") if (match := _NAME.fullmatch(path.name))]
-        return [path for _, path in sorted(numbered, reverse=True)]
+        paths = [path for path in self.folder.glob("*.pt") if _NAME.fullmatch(path.name)]
+        return sorted(paths, key=_step_of, reverse=True)
 
     def save(self, step: int, content: Mapping[str, Any]) -> Path:
         """Write a checkpoint (plain containers and tensors only), then remove those that are not to be kept.
@@ -116,9 +116,7 @@ class CheckpointFolder:
 
 
 def _step_of(path: Path) -> int:
-    match = _NAME.fullmatch(path.name)
-    assert match is not None
-    return int(match[1])
+    return int(path.stem.removeprefix("step_"))
 
 
 def check_space(folder: Path, needed: int) -> None:

@@ -77,7 +77,8 @@ def compile_network(network: Network, *, option: str) -> Network:
             for argument in [*arguments, *keywords.values()]
             if isinstance(argument, torch.Tensor)
         )
-        kind = (shapes, torch.is_grad_enabled(), torch.is_autocast_enabled(_device_of(network).type))
+        device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+        kind = (shapes, torch.is_grad_enabled(), torch.is_autocast_enabled(device.type))
         try:
             if kind not in tried and torch.is_grad_enabled():
                 weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -94,11 +95,6 @@ def compile_network(network: Network, *, option: str) -> Network:
 
     network._compiled_call_impl = call  # what nn.Module.compile sets, and calls in place of _call_impl
     return network
-
-
-def _device_of(network: nn.Module) -> torch.device:
-    """Return the device of a network's first parameter; the CPU for one without any."""
-    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
 
 
 def advice(device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[str]:

@@ -169,7 +169,7 @@ class WandbTracker:
     def completed(self, result: FinalResult) -> None:
         """Upload the final pictures as a table, what was best into the summary, and the artifact."""
         with self._surroundings():
-            rows = [[self._picture(picture) for picture in row] for row in result.rows()]
+            rows = [[self._wandb.Image(picture.permute(1, 2, 0).numpy()) for picture in row] for row in result.rows()]
             if rows:
                 self._log(result.step, {"results": self._wandb.Table(columns=list(result.columns), data=rows)})
             best = {f"best/{name}": value for name, value in result.best_values.items()}
@@ -181,9 +181,6 @@ class WandbTracker:
                     self._keep(result.generator, result.step, ["last"])
                 else:
                     self._keep(result.generator, result.step, ["last"] + ["best"] * (result.best is not None))
-
-    def _picture(self, picture: Any) -> Any:
-        return self._wandb.Image(picture.permute(1, 2, 0).numpy())
 
     def _keep(self, path: Path, step: int | None, aliases: list[str]) -> None:
         """Upload a copy in the wandb folder: a run that goes on may replace its files before they are sent."""

@@ -138,15 +138,14 @@ def study_page(
         "photos": list(pictures.photos),
         "styles": list(pictures.styles),
         "results": [list(pictures.results[name]) for name in names],
-        "sheets": [_pack(make_sheet(**count, random=Random(f"sheet {seed} {n}"))) for n in range(_SHEETS)],
+        # as study.js reads them
+        "sheets": [
+            [[q.kind, q.picture, q.left, q.right, q.repeat_of] for q in make_sheet(**count, random=random)]
+            for random in (Random(f"sheet {seed} {number}") for number in range(_SHEETS))
+        ],
     }
     fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     return render("study.html", title=title, study=content | {"study": fingerprint}), fingerprint
-
-
-def _pack(sheet: Sequence[Question]) -> list[list[Any]]:
-    """Pack a sheet as study.js reads it: [kind, picture, left, right, repeat of]."""
-    return [[q.kind, q.picture, q.left, q.right, q.repeat_of] for q in sheet]
 
 
 def encode_names(names: Mapping[str, str]) -> str:

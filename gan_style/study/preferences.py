@@ -84,23 +84,19 @@ def preferences(votes: Sequence[Vote], models: Sequence[str], *, seed: int) -> P
     )
     scores, leads = estimates[: len(order)], estimates[len(order) :]
     games = wins + wins.T
-    return Preferences(
-        len(votes),
-        len(people),
-        [_of_model(models[i], wins[i].sum(), games[i].sum(), score) for i, score in zip(order, scores, strict=True)],
-        [
-            _of_pair(models[i], models[j], wins[i, j], games[i, j], lead)
-            for (i, j), lead in zip(pairs, leads, strict=True)
-        ],
-    )
 
+    def count(won: Tensor, of: Tensor) -> tuple[int, Interval | None]:
+        return round(of.item()), wilson(won.item(), of.item())
 
-def _of_model(name: str, wins: Tensor, games: Tensor, score: Interval) -> ModelPreference:
-    return ModelPreference(name, round(games.item()), wilson(wins.item(), games.item()), score)
-
-
-def _of_pair(first: str, second: str, wins: Tensor, games: Tensor, lead: Interval) -> PairPreference:
-    return PairPreference(first, second, round(games.item()), wilson(wins.item(), games.item()), lead)
+    of_models = [
+        ModelPreference(models[i], *count(wins[i].sum(), games[i].sum()), score)
+        for i, score in zip(order, scores, strict=True)
+    ]
+    of_pairs = [
+        PairPreference(models[i], models[j], *count(wins[i, j], games[i, j]), lead)
+        for (i, j), lead in zip(pairs, leads, strict=True)
+    ]
+    return Preferences(len(votes), len(people), of_models, of_pairs)
 
 
 def bradley_terry(wins: Tensor, *, prior: float = _PRIOR) -> Tensor:

@@ -103,16 +103,12 @@ def mixture(style: Style, known: Sequence[str], *, masked: bool = False) -> dict
             raise ValueError(f"style.{name}={as_typed(weight)}; allowed are numbers from 0")
     total = sum(weights.values())
     if abs(total - 1.0) > _SUM_TOLERANCE:
-        raise ValueError(f"style={_format(weights)}: the weights sum to {total:.6g}; they have to sum to 1")
+        raise ValueError(f"style={as_typed(weights)}: the weights sum to {total:.6g}; they have to sum to 1")
     return {name: weight / total for name, weight in weights.items() if weight > 0}
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _format(weights: Mapping[str, float]) -> str:
-    return "{" + ", ".join(f"{name}: {weight:g}" for name, weight in weights.items()) + "}"
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,8 @@ class TiledGenerator:
         self._rows = {name: torch.cat([rows[name] for rows in measured]) for name in measured[0]}
         if len(measured) > 1:
             self._inner = None
-            self._inner = self._mix_regions()
+            for number in range(self._last):
+                self._inner = self._store_stage(number, self._inner, self._rows, self.shares)
 
     def _measure(self, condition: Tensor | None) -> tuple[Rows, ActivationStore | None]:
         """Measure the rows of all normalisations under one condition; with them what goes into the last stage."""
@@ -267,12 +268,6 @@ class TiledGenerator:
             store.write(box.divided(DOWNSAMPLING), y)
         assert store is not None
         return store
-
-    def _mix_regions(self) -> ActivationStore | None:
-        inner = None
-        for number in range(self._last):
-            inner = self._store_stage(number, inner, self._rows, self.shares)
-        return inner
 
     @torch.inference_mode()
     def tiles(self) -> Iterator[tuple[Box, Tensor]]:

@@ -29,7 +29,9 @@ def copyable_streams(video: Video, container: str) -> tuple[list[int], list[str]
         stylized = video_stream(source, video.path)
         for stream in source.streams:
             another_track = stream.type == "video" and not is_cover(stream)  # not stylized: players might show it
-            if stream.index == stylized.index or another_track or (container in _TIMED and _is_timecode(stream)):
+            # The time at which a camera began is written anew, from the metadata passed on.
+            is_timecode = container in _TIMED and stream.type == "data" and "timecode" in stream.metadata
+            if stream.index == stylized.index or another_track or is_timecode:
                 continue
             if container in _COVERS if is_cover(stream) else _can_hold(stream, container):
                 copied_indices.append(stream.index)
@@ -38,13 +40,7 @@ def copyable_streams(video: Video, container: str) -> tuple[list[int], list[str]
     return copied_indices, dropped
 
 
-def _is_timecode(stream: Any) -> bool:
-    """Return whether it is the time at which a camera began; files get theirs anew, from the metadata passed on."""
-    return stream.type == "data" and "timecode" in stream.metadata
-
-
 def _stream_name(stream: Any) -> str:
-    context = getattr(stream, "codec_context", None)
     context = getattr(stream, "codec_context", None)
     kind = "cover picture" if is_cover(stream) else stream.type
     return f"{kind}, {context.name}" if context is not None else kind

@@ -49,11 +49,8 @@ def consistency_mask(backward: Field, forward: Field) -> NDArray[np.bool_]:
     back = warp(forward, backward)
     apart, lengths = _square(backward + back), _square(backward) + _square(back)
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    return np.asarray(inside & (apart <= 0.01 * lengths + 0.5) & (_steepness(backward) <= _allowed_steepness(backward)))
-
-
-def _allowed_steepness(field: Field) -> Field:
-    return 0.01 * _square(field) + 0.002
+    is_edge = _steepness(backward) > 0.01 * _square(backward) + 0.002
+    return np.asarray(inside & (apart <= 0.01 * lengths + 0.5) & ~is_edge)
 
 
 def _steepness(field: Field) -> Field:

@@ -133,7 +133,9 @@ def test_stopped_and_killed_it_goes_on_and_nothing_is_made_twice(gan_style, mode
     made = [path.stat().st_mtime_ns for path in sorted(parts.glob("0*.json")) if path.stem != "000001"]
     run = importlib.import_module("gan_style.video.run")
     seen, before = [], run.stylize_frames
-    monkeypatch.setattr(run, "stylize_frames", lambda painter, frames: seen.append(len(frames)) or before(painter, frames))
+    monkeypatch.setattr(
+        run, "stylize_frames", lambda painter, frames: seen.append(len(frames)) or before(painter, frames)
+    )
     refused = gan_style("stylize_video", *arguments, "crf=30")
     assert refused.status == 2 and "made with other settings" in refused.err and "crf" in refused.err
     outcome = gan_style("stylize_video", *arguments)
