@@ -41,7 +41,7 @@ from gan_style.runtime.machine import cores
 from gan_style.runtime.progress import Progress
 from gan_style.runtime.provenance import fingerprint, provenance, style_name
 from gan_style.runtime.signals import Stop, die_with
-from gan_style.runtime.tracking import BestEffortTracker, FinalResult, JsonlTracker, MultiTracker, Tracker
+from gan_style.runtime.tracking import FinalResult, JsonlTracker, MultiTracker, Tracker
 from gan_style.runtime.wandb import WandbTracker, resolve_mode
 from gan_style.stylize.controls import AUTO, MaskFinder
 from gan_style.stylize.model import load_generator
@@ -521,13 +521,12 @@ def make_composite(setup: TrainSetup, sampler: Sampler | LibrarySampler, lowest:
 def make_tracker(setup: TrainSetup, step: int) -> MultiTracker:
     """Build metrics.jsonl's tracker, and W&B's by its mode; only the first rank tracks."""
     if not setup.ranks.first:
-        return MultiTracker([])
+        return MultiTracker()
     mode, wandb = _make_wandb(setup)
-    trackers: list[Tracker] = [JsonlTracker(setup.folder / "metrics.jsonl", last_step=step)]
-    if wandb is not None:
-        trackers.insert(0, BestEffortTracker(wandb, "W&B", lambda message: warnings.warn(message, stacklevel=2)))
+    metrics = JsonlTracker(setup.folder / "metrics.jsonl", last_step=step)
     print(f"{'tracking:':<22}metrics.jsonl, W&B {mode}", flush=True)
-    return MultiTracker(trackers)
+    optional = {} if wandb is None else {"W&B": wandb}
+    return MultiTracker([metrics], optional, lambda message: warnings.warn(message, stacklevel=2))
 
 
 def _make_wandb(setup: TrainSetup) -> tuple[str, WandbTracker | None]:

@@ -51,51 +51,28 @@ class Tracker(Protocol):
 
 
 class MultiTracker:
-    """Passes everything on to each of several trackers."""
+    """Passes everything on to each of several trackers.
 
-    def __init__(self, trackers: Sequence[Tracker]) -> None:
-        self.trackers = list(trackers)
+    optional: those that a run can do without, by name; at its first error, which ``warn`` is told, one is left alone.
+    """
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        for tracker in self.trackers:
-            tracker.scalars(step, values)
-
-    def picture(self, step: int, name: str, path: Path) -> None:
-        for tracker in self.trackers:
-            tracker.picture(step, name, path)
-
-    def rewind(self, step: int) -> None:
-        for tracker in self.trackers:
-            tracker.rewind(step)
-
-    def preempted(self) -> None:
-        for tracker in self.trackers:
-            tracker.preempted()
-
-    def completed(self, result: FinalResult) -> None:
-        for tracker in self.trackers:
-            tracker.completed(result)
-
-    def finish(self, *, failed: bool) -> None:
-        for tracker in self.trackers:
-            tracker.finish(failed=failed)
-
-
-class BestEffortTracker:
-    """A tracker that a run can do without: at its first error that is said, and it is told nothing more."""
-
-    def __init__(self, tracker: Tracker, name: str, warn: Callable[[str], object]) -> None:
-        self._tracker: Tracker | None = tracker
-        self._name, self._warn = name, warn
+    def __init__(
+        self,
+        trackers: Sequence[Tracker] = (),
+        optional: Mapping[str, Tracker] | None = None,
+        warn: Callable[[str], object] = print,
+    ) -> None:
+        self.trackers, self._optional, self._warn = list(trackers), dict(optional or {}), warn
 
     def _tell(self, tell: Callable[[Tracker], object]) -> None:
-        if self._tracker is None:
-            return
-        try:
-            tell(self._tracker)
-        except Exception as error:  # whatever a library and its processes come up with
-            self._tracker = None
-            self._warn(f"{self._name} has failed and is left alone: {str(error) or type(error).__name__}")
+        for name, tracker in list(self._optional.items()):
+            try:
+                tell(tracker)
+            except Exception as error:  # whatever a library and its processes come up with
+                del self._optional[name]
+                self._warn(f"{name} has failed and is left alone: {str(error) or type(error).__name__}")
+        for tracker in self.trackers:
+            tell(tracker)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._tell(lambda tracker: tracker.scalars(step, values))

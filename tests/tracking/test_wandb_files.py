@@ -15,7 +15,7 @@ from processes import wait_until
 
 from gan_style.images.decode import decode
 from gan_style.runtime import wandb as tracking
-from gan_style.runtime.tracking import BestEffortTracker, FinalResult
+from gan_style.runtime.tracking import FinalResult, MultiTracker
 from gan_style.runtime.wandb import WandbTracker
 
 CONFIG = {
@@ -232,7 +232,7 @@ def test_a_tracker_that_fails_is_left_alone_and_said_so_once(tmp_path):
             raise BrokenPipeError("its process has gone")
 
     said: list[str] = []
-    one = BestEffortTracker(Failing(), "W&B", said.append)  # type: ignore[arg-type]
+    one = MultiTracker(optional={"W&B": Failing()}, warn=said.append)  # type: ignore[arg-type]
     for step in range(3):
         one.scalars(step, {})
     one.completed(FinalResult(1, tmp_path))
