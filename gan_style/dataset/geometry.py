@@ -16,10 +16,13 @@ _Y |= {"height", "imageheight", "imgheight", "image_height", "img_height", "all_
 _Y |= {"bbox_y", "bbox_y1", "bbox_y2", "bbox_ymin", "bbox_ymax", "yc", "y_center", "bbox_h", "y0"}
 _XY = {"bbox", "bboxes", "box", "boxes", "segmentation", "points", "point", "polygon", "polygons", "coordinates"}
 _XY |= {"exterior", "interior", "landmarks", "vertices", "rect", "bounding_box", "bounding_boxes", "bndbox", "outline"}
-_XY |= {"loc"}  # Supervisely's nodes
+_XY |= {"loc", "joints", "landmark", "corners", "quad", "poly", "contour", "contours"}  # loc: Supervisely's nodes
 _XY |= {"predictionstring"}  # Kaggle's: a class and four numbers, again and again
-_KEYPOINTS = {"keypoints"}  # COCO's: x, y, visibility
-_OF_POINT = re.compile(r"(?:.*_)?([xy])(?:_?\d+|[tb][lr]\d)?")  # lefteye_x, x_1, CVAT's xtl1
+_KEYPOINTS = re.compile(r"keypoints|.*_kpts|.*keypoints_2d")  # COCO's, and OpenPose's: x, y, visibility
+# lefteye_x, x_1, CVAT's xtl1, x_left, min_x, roi.x1, upper left corner x
+_OF_POINT = re.compile(
+    r"(?:.*_|min|max|start|end)?([xy])(?:_?\d+|[tb][lr]\d|_?(?:left|right|top|bottom|start|end|center|centre|min|max))?"
+)
 _LINE = "line"  # what a list says of one picture, as it is
 # Fields that say how large the picture is, and nothing of what is in it.
 _SIZES = {
@@ -34,7 +37,7 @@ _SIZES = {
 }
 _ORIGINAL = ("original_width", "original_height")
 _ROW_OF_NUMBERS = re.compile(r"(?<!\S)-?\d+(?:\.\d+)?(?:[\s,;]+-?\d+(?:\.\d+)?)+(?!\S)")
-PLACES = _XY | _KEYPOINTS | {"all_points_x", "encodedpixels", "rle", "bitmap"}
+PLACES = _XY | {"all_points_x", "encodedpixels", "rle", "bitmap"}
 _CORNERS = {"xmin", "x1", "x_1", "xtl"}
 
 
@@ -95,7 +98,8 @@ def _is_in_percent(record: Mapping[str, Any]) -> bool:
         return False
     if isinstance(value := record.get("value"), dict):
         _check_scalable(value)
-    return isinstance(value, dict) or any(str(name).endswith("labels") for name in record)
+    lists = (name for name, item in record.items() if isinstance(item, list))
+    return isinstance(value, dict) or any(str(name).endswith("labels") for name in lists)
 
 
 def scaled_run_lengths(mask: Mapping[str, Any], factors: tuple[float, float]) -> dict[str, Any]:
@@ -121,13 +125,19 @@ def scaled_run_lengths(mask: Mapping[str, Any], factors: tuple[float, float]) ->
 
 
 def _scaled_field(name: Any, value: Any, record: Mapping[str, Any], factors: tuple[float, float]) -> Any:
-    key, (fx, fy) = str(name).lower(), factors
-    if key in _KEYPOINTS or _holds_places(key, value):
+    key, (fx, fy) = _key_of(name), factors
+    if "joints" in record and key in ("center", "scale"):  # MPII's, of a person
+        return _scaled_list(value, factors, 2) if key == "center" else _times(value, math.sqrt(fx * fy))
+    if key == "h_samples":  # TuSimple's y, for which lanes have x; negative where there is none
+        return _times(value, fy)
+    if key == "lanes" and "h_samples" in record:
+        return [[x if x < 0 else _times(x, fx) for x in lane] for lane in value]
+    if _holds_places(key, value):
         if isinstance(value, str):  # of a CSV
             return _scaled_text(value, key, factors)
         if isinstance(value, dict) and "counts" in value:
             return scaled_run_lengths(value, factors)
-        return value if are_shares(value) else _scaled_list(value, factors, 3 if key in _KEYPOINTS else 2)
+        return value if are_shares(value) else _scaled_list(value, factors, 3 if _KEYPOINTS.fullmatch(key) else 2)
     if (axis := _axis(key)) is not None:
         return value if are_shares(_sides(record)) else _times(value, factors[axis])
     if key == "size" and "path" in record and isinstance(value, list) and len(value) == 2:  # Datumaro's height, width
@@ -174,7 +184,15 @@ def _scaled_list(value: Any, factors: tuple[float, float], period: int) -> Any:
 
 def _holds_places(key: str, value: Any) -> bool:
     """Whether a field is one of boxes or points: CrowdHuman's hbox, fbox, vbox, too."""
-    return key in _XY or (key.endswith("box") and isinstance(value, list) and len(value) == 4)
+    return (
+        key in _XY
+        or _KEYPOINTS.fullmatch(key) is not None
+        or (key.endswith("box") and isinstance(value, list) and len(value) == 4)
+    )
+
+
+def _key_of(name: Any) -> str:
+    return re.sub(r"[ .-]+", "_", str(name).strip().lower())
 
 
 def _axis(key: str) -> int | None:
@@ -184,7 +202,7 @@ def _axis(key: str) -> int | None:
 
 
 def _sides(record: Mapping[str, Any]) -> list[Any]:
-    names = [str(name).lower() for name in record]
+    names = [_key_of(name) for name in record]
     others = {*_SIZES, "width", "height"}
     return [
         value
@@ -246,7 +264,7 @@ def has_places(record: Any) -> bool:
         names = {str(name).lower() for name in record}
         if {"x", "y"} <= names and {"w", "width"} & names:
             return True
-        return any(_is_place(str(name).lower(), value) or has_places(value) for name, value in record.items())
+        return any(_is_place(_key_of(name), value) or has_places(value) for name, value in record.items())
     return isinstance(record, list) and any(has_places(item) for item in record[:1000])
 
 
@@ -255,6 +273,8 @@ def _is_place(key: str, value: Any) -> bool:
         return value not in ([], None, "")
     if key == _LINE:
         return _has_numbers(value)
+    if key == "h_samples":
+        return True
     if isinstance(value, str):
         value = re.findall(r"\d+(?:\.\d+)?", value)
     return (key in PLACES or _holds_places(key, value)) and len(list(islice(_numbers(value), 2))) == 2

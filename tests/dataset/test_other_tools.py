@@ -407,3 +407,71 @@ def test_label_studios_short_form_and_labelboxes_outlines_become_cocos(source, m
         "cat": ([10, 12, 8, 6], None),
         "dog": ([10, 12, 8, 6], [[10, 12, 18, 12, 18, 18]]),
     }
+
+
+def test_key_points_of_other_tools_are_scaled(source, make, data):
+    """OpenPose's beside its picture; MPII's joints with the person's middle and size; TuSimple's lanes, a line each."""
+    for name in ("a", "b"):
+        photo(source / f"{name}.jpg")
+    text(source / "a_keypoints.json", {"people": [{"pose_keypoints_2d": [10, 12, 0.9, 18, 18, 0.5]}]})
+    text(source / "mpii.json", [{"image": "a.jpg", "joints": [[10, 12], [18, 18]], "scale": 3.0, "center": [10, 12]}])
+    lanes = [{"lanes": [[-2, 10], [20, -2]], "h_samples": [10, 12], "raw_file": f"{name}.jpg"} for name in "ab"]
+    text(source / "lanes.json", "".join(json.dumps(record) + "\n" for record in lanes))
+    make(size=15)
+    pose = json.loads((data / "a_keypoints.json").read_text())
+    assert pose == {"people": [{"pose_keypoints_2d": [5, 6, 0.9, 9, 9, 0.5]}]}
+    (person,) = json.loads((data / "mpii.json").read_text())
+    assert person == {"image": "a.jpg", "joints": [[5, 6], [9, 9]], "scale": 1.5, "center": [5, 6]}
+    found = [json.loads(line) for line in (data / "lanes.json").read_text().splitlines()]
+    assert found == [{"lanes": [[-2, 5], [10, -2]], "h_samples": [5, 6], "raw_file": f"{name}.jpg"} for name in "ab"]
+
+
+def test_columns_in_other_words_are_scaled(source, make, data):
+    """LISA's and GTSRB's, with semicolons."""
+    photo(source / "a.png")
+    lisa = "Filename;Upper left corner X;Upper left corner Y;Lower right corner X;Lower right corner Y;frame\n"
+    text(source / "box.csv", f"{lisa}d/a.png;10;12;18;18;7\n")
+    gtsrb = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\n"
+    text(source / "gt.csv", f"{gtsrb}a.png;40;30;10;12;18;18;3\n")
+    make(size=15)
+    assert (data / "box.csv").read_text() == f"{lisa}d/a.png;5;6;9;9;7\n"
+    assert (data / "gt.csv").read_text() == f"{gtsrb}a.png;20;15;5;6;9;9;3\n"
+
+
+def test_numbers_before_a_pictures_name_are_refused_once_scaled(source, make, data):
+    """WFLW's."""
+    photo(source / "images/a.jpg")
+    text(source / "list.txt", "10 12 14 12 18 18 8 10 20 20 0 1 images/a.jpg\n")
+    make(copies=2)
+    lines = (data / "list.txt").read_text().splitlines()
+    assert lines == [f"10 12 14 12 18 18 8 10 20 20 0 1 images/a~{n}.jpg" for n in (1, 2)]
+    with pytest.raises(ValueError, match="list"):
+        open_layout(str(source), "auto", target="folder", carry=[]).check_scaling()
+
+
+def test_files_in_other_encodings_are_written_in_theirs(source, make, data):
+    for name in ("a", "b"):
+        photo(source / f"{name}.jpg")
+    (source / "boxes.csv").write_bytes("image,xmin,ymin,xmax,ymax,class\na.jpg,10,12,18,18,été\n".encode("latin-1"))
+    (source / "a.txt").write_bytes("10,12,18,12,18,18,10,18,été\n".encode("latin-1"))
+    box = "<bndbox><xmin>10</xmin><ymin>12</ymin><xmax>18</xmax><ymax>18</ymax></bndbox>"
+    head = '<?xml version="1.0" encoding="gb2312"?>'
+    label = f"{head}<annotation><filename>b.jpg</filename><object><name>猫</name>{box}</object></annotation>"
+    (source / "b.xml").write_bytes(label.encode("gb2312"))
+    make(size=15)
+    assert (data / "boxes.csv").read_bytes().decode("latin-1").splitlines()[1] == "a.jpg,5,6,9,9,été"
+    assert (data / "a.txt").read_bytes().decode("latin-1") == "5,6,9,6,9,9,5,9,été\n"
+    half = "<bndbox><xmin>5</xmin><ymin>6</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    assert (data / "b.xml").read_bytes().decode("gb2312") == label.replace(box, half)
+
+
+def test_what_cannot_be_opened_or_copied_is_said(source, make, capsys):
+    """A table of Excel; a JSON of one picture that has two copies now. A caption with a time of day is no table."""
+    photo(source / "a.jpg")
+    text(source / "a.txt", "taken 2021-03-04 10:11:12, at 5")
+    (source / "table.xlsx").write_bytes(b"PK")
+    text(source / "one.json", {"image": "a.jpg", "score": 3})
+    rows = make(copies=2)
+    out = capsys.readouterr().out
+    assert "table.xlsx" in out and "one.json" in out
+    assert {row["status"] for row in make(size=15, output="scaled")} == {"ok", "carried"} and len(rows) == 4

@@ -45,12 +45,13 @@ def objects_in(record: Any, size: tuple[int, int], name: str | None = None) -> I
         said = [value for value in _dict(fields.get("region_attributes")).values() if isinstance(value, str)]
         yield from _named(_placed({**shape, "name": None}, size), said[0] if said else name)
         return
-    if "original_width" in fields:  # Label Studio's, in percent
-        value = _dict(fields.get("value")) or fields
+    value = _dict(fields.get("value")) or fields
+    if "original_width" in fields and (value is not fields or any(key.endswith("labels") for key in fields)):
+        # Label Studio's, in percent.
         shares = {key: part / 100 if isinstance(part, int | float) else part for key, part in value.items()}
         if "points" in value:
             shares["points"] = [[side / 100 for side in point] for point in value["points"]]
-        labels = [label for key, names in value.items() if key.endswith("labels") for label in names]
+        labels = [label for key, names in value.items() if key.endswith("labels") for label in _list(names)]
         yield from _named(_placed(shares, size), labels[0] if labels else name)
         return
     said = [str(fields[key]) for key in _NAMES if isinstance(fields.get(key), str | int)]
@@ -72,6 +73,10 @@ def objects_in(record: Any, size: tuple[int, int], name: str | None = None) -> I
             yield {**box, "bbox": [x - width / 2, y - height / 2, width, height]}
     for value in fields.values():
         yield from objects_in(value, size, name)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _dict(value: Any) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from xml.etree import ElementTree
 
 from gan_style.dataset.geometry import NotScalableError, has_places, scaled, text_of
 from gan_style.dataset.layouts.masks import core_of
+from gan_style.dataset.layouts.text import decoded
 from gan_style.dataset.layouts.yolo import read_yaml, rewritten_yaml
 from gan_style.dataset.sample import PICTURE_SUFFIXES
 
@@ -45,7 +46,10 @@ TABLE_SUFFIXES = (
         *(".geojson", ".odgt", ".manifest"),
     ),
 )
-OPAQUE_SUFFIXES = (".mat", ".npy", ".npz", ".pkl", ".pickle", ".h5", ".hdf5", ".db", ".sqlite", ".tfrecord")
+OPAQUE_SUFFIXES = (
+    *(".mat", ".npy", ".npz", ".pkl", ".pickle", ".h5", ".hdf5", ".db", ".sqlite", ".tfrecord"),
+    *(".xlsx", ".xls", ".ods", ".arrow", ".feather", ".gz", ".zip"),
+)
 MOST_IN_A_FOLDER = 50  # files of these kinds; more are labels of single pictures
 MOST_BYTES = 2_000_000_000
 _MOST_LOOKED_AT = 100_000  # rows, to tell which columns name pictures
@@ -81,13 +85,17 @@ class Index:
         return any(output.factors != (1.0, 1.0) for outputs in self.files.values() for output in outputs)
 
     @cached_property
+    def has_new_names(self) -> bool:
+        return any([output.path for output in self.files[path]] != [path] for path in self.pictures)
+
+    @cached_property
     def has_copies(self) -> bool:
         return any(len(outputs) > 1 for outputs in self.files.values())
 
     def add_numbers(self, path: str, content: bytes) -> None:
         """Note the numbers that a list gives to pictures ("1 cats/1.jpg"), by which others beside it may name them."""
         lines = [line.split(maxsplit=1) for line in content.decode("utf-8", "replace").splitlines() if line.strip()]
-        if not all(len(line) == 2 and line[0].isdigit() for line in lines):
+        if not all(len(line) == 2 and line[0].isdigit() and not _ROW_OF_NUMBERS.match(line[1]) for line in lines):
             return
         folder = path.rpartition("/")[0]
         numbers = {number: match for number, name in lines if (match := self.find(name.strip(), folder)) is not None}
@@ -512,7 +520,8 @@ class Rewriter:
         line = block[0]
         parts = re.split(r"(\s+|,)", line)
         paths = {at: reference for at, word in enumerate(parts) if (reference := self.references(word)) is not None}
-        if len(paths) < 2 and (path := self.references(line.strip())) is not None:  # its name may have blanks
+        whole = self.references(line.strip()) if len(paths) < 2 else None  # its name may have blanks
+        if (path := whole) is not None and (path not in paths.values() or len(line.split()) == 1):
             for output in self.outputs(path):
                 yield line.replace(line.strip(), self.name(line.strip(), path, output))
                 yield from (_scaled_box(line, output) for line in block[1:])
@@ -605,6 +614,9 @@ def _scaled_words(parts: list[str], reference: int, output: Output) -> list[str]
     """Of a line with a picture's name: the numbers behind it, in turn for x and y; of groups of five words (boxes with
     a class behind them), or of four numbers and words, four. Those that are no pixels, since none is over 1, stay.
     """
+    before = "".join(parts[:reference])
+    if output.factors != (1.0, 1.0) and _ROW_OF_NUMBERS.search(before):  # WFLW's
+        raise NotScalableError(f"numbers before the name of a picture ({before[:60]})")
     pieces = re.split(r"([\s,]+)", "".join(parts[reference + 1 :]))
     places = [at for at in range(0, len(pieces), 2) if pieces[at]]
     are_numbers = [re.fullmatch(r"-?\d+(?:\.\d+)?", pieces[at]) is not None for at in places]
@@ -643,7 +655,7 @@ def rewritten(path: str, content: bytes, index: Index, root: Path, warn: Callabl
     """
     suffix, rewriter = PurePosixPath(path).suffix.lower(), rewriter_of(path, index)
     if suffix in OPAQUE_SUFFIXES:
-        if index.has_copies or index.is_scaled:
+        if index.has_new_names or index.is_scaled:
             warn(f"{path} cannot be read here; pictures that it may name, and places in them, are in it as they were")
         return content
     try:
@@ -662,6 +674,8 @@ def rewritten(path: str, content: bytes, index: Index, root: Path, warn: Callabl
         return content
     if rewriter.gone:
         warn(f"{path}: {rewriter.gone} entries are left out, since their pictures have no result")
+    if new is None and rewriter.named and index.has_copies:
+        warn(f"{path} is of one picture, and has no place for its copies; it is copied as it is")
     results = ((name, [PurePosixPath(output.path).name for output in outputs]) for name, outputs in _some(index))
     stale = index.is_scaled or any(names != [name] for name, names in results)
     if stale and suffix not in TABLE_SUFFIXES and not rewriter.named and _names_some(content, index):
@@ -731,22 +745,25 @@ def _rewritten(
         return new_yaml
     if suffix == ".parquet":
         return _rewritten_parquet(content, rewriter)
-    text = content.decode("utf-8-sig")
+    text, encoding = decoded(content)
     if suffix not in TABLE_SUFFIXES and not text.startswith("{"):
         return None
     if suffix in (".json", ".geojson"):
-        value = json.loads(text)
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:  # TuSimple's: an object a line
+            return _rewritten(path, ".jsonl", content, rewriter, root, warn)
         if rewriter.index.is_scaled and isinstance(value, dict) and value.get("type") == "FeatureCollection":
             raise NotScalableError("its coordinates may be pixels, or places on the earth")
         new_value = rewriter.document(value)
         _check_named(rewriter, value)
-        return None if new_value == value else json.dumps(new_value, ensure_ascii=False).encode()
+        return None if new_value == value else json.dumps(new_value, ensure_ascii=False).encode(encoding)
     if suffix in (".jsonl", ".ndjson", ".odgt", ".manifest") or suffix not in TABLE_SUFFIXES:
         records = [json.loads(line) for line in text.splitlines() if line.strip()]
         new_records = rewriter.json(records)
         _check_named(rewriter, records)
         lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in new_records)
-        return None if new_records == records else "".join(lines).encode()
+        return None if new_records == records else "".join(lines).encode(encoding)
     if suffix in (".csv", ".tsv"):
         rows, delimiter = read_rows(text, suffix)
         header = None if not rows or any(rewriter.references(value) for value in rows[0]) else rows[0]
@@ -760,11 +777,11 @@ def _rewritten(
         options: dict[str, Any] = {"quoting": csv.QUOTE_NONE, "quotechar": None} if delimiter == "|" else {}
         end = "\r\n" if "\r\n" in text else "\n"
         csv.writer(buffer, delimiter=delimiter, lineterminator=end, **options).writerows(new_rows)
-        return buffer.getvalue().encode()
+        return buffer.getvalue().encode(encoding)
     if suffix == ".xml":
         if b"<!ENTITY" in content:
             return None
-        tree = ElementTree.fromstring(text)
+        tree = ElementTree.fromstring(content)
         before = ElementTree.tostring(tree)
         rewriter.element(tree)
         _check_named(rewriter, [dict(child.attrib) for child in tree.iter()])
@@ -776,13 +793,13 @@ def _rewritten(
         if len(factors := {output.factors for output in outputs}) == 1:
             (scale,) = factors
             text = _SIZE.sub(lambda line: f"{line[1]}{round(int(line[3]) * scale[bool(line[2])])}", text)
-            return None if scale == (1.0, 1.0) else text.encode()
+            return None if scale == (1.0, 1.0) else text.encode(encoding)
     if (tracks := rewriter.tracks(text)) is not None:
         if rewriter.index.has_copies:
             warn(f"{path} tells of frames by their numbers, and copies have none of their own")
-        return None if tracks == text else tracks.encode()
+        return None if tracks == text else tracks.encode(encoding)
     new_text = rewriter.lines(text)
-    return None if new_text.rstrip("\n") == "\n".join(text.splitlines()).rstrip("\n") else new_text.encode()
+    return None if new_text.rstrip("\n") == "\n".join(text.splitlines()).rstrip("\n") else new_text.encode(encoding)
 
 
 def _check_named(rewriter: Rewriter, value: Any) -> None:

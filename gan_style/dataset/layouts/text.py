@@ -24,6 +24,7 @@ _PROJECTION = re.compile(rf"(P\d|P_rect_\d+):(\s+{_NUMBER}){{12}}")  # KITTI's, 
 _ICDAR = re.compile(rf"(?:{_NUMBER}\s*,\s*){{8}}.*")
 _POINT = re.compile(rf"{_NUMBER}[\s,]+{_NUMBER}")
 _ROW_OF_NUMBERS = re.compile(rf"(?<![\w.])(?:{_NUMBER}[\s,;:|()\[\]-]+){{3,}}{_NUMBER}")
+_TIME = re.compile(r"\d{4}[-:/]\d\d[-:/]\d\d|\d\d?:\d\d(:\d\d)?")  # in a caption, or what EXIF says
 _OPAQUE = (".xml", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".flo", ".pkl", ".pickle")
 _MOST_BYTES = 10_000_000
 
@@ -43,7 +44,7 @@ class TextLabel:
         if b"\0" in content[:1000] or len(content) > _MOST_BYTES:
             return None
         try:
-            kind = _kind_of(extension, content.decode("utf-8-sig"))
+            kind = _kind_of(extension, decoded(content)[0])
         except ValueError:
             return None
         return TextLabel(content, kind) if kind else None
@@ -52,17 +53,18 @@ class TextLabel:
 
     def adapted(self, change: Change) -> bytes:
         """Names the result where it names the picture, or its mask; numbers are scaled where their form is known."""
-        text = _renamed(self.raw.decode("utf-8-sig"), change)
+        text, encoding = decoded(self.raw)
+        text = _renamed(text, change)
         if change.is_scaled and self.kind == "unknown":
             raise ValueError("its numbers may be pixels, in a form that is not known")
         if change.is_scaled:
             text = re.sub(r"[^\r\n]+", lambda line: _scaled_line(self.kind, line[0], change.factors), text)
-        return text.encode()
+        return text.encode(encoding)
 
     def annotations(self, size: tuple[int, int], names: Sequence[str]) -> list[dict[str, Any]]:
         """As COCO has them, of the boxes that are known."""
         objects = []
-        for line in self.raw.decode("utf-8-sig").splitlines():
+        for line in decoded(self.raw)[0].splitlines():
             fields = line.split() if self.kind not in ("icdar", "visdrone") else line.split(",")
             if self.kind == "visdrone" and len(fields) > 7 and fields[4].strip() == "1":  # 0: what does not count
                 objects.append({"name": fields[5].strip(), "bbox": [float(word) for word in fields[:4]]})
@@ -94,7 +96,17 @@ def _kind_of(extension: str, text: str) -> str:
         return "icdar"
     if extension.lower().endswith(".pts"):
         return "pts"
-    return "unknown" if any(map(_ROW_OF_NUMBERS.search, lines)) else ""
+    return "unknown" if any(_ROW_OF_NUMBERS.search(_TIME.sub("", line)) for line in lines) else ""
+
+
+def decoded(content: bytes) -> tuple[str, str]:
+    """A file's text, and the encoding to write it in again: UTF-8, UTF-16, or any other, byte by byte."""
+    for encoding in ("utf-16",) if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig",):
+        try:
+            return content.decode(encoding), encoding.removesuffix("-sig")
+        except UnicodeDecodeError:
+            continue
+    return content.decode("latin-1"), "latin-1"
 
 
 def _scaled_line(kind: str, line: str, factors: tuple[float, float]) -> str:

@@ -32,7 +32,7 @@ from gan_style.images.formats import open_picture
 JUNK = re.compile(
     r"(?i)\A(\..*|thumbs\.db|ehthumbs\.db|desktop\.ini|icon\r|__macosx|@eadir|\$recycle\.bin|lost\+found)\Z"
 )
-_KNOWN_JUNK = (".DS_Store", ".git", ".gitattributes", ".gitignore", ".cache", ".huggingface")
+_KNOWN_JUNK = ("._", ".DS_Store", ".git", ".cache", ".huggingface")
 _MOST_FOLDERS, _MOST_BESIDE = 3000, 60  # folders that are looked at for trees that mirror each other; siblings of one
 _MOST_LISTED = 500_000  # files in the listings that are kept
 _LOOKED_AT = 3  # pictures of a folder that are looked at to tell masks from photos
@@ -109,7 +109,7 @@ class Tree:
         files: list[str] = []
         with os.scandir(self.root / path) as entries:
             for item in entries:
-                if item.name.startswith(".") and item.name not in _KNOWN_JUNK:
+                if item.name.startswith(".") and not item.name.startswith(_KNOWN_JUNK):
                     self.passed_over.add(join(path, item.name))
                 if not JUNK.match(item.name):
                     (folders if is_folder(item) else files).append(item.name)

@@ -19,17 +19,20 @@ class VocLabel:
 
     text: str
     root: ElementTree.Element
+    encoding: str = "utf-8"
 
     @staticmethod
     def parse(extension: str, content: bytes) -> "VocLabel | None":
         if not extension.lower().endswith(".xml") or b"<!ENTITY" in content or b"<!DOCTYPE" in content:
             return None
         try:
-            text = content.decode("utf-8-sig")
+            declared = re.match(rb"[^>]*encoding=['\"]([\w.-]+)", content)
+            encoding = declared[1].decode() if declared else "utf-8"
+            text = content.decode("utf-8-sig" if encoding.lower() == "utf-8" else encoding)
             root = ElementTree.fromstring(text)
-        except (ValueError, ElementTree.ParseError):
+        except (ValueError, LookupError, ElementTree.ParseError):
             return None
-        return VocLabel(text, root) if root.tag == "annotation" else None
+        return VocLabel(text, root, encoding) if root.tag == "annotation" else None
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -52,13 +55,15 @@ class VocLabel:
         if change.is_scaled and change.new is not None:
             text = self._with_size(text, change.new)
             text = _PLACED.sub(lambda match: _scaled(match[0], change.factors), text)
-        return text.encode()
+        return text.encode(self.encoding)
 
     def _with_size(self, text: str, size: tuple[int, int]) -> str:
         def sized(match: re.Match[str]) -> str:
             inner = re.sub(r"(<width>)[^<]*", rf"\g<1>{size[0]}", match[0])
             return re.sub(r"(<height>)[^<]*", rf"\g<1>{size[1]}", inner)
 
+        text = re.sub(r"(<ncols>)[^<]*", rf"\g<1>{size[0]}", text)  # LabelMe's older XML
+        text = re.sub(r"(<nrows>)[^<]*", rf"\g<1>{size[1]}", text)
         return re.sub(r"<size>.*?</size>", sized, text, flags=re.DOTALL)
 
     def annotations(self, size: tuple[int, int], names: Sequence[str]) -> list[dict[str, Any]]:
