@@ -31,9 +31,8 @@ from gan_style.models.reference import ReferenceGenerator, StatisticsEncoder
 from gan_style.models.registry import describe
 from gan_style.models.tone import tone_curve
 from gan_style.options import as_typed
-from gan_style.regions.masks import refine
 from gan_style.regions.names import REST, numbers_of
-from gan_style.regions.segment import MaskRegions, PictureRegions, Segmenter
+from gan_style.regions.segment import MaskRegions, PictureRegions, Segmenter, refine
 from gan_style.runtime.checkpoint import BEST_FILE, GENERATOR_FILE, CheckpointFolder, read_checkpoint
 from gan_style.runtime.device import compile_network, fastest_precision, move_to
 from gan_style.runtime.distributed import Ranks

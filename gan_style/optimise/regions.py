@@ -9,8 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_style.images.decode import to_uint8
-from gan_style.regions.masks import refine
-from gan_style.regions.segment import PictureRegions, cluster, read_class_mask
+from gan_style.regions.segment import PictureRegions, cluster, read_class_mask, refine
 
 _HEIGHT = 3.0  # weight of the row, where regions of two pictures are matched
 

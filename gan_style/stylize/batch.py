@@ -40,7 +40,7 @@ from gan_style.stylize.paint import paint
 from gan_style.stylize.regions import MaskPlan, find_masks
 
 if TYPE_CHECKING:  # the perceptual network is loaded where regions are wanted by name
-    from gan_style.regions.masks import NamedMasks
+    from gan_style.regions.segment import NamedMasks
 
 _SHEET_HEIGHT, _SHEET_WIDTH = 1024, 32_000  # pixels of each of a sheet's two pictures, at most
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # errors that the next picture would meet, too

@@ -16,7 +16,7 @@ from gan_style.runtime.files import file_hash
 from gan_style.stylize.controls import AUTO, Regions, as_names, option_of, regions_of
 
 if TYPE_CHECKING:  # the perceptual network is loaded where regions are wanted by name
-    from gan_style.regions.masks import NamedMasks
+    from gan_style.regions.segment import NamedMasks
 
 
 _NO_NAMES = (
@@ -123,8 +123,7 @@ def named_masks(
         return None
     if by_name(segmentation) and regions is not None:
         raise ValueError(f"regions={regions} and {asked}: regions counts those without names; leave one of them out")
-    from gan_style.regions.masks import NamedMasks
-    from gan_style.regions.segment import make_segmenter
+    from gan_style.regions.segment import NamedMasks, make_segmenter
 
     return NamedMasks(make_segmenter(**segmentation, regions=regions or 3, device=device), plan.names)
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gan_style.regions.masks import NamedMasks
-from gan_style.regions.segment import PictureRegions, cluster
+from gan_style.regions.segment import NamedMasks, PictureRegions, cluster
 from gan_style.video.decode import ReadReport, Video, read_frames, to_rgb
 from gan_style.video.temporal import Field, Frame, consistency_mask, flow, histogram_distance, warp
 

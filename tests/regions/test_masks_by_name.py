@@ -7,15 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_style.regions.masks import NamedMasks, refine
 from gan_style.regions.names import TABLES, numbers_of, read_table
 from gan_style.regions.segment import (
     MaskRegions,
+    NamedMasks,
     PictureRegions,
     cluster,
     joint_bilateral_shares,
     make_segmenter,
     read_class_mask,
+    refine,
 )
 from gan_style.stylize.regions import auto_masks, find_masks, plan_masks
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from clips import smooth_picture
 
-from gan_style.regions.masks import NamedMasks
+from gan_style.regions.segment import NamedMasks
 from gan_style.video.regions import TemporalMasks
 
 

@@ -41,8 +41,14 @@ from gan_style.functional import by_region, gram_matrix
 from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import list_pictures
 from gan_style.models.perceptual import Perceptual, compact, vgg19
-from gan_style.regions.masks import NamedMasks
-from gan_style.regions.segment import NETWORKS, NetworkRegions, PictureRegions, SegmentationNetwork, Segmenter
+from gan_style.regions.segment import (
+    NETWORKS,
+    NamedMasks,
+    NetworkRegions,
+    PictureRegions,
+    SegmentationNetwork,
+    Segmenter,
+)
 
 LEAST = 0.1  # of the pixels, and of what is not the mask
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_4", "relu4_2")
