@@ -348,10 +348,10 @@ def read_class_mask(path: Path, option: str = "segmentation.masks") -> Tensor:
     return torch.from_numpy(values.astype(np.int32))
 
 
-_SIDE = 512  # pixels: the short side at which edges are looked for
+_EDGE_SIDE = 512  # pixels: the short side at which edges are looked for
 _FLAT = 1e-4  # variance of luma in [0, 1] below which a window has no edge
 _SOFTEST = 0.1  # less of a region than this is none of it, so that a mask's outside is exactly 0
-_ROWS = 512  # of the full size that are worked at together
+_STRIP_ROWS = 512  # of the full size that are worked at together
 
 
 @dataclass(frozen=True)
@@ -404,7 +404,7 @@ def refine(pixels: Tensor, shares: Tensor) -> Tensor:
     shares = torch.cat([shares, 1.0 - shares.sum(dim=1, keepdim=True)], dim=1)
 
     # In each window shares are a linear function of luma
-    guide = luma(shrink(pixels, _SIDE))
+    guide = luma(shrink(pixels, _EDGE_SIDE))
     coarse = F.interpolate(shares, guide.shape[-2:], mode="bilinear", antialias=True)
     window = 2 * max(1, round(guide.shape[-1] / shares.shape[-1])) + 1
     gain = guided_gain(guide, coarse, window, _FLAT)
@@ -413,8 +413,8 @@ def refine(pixels: Tensor, shares: Tensor) -> Tensor:
 
     # Applied to the luma of the full size, a strip at a time; what is faint is dropped
     masks = torch.empty(shares.shape[1] - 1, height, width, dtype=torch.uint8)
-    for top in range(0, height, _ROWS):
-        strip = (slice(top, min(height, top + _ROWS)), slice(0, width))
+    for top in range(0, height, _STRIP_ROWS):
+        strip = (slice(top, min(height, top + _STRIP_ROWS)), slice(0, width))
         slope, level = (scaled_part(x, *strip, height, width) for x in (gain, offset))
         values = slope * luma(to_float(pixels[(slice(None), *strip)][None])) + level
         values = ((values - _SOFTEST) / (1.0 - 2.0 * _SOFTEST)).clamp(0.0, 1.0)
