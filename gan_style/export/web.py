@@ -40,7 +40,7 @@ def write_page(folder: Path, model: bytes, description: Mapping[str, Any], runti
     """Write the page into a folder, index.html last. model: an ONNX file of float pixels, with its description."""
     # Describe the model for the page's script.
     origin, assets = files("gan_style") / "export" / "page", files("gan_style") / "assets"
-    fixed = description["style"]  # of a model of one style, or of one mixture
+    fixed = description.get("style")  # of a model of one style, or of one mixture
     styles = description["styles"] or ["_".join(fixed) if isinstance(fixed, Mapping) else str(fixed or "style")]
     steps = f" after {description['step']} steps" if description.get("step") else ""
     facts = {
