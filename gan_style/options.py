@@ -145,7 +145,7 @@ def _within(value: float, facts: Mapping[str, Any]) -> bool:
 
 
 def _range(facts: Mapping[str, Any]) -> str:
-    """ "1 to 9", "numbers from 1", "numbers above 0 and below 1"."""
+    """Describe a range: "1 to 9", "numbers from 1", "numbers above 0 and below 1"."""
     if (facts.get("least"), facts.get("most")) == SEEDS:
         return "whole numbers of 64 bits"
     if "least" in facts and "most" in facts:

@@ -237,7 +237,7 @@ class Upsample(nn.Sequential):
 
 
 def fused_upsample_conv2d(x: Tensor, weight: Tensor) -> Tensor:
-    """Nearest-neighbour doubling, reflection padding by 1 and a 3x3 convolution, (N, C, H, W) to (N, O, 2H, 2W).
+    """Double by nearest neighbour, pad by 1 (reflection), convolve 3x3 at once: (N, C, H, W) to (N, O, 2H, 2W).
 
     weight: (O, C, 3, 3). The same sums, in 4/9 of the multiplications: of three neighbours in the doubled picture two
     are copies of one pixel, so that every result's even and odd rows and columns are 2x2 convolutions of the small one

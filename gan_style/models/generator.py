@@ -34,7 +34,7 @@ class ResidualCoder(nn.Module):
     tones: Tensor | None
 
     def __init__(self, width: int, blocks: int, norm: Norm, output: str, tones: int) -> None:
-        """tones: how many styles have a tone curve; 0: there is no tone stage."""
+        """Build the layers. tones: how many styles have a tone curve; 0: there is no tone stage."""
         super().__init__()
         if width < 1 or blocks < 0:
             raise ValueError(f"generator.width={width}, generator.blocks={blocks}: width from 1, blocks from 0")

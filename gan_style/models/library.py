@@ -39,7 +39,7 @@ class LibraryGenerator(ResidualCoder):
         self.arguments |= {"styles": self.styles}
 
     def forward(self, images: Tensor, condition: Tensor) -> Tensor:
-        """condition: how much of each style, (N, K), or (N, K, h, w) of any size where it differs from place to place.
+        """Paint photos. condition: how much of each style, (N, K), or (N, K, h, w) of any size.
 
         Each from 0; their sum, the strength, at most 1. Where it is 0 the result equals the photo exactly.
         """

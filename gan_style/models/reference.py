@@ -137,7 +137,9 @@ class ReferenceGenerator(ResidualCoder):
                 nn.init.normal_(table[:code], std=_CODE_SPREAD)
 
     def forward(self, images: Tensor, references: Tensor, strength: Tensor | None = None) -> Tensor:
-        """references: (N, 3, h, w) in [-1, 1], of any size; strength: (N, 1), from 0, where the result equals the photo
+        """Paint photos in the style of references, (N, 3, h, w) in [-1, 1], of any size.
+
+        strength: (N, 1), from 0, where the result equals the photo
         exactly, to 1; None: 1.
         """
         codes = self.style_encoder(references) if self.training else self.encode(references)  # training needs no curves

@@ -218,7 +218,7 @@ class Optimisation:
     """
 
     def __init__(self, problem: Problem, start: Tensor) -> None:
-        """start: (1, C, h, w) at the size of the coarsest level."""
+        """Begin at ``start``, (1, C, h, w) at the size of the coarsest level."""
         self.problem = problem
         self.evaluation = 0
         self.terms: dict[str, float] = {}

@@ -116,6 +116,6 @@ def _plain(name: str) -> str:
 
 
 def _heads(name: str) -> list[str]:
-    """ "wall", "wall-other" of wall-other-merged."""
+    """Yield "wall", "wall-other" of wall-other-merged."""
     parts = _plain(name).split("-")
     return ["-".join(parts[:count]) for count in range(1, len(parts))]

@@ -21,7 +21,7 @@ class OnnxModel:
     """
 
     def __init__(self, model: Path | bytes, threads: int | None = None) -> None:
-        """threads: of the CPU; None: all. ValueError for a damaged or foreign file, or without onnxruntime."""
+        """Open a file. threads: of the CPU; None: all. ValueError for a damaged or a foreign file."""
         if find_spec("onnxruntime") is None:
             raise ValueError("ONNX models need onnxruntime: pip install 'gan_style[export]'")
         import onnxruntime

@@ -57,7 +57,7 @@ class Box:
 
     @property
     def place(self) -> tuple[slice, slice]:
-        """Index the last two dimensions with it."""
+        """Return what to index the last two dimensions with."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def divided(self, by: int) -> "Box":
