@@ -139,8 +139,7 @@ class ReferenceGenerator(ResidualCoder):
     def forward(self, images: Tensor, references: Tensor, strength: Tensor | None = None) -> Tensor:
         """Paint photos in the style of references, (N, 3, h, w) in [-1, 1], of any size.
 
-        strength: (N, 1), from 0, where the result equals the photo
-        exactly, to 1; None: 1.
+        strength: (N, 1), from 0, where the result equals the photo exactly, to 1; None: 1.
         """
         codes = self.style_encoder(references) if self.training else self.encode(references)  # training needs no curves
         return self.in_style(images, codes, strength)
