@@ -14,7 +14,9 @@ from torch import Tensor
 from gan_style.functional import luma
 
 LEVELS = 5  # colours of a tone curve, from the darkest fifth of a style's pixels to the lightest
-FULL_CONTRAST = 0.1  # standard deviation of luma in [0, 1] from which a result is the network's alone; 97 photos in 100 have more
+FULL_CONTRAST = (
+    0.1  # deviation of luma in [0, 1] from which a result is the network's alone; 97 in 100 photos have more
+)
 
 
 def tone_curve(pictures: Iterable[Tensor]) -> Tensor:

@@ -3,8 +3,8 @@
 
 For each photo at seven exposures (1 % to 100 % of its values) the mean luma of the result; it has to rise with the
 exposure: Spearman's correlation, 1.0 where it never falls. Then plain black and plain white pictures: how far their
-results' luma lies apart, beside how far the style's own darkest and lightest fifths do. And how many of all photos of the
-folder have less than full contrast, so that a result is not the network's alone (gan_style/models/tone.py).
+results' luma lies apart, beside how far the style's own darkest and lightest fifths do. And how many of all photos
+of the folder have less than full contrast, so that a result is not the network's alone (gan_style/models/tone.py).
 
     python tools/check/light.py --model library.safetensors --photos photos/ --style wave=great_wave.jpg monet=monets/
 """
