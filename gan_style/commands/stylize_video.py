@@ -160,6 +160,8 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
 
 def _changes(video: "Video") -> list[str]:
     """Describe what differs from the source's picture."""
+    from gan_style.video.decode import missing_numbers
+
     changes = []
     if video.is_hdr:
         changes.append(f"{video.path} is HDR; its colours are tone-mapped to BT.709, without HDR")
@@ -168,6 +170,10 @@ def _changes(video: "Video") -> list[str]:
             f"{video.path} has {video.tracks} video tracks; the one that players show is stylized "
             f"({video.width} x {video.height}), the others are left out"
         )
+    if video.transparent:
+        changes.append(f"the transparency of {video.path} is lost")
+    if words := missing_numbers(video):
+        changes.append(f"pictures are missing in {video.path}: {words}; those that are there follow each other")
     if video.bits > 8:
         changes.append(f"the {video.bits} bits of {video.path} become 8")
     if len(video.offsets) > 1:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,8 @@ class Video:
     seconds of a tick; rate: frames a second on average; frames: as its header says, None where it does not; seconds:
     the same of its length; aspect: of a pixel; colours: of the result; source_colours: of the frames, which differ
     where HDR is made SDR; bits: of a value; offsets: seconds to add in each of the recordings that it is joined from;
-    tracks: of video in the file, of which one is stylized; pictures: where it is no file for FFmpeg, each picture with
-    how long it is shown, in ticks.
+    tracks: of video in the file, of which one is stylized; transparent: whether its first frame is, somewhere;
+    pictures: where it is no file for FFmpeg, each picture with how long it is shown, in ticks.
     """
 
     path: Path
@@ -73,6 +74,7 @@ class Video:
     offsets: tuple[Fraction, ...] = (Fraction(0),)
     pictures: Sequence[tuple[Path, int]] = ()
     tracks: int = 1
+    transparent: bool = False
 
     @property
     def is_hdr(self) -> bool:
@@ -117,6 +119,8 @@ def open_video(path: Path) -> Any:
     """Open a container for reading. UnreadableVideoError where that cannot be."""
     if not path.is_file():
         raise UnreadableVideoError(f"input={path}: there is no such file")
+    if not path.stat().st_size:
+        raise UnreadableVideoError(f"input={path}: this file is empty")
     try:
         container = av.open(str(path.absolute()))  # "12:30.mp4" alone would be a protocol
     except (av.FFmpegError, ValueError) as error:
@@ -182,9 +186,16 @@ def probe(path: Path, fps: float | None = None) -> Video:
             colours=Colours(_BT709, _LIMITED, _BT709, _BT709) if hdr else source_colours,
             source_colours=source_colours,
             tracks=sum(not is_cover(stream) for stream in container.streams.video),
+            transparent=_is_transparent(first) or stream.metadata.get("alpha_mode") == "1",
             bits=max(component.bits for component in first.format.components),
         )
     return replace(video, offsets=_join_offsets(path))
+
+
+def _is_transparent(frame: Any) -> bool:
+    if not any(component.is_alpha for component in frame.format.components):
+        return False
+    return bool(frame.reformat(format="rgba").to_ndarray()[..., 3].min() < 255)
 
 
 def _display_matrix(frame: Any) -> tuple[bool, bool, bool]:
@@ -330,12 +341,16 @@ def to_rgb(video: Video, tick: TimedFrame) -> Frame:
             f"input={video.path}: frame {tick.number} has {size[0]} x {size[1]} pixels and the first {video.width} x "
             f"{video.height}; videos that change their size are not stylized"
         )
+    has_alpha = any(component.is_alpha for component in frame.format.components) and not video.is_hdr
     values = frame.reformat(
-        format="rgb48le" if video.is_hdr else "rgb24",
+        format="rgb48le" if video.is_hdr else "rgba" if has_alpha else "rgb24",
         src_colorspace=colours.matrix,
         src_color_range=colours.range,
         dst_color_range=_FULL,
     ).to_ndarray()
+    if has_alpha:  # as of pictures, what is transparent becomes white
+        colors, alpha = values[..., :3].astype(np.uint32), values[..., 3:].astype(np.uint32)
+        values = ((colors * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     if video.is_hdr:
         values = to_sdr(values, colours.transfer, wide=colours.primaries == _BT2020)
     if video.transposed:
@@ -384,8 +399,8 @@ def _read_picture_sequence(path: Path, fps: float | None) -> Video:
     """Read a folder or a pattern of pictures, in the order of the numbers in their names."""
     if path.is_dir():
         files = list_pictures(path)
-    elif glob.has_magic(str(path)):
-        files = [match for name in glob.glob(str(path), recursive=True) if is_picture(match := Path(name))]
+    elif glob.has_magic(pattern := re.sub(r"%0?\d*d", "[0-9]*", str(path))):  # f_%03d.png, FFmpeg's way, too
+        files = [match for name in glob.glob(pattern, recursive=True) if is_picture(match := Path(name))]
     else:
         raise UnreadableVideoError(f"input={path}: there is no such file")
     if not files:
@@ -400,6 +415,11 @@ def _read_picture_sequence(path: Path, fps: float | None) -> Video:
         picture = decode(files[0])
     except UnreadablePictureError as error:
         raise UnreadableVideoError(f"input={path}: {error}") from error
+    sizes = {file: _stored_size(file) for file in files}
+    if others := [file for file, size in sizes.items() if size not in (None, sizes[files[0]])]:
+        raise UnreadableVideoError(
+            f"input={path}: {others[0].name} has another size than {files[0].name}; pictures of one size expected"
+        )
     return _of_pictures(path, timed, width=picture.shape[2], height=picture.shape[1], rate=step)
 
 
@@ -409,17 +429,39 @@ def _read_animation(path: Path) -> Video | None:
         with open_picture(path) as picture:
             if picture.format not in ("WEBP", "AVIF") or getattr(picture, "n_frames", 1) < 2:
                 return None
-            durations = []
+            durations, alpha = list[int](), list[int]()
             for number in range(picture.n_frames):  # type: ignore[attr-defined]
                 picture.seek(number)
                 picture.load()
+                if "A" in picture.getbands():
+                    alpha.append(int(np.asarray(picture.getchannel("A")).min()))
                 durations.append(max(1, round(picture.info.get("duration") or 100)))  # milliseconds
             width, height = picture.size
     except (OSError, ValueError, SyntaxError):
         return None  # FFmpeg's to refuse
     rate = Fraction(len(durations) * 1000, sum(durations))
     timed = [(path, int(duration / (1000 * _TICK))) for duration in durations]
-    return _of_pictures(path, timed, width=width, height=height, rate=rate)
+    return replace(
+        _of_pictures(path, timed, width=width, height=height, rate=rate), transparent=min(alpha, default=255) < 255
+    )
+
+
+def _stored_size(file: Path) -> tuple[int, int] | None:
+    try:
+        with open_picture(file) as picture:
+            return picture.size
+    except (OSError, ValueError, SyntaxError):
+        return None  # met, and counted, once its turn comes
+
+
+def missing_numbers(video: Video) -> str:
+    """Say where the numbers in pictures' names leave out some; "" where they do not."""
+    numbers = [[int(part) for part in re.findall(r"\d+", file.stem)[-1:]] for file, _ in video.pictures]
+    steps = [b[0] - a[0] for a, b in pairwise(numbers) if a and b]
+    if len(steps) + 1 < len(numbers) or not steps or max(steps) == min(steps) or min(steps) < 1:
+        return ""
+    at = next(place for place, step in enumerate(steps) if step > min(steps))
+    return f"{video.pictures[at][0].name} is followed by {video.pictures[at + 1][0].name}"
 
 
 def _of_pictures(path: Path, timed: Sequence[tuple[Path, int]], *, width: int, height: int, rate: Fraction) -> Video:

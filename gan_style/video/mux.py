@@ -29,9 +29,12 @@ def copyable_streams(video: Video, container: str) -> tuple[list[int], list[str]
         stylized = video_stream(source, video.path)
         for stream in source.streams:
             another_track = stream.type == "video" and not is_cover(stream)  # not stylized: players might show it
-            # The time at which a camera began is written anew, from the metadata passed on.
+            # A camera's time of beginning, and chapters' titles in MP4, are written anew from what is passed on.
             is_timecode = container in _TIMED and stream.type == "data" and "timecode" in stream.metadata
-            if stream.index == stylized.index or another_track or is_timecode:
+            is_titles = (
+                stream.type == "data" and stream.name == "bin_data" and stream.frames == len(source.chapters()) > 0
+            )
+            if stream.index == stylized.index or another_track or is_timecode or is_titles:
                 continue
             if container in _COVERS if is_cover(stream) else _can_hold(stream, container):
                 copied_indices.append(stream.index)

@@ -9,7 +9,7 @@ import pytest
 from clips import av, smooth_picture, sound_packets, write_clip
 from PIL import Image
 
-from gan_style.video.decode import ReadReport, UnreadableVideoError, probe, read_frames, to_rgb
+from gan_style.video.decode import ReadReport, UnreadableVideoError, missing_numbers, probe, read_frames, to_rgb
 from gan_style.video.encode import Encoder, choose_encoding
 from gan_style.video.hdr import HLG, PQ, to_sdr
 from gan_style.video.mux import copyable_streams, join
@@ -232,12 +232,12 @@ def test_concealed_damage_counts(tmp_path):
 # Pictures, one after the other
 
 
-@pytest.mark.parametrize("named", ["folder", "pattern"])
+@pytest.mark.parametrize("named", ["folder", "pattern", "FFmpeg's pattern"])
 def test_a_folder_or_pattern_of_pictures_is_a_video(tmp_path, named):
     (tmp_path / "frames").mkdir()
     for number in range(12):
         Image.fromarray(smooth_picture(48, 64, number)).save(tmp_path / "frames" / f"f{number}.png")
-    place = tmp_path / "frames" if named == "folder" else tmp_path / "frames" / "f*.png"
+    place = tmp_path / "frames" / {"folder": "", "pattern": "f*.png", "FFmpeg's pattern": "f%d.png"}[named]
     video = probe(place, fps=24)
     found = list(read_frames(video, ReadReport()))
     assert (video.width, video.height, video.frames, video.rate) == (64, 48, 12, 24)
@@ -246,6 +246,42 @@ def test_a_folder_or_pattern_of_pictures_is_a_video(tmp_path, named):
         assert np.array_equal(to_rgb(video, found[number]), smooth_picture(48, 64, number))
     with pytest.raises(UnreadableVideoError, match="fps"):
         probe(place)
+
+
+def test_missing_numbers_are_named_and_other_sizes_refused_before_it_begins(tmp_path):
+    for number in (1, 2, 3, 7, 8):
+        Image.new("RGB", (64, 48)).save(tmp_path / f"f{number:03}.png")
+    assert missing_numbers(probe(tmp_path, fps=24)) == "f003.png is followed by f007.png"
+    (tmp_path / "f003.png").unlink()
+    (tmp_path / "f001.png").unlink()
+    (tmp_path / "f008.png").unlink()
+    assert missing_numbers(probe(tmp_path, fps=24)) == "", "every fifth of a video"
+    Image.new("RGB", (32, 48)).save(tmp_path / "f012.png")
+    with pytest.raises(UnreadableVideoError, match=r"f012\.png has another size"):
+        probe(tmp_path, fps=24)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".mov"])
+def test_transparency_becomes_white_and_is_told(tmp_path, suffix):
+    pixels = np.zeros((48, 64, 4), np.uint8)
+    pixels[:, 32:] = (200, 40, 40, 255)
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".mov":
+        with av.open(str(path), "w") as file:
+            stream = file.add_stream("png", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "rgba"
+            for number in range(2):
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgba")
+                frame.pts = number
+                file.mux(stream.encode(frame))
+            file.mux(stream.encode(None))
+    else:
+        pictures = [Image.fromarray(pixels), Image.fromarray(np.roll(pixels, 4, axis=0) // 2 * 2)]
+        pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100, disposal=2, lossless=True)
+    video = probe(path)
+    frame = to_rgb(video, next(read_frames(video, ReadReport())))
+    assert (frame[:, :30] == 255).all() and np.abs(frame[:, 34:].astype(int) - (200, 40, 40)).max() <= 2
+    assert video.transparent
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".avif"])
