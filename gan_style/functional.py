@@ -47,12 +47,26 @@ class _Gram(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
         ctx.save_for_backward(rows)
+        if rows.shape[2] >= 128:
+            return _products(rows.transpose(1, 2), rows.transpose(1, 2))
         return torch.bmm(rows.transpose(1, 2), rows)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (rows,) = ctx.saved_tensors
-        return torch.bmm(rows, gradient + gradient.transpose(1, 2))
+        return _products(rows, gradient + gradient.transpose(1, 2))
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """A B^T of each sample, (N, K, M) and (N, L, M) to (N, K, L).
+
+    On CPUs by oneDNN's kernels, which torch.bmm uses for 16 bits alone: on AMD's twice as fast as MKL's in float32.
+    """
+    on_cpu = a.is_cpu and a.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    if not on_cpu or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return torch.bmm(a, b.transpose(1, 2))
+    pairs = zip(a, b, strict=True)
+    return torch.stack([torch.ops.mkldnn._linear_pointwise(x, y, None, "none", [], "") for x, y in pairs])
 
 
 def centred_gram_matrix(features: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 
     python tools/bench_train.py                                   # 256 px, batch 4, VGG-19 and compact
     python tools/bench_train.py --precision float32 bfloat16 --weights vgg19.pth --markdown step.md
+    python tools/bench_train.py --what memory                     # peaks with each setting that saves memory
     python tools/bench_train.py --grow 128 256 512 1024 --batch 1  # does the cost grow with the pixels alone?
 
 Both steps have the same weights and see the same batch, and their losses are compared. They take turns within one
@@ -43,6 +44,7 @@ from gan_style.runtime.machine import keep_freed_memory
 from gan_style.training.step import Precision, train_step
 
 REFERENCE = "plain step"
+_SAVINGS = ("", "training.recompute=true", "training.accumulate=2", "training.accumulate=4", "runtime.compile=true")
 
 
 class Ours:
@@ -293,6 +295,20 @@ def grow(given: Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def memory(given: Namespace) -> list[dict[str, Any]]:
+    """MB for each megapixel of a batch with each setting that saves memory, and each way."""
+    millions, rows = given.batch * given.size**2 / 1e6, []
+    for setting in _SAVINGS:
+        options = Namespace(**vars(given) | {"options": [*given.options, *([setting] if setting else [])]})
+        row = {"setting": setting or "none"}
+        for perceptual in given.perceptual:
+            for precision in given.precision:
+                name = f"ours, {perceptual}, {precision}"
+                row[name.removeprefix("ours, ")] = f"{peak_memory(run_alone, options, name) / millions:.0f}"
+        rows.append(row)
+    return rows
+
+
 def _steps(given: Namespace, batch: Batch, found: dict[str, Any]) -> list[str]:
     found["steps"] = compare_steps(given, batch)
     return [markdown(found["steps"])]
@@ -322,7 +338,12 @@ def _losses(given: Namespace, batch: Batch, found: dict[str, Any]) -> list[str]:
     return ["Losses, ours in float32 beside the plain step's:", markdown(found["losses"])]
 
 
-_SECTIONS = {"steps": _steps, "parts": _parts, "waiting": _waiting, "losses": _losses}
+def _memory(given: Namespace, batch: Batch, found: dict[str, Any]) -> list[str]:
+    found["memory"] = memory(given)
+    return ["MB/megapixel:", markdown(found["memory"])]
+
+
+_SECTIONS = {"steps": _steps, "parts": _parts, "waiting": _waiting, "losses": _losses, "memory": _memory}
 
 
 def main() -> None:

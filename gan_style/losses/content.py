@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from gan_style.functional import weighted_mean
 from gan_style.losses.inputs import LossInputs, Term
@@ -11,7 +12,7 @@ from gan_style.losses.inputs import LossInputs, Term
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:
     """Average the squared difference of features (N, C, H, W): Johnson et al. 2016, equation 2."""
-    return (features.float() - target.float()).square().mean()
+    return F.mse_loss(features.float(), target.float())
 
 
 def absolute_content_loss(features: Tensor, target: Tensor) -> Tensor:
