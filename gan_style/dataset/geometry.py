@@ -10,10 +10,10 @@ from typing import Any
 
 _X = {"x", "xmin", "xmax", "x1", "x2", "x3", "x4", "x_min", "x_max", "xtl", "xbr", "left", "right", "cx", "rx", "w"}
 _X |= {"width", "imagewidth", "imgwidth", "image_width", "img_width", "all_points_x", "bbox_width", "box_width", "x0"}
-_X |= {"bbox_x", "bbox_x1", "bbox_x2", "bbox_xmin", "bbox_xmax", "xc", "x_center", "bbox_w"}
+_X |= {"fx", "u0", "bbox_x", "bbox_x1", "bbox_x2", "bbox_xmin", "bbox_xmax", "xc", "x_center", "bbox_w"}
 _Y = {"y", "ymin", "ymax", "y1", "y2", "y3", "y4", "y_min", "y_max", "ytl", "ybr", "top", "bottom", "cy", "ry", "h"}
 _Y |= {"height", "imageheight", "imgheight", "image_height", "img_height", "all_points_y", "bbox_height", "box_height"}
-_Y |= {"bbox_y", "bbox_y1", "bbox_y2", "bbox_ymin", "bbox_ymax", "yc", "y_center", "bbox_h", "y0"}
+_Y |= {"fy", "v0", "bbox_y", "bbox_y1", "bbox_y2", "bbox_ymin", "bbox_ymax", "yc", "y_center", "bbox_h", "y0"}
 _XY = {"bbox", "bboxes", "box", "boxes", "segmentation", "points", "point", "polygon", "polygons", "coordinates"}
 _XY |= {"exterior", "interior", "landmarks", "vertices", "rect", "bounding_box", "bounding_boxes", "bndbox", "outline"}
 _XY |= {"loc", "joints", "landmark", "corners", "quad", "poly", "contour", "contours"}  # loc: Supervisely's nodes

@@ -813,3 +813,13 @@ def test_files_that_name_no_picture_are_not_warned_of(source, make, capsys):
     text(source / "obj.data", "classes = 1\ntrain = data/train.txt\nnames = data/obj.names\n")
     make(copies=2)
     assert "obj.data" not in capsys.readouterr().out
+
+
+def test_two_trees_of_masks_both_follow(source, make, data):
+    """SYNTHIA's and GTA5's: GT/LABELS are labels of RGB, not of GT/COLOR."""
+    photo(source / "RGB/1.png")
+    for tree in ("LABELS", "COLOR"):
+        mask(source / f"GT/{tree}/1.png")
+    make(copies=2)
+    names = {path.relative_to(data).as_posix() for path in data.rglob("*.png")}
+    assert names == {f"{folder}/1~{n}.png" for folder in ("RGB", "GT/LABELS", "GT/COLOR") for n in (1, 2)}

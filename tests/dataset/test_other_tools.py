@@ -475,3 +475,30 @@ def test_what_cannot_be_opened_or_copied_is_said(source, make, capsys):
     out = capsys.readouterr().out
     assert "table.xlsx" in out and "one.json" in out
     assert {row["status"] for row in make(size=15, output="scaled")} == {"ok", "carried"} and len(rows) == 4
+
+
+def test_labels_without_a_suffix_follow(source, make, data):
+    """Stanford Dogs' XML."""
+    photo(source / "Images/n01-Chihuahua/n01_7.jpg")
+    box = "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>"
+    form = f"<annotation><filename>{{}}</filename><object><name>dog</name>{box}</object></annotation>"
+    text(source / "Annotation/n01-Chihuahua/n01_7", form.format("n01_7", 10, 12, 18, 18))
+    make(copies=2, size=15)
+    for n in (1, 2):
+        assert (data / f"Annotation/n01-Chihuahua/n01_7~{n}").read_text() == form.format(f"n01_7~{n}.jpg", 5, 6, 9, 9)
+    make("coco", output="coco")
+    content = json.loads((data.parent.parent / "coco/data/annotations/dataset.json").read_text())
+    assert [annotation["bbox"] for annotation in content["annotations"]] == [BOX]
+
+
+def test_cameras_in_pixels_are_scaled_or_refused(source, make, data):
+    """Cityscapes' beside each picture; NeRF's for all."""
+    photo(source / "leftImg8bit/a_leftImg8bit.png")
+    text(source / "camera/a_camera.json", {"intrinsic": {"fx": 700.0, "fy": 710.0, "u0": 20.0, "v0": 15.0}})
+    make(size=15)
+    found = json.loads((data / "camera/a_camera.json").read_text())
+    assert found["intrinsic"] == {"fx": 350, "fy": 355, "u0": 10, "v0": 7.5}
+    frame = {"file_path": "leftImg8bit/a_leftImg8bit.png", "transform_matrix": [[1, 0], [0, 1]]}
+    text(source / "transforms.json", {"fl_x": 700.0, "cx": 20.0, "w": 40, "frames": [frame]})
+    with pytest.raises(ValueError, match=r"transforms\.json"):
+        open_layout(str(source), "auto", target="folder", carry=[]).check_scaling()

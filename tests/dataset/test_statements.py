@@ -78,6 +78,11 @@ TABLES = {
     ],
     "studio.json": [{"data": {"image": "/data/upload/1/a.jpg"}, "annotations": [{"result": [STUDIO]}]}],
     "boxes.csv": "image,label,x_1,y_1,width,height\na.jpg,cat,10,12,8,6\n",
+    "wheat.csv": 'image_id,bbox,class\na,"[10.0, 12.0, 8.0, 6.0]",cat\n',
+    "via.csv": (
+        "filename,file_size,region_count,region_id,region_shape_attributes,region_attributes\n"
+        'a.jpg,123,1,0,"{""name"":""rect"",""x"":10,""y"":12,""width"":8,""height"":6}","{""c"":""cat""}"\n'
+    ),
     "openimages.csv": "ImageID,Label,XMin,XMax,YMin,YMax\na,cat,0.25,0.45,0.4,0.6\nb,dog,.1,.2,.1,.2\n",
     "bdd.json": [{"name": "a.jpg", "labels": [{"category": "cat", "box2d": {"x1": 10, "y1": 12, "x2": 18, "y2": 18}}]}],
     "people.odgt": '{"ID": "a", "gtboxes": [{"tag": "cat", "fbox": [10, 12, 8, 6]}]}\n',

@@ -79,7 +79,7 @@ class FolderLayout:
             yield Sample(path, path, problem=("link loop", "this folder links to one that it lies in"))
             return
         split, label = self._split_and_label(path)
-        owners = self.tree.picture_folders_of(path)
+        owners = [owner for owner in self.tree.picture_folders_of(path) if not self.tree.is_label_path(owner)]
         taken = set().union(*(self.tree.matches(owner).taken for owner in owners)) if owners else set()
         orphaned = not owners and self._are_orphaned_masks(path)
         sidecars: Mapping[str, Mapping[str, Match]] = {}
@@ -94,7 +94,7 @@ class FolderLayout:
             elif full in taken and not self._says_the_class(name, label):
                 continue
             elif self._is_photo(full) and not owners and not orphaned:
-                by_name = split is None and self.tree.names_say_splits(path)
+                by_name = split is None and self.tree.names_say_splits(path) and full not in self._statements.splits
                 own = split_of_file(name) if by_name else split
                 yield self._picture(full, own, label, sidecars.get(name, {}), shapes.get(name))
             else:

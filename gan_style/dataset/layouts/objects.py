@@ -1,5 +1,6 @@
 """Boxes and outlines in records of whatever tool wrote them, as COCO has them."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,8 +41,8 @@ def objects_in(record: Any, size: tuple[int, int], name: str | None = None) -> I
             yield from objects_in(item, size, name)
     if not isinstance(record, dict):
         return
-    fields = {str(key).strip().lower(): value for key, value in record.items()}
-    if isinstance(shape := fields.get("shape_attributes"), dict):  # VIA's
+    fields = {str(key).strip().lower(): _parsed(value) for key, value in record.items()}
+    if isinstance(shape := fields.get("shape_attributes", fields.get("region_shape_attributes")), dict):  # VIA's
         said = [value for value in _dict(fields.get("region_attributes")).values() if isinstance(value, str)]
         yield from _named(_placed({**shape, "name": None}, size), said[0] if said else name)
         return
@@ -73,6 +74,16 @@ def objects_in(record: Any, size: tuple[int, int], name: str | None = None) -> I
             yield {**box, "bbox": [x - width / 2, y - height / 2, width, height]}
     for value in fields.values():
         yield from objects_in(value, size, name)
+
+
+def _parsed(value: Any) -> Any:
+    """The value of a cell that holds JSON: "[10, 12, 8, 6]"."""
+    if not isinstance(value, str) or not value.startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def _list(value: Any) -> list[Any]:

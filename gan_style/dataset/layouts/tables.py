@@ -60,6 +60,7 @@ _NUMBERED = re.compile(r"(?<=[A-Za-z0-9])#\d+\Z")  # 1.jpg#0, the first of sever
 _ROW_OF_NUMBERS = re.compile(r"(?<![\w.])(?:-?\d+(?:\.\d+)?[\s,;|]+){3,}-?\d+(?:\.\d+)?")
 _TRACK = re.compile(r"\d+,-?\d+(?:,-?\d+(?:\.\d+)?){4,}")
 _SIZE = re.compile(r"(?im)^(im(?:g|age)?_?(?:width|(height))\s*=\s*)(\d+)")  # in MOT's seqinfo.ini
+_CAMERA = frozenset(("fl_x", "fl_y", "cx", "cy"))
 _DEEPEST = 4  # records in records, in which one may name a picture
 
 
@@ -755,6 +756,8 @@ def _rewritten(
             return _rewritten(path, ".jsonl", content, rewriter, root, warn)
         if rewriter.index.is_scaled and isinstance(value, dict) and value.get("type") == "FeatureCollection":
             raise NotScalableError("its coordinates may be pixels, or places on the earth")
+        if rewriter.index.is_scaled and isinstance(value, dict) and "frames" in value and value.keys() & _CAMERA:
+            raise NotScalableError("it has a camera in pixels for all pictures")  # NeRF's transforms.json
         new_value = rewriter.document(value)
         _check_named(rewriter, value)
         return None if new_value == value else json.dumps(new_value, ensure_ascii=False).encode(encoding)

@@ -175,6 +175,7 @@ class Tree:
         """The rules by which a folder's files are labels of another folder's pictures."""
         files = self.try_listing("/".join(parts)).files
         pictures = [name for name in files if self.is_picture(name)]
+        masks_of_masks: list[Rule] = []
         spans = [(at, at + width) for width in (1, 2, 3) for at in range(len(parts) - width, -1, -1)]
         for first, last in spans:
             labels = parts[first:last]
@@ -196,10 +197,14 @@ class Tree:
                 if _of_other_splits(labels, other):
                     continue
                 if place in known and place != "/".join(parts) and self._mirror(place, "/".join(parts)):
+                    if pictures and self._holds_masks(place):
+                        masks_of_masks.append(Rule(labels, other))
+                        continue
                     has_rules = True
                     yield Rule(labels, other)
             if has_rules:
                 return
+        yield from masks_of_masks[:1]  # where there are no photos that they might belong to
 
     def _sources_of(self, before: tuple[str, ...], name: str, after: tuple[str, ...]) -> list[str]:
         """The folders beside one of targets that hold their inputs, as all names, and their files', say."""
@@ -249,6 +254,10 @@ class Tree:
             for inner in self.try_listing(join("/".join(before), sibling)).folders[:10]:
                 if not is_label_folder(inner):
                     yield (sibling, inner)
+
+    def _holds_masks(self, path: str) -> bool:
+        names = [name for name in self.try_listing(path).files if self.is_picture(name)]
+        return self._are_masks(tuple(path.split("/")), names, strictly=True)
 
     def _has_photos(self, path: str) -> bool:
         """Whether a folder that is called as labels are holds photos, or leads to them."""
@@ -519,6 +528,8 @@ def _placed(
 ) -> tuple[list[str], str, str, str | None] | None:
     """(pictures, text before their base, text after it, the base where it is not their stem) for a label's name."""
     own = stem_of(name)
+    if own == name in stems and not same_folder:  # Stanford Dogs' XML
+        return stems[name], "", "", None
     for at in range(len(name) - 1, 0, -1):
         if name[at] not in "._- " or name[:at] not in stems or len(name) - at > _LONGEST_ENDING:
             continue
@@ -540,6 +551,9 @@ def _placed(
         return cores[core.base], core.before, core.after + suffix, core.base
     if not core.role and own in cores:  # 1.png of 1_image.jpg
         return cores[own], "", suffix, own
+    base, _, word = own.rpartition("_")
+    if not same_folder and not is_picture and base in cores and word.isalpha():  # 1_camera.json of 1_leftImg8bit.png
+        return cores[base], "", own[len(base) :] + suffix, base
     return None
 
 
@@ -555,7 +569,7 @@ def _is_ending(ending: str, *, same_folder: bool, is_picture: bool) -> bool:
 
 def _key(before: str, after: str, taken: Mapping[str, Match]) -> str:
     """The extension that a sidecar has where it lies beside its picture: "txt", "mask.png"."""
-    ending = after.lstrip("*")
+    ending = after.lstrip("*") or ("" if before else ".xml")  # what has no suffix is XML
     stem, _, suffix = (before + ending).rpartition(".")
     parts = [word for word in re.split(r"[_\-. ]+", stem) if word]
     key = ".".join(["_".join(parts), suffix] if parts else [suffix])
