@@ -7,6 +7,7 @@ import struct
 import tarfile
 import time
 import unicodedata
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import malformed
@@ -546,3 +547,17 @@ def test_a_source_is_listed_in_one_order_whatever_the_file_system_says(tmp_path,
         (tmp_path / name).write_bytes(b"1")
     keys = [sample.key for sample in open_layout(str(tmp_path), "folder", target="folder", carry=[]).samples()]
     assert keys == ["a/10.jpg", "a/2.jpg", "a.jpg", "b/1.jpg"]
+
+
+def test_many_folders_are_not_listed_again_and_again(tmp_path, monkeypatch):
+    """Where there are more of them than a small cache would hold."""
+    for number in range(100):
+        picture = tmp_path / f"in/train/{number:03d}/1.jpg"
+        picture.parent.mkdir(parents=True)
+        picture.touch()
+    listed = Counter()
+    plain = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.update([os.fspath(path)]) or plain(path))
+    layout = open_layout(str(tmp_path / "in"), "auto", target="folder", carry=[])
+    assert len(list(layout.samples())) == 100
+    assert listed.total() <= 3 * len(listed)
