@@ -1,6 +1,6 @@
 """The Python interface: gan_style.load("monet") gives an object that is called on pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,8 @@ def load(model: str | Path, *, device: str = "auto") -> Stylizer:
     style from a picture.
     device: auto, cpu, cuda, cuda:1 ... ValueError for what is not there, with the nearest names.
     """
+    if not str(model).strip():
+        raise ValueError("an empty name; give that of a style, or a run's folder")
     place = Path(model).expanduser()
     is_place = isinstance(model, Path) or len(place.parts) > 1 or place.suffix != ""
     is_place |= str(model).startswith(SHIPPED)
@@ -201,7 +203,9 @@ def _in_range(pictures: Tensor, value_range: Range) -> Tensor:
         raise ValueError(f"a tensor of uint8, or of floats in [-1, 1], expected; got {pictures.dtype}")
     if not pictures.numel():
         return pictures
-    lowest, highest = (float(value) for value in pictures.aminmax())
+    if value_range is not None and (not isinstance(value_range, Sequence) or len(value_range) != 2):
+        raise ValueError(f"value_range={as_typed(value_range)}: (black, white) expected, such as (0, 1)")
+    lowest, highest = (float(value) for value in pictures.detach().aminmax())
     if value_range is None and lowest >= 0 and highest <= _OVERSHOOT:
         raise ValueError(
             f"all values lie from {lowest:g} to {highest:g}: give value_range=(0, 1) if 0 is black, or "

@@ -103,6 +103,25 @@ def test_floats_that_may_mean_something_else_are_refused(library, values, words)
         library(picture, style="wave")
 
 
+@pytest.mark.parametrize("white", [1.0, 255.0, 65535.0])
+def test_grey_floats_of_pillow_are_the_same_picture_in_every_usual_range(folder, library, white):
+    grey = Image.open(folder / "photo.png").convert("L")
+    floats = Image.fromarray((np.asarray(grey, np.float64) * (white / 255)).astype(np.float32))
+    results = [np.asarray(library(picture, style="wave")).astype(int) for picture in (grey, floats)]
+    assert np.abs(results[0] - results[1]).max() <= 6
+    with pytest.raises(ValueError, match="known ranges"):
+        library(Image.fromarray(np.full((8, 8), 3.0, np.float32)), style="wave")
+
+
+def test_what_is_nothing_is_refused_in_words(library):
+    with pytest.raises(ValueError, match="0 x 5"):
+        library(Image.new("RGB", (0, 5)), style="wave")
+    with pytest.raises(ValueError, match="value_range=5"):
+        library(torch.zeros(1, 3, 8, 8), style="wave", value_range=5)
+    with pytest.raises(ValueError, match="empty"):
+        gan_style.load(" ")
+
+
 @pytest.mark.parametrize("kind", [torch.uint8, torch.bool])
 def test_a_mask_of_0_and_1_is_one_of_black_and_white(folder, library, kind):
     mask = torch.zeros(40, 60, dtype=torch.uint8)

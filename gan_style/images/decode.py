@@ -24,7 +24,7 @@ from gan_style.images.formats import (
     reason_of,
 )
 from gan_style.images.metadata import Metadata, save_options
-from gan_style.images.tiff import MAGIC, read_tiff
+from gan_style.images.tiff import MAGIC, read_tiff, white_of_numbers
 
 _MOST_SCALED_PIXELS = 100_000_000  # a strip of 1 x 5000, say, would become 256 x 1,280,000
 _TURNED_BACK = {  # TIFF 6.0, Orientation: the transformations that undo those to upright
@@ -110,18 +110,23 @@ def _to_pil(picture: Tensor) -> Image.Image:
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I") or picture.mode == "F":
-        return _deep_grey_to_rgb(picture)
+        return deep_to_grey(picture).convert("RGB")
     if picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
     return picture.convert("RGB")
 
 
-def _deep_grey_to_rgb(picture: Image.Image) -> Image.Image:
-    """Divide 16-bit grey by 257 (``convert`` alone would saturate); float grey is taken to lie in [0, 1]."""
-    if picture.mode == "F":
-        return picture.point(lambda v: v * 255.0 + 0.5).convert("L").convert("RGB")
-    return picture.convert("I").point(lambda v: v * (1 / 257) + 0.5).convert("L").convert("RGB")
+def deep_to_grey(picture: Image.Image) -> Image.Image:
+    """Make 8-bit grey of 16 bits, divided by 257 (``convert`` alone saturates), or of floats of any usual range."""
+    if picture.mode != "F":
+        return picture.convert("I").point(lambda v: v * (1 / 257) + 0.5).convert("L")
+    lowest, highest = (float(value) for value in picture.getextrema())  # type: ignore[arg-type]
+    white = white_of_numbers(lowest, highest)
+    if white is None:
+        raise ValueError(f"floats from {lowest:g} to {highest:g}; known ranges are 0 to 1, 0 to 255 and 0 to 65535")
+    factor = 255.0 / white
+    return picture.point(lambda v: v * factor + 0.5).convert("L")
 
 
 def _scale(picture: Image.Image, short_side: int | None, ratio: float, *, wide: bool) -> Image.Image:

@@ -16,7 +16,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-from gan_style.images.decode import turn_upright
+from gan_style.images.decode import deep_to_grey, turn_upright
 from gan_style.images.formats import (
     FORMATS,
     Format,
@@ -167,10 +167,8 @@ def _shallow(picture: Image.Image) -> np.ndarray:
     """Return uint8 (3 or 4, H, W), upright, of a picture of any mode."""
     picture.load()
     ImageOps.exif_transpose(picture, in_place=True)
-    if picture.mode == "F":  # taken to lie in [0, 1]
-        picture = picture.point(lambda v: v * 255.0 + 0.5).convert("L")
-    elif picture.mode.startswith("I"):
-        picture = picture.convert("I").point(lambda v: v * (1 / 257) + 0.5).convert("L")
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        picture = deep_to_grey(picture)
     mode = "RGBA" if picture.has_transparency_data else "RGB"
     return _planes(picture if picture.mode == mode else picture.convert(mode))
 
@@ -235,6 +233,8 @@ def from_pil(picture: Any) -> Original:
     """Return what is in a picture of Pillow, upright; it is left as it is. ValueError for anything else."""
     if not isinstance(picture, Image.Image):
         raise ValueError(f"a picture expected, or its path, or a tensor (N, 3, H, W); got {type(picture).__name__}")
+    if not all(picture.size):
+        raise ValueError(f"a picture of {picture.width} x {picture.height} pixels: there is nothing in it")
     copied = picture.copy()
     profile = picture.info.get("icc_profile") or None
     if picture.mode.startswith("I;16"):

@@ -5,7 +5,7 @@ And writing those of 16 bits.
 
 import io
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -124,8 +124,8 @@ def _to_unsigned(values: np.ndarray, page: Any, kind: str, lost: list[str]) -> n
     if values.dtype.kind in "fi":
         lowest, highest = float(values.min()), float(values.max())
         ranges = (*_FLOAT_RANGES[:2], (4096.0, 32767.0)) if values.dtype == np.int16 else _FLOAT_RANGES
-        white = next((white for low, white in ranges if low <= highest <= white * (1 + _OVERSHOOT)), None)
-        if white is None or not lowest >= -_OVERSHOOT * white:  # not a number, too
+        white = white_of_numbers(lowest, highest, ranges)
+        if white is None:
             raise ValueError(
                 f"{kind} with values from {lowest:g} to {highest:g} is not read: its range is none of 0 to 1, "
                 f"0 to 255 and 0 to {ranges[-1][1]:g}"
@@ -143,6 +143,14 @@ def _to_unsigned(values: np.ndarray, page: Any, kind: str, lost: list[str]) -> n
     if bits > 16:
         lost.append(f"its {bits} bits (they are rounded to 16)")
     return values if bits == 16 else _scale(values, 65535.0 / (2**bits - 1))
+
+
+def white_of_numbers(
+    lowest: float, highest: float, ranges: Sequence[tuple[float, float]] = _FLOAT_RANGES
+) -> float | None:
+    """Return which number means white in a picture of floats, by its darkest and brightest; None where none fits."""
+    white = next((white for low, white in ranges if low <= highest <= white * (1 + _OVERSHOOT)), None)
+    return white if white is not None and lowest >= -_OVERSHOOT * white else None  # None for what is no number, too
 
 
 def _scale(values: np.ndarray, factor: float) -> np.ndarray:
