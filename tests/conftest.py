@@ -28,14 +28,14 @@ from gan_style.training.schedule import Schedule
 from gan_style.training.state import Ema, TrainState
 
 settings.register_profile(
-    "house",
+    "tests",
     deadline=None,
     max_examples=30,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.too_slow],  # says more of the machine than of the test
 )
-settings.load_profile("house")
+settings.load_profile("tests")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a script's background, and in all that it starts
     signal.signal(signal.SIGINT, signal.default_int_handler)

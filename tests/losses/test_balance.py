@@ -122,9 +122,9 @@ class TestShares:
             ({"content": 1, "style": -0.5}, r"loss\.balance\.style=-0\.5;"),
             ({"content": math.nan, "style": 1}, r"loss\.balance\.content=nan;"),
             ({"content": math.inf, "style": 1}, r"loss\.balance\.content=inf;"),
-            ({"content": True, "style": 1}, r"loss\.balance\.content=True;"),
+            ({"content": True, "style": 1}, r"loss\.balance\.content=true;"),
             ({"content": "much", "style": 1}, r"loss\.balance\.content=much;"),
-            ({"content": None, "style": 1}, r"loss\.balance\.content=None;"),
+            ({"content": None, "style": 1}, r"loss\.balance\.content=null;"),
             ({"style": 1, "tv": 1}, r"loss\.balance keeps the sum .* at least one needs a weight above 0"),
         ],
     )
