@@ -163,8 +163,8 @@ def chromium():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright (the extra dev) is not installed")
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
     with playwright.sync_playwright() as library:
-        found = os.environ.get("GAN_STYLE_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-        path = found or library.chromium.executable_path
+        actual = os.environ.get("GAN_STYLE_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+        path = actual or library.chromium.executable_path
         if not Path(path).is_file():
             pytest.skip(f"no Chromium: none on the PATH, nor at {path}; GAN_STYLE_CHROMIUM=... can name one")
         camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]

@@ -63,8 +63,8 @@ def test_a_colour_profile_stays_with_its_picture_and_one_of_grey_does_not(folder
     with Image.open(folder / "photo.png") as photo:
         photo.save(tmp_path / "p.png", icc_profile=profile)
         photo.convert("L").save(tmp_path / "grey.png", icc_profile=profile)
-    for given in (tmp_path / "p.png", Image.open(tmp_path / "p.png")):
-        assert library(given, style="monet").info["icc_profile"] == profile
+    for options in (tmp_path / "p.png", Image.open(tmp_path / "p.png")):
+        assert library(options, style="monet").info["icc_profile"] == profile
     assert "icc_profile" not in library(Image.open(tmp_path / "grey.png"), style="monet").info
 
 
@@ -77,9 +77,9 @@ def test_reading_leaves_the_programs_warnings_alone(folder, library):
 
 def test_float_tensors_and_batches(folder, library):
     pictures = to_float(torch.stack([decode(folder / "photo.png"), decode(folder / "photo.png").flip(1)]))
-    made = library(pictures, style={"monet": 0.5, "wave": 0.5}, strength=0.5)
-    assert made.shape == pictures.shape and made.dtype == torch.float32
-    assert torch.equal(made[1:], library(pictures[1:], style={"wave": 0.5, "monet": 0.5}, strength=0.5))
+    result = library(pictures, style={"monet": 0.5, "wave": 0.5}, strength=0.5)
+    assert result.shape == pictures.shape and result.dtype == torch.float32
+    assert torch.equal(result[1:], library(pictures[1:], style={"wave": 0.5, "monet": 0.5}, strength=0.5))
     assert torch.equal(library(pictures, style="wave", strength=0.0), pictures)
     assert library(pictures[:0], style="wave").shape == (0, 3, 40, 60)
 
@@ -134,8 +134,8 @@ def test_a_mask_of_0_and_1_is_one_of_black_and_white(folder, library, kind):
 def test_transparency_is_kept(folder, library):
     picture = Image.open(folder / "photo.png").convert("RGBA")
     picture.putalpha(Image.linear_gradient("L").resize(picture.size))
-    made = library(picture, style="monet")
-    assert made.mode == "RGBA" and np.array_equal(np.asarray(made)[..., 3], np.asarray(picture)[..., 3])
+    result = library(picture, style="monet")
+    assert result.mode == "RGBA" and np.array_equal(np.asarray(result)[..., 3], np.asarray(picture)[..., 3])
 
 
 def test_masks_of_every_kind(folder, library):
@@ -155,10 +155,10 @@ def test_many_threads_get_what_one_gets(folder, library):
     pictures = [to_float(decode(folder / "photo.png")[None].roll(shift, dims=3)) for shift in range(6)]
     calls = [{"style": "monet"}, {"style": {"monet": 0.3, "wave": 0.7}}, {"style": "wave", "tile": 64}]
     jobs = [(picture, call) for picture in pictures for call in calls]
-    alone = [library(picture, **call) for picture, call in jobs]
+    single = [library(picture, **call) for picture, call in jobs]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda job: library(job[0], **job[1]), jobs))
-    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(single, together, strict=True))
 
 
 def test_an_only_style_needs_no_name(folder):

@@ -62,13 +62,13 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
         "parameter": torch.nn.Parameter(torch.ones(2)),
     }
     path = CheckpointFolder(tmp_path).save(3, saved)
-    found = read_checkpoint(path)
-    assert found["plain"] == saved["plain"]
-    assert torch.equal(found["random"], saved["random"])
-    assert torch.equal(found["parameter"], saved["parameter"])
+    actual = read_checkpoint(path)
+    assert actual["plain"] == saved["plain"]
+    assert torch.equal(actual["random"], saved["random"])
+    assert torch.equal(actual["parameter"], saved["parameter"])
     for dtype, tensor in saved["tensors"].items():
-        assert found["tensors"][dtype].dtype == tensor.dtype
-        assert torch.equal(found["tensors"][dtype], tensor)
+        assert actual["tensors"][dtype].dtype == tensor.dtype
+        assert torch.equal(actual["tensors"][dtype], tensor)
 
 
 def test_an_optimiser_and_its_schedule_come_back(tmp_path: Path) -> None:
@@ -78,9 +78,9 @@ def test_an_optimiser_and_its_schedule_come_back(tmp_path: Path) -> None:
     layer(torch.ones(1, 3)).sum().backward()
     optimiser.step()
     path = CheckpointFolder(tmp_path).save(1, {"optimiser": optimiser.state_dict()})
-    found = read_checkpoint(path)["optimiser"]
-    assert found["param_groups"] == optimiser.state_dict()["param_groups"]
-    assert torch.equal(found["state"][0]["exp_avg"], optimiser.state_dict()["state"][0]["exp_avg"])
+    actual = read_checkpoint(path)["optimiser"]
+    assert actual["param_groups"] == optimiser.state_dict()["param_groups"]
+    assert torch.equal(actual["state"][0]["exp_avg"], optimiser.state_dict()["state"][0]["exp_avg"])
 
 
 def test_newest_is_by_step_and_not_by_name_or_date(tmp_path: Path) -> None:
@@ -327,15 +327,15 @@ def test_a_damaged_newest_is_named_and_the_one_before_taken(tmp_path, monkeypatc
         newest.write_bytes(DAMAGES[kind](newest.read_bytes()))
     if manifest_too:
         (tmp_path / "manifest.json").unlink()
-    told: list[str] = []
-    path, found = checkpoints.load_newest(told.append)
+    messages: list[str] = []
+    path, actual = checkpoints.load_newest(messages.append)
     if manifest_too and path == newest:  # a whole zip file but for a byte that nothing in it vouches for
         assert kind in ("another checkpoint under its name", "a byte too many") or "flipped" in kind
-        assert found["state"]["step"] in (10, 30)
+        assert actual["state"]["step"] in (10, 30)
         return
-    assert (path.name, found["state"]["step"]) == ("step_00000020.pt", 20)
-    assert len(told) == (kind != "missing")
-    assert all(str(newest) in words and "trying the one before" in words for words in told)
+    assert (path.name, actual["state"]["step"]) == ("step_00000020.pt", 20)
+    assert len(messages) == (kind != "missing")
+    assert all(str(newest) in words and "trying the one before" in words for words in messages)
 
 
 class TestKept:

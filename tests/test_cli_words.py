@@ -56,8 +56,8 @@ def test_hydra_reads_every_name_as_it_was_written(word):
     (override,) = join_plain_words([word], "runs") if "=" not in word else gathered_existing(word)
     with initialize_config_dir(str(CONFIG_PATH), version_base="1.3"):
         cfg = compose("compare", overrides=[override])
-    found = cfg._get_node("runs")._get_node(0)._value()
-    assert found == word
+    actual = cfg._get_node("runs")._get_node(0)._value()
+    assert actual == word
 
 
 def test_every_command_with_plain_words_has_that_option():

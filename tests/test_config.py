@@ -51,8 +51,8 @@ def group_choices() -> list[str]:
     """Each "group=choice" of the groups that train's defaults list names."""
     defaults = [entry for entry in as_written("train")["defaults"] if isinstance(entry, dict)]
     groups = [name for entry in defaults for name in entry if (CONFIG_PATH / str(name)).is_dir()]
-    found = [f"{group}={path.stem}" for group in groups for path in sorted((CONFIG_PATH / group).glob("*.yaml"))]
-    return [choice for choice in found if not choice.startswith("experiment=")]
+    actual = [f"{group}={path.stem}" for group in groups for path in sorted((CONFIG_PATH / group).glob("*.yaml"))]
+    return [choice for choice in actual if not choice.startswith("experiment=")]
 
 
 STYLES = Style.__subclasses__()

@@ -70,8 +70,8 @@ def test_a_batch_is_what_the_teacher_makes_of_results_and_their_crops(target: Ta
     batch = buffer.sample(7, random.Random(0))
     count = len(batch.pictures) // 2
     assert count == 7
-    for made, crop in zip(batch.pictures[:count], batch.pictures[count:], strict=True):
-        number = int((results.half().float() - made).abs().amax((1, 2, 3)).argmin())
+    for result, crop in zip(batch.pictures[:count], batch.pictures[count:], strict=True):
+        number = int((results.half().float() - result).abs().amax((1, 2, 3)).argmin())
         torch.testing.assert_close(crop, crops[parents[number]].half().float(), rtol=0, atol=0)
     features = subsample(target.teacher(batch.pictures, LAYERS))
     for layer in LAYERS:
@@ -80,13 +80,13 @@ def test_a_batch_is_what_the_teacher_makes_of_results_and_their_crops(target: Ta
         change = (features[layer][:count] - features[layer][count:]).square().mean(1)
         torch.testing.assert_close(batch.changes[layer], change, rtol=2e-3, atol=1e-6)
     assert features["relu1_1"].shape[-1] == 16 and features["relu2_1"].shape[-1] == 16
-    made, kept = (one.clone().requires_grad_() for one in batch.pictures.split(count))
+    result, kept = (item.clone().requires_grad_() for item in batch.pictures.split(count))
     assert list(batch.gradients) == ["relu3_2", "relu4_2"]
-    for layer, given in batch.gradients.items():
-        change = target.teacher(made, [layer])[layer] - target.teacher(kept, [layer])[layer]
-        gradients = content_gradients(change, made)
-        assert (given.square().mean((1, 2, 3)) - 1).abs().max() < 1e-3
-        assert F.cosine_similarity(gradients.flatten(1), given.flatten(1), eps=1e-30).min() > 0.999
+    for layer, options in batch.gradients.items():
+        change = target.teacher(result, [layer])[layer] - target.teacher(kept, [layer])[layer]
+        gradients = content_gradients(change, result)
+        assert (options.square().mean((1, 2, 3)) - 1).abs().max() < 1e-3
+        assert F.cosine_similarity(gradients.flatten(1), options.flatten(1), eps=1e-30).min() > 0.999
 
 
 def test_a_third_of_a_batch_is_of_the_results_added_last(target: Target) -> None:
@@ -117,7 +117,7 @@ def test_content_gradients_say_how_the_content_loss_changes(target: Target) -> N
     # a loss on them reaches every weight that the content loss sees, and none behind it
     teacher.requires_grad_(True)
     content_gradients(change(results), results, differentiable=True).square().sum().backward()
-    reached = {key for key, one in teacher.features.named_parameters() if one.grad is not None and one.grad.any()}
+    reached = {key for key, first in teacher.features.named_parameters() if first.grad is not None and first.grad.any()}
     assert {int(key.split(".")[0]) for key in reached if key.endswith("weight")} == {0, 2, 5, 7, 10, 12}
 
 
@@ -125,31 +125,35 @@ def test_batches_in_bfloat16_are_those_in_float32(target: Target) -> None:
     torch.manual_seed(0)
     crops, results = (torch.rand(3, 3, 32, 32) * 2 - 1 for _ in range(2))
     batches = []
-    for one in (target, replace(target, dtype=torch.bfloat16)):
-        buffer = ReplayBuffer(crops, one, "cpu")
+    for item in (target, replace(target, dtype=torch.bfloat16)):
+        buffer = ReplayBuffer(crops, item, "cpu")
         buffer.add([*results], [2, 0, 1])
         batches.append(buffer.sample(4, random.Random(0)))
     for layer in LAYERS[:4]:  # random weights leave almost nothing of a change below
-        for one, other in ((batch.features[layer], batch.changes[layer]) for batch in batches):
-            assert one.dtype == other.dtype == torch.float32
-        for one, other in ([batch.features[layer] for batch in batches], [batch.changes[layer] for batch in batches]):
-            assert 0 < (one - other).norm() < 0.02 * one.norm()
+        for item, other in ((batch.features[layer], batch.changes[layer]) for batch in batches):
+            assert item.dtype == other.dtype == torch.float32
+        for item, other in ([batch.features[layer] for batch in batches], [batch.changes[layer] for batch in batches]):
+            assert 0 < (item - other).norm() < 0.02 * item.norm()
     cosines = F.cosine_similarity(*(batch.gradients["relu3_2"].flatten(1) for batch in batches))
     assert cosines.min() > 0.98 and cosines.max() < 1
 
 
 def test_losses_are_zero_where_the_teacher_is_matched_and_not_elsewhere() -> None:
     torch.manual_seed(0)
-    wanted = {layer: torch.randn(2, 4, 5, 5) for layer in LAYERS}
-    changes = {layer: one.square().mean(1) for layer, one in wanted.items()}
+    expected = {layer: torch.randn(2, 4, 5, 5) for layer in LAYERS}
+    changes = {layer: first.square().mean(1) for layer, first in expected.items()}
     sizes = dict.fromkeys(LAYERS, 1.0)
-    for loss in (matching_loss(wanted, wanted), change_loss(wanted, wanted), distance_loss(wanted, changes, sizes)):
+    for loss in (
+        matching_loss(expected, expected),
+        change_loss(expected, expected),
+        distance_loss(expected, changes, sizes),
+    ):
         assert loss.item() == pytest.approx(0, abs=1e-6)
     gradients = torch.randn(2, 3, 8, 8)
     assert gradient_loss(gradients / 2, gradients).item() == pytest.approx(0, abs=1e-6)  # only where it points counts
     assert gradient_loss(-gradients, gradients).item() == pytest.approx(2, abs=1e-6)
-    half = {layer: one / 2 for layer, one in wanted.items()}
-    assert matching_loss(half, wanted).item() > 1 and change_loss(half, wanted).item() > 1
+    half = {layer: first / 2 for layer, first in expected.items()}
+    assert matching_loss(half, expected).item() > 1 and change_loss(half, expected).item() > 1
     # a quarter of the amount at each layer: the logarithm is known, the local part is at most 2 * 1/4
     amount = (torch.tensor(4.0).log().item() - 0.05 / 2) * 5 * SHARES
     assert amount * 0.97 < distance_loss(half, changes, sizes).item() < amount + 0.5 * SHARES
@@ -171,15 +175,15 @@ def test_every_other_crop_has_other_colours_and_the_same_picture() -> None:
     rng = random.Random(0)
     torch.manual_seed(0)
     picture = F.interpolate(torch.rand(1, 3, 8, 8) - 0.5, 32, mode="bilinear")[0]
-    made = [recoloured(picture, rng) for _ in range(200)]
-    same = sum(torch.equal(one, picture) for one in made)
-    assert 80 < same < 120 and all(one.abs().max() <= 1 for one in made)
+    result = [recoloured(picture, rng) for _ in range(200)]
+    same = sum(torch.equal(item, picture) for item in result)
+    assert 80 < same < 120 and all(item.abs().max() <= 1 for item in result)
     flat = torch.cat([picture.flatten(1), torch.ones(1, 1024)])  # what is not cut off is linear in the colours
-    for one in made:
-        inside = (one.abs() < 1).all(0).flatten()
+    for item in result:
+        inside = (item.abs() < 1).all(0).flatten()
         if inside.sum() > 50:
-            fit = torch.linalg.lstsq(flat[:, inside].T, one.flatten(1)[:, inside].T).solution
-            assert (fit.T @ flat[:, inside] - one.flatten(1)[:, inside]).abs().max() < 1e-4
+            fit = torch.linalg.lstsq(flat[:, inside].T, item.flatten(1)[:, inside].T).solution
+            assert (fit.T @ flat[:, inside] - item.flatten(1)[:, inside]).abs().max() < 1e-4
 
 
 def test_stages_of_a_way_lie_one_in_each_part_of_it() -> None:
@@ -189,9 +193,9 @@ def test_stages_of_a_way_lie_one_in_each_part_of_it() -> None:
 def test_samples_under_the_teacher_are_made_once_and_no_seed_is_used_twice() -> None:
     for first in (0, 1):
         asked = Namespace(generators=2, runs=3, shipped_styles=4, seed=0)
-        found = [[task.network for task in tasks_of(number, first, asked)] for number in range(3)]
-        assert [one.count("vgg19") for one in found] == [7 * (number == first) for number in range(3)]
-        assert [one.count("compact") for one in found] == [11 * (number >= first) for number in range(3)]
+        actual = [[task.network for task in tasks_of(number, first, asked)] for number in range(3)]
+        assert [item.count("vgg19") for item in actual] == [7 * (number == first) for number in range(3)]
+        assert [item.count("compact") for item in actual] == [11 * (number >= first) for number in range(3)]
     runs = [Namespace(generators=2, runs=1, shipped_styles=0, seed=seed) for seed in (0, 1)]
     seeds = [task.seed for run in runs for number in range(3) for task in tasks_of(number, 0, run)]
     assert len(set(seeds)) == len(seeds) == 2 * (3 * 9 + 2)
@@ -216,7 +220,7 @@ def context(tmp_path: Path) -> Context:
 def test_a_shipped_style_is_painted_at_all_strengths(context: Context) -> None:
     crops = torch.nn.functional.interpolate(torch.load(context.crops).float(), 64)
     samples = sample_shipped_style(SamplingTask("vgg19", sample_shipped_style, 0), context, crops, random.Random(0))
-    assert sorted(samples.parents) == list(range(9)) and {one.shape for one in samples.results} == {(3, 64, 64)}
+    assert sorted(samples.parents) == list(range(9)) and {item.shape for item in samples.results} == {(3, 64, 64)}
     changes = [(r.float() - crops[p]).square().mean() for r, p in zip(samples.results, samples.parents, strict=True)]
     assert 0 < 4 * min(changes) < max(changes)
 
@@ -265,14 +269,14 @@ def test_a_student_learns_and_its_matrices_are_its_weights(target: Target) -> No
     buffer = ReplayBuffer(torch.rand(4, 3, 32, 32) * 2 - 1, target, "cpu")
     buffer.add([*(buffer.crops / 2)], [0, 1, 2, 3])
     student = compact(layers=LAYERS, weights="random").to(memory_format=torch.channels_last)
-    before = {name: one.clone() for name, one in student.state_dict().items()}
+    before = {name: single.clone() for name, single in student.state_dict().items()}
     distillation = Distillation(student, buffer, Namespace(rate=3e-3, steps=40, batch=4, seed=0, blocks=[1, 2, 3, 4]))
     distillation.train(20)
     first = sum(distillation.averages.values()) / (1 - 0.98**20)
     distillation.averages = dict.fromkeys(distillation.averages, 0.0)
     distillation.train(20)
     assert sum(distillation.averages.values()) / (1 - 0.98**20) < 0.95 * first
-    changed = {name for name, one in student.state_dict().items() if not torch.equal(one, before[name])}
+    changed = {name for name, single in student.state_dict().items() if not torch.equal(single, before[name])}
     assert changed == {name for name, _ in student.named_parameters()}
 
 
@@ -284,9 +288,9 @@ def test_one_block_is_learned_and_the_others_stay_to_the_bit(target: Target) -> 
     buffer.add([*(buffer.crops / 2)], [0, 1, 2, 3])
     assert set(buffer.sample(2, random.Random(0)).gradients) == {"relu4_2"}
     student = compact(layers=LAYERS, weights="random").to(memory_format=torch.channels_last)
-    before = {name: one.clone() for name, one in student.state_dict().items()}
+    before = {name: first.clone() for name, first in student.state_dict().items()}
     Distillation(student, buffer, Namespace(rate=3e-3, steps=4, batch=4, seed=0, blocks=[4])).train(4)
-    changed = {name for name, one in student.state_dict().items() if not torch.equal(one, before[name])}
+    changed = {name for name, first in student.state_dict().items() if not torch.equal(first, before[name])}
     convolutions = {f"features.{index}.{kind}" for index in (19, 21) for kind in ("weight", "bias")}
     assert changed == convolutions | {"heads.4_1.weight", "heads.4_2.weight"} == set(parameters_of(student, [4]))
 
@@ -300,9 +304,9 @@ def test_a_shallower_file_is_begun_with_and_what_is_saved_is_read_back(tmp_path:
     assert load_file(tmp_path / "student.safetensors")["features.21.weight"].dtype == torch.float16
     read = compact(layers=["relu4_2"], weights=str(tmp_path / "student.safetensors"))
     torch.testing.assert_close(read.form_factors[:8], shallow.form_factors, rtol=0, atol=0)
-    for name, one in shallow.state_dict().items():
+    for name, first in shallow.state_dict().items():
         if name != "form_factors":
-            torch.testing.assert_close(read.state_dict()[name], one, rtol=1e-3, atol=1e-6)
+            torch.testing.assert_close(read.state_dict()[name], first, rtol=1e-3, atol=1e-6)
 
 
 def test_held_out_and_excluded_pictures_are_not_trained_on(tmp_path: Path) -> None:
@@ -316,13 +320,15 @@ def test_held_out_and_excluded_pictures_are_not_trained_on(tmp_path: Path) -> No
 def test_directions_are_rotated_into_the_basis_that_a_student_knows(target: Target) -> None:
     torch.manual_seed(2)
     pictures = [torch.rand(3, 96, 96) * 2 - 1 for _ in range(9)]
-    turn = {layer: torch.linalg.qr(torch.randn(len(one), len(one)))[0] for layer, one in target.projections.items()}
-    mixed = {layer: torch.einsum("ij,jk...->ik...", turn[layer], one) for layer, one in target.projections.items()}
+    turn = {
+        layer: torch.linalg.qr(torch.randn(len(first), len(first)))[0] for layer, first in target.projections.items()
+    }
+    mixed = {layer: torch.einsum("ij,jk...->ik...", turn[layer], first) for layer, first in target.projections.items()}
 
     def student(batch: torch.Tensor, layers: list[str]) -> dict[str, torch.Tensor]:
         return target.project(target.teacher(batch, LAYERS))
 
-    found = rotated(mixed, target.teacher, student, pictures)  # type: ignore[arg-type]
-    for layer, wanted in target.projections.items():
-        assert (found[layer] - wanted).square().sum() < 1e-3 * wanted.square().sum()
-        assert (mixed[layer] - wanted).square().sum() > 0.5 * wanted.square().sum()
+    actual = rotated(mixed, target.teacher, student, pictures)  # type: ignore[arg-type]
+    for layer, expected in target.projections.items():
+        assert (actual[layer] - expected).square().sum() < 1e-3 * expected.square().sum()
+        assert (mixed[layer] - expected).square().sum() > 0.5 * expected.square().sum()

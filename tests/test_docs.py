@@ -22,7 +22,7 @@ def test_links_lead_somewhere(page):
         assert file.exists(), target
         if heading:
             headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
-            assert heading in {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}, target
+            assert heading in {re.sub(r"[^\w\- ]", "", item.lower()).replace(" ", "-") for item in headings}, target
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(REPOSITORY).as_posix())

@@ -46,6 +46,6 @@ def test_nodes_that_count_restarts_apart_start_together(tmp_path: Path) -> None:
     finally:
         for node in nodes:
             node.terminate()
-    found = [(tmp_path / f"found{rank}").read_text().split() for rank in range(2)]
-    assert [one[1:] for one in found] == [["0.5", "2"]] * 2
-    assert sorted(one[0] for one in found) == ["0", "1"]  # else this test has not seen what it is for
+    actual = [(tmp_path / f"found{rank}").read_text().split() for rank in range(2)]
+    assert [item[1:] for item in actual] == [["0.5", "2"]] * 2
+    assert sorted(item[0] for item in actual) == ["0", "1"]  # else this test has not seen what it is for

@@ -70,9 +70,9 @@ class TestGramMatrix:
         weights = noise(2, 5, 5, seed=1)  # not symmetric
         flat = features.flatten(2)
         (expected,) = torch.autograd.grad((torch.bmm(flat, flat.mT) / 24 * weights).sum(), features)
-        (made,) = torch.autograd.grad((gram_matrix(features) * weights).sum(), features)
-        torch.testing.assert_close(made, expected)
-        assert made.is_contiguous(memory_format=layout) or layout == torch.contiguous_format
+        (result,) = torch.autograd.grad((gram_matrix(features) * weights).sum(), features)
+        torch.testing.assert_close(result, expected)
+        assert result.is_contiguous(memory_format=layout) or layout == torch.contiguous_format
 
     def test_is_per_sample(self, noise):
         features = noise(3, 4, 6, 6)
@@ -104,8 +104,8 @@ class TestCentredGramMatrix:
     def test_equals_a_loop_in_float64(self, noise):
         features = noise(3, 4, 5, 7) + 2.0
         centred = features.double() - features.double().mean(dim=(2, 3), keepdim=True)
-        made = centred_gram_matrix(features).double()
-        torch.testing.assert_close(made, gram_in_loops(centred), rtol=1e-5, atol=1e-6)
+        result = centred_gram_matrix(features).double()
+        torch.testing.assert_close(result, gram_in_loops(centred), rtol=1e-5, atol=1e-6)
 
     def test_is_torchs_covariance_over_positions(self, noise):
         features = noise(2, 5, 6, 4)
@@ -114,8 +114,8 @@ class TestCentredGramMatrix:
 
     def test_does_not_see_a_constant_added_to_a_channel(self, noise):
         features, constants = noise(2, 4, 8, 8), 10.0 * noise(2, 4, 1, 1, seed=1)
-        made, expected = centred_gram_matrix(features + constants), centred_gram_matrix(features)
-        torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
+        result, expected = centred_gram_matrix(features + constants), centred_gram_matrix(features)
+        torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
         assert not torch.allclose(gram_matrix(features + constants), gram_matrix(features), rtol=0.1)
 
     def test_of_plain_tones_is_zero(self):
@@ -136,10 +136,10 @@ class TestChannelMoments:
         features = torch.full((1, 2, 4, 6), -1.0)
         features[:, :, 0] = 3.0
         features[:, 1] *= 10
-        made = channel_moments(features)
-        assert made.shape == (1, 2, 2)
-        assert made[0, :, 0].tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
-        assert made[0, :, 1].tolist() == pytest.approx([3**0.5, 300**0.5], rel=1e-5)
+        result = channel_moments(features)
+        assert result.shape == (1, 2, 2)
+        assert result[0, :, 0].tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
+        assert result[0, :, 1].tolist() == pytest.approx([3**0.5, 300**0.5], rel=1e-5)
 
     def test_are_numpys(self, noise):
         features = noise(3, 4, 5, 7) * 3 + 1.0
@@ -150,15 +150,15 @@ class TestChannelMoments:
     def test_of_a_plain_tone_have_a_gradient(self):
         """The root of a variance of 0 has none; the epsilon under it keeps a silent channel from spoiling training."""
         features = torch.full((1, 2, 4, 4), 0.5, requires_grad=True)
-        made = channel_moments(features)
-        assert made[0, :, 1].tolist() == pytest.approx([self.EPSILON**0.5] * 2, rel=1e-5)
-        (gradient,) = torch.autograd.grad(made.sum(), features)
+        result = channel_moments(features)
+        assert result[0, :, 1].tolist() == pytest.approx([self.EPSILON**0.5] * 2, rel=1e-5)
+        (gradient,) = torch.autograd.grad(result.sum(), features)
         assert gradient.isfinite().all()
 
     def test_of_a_single_position_are_finite(self, noise):
         features = noise(2, 3, 1, 1)
-        made = channel_moments(features)
-        assert torch.equal(made[..., 0], features[..., 0, 0]) and made.isfinite().all()
+        result = channel_moments(features)
+        assert torch.equal(result[..., 0], features[..., 0, 0]) and result.isfinite().all()
 
 
 def moments_in_float64(features: Tensor) -> Tensor:
@@ -194,17 +194,17 @@ class TestStatistics:
     def test_do_not_overflow_and_are_exact_for_the_given_features(self, statistic, exponent, dtype, autocast, seed):
         features = (torch.rand(2, 3, 16, 16, generator=seeded(seed)) * 10**exponent).to(dtype)
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            made = statistic(features)
-        assert made.dtype == torch.float32 and made.isfinite().all()
+            result = statistic(features)
+        assert result.dtype == torch.float32 and result.isfinite().all()
         expected = STATISTICS[statistic](features)
         of_the_largest = 1e-5 * expected.abs().max().item() if statistic is centred_gram_matrix else 0
-        torch.testing.assert_close(made.double(), expected, rtol=1e-5, atol=of_the_largest)
+        torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=of_the_largest)
 
     def test_are_per_sample(self, statistic, noise):
         features = noise(3, 4, 6, 6).requires_grad_()
-        made = statistic(features)
-        torch.testing.assert_close(made, torch.cat([statistic(sample[None]) for sample in features]))
-        (gradient,) = torch.autograd.grad(made[1].square().sum(), features)
+        result = statistic(features)
+        torch.testing.assert_close(result, torch.cat([statistic(sample[None]) for sample in features]))
+        (gradient,) = torch.autograd.grad(result[1].square().sum(), features)
         assert gradient[1].count_nonzero() > 0
         assert gradient[0].count_nonzero() == gradient[2].count_nonzero() == 0
 
@@ -282,8 +282,8 @@ class TestRgbToYuv:
 
     def test_is_float32_under_autocast(self, noise):
         with torch.autocast("cpu", torch.bfloat16):
-            made = rgb_to_yuv(noise(1, 3, 4, 4))
-        torch.testing.assert_close(made, rgb_to_yuv(noise(1, 3, 4, 4)), rtol=0, atol=0)
+            result = rgb_to_yuv(noise(1, 3, 4, 4))
+        torch.testing.assert_close(result, rgb_to_yuv(noise(1, 3, 4, 4)), rtol=0, atol=0)
 
 
 class TestGrey:
@@ -294,9 +294,9 @@ class TestGrey:
     )
     def test_is_the_luma_of_bt601_in_all_three_channels(self, rgb, luma):
         picture = torch.tensor(rgb, dtype=torch.float32).view(1, 3, 1, 1).expand(2, 3, 2, 4)
-        made = grey(picture)
-        assert made.shape == picture.shape and made.dtype == torch.float32
-        torch.testing.assert_close(made, torch.full((2, 3, 2, 4), 2 * luma - 1), rtol=0, atol=1e-6)
+        result = grey(picture)
+        assert result.shape == picture.shape and result.dtype == torch.float32
+        torch.testing.assert_close(result, torch.full((2, 3, 2, 4), 2 * luma - 1), rtol=0, atol=1e-6)
 
     def test_leaves_neutral_pictures_as_they_are(self, noise):
         picture = noise(2, 1, 5, 7).expand(2, 3, 5, 7)
@@ -365,21 +365,21 @@ class TestDiffAugment:
     def test_keeps_shape_and_type_and_leaves_its_input_alone(self, noise, kind):
         pictures = noise(2, 3, 16, 24)
         before = pictures.clone()
-        made = diff_augment(pictures, [kind], each(2, 1))
-        assert made.shape == pictures.shape and made.dtype == torch.float32
+        result = diff_augment(pictures, [kind], each(2, 1))
+        assert result.shape == pictures.shape and result.dtype == torch.float32
         assert torch.equal(pictures, before)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_draws_for_each_sample(self, noise, kind):
         pictures = noise(1, 3, 32, 32).expand(8, 3, 32, 32)
-        made = diff_augment(pictures, [kind], each(8, 1))
-        assert len({sample.numpy().tobytes() for sample in made}) > 4
+        result = diff_augment(pictures, [kind], each(8, 1))
+        assert len({sample.numpy().tobytes() for sample in result}) > 4
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_sample_is_made_from_itself_alone(self, noise, kind):
         pictures = noise(3, 3, 16, 16).requires_grad_()
-        made = diff_augment(pictures, [kind], each(3, 1))
-        (gradient,) = torch.autograd.grad(made[1].square().sum(), pictures)
+        result = diff_augment(pictures, [kind], each(3, 1))
+        (gradient,) = torch.autograd.grad(result[1].square().sum(), pictures)
         assert gradient[1].count_nonzero() > 0
         assert gradient[0].count_nonzero() == gradient[2].count_nonzero() == 0
 
@@ -407,7 +407,7 @@ class TestDiffAugment:
     def test_colour_shifts_and_scales_about_the_means(self, noise):
         """Brightness, then saturation about a pixel's grey, then contrast about the picture's mean, pixel by pixel."""
         pictures, random = noise(3, 3, 5, 4), each(3, 7)
-        brightness, saturation, contrast = ([torch.rand(1, generator=one).item() for one in random] for _ in range(3))
+        brightness, saturation, contrast = ([torch.rand(1, generator=item).item() for item in random] for _ in range(3))
         expected = pictures.clone().double()
         for n, picture in enumerate(expected):
             picture += brightness[n] - 0.5
@@ -416,24 +416,24 @@ class TestDiffAugment:
                     pixel = picture[:, row, column]
                     picture[:, row, column] = (pixel - pixel.mean()) * saturation[n] * 2 + pixel.mean()
             expected[n] = (picture - picture.mean()) * (contrast[n] + 0.5) + picture.mean()
-        made = diff_augment(pictures, ["colour"], each(3, 7))
-        torch.testing.assert_close(made.double(), expected, rtol=1e-5, atol=1e-6)
+        result = diff_augment(pictures, ["colour"], each(3, 7))
+        torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=1e-6)
 
     def test_colour_draws_within_the_papers_ranges(self):
         """On a grey picture with one brighter half, brightness and contrast can be read off the result."""
         pictures = torch.zeros(256, 3, 2, 2)
         pictures[:, :, 0] = 1.0
-        made = diff_augment(pictures, ["colour"], each(256, 3))
-        brightness = made.mean(dim=(1, 2, 3)) - 0.5
-        contrast = made[:, 0, 0, 0] - made[:, 0, 1, 0]
+        result = diff_augment(pictures, ["colour"], each(256, 3))
+        brightness = result.mean(dim=(1, 2, 3)) - 0.5
+        contrast = result[:, 0, 0, 0] - result[:, 0, 1, 0]
         assert brightness.min() >= -0.5 and brightness.max() <= 0.5 and brightness.max() - brightness.min() > 0.9
         assert contrast.min() >= 0.5 - 1e-6 and contrast.max() <= 1.5 + 1e-6 and contrast.max() - contrast.min() > 0.9
 
     @given(seed=st.integers(0, 10**6), height=st.integers(1, 40), width=st.integers(1, 40))
     def test_translation_is_a_shift_by_at_most_an_eighth_that_lets_in_zeros(self, seed, height, width):
         pictures = torch.rand(2, 3, height, width, generator=seeded()) + 1.0  # no zeros of its own
-        made = diff_augment(pictures, ["translation"], each(2, seed))
-        for before, after in zip(pictures, made, strict=True):
+        result = diff_augment(pictures, ["translation"], each(2, seed))
+        for before, after in zip(pictures, result, strict=True):
             assert any(
                 torch.equal(after, shifted(before, down, right))
                 for down in range(-(height // 8), height // 8 + 1)
@@ -443,16 +443,16 @@ class TestDiffAugment:
     def test_translation_reaches_an_eighth_in_every_direction(self):
         pictures = torch.zeros(400, 1, 16, 16)
         pictures[:, :, 8, 8] = 1.0
-        found = diff_augment(pictures, ["translation"], each(400, 1)).nonzero()[:, 2:] - 8
-        assert len(found) == 400  # the marked pixel is moved, never lost or doubled
-        offsets = {tuple(offset) for offset in found.tolist()}
+        actual = diff_augment(pictures, ["translation"], each(400, 1)).nonzero()[:, 2:] - 8
+        assert len(actual) == 400  # the marked pixel is moved, never lost or doubled
+        offsets = {tuple(offset) for offset in actual.tolist()}
         assert offsets == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
 
     @given(seed=st.integers(0, 10**6), height=st.integers(1, 40), width=st.integers(1, 40))
     def test_cutout_zeroes_one_rectangle_of_at_most_a_quarter_and_keeps_the_rest(self, seed, height, width):
         pictures = torch.rand(2, 3, height, width, generator=seeded()) + 1.0
-        made = diff_augment(pictures, ["cutout"], each(2, seed))
-        for before, after in zip(pictures, made, strict=True):
+        result = diff_augment(pictures, ["cutout"], each(2, seed))
+        for before, after in zip(pictures, result, strict=True):
             cut = (after == 0).all(dim=0)
             assert torch.equal(after, before * ~cut)
             assert cut.sum() <= height * width / 4
@@ -462,8 +462,8 @@ class TestDiffAugment:
                 assert len(line) == 0 or line[-1] - line[0] + 1 == len(line)  # without a gap
 
     def test_cutout_of_a_whole_rectangle_is_a_quarter(self):
-        made = diff_augment(torch.ones(64, 1, 16, 24), ["cutout"], each(64, 1))
-        shares = (made == 0).float().mean(dim=(1, 2, 3))
+        result = diff_augment(torch.ones(64, 1, 16, 24), ["cutout"], each(64, 1))
+        shares = (result == 0).float().mean(dim=(1, 2, 3))
         assert shares.max() == 0.25 and shares.min() > 0 and not math.isclose(shares.mean(), 0.25)
 
 

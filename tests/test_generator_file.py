@@ -38,12 +38,12 @@ def test_a_generator_file_comes_back_as_it_was(tmp_path: Path) -> None:
     }
     description = {"class": "Any", "arguments": {"width": 8, "name": "Ölbild"}, "step": 12}
     write_generator(tmp_path / "g.safetensors", weights, description)
-    found, found_description = read_generator(tmp_path / "g.safetensors")
+    actual, found_description = read_generator(tmp_path / "g.safetensors")
     assert found_description == description
-    assert found.keys() == weights.keys()
+    assert actual.keys() == weights.keys()
     for name, tensor in weights.items():
-        assert found[name].dtype == tensor.dtype
-        assert torch.equal(found[name], tensor)
+        assert actual[name].dtype == tensor.dtype
+        assert torch.equal(actual[name], tensor)
 
 
 def test_a_generator_s_file_is_the_same_for_the_same_weights(tmp_path: Path) -> None:
@@ -64,9 +64,9 @@ def test_the_loaded_weights_do_not_hang_on_the_file(tmp_path: Path) -> None:
     """A run replaces generator.safetensors while something else may have it loaded."""
     path = tmp_path / "g.safetensors"
     write_generator(path, {"a": torch.ones(1000)}, {})
-    found, _ = read_generator(path)
+    actual, _ = read_generator(path)
     write_generator(path, {"a": torch.zeros(1000)}, {})
-    assert torch.equal(found["a"], torch.ones(1000))
+    assert torch.equal(actual["a"], torch.ones(1000))
 
 
 @pytest.mark.parametrize("kind", DAMAGES)

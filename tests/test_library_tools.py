@@ -65,7 +65,7 @@ def test_a_style_that_is_set_back_is_at_its_full_strength_what_it_was_at_less(no
     photo, wave = noise(1, 3, 24, 20), torch.tensor([[0.0, 1.0]])
     monet = torch.tensor([[1.0, 0.0]])
     with torch.no_grad():
-        wanted, other = generator.paint(photo, generator.shares(scale * wave)), generator(photo, monet)
+        expected, other = generator.paint(photo, generator.shares(scale * wave)), generator(photo, monet)
         ship_library.set_back(generator, {"wave": scale})
-        assert torch.allclose(generator.paint(photo, generator.shares(wave)), wanted, atol=1e-5)
+        assert torch.allclose(generator.paint(photo, generator.shares(wave)), expected, atol=1e-5)
         assert torch.equal(generator(photo, monet), other)

@@ -39,8 +39,8 @@ def filled(folder: Path, **files: int) -> list[Path]:
 
 class TestFingerprint:
     def test_by_hand(self, tmp_path):
-        found = fingerprint(filled(tmp_path, b=3, a=2))
-        assert found == {"files": 2, "bytes": 5, "sha256": hashlib.sha256(b"2 a\x003 b\0").hexdigest()}
+        actual = fingerprint(filled(tmp_path, b=3, a=2))
+        assert actual == {"files": 2, "bytes": 5, "sha256": hashlib.sha256(b"2 a\x003 b\0").hexdigest()}
 
     def test_names_below_the_common_folder_count_and_the_place_does_not(self, tmp_path):
         here = fingerprint(filled(tmp_path / "one", sub__a=1, b=2))

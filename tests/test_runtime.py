@@ -77,7 +77,7 @@ class TestCompiled:
             def backward(ctx, gradient):
                 raise RuntimeError("replication_pad2d_backward: expected other strides")
 
-        monkeypatch.setattr(torch, "compile", lambda function: lambda *given: FailsBackward.apply(function(*given)))
+        monkeypatch.setattr(torch, "compile", lambda function: lambda *options: FailsBackward.apply(function(*options)))
         network, plain = small_network(), small_network()
         plain.load_state_dict(network.state_dict())
         compile_network(network, option="x")
@@ -160,9 +160,9 @@ class TestAdvice:
     def test_names_a_type_that_the_cpu_emulates(self, monkeypatch):
         for flag, count in ((False, 1), (True, 0)):
             monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flag=flag: {"avx512_bf16": flag}, raising=False)
-            told = [one for one in advice(CPU, torch.bfloat16) if "emulates bfloat16" in one]
-            assert len(told) == count
-        assert not any("emulates" in one for one in advice(CPU, torch.float32))
+            messages = [item for item in advice(CPU, torch.bfloat16) if "emulates bfloat16" in item]
+            assert len(messages) == count
+        assert not any("emulates" in item for item in advice(CPU, torch.float32))
 
     def test_names_the_faster_type_of_the_cpu(self, monkeypatch):
         for flag, dtype in ((True, torch.bfloat16), (False, torch.float32)):

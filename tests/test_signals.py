@@ -48,12 +48,12 @@ class TestStop:
 
     @pytest.mark.parametrize("number", NUMBERS)
     def test_a_signal_is_noted_and_nothing_else_happens(self, number):
-        before = [signal.getsignal(one) for one in NUMBERS]
+        before = [signal.getsignal(item) for item in NUMBERS]
         with stop_on_signals() as stop:
             assert stop.reason is None
             os.kill(os.getpid(), number)
             assert stop.reason == number.name
-        assert [signal.getsignal(one) for one in NUMBERS] == before
+        assert [signal.getsignal(item) for item in NUMBERS] == before
 
     @pytest.mark.parametrize("number", NUMBERS)
     def test_a_second_one_of_its_kind_ends_at_once_but_not_an_echo_of_the_first(self, number):
@@ -94,13 +94,13 @@ class TestNameOfStart:
     def start(self, store: dist.Store, count: int) -> list[str]:
         with ThreadPoolExecutor(count) as pool:
             late = [pool.submit(name_of_start, store, rank, count) for rank in reversed(range(count))]
-            return [one.result(timeout=20) for one in late]
+            return [item.result(timeout=20) for item in late]
 
     @pytest.mark.parametrize("count", [2, 5])
     def test_of_each_start_another(self, count):
         store = dist.HashStore()
         names = [self.start(store, count) for _ in range(4)]
-        assert all(len(set(one)) == 1 for one in names) and len({one[0] for one in names}) == 4
+        assert all(len(set(item)) == 1 for item in names) and len({item[0] for item in names}) == 4
 
     def test_after_a_start_of_which_some_ranks_died(self):
         store = dist.HashStore()
@@ -120,9 +120,9 @@ class TestLaunch:
         names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
         program = f"open(rf'{tmp_path}/' + rank, 'w').write(' '.join(os.environ[name] for name in {names}))"
         assert launch(3, python(program)) == 0
-        found = [(tmp_path / str(rank)).read_text().split() for rank in range(3)]
-        assert [row[:3] for row in found] == [[str(rank), str(rank), "3"] for rank in range(3)]
-        assert len({tuple(row[3:]) for row in found}) == 1
+        actual = [(tmp_path / str(rank)).read_text().split() for rank in range(3)]
+        assert [row[:3] for row in actual] == [[str(rank), str(rank), "3"] for rank in range(3)]
+        assert len({tuple(row[3:]) for row in actual}) == 1
 
     @pytest.mark.parametrize(("statuses", "expected"), [([0, 0], 0), ([3, 0], 3), ([0, 4], 4), ([75, 75], 75)])
     def test_ends_with_the_status_of_those_that_failed(self, statuses, expected):

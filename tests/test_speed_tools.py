@@ -57,9 +57,9 @@ def test_our_step_multiplies_less_and_its_parts_are_the_step(both):
 def test_alternation_calls_every_way_as_often():
     calls: list[str] = []
     ways = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
-    found = bench_common.alternate(ways, 2, torch.device("cpu"), warm=1)
+    actual = bench_common.alternate(ways, 2, torch.device("cpu"), warm=1)
     assert calls == ["a", "b", "b", "a", "a", "b"]
-    assert {name: len(taken) for name, taken in found.items()} == {"a": 2, "b": 2}
+    assert {name: len(taken) for name, taken in actual.items()} == {"a": 2, "b": 2}
 
 
 def test_ratio_is_the_median_of_each_round_s_own():

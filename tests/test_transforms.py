@@ -205,11 +205,11 @@ def test_two_workers_give_what_none_give_in_each_epoch(make, context):
             results.append(torch.cat([images for images, _ in batches]))
         return results
 
-    alone = epochs(make(seed=7, p=0.7))
+    single = epochs(make(seed=7, p=0.7))
     workers = {"num_workers": 2, "multiprocessing_context": context, "persistent_workers": True}
-    for ours, theirs in zip(alone, epochs(make(seed=7, p=0.7), **workers), strict=True):
+    for ours, theirs in zip(single, epochs(make(seed=7, p=0.7), **workers), strict=True):
         assert torch.equal(ours, theirs)
-    assert torch.equal(alone[0], alone[2]) and not torch.equal(alone[0], alone[1])
+    assert torch.equal(single[0], single[2]) and not torch.equal(single[0], single[1])
 
 
 def test_it_pickles_and_a_model_that_trains_leaves_it_alone(make):
@@ -218,7 +218,7 @@ def test_it_pickles_and_a_model_that_trains_leaves_it_alone(make):
     assert torch.equal(pickle.loads(pickle.dumps(transform))(image), result)
     assert torch.equal(torch.nn.Sequential(transform).train()(image), result)
     styled = transform(torch.rand(2, 3, 8, 8, requires_grad=True))
-    assert not styled.requires_grad and not any(one.requires_grad for one in transform.parameters())
+    assert not styled.requires_grad and not any(item.requires_grad for item in transform.parameters())
 
 
 def test_styles_of_a_folder_of_paintings(make, folder):

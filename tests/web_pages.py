@@ -37,7 +37,7 @@ class WebPage(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str]]:
         """The attributes of every such tag."""
-        return [attributes for found, attributes in self.tags if found == tag]
+        return [attributes for actual, attributes in self.tags if actual == tag]
 
 
 def check_self_contained(text: str) -> None:

@@ -87,10 +87,10 @@ def test_a_picture_s_style_and_two_mixed(backend, runs, photo, tmp_path):
         Image.new("RGB", (40, 50), colour).save(tmp_path / f"{name}.png")
         paintings.append(tmp_path / f"{name}.png")
     result = painted(backend, photo, Settings(references=paintings, share=0.25))
-    wanted = gan_style.load(runs[1])(
+    target = gan_style.load(runs[1])(
         photo, reference={path.stem: path for path in paintings}, style={"rust": 0.75, "sea": 0.25}, stroke="auto"
     )
-    np.testing.assert_array_equal(result, np.asarray(wanted).astype(int))
+    np.testing.assert_array_equal(result, np.asarray(target).astype(int))
 
 
 def test_what_cannot_be_read_is_named_and_the_others_are_painted(backend, photo, tmp_path):

@@ -37,7 +37,9 @@ def make_run(tmp_path: Path, photos: Path):
             f"loss: {{style: {{weight: {style_weight}}}}}\n"
             f"data: {{content: '{photos}', style: '{photos / 'p0.png'}', holdout: null, holdout_count: 2}}\n"
         )
-        lines = [json.dumps({"step": 10 * i, **one, "images_per_second": 8.0}) for i, one in enumerate(values, start=1)]
+        lines = [
+            json.dumps({"step": 10 * i, **first, "images_per_second": 8.0}) for i, first in enumerate(values, start=1)
+        ]
         (folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
         Image.effect_noise((90, 30), 60).convert("RGB").save(folder / "samples" / "step_00000020.jpg")
         if made:
@@ -70,11 +72,11 @@ def test_a_sweep_becomes_a_table_a_page_and_a_sheet(make_run, compare, tmp_path)
     make_run("b", *TWO_STEPS[::-1], style_weight=5.0)
     outcome = compare(tmp_path / "sweep")
     assert outcome.status == 0, outcome.err
-    found = rows(tmp_path)
-    assert [found[name]["loss.style.weight"] for name in "ab"] == ["1", "5"]
-    assert [found[name]["heldout/content"] for name in "ab"] == ["1", "2"]
-    assert found["b"]["heldout/content best"] == "1" and found["b"]["heldout/content best step"] == "10"
-    assert found["a"]["status"] == "finished" and found["a"]["time"] == "10"
+    actual = rows(tmp_path)
+    assert [actual[name]["loss.style.weight"] for name in "ab"] == ["1", "5"]
+    assert [actual[name]["heldout/content"] for name in "ab"] == ["1", "2"]
+    assert actual["b"]["heldout/content best"] == "1" and actual["b"]["heldout/content best step"] == "10"
+    assert actual["a"]["status"] == "finished" and actual["a"]["time"] == "10"
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("<img ") == 1 + (1 + 2)  # the style; one held-out photo (a fifth of six), twice made
     assert "style.weight" in outcome.out and "1*" in outcome.out
@@ -165,8 +167,8 @@ def test_a_run_called_photo_is_beside_the_photo(make_run, compare, tmp_path):
 
 
 def test_names_that_are_no_text_are_written_as_what_they_are(make_run, compare, tmp_path):
-    made = make_run("r", *TWO_STEPS)
-    folder = made.rename(made.with_name("caf\udce9"))
+    result = make_run("r", *TWO_STEPS)
+    folder = result.rename(result.with_name("caf\udce9"))
     outcome = compare(folder.parent)
     assert outcome.status == 0, outcome.err
     assert "caf\\udce9" in (tmp_path / "out" / "report.html").read_text()

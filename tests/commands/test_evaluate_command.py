@@ -81,8 +81,8 @@ def evaluate(gan_style, place, tmp_path):
     """evaluate("name=value", ...): of the run, into tmp_path/out; options that are given again count."""
 
     def call(*options):
-        given = {f"checkpoint={place}/runs/smoke": "checkpoint", f"output={tmp_path}/out": "output"}
-        kept = [text for text, name in given.items() if not any(option.startswith(f"{name}=") for option in options)]
+        settings = {f"checkpoint={place}/runs/smoke": "checkpoint", f"output={tmp_path}/out": "output"}
+        kept = [text for text, name in settings.items() if not any(option.startswith(f"{name}=") for option in options)]
         return gan_style("evaluate", *FAST, *kept, *options)
 
     return call
@@ -95,10 +95,10 @@ def numbers_in(folder: Path) -> dict:
 class TestOfARun:
     def test_the_defaults_measure_it_on_what_it_has_held_out(self, usual, place):
         printed, folder = usual
-        found = numbers_in(folder)
-        assert list(found["metrics"]) == [PHOTOS, "smoke", STYLES]
-        assert [Path(name).name for name in found["pictures"]["smoke"]] == held_out(place)
-        names = {name for name in found["metrics"]["smoke"] if "/relu" not in name}
+        actual = numbers_in(folder)
+        assert list(actual["metrics"]) == [PHOTOS, "smoke", STYLES]
+        assert [Path(name).name for name in actual["pictures"]["smoke"]] == held_out(place)
+        names = {name for name in actual["metrics"]["smoke"] if "/relu" not in name}
         assert names == {*DEFAULT} - {"deception"}
         assert "not computed: deception needs at least 16 content and 16 style pictures" in printed
         assert "4 content pictures, 20 style pictures, short side 32" in printed
@@ -106,32 +106,32 @@ class TestOfARun:
 
     def test_the_table_and_the_file_say_the_same(self, usual):
         printed, folder = usual
-        found = numbers_in(folder)["metrics"]
+        actual = numbers_in(folder)["metrics"]
         lines = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
         head = next(line for line in printed.splitlines() if line.split() == [PHOTOS, "smoke", "style", "pictures"])
         assert printed.count(head) == 1
         for name in ("content", "ssim", "kid", "style/relu1_1"):
             cells = re.split(r"\s{2,}", lines[name])
             for cell, label in zip(cells[1:], (PHOTOS, "smoke", STYLES), strict=True):
-                one = found[label].get(name)
-                assert (cell == "-") == (one is None)
-                assert one is None or float(cell.split()[0]) == pytest.approx(one["value"], rel=1e-3, abs=1e-12)
+                first = actual[label].get(name)
+                assert (cell == "-") == (first is None)
+                assert first is None or float(cell.split()[0]) == pytest.approx(first["value"], rel=1e-3, abs=1e-12)
 
     def test_a_mean_is_that_of_its_pictures_and_a_picture_that_of_the_generator(self, usual, place):
-        found = numbers_in(usual[1])
-        pictures, generator = found["pictures"]["smoke"], load_generator(place / "runs" / "smoke", torch.device("cpu"))
-        for name, one in found["metrics"]["smoke"].items():
+        actual = numbers_in(usual[1])
+        pictures, generator = actual["pictures"]["smoke"], load_generator(place / "runs" / "smoke", torch.device("cpu"))
+        for name, first in actual["metrics"]["smoke"].items():
             values = [numbers[name] for numbers in pictures.values() if name in numbers]
             if values:
-                assert one["value"] == pytest.approx(sum(values) / len(values), rel=1e-9)
-                assert one["n"] == len(values) == 4
+                assert first["value"] == pytest.approx(sum(values) / len(values), rel=1e-9)
+                assert first["n"] == len(values) == 4
         for name, numbers in pictures.items():
             content = to_float(decode(Path(name), short_side=32)[None])
             assert numbers["ssim"] == pytest.approx(ssim(generator(content), content).item(), abs=1e-4)
 
     def test_photos_are_at_the_one_end_and_style_pictures_at_the_other(self, usual):
-        found = numbers_in(usual[1])["metrics"]
-        photos, styles = found[PHOTOS], found[STYLES]
+        actual = numbers_in(usual[1])["metrics"]
+        photos, styles = actual[PHOTOS], actual[STYLES]
         assert photos["content"]["value"] == photos["colour/mean"]["value"] == photos["colour/spread"]["value"] == 0
         assert photos["ssim"]["value"] == pytest.approx(1, abs=1e-6) == photos["structure"]["value"]
         for name in ("style", "kid", "frechet"):
@@ -140,11 +140,11 @@ class TestOfARun:
 
     def test_settings_versions_and_facts_are_kept(self, evaluate, tmp_path):
         evaluate("max_pictures=3")
-        found = numbers_in(tmp_path / "out")
-        assert found["settings"]["size"] == 32 and found["settings"]["max_pictures"] == 3
-        assert found["versions"]["torch"] == torch.__version__
-        assert any("perceptual network compact; feature scales relu1_1" in fact for fact in found["facts"])
-        assert len(found["pictures"][PHOTOS]) == 3
+        actual = numbers_in(tmp_path / "out")
+        assert actual["settings"]["size"] == 32 and actual["settings"]["max_pictures"] == 3
+        assert actual["versions"]["torch"] == torch.__version__
+        assert any("perceptual network compact; feature scales relu1_1" in fact for fact in actual["facts"])
+        assert len(actual["pictures"][PHOTOS]) == 3
 
     def test_the_report_is_whole_and_shows_every_picture(self, usual, place):
         printed, folder = usual
@@ -168,8 +168,8 @@ class TestOfARun:
 
     def test_the_same_command_twice_gives_the_same_numbers(self, evaluate, usual, tmp_path):
         assert evaluate().status == 0
-        one, two = numbers_in(usual[1]), numbers_in(tmp_path / "out")
-        assert (one["metrics"], one["pictures"]) == (two["metrics"], two["pictures"])
+        first, two = numbers_in(usual[1]), numbers_in(tmp_path / "out")
+        assert (first["metrics"], first["pictures"]) == (two["metrics"], two["pictures"])
 
 
 class TestWhatIsMeasured:
@@ -244,8 +244,8 @@ class TestWhatIsMeasured:
     def test_only_the_metrics_that_are_asked_for(self, evaluate, tmp_path):
         outcome = evaluate("metrics=[kid,colour/spread]")
         assert outcome.status == 0, outcome.err
-        found = numbers_in(tmp_path / "out")["metrics"]
-        assert {*found["smoke"]} == {"kid", "colour/spread"} and {*found[STYLES]} == {"kid"}
+        actual = numbers_in(tmp_path / "out")["metrics"]
+        assert {*actual["smoke"]} == {"kid", "colour/spread"} and {*actual[STYLES]} == {"kid"}
         assert "<svg" not in (tmp_path / "out" / "report.html").read_text()
 
     def test_several_models_and_a_folder_of_results_beside_them(self, gan_style, evaluate, place, tmp_path):
@@ -256,11 +256,11 @@ class TestWhatIsMeasured:
         specs = f"checkpoint=[{run},{run}/checkpoints/best.pt,{tmp_path}/made]"
         outcome = evaluate(specs, "size=40")
         assert outcome.status == 0, outcome.err
-        found = numbers_in(tmp_path / "out")["metrics"]
-        assert list(found) == [PHOTOS, str(run), "smoke/best", "made", STYLES]
+        actual = numbers_in(tmp_path / "out")["metrics"]
+        assert list(actual) == [PHOTOS, str(run), "smoke/best", "made", STYLES]
         for name in ("content", "style", "ssim", "structure"):
-            assert found["made"][name]["value"] == pytest.approx(found[str(run)][name]["value"], rel=0.02)
-        assert found["made"] != found[str(run)]
+            assert actual["made"][name]["value"] == pytest.approx(actual[str(run)][name]["value"], rel=0.02)
+        assert actual["made"] != actual[str(run)]
         assert '<td class="best"' in (tmp_path / "out" / "report.html").read_text()
 
     def test_a_generators_file_far_from_its_run_is_told_what_to_take(self, gan_style, place, tmp_path):
@@ -274,10 +274,10 @@ class TestWhatIsMeasured:
         paint(tmp_path / "one.png", 7)
         outcome = evaluate(f"content={tmp_path}/one.png", f"style={place}/styles/s00.png")
         assert outcome.status == 0, outcome.err
-        found = numbers_in(tmp_path / "out")["metrics"]
-        assert list(found) == [PHOTOS, "smoke"]
-        assert {name for name in found["smoke"] if "/relu" not in name} == set(OF_PICTURES)
-        assert found["smoke"]["content"]["error"] is None
+        actual = numbers_in(tmp_path / "out")["metrics"]
+        assert list(actual) == [PHOTOS, "smoke"]
+        assert {name for name in actual["smoke"] if "/relu" not in name} == set(OF_PICTURES)
+        assert actual["smoke"]["content"]["error"] is None
         for name in ("kid", "frechet", "deception"):
             assert f"not computed: {name} needs at least" in outcome.out
 
@@ -285,10 +285,10 @@ class TestWhatIsMeasured:
         for number in range(16):
             paint(tmp_path / "others" / f"{number}.png", 300 + number)
         outcome = evaluate(f"content={tmp_path}/others")
-        found = numbers_in(tmp_path / "out")["metrics"]
-        assert set(DEFAULT) <= set(found["smoke"]) and "not computed" not in outcome.out
-        assert found[PHOTOS]["deception"]["value"] < 0.5 < found[STYLES]["deception"]["value"]
-        assert found[PHOTOS]["deception"]["n"] == 8
+        actual = numbers_in(tmp_path / "out")["metrics"]
+        assert set(DEFAULT) <= set(actual["smoke"]) and "not computed" not in outcome.out
+        assert actual[PHOTOS]["deception"]["value"] < 0.5 < actual[STYLES]["deception"]["value"]
+        assert actual[PHOTOS]["deception"]["n"] == 8
 
     def test_grey_pictures_of_several_kinds_are_pictures(self, evaluate, place, tmp_path):
         for number, mode in enumerate(("L", "LA", "1", "I;16")):
@@ -307,9 +307,9 @@ class TestWhatIsMeasured:
         assert outcome.status == 0, outcome.err
         assert "warning: cannot read the picture" in outcome.out and "mixed/0.png" in outcome.out
         assert "1 content pictures cannot be read and are left out" in outcome.out
-        found = numbers_in(tmp_path / "out")
-        assert [Path(name).name for name in found["pictures"]["smoke"]] == [f"{n}.png" for n in range(1, 6)]
-        assert found["metrics"]["smoke"]["kid"]["n"] == 5
+        actual = numbers_in(tmp_path / "out")
+        assert [Path(name).name for name in actual["pictures"]["smoke"]] == [f"{n}.png" for n in range(1, 6)]
+        assert actual["metrics"]["smoke"]["kid"]["n"] == 5
 
     def test_lpips_fid_and_artfid_take_their_place_where_their_networks_are_there(
         self, evaluate, monkeypatch, tmp_path
@@ -318,11 +318,11 @@ class TestWhatIsMeasured:
         monkeypatch.setattr(f"{parts}.lpips", lambda device: lambda a, b: (a - b).abs().mean().reshape(1))
         monkeypatch.setattr(f"{parts}.inception", lambda weights, device: lambda x: x.mean(dim=(2, 3)))
         assert evaluate("metrics=[artfid]").status == 0
-        found = numbers_in(tmp_path / "out")["metrics"]
+        actual = numbers_in(tmp_path / "out")["metrics"]
         for label in (PHOTOS, "smoke"):
-            one = {name: estimate["value"] for name, estimate in found[label].items()}
-            assert one["artfid"] == pytest.approx((1 + one["lpips"]) * (1 + one["fid"]), rel=1e-9)
-        assert found[PHOTOS]["lpips"]["value"] == 0
+            first = {name: estimate["value"] for name, estimate in actual[label].items()}
+            assert first["artfid"] == pytest.approx((1 + first["lpips"]) * (1 + first["fid"]), rel=1e-9)
+        assert actual[PHOTOS]["lpips"]["value"] == 0
 
 
 BAD_INPUT = {
@@ -449,8 +449,8 @@ def test_two_ranks_agree_with_one(evaluate, place, tmp_path):
         paint(tmp_path / "others" / f"{number:02}.png", 500 + number)
     (tmp_path / "others" / "03.png").write_text("no picture")  # the second rank's
     options = (f"content={tmp_path}/others", "max_unreadable=0.1")
-    alone = evaluate(*options, f"output={tmp_path}/one", "runtime.threads=1")
-    assert alone.status == 0, alone.err
+    single = evaluate(*options, f"output={tmp_path}/one", "runtime.threads=1")
+    assert single.status == 0, single.err
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*run, "-m", "gan_style.commands.evaluate", *FAST, f"checkpoint={place}/runs/smoke", *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -458,17 +458,17 @@ def test_two_ranks_agree_with_one(evaluate, place, tmp_path):
         [*command, f"output={tmp_path}/two"], capture_output=True, text=True, env=environment, timeout=120
     )
     assert together.returncode == 0, together.stderr
-    one, two = (numbers_in(tmp_path / name) for name in ("one", "two"))
-    assert one["facts"] == two["facts"] and one["pictures"].keys() == two["pictures"].keys()
-    assert set(DEFAULT) <= set(one["metrics"]["smoke"])
-    for label, found in one["metrics"].items():
-        assert list(found) == list(two["metrics"][label])
-        for name, estimate in found.items():
+    first, two = (numbers_in(tmp_path / name) for name in ("one", "two"))
+    assert first["facts"] == two["facts"] and first["pictures"].keys() == two["pictures"].keys()
+    assert set(DEFAULT) <= set(first["metrics"]["smoke"])
+    for label, actual in first["metrics"].items():
+        assert list(actual) == list(two["metrics"][label])
+        for name, estimate in actual.items():
             if name.split("/")[0] == "style":
                 assert two["metrics"][label][name] == pytest.approx(estimate, rel=1e-5)
             else:
                 assert two["metrics"][label][name] == estimate, (label, name)
-    for label, pictures in one["pictures"].items():
+    for label, pictures in first["pictures"].items():
         assert list(pictures) == list(two["pictures"][label])
     for text in ("content pictures, 20 style", "report:", "03.png", "structure"):
         assert together.stdout.count(text) == 1, text
@@ -528,8 +528,8 @@ def test_results_of_a_class_tree_are_measured(gan_style, place, tmp_path):
     for kind, seed in (("cat", 1), ("dog", 2)):
         paint(tmp_path / "photos" / kind / "1.png", seed)
         shutil.copytree(tmp_path / "photos" / kind, tmp_path / "results" / kind)
-    given = (f"checkpoint={tmp_path}/results", f"content={tmp_path}/photos", f"style={place}/styles")
-    outcome = gan_style("evaluate", *FAST, *given, "metrics=[ssim]", f"output={tmp_path}/out")
+    options = (f"checkpoint={tmp_path}/results", f"content={tmp_path}/photos", f"style={place}/styles")
+    outcome = gan_style("evaluate", *FAST, *options, "metrics=[ssim]", f"output={tmp_path}/out")
     assert outcome.status == 0, outcome.err
     measured = numbers_in(tmp_path / "out")["pictures"]["results"]
-    assert len(measured) == 2 and all(one["ssim"] == pytest.approx(1.0) for one in measured.values())
+    assert len(measured) == 2 and all(item["ssim"] == pytest.approx(1.0) for item in measured.values())

@@ -24,8 +24,8 @@ def test_the_overview_names_every_command():
 def groups_of(name: str) -> set[str]:
     """The groups from which a command's root config chooses."""
     lines = (CONFIG_PATH / f"{name.replace('-', '_')}.yaml").read_text().splitlines()
-    found = (re.fullmatch(r"  - (\w+): \w+", line) for line in lines)
-    return {match[1] for match in found if match}
+    actual = (re.fullmatch(r"  - (\w+): \w+", line) for line in lines)
+    return {match[1] for match in actual if match}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -47,8 +47,10 @@ def test_a_library_goes_on_where_it_stopped_bit_for_bit(run, gan_style, tmp_path
     assert gan_style("train", *arguments, "training.steps=4").status == 0
     whole = (*LIBRARY, "training.decay=constant", f"run.root={tmp_path / 'whole'}")
     assert gan_style("train", *whole).status == 0
-    one, two = (read_generator(root / "smoke" / "generator.safetensors")[0] for root in (tmp_path, tmp_path / "whole"))
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    first, two = (
+        read_generator(root / "smoke" / "generator.safetensors")[0] for root in (tmp_path, tmp_path / "whole")
+    )
+    assert all(torch.equal(first[name], two[name]) for name in first)
 
 
 def test_styles_in_another_order_are_another_run(run, gan_style, tmp_path):

@@ -109,8 +109,8 @@ def make(settings, photos, tmp_path, capsys):
 
 @pytest.fixture
 def verify(tmp_path, capsys):
-    def call(output: str, given: Path | None = None, *, repair: bool = False):
-        source = str(given) if given else None
+    def call(output: str, options: Path | None = None, *, repair: bool = False):
+        source = str(options) if options else None
         return ended(capsys, lambda: verify_dataset.verify(str(tmp_path / output), source, repairing=repair))
 
     return call
@@ -151,9 +151,9 @@ def test_a_result_is_what_the_generator_makes_of_the_picture(make, generators, p
     name = "train/class 1/01.png"
     content = to_float(decode(photos / name)[None])
     with torch.inference_mode():
-        made = load_generator(generators[0], torch.device("cpu"))(content)
-    wanted = made * 0.25 + content * 0.75
-    difference = to_float(decode(outcome.data / name)[None]) - wanted
+        result = load_generator(generators[0], torch.device("cpu"))(content)
+    expected = result * 0.25 + content * 0.75
+    difference = to_float(decode(outcome.data / name)[None]) - expected
     assert difference.abs().max() <= 1.01 / 255
 
 
@@ -170,18 +170,18 @@ def test_the_summary_counts_and_names(make, photos, tmp_path):
 
 def test_results_depend_neither_on_processes_nor_on_restarts_nor_on_the_order(make, photos, tmp_path):
     options = ("copies=2", "strength=[0.3,1]", "keep_fraction=0.2", "shard_size=4")
-    one = make("one", *options)
+    first = make("one", *options)
     two = make("two", *options, "runtime.devices=2")
-    assert one.status == two.status == 0, one.err + two.err
-    assert tree(one.data) == tree(two.data) and one.rows == two.rows
+    assert first.status == two.status == 0, first.err + two.err
+    assert tree(first.data) == tree(two.data) and first.rows == two.rows
     for index in (2, 0, 1):
         three = make("three", *options, f"shard_index={index}", "shard_count=3")
         assert three.status == 0
-    assert tree(one.data) == tree(three.data) and one.rows == three.rows
+    assert tree(first.data) == tree(three.data) and first.rows == three.rows
     lost = tmp_path / "two" / ".gan_style" / "records" / "000001.json"
     lost.unlink()
     again = make("two", *options, "runtime.devices=1", "runtime.io_threads=1")
-    assert tree(one.data) == tree(again.data) and one.rows == again.rows
+    assert tree(first.data) == tree(again.data) and first.rows == again.rows
 
 
 @pytest.mark.slow  # a dozen processes that import torch, and Ray
@@ -195,17 +195,17 @@ def test_every_engine_and_number_of_workers_makes_the_same_bytes(make, tmp_path)
     }
     if find_spec("ray") is not None:
         ways["actors"] = ("engine=ray", "ray.actors=2")
-    one = make("one", *options)
-    wanted = tree(one.data)
+    first = make("one", *options)
+    expected = tree(first.data)
     for name, way in ways.items():
         outcome = make(name, *options, *way)
         assert outcome.status == 0, outcome.err
-        assert tree(outcome.data) == wanted and outcome.rows == one.rows
+        assert tree(outcome.data) == expected and outcome.rows == first.rows
     for name, way in zip(ways, [*list(ways.values())[1:], ()], strict=True):
         for number in (0, 2):
             (tmp_path / name / ".gan_style" / "records" / f"{number:06d}.json").unlink()
         again = make(name, *options, *way)
-        assert again.status == 0 and tree(again.data) == wanted and again.rows == one.rows
+        assert again.status == 0 and tree(again.data) == expected and again.rows == first.rows
 
 
 def test_engines_that_work_elsewhere_do_not_ask_for_a_gpu_here():
@@ -305,8 +305,8 @@ class TestPairs:
             rows = {row["key"]: row for row in outcome.rows}
             assert len(rows) == 12
             for key, style, strength in self.ROWS:
-                made = rows.pop(key)
-                assert (made["status"], made["style"], made["strength"]) == ("ok", style, strength or 1.0)
+                result = rows.pop(key)
+                assert (result["status"], result["style"], result["strength"]) == ("ok", style, strength or 1.0)
             assert {(row["status"], row["kind"], row["output"]) for row in rows.values()} == {
                 ("skipped", "no pair", None)
             }
@@ -319,8 +319,8 @@ class TestPairs:
         rows = [(content, "scream", 0.5), (content, "monet", 1), ("train/class 1/01.png", "monet", 1)]
         outcome = make("out", pairs("p.csv", rows), "copies=2", "runtime.devices=2", checkpoint=str(library))
         assert outcome.status == 0, outcome.err
-        made = [(row["key"], row["copy"], row["style"]) for row in outcome.rows if row["status"] == "ok"]
-        assert sorted(made) == [
+        result = [(row["key"], row["copy"], row["style"]) for row in outcome.rows if row["status"] == "ok"]
+        assert sorted(result) == [
             ("train/class 1/01.png", 0, "monet"),
             ("val/class 0/00.png", 0, "scream"),
             ("val/class 0/00.png", 1, "monet"),
@@ -556,11 +556,11 @@ class TestOutOfMemory:
                 raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ...")
             return plain(self, images)
 
-        wanted = make("wanted")
+        expected = make("wanted")
         monkeypatch.setattr(ResnetGenerator, "forward", forward)
         outcome = make("out")
         assert outcome.status == 0 and [r["status"] for r in outcome.rows] == ["ok"] * 12
-        assert tree(outcome.data).keys() == tree(wanted.data).keys()
+        assert tree(outcome.data).keys() == tree(expected.data).keys()
 
     @pytest.fixture
     def too_large(self, monkeypatch):
@@ -575,14 +575,14 @@ class TestOutOfMemory:
         monkeypatch.setattr(ResnetGenerator, "forward", forward)
 
     def test_a_single_picture_that_does_not_fit_is_made_in_tiles(self, make, request):
-        wanted = make("wanted", "format=png")
+        expected = make("wanted", "format=png")
         request.getfixturevalue("too_large")
         outcome = make("out", "format=png")
         assert outcome.status == 0 and {row["status"] for row in outcome.rows} == {"ok"}
-        for name in tree(wanted.data):
+        for name in tree(expected.data):
             if name.endswith(".png"):
-                made, whole = (decode(folder / name).int() for folder in (outcome.data, wanted.data))
-                assert (made - whole).abs().max() <= 1
+                result, whole = (decode(folder / name).int() for folder in (outcome.data, expected.data))
+                assert (result - whole).abs().max() <= 1
 
     def test_if_tiles_do_not_fit_either_it_is_a_failure_and_the_others_are_made(self, make, too_large, monkeypatch):
         def in_tiles(*_):
@@ -633,13 +633,13 @@ class TestSignals:
                 sent.append(os.kill(os.getpid(), number))
             return plain(*arguments, **more)
 
-        wanted = make("wanted")
+        expected = make("wanted")
         monkeypatch.setattr(place, name, signalled)
         outcome = make("out")
         assert outcome.status == 75 and "the same command goes on" in outcome.err
         assert not list(outcome.data.rglob("*.part"))
         again = make("out")
-        assert again.status == 0 and again.rows == wanted.rows and tree(again.data) == tree(wanted.data)
+        assert again.status == 0 and again.rows == expected.rows and tree(again.data) == tree(expected.data)
 
 
 class TestTrouble:
@@ -649,7 +649,7 @@ class TestTrouble:
     def test_a_full_disk_ends_the_job_and_spoils_nothing(self, make, monkeypatch, call):
         from gan_style.runtime import files
 
-        wanted = tree(make("wanted").data)
+        expected = tree(make("wanted").data)
         plain, calls = getattr(os, call) if call != "open" else files.AtomicFileGroup.open, []
 
         def full(*arguments):
@@ -671,8 +671,8 @@ class TestTrouble:
             )
             outcome = make("out")
         assert outcome.status == 2 and "No space left" in outcome.err
-        assert tree(outcome.data).items() <= wanted.items()
-        assert make("out").status == 0 and tree(outcome.data) == wanted
+        assert tree(outcome.data).items() <= expected.items()
+        assert make("out").status == 0 and tree(outcome.data) == expected
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
     def test_a_folder_that_cannot_be_written_to(self, make, tmp_path):
@@ -685,7 +685,7 @@ class TestVerify:
         layouts = {"folder": "out", "webdataset": "tars"}
         rng = random.Random(0)
         for layout, output in layouts.items():
-            wanted = tree(make(output, f"output_layout={layout}", "shard_size=2").data)
+            expected = tree(make(output, f"output_layout={layout}", "shard_size=2").data)
             everything = [p for p in (tmp_path / output).rglob("*") if p.is_file() and self.vouched_for(p)]
             for path in rng.sample(everything, 10):
                 good = path.read_bytes()
@@ -698,7 +698,7 @@ class TestVerify:
                 outcome = verify(output, repair=True)
                 assert outcome.status == 1 and "1 shards are marked" in outcome.out, (path, how, outcome.out)
                 assert make(output, f"output_layout={layout}", "shard_size=2").status == 0
-                assert tree(tmp_path / output / "data") == wanted
+                assert tree(tmp_path / output / "data") == expected
             assert verify(output).status == 0
 
     @staticmethod
@@ -768,11 +768,11 @@ def test_a_librarys_styles_are_drawn_each_at_its_own_strength(make, library, pho
     assert outcome.status == 0, outcome.err
     assert {row["style"] for row in outcome.rows if row["status"] == "ok"} == {"wave", "monet"}
     generator = load_generator(library, torch.device("cpu"))
-    for row in [one for one in outcome.rows if one["status"] == "ok"][:4]:
+    for row in [item for item in outcome.rows if item["status"] == "ok"][:4]:
         condition = torch.tensor([[row["strength"] * (name == row["style"]) for name in generator.styles]])
         with torch.inference_mode():
-            wanted = generator(to_float(decode(photos / row["source"])[None]), condition)
-        difference = to_float(decode(outcome.data / row["output"])[None]) - wanted.clamp(-1, 1)
+            expected = generator(to_float(decode(photos / row["source"])[None]), condition)
+        difference = to_float(decode(outcome.data / row["output"])[None]) - expected.clamp(-1, 1)
         assert difference.abs().max() < 1.6 / 127.5
         note = read_note(outcome.data / row["output"])
         assert note is not None
@@ -873,9 +873,9 @@ def test_masks_by_hand_and_the_same_by_several_processes(make, photos, tmp_path)
     shutil.copytree(photos, tmp_path / "masks")
     for path in (tmp_path / "masks").rglob("*.png"):
         Image.open(path).convert("L").save(path)
-    alone = make("alone", mask=str(tmp_path / "masks"))
-    assert alone.status == 0, alone.err
-    assert tree(make("two", "runtime.devices=2", mask=str(tmp_path / "masks")).data) == tree(alone.data)
+    single = make("alone", mask=str(tmp_path / "masks"))
+    assert single.status == 0, single.err
+    assert tree(make("two", "runtime.devices=2", mask=str(tmp_path / "masks")).data) == tree(single.data)
     outcome = make("alone", mask=str(photos))
     assert outcome.status == 2 and "mask=" in outcome.err, "another dataset"
 

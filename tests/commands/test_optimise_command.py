@@ -42,8 +42,8 @@ def optimise(gan_style, pictures, tmp_path):
 
     def call(*arguments: str):
         names = {argument.split("=")[0] for argument in arguments}
-        given = {"content": pictures / "photo.png", "style": pictures / "a.jpg", "output": tmp_path / "out" / "r.png"}
-        defaults = [f"{name}={value}" for name, value in given.items()]
+        options = {"content": pictures / "photo.png", "style": pictures / "a.jpg", "output": tmp_path / "out" / "r.png"}
+        defaults = [f"{name}={value}" for name, value in options.items()]
         defaults += SMALL
         return gan_style("optimise", *(d for d in defaults if d.split("=")[0] not in names), *arguments)
 
@@ -259,12 +259,12 @@ def test_unusual_pictures_are_fine_as_content_and_as_style(optimise, pictures, t
 def test_gatys_layers_with_weights_that_end_early_are_an_error_that_names_them(optimise, tmp_path):
     network = vgg19(layers=["relu3_1"], weights="random")
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, tmp_path / "short.safetensors")
-    given = ("loss=gatys", "perceptual=vgg19", f"perceptual.weights={tmp_path / 'short.safetensors'}")
-    outcome = optimise(*given)
+    options = ("loss=gatys", "perceptual=vgg19", f"perceptual.weights={tmp_path / 'short.safetensors'}")
+    outcome = optimise(*options)
     assert outcome.status == 2
     assert "relu5_1" in outcome.err and "ends at relu3_1" in outcome.err and "loss.style.layers" in outcome.err
     layers = ("loss.content.layers=[relu2_2]", "loss.style.layers=[relu1_1,relu2_1]", "steps=2")
-    assert optimise(*given, *layers).status == 0
+    assert optimise(*options, *layers).status == 0
 
 
 BAD_INPUT = {

@@ -74,20 +74,22 @@ def test_goes_on_where_it_stopped_bit_for_bit(gan_style, tmp_path):
     for steps in (2, 4):
         assert gan_style("train", *arguments, f"run.root={tmp_path}", f"training.steps={steps}").status == 0
     assert gan_style("train", *arguments, f"run.root={tmp_path / 'whole'}").status == 0
-    one, two = (read_generator(root / "smoke" / "generator.safetensors")[0] for root in (tmp_path, tmp_path / "whole"))
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    first, two = (
+        read_generator(root / "smoke" / "generator.safetensors")[0] for root in (tmp_path, tmp_path / "whole")
+    )
+    assert all(torch.equal(first[name], two[name]) for name in first)
 
 
 def test_pictures_get_the_style_of_their_reference_and_say_so(far, gan_style, tmp_path):
-    made = {}
+    result = {}
     for name in ("rust", "sea"):
         target = tmp_path / f"{name}.png"
         asked = (f"checkpoint={far}", f"reference={far / name}.png", f"input={far / 'photo.png'}", f"output={target}")
         assert gan_style("stylize", *asked).status == 0
-        made[name] = pixels(target)
+        result[name] = pixels(target)
         assert read_note(target)["style"] == name
-    assert made["rust"].shape == (40, 60, 3)
-    assert abs(made["rust"] - made["sea"]).mean() > 1
+    assert result["rust"].shape == (40, 60, 3)
+    assert abs(result["rust"] - result["sea"]).mean() > 1
     assert gan_style("stylize", *asked[:3], "strength=0", f"output={tmp_path / 'same.png'}").status == 0
     assert np.array_equal(pixels(tmp_path / "same.png"), pixels(far / "photo.png"))
 
@@ -106,10 +108,10 @@ def test_several_references_are_mixed_or_laid_side_by_side(far, gan_style, tmp_p
     }.items():
         outcome = gan_style("stylize", *both, *more, f"output={tmp_path / 'out' / name}.png")
         assert outcome.status == 0, outcome.err
-    made = {path.stem: pixels(path) for path in (tmp_path / "out").iterdir()}
-    assert np.array_equal(made["even"], made["half"])
-    assert 0 < abs(made["most"] - made["rust"]).mean() < abs(made["half"] - made["rust"]).mean()
-    assert np.array_equal(made["left"][:, 20:], pixels(far / "photo.png")[:, 20:])
+    result = {path.stem: pixels(path) for path in (tmp_path / "out").iterdir()}
+    assert np.array_equal(result["even"], result["half"])
+    assert 0 < abs(result["most"] - result["rust"]).mean() < abs(result["half"] - result["rust"]).mean()
+    assert np.array_equal(result["left"][:, 20:], pixels(far / "photo.png")[:, 20:])
     assert read_note(tmp_path / "out" / "most.png")["style"] == {"rust": 0.9, "sea": 0.1}
 
 
@@ -215,9 +217,9 @@ def test_a_dataset_is_painted_in_the_styles_of_a_folder_as_stylize_would(dataset
 
 
 def test_weights_and_names_choose_among_references(dataset, tmp_path):
-    given = f"reference=[{tmp_path / 'paintings/old/rust.png'},{tmp_path / 'paintings/old/sea.png'}]"
-    assert {row["style"] for row in dataset("one", given, "style=sea")[1]} == {"sea"}
-    assert {row["style"] for row in dataset("other", given, "weights=[1,0]")[1]} == {"rust"}
+    options = f"reference=[{tmp_path / 'paintings/old/rust.png'},{tmp_path / 'paintings/old/sea.png'}]"
+    assert {row["style"] for row in dataset("one", options, "style=sea")[1]} == {"sea"}
+    assert {row["style"] for row in dataset("other", options, "weights=[1,0]")[1]} == {"rust"}
 
 
 def test_a_dataset_goes_on_with_the_same_references_alone(dataset, tmp_path):
@@ -276,8 +278,8 @@ def test_a_style_is_evaluated_that_a_picture_gives(far, gan_style, tmp_path):
     asked = (*common, f"style={far / 'sea.png'}", f"output={tmp_path / 'out'}")
     outcome = gan_style(*asked, models)
     assert outcome.status == 0, outcome.err
-    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    sea, rust = (found["metrics"][f"{far.name}#{far / name}.png"] for name in ("sea", "rust"))
+    actual = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    sea, rust = (actual["metrics"][f"{far.name}#{far / name}.png"] for name in ("sea", "rust"))
     assert sea["style"]["value"] != rust["style"]["value"]
     outcome = gan_style(*asked, "overwrite=true", f"checkpoint={far}")
     assert outcome.status == 2 and f"it takes its style from a picture; name one, {far}#PICTURE" in outcome.err

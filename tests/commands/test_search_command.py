@@ -58,8 +58,8 @@ def test_a_search_prints_its_best_and_leaves_a_summary(gan_style, stub, tmp_path
     assert [row["values"]["heldout/composite"] for row in summary["trials"]] == pytest.approx(expected)
     best = expected.index(min(expected))
     assert summary["best"] == [best]
-    said = f"best: trial {best}, heldout/composite {min(expected):.4g}: loss.style.weight={weights[best]}"
-    assert said in outcome.out
+    output = f"best: trial {best}, heldout/composite {min(expected):.4g}: loss.style.weight={weights[best]}"
+    assert output in outcome.out
     again = gan_style("search", *GIVEN, SPACE, "search.trials=3", f"search.root={tmp_path}", "search.name=s")
     assert again.status == 0 and "3 of 3 trials done" in again.out and f"best: trial {best}," in again.out
     assert starts(tmp_path / "s") == {f"{n:04}": ["start 0", "end"] for n in range(3)}
@@ -77,19 +77,23 @@ def test_an_interrupted_search_ends_with_as_many_trials(tmp_path, number, status
     await_step(folder, 2)
     process.send_signal(number)
     assert process.wait(60) == status
-    said = process.stdout.read()
-    assert ("the same command again goes on" in said) == (status == 75), said
+    output = process.stdout.read()
+    assert ("the same command again goes on" in output) == (status == 75), output
     await_folder(folder / "trials" / "0002", patience=20.0)  # the training saved itself, though the search was killed
     assert starts(folder)["0002"][-1].startswith("stopped")
     process = begin(tmp_path, trials, "training.steps=5")
-    said = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, said
-    assert f"2 of {count} trials done" in said and f"{count} trials: {count} complete" in said and "best: trial" in said
-    found = starts(folder)
-    assert len(found) == count
-    step = int(found["0002"][1].split()[1])
-    assert 1 <= step < 5 and found.pop("0002") == ["start 0", f"stopped {step}", f"start {step}", "end"]
-    assert set(map(tuple, found.values())) == {("start 0", "end")}
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    assert (
+        f"2 of {count} trials done" in output
+        and f"{count} trials: {count} complete" in output
+        and "best: trial" in output
+    )
+    actual = starts(folder)
+    assert len(actual) == count
+    step = int(actual["0002"][1].split()[1])
+    assert 1 <= step < 5 and actual.pop("0002") == ["start 0", f"stopped {step}", f"start {step}", "end"]
+    assert set(map(tuple, actual.values())) == {("start 0", "end")}
     assert [row["state"] for row in json.loads((folder / "summary.json").read_text())["trials"]] == ["complete"] * count
 
 
@@ -155,20 +159,22 @@ def test_what_is_built_says_which_numbers_it_takes(gan_style):
         "search", *GIVEN, "loss.style.weight=1", "space={loss.tv.weight: {low: 1, high: 4}}", "dry_run=true"
     )
     assert "loss.tv.weight: numbers from 1 to 4" in outcome.out, outcome.err
-    given = ("loss.style.weight=1", "loss.tv.weight=2")
-    outcome = gan_style("search", *GIVEN, *given[1:], "space={loss.style.weight: {low: 0.1, high: 4}}", "dry_run=true")
+    options = ("loss.style.weight=1", "loss.tv.weight=2")
+    outcome = gan_style(
+        "search", *GIVEN, *options[1:], "space={loss.style.weight: {low: 0.1, high: 4}}", "dry_run=true"
+    )
     assert outcome.status == 0, outcome.err
     outcome = gan_style("search", *GIVEN, "space={generator.blocks: {low: 1, high: 4}}", "dry_run=true")
     assert "generator.blocks: whole numbers from 1 to 4" in outcome.out, outcome.err
 
 
 def test_a_space_that_changes_the_ruler_is_told(gan_style):
-    given = (*GIVEN, "dry_run=true")
-    outcome = gan_style("search", *given, "space={data.size: [32, 48], training.seed: [0, 1]}")
+    options = (*GIVEN, "dry_run=true")
+    outcome = gan_style("search", *options, "space={data.size: [32, 48], training.seed: [0, 1]}")
     assert "warning: held-out numbers are measured with data.size, so" in outcome.out, outcome.err
-    assert "warning" not in gan_style("search", *given, "space=weights").out
-    alone = gan_style("search", *given, "space={data.size: [32, 48]}", "search.metric=loss/total")
-    assert alone.status == 0 and "warning" not in alone.out
+    assert "warning" not in gan_style("search", *options, "space=weights").out
+    single = gan_style("search", *options, "space={data.size: [32, 48]}", "search.metric=loss/total")
+    assert single.status == 0 and "warning" not in single.out
 
 
 BAD = [
@@ -256,8 +262,8 @@ def test_auto_knows_which_end_of_a_metric_is_good(metric, direction):
 
 
 def test_options_of_train_are_told_from_those_of_the_search():
-    given = ["space=weights", "search.trials=3", "--cfg", "job", "data.content=my photos/a=b.jpg", "~loss.tv", "+x=1"]
-    assert search.join_train_options(given) == [
+    options = ["space=weights", "search.trials=3", "--cfg", "job", "data.content=my photos/a=b.jpg", "~loss.tv", "+x=1"]
+    assert search.join_train_options(options) == [
         *("space=weights", "search.trials=3", "--cfg", "job"),
         "train=['data.content=my photos/a=b.jpg','~loss.tv','+x=1']",
     ]

@@ -46,8 +46,8 @@ def make(gan_style, *more: str, checkpoints: str = "[runs/first-run,runs/second-
 
 
 def study_in(page: Path) -> dict:
-    found = re.search(r'<script type="application/json" id="study">(.*?)</script>', page.read_text(), re.DOTALL)
-    return json.loads(found[1])
+    actual = re.search(r'<script type="application/json" id="study">(.*?)</script>', page.read_text(), re.DOTALL)
+    return json.loads(actual[1])
 
 
 def decoded(uri: str) -> Image.Image:

@@ -262,8 +262,8 @@ def test_alpha_and_16_bits_are_kept_or_named(gan_style, generator_file, tmp_path
         kept = suffix == ".tif"
         assert ("its transparency (it is laid on white)" in outcome.out) is not kept
         assert ("its 16 bits (they are rounded to 8)" in outcome.out) is not kept
-    found = read_original(tmp_path / "o.tif", max_megapixels=1)
-    assert found.pixels.dtype == torch.uint16 and torch.equal(found.alpha.int(), planes[3:].int())
+    actual = read_original(tmp_path / "o.tif", max_megapixels=1)
+    assert actual.pixels.dtype == torch.uint16 and torch.equal(actual.alpha.int(), planes[3:].int())
 
 
 def test_a_picture_over_the_limit_is_named_and_passed_over(gan_style, generator_file, photos, tmp_path):
@@ -351,8 +351,8 @@ def test_a_colour_profile_is_kept_or_named(gan_style, generator_file, tmp_path, 
     )
     assert outcome.status == 0, outcome.err
     assert ("colour profile" in outcome.out) is (words is not None) and (words or "") in outcome.out
-    with Image.open(tmp_path / f"o{suffix}") as made:
-        assert made.info.get("icc_profile") == (profile if words is None else None)
+    with Image.open(tmp_path / f"o{suffix}") as result:
+        assert result.info.get("icc_profile") == (profile if words is None else None)
 
 
 def test_regions_by_name_leave_everything_else_exactly_as_it_is(gan_style, generator_file, photos, tmp_path):

@@ -59,10 +59,10 @@ def test_the_pictures_are_the_generator_s(gan_style, model, tmp_path):
     gan_style("stylize_video", *options(model, source, target, "crf=1", "pixels=yuv444p"))
     torch.manual_seed(0)
     generator = ResnetGenerator(width=2, blocks=0).eval()
-    for photo, found in zip(pictures_of(source), pictures_of(target), strict=True):
+    for photo, actual in zip(pictures_of(source), pictures_of(target), strict=True):
         picture = torch.from_numpy(photo.astype(np.uint8)).permute(2, 0, 1)
-        wanted = (stylize(generator, picture, torch.device("cpu")) + 1) * 127.5
-        assert np.abs(found - wanted.permute(1, 2, 0).numpy()).mean() < 3
+        expected = (stylize(generator, picture, torch.device("cpu")) + 1) * 127.5
+        assert np.abs(actual - expected.permute(1, 2, 0).numpy()).mean() < 3
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -130,7 +130,7 @@ def test_stopped_and_killed_it_goes_on_and_nothing_is_made_twice(gan_style, mode
     assert interrupted(arguments, parts, there + 1, signal.SIGKILL) == -signal.SIGKILL
     assert not target.exists()
     (parts / "000001.bin").write_bytes(b"damaged")
-    made = [path.stat().st_mtime_ns for path in sorted(parts.glob("0*.json")) if path.stem != "000001"]
+    result = [path.stat().st_mtime_ns for path in sorted(parts.glob("0*.json")) if path.stem != "000001"]
     run = importlib.import_module("gan_style.video.run")
     seen, before = [], run.stylize_frames
     monkeypatch.setattr(
@@ -140,7 +140,7 @@ def test_stopped_and_killed_it_goes_on_and_nothing_is_made_twice(gan_style, mode
     assert refused.status == 2 and "made with other settings" in refused.err and "crf" in refused.err
     outcome = gan_style("stylize_video", *arguments)
     assert outcome.status == 0, outcome.err
-    assert sum(seen) == 24 - len(made)
+    assert sum(seen) == 24 - len(result)
     assert frame_times(target) == frame_times(source) and not parts.exists()
     whole = gan_style("stylize_video", *options(model, source, tmp_path / "w.mp4", *arguments[4:]))
     assert "1 scene cuts (at frames 12)" in whole.out and "1 scene cuts (at frames 12)" in outcome.out

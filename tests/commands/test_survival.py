@@ -43,9 +43,9 @@ SOON = 60.0  # of a pre-emption: some 3 s on an idle machine, and this one may b
 
 
 def newest(run: Path) -> dict[str, Any]:
-    found = CheckpointFolder(run / "checkpoints").load_newest(pytest.fail)
-    assert found is not None
-    return found[1]
+    actual = CheckpointFolder(run / "checkpoints").load_newest(pytest.fail)
+    assert actual is not None
+    return actual[1]
 
 
 def assert_ended_alike(one: Path, two: Path) -> None:
@@ -73,11 +73,11 @@ def start(root: Path, *options: str, own_group: bool = False) -> subprocess.Pope
 
 def finish(process: subprocess.Popen[str], limit: float = LIMIT) -> tuple[int, str]:
     try:
-        said, _ = process.communicate(timeout=limit)
+        output, _ = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         process.kill()
         raise AssertionError(f"it hangs: {process.communicate()[0]}") from None
-    return process.returncode, said
+    return process.returncode, output
 
 
 def await_steps(process: subprocess.Popen[str], run: Path, count: int) -> None:
@@ -121,8 +121,8 @@ def undisturbed(run, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
     def make(*options: str) -> Path:
         if options not in MADE:
             root = tmp_path_factory.mktemp("undisturbed")
-            status, said = run(root, *LONG, *options)
-            assert status == 0, said
+            status, output = run(root, *LONG, *options)
+            assert status == 0, output
             MADE[options] = root / "smoke"
         return MADE[options]
 
@@ -200,8 +200,8 @@ def test_every_signal_to_one_process(run, undisturbed, tmp_path, number, options
 def test_every_signal_to_every_process_of_two_ranks(run, undisturbed, tmp_path, number, to):
     send = {"launcher": to_the_launcher(number), "group": to_the_group(number)}.get(to)
     send = send or to_rank(int(to[-1]), number)
-    said = "another rank" if to == "rank 1" else number.name
-    assert_pre_empted(tmp_path, (TWO,), send, said)
+    output = "another rank" if to == "rank 1" else number.name
+    assert_pre_empted(tmp_path, (TWO,), send, output)
     assert_goes_on_as_if_nothing_had_happened(run, tmp_path, (TWO,), undisturbed(TWO))
 
 
@@ -271,10 +271,10 @@ def survive_kills(run: Any, root: Path, options: tuple[str, ...], kills: int, se
         await_steps(process, folder, saved + 1)
         time.sleep(rng.uniform(0.0, 0.4))
         os.killpg(process.pid, signal.SIGKILL)
-        status, said = finish(process)
-        assert status in (-signal.SIGKILL, 0), said
-    status, said = run(root, *LONG, "training.checkpoint_every=3", *options)
-    assert status == 0, said
+        status, output = finish(process)
+        assert status in (-signal.SIGKILL, 0), output
+    status, output = run(root, *LONG, "training.checkpoint_every=3", *options)
+    assert status == 0, output
     assert steps_in(folder) == list(range(1, LAST + 1))
 
 
@@ -314,18 +314,18 @@ def test_with_another_number_of_ranks_a_run_goes_on_with_the_same_samples(run, u
     """
     options = (*SGD, "training.decay=constant")
     for steps, more in ((7, TWO), (15, "runtime.devices=1"), (LAST, TWO)):
-        status, said = run(tmp_path, *LONG, *options, more, f"training.steps={steps}")
-        assert status == 0, said
+        status, output = run(tmp_path, *LONG, *options, more, f"training.steps={steps}")
+        assert status == 0, output
     assert steps_in(tmp_path / "smoke") == list(range(1, LAST + 1))
     expected = undisturbed(*options)
-    for one, other in zip(rows(tmp_path / "smoke"), rows(expected), strict=True):
-        assert one["loss/content"] == pytest.approx(other["loss/content"], rel=1e-2), one["step"]
+    for item, other in zip(rows(tmp_path / "smoke"), rows(expected), strict=True):
+        assert item["loss/content"] == pytest.approx(other["loss/content"], rel=1e-2), item["step"]
     contents = [row["loss/content"] for row in rows(expected)]
     changes = [abs(after / before - 1) for before, after in itertools.pairwise(contents)]
     assert sorted(changes)[len(changes) // 2] > 0.03  # from one batch to the next: an order can be told
-    mine, theirs = (newest(one)["state"]["networks"]["generator"] for one in (tmp_path / "smoke", expected))
-    one, other = (torch.cat([x.flatten().double() for x in network.values()]) for network in (mine, theirs))
-    assert ((one - other).norm() / one.norm()).item() < 1e-4
+    mine, theirs = (newest(item)["state"]["networks"]["generator"] for item in (tmp_path / "smoke", expected))
+    item, other = (torch.cat([x.flatten().double() for x in network.values()]) for network in (mine, theirs))
+    assert ((item - other).norm() / item.norm()).item() < 1e-4
 
 
 # Numbers that are not finite
@@ -361,9 +361,9 @@ def test_a_step_that_is_not_finite_is_skipped_told_and_counted(gan_style, tmp_pa
         words = f"warning: step {step}: not a finite number: {nonfinite_keys}; the step was skipped ({count} so far)"
         assert words in outcome.out
     assert "back to step" not in outcome.out
-    found = [json.loads(line) for line in (tmp_path / "smoke" / "metrics.jsonl").read_text().splitlines()]
-    assert all(np.isfinite(value) for row in found for value in row.values())
-    by_step = {row["step"]: row for row in found if "loss/content" in row}
+    actual = [json.loads(line) for line in (tmp_path / "smoke" / "metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(value) for row in actual for value in row.values())
+    by_step = {row["step"]: row for row in actual if "loss/content" in row}
     assert sorted(by_step) == list(range(1, 13))
     assert [by_step[step]["generator/skipped"] for step in (4, 5, 6, 7)] == [0, 1, 1, 0]
     assert not list(tmp_path.rglob("step_00000006.pt"))  # no use going back to the midst of what is skipped
@@ -376,11 +376,11 @@ def test_too_many_in_a_row_lead_back_to_the_last_checkpoint_with_half_the_learni
     assert outcome.status == 0, outcome.err
     assert "warning: back to step 3, with 0.5 times the configured learning rates" in outcome.out
     assert steps_in(tmp_path / "smoke") == list(range(1, 13))
-    found = {row["step"]: row for row in rows(tmp_path / "smoke")}
-    assert [found[step]["learning_rate"] / found[1]["learning_rate"] for step in (3, 4, 12)] == [1.0, 0.5, 0.5]
+    actual = {row["step"]: row for row in rows(tmp_path / "smoke")}
+    assert [actual[step]["learning_rate"] / actual[1]["learning_rate"] for step in (3, 4, 12)] == [1.0, 0.5, 0.5]
     assert newest(tmp_path / "smoke")["state"]["caution"] == 0.5
     assert gan_style("train", *options, "training.steps=14").status == 0
-    assert rows(tmp_path / "smoke")[-1]["learning_rate"] == 0.5 * found[1]["learning_rate"]
+    assert rows(tmp_path / "smoke")[-1]["learning_rate"] == 0.5 * actual[1]["learning_rate"]
 
 
 @pytest.mark.parametrize("rollbacks", [0, 1, 2])
@@ -539,27 +539,27 @@ def test_devices_start_ranks_with_the_runs_own_options(gan_style, tmp_path, monk
 @pytest.mark.slow  # four runs of two ranks
 class TestTwoRanksRefuse:
     def test_a_batch_that_does_not_divide(self, run, tmp_path):
-        status, said = run(tmp_path, *SMOKE, TWO, "training.batch=3")
-        assert status == 2 and "training.batch=3 cannot be divided among 2 ranks" in said
+        status, output = run(tmp_path, *SMOKE, TWO, "training.batch=3")
+        assert status == 2 and "training.batch=3 cannot be divided among 2 ranks" in output
 
     def test_devices_that_are_not_there(self, run, tmp_path):
         if torch.cuda.device_count() >= 9:
             pytest.skip("they are there")
-        status, said = run(tmp_path, *SMOKE, TWO, "runtime.device=cuda:8")
-        assert status == 2 and "runtime.device=cuda:8" in said
+        status, output = run(tmp_path, *SMOKE, TWO, "runtime.device=cuda:8")
+        assert status == 2 and "runtime.device=cuda:8" in output
         assert not (tmp_path / "smoke").exists()
 
     def test_a_run_with_other_settings_and_name_them(self, run, tmp_path):
         assert run(tmp_path, *SMOKE)[0] == 0
-        status, said = run(tmp_path, *SMOKE, TWO, "loss.style.weight=7", "training.batch=4", "training.steps=8")
-        assert status == 2, said
-        assert "loss.style.weight: " in said and "training.batch: 2 there, 4 here" in said
+        status, output = run(tmp_path, *SMOKE, TWO, "loss.style.weight=7", "training.batch=4", "training.steps=8")
+        assert status == 2, output
+        assert "loss.style.weight: " in output and "training.batch: 2 there, 4 here" in output
 
     def test_a_folder_that_another_run_has(self, run, tmp_path):
         (tmp_path / "smoke").mkdir()
         with locked(tmp_path / "smoke"):
-            status, said = run(tmp_path, *SMOKE, TWO)
-        assert status == 2 and "another process works in" in said
+            status, output = run(tmp_path, *SMOKE, TWO)
+        assert status == 2 and "another process works in" in output
 
 
 # The training's random state
@@ -581,4 +581,4 @@ def test_loaders_samples_and_checkpoints_leave_the_global_random_state_alone(gan
     augment = "loss.adversarial.augment=[translation,colour,cutout]"
     options = (*SMOKE, *often, augment, f"data.workers={workers}", f"run.root={tmp_path}")
     assert gan_style("train", *options).status == 0
-    assert len(seen) == 4 * 3 and all(one == seen[0] for one in seen)
+    assert len(seen) == 4 * 3 and all(item == seen[0] for item in seen)

@@ -40,8 +40,8 @@ def start(root: Path, launcher: str, *options: str) -> "subprocess.Popen[str]":
 
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    said, _ = process.communicate(timeout=LIMIT)
-    return process.returncode, said
+    output, _ = process.communicate(timeout=LIMIT)
+    return process.returncode, output
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
@@ -58,17 +58,17 @@ def results(sweep: Path) -> dict[str, list[dict[str, float]]]:
 def undisturbed(tmp_path_factory) -> dict[str, list[dict[str, float]]]:
     """Six jobs, one after the other."""
     root = tmp_path_factory.mktemp("basic")
-    status, said = finish(start(root, "basic", *GRID))
-    assert status == 0, said
-    found = results(root / "smoke")
-    assert len(found) == 6 and len({json.dumps(one) for one in found.values()}) == 6
-    return found
+    status, output = finish(start(root, "basic", *GRID))
+    assert status == 0, output
+    actual = results(root / "smoke")
+    assert len(actual) == 6 and len({json.dumps(item) for item in actual.values()}) == 6
+    return actual
 
 
 @pytest.mark.parametrize("launcher", ["joblib"])
 def test_six_jobs_have_the_same_results_under_every_launcher(undisturbed, tmp_path, launcher):
-    status, said = finish(start(tmp_path, launcher, *GRID))
-    assert status == 0, said
+    status, output = finish(start(tmp_path, launcher, *GRID))
+    assert status == 0, output
     assert results(tmp_path / "smoke") == undisturbed
 
 
@@ -80,11 +80,11 @@ def test_killed_half_way_and_started_again_no_job_is_run_twice_to_its_end(undist
     process.send_signal(signal.SIGKILL)
     process.stdout.close()
     process.wait()
-    status, said = finish(start(tmp_path, launcher, *GRID))
-    assert status == 0, said
+    status, output = finish(start(tmp_path, launcher, *GRID))
+    assert status == 0, output
     assert results(sweep) == undisturbed  # each step once, and the same
-    assert int(re.search(r"6 jobs, (\d) of them finished before", said)[1]) >= 2
-    assert "6 finished" in said
+    assert int(re.search(r"6 jobs, (\d) of them finished before", output)[1]) >= 2
+    assert "6 finished" in output
     for log in sweep.glob("*/job.log"):
         assert log.read_text().count("grid (content | style | result)") == 1
 
@@ -100,11 +100,11 @@ def test_a_job_that_is_killed_is_tried_again_and_goes_on(undisturbed, tmp_path, 
     first = sweep / "training.seed_0"
     wait_until(lambda: list(first.glob("checkpoints/step_*.pt")), process)
     os.kill(rank_of(first.name), signal.SIGKILL)
-    status, said = finish(process)
-    assert status not in (0, 75) and "1 finished, 1 failed" in said, said
+    status, output = finish(process)
+    assert status not in (0, 75) and "1 finished, 1 failed" in output, output
     assert [row["step"] for row in rows(sweep / "training.seed_1") if "loss/total" in row] == list(range(1, 201))
-    status, said = finish(start(tmp_path, launcher, *options))
-    assert status == 0 and "1 of them finished before" in said, said
+    status, output = finish(start(tmp_path, launcher, *options))
+    assert status == 0 and "1 of them finished before" in output, output
     assert [row["step"] for row in rows(first) if "loss/total" in row] == list(range(1, 201))
 
 
@@ -127,8 +127,8 @@ def test_a_sweep_that_is_asked_to_stop_leaves_with_status_75_and_goes_on(tmp_pat
     metrics = sweep / "training.seed_0" / "metrics.jsonl"
     wait_until(lambda: metrics.exists() and metrics.stat().st_size, process)
     process.send_signal(signal.SIGTERM)
-    status, said = finish(process)
-    assert status == 75 and "1 stopped, 1 not started" in said, said
+    status, output = finish(process)
+    assert status == 75 and "1 stopped, 1 not started" in output, output
     summary = json.loads((sweep / "summary.json").read_text())
     assert [job["status"] for job in summary["jobs"]] == ["stopped", "not started"]
     assert not (sweep / "training.seed_1").exists()

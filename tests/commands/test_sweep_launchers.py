@@ -50,16 +50,16 @@ def launcher(request):
 
 
 def ended(launcher, jobs, stop=None) -> dict[str, JobEnd]:
-    return {one.job.name: one for one in launcher.run(jobs, stop or Stop())}
+    return {item.job.name: item for item in launcher.run(jobs, stop or Stop())}
 
 
 def test_a_job_that_fails_or_is_killed_takes_no_other_along(launcher, job, tmp_path):
     write = f"open('{tmp_path}/here', 'w').write(__import__('os').getcwd())"
     jobs = [job("a", write), job("b", "raise SystemExit(2)"), job("c", KILLED), job("d", "pass")]
-    found = ended(launcher, jobs)
-    assert {name: one.status for name, one in found.items()} == {"a": 0, "b": 2, "c": 137, "d": 0}
+    actual = ended(launcher, jobs)
+    assert {name: first.status for name, first in actual.items()} == {"a": 0, "b": 2, "c": 137, "d": 0}
     assert (tmp_path / "here").read_text() == str(tmp_path)
-    assert "SIGKILL" in found["c"].message() and "status 2" in found["b"].message()
+    assert "SIGKILL" in actual["c"].message() and "status 2" in actual["b"].message()
 
 
 def test_asked_to_stop_all_are_told_and_no_more_begin(launcher, job):
@@ -68,9 +68,9 @@ def test_asked_to_stop_all_are_told_and_no_more_begin(launcher, job):
     threading.Timer(1.5, lambda: stop.ask(signal.SIGTERM)).start()
     jobs = [job(name, PATIENT) for name in "abcd"]
     begun = time.monotonic()
-    found = ended(launcher, jobs, stop)
+    actual = ended(launcher, jobs, stop)
     assert time.monotonic() - begun < 10
-    assert {one.status for one in found.values()} == {PREEMPTED} and "a" in found and "d" not in found
+    assert {item.status for item in actual.values()} == {PREEMPTED} and "a" in actual and "d" not in actual
 
 
 def test_what_a_job_says_is_in_its_folder(job):
@@ -86,8 +86,8 @@ def test_what_a_job_says_is_in_its_folder(job):
 
 def test_a_program_that_is_not_there_is_a_failure(tmp_path):
     (tmp_path / "a").mkdir()
-    one = run_here(SweepJob("a", ("/nowhere/python",), folder=tmp_path / "a", here=tmp_path), Stop())
-    assert one.status == 1 and "cannot be started" in one.message()
+    first = run_here(SweepJob("a", ("/nowhere/python",), folder=tmp_path / "a", here=tmp_path), Stop())
+    assert first.status == 1 and "cannot be started" in first.message()
 
 
 DRIVER = """
@@ -127,9 +127,9 @@ class TestShares:
     def test_each_place_has_its_own_gpus_in_turn(self, tmp_path, monkeypatch):
         monkeypatch.setenv("OMP_NUM_THREADS", "3")
         job = SweepJob("a", (), folder=tmp_path, here=tmp_path, devices=2)
-        found = [environment_of(place, 3, job, ["4", "5", "6", "7"]) for place in range(3)]
-        assert [one["CUDA_VISIBLE_DEVICES"] for one in found] == ["4,5", "6,7", "4,5"]
-        assert all("OMP_NUM_THREADS" not in one for one in found)
+        actual = [environment_of(place, 3, job, ["4", "5", "6", "7"]) for place in range(3)]
+        assert [item["CUDA_VISIBLE_DEVICES"] for item in actual] == ["4,5", "6,7", "4,5"]
+        assert all("OMP_NUM_THREADS" not in item for item in actual)
 
     def test_none_is_chosen_where_there_is_no_choice(self, tmp_path, monkeypatch):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -144,9 +144,9 @@ class TestShares:
         joblib = pytest.importorskip("joblib", reason="not installed (the extra sweep)")
         seen, whole = [], joblib.Parallel
         monkeypatch.setattr(launchers, "visible_gpus", lambda: [str(number) for number in range(gpus)])
-        monkeypatch.setattr(joblib, "Parallel", lambda **given: seen.append(given["n_jobs"]) or whole(**given))
+        monkeypatch.setattr(joblib, "Parallel", lambda **options: seen.append(options["n_jobs"]) or whole(**options))
         jobs = [job(name, "pass", devices=devices) for name in "abcde"]
-        assert {one.status for one in ended(Joblib(), jobs).values()} == {0}
+        assert {item.status for item in ended(Joblib(), jobs).values()} == {0}
         assert ended(Joblib(), jobs[:1])["a"].status == 0
         assert seen == [wanted, 1]
 
@@ -178,14 +178,14 @@ class TestSubmitit:
             setup=["echo ready"],
             additional_parameters={"requeue": True},
         )
-        found = ended(launcher, [job("a", TWICE.format(tmp_path / "twice")), job("b", "raise SystemExit(4)")])
-        assert {name: one.status for name, one in found.items()} == {"a": 0, "b": 4}
+        actual = ended(launcher, [job("a", TWICE.format(tmp_path / "twice")), job("b", "raise SystemExit(4)")])
+        assert {name: first.status for name, first in actual.items()} == {"a": 0, "b": 4}
         assert (tmp_path / "twice").read_text() == "xx"
         script = (slurm / "script").read_text()
         options = dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", script, re.MULTILINE))
-        wanted = {"partition": "dev", "time": "30", "array": "0-1%2", "gpus-per-node": "2", "cpus-per-task": "4"}
-        wanted |= {"mem": "1536MB", "account": "me", "requeue": "", "signal": "USR2@120", "job-name": "gan_style"}
-        assert wanted.items() <= options.items() and "echo ready" in script
+        expected = {"partition": "dev", "time": "30", "array": "0-1%2", "gpus-per-node": "2", "cpus-per-task": "4"}
+        expected |= {"mem": "1536MB", "account": "me", "requeue": "", "signal": "USR2@120", "job-name": "gan_style"}
+        assert expected.items() <= options.items() and "echo ready" in script
 
     def test_without_slurm_it_is_said_so(self, job, monkeypatch):
         monkeypatch.setenv("PATH", "/nowhere")

@@ -68,9 +68,9 @@ def assert_two_parts_equal_a_whole(gan_style, tmp_path, *options: str) -> None:
     assert "after step 2" in outcome.out
     whole, parts = (tmp_path / name / "smoke" for name in ("whole", "parts"))
     assert steps_in(parts) == [1, 2, 3, 4]
-    one, two = (read_checkpoint(run / "checkpoints" / "step_00000004.pt") for run in (whole, parts))
+    first, two = (read_checkpoint(run / "checkpoints" / "step_00000004.pt") for run in (whole, parts))
     for key in ("state", "objective"):
-        assert_same(one[key], two[key], key)
+        assert_same(first[key], two[key], key)
     assert_same(*(read_generator(run / "generator.safetensors") for run in (whole, parts)), "generator")
 
 
@@ -259,8 +259,10 @@ def test_audits_are_logged_when_they_are_due_and_change_nothing(gan_style, tmp_p
         assert sum(shares.values()) == pytest.approx(1, rel=1e-4)
         assert all(rows[step][f"gradient/{name}"] > 0 for name in terms)
     assert not [key for key in rows[5] if key.startswith("share/")] or 5 in expected
-    one, two = (read_generator(tmp_path / name / "smoke" / "generator.safetensors")[0] for name in ("plain", "audited"))
-    assert all(torch.equal(one[key], two[key]) for key in one)
+    first, two = (
+        read_generator(tmp_path / name / "smoke" / "generator.safetensors")[0] for name in ("plain", "audited")
+    )
+    assert all(torch.equal(first[key], two[key]) for key in first)
 
 
 @pytest.mark.parametrize("change", ["a picture more", "another cache"])
@@ -353,12 +355,12 @@ def test_given_feature_scales_are_used_as_they_are(gan_style, tmp_path, monkeypa
 
     monkeypatch.setattr(Perceptual, "calibrate", calibrate)
     scales = {"relu1_1": 0.5, "relu2_1": 2.0, "relu3_1": 3.0, "relu4_1": 4.0, "relu4_2": 5.0}
-    given = ",".join(f"{layer}:{scale}" for layer, scale in scales.items())
-    outcome = gan_style("train", *SMOKE, f"perceptual.scales={{{given}}}", f"run.root={tmp_path}")
+    options = ",".join(f"{layer}:{scale}" for layer, scale in scales.items())
+    outcome = gan_style("train", *SMOKE, f"perceptual.scales={{{options}}}", f"run.root={tmp_path}")
     assert outcome.status == 0, outcome.err
     assert "feature scales relu1_1 0.5, relu2_1 2, relu3_1 3, relu4_1 4, relu4_2 5" in outcome.out
-    told = read_generator(tmp_path / "smoke" / "generator.safetensors")[1]["objective"]
-    assert told["scales"] == scales and told["perceptual"] == "compact"
+    messages = read_generator(tmp_path / "smoke" / "generator.safetensors")[1]["objective"]
+    assert messages["scales"] == scales and messages["perceptual"] == "compact"
     assert read_checkpoint(tmp_path / "smoke/checkpoints/step_00000004.pt")["objective"]["scales"] == scales
 
 
@@ -369,16 +371,16 @@ def test_measured_feature_scales_are_kept_with_the_results(gan_style, tmp_path):
     assert "feature scales " + ", ".join(f"{layer} {scale:.3g}" for layer, scale in scales.items()) in outcome.out
     again = (f"perceptual.scales={{{','.join(f'{layer}:{scale}' for layer, scale in scales.items())}}}", "run.name=b")
     assert gan_style("train", *SMOKE, *again, f"run.root={tmp_path}").status == 0
-    one, two = (read_generator(tmp_path / name / "generator.safetensors")[0] for name in ("smoke", "b"))
-    assert all(torch.equal(one[key], two[key]) for key in one)
+    first, two = (read_generator(tmp_path / name / "generator.safetensors")[0] for name in ("smoke", "b"))
+    assert all(torch.equal(first[key], two[key]) for key in first)
 
 
 def test_data_workers_change_nothing(gan_style, tmp_path):
     for workers in (0, 2):
         options = (f"run.root={tmp_path / str(workers)}", f"data.workers={workers}", "data.cache_mb=0")
         assert gan_style("train", *SMOKE, *options).status == 0
-    one, two = (read_generator(tmp_path / workers / "smoke" / "generator.safetensors")[0] for workers in "02")
-    assert all(torch.equal(one[key], two[key]) for key in one)
+    first, two = (read_generator(tmp_path / workers / "smoke" / "generator.safetensors")[0] for workers in "02")
+    assert all(torch.equal(first[key], two[key]) for key in first)
 
 
 AUDITED = "training.audit_every=1"
@@ -544,14 +546,14 @@ EXITS = {
 @pytest.mark.parametrize("name", EXITS)
 def test_every_exit_tells_the_trackers(gan_style, tmp_path, monkeypatch, name):
     happen, status = EXITS[name]
-    told, finish = [], JsonlTracker.finish
-    monkeypatch.setattr(JsonlTracker, "preempted", lambda self: told.append("preempted"))
+    messages, finish = [], JsonlTracker.finish
+    monkeypatch.setattr(JsonlTracker, "preempted", lambda self: messages.append("preempted"))
     monkeypatch.setattr(
-        JsonlTracker, "finish", lambda self, *, failed: (told.append(failed), finish(self, failed=failed))
+        JsonlTracker, "finish", lambda self, *, failed: (messages.append(failed), finish(self, failed=failed))
     )
     monkeypatch.setattr("gan_style.training.supervisor.Progress.update", lambda *_: happen())
     assert gan_style("train", *SMOKE, f"run.root={tmp_path}").status == status
-    assert told == (["preempted", True] if status == 75 else [status != 0])
+    assert messages == (["preempted", True] if status == 75 else [status != 0])
 
 
 def test_a_second_process_on_the_same_run_is_refused_and_a_dead_one_holds_nothing(gan_style, tmp_path):
@@ -575,8 +577,8 @@ def test_pictures_that_are_held_out_by_another_path_are_not_trained_on(gan_style
         Image.new("RGB", (80, 64), (60 * number, 90, 30)).save(tmp_path / f"{number}.png")
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "3.png").symlink_to(tmp_path / "3.png")
-    given = (f"data.content={tmp_path}/*.png", f"data.holdout={tmp_path}/links/3.png", f"run.root={tmp_path}")
-    outcome = gan_style("train", *SMOKE, *given, "dry_run=true")
+    options = (f"data.content={tmp_path}/*.png", f"data.holdout={tmp_path}/links/3.png", f"run.root={tmp_path}")
+    outcome = gan_style("train", *SMOKE, *options, "dry_run=true")
     assert outcome.status == 0, outcome.err
     assert "1 pictures of data.holdout" in outcome.out and "content pictures:     3" in outcome.out
 
@@ -584,21 +586,21 @@ def test_pictures_that_are_held_out_by_another_path_are_not_trained_on(gan_style
 def test_a_run_whose_pictures_have_changed_goes_on_and_says_so(gan_style, tmp_path):
     for number in range(4):
         Image.new("RGB", (80, 64), (60 * number, 90, 30)).save(tmp_path / f"{number}.png")
-    given = (f"data.content={tmp_path}/*.png", f"run.root={tmp_path}")
-    assert gan_style("train", *SMOKE, *given).status == 0
-    assert "is not what this run" not in gan_style("train", *SMOKE, *given, "training.steps=5").out
+    options = (f"data.content={tmp_path}/*.png", f"run.root={tmp_path}")
+    assert gan_style("train", *SMOKE, *options).status == 0
+    assert "is not what this run" not in gan_style("train", *SMOKE, *options, "training.steps=5").out
     Image.new("RGB", (80, 64)).save(tmp_path / "4.png")
-    outcome = gan_style("train", *SMOKE, *given, "training.steps=6")
+    outcome = gan_style("train", *SMOKE, *options, "training.steps=6")
     assert outcome.status == 0, outcome.err
     assert "warning: data.content is not what this run was trained on before" in outcome.out
 
 
 def test_a_run_whose_style_has_changed_says_what_follows(gan_style, tmp_path):
     Image.new("RGB", (80, 64), (200, 90, 30)).save(tmp_path / "style.png")
-    given = (f"data.style={tmp_path}/style.png", f"run.root={tmp_path}")
-    assert gan_style("train", *SMOKE, *given).status == 0
+    options = (f"data.style={tmp_path}/style.png", f"run.root={tmp_path}")
+    assert gan_style("train", *SMOKE, *options).status == 0
     Image.new("RGB", (90, 64), (20, 90, 130)).save(tmp_path / "style.png")
-    outcome = gan_style("train", *SMOKE, *given, "training.steps=5")
+    outcome = gan_style("train", *SMOKE, *options, "training.steps=5")
     assert outcome.status == 0 and "warning: data.style is not what this run was trained on before" in outcome.out
     assert "data.content is not" not in outcome.out
 
@@ -606,15 +608,15 @@ def test_a_run_whose_style_has_changed_says_what_follows(gan_style, tmp_path):
 @pytest.mark.parametrize("kept", [True, False])
 def test_the_best_of_other_held_out_pictures_is_forgotten(gan_style, tmp_path, monkeypatch, kept):
     for name, number in (("photo", 4), ("held", 2)):
-        for one in range(number):
-            Image.new("RGB", (80, 64), (60 * one, 90, 30)).save(tmp_path / f"{name}{one}.png")
+        for item in range(number):
+            Image.new("RGB", (80, 64), (60 * item, 90, 30)).save(tmp_path / f"{name}{item}.png")
     lowest, make = [], train_command.make_composite
     monkeypatch.setattr(train_command, "make_composite", lambda *a: lowest.append(a[2]) or make(*a))
-    given = (f"data.content={tmp_path}/photo*.png", f"data.holdout={tmp_path}/held*.png", f"run.root={tmp_path}")
-    assert gan_style("train", *SMOKE, *given, "metrics.every=1").status == 0
+    options = (f"data.content={tmp_path}/photo*.png", f"data.holdout={tmp_path}/held*.png", f"run.root={tmp_path}")
+    assert gan_style("train", *SMOKE, *options, "metrics.every=1").status == 0
     if not kept:
         Image.new("RGB", (80, 64), (0, 200, 0)).save(tmp_path / "held9.png")
-    assert gan_style("train", *SMOKE, *given, "metrics.every=1", "training.steps=5").status == 0
+    assert gan_style("train", *SMOKE, *options, "metrics.every=1", "training.steps=5").status == 0
     assert lowest[0] is None and (lowest[1] is not None) is kept
 
 
@@ -622,10 +624,17 @@ def test_an_unreadable_picture_does_not_make_the_data_others(gan_style, tmp_path
     for number in range(10):
         Image.new("RGB", (80, 64), (20 * number, 90, 30)).save(tmp_path / f"{number}.png")
     (tmp_path / "5.png").write_bytes(b"no picture")
-    given = (f"data.content={tmp_path}/*.png", "data.holdout=null", "data.holdout_count=2", "data.max_unreadable=0.5")
-    given = (*given, f"run.root={tmp_path}")
-    assert gan_style("train", *SMOKE, *given).status == 0
-    assert "is not what this run" not in gan_style("train", *SMOKE, *given, "training.steps=5", "data.cache_mb=0").out
+    settings = (
+        f"data.content={tmp_path}/*.png",
+        "data.holdout=null",
+        "data.holdout_count=2",
+        "data.max_unreadable=0.5",
+    )
+    settings = (*settings, f"run.root={tmp_path}")
+    assert gan_style("train", *SMOKE, *settings).status == 0
+    assert (
+        "is not what this run" not in gan_style("train", *SMOKE, *settings, "training.steps=5", "data.cache_mb=0").out
+    )
     options = (f"checkpoint={tmp_path}/smoke", "metrics=[ssim]", "size=32", f"output={tmp_path}/evaluation")
     outcome = gan_style("evaluate", "perceptual.weights=random", *options)
     assert outcome.status == 0, outcome.err
@@ -658,8 +667,8 @@ def test_a_run_that_is_all_warm_up_says_so(gan_style, tmp_path):
 def test_features_are_scaled_alike_whatever_the_seed(gan_style, tmp_path):
     scales = []
     for seed in (0, 1):
-        given = ("perceptual.weights=packaged", f"training.seed={seed}", f"run.root={tmp_path}", f"run.name={seed}")
-        gan_style("train", *SMOKE, *given, "training.steps=1")
+        options = ("perceptual.weights=packaged", f"training.seed={seed}", f"run.root={tmp_path}", f"run.name={seed}")
+        gan_style("train", *SMOKE, *options, "training.steps=1")
         description = read_generator(tmp_path / str(seed) / "generator.safetensors")[1]
         scales.append(description["objective"]["scales"])
     assert scales[0] == scales[1] and scales[0]

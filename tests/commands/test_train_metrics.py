@@ -28,12 +28,12 @@ def train(gan_style, tmp_path):
 def measured(run: Path) -> dict[int, dict[str, float]]:
     """{step: the held-out pictures' numbers}."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    found = {}
+    actual = {}
     for row in rows:
         if numbers := {name: value for name, value in row.items() if name.startswith("heldout/")}:
-            assert row["step"] not in found
-            found[row["step"]] = numbers
-    return found
+            assert row["step"] not in actual
+            actual[row["step"]] = numbers
+    return actual
 
 
 def best(run: Path) -> dict:
@@ -44,12 +44,12 @@ def best(run: Path) -> dict:
 def test_rows_are_written_when_they_are_due_and_after_the_last_step(train, every, steps):
     seldom = ("training.log_every=9", "training.sample_every=9", "training.checkpoint_every=9", "training.steps=5")
     outcome, run = train("a", f"metrics.every={every}", *seldom)
-    found = measured(run)
-    assert list(found) == steps
-    for numbers in found.values():
+    actual = measured(run)
+    assert list(actual) == steps
+    for numbers in actual.values():
         assert {f"heldout/{name}" for name in (*OF_PICTURES, "style_ratio", "style_photo", "composite")} <= set(numbers)
     assert len(list((run / "samples").iterdir())) == 1  # grids keep their own time
-    last = found[5]
+    last = actual[5]
     assert f"({100 * last['heldout/style_ratio']:.1f} % of the photo's own)" in outcome.out
 
 
@@ -57,8 +57,8 @@ def test_only_the_metrics_that_are_asked_for(train):
     _, run = train("a", "metrics.names=[ssim,structure]", "metrics.best={ssim:1,structure:3}")
     for numbers in measured(run).values():
         assert set(numbers) == {"heldout/ssim", "heldout/structure", "heldout/composite"}
-        wanted = (1 - numbers["heldout/ssim"]) + 3 * (1 - numbers["heldout/structure"])
-        assert numbers["heldout/composite"] == pytest.approx(wanted, rel=1e-6)
+        expected = (1 - numbers["heldout/ssim"]) + 3 * (1 - numbers["heldout/structure"])
+        assert numbers["heldout/composite"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_what_has_no_loss_term_is_not_measured_and_its_weight_is_said_not_to_count(train):
@@ -91,7 +91,7 @@ def test_the_best_checkpoint_holds_the_weights_of_its_step(train):
     saved = best(run)
     beside = read_checkpoint(run / "checkpoints" / f"step_{saved['step']:08d}.pt")
     for network, weights in saved["state"]["networks"].items():
-        assert all(torch.equal(weights[key], one) for key, one in beside["state"]["networks"][network].items())
+        assert all(torch.equal(weights[key], first) for key, first in beside["state"]["networks"][network].items())
 
 
 def test_the_best_checkpoint_outlives_the_others(train):
@@ -111,9 +111,9 @@ def test_a_run_that_goes_on_remembers_what_was_lowest(train):
     outcome, parts = train("parts", *options, "training.steps=4")
     assert "after step 2" in outcome.out
     assert measured(whole) == measured(parts)
-    one, two = best(whole), best(parts)
-    assert one["step"] <= 2
-    assert (one["step"], one["lowest"]) == (two["step"], two["lowest"])
+    first, two = best(whole), best(parts)
+    assert first["step"] <= 2
+    assert (first["step"], first["lowest"]) == (two["step"], two["lowest"])
 
 
 def test_the_lowest_of_another_composite_does_not_count(train):
@@ -144,7 +144,8 @@ def test_the_best_checkpoint_can_be_stylized_from(train, gan_style, tmp_path):
         assert result.size == (40, 32)
     weights = best(run)["state"]["networks"]["ema"]
     assert all(
-        torch.equal(one, weights[key]) for key, one in load_generator(path, torch.device("cpu")).state_dict().items()
+        torch.equal(first, weights[key])
+        for key, first in load_generator(path, torch.device("cpu")).state_dict().items()
     )
 
 
@@ -162,15 +163,15 @@ def test_measuring_changes_nothing_of_the_training(train):
     """Neither weights nor optimisers nor any random stream."""
     augmented = ("loss.adversarial.augment=[colour,translation]", "training.steps=4", "training.checkpoint_every=9")
     runs = [train(f"every{every}", f"metrics.every={every}", *augmented)[1] for every in (1, 100)]
-    one, two = (read_checkpoint(run / "checkpoints" / "step_00000004.pt")["state"] for run in runs)
-    for network, weights in one["networks"].items():
+    first, two = (read_checkpoint(run / "checkpoints" / "step_00000004.pt")["state"] for run in runs)
+    for network, weights in first["networks"].items():
         assert all(torch.equal(weights[key], value) for key, value in two["networks"][network].items())
-    for name, optimiser in one["optimisers"].items():
+    for name, optimiser in first["optimisers"].items():
         for number, moments in optimiser["state"].items():
             others = two["optimisers"][name]["state"][number]
             assert all(torch.equal(moments[key], others[key]) for key in ("exp_avg", "exp_avg_sq"))
-    one, two = (read_generator(run / "generator.safetensors")[0] for run in runs)
-    assert all(torch.equal(one[key], two[key]) for key in one)
+    first, two = (read_generator(run / "generator.safetensors")[0] for run in runs)
+    assert all(torch.equal(first[key], two[key]) for key in first)
     assert measured(runs[0])[4] == measured(runs[1])[4]
 
 
@@ -216,20 +217,20 @@ TWO = "data.style={flow: 'demo:styles/flow', tiles: 'demo:styles/mosaic'}"
 
 
 def test_each_style_of_a_library_is_measured_by_its_own_pictures_whatever_the_target(train):
-    found = [
+    actual = [
         measured(train(target, "generator=library", TWO, f"loss.style.target={target}", "training.steps=1")[1])[1]
         for target in ("mean", "each")
     ]
     for style in ("flow", "tiles"):
-        of_mean, of_each = (one[f"heldout/{style}/style_photo"] for one in found)
+        of_mean, of_each = (item[f"heldout/{style}/style_photo"] for item in actual)
         assert of_each == pytest.approx(of_mean, rel=1e-4)
-    assert found[0]["heldout/flow/style_photo"] != pytest.approx(found[0]["heldout/tiles/style_photo"], rel=0.01)
+    assert actual[0]["heldout/flow/style_photo"] != pytest.approx(actual[0]["heldout/tiles/style_photo"], rel=0.01)
 
 
 def test_a_term_that_only_watches_another_picture_is_no_yardstick(train):
     watch = "+loss.watch={_target_: gan_style.losses.style.GramStyle, weight: 0.0, layers: [relu1_1], target: TARGET}"
-    found = [
+    actual = [
         measured(train(str(number), "training.steps=1", *more)[1])[1]["heldout/style_photo"]
         for number, more in enumerate(([], [watch.replace("TARGET", "'demo:styles/mosaic'")]))
     ]
-    assert found[0] == pytest.approx(found[1], rel=1e-4)
+    assert actual[0] == pytest.approx(actual[1], rel=1e-4)

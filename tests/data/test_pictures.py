@@ -43,8 +43,8 @@ def test_a_pattern_names_the_pictures_that_match_it(tmp_path: Path) -> None:
         plain(tmp_path / name)
     (tmp_path / "a.txt").touch()
     (tmp_path / "a.png").mkdir()
-    found = find_pictures(str(tmp_path / "a*"), "data.content")
-    assert found == [tmp_path / "a0.png", *(tmp_path / f"a{number}.jpg" for number in range(1, 10))]
+    actual = find_pictures(str(tmp_path / "a*"), "data.content")
+    assert actual == [tmp_path / "a0.png", *(tmp_path / f"a{number}.jpg" for number in range(1, 10))]
 
 
 def test_a_pattern_with_two_stars_reaches_below(tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_the_home_folder_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: 
 
 def test_several_names_are_put_together_in_their_order(tmp_path: Path) -> None:
     b, a, c = (plain(tmp_path / name) for name in ("b.png", "deep/a.png", "c.png"))
-    found = find_pictures([str(c), str(tmp_path / "deep"), str(tmp_path / "b*")], "data.content")
-    assert found == [c, a, b]
+    actual = find_pictures([str(c), str(tmp_path / "deep"), str(tmp_path / "b*")], "data.content")
+    assert actual == [c, a, b]
 
 
 def test_a_picture_that_two_names_reach_is_in_the_set_once(tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_a_picture_that_two_names_reach_is_in_the_set_once(tmp_path: Path) -> No
     ("name", "count"), [("demo:styles", 4), ("demo:styles/mosaic", 1), ("demo:heldout/chelsea", 1), ("demo:photos", 3)]
 )
 def test_demo_styles_are_readable_pictures(name: str, count: int) -> None:
-    found = find_pictures(name, "data.style")
-    assert len(found) == count
-    assert decode(found[0], short_side=16).shape[0] == 3
+    actual = find_pictures(name, "data.style")
+    assert len(actual) == count
+    assert decode(actual[0], short_side=16).shape[0] == 3
 
 
 @pytest.mark.parametrize("name", ["demo:photos", "demo:heldout"])

@@ -199,8 +199,8 @@ def test_a_batch_goes_to_a_device_whole() -> None:
 
 
 def test_an_item_follows_from_seed_and_position_alone(make_stream: MakeStream) -> None:
-    one, two = make_stream(seed=5), make_stream(seed=5)
-    forwards = [one[position] for position in range(20)]
+    first, two = make_stream(seed=5), make_stream(seed=5)
+    forwards = [first[position] for position in range(20)]
     random.seed(123)
     torch.manual_seed(123)
     backwards = [two[position] for position in reversed(range(20))]
@@ -211,9 +211,9 @@ def test_an_item_follows_from_seed_and_position_alone(make_stream: MakeStream) -
 
 
 def test_workers_do_not_change_the_stream(make_stream: MakeStream) -> None:
-    alone, with_workers = (collected(make_stream(), 0, 6, workers=workers) for workers in (0, 2))
-    assert len(alone) == 6
-    assert same(alone, with_workers)
+    single, with_workers = (collected(make_stream(), 0, 6, workers=workers) for workers in (0, 2))
+    assert len(single) == 6
+    assert same(single, with_workers)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -227,15 +227,15 @@ def test_cached_and_lazy_sets_give_the_same_stream(make_stream: MakeStream) -> N
 
 
 def test_different_seeds_give_different_streams(make_stream: MakeStream) -> None:
-    one, two = (collected(make_stream(seed=seed), 0, 4) for seed in (0, 1))
-    orders = [[number_of(crop) for batch in stream for crop in batch.content] for stream in (one, two)]
+    first, two = (collected(make_stream(seed=seed), 0, 4) for seed in (0, 1))
+    orders = [[number_of(crop) for batch in stream for crop in batch.content] for stream in (first, two)]
     assert orders[0] != orders[1]
-    assert not any(torch.equal(a.content, b.content) for a, b in zip(one, two, strict=True))
+    assert not any(torch.equal(a.content, b.content) for a, b in zip(first, two, strict=True))
 
 
 def test_different_seeds_cut_the_same_picture_differently(make_stream: MakeStream) -> None:
-    one, two = make_stream(seed=0, content=1, style=1), make_stream(seed=1, content=1, style=1)
-    assert not any(torch.equal(one[position][0], two[position][0]) for position in range(5))
+    first, two = make_stream(seed=0, content=1, style=1), make_stream(seed=1, content=1, style=1)
+    assert not any(torch.equal(first[position][0], two[position][0]) for position in range(5))
 
 
 def test_the_batch_size_only_cuts_the_stream_differently(make_stream: MakeStream) -> None:
@@ -405,7 +405,7 @@ def test_the_share_of_samples_at_full_strength(tmp_path: Path, share: float) -> 
     """Of 300 the standard error is at most 0.03; the others lie evenly in [0, 1)."""
     stream = library_stream(tmp_path, share)
     conditions = [stream._condition(0, position) for position in range(300)]
-    strengths = torch.stack([one for one in conditions if one is not None])[:, 0]
+    strengths = torch.stack([item for item in conditions if item is not None])[:, 0]
     assert abs((strengths == 1.0).float().mean() - share) < 0.1
     others = strengths[strengths < 1.0]
     assert len(others) == 0 or abs(others.mean() - 0.5) < 0.1
@@ -413,11 +413,11 @@ def test_the_share_of_samples_at_full_strength(tmp_path: Path, share: float) -> 
 
 
 def test_one_style_alone_has_no_condition_but_a_library_of_one_has(tmp_path: Path) -> None:
-    alone, library = library_stream(tmp_path, None, (5,)), library_stream(tmp_path, 1.0, (5,))
+    single, library = library_stream(tmp_path, None, (5,)), library_stream(tmp_path, 1.0, (5,))
     for position in range(7):
-        assert alone[position][-2] is None
+        assert single[position][-2] is None
         assert torch.equal(library[position][-2], torch.ones(1))
-        assert torch.equal(alone[position][1], library[position][1])  # and nothing else is drawn otherwise
+        assert torch.equal(single[position][1], library[position][1])  # and nothing else is drawn otherwise
 
 
 def test_a_condition_is_cut_and_moved_with_its_batch(tmp_path: Path) -> None:
@@ -430,10 +430,10 @@ def test_a_condition_is_cut_and_moved_with_its_batch(tmp_path: Path) -> None:
 def test_recoloured_crops_keep_their_structure_and_change_their_colours():
     """Each channel is a mixture of the three, so grey stays grey, and the order of its levels stays."""
     grey = torch.randint(60, 180, (1, 8, 8), dtype=torch.uint8).expand(3, 8, 8)
-    made = recoloured(grey, random.Random(3)).int()
-    assert (made - made[:1]).abs().max() <= 1
+    result = recoloured(grey, random.Random(3)).int()
+    assert (result - result[:1]).abs().max() <= 1
     order = grey[0].flatten().argsort(stable=True)
-    assert (made[0].flatten()[order].diff() >= 0).all()
+    assert (result[0].flatten()[order].diff() >= 0).all()
     picture = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
     pictures = [recoloured(picture, random.Random(seed)) for seed in (1, 1, 2)]
     assert torch.equal(pictures[0], pictures[1]) and not torch.equal(pictures[0], pictures[2])

@@ -73,11 +73,11 @@ def inception_file(tmp_path_factory) -> Path:
 class TestLpips:
     def test_equal_pictures_have_no_distance_and_others_have_more_the_further_they_are_apart(self, alexnet, noise):
         measure, content = lpips(CPU), noise(1, 3, 64, 48)
-        found = [measure((content + strength * noise(1, 3, 64, 48, seed=1)).clamp(-1, 1), content) for strength in
+        actual = [measure((content + strength * noise(1, 3, 64, 48, seed=1)).clamp(-1, 1), content) for strength in
                  (0.0, 0.1, 0.4)]  # fmt: skip
-        assert [one.shape for one in found] == [(1,)] * 3
-        assert found[0].item() == 0.0
-        assert found[0] < found[1] < found[2]
+        assert [item.shape for item in actual] == [(1,)] * 3
+        assert actual[0].item() == 0.0
+        assert actual[0] < actual[1] < actual[2]
 
     def test_each_pair_is_measured_alone(self, alexnet, noise):
         measure, pairs = lpips(CPU), [(noise(1, 3, 40, 40, seed=s), noise(1, 3, 40, 40, seed=s + 9)) for s in (0, 1)]
@@ -89,17 +89,17 @@ class TestLpips:
         """Equation 1: unit length over channels, squared differences weighted by w, mean over positions, summed."""
         import torchmetrics.functional.image.lpips as library
 
-        made, content = noise(1, 3, 64, 64, seed=1), noise(1, 3, 64, 64, seed=2)
+        result, content = noise(1, 3, 64, 64, seed=1), noise(1, 3, 64, 64, seed=2)
         weights = torch.load(Path(library.__file__).parent / "lpips_models" / "alex.pth", CPU, weights_only=True)
         shift, scale = (torch.tensor(v).view(1, 3, 1, 1) for v in ((-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)))
-        x, y, total = (made - shift) / scale, (content - shift) / scale, torch.zeros(())
+        x, y, total = (result - shift) / scale, (content - shift) / scale, torch.zeros(())
         after = {1: 0, 4: 1, 7: 2, 9: 3, 11: 4}  # the ReLUs
         for number, layer in enumerate(alexnet.features):
             x, y = layer(x), layer(y)
             if number in after:
                 apart = (F.normalize(x, eps=1e-8) - F.normalize(y, eps=1e-8)).square()
                 total += F.conv2d(apart, weights[f"lin{after[number]}.model.1.weight"]).mean()
-        assert lpips(CPU)(made, content).item() == pytest.approx(total.item(), rel=1e-4)
+        assert lpips(CPU)(result, content).item() == pytest.approx(total.item(), rel=1e-4)
 
     def test_takes_results_that_leave_the_range(self, alexnet, noise):
         content = noise(1, 3, 40, 40)
@@ -128,11 +128,11 @@ class TestInception:
     def test_gives_the_pooled_features_of_each_picture(self, inception_file, noise):
         measure = inception(str(inception_file), CPU)
         pictures = noise(2, 3, 40, 50)
-        found = measure(pictures)
-        assert found.shape == (2, 2048) and found.dtype == torch.float32 and found.isfinite().all()
-        alone = measure(pictures[1:])[0]
-        assert (found[1] - alone).norm() < 1e-3 * (found[1] - found[0]).norm()
-        assert not found.requires_grad
+        actual = measure(pictures)
+        assert actual.shape == (2, 2048) and actual.dtype == torch.float32 and actual.isfinite().all()
+        single = measure(pictures[1:])[0]
+        assert (actual[1] - single).norm() < 1e-3 * (actual[1] - actual[0]).norm()
+        assert not actual.requires_grad
 
     def test_looks_at_eight_bits_as_the_metric_is_defined(self, inception_file, noise):
         measure, picture = inception(str(inception_file), CPU), noise(1, 3, 40, 40)

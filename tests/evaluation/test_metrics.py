@@ -53,10 +53,10 @@ class TestKernelDistance:
         x, y = rows(7, 1, 0.3), rows(5, 2)
         without_x = torch.tensor([kernel_distance(torch.cat([x[:i], x[i + 1 :]]), y).value for i in range(7)])
         without_y = torch.tensor([kernel_distance(x, torch.cat([y[:i], y[i + 1 :]])).value for i in range(5)])
-        wanted = (
+        expected = (
             6 / 7 * without_x.double().var(correction=0) * 7 + 4 / 5 * without_y.double().var(correction=0) * 5
         ) ** 0.5
-        assert kernel_distance(x, y).error == pytest.approx(wanted.item(), rel=1e-4)
+        assert kernel_distance(x, y).error == pytest.approx(expected.item(), rel=1e-4)
 
     def test_is_unbiased(self):
         """Two samples of one distribution: the mean over trials is 0."""
@@ -65,11 +65,11 @@ class TestKernelDistance:
 
     def test_error_is_the_spread_over_trials(self):
         """Of sets that differ; of equal ones the jackknife is known to say too much."""
-        found = [
+        actual = [
             kernel_distance(rows(30, 2 * i, width=2) * 0.3 + 1.0, rows(30, 2 * i + 1, width=2)) for i in range(150)
         ]
-        spread = torch.tensor([one.value for one in found]).std().item()
-        assert sum(one.error for one in found) / len(found) == pytest.approx(spread, rel=0.2)
+        spread = torch.tensor([item.value for item in actual]).std().item()
+        assert sum(item.error for item in actual) / len(actual) == pytest.approx(spread, rel=0.2)
 
     def test_says_how_many_pictures_it_needs(self):
         with pytest.raises(ValueError, match="at least 3 pictures in each set; there are 5 and 2"):
@@ -107,9 +107,9 @@ class TestFrechetDistance:
 
 def test_embedding_holds_each_channels_mean_and_deviation(noise):
     features = {"a": noise(2, 4, 5, 6), "b": noise(2, 3, 2, 2)}
-    found = embedding(features)
-    assert found.shape == (2, 14)
-    assert torch.equal(found[1], torch.cat([channel_moments(f)[1].flatten() for f in features.values()]))
+    actual = embedding(features)
+    assert actual.shape == (2, 14)
+    assert torch.equal(actual[1], torch.cat([channel_moments(f)[1].flatten() for f in features.values()]))
 
 
 class TestStyleClassifier:
@@ -128,11 +128,11 @@ class TestStyleClassifier:
 
     def test_finds_the_minimum_of_its_loss(self):
         photos, styles = rows(40, 1), rows(40, 2) + 0.5
-        found = StyleClassifier.trained(photos, styles, decay=0.1)
-        x = (torch.cat([photos, styles]).double() - found.mean) / found.spread
+        actual = StyleClassifier.trained(photos, styles, decay=0.1)
+        x = (torch.cat([photos, styles]).double() - actual.mean) / actual.spread
         truth = torch.cat([torch.zeros(40), torch.ones(40)]).double()
-        residual = torch.sigmoid(x @ found.weight + found.bias) - truth
-        assert (x.T @ residual / 80 + 0.1 * found.weight).abs().max() < 1e-5  # the gradient vanishes
+        residual = torch.sigmoid(x @ actual.weight + actual.bias) - truth
+        assert (x.T @ residual / 80 + 0.1 * actual.weight).abs().max() < 1e-5  # the gradient vanishes
         assert abs(residual.mean()) < 1e-5
 
     def test_says_how_many_it_needs(self):
@@ -158,12 +158,12 @@ def blurred(photo, factor):
 class TestSsim:
     @pytest.mark.parametrize("strength", [0.02, 0.2, 1.0])
     def test_equals_scikit_image(self, photo, strength):
-        made = noised(photo, strength)
-        lumas = [rgb_to_yuv(x)[0, 0].double().numpy() for x in (made, photo)]
-        wanted = structural_similarity(
+        result = noised(photo, strength)
+        lumas = [rgb_to_yuv(x)[0, 0].double().numpy() for x in (result, photo)]
+        expected = structural_similarity(
             *lumas, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
         )
-        assert ssim(made, photo).item() == pytest.approx(wanted, abs=1e-4)
+        assert ssim(result, photo).item() == pytest.approx(expected, abs=1e-4)
 
     def test_is_one_for_the_same_picture_and_counts_each_sample_alone(self, photo):
         both = ssim(torch.cat([photo, noised(photo, 0.3)]), torch.cat([photo, photo]))
@@ -188,8 +188,8 @@ class TestStructure:
         luma = F.avg_pool2d(rgb_to_yuv(photo)[:, :1], 2)[0, 0].double()
         down = (luma[:-2] - luma[2:]).unfold(1, 3, 1).sum(-1) / 3
         right = (luma[:, :-2] - luma[:, 2:]).unfold(0, 3, 1).sum(-1) / 3
-        wanted = (0.0026 / (down**2 + right**2 + 0.0026)).mean()
-        assert structure(torch.zeros_like(photo), photo).item() == pytest.approx(wanted.item(), abs=1e-5)
+        expected = (0.0026 / (down**2 + right**2 + 0.0026)).mean()
+        assert structure(torch.zeros_like(photo), photo).item() == pytest.approx(expected.item(), abs=1e-5)
 
 
 @pytest.mark.parametrize("measure", [ssim, structure])
@@ -204,9 +204,9 @@ class TestColour:
     def test_lab_equals_scikit_image(self):
         image = torch.rand(2, 3, 24, 20, generator=torch.Generator().manual_seed(1)) * 2 - 1
         image[:, :, :4] = -1.0 + 0.02 * image[:, :, :4].abs()  # the dark, linear part of both curves
-        wanted = rgb2lab((image * 0.5 + 0.5).permute(0, 2, 3, 1).double().numpy())
-        made = rgb_to_lab(image).permute(0, 2, 3, 1).double()
-        assert (made - torch.from_numpy(wanted)).abs().max() < 2e-3
+        expected = rgb2lab((image * 0.5 + 0.5).permute(0, 2, 3, 1).double().numpy())
+        result = rgb_to_lab(image).permute(0, 2, 3, 1).double()
+        assert (result - torch.from_numpy(expected)).abs().max() < 2e-3
 
     def test_drift_of_mean_and_spread_of_flat_greys(self):
         """White is L = 100, black L = 0; a checkerboard of both has mean 50 and standard deviation 50."""

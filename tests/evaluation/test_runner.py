@@ -53,11 +53,11 @@ class TestOpenResults:
         photo = picture(tmp_path / "photo.png")
         content = content_of(photo)
         with torch.no_grad():
-            wanted = generator(content)
+            expected = generator(content)
         for spec in (run, run / "generator.safetensors"):
             results = open_outputs(str(spec), CPU)
             assert isinstance(results, GeneratedOutputs)
-            assert torch.allclose(results(photo, content), wanted, atol=1e-5)
+            assert torch.allclose(results(photo, content), expected, atol=1e-5)
 
     def test_pictures_in_a_runs_folder_do_not_make_it_a_folder_of_results(self, run):
         picture(run / "samples" / "a.jpg")
@@ -68,13 +68,13 @@ class TestOpenResults:
             open_outputs(str(run), CPU)
 
     def test_a_folder_of_pictures_is_looked_up_by_name_whatever_the_suffix_and_size(self, tmp_path):
-        photo, found = (
+        photo, actual = (
             picture(tmp_path / "photos" / "one.jpg"),
             picture(tmp_path / "made" / "deep" / "one.png", (80, 64)),
         )
         results = open_outputs(str(tmp_path / "made"), CPU)
         assert isinstance(results, FolderOutputs)
-        assert torch.equal(results(photo, content_of(photo)), content_of(found))
+        assert torch.equal(results(photo, content_of(photo)), content_of(actual))
 
     def test_a_picture_without_a_result_is_named(self, tmp_path):
         picture(tmp_path / "made" / "one.png")
@@ -83,13 +83,13 @@ class TestOpenResults:
             open_outputs(str(tmp_path / "made"), CPU)(photo, content_of(photo))
 
     def test_a_result_of_another_shape_is_named_with_both_sizes(self, tmp_path):
-        photo, made = (
+        photo, result = (
             picture(tmp_path / "photos" / "one.png", (40, 32)),
             picture(tmp_path / "made" / "one.png", (32, 40)),
         )
         with pytest.raises(ValueError) as refusal:
             open_outputs(str(tmp_path / "made"), CPU)(photo, content_of(photo))
-        assert all(word in str(refusal.value) for word in (str(made), "32 x 40 pixels", "content of 40 x 32"))
+        assert all(word in str(refusal.value) for word in (str(result), "32 x 40 pixels", "content of 40 x 32"))
 
     def test_a_result_that_cannot_be_read_is_named(self, tmp_path):
         photo = picture(tmp_path / "photos" / "one.png")
@@ -101,8 +101,8 @@ class TestOpenResults:
     def test_a_grey_result_is_one_too(self, tmp_path):
         photo = picture(tmp_path / "photos" / "one.png")
         picture(tmp_path / "made" / "one.png", mode="L")
-        found = open_outputs(str(tmp_path / "made"), CPU)(photo, content_of(photo))
-        assert torch.equal(found[:, 0], found[:, 2]) and found.shape == (1, 3, 32, 40)
+        actual = open_outputs(str(tmp_path / "made"), CPU)(photo, content_of(photo))
+        assert torch.equal(actual[:, 0], actual[:, 2]) and actual.shape == (1, 3, 32, 40)
 
     def test_two_results_of_one_name_are_refused(self, tmp_path):
         for name in ("one.png", "one.jpg"):
@@ -157,8 +157,8 @@ class TestLabels:
 
     def test_runs_of_one_name_in_two_places_are_told_apart(self):
         assert model_labels(["a/run", "b/run", "other"]) == ["a/run", "b/run", "other"]
-        one, two = model_labels(["a/run/generator.safetensors", "b/run/generator.safetensors"])
-        assert one.endswith("a/run/generator.safetensors") and two.endswith("b/run/generator.safetensors")
+        first, two = model_labels(["a/run/generator.safetensors", "b/run/generator.safetensors"])
+        assert first.endswith("a/run/generator.safetensors") and two.endswith("b/run/generator.safetensors")
 
     @pytest.mark.parametrize("name", [PHOTOS, STYLES])
     def test_no_model_is_called_as_an_end_of_the_scale(self, name, tmp_path, monkeypatch):
@@ -191,18 +191,18 @@ class TestWorst:
         assert {13, 4, 17, 6} <= set(shown)
 
     def test_every_models_worst_comes_before_one_models_second(self):
-        one, two = [0.0] * 20, [0.0] * 20
-        one[19], one[18], two[11] = 9.0, 8.0, 1.0
-        assert {19, 11} <= set(pick_worst({"a": self.scored(one), "b": self.scored(two)}, 6))
+        first, two = [0.0] * 20, [0.0] * 20
+        first[19], first[18], two[11] = 9.0, 8.0, 1.0
+        assert {19, 11} <= set(pick_worst({"a": self.scored(first), "b": self.scored(two)}, 6))
 
     def test_the_others_are_evenly_spread(self):
         flat = pick_worst({"a": Measurements({n: {"ssim": 1.0} for n in range(100)})}, 10)
         assert flat == list(range(0, 100, 10))  # nothing to rank by
 
     def test_pictures_that_were_not_measured_are_not_shown(self):
-        one = self.scored([1.0] * 10)
-        del one.numbers[4]
-        assert 4 not in pick_worst({"a": one}, 9) and len(pick_worst({"a": one}, 9)) == 9
+        first = self.scored([1.0] * 10)
+        del first.numbers[4]
+        assert 4 not in pick_worst({"a": first}, 9) and len(pick_worst({"a": first}, 9)) == 9
 
     def test_none_on_demand(self):
         assert pick_worst({"a": self.scored([1.0, 2.0])}, 0) == []
@@ -221,19 +221,19 @@ class TestJudge:
         reference, rest = evaluator.measure_styles(paths, UnreadablePictures("style", 9, 0.1))
         assert (list(reference.embeddings), list(rest.numbers)) == ([0, 2, 4, 6, 8], [1, 3, 5, 7])
         features = [evaluator.suite.features(content_of(path))["relu1_1"] for path in paths[::2]]
-        wanted = torch.stack([f[0].flatten(1) @ f[0].flatten(1).T / f[0][0].numel() for f in features]).mean(0)
-        assert torch.allclose(evaluator.suite.grams["relu1_1"][0], wanted, rtol=1e-5)
+        expected = torch.stack([f[0].flatten(1) @ f[0].flatten(1).T / f[0][0].numel() for f in features]).mean(0)
+        assert torch.allclose(evaluator.suite.grams["relu1_1"][0], expected, rtol=1e-5)
 
     def test_what_cannot_be_read_is_named_and_left_out_under_its_own_number(self, evaluator, tmp_path):
         paths = [picture(tmp_path / f"{n}.png", seed=n) for n in range(4)]
         evaluator.measure_styles(paths[:1], UnreadablePictures("style", 1, 0.0))
         paths[1].write_text("no picture")
         watch = UnreadablePictures("content", 4, 0.25, "max_unreadable")
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as output:
             warnings.simplefilter("always")
-            found = evaluator.measure_outputs(paths, {}, watch)
-        assert list(found[PHOTOS].numbers) == [0, 2, 3]
-        assert len(said) == 1 and "1.png" in str(said[0].message)
+            actual = evaluator.measure_outputs(paths, {}, watch)
+        assert list(actual[PHOTOS].numbers) == [0, 2, 3]
+        assert len(output) == 1 and "1.png" in str(output[0].message)
 
     def test_what_another_rank_cannot_read_counts_and_is_named_here_too(self, evaluator, tmp_path):
         class Two(Ranks):
@@ -271,10 +271,10 @@ class TestLibrary:
     @pytest.mark.parametrize(("style", "condition"), [("monet", [1.0, 0.0]), ("wave", [0.0, 1.0])])
     def test_one_style_is_named_after_the_file(self, library, tmp_path, style, condition):
         content = content_of(picture(tmp_path / "photo.png"))
-        made = open_outputs(f"{library}#{style}", CPU)(tmp_path / "photo.png", content)
+        result = open_outputs(f"{library}#{style}", CPU)(tmp_path / "photo.png", content)
         generator = load_generator(library, CPU)
         with torch.no_grad():
-            assert torch.equal(made, generator(content, torch.tensor([condition])))
+            assert torch.equal(result, generator(content, torch.tensor([condition])))
 
     def test_each_style_has_a_label_of_its_own(self, library):
         specs = [f"{library}#monet", f"{library / 'generator.safetensors'}#wave"]

@@ -94,9 +94,9 @@ class TestMeasured:
         assert (found["a"].n, found["a"].value, found["b"]) == (2, 2.0, Estimate(5.0, None, 1))
 
     def test_rows_of_chosen_pictures_leave_out_those_that_could_not_be_read(self):
-        one = measured(cloud(6, 0))
-        del one.embeddings[2]
-        assert torch.equal(one.rows(PERCEPTUAL, [1, 2, 4]), cloud(6, 0)[[1, 4]])
+        first = measured(cloud(6, 0))
+        del first.embeddings[2]
+        assert torch.equal(first.rows(PERCEPTUAL, [1, 2, 4]), cloud(6, 0)[[1, 4]])
 
 
 class TestHalves:
@@ -181,17 +181,17 @@ def scores(suite, made, photo):
 
 class TestMetricSuite:
     def test_numbers_are_those_of_the_formulas(self, suite, photos):
-        made, photo = noised(photos[0], 0.3), photos[0]
-        found, network = scores(suite, made, photo), suite.perceptual
-        assert found["content"] == pytest.approx(content_distance(network, made, photo, CONTENT), rel=1e-5)
-        assert found["style"] == pytest.approx(style_distance(network, made, suite.grams), rel=1e-5)
-        one, two = network(made, ["relu3_1"])["relu3_1"], network(photo, ["relu3_1"])["relu3_1"]
-        assert found["content/relu3_1"] == pytest.approx(F.mse_loss(one, two).item(), rel=1e-5)
-        wanted = (gram_matrix(one) - suite.grams["relu3_1"]).square().mean()
-        assert found["style/relu3_1"] == pytest.approx(wanted.item(), rel=1e-5)
-        assert found["ssim"] == ssim(made, photo).item()
-        assert found["structure"] == structure(made, photo).item()
-        assert [found["colour/mean"], found["colour/spread"]] == [one.item() for one in colour_drift(made, photo)]
+        result, photo = noised(photos[0], 0.3), photos[0]
+        found, network = scores(suite, result, photo), suite.perceptual
+        assert found["content"] == pytest.approx(content_distance(network, result, photo, CONTENT), rel=1e-5)
+        assert found["style"] == pytest.approx(style_distance(network, result, suite.grams), rel=1e-5)
+        item, two = network(result, ["relu3_1"])["relu3_1"], network(photo, ["relu3_1"])["relu3_1"]
+        assert found["content/relu3_1"] == pytest.approx(F.mse_loss(item, two).item(), rel=1e-5)
+        expected = (gram_matrix(item) - suite.grams["relu3_1"]).square().mean()
+        assert found["style/relu3_1"] == pytest.approx(expected.item(), rel=1e-5)
+        assert found["ssim"] == ssim(result, photo).item()
+        assert found["structure"] == structure(result, photo).item()
+        assert [found["colour/mean"], found["colour/spread"]] == [item.item() for item in colour_drift(result, photo)]
 
     def test_a_mean_over_layers_is_that_of_its_layers(self, suite, photos):
         found = scores(suite, blurred(photos[1], 3), photos[1])
@@ -200,8 +200,8 @@ class TestMetricSuite:
 
     def test_an_embedding_is_that_of_the_embedding_layers(self, suite, photos):
         features = suite.features(photos[0])
-        wanted = embedding(suite.perceptual(photos[0], EMBEDDING))[0]
-        assert torch.equal(suite.embed(photos[0], features)[PERCEPTUAL], wanted)
+        expected = embedding(suite.perceptual(photos[0], EMBEDDING))[0]
+        assert torch.equal(suite.embed(photos[0], features)[PERCEPTUAL], expected)
 
     def test_photos_score_as_photos(self, suite, photos):
         for photo in photos:
@@ -226,14 +226,14 @@ class TestMetricSuite:
 
     @pytest.mark.parametrize("name", OF_PICTURES)
     def test_only_what_is_asked_for_is_measured(self, suite, photos, name):
-        alone = MetricSuite(suite.perceptual, [name], CONTENT, STYLE, EMBEDDING, suite.grams)
+        single = MetricSuite(suite.perceptual, [name], CONTENT, STYLE, EMBEDDING, suite.grams)
         found, whole = (
-            scores(alone, noised(photos[0], 0.2), photos[0]),
+            scores(single, noised(photos[0], 0.2), photos[0]),
             scores(suite, noised(photos[0], 0.2), photos[0]),
         )
         assert set(found) == {key for key in whole if key == name or key.startswith(f"{name}/")}
         assert found == pytest.approx({key: whole[key] for key in found}, rel=1e-5)
-        assert alone.embed(photos[0], alone.features(photos[0])) == {}
+        assert single.embed(photos[0], single.features(photos[0])) == {}
 
     def test_other_peoples_networks_are_asked_where_they_are_there(self, photos):
         suite = MetricSuite(
@@ -272,8 +272,8 @@ class TestSummary:
         # of those that were not learned from; Wilson's interval for 0 of n ends at z^2 / (n + z^2)
         error = pytest.approx(1.959964**2 / (20 + 1.959964**2) / (2 * 1.959964), rel=1e-6)
         for name, rate in ((PHOTOS, 0.0), (STYLES, 1.0)):
-            one = found[name]["deception"]
-            assert (one.value, one.error, one.n) == (rate, error, 20)
+            first = found[name]["deception"]
+            assert (first.value, first.error, first.n) == (rate, error, 20)
 
     def test_the_error_of_a_rate_is_that_of_a_share(self, found):
         rate = found["model"]["deception"]

@@ -15,10 +15,10 @@ def tinted(noise, *, height=20, width=30, seed=0, tint=(0.2, -0.1, 0.0)):
 
 
 def test_matched_colours_have_the_wanted_mean_and_covariance(noise):
-    picture, wanted = tinted(noise, seed=1), tinted(noise, seed=2, height=15, tint=(-0.3, 0.1, 0.2))
-    matched = match_colours(picture, wanted)[0].flatten(1)
-    assert torch.allclose(matched.mean(dim=1), wanted[0].flatten(1).mean(dim=1), atol=1e-5)
-    assert torch.allclose(matched.cov(correction=0), wanted[0].flatten(1).cov(correction=0), atol=1e-5)
+    picture, expected = tinted(noise, seed=1), tinted(noise, seed=2, height=15, tint=(-0.3, 0.1, 0.2))
+    matched = match_colours(picture, expected)[0].flatten(1)
+    assert torch.allclose(matched.mean(dim=1), expected[0].flatten(1).mean(dim=1), atol=1e-5)
+    assert torch.allclose(matched.cov(correction=0), expected[0].flatten(1).cov(correction=0), atol=1e-5)
 
 
 def test_a_picture_matched_to_itself_stays(noise):
@@ -28,9 +28,9 @@ def test_a_picture_matched_to_itself_stays(noise):
 
 def test_for_one_channel_it_is_the_luma_matching_of_gatys_et_al(noise):
     """Their equation (10): sd(content) / sd(style) (L - mean(style)) + mean(content)."""
-    picture, wanted = tinted(noise, seed=1)[:, :1], tinted(noise, seed=2)[:, :1]
-    expected = (picture - picture.mean()) * wanted.std(correction=0) / picture.std(correction=0) + wanted.mean()
-    assert torch.allclose(match_colours(picture, wanted), expected, atol=1e-5)
+    picture, target = tinted(noise, seed=1)[:, :1], tinted(noise, seed=2)[:, :1]
+    expected = (picture - picture.mean()) * target.std(correction=0) / picture.std(correction=0) + target.mean()
+    assert torch.allclose(match_colours(picture, target), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("rounding", [0.0, 0.002])
@@ -43,9 +43,9 @@ def test_a_grey_picture_gets_no_amplified_rounding(noise, rounding):
 
 
 def test_a_flat_picture_takes_the_mean_colour(noise):
-    wanted = tinted(noise)
-    matched = match_colours(torch.zeros(1, 3, 1, 1), wanted)
-    assert torch.allclose(matched[0, :, 0, 0], wanted.mean(dim=(0, 2, 3)), atol=1e-5)
+    expected = tinted(noise)
+    matched = match_colours(torch.zeros(1, 3, 1, 1), expected)
+    assert torch.allclose(matched[0, :, 0, 0], expected.mean(dim=(0, 2, 3)), atol=1e-5)
 
 
 def test_luminance_keeps_the_contents_chroma_and_takes_the_canvas_for_luma(noise):

@@ -102,9 +102,9 @@ def laid_on_white(value: int, alpha: int) -> float:
 def test_transparency_is_laid_on_white(tmp_path: Path, kind: str, alpha: int) -> None:
     values = (100,) if kind == "LA" else (200, 100, 0)
     Image.new(kind, (2, 3), (*values, alpha)).save(tmp_path / "a.png")
-    found = decode(tmp_path / "a.png")[:, 0, 0].tolist()
+    actual = decode(tmp_path / "a.png")[:, 0, 0].tolist()
     expected = [laid_on_white(value, alpha) for value in (values * 3)[:3]]
-    assert found == pytest.approx(expected, abs=0 if alpha in (0, 255) else 1)
+    assert actual == pytest.approx(expected, abs=0 if alpha in (0, 255) else 1)
 
 
 def palette_picture() -> Image.Image:
@@ -221,8 +221,8 @@ def test_pictures_are_turned_upright(tmp_path: Path, orientation: int, name: str
     assert picture.shape == (3, height, height * 3 // 2)
     eighth = height // 8  # well inside the corners, away from what scaling blurs
     corners = [picture[:, y, x].tolist() for y in (eighth, -eighth) for x in (eighth, -eighth)]
-    for found, expected in zip(corners, [(255, 0, 0), (0, 0, 255), (255,) * 3, (255,) * 3], strict=True):
-        assert found == pytest.approx(expected, abs=10)
+    for actual, expected in zip(corners, [(255, 0, 0), (0, 0, 255), (255,) * 3, (255,) * 3], strict=True):
+        assert actual == pytest.approx(expected, abs=10)
 
 
 # Decoding: scaled
@@ -361,9 +361,9 @@ def test_bytes_to_float_and_back_is_exact_for_all_256() -> None:
 
 
 def test_black_is_minus_one_and_white_is_one() -> None:
-    found = to_float(torch.tensor([0, 255], dtype=torch.uint8))
-    assert found.dtype == torch.float32
-    assert found.tolist() == [-1.0, 1.0]
+    actual = to_float(torch.tensor([0, 255], dtype=torch.uint8))
+    assert actual.dtype == torch.float32
+    assert actual.tolist() == [-1.0, 1.0]
 
 
 def test_to_float_leaves_its_input_alone() -> None:

@@ -54,10 +54,10 @@ def same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize("deep", [True, False])
 def test_what_is_written_is_read_back_exactly(tmp_path, suffix, channels, deep):
-    given = original(channels, deep=deep, profile=PROFILE)
-    found = written(tmp_path / f"a{suffix}", given)
-    assert same(found.pixels, given.pixels) and same(found.alpha, given.alpha)
-    assert found.profile == PROFILE
+    options = original(channels, deep=deep, profile=PROFILE)
+    actual = written(tmp_path / f"a{suffix}", options)
+    assert same(actual.pixels, options.pixels) and same(actual.alpha, options.alpha)
+    assert actual.profile == PROFILE
     assert read_note(tmp_path / f"a{suffix}") == NOTE
 
 
@@ -65,8 +65,8 @@ def test_what_is_written_is_read_back_exactly(tmp_path, suffix, channels, deep):
 @pytest.mark.parametrize("channels", [3, 4])
 def test_other_programs_read_our_16_bits(tmp_path, suffix, channels):
     """OpenCV and tifffile, where they are; Pillow, which sees the high bytes."""
-    given = original(channels)
-    written(tmp_path / f"a{suffix}", given)
+    options = original(channels)
+    written(tmp_path / f"a{suffix}", options)
     planes = values(channels).numpy().transpose(1, 2, 0)
     with Image.open(tmp_path / f"a{suffix}") as seen:
         assert np.array_equal(np.asarray(seen), (planes >> 8).astype(np.uint8))
@@ -102,12 +102,12 @@ def sixteen_bit_png(planes: np.ndarray, kind: int, *, interlaced: bool = False) 
 @pytest.mark.parametrize(("channels", "kind"), [(1, 0), (2, 4), (3, 2), (4, 6)])
 def test_every_kind_of_16_bit_png_is_read_whole(channels, kind, interlaced):
     planes = values(channels).numpy().transpose(1, 2, 0)
-    found = read_original(io.BytesIO(sixteen_bit_png(planes, kind, interlaced=interlaced)), max_megapixels=1)
+    actual = read_original(io.BytesIO(sixteen_bit_png(planes, kind, interlaced=interlaced)), max_megapixels=1)
     colours = planes[..., :3] if channels > 2 else np.repeat(planes[..., :1], 3, axis=2)
-    assert np.array_equal(found.pixels.numpy().transpose(1, 2, 0), colours)
-    assert (found.alpha is not None) == (channels in (2, 4))
-    if found.alpha is not None:
-        assert np.array_equal(found.alpha[0].numpy(), planes[..., -1])
+    assert np.array_equal(actual.pixels.numpy().transpose(1, 2, 0), colours)
+    assert (actual.alpha is not None) == (channels in (2, 4))
+    if actual.alpha is not None:
+        assert np.array_equal(actual.alpha[0].numpy(), planes[..., -1])
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib", "predictor": True}, {"byteorder": ">"}])
@@ -120,15 +120,15 @@ def test_16_bit_tiffs_of_others_are_read_whole(tmp_path, channels, options):
     tifffile.imwrite(
         tmp_path / "a.tif", planes if channels > 1 else planes[..., 0], **kinds.get(channels, alpha), **options
     )
-    found = read_original(tmp_path / "a.tif", max_megapixels=1)
-    assert np.array_equal(found.pixels.numpy().transpose(1, 2, 0), np.broadcast_to(planes[..., :3], (33, 47, 3)))
+    actual = read_original(tmp_path / "a.tif", max_megapixels=1)
+    assert np.array_equal(actual.pixels.numpy().transpose(1, 2, 0), np.broadcast_to(planes[..., :3], (33, 47, 3)))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp", ".tif"])
 def test_pictures_of_8_bits_are_what_decode_makes_of_them(tmp_path, suffix):
     Image.fromarray(values(3, deep=False).numpy().transpose(1, 2, 0)).save(tmp_path / f"a{suffix}")
-    found = read_original(tmp_path / f"a{suffix}", max_megapixels=1)
-    assert same(found.pixels, decode(tmp_path / f"a{suffix}")) and found.alpha is None
+    actual = read_original(tmp_path / f"a{suffix}", max_megapixels=1)
+    assert same(actual.pixels, decode(tmp_path / f"a{suffix}")) and actual.alpha is None
 
 
 def test_camera_rotation_turns_16_bits_too(tmp_path):
@@ -141,30 +141,30 @@ def test_camera_rotation_turns_16_bits_too(tmp_path):
     body = body.removeprefix(b"Exif\x00\x00")
     chunk = struct.pack(">I", len(body)) + b"eXIf" + body + struct.pack(">I", zlib.crc32(b"eXIf" + body))
     turned.write_bytes(data[:33] + chunk + data[33:])
-    found = read_original(turned, max_megapixels=1)
-    assert np.array_equal(found.pixels.numpy().transpose(1, 2, 0), np.rot90(planes, -1))
+    actual = read_original(turned, max_megapixels=1)
+    assert np.array_equal(actual.pixels.numpy().transpose(1, 2, 0), np.rot90(planes, -1))
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".jpg", ".bmp"])
 def test_what_a_kind_of_file_cannot_hold_is_rounded_or_laid_on_white(tmp_path, suffix):
     planes = torch.full((4, 16, 16), 30000, dtype=torch.int32).to(torch.uint16)
-    found = written(tmp_path / f"a{suffix}", Original(planes[:3], planes[3:]))
+    actual = written(tmp_path / f"a{suffix}", Original(planes[:3], planes[3:]))
     value = 30000 / 257 if suffix == ".webp" else 255 * (1 - 30000 / 65535) + 30000 / 257 * (30000 / 65535)
-    assert (found.pixels.int() - value).abs().max() <= 2
-    assert (found.alpha is not None) == (suffix == ".webp")
+    assert (actual.pixels.int() - value).abs().max() <= 2
+    assert (actual.alpha is not None) == (suffix == ".webp")
 
 
 def test_webp_keeps_alpha_exactly(tmp_path):
-    given = original(4, deep=False)
-    assert same(written(tmp_path / "a.webp", given).alpha, given.alpha)
+    options = original(4, deep=False)
+    assert same(written(tmp_path / "a.webp", options).alpha, options.alpha)
 
 
 @pytest.mark.parametrize("deep", [True, False])
 def test_laid_on_white(deep):
-    given, most = original(4, deep=deep), 65535 if deep else 255
-    share = given.alpha.double() / most
-    expected = given.pixels.double() * share + most * (1 - share)
-    assert (on_white(given).pixels.double() - expected).abs().max() <= 0.51
+    options, most = original(4, deep=deep), 65535 if deep else 255
+    share = options.alpha.double() / most
+    expected = options.pixels.double() * share + most * (1 - share)
+    assert (on_white(options).pixels.double() - expected).abs().max() <= 0.51
 
 
 def test_a_picture_larger_than_the_limit_is_refused_with_its_option(tmp_path):
@@ -193,9 +193,9 @@ def test_what_is_no_picture_is_named(tmp_path, content):
 
 
 def test_pillow_s_pictures_go_in_and_out_unharmed():
-    given = original(4, deep=False)
-    picture = to_pil(given)
-    assert picture.mode == "RGBA" and same(from_pil(picture).pixels, given.pixels)
+    options = original(4, deep=False)
+    picture = to_pil(options)
+    assert picture.mode == "RGBA" and same(from_pil(picture).pixels, options.pixels)
     grey = Image.fromarray(np.arange(12, dtype=np.uint16).reshape(3, 4) * 5000)
     assert from_pil(grey).pixels.dtype == torch.uint16
     with pytest.raises(ValueError, match=r"a picture expected.*got int"):

@@ -28,13 +28,13 @@ def scene(noise):
 
 @pytest.mark.parametrize("kind", [Content, GatysContent, GramStyle, GatysStyle])
 def test_a_terms_layers_are_weighted_in_any_unit(scene, kind):
-    alone = [kind(weight=1.0, layers=[layer])(scene) for layer in LAYERS]
-    assert not torch.isclose(*alone, rtol=1e-2)
+    single = [kind(weight=1.0, layers=[layer])(scene) for layer in LAYERS]
+    assert not torch.isclose(*single, rtol=1e-2)
     for weights, expected in (
-        (None, (alone[0] + alone[1]) / 2),
-        ([5.0, 5.0], (alone[0] + alone[1]) / 2),
-        ([3, 1], (3 * alone[0] + alone[1]) / 4),
-        ([0.0, 2.0], alone[1]),
+        (None, (single[0] + single[1]) / 2),
+        ([5.0, 5.0], (single[0] + single[1]) / 2),
+        ([3, 1], (3 * single[0] + single[1]) / 4),
+        ([0.0, 2.0], single[1]),
     ):
         assert torch.allclose(kind(weight=1.0, layers=LAYERS, layer_weights=weights)(scene), expected)
 
@@ -59,7 +59,7 @@ def test_scales_look_at_the_picture_made_smaller(make_objective, noise):
     def loss(scales: list[float], size: int) -> torch.Tensor:
         term = GramStyle(weight=1.0, layers=["relu1_1", "relu2_1"], scales=scales)
         objective = make_objective(adversarial=None, content=None, tv=None, style=term)
-        pictures = [F.interpolate(one, (size, size), mode="bilinear", antialias=True) for one in (photo, style, fake)]
+        pictures = [F.interpolate(item, (size, size), mode="bilinear", antialias=True) for item in (photo, style, fake)]
         objective.set_style("mean", [(0, pictures[1])])
         return objective.generator_loss(LossInputs(*pictures), None, warming_up=False)[0]
 
@@ -83,12 +83,15 @@ def test_a_weighted_mean_of_tensors():
 
 
 def test_the_mean_of_named_tensors_weighted_and_not():
-    found = [{"a": torch.tensor([1.0]), "b": torch.tensor([0.0])}, {"a": torch.tensor([5.0]), "b": torch.tensor([4.0])}]
-    assert mean_of(found) == {"a": torch.tensor([3.0]), "b": torch.tensor([2.0])}
-    assert mean_of(found, [3, 1]) == {"a": torch.tensor([2.0]), "b": torch.tensor([1.0])}
+    actual = [
+        {"a": torch.tensor([1.0]), "b": torch.tensor([0.0])},
+        {"a": torch.tensor([5.0]), "b": torch.tensor([4.0])},
+    ]
+    assert mean_of(actual) == {"a": torch.tensor([3.0]), "b": torch.tensor([2.0])}
+    assert mean_of(actual, [3, 1]) == {"a": torch.tensor([2.0]), "b": torch.tensor([1.0])}
     assert mean_of([]) == {}
     with pytest.raises(ValueError):
-        mean_of(found, [1.0])
+        mean_of(actual, [1.0])
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0, 0], [1.0, float("nan")], [True, 1], "ab", 3, ["1", "2"]])

@@ -68,9 +68,9 @@ class TestSum:
 
     def test_of_eight_copies_is_that_of_one(self, make_objective, noise):
         objective = make_objective(colour=Colour(weight=1.0))
-        one = [noise(1, 3, 16, 16, seed=seed) for seed in range(3)]
-        single, _ = objective.generator_loss(LossInputs(*one), None, warming_up=False)
-        copies, _ = objective.generator_loss(LossInputs(*(x.repeat(8, 1, 1, 1) for x in one)), None, warming_up=False)
+        first = [noise(1, 3, 16, 16, seed=seed) for seed in range(3)]
+        single, _ = objective.generator_loss(LossInputs(*first), None, warming_up=False)
+        copies, _ = objective.generator_loss(LossInputs(*(x.repeat(8, 1, 1, 1) for x in first)), None, warming_up=False)
         torch.testing.assert_close(copies, single, rtol=1e-5, atol=0)
 
     def test_in_the_warm_up_is_the_content_term_alone(self, make_objective, scene):
@@ -114,11 +114,11 @@ class TestStyleTargets:
         torch.manual_seed(0)
         network = compact(layers=["relu1_1", "relu2_1"], weights="random")
         pictures = [noise(1, 3, 16, 16), noise(1, 3, 24, 10, seed=1), noise(1, 3, 9, 33, seed=2)]
-        made = mean_gram(network, iter(pictures), ["relu1_1", "relu2_1"])
+        result = mean_gram(network, iter(pictures), ["relu1_1", "relu2_1"])
         for layer in ("relu1_1", "relu2_1"):
             grams = [gram_matrix(network(picture, [layer])[layer]) for picture in pictures]
-            torch.testing.assert_close(made[layer], sum(grams) / 3)
-            assert not made[layer].requires_grad
+            torch.testing.assert_close(result[layer], sum(grams) / 3)
+            assert not result[layer].requires_grad
 
     def test_a_fixed_target_is_what_the_results_are_compared_with(self, make_objective, scene, noise):
         objective = make_objective(style_target="a/picture.jpg")
@@ -127,8 +127,8 @@ class TestStyleTargets:
         objective.set_style("a/picture.jpg", [(0, target)])
         _, parts = objective.generator_loss(scene, None, warming_up=False)
         layers = ["relu1_1", "relu2_1"]
-        made, wanted = objective.perceptual(scene.fake, layers), objective.perceptual(target, layers)
-        losses = [gram_loss(gram_matrix(made[x]), gram_matrix(wanted[x])) for x in layers]
+        result, expected = objective.perceptual(scene.fake, layers), objective.perceptual(target, layers)
+        losses = [gram_loss(gram_matrix(result[x]), gram_matrix(expected[x])) for x in layers]
         torch.testing.assert_close(parts["style"], sum(losses) / 2)
 
     def test_the_result_of_a_target_picture_itself_has_no_style_loss(self, make_objective, noise):
@@ -153,14 +153,14 @@ class TestStyleTargets:
     def test_of_crops_are_each_samples_own(self, make_objective, scene, noise, kind, without_colours):
         """As if each crop were the only style picture; nothing has to be computed before step 1."""
         term = kind(weight=1.0, layers=["relu1_1", "relu2_1"], target="crop", grey=without_colours)
-        objective, alone = make_objective(style=term), make_objective(style=replace(term, target="mean"))
+        objective, single = make_objective(style=term), make_objective(style=replace(term, target="mean"))
         assert objective.targets == []
         _, parts = objective.generator_loss(scene, None, warming_up=False)
         expected = []
         for number in range(2):
             of_one = [x[number : number + 1] for x in (scene.content, scene.style, scene.fake)]
-            alone.set_style("mean", [(0, of_one[1])])
-            expected.append(alone.generator_loss(LossInputs(*of_one), None, warming_up=False)[1]["style"])
+            single.set_style("mean", [(0, of_one[1])])
+            expected.append(single.generator_loss(LossInputs(*of_one), None, warming_up=False)[1]["style"])
         torch.testing.assert_close(parts["style"], torch.stack(expected).mean())
         assert objective.style_targets == {} and objective.state_dict()["style_targets"] == {}
 
@@ -186,21 +186,21 @@ class TestStyleTargets:
         losses = []
         for fake, style in ((scene.fake[:1], styles[2]), (scene.fake[1:], styles[0])):
             for layer in ("relu1_1", "relu2_1"):
-                made, wanted = (kind.statistic(objective.perceptual(x, [layer])[layer]) for x in (fake, style))
-                losses.append(kind.distance(made, wanted))
+                result, expected = (kind.statistic(objective.perceptual(x, [layer])[layer]) for x in (fake, style))
+                losses.append(kind.distance(result, expected))
         torch.testing.assert_close(parts["style"], sum(losses) / 4)
 
     def test_of_each_stand_at_the_pictures_numbers_whatever_the_order(self, make_objective, noise):
         """Number 1 could not be read: the others' mean is at its place, and its neighbours are at theirs."""
         objective = make_objective(style_target="each")
         pictures = {number: noise(1, 3, 10 + number, 12, seed=number) for number in (0, 2, 3)}
-        found = []
+        actual = []
         for order in ((0, 2, 3), (3, 0, 2)):
             objective.set_style("each", ((number, pictures[number]) for number in order))
-            found.append(dict(objective.style_targets))
-        assert found[0].keys() == found[1].keys() and len(found[0]) == 2
-        for key, rows in found[0].items():
-            assert torch.equal(rows[[0, 2, 3]], found[1][key][[0, 2, 3]])
+            actual.append(dict(objective.style_targets))
+        assert actual[0].keys() == actual[1].keys() and len(actual[0]) == 2
+        for key, rows in actual[0].items():
+            assert torch.equal(rows[[0, 2, 3]], actual[1][key][[0, 2, 3]])
             assert len(rows) == 4 and not rows.requires_grad
             torch.testing.assert_close(rows[1], rows[[0, 2, 3]].mean(dim=0))
             layer = key.split("/")[2]
@@ -213,14 +213,14 @@ class TestStyleTargets:
         objective = make_objective(style=MomentStyle(weight=1.0, layers=["relu2_1"]))
         pictures = [noise(1, 3, 16, 16), noise(1, 3, 24, 10, seed=1) * 0.5, noise(1, 3, 9, 33, seed=2) * 0.1]
         objective.set_style("mean", enumerate(pictures))
-        (made,) = objective.style_targets.values()
+        (result,) = objective.style_targets.values()
         of_pictures = []
         for picture in pictures:
             features = objective.perceptual(picture, ["relu2_1"])["relu2_1"][0].double().numpy()
             of_pictures.append(
                 np.stack([features.mean(axis=(1, 2)), np.sqrt(features.var(axis=(1, 2)) + 1e-5)], axis=1)
             )
-        np.testing.assert_allclose(made[0].numpy(), np.mean(of_pictures, axis=0), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(result[0].numpy(), np.mean(of_pictures, axis=0), rtol=1e-4, atol=1e-6)
 
     @pytest.mark.parametrize("kind", Style.__subclasses__())
     @pytest.mark.parametrize("target", ["mean", "each", "b.jpg"])
@@ -231,14 +231,14 @@ class TestStyleTargets:
             style=kind(layers=["relu1_1", "relu2_1"], **options),
             texture=kind(layers=["relu1_1"], grey=True, **options),
         )
-        alone = make_objective(style=kind(layers=["relu1_1", "relu2_1"], **options))
+        single = make_objective(style=kind(layers=["relu1_1", "relu2_1"], **options))
         pictures = [noise(1, 3, 16, 16), noise(1, 3, 12, 20, seed=1)]
         both.set_style(target, enumerate(pictures))
         in_colour, texture = both.terms["style"], both.terms["texture"]
         for term, seen in ((in_colour, pictures), (texture, [grey(picture) for picture in pictures])):
-            alone.set_style(target, enumerate(seen))
+            single.set_style(target, enumerate(seen))
             for layer in term.layers:
-                expected = alone.style_targets[in_colour.key(layer)]
+                expected = single.style_targets[in_colour.key(layer)]
                 torch.testing.assert_close(both.style_targets[term.key(layer)], expected)
         assert len(both.style_targets) == 3
         assert not torch.equal(both.style_targets[texture.key("relu1_1")], both.style_targets[in_colour.key("relu1_1")])
@@ -247,11 +247,11 @@ class TestStyleTargets:
         objective = make_objective(style=GramStyle(weight=1.0, layers=["relu1_1"], grey=True))
         picture = noise(1, 3, 16, 16)
         objective.set_style("mean", [(0, picture)])
-        found = []
+        actual = []
         for fake in (picture, grey(picture)):
             _, parts = objective.generator_loss(LossInputs(picture, picture, fake), None, warming_up=False)
-            found.append(parts["style"].item())
-        assert found[1] == pytest.approx(0, abs=1e-12) and found[0] > 1e-6
+            actual.append(parts["style"].item())
+        assert actual[1] == pytest.approx(0, abs=1e-12) and actual[0] > 1e-6
 
     def test_are_shared_by_terms_that_want_the_same(self, make_objective):
         layers = {"layers": ["relu1_1"], "weight": 1.0}
@@ -269,17 +269,17 @@ class TestStyleTargets:
         for kind, target in itertools.product((GramStyle, GatysStyle), ("mean", "each")):
             objective = make_objective(style=kind(weight=1.0, layers=["relu1_1", "relu2_1"], target=target))
             objective.set_style(target, enumerate(pictures))
-            made = objective.style_grams(target)
+            result = objective.style_grams(target)
             for layer, expected in mean_gram(objective.perceptual, pictures, ["relu1_1", "relu2_1"]).items():
-                torch.testing.assert_close(made[layer], expected)
+                torch.testing.assert_close(result[layer], expected)
 
     def test_know_their_mean_grams_also_where_a_picture_cannot_be_read(self, make_objective, noise):
         objective = make_objective(style_target="each")
         pictures = [noise(1, 3, 16, 16), noise(1, 3, 24, 10, seed=1)]
         objective.set_style("each", [(0, pictures[0]), (2, pictures[1])])
-        made = objective.style_grams("each")
+        result = objective.style_grams("each")
         for layer, expected in mean_gram(objective.perceptual, pictures, ["relu1_1", "relu2_1"]).items():
-            torch.testing.assert_close(made[layer], expected)
+            torch.testing.assert_close(result[layer], expected)
 
     @pytest.mark.parametrize(
         "term",
@@ -309,10 +309,10 @@ class TestStyleTargets:
 
 class TestMeanOf:
     def test_is_the_mean_of_each_named_tensor(self, noise):
-        found = [{"a": noise(2, 3, seed=seed), "b": torch.tensor(float(seed))} for seed in range(4)]
-        made = mean_of(iter(found))
-        assert made.keys() == {"a", "b"} and made["b"] == 1.5
-        torch.testing.assert_close(made["a"], torch.stack([one["a"] for one in found]).mean(dim=0))
+        actual = [{"a": noise(2, 3, seed=seed), "b": torch.tensor(float(seed))} for seed in range(4)]
+        result = mean_of(iter(actual))
+        assert result.keys() == {"a", "b"} and result["b"] == 1.5
+        torch.testing.assert_close(result["a"], torch.stack([item["a"] for item in actual]).mean(dim=0))
 
     def test_leaves_its_tensors_alone(self):
         first = torch.ones(2)
@@ -408,53 +408,53 @@ class TestAudit:
         return [fake.square().mean(dim=1), fake[:, :1, ::2]]
 
     def test_measures_each_terms_gradient_at_the_output_without_its_weight(self, audited):
-        objective, scene, found = audited
+        objective, scene, actual = audited
         fake = scene.fake.detach().requires_grad_()
-        made, content = (objective.perceptual(x, ["relu1_1", "relu2_1"]) for x in (fake, scene.content))
+        result, content = (objective.perceptual(x, ["relu1_1", "relu2_1"]) for x in (fake, scene.content))
         targets = [objective.style_grams("mean")[x] for x in ("relu1_1", "relu2_1")]
-        grams = [gram_matrix(made[x]) for x in ("relu1_1", "relu2_1")]
+        grams = [gram_matrix(result[x]) for x in ("relu1_1", "relu2_1")]
         by_hand = {
             "adversarial": sum(FORMULAS["hinge"].generator(scale) for scale in self.logits(fake)) / 2,
-            "content": content_loss(made["relu2_1"], content["relu2_1"]),
+            "content": content_loss(result["relu2_1"], content["relu2_1"]),
             "style": sum(gram_loss(*pair) for pair in zip(grams, targets, strict=True)) / 2,
             "tv": total_variation_squared(fake),
             "colour": colour_loss(fake, scene.content),
         }
         norms = {name: torch.autograd.grad(loss, fake, retain_graph=True)[0].norm() for name, loss in by_hand.items()}
         norms["identity"] = torch.tensor(scene.style.numel() ** -0.5)  # each entry's is +-1 / their number
-        assert found.keys() == norms.keys()
+        assert actual.keys() == norms.keys()
         for name, norm in norms.items():
-            torch.testing.assert_close(found[name], norm, rtol=1e-5, atol=0)
+            torch.testing.assert_close(actual[name], norm, rtol=1e-5, atol=0)
         pulls = {name: norm * objective.weights[name] for name, norm in norms.items()}
-        shares = objective.gradient_shares({name: norm.item() for name, norm in found.items()})
+        shares = objective.gradient_shares({name: norm.item() for name, norm in actual.items()})
         for name, pull in pulls.items():
             assert shares[name] == pytest.approx((pull / sum(pulls.values())).item(), rel=1e-5)
 
     def test_gives_shares_that_add_up_to_one_and_none_to_weight_zero(self, audited):
-        objective, _, found = audited
-        shares = objective.gradient_shares({name: norm.item() for name, norm in found.items()})
+        objective, _, actual = audited
+        shares = objective.gradient_shares({name: norm.item() for name, norm in actual.items()})
         assert sum(shares.values()) == pytest.approx(1, rel=1e-6)
-        assert shares.pop("tv") == 0 and found["tv"] > 0
+        assert shares.pop("tv") == 0 and actual["tv"] > 0
         assert all(share > 0 for share in shares.values())
 
     def test_counts_the_gradient_of_all_outputs_together(self, make_objective, scene):
         """A term that looks at both, as none of ours does: the norm over the two, not the sum of norms."""
         rebuilt = scene.style.clone().requires_grad_()
         both = scene.fake.sum() * 3 + rebuilt.sum() * 4
-        found = make_objective().gradient_norms({"tv": both}, [scene.fake, rebuilt])
-        assert found["tv"].item() == pytest.approx(5 * scene.fake.numel() ** 0.5, rel=1e-5)
+        actual = make_objective().gradient_norms({"tv": both}, [scene.fake, rebuilt])
+        assert actual["tv"].item() == pytest.approx(5 * scene.fake.numel() ** 0.5, rel=1e-5)
 
     def test_of_a_term_that_pulls_at_nothing_is_zero(self, make_objective, scene):
         elsewhere = torch.ones(3, requires_grad=True)
         objective = make_objective()
-        found = objective.gradient_norms({"content": scene.fake.sum(), "tv": elsewhere.sum()}, [scene.fake])
-        shares = objective.gradient_shares({name: norm.item() for name, norm in found.items()})
-        assert (found["tv"], shares["tv"], shares["content"]) == (0, 0, 1)
+        actual = objective.gradient_norms({"content": scene.fake.sum(), "tv": elsewhere.sum()}, [scene.fake])
+        shares = objective.gradient_shares({name: norm.item() for name, norm in actual.items()})
+        assert (actual["tv"], shares["tv"], shares["content"]) == (0, 0, 1)
 
     def test_of_weights_that_are_all_zero_gives_no_shares(self, make_objective, scene):
         objective = make_objective(tv=SquaredVariation(weight=0.0))
-        found = objective.gradient_norms({"tv": total_variation_squared(scene.fake)}, [scene.fake])
-        assert found["tv"] > 0 and objective.gradient_shares({"tv": found["tv"].item()}) == {"tv": 0}
+        actual = objective.gradient_norms({"tv": total_variation_squared(scene.fake)}, [scene.fake])
+        assert actual["tv"] > 0 and objective.gradient_shares({"tv": actual["tv"].item()}) == {"tv": 0}
 
     def test_leaves_the_gradient_of_the_loss_as_it_is(self, make_objective, scene):
         objective = make_objective()
@@ -474,8 +474,8 @@ class TestAudit:
         for name, part in parts.items():
             torch.testing.assert_close(part, expected[name])
         assert torch.equal(loss, 3.0 * parts["content"])
-        (made,) = torch.autograd.grad(loss, scene.fake)
-        assert torch.equal(made, gradient(objective, scene, warming_up=True))
+        (result,) = torch.autograd.grad(loss, scene.fake)
+        assert torch.equal(result, gradient(objective, scene, warming_up=True))
 
 
 class TestRoundTrip:
@@ -498,10 +498,10 @@ class TestRoundTrip:
     def test_tells_what_a_result_was_trained_for_in_json(self, make_objective, noise):
         objective = make_objective()
         objective.perceptual.calibrate([noise(1, 3, 16, 16)])
-        told = json.loads(json.dumps(objective.describe()))
-        assert told["perceptual"] == "compact"
-        assert told["scales"] == objective.perceptual.scales and told["scales"]["relu1_1"] not in (0, 1)
-        assert told["weights"] == {"adversarial": 0.5, "content": 1.0, "style": 1.0, "tv": 0.1}
+        messages = json.loads(json.dumps(objective.describe()))
+        assert messages["perceptual"] == "compact"
+        assert messages["scales"] == objective.perceptual.scales and messages["scales"]["relu1_1"] not in (0, 1)
+        assert messages["weights"] == {"adversarial": 0.5, "content": 1.0, "style": 1.0, "tv": 0.1}
 
 
 class TestRefusals:

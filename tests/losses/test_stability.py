@@ -52,10 +52,10 @@ class TestWarp:
     def test_positions_are_exact_whatever_the_precision(self, dtype):
         photos = torch.zeros(1, 3, 256, 256)
         arguments = {"shift": 0.03, "turn": 3.0, "scale": 0.03, "bend": 0.005}
-        wanted = small_warp(photos, draws(1), **arguments)
+        expected = small_warp(photos, draws(1), **arguments)
         with torch.autocast("cpu", dtype):
-            found = small_warp(photos, draws(1), **arguments)
-        assert found.grid.dtype == torch.float32 and torch.equal(found.grid, wanted.grid)
+            actual = small_warp(photos, draws(1), **arguments)
+        assert actual.grid.dtype == torch.float32 and torch.equal(actual.grid, expected.grid)
 
     def test_a_sample_s_draws_are_its_own(self, photos):
         both = small_warp(photos, draws(1, 2), shift=0.1, turn=5.0, scale=0.1, bend=0.02)

@@ -58,8 +58,8 @@ def gatys_content(features: Tensor, target: Tensor) -> float:
 def gatys_style(features: Tensor, target: Tensor) -> float:
     """Gatys et al. 2016, equations 3 and 4, for one picture: N maps of M positions, sums and no means."""
     count, positions = features.shape[1], features.shape[2] * features.shape[3]
-    made, wanted = (x[0].double().reshape(count, positions) for x in (features, target))
-    difference = made @ made.T - wanted @ wanted.T
+    result, expected = (x[0].double().reshape(count, positions) for x in (features, target))
+    difference = result @ result.T - expected @ expected.T
     return (difference**2).sum().item() / (4 * count**2 * positions**2)
 
 
@@ -87,8 +87,8 @@ class TestGramLoss:
     @pytest.mark.parametrize("shape", [(1, 5, 4, 6), (1, 2, 9, 9)])
     def test_is_four_times_that_of_gatys(self, noise, shape):
         features, target = noise(*shape), noise(*shape, seed=1)
-        made = gram_loss(gram_matrix(features), gram_matrix(target)).item()
-        assert made == pytest.approx(4 * gatys_style(features, target), rel=1e-5)
+        result = gram_loss(gram_matrix(features), gram_matrix(target)).item()
+        assert result == pytest.approx(4 * gatys_style(features, target), rel=1e-5)
 
     def test_takes_one_target_for_the_whole_batch(self, noise):
         grams, target = gram_matrix(noise(3, 4, 5, 5)), gram_matrix(noise(1, 4, 5, 5, seed=1))
@@ -114,13 +114,13 @@ class TestGatys:
     def test_style_is_equation_4_averaged_over_the_batch(self, noise, shape):
         features, target = noise(3, *shape), noise(3, *shape, seed=1)
         expected = sum(gatys_style(*pair) for pair in zip(features.split(1), target.split(1), strict=True)) / 3
-        made = gatys_style_loss(gram_matrix(features), gram_matrix(target)).item()
-        assert made == pytest.approx(expected, rel=1e-5)
+        result = gatys_style_loss(gram_matrix(features), gram_matrix(target)).item()
+        assert result == pytest.approx(expected, rel=1e-5)
 
     def test_content_is_computed_in_float32_and_does_not_overflow(self):
         features = torch.full((1, 2, 4, 4), 1000.0).half()
-        made = gatys_content_loss(features, -features)
-        assert made.dtype == torch.float32 and made == 0.5 * 32 * 4e6
+        result = gatys_content_loss(features, -features)
+        assert result.dtype == torch.float32 and result == 0.5 * 32 * 4e6
 
 
 class TestThroughVgg:
@@ -219,14 +219,14 @@ class TestBfloat16:
 
 class TestMomentsLoss:
     def test_adds_the_squared_differences_of_means_and_deviations_and_averages_over_channels(self):
-        made = torch.tensor([[[1.0, 2.0], [0.0, 1.0]], [[3.0, 0.5], [0.0, 0.0]]])
-        wanted = torch.tensor([[[0.0, 4.0], [0.0, 1.0]]])
+        result = torch.tensor([[[1.0, 2.0], [0.0, 1.0]], [[3.0, 0.5], [0.0, 0.0]]])
+        expected = torch.tensor([[[0.0, 4.0], [0.0, 1.0]]])
         by_hand = [1.0**2 + 2.0**2, 0.0, 3.0**2 + 3.5**2, 1.0**2]  # sample by sample, channel by channel
-        assert moments_loss(made, wanted).item() == pytest.approx(sum(by_hand) / 4, rel=1e-6)
+        assert moments_loss(result, expected).item() == pytest.approx(sum(by_hand) / 4, rel=1e-6)
 
     def test_of_pictures_of_one_tone_is_the_squared_difference_of_tones(self):
-        made, wanted = (channel_moments(torch.full((2, 3, 5, size), tone)) for tone, size in ((0.75, 4), (0.25, 7)))
-        assert moments_loss(made, wanted).item() == pytest.approx(0.25, rel=1e-6)
+        result, expected = (channel_moments(torch.full((2, 3, 5, size), tone)) for tone, size in ((0.75, 4), (0.25, 7)))
+        assert moments_loss(result, expected).item() == pytest.approx(0.25, rel=1e-6)
 
 
 def test_absolute_content_is_the_mean_absolute_difference_in_float64(noise):
@@ -261,10 +261,10 @@ class TestPixelLosses:
         ids=["the same", "white, black", "grey, white", "red, black", "red, cyan"],
     )
     def test_colour_is_l1_on_luma_and_huber_on_chroma(self, fake, content, expected):
-        made, wanted = (
+        result, target = (
             torch.tensor(c, dtype=torch.float32).view(1, 3, 1, 1).expand(2, 3, 4, 4) for c in (fake, content)
         )
-        assert colour_loss(made, wanted).item() == pytest.approx(expected, abs=3e-5)
+        assert colour_loss(result, target).item() == pytest.approx(expected, abs=3e-5)
 
     @pytest.mark.parametrize("loss", [identity_loss, colour_loss])
     def test_are_computed_in_float32(self, noise, loss):
@@ -325,9 +325,9 @@ class TestTerms:
         features = {"a": scene.style, "b": scene.style[..., ::2, ::2] * 2.0}
         to_mean, to_each = [], []
         for layer in layers:
-            made, wanted = statistic(scene.fake_features[layer]), statistic(features[layer])
-            to_mean.append(loss(made, wanted.mean(dim=0, keepdim=True)))
-            to_each.append(loss(made, wanted))
+            result, expected = statistic(scene.fake_features[layer]), statistic(features[layer])
+            to_mean.append(loss(result, expected.mean(dim=0, keepdim=True)))
+            to_each.append(loss(result, expected))
         torch.testing.assert_close(term(weight=1.0, layers=layers)(scene), sum(to_mean) / len(layers))
         torch.testing.assert_close(term(weight=1.0, layers=layers, target="each")(scene), sum(to_each) / len(layers))
 
@@ -378,7 +378,7 @@ def losses_by_size() -> dict[int, dict[str, float]]:
         "identity": Identity(weight=1.0),
         "colour": Colour(weight=1.0),
     }
-    found = {}
+    actual = {}
     for size in (256, 512, 1024):
         fake, content = smooth(size, 1), smooth(size, 2)
         of_fake, of_content = network(fake, LAYERS), network(content, LAYERS)
@@ -386,8 +386,8 @@ def losses_by_size() -> dict[int, dict[str, float]]:
         scene.fake_features, scene.content_features = of_fake, of_content
         scene.auxiliary = {"rebuilt": AuxiliaryPass(fake)}
         scene.style_targets = {terms["style"].key(layer): gram_matrix(of_content[layer]) for layer in LAYERS}
-        found[size] = {name: term(scene).item() for name, term in terms.items()}
-    return found
+        actual[size] = {name: term(scene).item() for name, term in terms.items()}
+    return actual
 
 
 class TestResolution:
@@ -429,7 +429,7 @@ class TestResolution:
     ids=lambda term: f"{type(term).__name__} {getattr(term, 'target', '')}".strip(),
 )
 def test_batch_of_eight_copies_has_the_loss_of_one(noise, term):
-    one = [noise(1, 3, 8, 8, seed=seed) for seed in range(3)]
-    single, copies = term(scene_of(*one)), term(scene_of(*(x.repeat(8, 1, 1, 1) for x in one)))
+    first = [noise(1, 3, 8, 8, seed=seed) for seed in range(3)]
+    single, copies = term(scene_of(*first)), term(scene_of(*(x.repeat(8, 1, 1, 1) for x in first)))
     assert single > 0
     torch.testing.assert_close(copies, single, rtol=1e-5, atol=0)

@@ -105,9 +105,9 @@ def test_refuses_what_cannot_be_built(arguments):
 
 
 def convolutions(discriminator: PatchDiscriminator) -> list[nn.Conv2d]:
-    found = [module for module in discriminator.modules() if isinstance(module, nn.Conv2d)]
-    assert all(parametrize.is_parametrized(layer, "weight") for layer in found)
-    return found
+    actual = [module for module in discriminator.modules() if isinstance(module, nn.Conv2d)]
+    assert all(parametrize.is_parametrized(layer, "weight") for layer in actual)
+    return actual
 
 
 def test_tells_styles_apart_by_projection(noise):

@@ -52,9 +52,9 @@ def test_stays_within_the_range(noise, scale, output):
     generator = ResnetGenerator(width=4, blocks=1, output=output).eval()
     for parameter in generator.parameters():
         parameter.data *= scale
-    made = generator(noise(2, 3, 20, 20))
-    assert made.isfinite().all() and made.abs().max() <= 1.0
-    assert made.std() > 0  # it says something
+    result = generator(noise(2, 3, 20, 20))
+    assert result.isfinite().all() and result.abs().max() <= 1.0
+    assert result.std() > 0  # it says something
 
 
 def test_a_residual_block_begins_as_the_identity(noise):
@@ -108,11 +108,11 @@ def test_instance_normalisation_is_torchs_own_and_keeps_the_layout(noise, layout
         norm.bias.copy_(torch.linspace(-1.0, 1.0, 5))
     own.load_state_dict(norm.state_dict())
     x, y = (noise(2, 5, 6, 7).contiguous(memory_format=layout).requires_grad_() for _ in range(2))
-    made, wanted = norm(x), own(y)
-    torch.testing.assert_close(made, wanted, rtol=1e-5, atol=1e-6)
-    assert made.is_contiguous(memory_format=layout)
-    (made * torch.arange(7)).sum().backward()
-    (wanted * torch.arange(7)).sum().backward()
+    result, expected = norm(x), own(y)
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)
+    assert result.is_contiguous(memory_format=layout)
+    (result * torch.arange(7)).sum().backward()
+    (expected * torch.arange(7)).sum().backward()
     torch.testing.assert_close(x.grad, y.grad, rtol=1e-4, atol=1e-4)
 
 
@@ -121,24 +121,24 @@ def test_instance_normalisation_is_torchs_own_and_keeps_the_layout(noise, layout
 @pytest.mark.parametrize("of_samples", [False, True], ids=["one scale for all", "a scale for each sample"])
 def test_gradients_of_instance_normalisation_are_those_of_its_formula(noise, dtype, tolerance, layout, of_samples):
     def formula(x, scale, shift):
-        scale, shift = (one[..., None, None] for one in (scale, shift))
+        scale, shift = (item[..., None, None] for item in (scale, shift))
         centred = x - x.mean((2, 3), keepdim=True)
         return scale * centred / (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt() + shift
 
     x = (3 * noise(2, 5, 9, 7) + 1).to(dtype).contiguous(memory_format=layout)
     scale, shift, gradient = (noise(2, 5), noise(2, 5), noise(2, 5, 9, 7).flip(2).to(dtype))
-    inputs = [x, *(one if of_samples else one[0] for one in (scale, shift))]
-    ours = [one.clone().requires_grad_() for one in inputs]
-    exact = [one.double().requires_grad_() for one in inputs]
-    made = instance_norm(*ours)
-    assert made.is_contiguous(memory_format=layout) and made.dtype == dtype
-    found = [made, *torch.autograd.grad(made, ours, gradient)]
-    wanted = formula(*exact)
-    wanted = [wanted, *torch.autograd.grad(wanted, exact, gradient.double())]
+    inputs = [x, *(item if of_samples else item[0] for item in (scale, shift))]
+    ours = [item.clone().requires_grad_() for item in inputs]
+    exact = [item.double().requires_grad_() for item in inputs]
+    result = instance_norm(*ours)
+    assert result.is_contiguous(memory_format=layout) and result.dtype == dtype
+    actual = [result, *torch.autograd.grad(result, ours, gradient)]
+    expected = formula(*exact)
+    expected = [expected, *torch.autograd.grad(expected, exact, gradient.double())]
     with torch.no_grad():
-        found.append(instance_norm(*inputs))
-    for one, other in zip(found, [*wanted, wanted[0]], strict=True):
-        assert (one.double() - other).abs().max() <= tolerance * other.abs().max()
+        actual.append(instance_norm(*inputs))
+    for item, other in zip(actual, [*expected, expected[0]], strict=True):
+        assert (item.double() - other).abs().max() <= tolerance * other.abs().max()
 
 
 def test_padding_keeps_bfloat16_under_autocast(noise):
@@ -267,11 +267,11 @@ def test_recomputing_changes_no_gradient_and_keeps_less(noise):
         generator.recompute, sizes = recompute, []
         generator.zero_grad()
         with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
-            made = generator(noise(2, 3, 32, 32))
+            result = generator(noise(2, 3, 32, 32))
         kept[recompute] = sum(sizes)
-        made.square().sum().backward()
+        result.square().sum().backward()
         gradients[recompute] = [parameter.grad.clone() for parameter in generator.parameters()]
-    assert all(torch.equal(one, two) for one, two in zip(*gradients.values(), strict=True))
+    assert all(torch.equal(first, two) for first, two in zip(*gradients.values(), strict=True))
     assert kept[True] < 0.2 * kept[False]
 
 
@@ -299,8 +299,8 @@ def test_without_gradients_a_convolution_goes_through_tall_pictures_in_bands(noi
 def test_a_large_pictures_statistics_are_exact_and_it_is_written_over(noise):
     """Sums of squares over so many pixels in float32 would be off by a level of 256."""
     x = (1.5 + 0.3 * noise(1, 3, 700, 500)).to(memory_format=torch.channels_last)
-    wanted = F.instance_norm(x.double(), eps=1e-5).float()
+    expected = F.instance_norm(x.double(), eps=1e-5).float()
     with torch.no_grad():
-        made = instance_norm(x, torch.ones(3), torch.zeros(3))
-    torch.testing.assert_close(made, wanted, rtol=0, atol=3e-5)
-    assert made.data_ptr() == x.data_ptr()
+        result = instance_norm(x, torch.ones(3), torch.zeros(3))
+    torch.testing.assert_close(result, expected, rtol=0, atol=3e-5)
+    assert result.data_ptr() == x.data_ptr()

@@ -48,13 +48,13 @@ def test_a_condition_mixes_rows_of_scale_and_shift(library, noise, condition, co
     library = library.double()
     pictures, row = noise(count, 3, 20, 24).double(), torch.tensor(condition, dtype=torch.float64)
     strength = row.sum(dim=0, keepdim=True)
-    made = single(library, torch.cat([row, 1.0 - strength])).paint(pictures, None)
+    result = single(library, torch.cat([row, 1.0 - strength])).paint(pictures, None)
     if strength:
         colors = torch.stack([plain_color(curve.expand(count, -1, -1), light(pictures)[0]) for curve in library.tones])
         color = torch.einsum("k,knc->nc", (row / strength).to(colors), colors).double()
         share = contrast(light(pictures)[1])[:, None, None, None].double()
-        made = torch.lerp(color[..., None, None], made, share).clamp(-1, 1)
-    expected = strength * made + (1.0 - strength) * pictures
+        result = torch.lerp(color[..., None, None], result, share).clamp(-1, 1)
+    expected = strength * result + (1.0 - strength) * pictures
     torch.testing.assert_close(library(pictures, row.expand(count, 3)), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -70,8 +70,8 @@ def test_results_change_evenly_with_strength(library, noise):
     @torch.no_grad()
     def largest_change(steps: int) -> float:
         strengths = torch.linspace(0, 1, steps + 1)
-        made = [library(picture, torch.tensor([[s, 0.0, 0.0]])) for s in strengths]
-        return max(float((a - b).abs().mean()) for a, b in itertools.pairwise(made))
+        result = [library(picture, torch.tensor([[s, 0.0, 0.0]])) for s in strengths]
+        return max(float((a - b).abs().mean()) for a, b in itertools.pairwise(result))
 
     assert largest_change(80) < 0.6 * largest_change(40)
 
@@ -92,9 +92,9 @@ def test_a_map_that_is_the_same_everywhere_is_a_condition_for_the_whole(library,
 def test_where_a_map_is_empty_the_photo_is_untouched(library, noise):
     picture, condition = noise(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
     condition[:, 1, :, :16] = 1.0
-    made = library(picture, condition)
-    assert torch.equal(made[..., 16:], picture[..., 16:])
-    assert not torch.isclose(made[..., :16], picture[..., :16]).all(dim=1).any()
+    result = library(picture, condition)
+    assert torch.equal(result[..., 16:], picture[..., 16:])
+    assert not torch.isclose(result[..., :16], picture[..., :16]).all(dim=1).any()
 
 
 def test_keeps_any_size(library, noise):

@@ -50,17 +50,17 @@ def named_outputs(features: nn.Sequential, images: Tensor) -> dict[str, Tensor]:
     """Each layer's output by name; a copy goes into each layer, since torchvision's ReLU works in place."""
     weights = torchvision.models.VGG19_Weights.IMAGENET1K_V1.transforms()
     x = transforms.normalize((images + 1) / 2, weights.mean, weights.std)
-    found, block, position = {}, 1, 0
+    actual, block, position = {}, 1, 0
     for layer in features:
         x = layer(x.clone())
         if isinstance(layer, nn.Conv2d):
             position += 1
-            found[f"conv{block}_{position}"] = x
+            actual[f"conv{block}_{position}"] = x
         elif isinstance(layer, nn.ReLU):
-            found[f"relu{block}_{position}"] = x
+            actual[f"relu{block}_{position}"] = x
         else:
             block, position = block + 1, 0
-    return found
+    return actual
 
 
 @pytest.fixture(scope="module", params=["vgg19", "vgg16"])
@@ -84,12 +84,12 @@ class TestFeatures:
         images = noise(2, 3, 40, 36)
         expected = named_outputs(features, images)
         network = getattr(perceptual, name)(layers=list(expected), weights=str(path))
-        made = network(images, list(expected))
-        assert made.keys() == expected.keys() == set(network.architecture.layers())
+        result = network(images, list(expected))
+        assert result.keys() == expected.keys() == set(network.architecture.layers())
         for layer in expected:
             size = expected[layer].abs().max()
             assert size > 0.1  # so that the comparison means something
-            torch.testing.assert_close(made[layer] / size, expected[layer] / size, rtol=0, atol=1e-5)
+            torch.testing.assert_close(result[layer] / size, expected[layer] / size, rtol=0, atol=1e-5)
 
     @pytest.mark.parametrize("layers", [["conv1_1"], ["relu2_1"], ["relu3_1", "relu1_2"]])
     def test_do_not_depend_on_what_else_is_asked_for(self, noise, layers):
@@ -253,11 +253,11 @@ class TestWeightsFiles:
             torch.save(weights, path, _use_new_zipfile_serialization=kind.startswith("zip"))
         else:
             save_file(weights, path)
-        made = vgg19(layers=["relu2_2"], weights=str(path))(noise(1, 3, 16, 16), ["relu2_2"])["relu2_2"]
+        result = vgg19(layers=["relu2_2"], weights=str(path))(noise(1, 3, 16, 16), ["relu2_2"])["relu2_2"]
         expected = named_outputs(short_features, noise(1, 3, 16, 16))["relu2_2"]
-        assert made.dtype == torch.float32
+        assert result.dtype == torch.float32
         tolerance = 1e-2 if kind.startswith("half") else 1e-5
-        torch.testing.assert_close(made, expected, rtol=0, atol=tolerance * expected.abs().max().item())
+        torch.testing.assert_close(result, expected, rtol=0, atol=tolerance * expected.abs().max().item())
 
     def test_that_stop_early_serve_the_layers_they_hold(self, tmp_path, short_features):
         path = tmp_path / "short.pth"
@@ -366,8 +366,8 @@ class TestImagenet:
     def test_file_in_the_hub_folder_is_loaded_without_a_network(self, hub, short_features, noise, zipped):
         hub.mkdir(parents=True)
         torch.save(state_of(short_features), hub / "vgg19-dcbb9e9d.pth", _use_new_zipfile_serialization=zipped)
-        made = vgg19(layers=["relu2_1"])(noise(1, 3, 16, 16), ["relu2_1"])["relu2_1"]
-        torch.testing.assert_close(made, named_outputs(short_features, noise(1, 3, 16, 16))["relu2_1"])
+        result = vgg19(layers=["relu2_1"])(noise(1, 3, 16, 16), ["relu2_1"])["relu2_1"]
+        torch.testing.assert_close(result, named_outputs(short_features, noise(1, 3, 16, 16))["relu2_1"])
 
 
 class TestCalibration:
@@ -384,9 +384,9 @@ class TestCalibration:
         network, pictures = self.network(build), [noise(1, 3, 16, 16, seed=seed) for seed in range(3)]
         network.calibrate(pictures)
         for layer in self.WITH_CONV:
-            found = [network(picture, [layer])[layer] for picture in pictures]
-            assert sum(features.abs().mean().item() for features in found) / 3 == pytest.approx(1.0, rel=1e-5)
-            signed = sum(features.mean().item() for features in found) / 3
+            actual = [network(picture, [layer])[layer] for picture in pictures]
+            assert sum(features.abs().mean().item() for features in actual) / 3 == pytest.approx(1.0, rel=1e-5)
+            signed = sum(features.mean().item() for features in actual) / 3
             assert (signed == pytest.approx(1.0, rel=1e-5)) is layer.startswith("relu")
 
     def test_gives_each_layer_of_compact_the_root_mean_square_of_its_form_factor(self, noise):
@@ -427,8 +427,8 @@ class TestCalibration:
         plain, scaled = self.network(build, self.LAYERS), self.network(build, self.LAYERS)
         grown = self.grow(scaled)
         for layer, expected in plain(noise(1, 3, 16, 16), self.LAYERS).items():
-            made = scaled(noise(1, 3, 16, 16), [layer])[layer]
-            torch.testing.assert_close(made, expected * grown[layer], rtol=1e-3, atol=1e-3 * grown[layer])
+            result = scaled(noise(1, 3, 16, 16), [layer])[layer]
+            torch.testing.assert_close(result, expected * grown[layer], rtol=1e-3, atol=1e-3 * grown[layer])
         before = [self.losses(network, noise) for network in (plain, scaled)]
         for layer in self.LAYERS:
             times = [grown[layer] ** power for power in (2, 4, 4, 2)]
@@ -481,14 +481,14 @@ class TestCalibration:
 class TestGivenScales:
     @pytest.mark.parametrize("build", [vgg19, vgg16, compact])
     def test_are_what_the_features_are_divided_by(self, noise, build):
-        given = {"relu2_1": 4, "relu1_1": 0.25, "relu3_1": 7.0}  # in any order, and more than are needed
+        options = {"relu2_1": 4, "relu1_1": 0.25, "relu3_1": 7.0}  # in any order, and more than are needed
         networks = []
-        for scales in (None, given):
+        for scales in (None, options):
             torch.manual_seed(0)
             networks.append(build(layers=["relu1_1", "relu2_1"], weights="random", scales=scales))
         raw, scaled = (network(noise(1, 3, 16, 16), ["relu1_1", "relu2_1"]) for network in networks)
         for layer, features in raw.items():
-            torch.testing.assert_close(scaled[layer], features / given[layer])
+            torch.testing.assert_close(scaled[layer], features / options[layer])
         assert networks[1].scales == {"relu1_1": 0.25, "relu2_1": 4.0}
         assert [network.scales_given for network in networks] == [False, True]
 
@@ -546,8 +546,8 @@ def test_calibrated_compact_gives_losses_of_the_size_of_vgg19s(whole_vgg, layer)
     sizes = []
     for network in (vgg19(layers=[layer], weights=whole_vgg), compact(layers=[layer])):
         network.calibrate([to_float(photo) for photo in photos])
-        found = [[network(to_float(picture), [layer])[layer] for picture in pictures] for pictures in (photos, styles)]
-        pairs = list(itertools.product(*found))
+        actual = [[network(to_float(picture), [layer])[layer] for picture in pictures] for pictures in (photos, styles)]
+        pairs = list(itertools.product(*actual))
         contents = [content_loss(a, b).log() for a, b in pairs]
         grams = [gram_loss(gram_matrix(a), gram_matrix(b)).log() for a, b in pairs]
         sizes.append(torch.tensor([contents, grams]).mean(dim=1))
@@ -563,8 +563,8 @@ def test_real_file_serves_up_to_relu3_4_and_says_so(real_vgg):
 @needs_packaged
 def test_packaged_compact_holds_every_layer_it_promises(noise):
     network = compact(layers=COMPACT.layers())
-    made = network(noise(1, 3, 32, 32), COMPACT.layers())
-    assert list(made) == COMPACT.layers()
-    assert all(features.isfinite().all() and features.std() > 0 for features in made.values())
+    result = network(noise(1, 3, 32, 32), COMPACT.layers())
+    assert list(result) == COMPACT.layers()
+    assert all(features.isfinite().all() and features.std() > 0 for features in result.values())
     assert (network.form_factors > 1).all()  # a root mean square is at least the mean, and VGG's features are sparse
     assert PACKAGED.stat().st_size < 2_000_000  # small enough to ship

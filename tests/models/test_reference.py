@@ -13,12 +13,12 @@ from gan_style.models.registry import describe, rebuild
 def generator() -> ReferenceGenerator:
     """With rows that differ by far, as training makes them."""
     torch.manual_seed(0)
-    made = ReferenceGenerator(width=4, blocks=2, code=6, side=32)
-    for module in made.modules():
+    result = ReferenceGenerator(width=4, blocks=2, code=6, side=32)
+    for module in result.modules():
         if isinstance(module, ConditionalInstanceNorm):
             module.weight.data += 0.3 * torch.randn_like(module.weight)
             module.bias.data += 0.3 * torch.randn_like(module.bias)
-    return made.eval()
+    return result.eval()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 50), (17, 16), (64, 48)])
@@ -66,26 +66,26 @@ def test_full_strength_is_the_default_and_less_is_less(generator, noise):
 def test_the_reference_counts_and_each_sample_has_its_own(generator, noise):
     pictures, references = noise(3, 3, 20, 24), noise(3, 3, 16, 32, seed=1)
     strengths = torch.tensor([[1.0], [0.6], [0.1]])
-    made = generator(pictures, references, strengths)
-    alone = [generator(p[None], r[None], s[None]) for p, r, s in zip(pictures, references, strengths, strict=True)]
-    torch.testing.assert_close(made, torch.cat(alone), rtol=1e-4, atol=1e-5)
+    result = generator(pictures, references, strengths)
+    single = [generator(p[None], r[None], s[None]) for p, r, s in zip(pictures, references, strengths, strict=True)]
+    torch.testing.assert_close(result, torch.cat(single), rtol=1e-4, atol=1e-5)
     same = generator(pictures[:1].expand(2, -1, -1, -1), references[:2])
     assert (same[0] - same[1]).abs().mean() > 1e-3
 
 
 def test_mixtures_lead_from_one_style_to_the_other(generator, noise):
-    picture, (one, other) = noise(1, 3, 24, 24), noise(2, 3, 16, 16, seed=1).split(1)
-    codes = [generator.encode(reference) for reference in (one, other)]
-    made = [generator.in_style(picture, torch.lerp(*codes, share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    assert torch.equal(made[0], generator(picture, one)) and torch.equal(made[-1], generator(picture, other))
-    far = [(mixed - made[0]).abs().mean().item() for mixed in made]
+    picture, (first, other) = noise(1, 3, 24, 24), noise(2, 3, 16, 16, seed=1).split(1)
+    codes = [generator.encode(reference) for reference in (first, other)]
+    result = [generator.in_style(picture, torch.lerp(*codes, share)) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    assert torch.equal(result[0], generator(picture, first)) and torch.equal(result[-1], generator(picture, other))
+    far = [(mixed - result[0]).abs().mean().item() for mixed in result]
     assert far == sorted(far) and far[1] > 0
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.5, 0.1, 0.0])
 def test_with_its_references_it_is_a_library_of_their_styles(generator, noise, strength):
-    picture, (one, other) = noise(1, 3, 20, 24), noise(2, 3, 16, 16, seed=1).split(1)
-    codes = [generator.encode(reference) for reference in (one, other)]
+    picture, (single, other) = noise(1, 3, 20, 24), noise(2, 3, 16, 16, seed=1).split(1)
+    codes = [generator.encode(reference) for reference in (single, other)]
     library = generator.library({"one": codes[0], "other": codes[1]})
     assert library.styles == ["one", "other"]
     mixed = generator.in_style(picture, 0.25 * codes[0] + 0.75 * codes[1], torch.tensor([[strength]]))
@@ -98,8 +98,8 @@ def test_codes_begin_small_so_that_training_begins_with_one_style_for_all(noise)
     torch.manual_seed(0)
     fresh = ReferenceGenerator(width=4, blocks=1, code=6)
     picture, references = noise(1, 3, 24, 24), noise(2, 3, 16, 16, seed=1)
-    one, other = fresh(picture.expand(2, -1, -1, -1), references)
-    assert 0 < (one - other).abs().mean() < 0.2 * one.std()
+    first, other = fresh(picture.expand(2, -1, -1, -1), references)
+    assert 0 < (first - other).abs().mean() < 0.2 * first.std()
 
 
 def test_the_encoder_is_trained_along(generator, noise):
@@ -126,7 +126,7 @@ def test_statistics_are_standardised_over_the_pictures_that_they_are_calibrated_
     encoder = StatisticsEncoder(6)
     pictures = [noise(1, 3, 32, 40, seed=seed) * (0.2 + 0.1 * seed) for seed in range(8)]
     encoder.calibrate(pictures)
-    standardised = (torch.cat([encoder.statistics(one) for one in pictures]) - encoder.mean) / encoder.deviation
+    standardised = (torch.cat([encoder.statistics(item) for item in pictures]) - encoder.mean) / encoder.deviation
     moving = standardised.std(dim=0) > 0.5  # what hardly varies is not blown up
     assert moving.float().mean() > 0.9
     torch.testing.assert_close(standardised.mean(dim=0), torch.zeros(standardised.shape[1]), atol=1e-3, rtol=0)

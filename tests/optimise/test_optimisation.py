@@ -165,10 +165,10 @@ def test_targets_and_content_are_looked_at_once_a_level(noise):
 
 
 def test_the_losses_fall_at_every_level_and_the_terms_are_told_by_name(noise):
-    optimisation, told = painted(noise, steps=60), {}
+    optimisation, messages = painted(noise, steps=60), {}
     for _ in optimisation.iterates():
-        told.setdefault(optimisation.level, []).append(optimisation.terms["total"])
-    assert [found[-1] < found[0] for found in told.values()] == [True, True]
+        messages.setdefault(optimisation.level, []).append(optimisation.terms["total"])
+    assert [actual[-1] < actual[0] for actual in messages.values()] == [True, True]
     terms = optimisation.terms
     assert terms["total"] == pytest.approx(terms["content"] + 5.0 * terms["style"] + 0.1 * terms["tv"], rel=1e-5)
 
@@ -218,15 +218,15 @@ def test_the_first_steps_rate_is_for_one_iteration_whatever_max_iter(noise, sear
 
 def test_each_level_has_twice_the_sides_of_the_one_before_and_the_last_the_full_size():
     levels = plan_levels(96, 131, levels=3, steps=30)
-    assert [(one.height, one.width) for one in levels] == [(24, 33), (48, 66), (96, 131)]
-    assert [one.factor for one in levels] == [0.25, 0.5, 1.0]
-    assert [one.evaluations for one in levels] == [10, 10, 10]
+    assert [(item.height, item.width) for item in levels] == [(24, 33), (48, 66), (96, 131)]
+    assert [item.factor for item in levels] == [0.25, 0.5, 1.0]
+    assert [item.evaluations for item in levels] == [10, 10, 10]
 
 
 @given(steps=st.integers(4, 999), shares=st.lists(st.floats(0.5, 9), min_size=1, max_size=3))
 def test_the_shares_of_the_levels_make_up_the_steps(steps, shares):
     levels = plan_levels(512, 512, levels=len(shares), steps=40 * steps, shares=shares)
-    assert sum(one.evaluations for one in levels) == 40 * steps
+    assert sum(item.evaluations for item in levels) == 40 * steps
     for level, share in zip(levels, shares, strict=True):
         assert abs(level.evaluations - 40 * steps * share / sum(shares)) <= 1
 
@@ -263,10 +263,10 @@ def test_covering_takes_the_middle_and_squashes_nothing(height, width):
 
 def test_the_orientations_are_the_eight_of_a_square():
     image = torch.arange(9.0).reshape(1, 1, 3, 3)
-    found = [turn(image, orientation) for orientation in range(ORIENTATIONS)]
-    assert len({tuple(one.flatten().tolist()) for one in found}) == 8
-    assert found[1][0, 0].tolist() == [[2, 5, 8], [1, 4, 7], [0, 3, 6]]  # a quarter to the left
-    assert found[4][0, 0].tolist() == [[2, 1, 0], [5, 4, 3], [8, 7, 6]]
+    actual = [turn(image, orientation) for orientation in range(ORIENTATIONS)]
+    assert len({tuple(item.flatten().tolist()) for item in actual}) == 8
+    assert actual[1][0, 0].tolist() == [[2, 5, 8], [1, 4, 7], [0, 3, 6]]  # a quarter to the left
+    assert actual[4][0, 0].tolist() == [[2, 1, 0], [5, 4, 3], [8, 7, 6]]
 
 
 @pytest.mark.parametrize(("down", "right"), [(0, 0), (2, 0), (0, -3), (-1, 2), (3, 4), (-3, -4), (9, -9)])
@@ -352,5 +352,5 @@ def test_it_goes_on_with_the_views_that_it_would_have_had(noise):
     second, _ = watched(noise, partial(draw_view, 5, reach=3), steps=9)
     second.load_state_dict(first.state_dict())
     for canvas in second.iterates():
-        found = canvas
-    assert torch.equal(found, expected)
+        actual = canvas
+    assert torch.equal(actual, expected)

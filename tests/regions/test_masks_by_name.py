@@ -189,12 +189,12 @@ def test_what_mask_options_mean(tmp_path, monkeypatch):
     assert (plan.files, plan.names, plan.rest) == ({"monet": "sky.png"}, {"wave": ["1", "2"]}, "dots")
     assert plan_masks("sky", by_name=True).names == {"": ["sky"]}
     assert auto_masks(["monet", "wave"], None) == ({"monet": 1, "wave": 2}, 2)
-    for given, words in {
+    for options, words in {
         "sky": "mask=sky: there is no such file or folder.*numbers from the top",
         "rest": "mask=rest",
     }.items():
         with pytest.raises(ValueError, match=words):
-            plan_masks(given, by_name=False)
+            plan_masks(options, by_name=False)
     with pytest.raises(ValueError, match="regions=3"):
         auto_masks(["monet", "wave"], 3)
     with pytest.raises(ValueError, match=r"segmentation\.names=\.\.\. is missing"):

@@ -23,10 +23,10 @@ def test_ticks_are_round_few_and_inside(low, size):
     high = low + size
     if high - low < 1e-9 * abs(low):
         return
-    found = ticks(high, low)
+    actual = ticks(high, low)
     step = 10 * (high - low)
-    assert 2 <= len(found) <= 8
-    assert all(low - 1e-9 * step <= value <= high + 1e-9 * step for value in found)
+    assert 2 <= len(actual) <= 8
+    assert all(low - 1e-9 * step <= value <= high + 1e-9 * step for value in actual)
 
 
 def test_ticks_between_numbers_by_hand():
@@ -58,11 +58,11 @@ def test_labels_never_overlap_nor_leave_the_chart(entries):
     frame = Frame(0.0, 1.0, 0.0, 1.0)
     places = [frame.place(x, y) for x, y, _ in entries]
     texts = [text for *_, text in entries]
-    found = list(boxes(frame, places, texts, spread(frame, places, texts)))
-    for number, one in enumerate(found):
-        assert min(one[:2]) >= 0 and one[2] <= frame.width and one[3] <= frame.height
-        for other in found[:number]:
-            assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+    actual = list(boxes(frame, places, texts, spread(frame, places, texts)))
+    for number, first in enumerate(actual):
+        assert min(first[:2]) >= 0 and first[2] <= frame.width and first[3] <= frame.height
+        for other in actual[:number]:
+            assert first[2] <= other[0] or other[2] <= first[0] or first[3] <= other[1] or other[3] <= first[1]
 
 
 def test_a_lonely_point_has_its_label_to_the_right_and_no_text_has_no_place():

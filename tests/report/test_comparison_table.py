@@ -61,8 +61,8 @@ def rows(table):
 class TestSettings:
     def test_only_what_differs_and_matters_is_shown(self):
         settings = {"a": {"x": 1, "y": [1], "run.name": "a"}, "b": {"x": 1, "y": [2], "run.name": "b", "z": None}}
-        for name, one in settings.items():
-            one |= {"data.workers": name, "training.log_every": name}
+        for name, first in settings.items():
+            first |= {"data.workers": name, "training.log_every": name}
         assert differing(settings) == ["y"], "null and an option that is not there are the same"
 
     def test_null_is_shown_as_what_is_not_there(self):
@@ -131,10 +131,10 @@ class TestMetrics:
         assert next(c for c in make_table(runs).columns if c.name == "evaluate/style").winner() == "b"
 
     def test_infinite_settings_and_missing_times(self):
-        one, two = (
+        first, two = (
             with_settings(run(n, heldout__style=(1.0, 1.0)), data__recolour=v) for n, v in (("a", math.inf), ("b", 5.0))
         )
-        (a, b) = rows(make_table({"a": one, "b": two}))
+        (a, b) = rows(make_table({"a": first, "b": two}))
         assert (a["data.recolour"], b["data.recolour"]) == ("inf", "5")
         assert a["time"] == "" and a["images/s"] == ""
 
@@ -144,10 +144,10 @@ class TestCsv:
         third = 1 / 3
         names = ['a,"b"', "new\nline", "=1+1", "<b>"]
         runs = {name: run("x", heldout__content=(third, third * (i + 1))) for i, name in enumerate(names)}
-        found = rows(make_table(runs))
-        assert [row["run"] for row in found] == names
-        assert [float(row["heldout/content"]) for row in found] == [third * (i + 1) for i in range(4)]
-        assert found[0]["parameters"] == "1234" and found[0]["steps"] == "20"
+        actual = rows(make_table(runs))
+        assert [row["run"] for row in actual] == names
+        assert [float(row["heldout/content"]) for row in actual] == [third * (i + 1) for i in range(4)]
+        assert actual[0]["parameters"] == "1234" and actual[0]["steps"] == "20"
 
     def test_every_row_is_as_long_as_the_head(self):
         lines = list(csv.reader(io.StringIO(as_csv(make_table(two() | {"c": run("c", other=(1.0, 1.0))})))))

@@ -66,13 +66,13 @@ def cells(scores=SCORES):
     """{(label, metric): (text, whether it is marked)} of the first table."""
     table = page_of(scores).split("</table>")[0]
     heads = [re.sub(r"[\s↓↑]", "", text) for text in re.findall(r"<button type=\"button\">(.*?)</button>", table)][1:]
-    found = {}
+    actual = {}
     for label, rest in re.findall(r"<th scope=\"row\">(.*?)</th>(.*?)</tr>", table, flags=re.DOTALL):
         label = re.sub(r"<[^>]*>", "", label).strip()
         tds = re.findall(r"<td( class=\"best\")?[^>]*>(.*?)</td>", rest)
         for head, (mark, value) in zip(heads, tds, strict=True):
-            found[label, head] = (re.sub(r"<[^>]*>", "", value), bool(mark))
-    return found
+            actual[label, head] = (re.sub(r"<[^>]*>", "", value), bool(mark))
+    return actual
 
 
 def test_the_best_model_is_marked_by_each_metrics_better_end():
@@ -81,8 +81,8 @@ def test_the_best_model_is_marked_by_each_metrics_better_end():
 
 
 def test_neither_baseline_nor_a_single_model_is_marked():
-    alone = {label: SCORES[label] for label in (PHOTOS, "one", STYLES)}
-    assert not any(marked for _, marked in cells(alone).values())
+    single = {label: SCORES[label] for label in (PHOTOS, "one", STYLES)}
+    assert not any(marked for _, marked in cells(single).values())
 
 
 def test_a_dash_stands_where_there_is_nothing():
@@ -119,13 +119,13 @@ class TestChart:
     def points(self, scores):
         """{label: (x, y)} in the chart for wide windows."""
         wide = re.search(r"<svg.*?</svg>", page_of(scores))[0]
-        found = re.findall(r'<g class="point.*?<title>(.*?): .*?<circle cx="([\d.]+)" cy="([\d.]+)"', wide)
-        return {label: (float(x), float(y)) for label, x, y in found}
+        actual = re.findall(r'<g class="point.*?<title>(.*?): .*?<circle cx="([\d.]+)" cy="([\d.]+)"', wide)
+        return {label: (float(x), float(y)) for label, x, y in actual}
 
     def test_content_goes_to_the_right_and_style_upward_in_proportion(self):
-        found = self.points(SCORES)
-        assert set(found) == {PHOTOS, "one", "two"}
-        (x0, y0), (x1, y1), (x2, y2) = found[PHOTOS], found["one"], found["two"]
+        actual = self.points(SCORES)
+        assert set(actual) == {PHOTOS, "one", "two"}
+        (x0, y0), (x1, y1), (x2, y2) = actual[PHOTOS], actual["one"], actual["two"]
         assert (x1 - x0) / (x2 - x0) == pytest.approx(0.5 / 0.7, abs=2e-3)
         assert (y1 - y0) / (y2 - y0) == pytest.approx((3.0 - 1.0) / (3.0 - 0.4), abs=2e-3)
         assert y2 > y1 > y0  # SVG counts downward
@@ -136,7 +136,7 @@ class TestChart:
 
     @pytest.mark.parametrize("missing", ["content", "style"])
     def test_there_is_none_without_its_metrics(self, missing):
-        scores = {label: {k: v for k, v in one.items() if k != missing} for label, one in SCORES.items()}
+        scores = {label: {k: v for k, v in first.items() if k != missing} for label, first in SCORES.items()}
         assert "<svg" not in page_of(scores)
 
     def test_where_all_is_zero_there_is_a_chart_too(self):
@@ -144,18 +144,18 @@ class TestChart:
 
     @given(largest=st.floats(1e-9, 1e9))
     def test_ticks_are_few_round_and_reach_nearly_to_the_end(self, largest):
-        found = ticks(largest)
-        assert found[0] == 0.0 and 3 <= len(found) <= 7
-        step = found[1]
+        actual = ticks(largest)
+        assert actual[0] == 0.0 and 3 <= len(actual) <= 7
+        step = actual[1]
         assert float(f"{step:.0e}") == pytest.approx(step) and f"{step:.0e}"[0] in "125"
-        assert found == pytest.approx([step * i for i in range(len(found))], rel=1e-9)
-        assert largest - step < found[-1] * (1 + 1e-9) and found[-1] <= largest * (1 + 1e-9)
+        assert actual == pytest.approx([step * i for i in range(len(actual))], rel=1e-9)
+        assert largest - step < actual[-1] * (1 + 1e-9) and actual[-1] <= largest * (1 + 1e-9)
 
 
 def test_the_sheet_can_be_ordered_by_every_number_that_it_shows():
     options = [option for option in WebPage(page_of()).all("option") if "data-model" in option]
-    found = {(option["data-model"], option["data-metric"]): int(option["data-sign"]) for option in options}
-    assert found == {("one", "content"): 1, ("one", "ssim"): -1, ("two", "content"): 1, ("two", "ssim"): -1}
+    actual = {(option["data-model"], option["data-metric"]): int(option["data-sign"]) for option in options}
+    assert actual == {("one", "content"): 1, ("one", "ssim"): -1, ("two", "content"): 1, ("two", "ssim"): -1}
 
 
 def test_a_report_without_pictures_says_so():

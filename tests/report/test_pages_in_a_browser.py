@@ -85,10 +85,15 @@ def test_nothing_runs_over_the_window_and_no_label_over_another(visit, page, wid
     labels = tab.evaluate(BOXES, ".chart .point text")
     circles = tab.evaluate(BOXES, ".chart .point circle")
     assert len(labels) >= 2
-    for number, one in enumerate(labels):
+    for number, first in enumerate(labels):
         for other in [*labels[:number], *circles]:
-            apart = one[2] <= other[0] + 1 or other[2] <= one[0] + 1 or one[3] <= other[1] + 3 or other[3] <= one[1] + 3
-            assert apart, (one, other)
+            apart = (
+                first[2] <= other[0] + 1
+                or other[2] <= first[0] + 1
+                or first[3] <= other[1] + 3
+                or other[3] <= first[1] + 3
+            )
+            assert apart, (first, other)
 
 
 @pytest.mark.parametrize("width", [360, 1280])

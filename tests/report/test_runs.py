@@ -112,10 +112,10 @@ class TestMetrics:
 class TestGenerator:
     def test_its_parameters_are_counted_without_its_weights(self, tmp_path):
         folder = run_at(tmp_path / "a", generator_step=7)
-        found = read_header(folder / GENERATOR_FILE)
+        actual = read_header(folder / GENERATOR_FILE)
         weights = ResnetGenerator(width=2, blocks=1).state_dict().values()
-        assert found.parameters == sum(tensor.numel() for tensor in weights) and found.step == 7
-        assert found.description["class"] == "ResnetGenerator"
+        assert actual.parameters == sum(tensor.numel() for tensor in weights) and actual.step == 7
+        assert actual.description["class"] == "ResnetGenerator"
 
     def test_damaged_or_foreign_it_is_a_problem_of_the_run_not_its_end(self, tmp_path):
         from safetensors.torch import save_file
@@ -134,12 +134,12 @@ class TestEvaluation:
         entry = {"value": 0.5, "error": None, "count": 3}
         content = {"metrics": {"photos": {"content": entry | {"value": 0}}, "a": {"content": entry}}}
         (folder / "evaluation" / "metrics.json").write_text(json.dumps(content))
-        found = read_run(folder, SETTINGS).evaluation
-        assert found.numbers == {"content": 0.5} and found.step is None
+        actual = read_run(folder, SETTINGS).evaluation
+        assert actual.numbers == {"content": 0.5} and actual.step is None
         content |= {"references": {"sha256": "1"}, "models": {"a": {"place": "/x/a", "step": 7}}}
         (folder / "evaluation" / "metrics.json").write_text(json.dumps(content))
         again = read_run(folder, SETTINGS).evaluation
-        assert again.step == 7 and again.protocol != found.protocol
+        assert again.step == 7 and again.protocol != actual.protocol
         old = []
         for name in ("x.png", "y.png"):
             content["pictures"] = {"photos": {name: {}}}

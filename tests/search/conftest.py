@@ -68,9 +68,9 @@ def make_search(tmp_path: Path) -> Callable[..., Search]:
                     return TrainingEnd("pruned", 75, seen)
             return TrainingEnd("", 0, seen)
 
-        search = Search(study, study.limit(trials), folder, train, lambda number: f"why {number}", say=said.append)
-        search.said = said
+        search = Search(study, study.limit(trials), folder, train, lambda number: f"why {number}", say=output.append)
+        search.said = output
         return search
 
-    said: list[str] = []
+    output: list[str] = []
     return make

@@ -48,13 +48,13 @@ def test_an_interrupted_search_tries_what_one_in_a_piece_does(make_plan, make_se
 
 
 def test_other_seeds_try_other_values(make_plan, make_search, tmp_path):
-    found = []
+    actual = []
     for seed in (0, 1):
         (folder := tmp_path / str(seed)).mkdir()
         search = make_search(make_plan(seed=seed), bowl, 3, folder=folder)
         search.run()
-        found.append([trial.parameters["x"] for trial in search.study.trials()])
-    assert not set(found[0]) & set(found[1])
+        actual.append([trial.parameters["x"] for trial in search.study.trials()])
+    assert not set(actual[0]) & set(actual[1])
 
 
 def test_a_small_space_is_tried_once_and_not_over_and_over(make_plan, make_search):
@@ -83,10 +83,10 @@ def test_values_lie_in_their_ranges_with_their_types(make_plan, make_search):
     search = make_search(make_plan(space=space, sampler="random"), lambda *_: {1: {"heldout/composite": 0.0}}, 24)
     search.run()
     values = [trial.parameters for trial in search.study.trials()]
-    assert all(1e-4 <= one["log"] <= 1e2 and one["step"] * 4 % 1 == 0 for one in values)
-    assert 5 < sum(one["log"] < 0.1 for one in values) < 19  # half of them: even in the logarithm
-    assert {one["n"] for one in values} == set(range(2, 10)) and all(type(one["n"]) is int for one in values)
-    kinds = {(type(one["kind"]).__name__, str(one["kind"])) for one in values}
+    assert all(1e-4 <= item["log"] <= 1e2 and item["step"] * 4 % 1 == 0 for item in values)
+    assert 5 < sum(item["log"] < 0.1 for item in values) < 19  # half of them: even in the logarithm
+    assert {item["n"] for item in values} == set(range(2, 10)) and all(type(item["n"]) is int for item in values)
+    kinds = {(type(item["kind"]).__name__, str(item["kind"])) for item in values}
     assert kinds == {(type(x).__name__, str(x)) for x in space["kind"].values}
 
 
@@ -242,9 +242,9 @@ def test_dotted_and_nested_names_are_the_same():
 
 
 def test_an_option_of_whole_numbers_has_a_range_of_them():
-    found = space_of({"training.batch": {"low": 2, "high": 8}, "x": {"low": 2, "high": 8}}, whole=("training.batch",))
-    assert [type(x) for x in found["training.batch"].examples()] == [int, int]
-    assert [type(x) for x in found["x"].examples()] == [float, float]
+    actual = space_of({"training.batch": {"low": 2, "high": 8}, "x": {"low": 2, "high": 8}}, whole=("training.batch",))
+    assert [type(x) for x in actual["training.batch"].examples()] == [int, int]
+    assert [type(x) for x in actual["x"].examples()] == [float, float]
 
 
 def test_numbers_that_yaml_takes_for_words_are_read():
@@ -319,6 +319,6 @@ def test_an_override_is_read_as_the_value_that_it_was_made_of(value):
     """By Hydra's own parser, types included."""
     read = OverridesParser.create().parse_override(override("a.b", value))
     assert not read.is_sweep_override()
-    found = read.value()
-    found = found.text if hasattr(found, "text") else found
-    assert type(found) is type(value) and found == value
+    actual = read.value()
+    actual = actual.text if hasattr(actual, "text") else actual
+    assert type(actual) is type(value) and actual == value

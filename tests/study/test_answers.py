@@ -73,9 +73,9 @@ def test_answers_drawn_from_known_strengths_lead_back_to_them(take_part, save):
         return "left" if random.random() < chance else "right"
 
     people, _ = read_participants([save(take_part(html, name, rule), f"{name}.json") for name in PEOPLE])
-    found = preferences(votes_of(people, "content"), MODELS, seed=0)
-    assert (found.answers, found.participants) == (30 * 36, 30)
-    for model in found.models:
+    actual = preferences(votes_of(people, "content"), MODELS, seed=0)
+    assert (actual.answers, actual.participants) == (30 * 36, 30)
+    for model in actual.models:
         assert model.score.low <= scores[model.name] <= model.score.high
         assert model.score.high - model.score.low < 0.5
     for model in preferences(votes_of(people, "style"), MODELS, seed=0).models:

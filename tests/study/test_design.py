@@ -20,8 +20,8 @@ def sheets(draw) -> tuple[dict[str, int], list[Question]]:
 
 def spread(values: list, possible: int) -> int:
     """How far apart the most and the least frequent of all possible values are."""
-    found = Counter(values)
-    return max(found.values()) - (min(found.values()) if len(found) == possible else 0)
+    actual = Counter(values)
+    return max(actual.values()) - (min(actual.values()) if len(actual) == possible else 0)
 
 
 def pair(question: Question) -> frozenset:
@@ -38,8 +38,8 @@ def test_pairs_pictures_and_sides_come_equally_often_and_nothing_comes_twice(dra
         assert len({(pair(question), question.picture) for question in asked}) == len(asked)
         assert spread([pair(question) for question in asked], math.comb(count["models"], 2)) <= 1
         assert spread([question.picture for question in asked], count["pictures"]) <= 1
-        for one in {pair(question) for question in asked}:
-            assert spread([question.left for question in asked if pair(question) == one], 2) <= 1
+        for item in {pair(question) for question in asked}:
+            assert spread([question.left for question in asked if pair(question) == item], 2) <= 1
 
 
 @given(sheets())

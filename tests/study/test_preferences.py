@@ -28,10 +28,10 @@ def logit(rate: float) -> float:
 class TestWilson:
     @given(wins=st.integers(0, 300), losses=st.integers(0, 300).filter(bool))
     def test_agrees_with_scipy(self, wins, losses):
-        found = wilson(wins, wins + losses)
+        actual = wilson(wins, wins + losses)
         expected = binomtest(wins, wins + losses).proportion_ci(0.95, method="wilson")
-        assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-        assert found.value == wins / (wins + losses)
+        assert (actual.low, actual.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+        assert actual.value == wins / (wins + losses)
 
     @pytest.mark.parametrize(
         ("wins", "answers", "low", "high"),
@@ -39,8 +39,8 @@ class TestWilson:
     )
     def test_gives_the_published_values(self, wins, answers, low, high):
         """Newcombe 1998, table I, method 3."""
-        found = wilson(wins, answers)
-        assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+        actual = wilson(wins, answers)
+        assert (actual.low, actual.high) == pytest.approx((low, high), abs=5e-5)
 
     def test_of_no_answers_is_nothing(self):
         assert wilson(0, 0) is None
@@ -80,8 +80,8 @@ class TestBradleyTerry:
     def test_is_the_same_in_a_batch_and_in_any_order(self):
         wins = torch.randint(0, 9, (4, 3, 3), generator=torch.Generator().manual_seed(1)).double()
         together = bradley_terry(wins)
-        for one, scores in zip(wins, together, strict=True):
-            torch.testing.assert_close(bradley_terry(one), scores, atol=1e-7, rtol=0)
+        for first, scores in zip(wins, together, strict=True):
+            torch.testing.assert_close(bradley_terry(first), scores, atol=1e-7, rtol=0)
         order = [2, 0, 1]
         torch.testing.assert_close(bradley_terry(wins[:, order][:, :, order]), together[:, order], atol=1e-7, rtol=0)
 
@@ -133,20 +133,20 @@ def simulated(scores: dict[str, float], *, participants: int, each: int, seed: i
 class TestPreferences:
     def test_counts_ties_as_half_and_orders_models_by_score(self):
         votes = [Vote("p", "a", "b", 0.0), Vote("p", "b", "a", 0.5), Vote("q", "c", "b", 0.0), Vote("q", "b", "c", 1.0)]
-        found = preferences(votes, ["a", "b", "c"], seed=0)
-        assert (found.answers, found.participants) == (4, 2)
-        assert [model.name for model in found.models] == ["b", "a", "c"]
-        assert [(model.answers, model.rate.value) for model in found.models] == [(4, 0.875), (2, 0.25), (2, 0.0)]
-        rates = {(pair.first, pair.second): pair.rate and pair.rate.value for pair in found.pairs}
+        actual = preferences(votes, ["a", "b", "c"], seed=0)
+        assert (actual.answers, actual.participants) == (4, 2)
+        assert [model.name for model in actual.models] == ["b", "a", "c"]
+        assert [(model.answers, model.rate.value) for model in actual.models] == [(4, 0.875), (2, 0.25), (2, 0.0)]
+        rates = {(pair.first, pair.second): pair.rate and pair.rate.value for pair in actual.pairs}
         assert rates == {("b", "a"): 0.75, ("b", "c"): 1.0, ("a", "c"): None}
 
     def test_scores_add_up_to_zero_and_leads_are_their_differences(self):
-        found = preferences(
+        actual = preferences(
             simulated({"a": 1, "b": 0, "c": 0.3}, participants=6, each=20, seed=1), ["a", "b", "c"], seed=0
         )
-        score = {model.name: model.score.value for model in found.models}
+        score = {model.name: model.score.value for model in actual.models}
         assert sum(score.values()) == pytest.approx(0.0, abs=1e-9)
-        for pair in found.pairs:
+        for pair in actual.pairs:
             assert pair.lead.value == pytest.approx(score[pair.first] - score[pair.second], abs=1e-9)
 
     @pytest.mark.parametrize("participants", [3, 12], ids=["bootstrap over answers", "bootstrap over participants"])
@@ -156,8 +156,8 @@ class TestPreferences:
         held = 0
         for seed in range(40):
             votes = simulated(truth, participants=participants, each=120 // participants, seed=seed)
-            found = {model.name: model.score for model in preferences(votes, ["a", "b"], seed=seed).models}
-            held += found["a"].low <= truth["a"] <= found["a"].high
+            actual = {model.name: model.score for model in preferences(votes, ["a", "b"], seed=seed).models}
+            held += actual["a"].low <= truth["a"] <= actual["a"].high
         assert held >= 34
 
 
@@ -176,9 +176,9 @@ class TestConclusions:
     def test_does_not_take_few_people_who_answer_much_for_many(self):
         """Four of six always prefer a: Wilson's interval of 200 of 300 answers is [0.61, 0.72], but six are few."""
         votes = [Vote(str(n % 6), "a", "b", float(n % 6 < 4)) for n in range(300)]
-        found = preferences(votes, ["a", "b"], seed=0)
-        assert found.pairs[0].rate.low > 0.6
-        assert conclusions(found) == ["no difference shown between a and b"]
+        actual = preferences(votes, ["a", "b"], seed=0)
+        assert actual.pairs[0].rate.low > 0.6
+        assert conclusions(actual) == ["no difference shown between a and b"]
 
     def test_says_plainly_that_there_is_too_little(self):
         assert "too little to conclude: 0 participants" in self.said([])[0]

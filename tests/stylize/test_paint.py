@@ -61,31 +61,31 @@ def level(image: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("kind", [torch.uint8, torch.uint16])
 def test_strength_0_gives_the_picture_back_exactly(negative, library, kind):
-    given = picture(kind=kind)
+    options = picture(kind=kind)
     for model, mix in ((negative, {"negative": 1.0}), (library, {"monet": 1.0})):
-        assert torch.equal(paint(model, given, Controls(mix, strength=0.0)), given)
+        assert torch.equal(paint(model, options, Controls(mix, strength=0.0)), options)
 
 
 @pytest.mark.parametrize(("kind", "most"), [(torch.uint8, 255), (torch.uint16, 65535)])
 def test_a_style_of_one_generator_is_blended_in_pixels(negative, kind, most):
-    given = picture(kind=kind)
-    made = paint(negative, given, Controls({"negative": 1.0}, strength=0.25))
-    expected = 0.75 * level(given) + 0.25 * (most - level(given))
-    assert made.dtype == kind
-    assert (level(made) - expected).abs().max() <= 0.5 + 1e-3 * most / 255
+    options = picture(kind=kind)
+    result = paint(negative, options, Controls({"negative": 1.0}, strength=0.25))
+    expected = 0.75 * level(options) + 0.25 * (most - level(options))
+    assert result.dtype == kind
+    assert (level(result) - expected).abs().max() <= 0.5 + 1e-3 * most / 255
 
 
 def test_a_library_is_asked_for_its_styles_in_their_shares(library):
-    given = picture()
-    made = paint(library, given, Controls({"monet": 0.25, "wave": 0.75}, strength=0.8))
+    options = picture()
+    result = paint(library, options, Controls({"monet": 0.25, "wave": 0.75}, strength=0.8))
     with torch.no_grad():
-        expected = library.generator(to_float(given[None]), torch.tensor([[0.2, 0.6]]))[0]
-    assert (to_float(made) - expected).abs().max() <= 1.01 / 255
+        expected = library.generator(to_float(options[None]), torch.tensor([[0.2, 0.6]]))[0]
+    assert (to_float(result) - expected).abs().max() <= 1.01 / 255
 
 
 def test_floats_stay_floats(negative):
-    given = to_float(picture())
-    assert torch.equal(paint(negative, given, Controls({"negative": 1.0})), -given)
+    options = to_float(picture())
+    assert torch.equal(paint(negative, options, Controls({"negative": 1.0})), -options)
 
 
 # Masks
@@ -95,49 +95,51 @@ def test_floats_stay_floats(negative):
 @pytest.mark.parametrize("colours", ["style", "luminance", "lab"])
 @pytest.mark.parametrize("kind", [torch.uint8, torch.uint16])
 def test_outside_its_mask_a_picture_stays_exactly_as_it_is(library, tile, colours, kind):
-    given, mask = picture(66, 120, kind), half(66, 120, soft=20)
+    options, mask = picture(66, 120, kind), half(66, 120, soft=20)
     regions = regions_of({"": mask}, {"monet": 0.5, "wave": 0.5})
-    made = paint(library, given, Controls({"monet": 0.5, "wave": 0.5}, 0.9, colours, tile), regions=regions)
-    assert torch.equal(level(made)[:, mask == 0], level(given)[:, mask == 0])
-    assert (level(made) - level(given))[:, mask == 255].abs().float().mean() > 1
+    result = paint(library, options, Controls({"monet": 0.5, "wave": 0.5}, 0.9, colours, tile), regions=regions)
+    assert torch.equal(level(result)[:, mask == 0], level(options)[:, mask == 0])
+    assert (level(result) - level(options))[:, mask == 255].abs().float().mean() > 1
 
 
 @pytest.mark.parametrize("tile", ["off", 64])
 def test_deep_inside_its_mask_a_library_gives_the_full_result(library, tile):
-    given, left = picture(48, 300), half(48, 300)
+    options, left = picture(48, 300), half(48, 300)
     regions = regions_of({"monet": left, "wave": 255 - left}, {})
-    made = paint(library, given, Controls({}, tile=tile), regions=regions)
+    result = paint(library, options, Controls({}, tile=tile), regions=regions)
     for name, place in (("monet", slice(0, 90)), ("wave", slice(210, 300))):
-        whole = paint(library, given, Controls({name: 1.0}))
-        assert (level(made) - level(whole))[..., place].abs().max() <= 1
+        whole = paint(library, options, Controls({name: 1.0}))
+        assert (level(result) - level(whole))[..., place].abs().max() <= 1
 
 
 @pytest.mark.parametrize(("soft", "stepwise"), [(1, True), (250, False)])
 def test_a_soft_edge_has_no_step(library, soft, stepwise):
     """How far the result is from the photo falls over the mask's edge, at once only where the edge is hard."""
-    given = picture(48, 300)
-    made = paint(library, given, Controls({}), regions=regions_of({"monet": half(48, 300, soft=soft)}, {}))
-    apart = (level(made) - level(given)).abs().float().mean(dim=(0, 1)).unfold(0, 15, 15).mean(dim=1)  # of 15 columns
+    options = picture(48, 300)
+    result = paint(library, options, Controls({}), regions=regions_of({"monet": half(48, 300, soft=soft)}, {}))
+    apart = (
+        (level(result) - level(options)).abs().float().mean(dim=(0, 1)).unfold(0, 15, 15).mean(dim=1)
+    )  # of 15 columns
     fall = (apart[:-1] - apart[1:]).max() / apart[0]
     assert apart[-1] == 0
     assert bool(fall > 0.8) is stepwise and (stepwise or fall < 0.5)
 
 
 def test_a_mask_of_one_generator_blends_pixels(negative):
-    given, mask = picture(40, 60), half(40, 60, soft=30)
-    made = paint(negative, given, Controls({"negative": 1.0}), regions=regions_of({"": mask}, {"negative": 1.0}))
+    options, mask = picture(40, 60), half(40, 60, soft=30)
+    result = paint(negative, options, Controls({"negative": 1.0}), regions=regions_of({"": mask}, {"negative": 1.0}))
     share = mask.float() / 255
-    expected = level(given) * (1 - share) + (255 - level(given)) * share
-    assert (level(made) - expected).abs().max() <= 0.501
+    expected = level(options) * (1 - share) + (255 - level(options)) * share
+    assert (level(result) - expected).abs().max() <= 0.501
 
 
 # Colours
 
 
 def test_luminance_takes_luma_from_the_result_and_chroma_from_the_photo(negative):
-    given = (picture() // 4 + 96).to(torch.uint8)  # no colour leaves the gamut
-    made = paint(negative, given, Controls({"negative": 1.0}, colours="luminance"))
-    luma, photo, negative_luma = rgb_to_yuv(to_float(made[None])), rgb_to_yuv(to_float(given[None])), 255 - given
+    options = (picture() // 4 + 96).to(torch.uint8)  # no colour leaves the gamut
+    result = paint(negative, options, Controls({"negative": 1.0}, colours="luminance"))
+    luma, photo, negative_luma = rgb_to_yuv(to_float(result[None])), rgb_to_yuv(to_float(options[None])), 255 - options
     torch.testing.assert_close(luma[:, 1:], photo[:, 1:], rtol=0, atol=4e-3)
     torch.testing.assert_close(luma[:, :1], rgb_to_yuv(to_float(negative_luma[None]))[:, :1], rtol=0, atol=4e-3)
 
@@ -146,11 +148,11 @@ def test_luminance_takes_luma_from_the_result_and_chroma_from_the_photo(negative
 def test_lab_gives_the_result_the_photos_mean_and_deviation(tile):
     torch.manual_seed(0)
     model = Model(ResnetGenerator(width=4, blocks=1).eval(), ("one",), CPU)
-    given = (picture(100, 90) // 4 + torch.tensor([120, 60, 90])[:, None, None]).to(torch.uint8)
-    made, plain = (paint(model, given, Controls({"one": 1.0}, colours=c, tile=tile)) for c in ("lab", "style"))
-    found, photo, before = (rgb_to_lab(to_float(one[None])).flatten(2) for one in (made, given, plain))
-    torch.testing.assert_close(found.mean(dim=2), photo.mean(dim=2), rtol=0, atol=0.7)
-    torch.testing.assert_close(found.std(dim=2), photo.std(dim=2), rtol=0.1, atol=0.3)
+    options = (picture(100, 90) // 4 + torch.tensor([120, 60, 90])[:, None, None]).to(torch.uint8)
+    result, plain = (paint(model, options, Controls({"one": 1.0}, colours=c, tile=tile)) for c in ("lab", "style"))
+    actual, photo, before = (rgb_to_lab(to_float(item[None])).flatten(2) for item in (result, options, plain))
+    torch.testing.assert_close(actual.mean(dim=2), photo.mean(dim=2), rtol=0, atol=0.7)
+    torch.testing.assert_close(actual.std(dim=2), photo.std(dim=2), rtol=0.1, atol=0.3)
     assert (before.mean(dim=2) - photo.mean(dim=2)).abs().max() > 5  # there was something to do
 
 
@@ -158,26 +160,26 @@ def test_lab_gives_the_result_the_photos_mean_and_deviation(tile):
 def test_lab_looks_at_what_can_be_seen_alone(hidden):
     torch.manual_seed(0)
     model = Model(ResnetGenerator(width=4, blocks=1).eval(), ("one",), CPU)
-    given = (picture(64, 90) // 4 + torch.tensor([120, 60, 90])[:, None, None]).to(torch.uint8)
+    options = (picture(64, 90) // 4 + torch.tensor([120, 60, 90])[:, None, None]).to(torch.uint8)
     alpha = torch.full((1, 64, 90), 255, dtype=torch.uint8)
     alpha[..., 40:] = 0
-    given[..., 40:] = torch.tensor([hidden, 255, hidden], dtype=torch.uint8)[:, None, None]
-    made = paint(model, given, Controls({"one": 1.0}, colours="lab"), alpha=alpha)
-    found, photo = (rgb_to_lab(to_float(one[None, ..., :40])).flatten(2) for one in (made, given))
-    torch.testing.assert_close(found.mean(dim=2), photo.mean(dim=2), rtol=0, atol=0.7)
-    nothing = paint(model, given, Controls({"one": 1.0}, colours="lab"), alpha=torch.zeros_like(alpha))
-    assert nothing.shape == given.shape
+    options[..., 40:] = torch.tensor([hidden, 255, hidden], dtype=torch.uint8)[:, None, None]
+    result = paint(model, options, Controls({"one": 1.0}, colours="lab"), alpha=alpha)
+    actual, photo = (rgb_to_lab(to_float(item[None, ..., :40])).flatten(2) for item in (result, options))
+    torch.testing.assert_close(actual.mean(dim=2), photo.mean(dim=2), rtol=0, atol=0.7)
+    nothing = paint(model, options, Controls({"one": 1.0}, colours="lab"), alpha=torch.zeros_like(alpha))
+    assert nothing.shape == options.shape
 
 
 # Kinds of picture
 
 
 def test_what_is_transparent_is_white_to_the_network(negative):
-    given, alpha = picture(), torch.full((1, 40, 56), 255, dtype=torch.uint8)
+    options, alpha = picture(), torch.full((1, 40, 56), 255, dtype=torch.uint8)
     alpha[..., :10] = 0
-    made = paint(negative, given, Controls({"negative": 1.0}), alpha=alpha)
-    assert made[..., :10].max() == 0  # the negative of white
-    assert torch.equal(made[..., 10:], 255 - given[..., 10:])
+    result = paint(negative, options, Controls({"negative": 1.0}), alpha=alpha)
+    assert result[..., :10].max() == 0  # the negative of white
+    assert torch.equal(result[..., 10:], 255 - options[..., 10:])
 
 
 def test_a_network_that_is_not_finite_is_no_result(negative):
@@ -198,7 +200,7 @@ def test_auto_takes_tiles_where_the_picture_is_large(monkeypatch):
     torch.manual_seed(0)
     model = Model(ResnetGenerator(width=2, blocks=0).eval(), ("one",), CPU)
     shapes: list[tuple[int, ...]] = []
-    model.generator.encoder[0].register_forward_pre_hook(lambda _, given: shapes.append(tuple(given[0].shape[2:])))
+    model.generator.encoder[0].register_forward_pre_hook(lambda _, options: shapes.append(tuple(options[0].shape[2:])))
     paint(model, picture(80, 150), Controls({"one": 1.0}))
     assert shapes == [(80, 152)]
     monkeypatch.setattr("gan_style.stylize.paint.LARGEST_WHOLE", 80 * 150 - 1)
@@ -316,8 +318,8 @@ def touch(folder: Path, *names: str) -> Path:
 
 def test_a_name_is_the_files_and_where_it_comes_again_its_folders_too(tmp_path):
     folder = touch(tmp_path / "paintings", "monet/1.jpg", "munch/1.jpg", "munch/scream.png")
-    found = {name: path.relative_to(folder).as_posix() for name, path in find_references(str(folder)).items()}
-    assert found == {"monet_1": "monet/1.jpg", "munch_1": "munch/1.jpg", "scream": "munch/scream.png"}
+    actual = {name: path.relative_to(folder).as_posix() for name, path in find_references(str(folder)).items()}
+    assert actual == {"monet_1": "monet/1.jpg", "munch_1": "munch/1.jpg", "scream": "munch/scream.png"}
 
 
 def test_two_of_one_name_beside_each_other_are_refused(tmp_path):
@@ -341,11 +343,11 @@ def test_a_batch_of_frames_is_its_frames(kind, colours, strength):
     model = Model(generator, styles, torch.device("cpu"))
     controls = Controls({styles[0]: 1.0}, strength, colours)
     frames = torch.randint(0, 256, (3, 3, 20, 28), dtype=torch.uint8)
-    made = FramePainter(model, controls)(frames)
-    alone = torch.stack([paint(model, frame, controls) for frame in frames])
-    assert made.dtype == torch.uint8 and made.shape == frames.shape
-    assert (made.int() - alone.int()).abs().max() <= 1
-    assert torch.equal(made, frames) is (strength == 0)
+    result = FramePainter(model, controls)(frames)
+    single = torch.stack([paint(model, frame, controls) for frame in frames])
+    assert result.dtype == torch.uint8 and result.shape == frames.shape
+    assert (result.int() - single.int()).abs().max() <= 1
+    assert torch.equal(result, frames) is (strength == 0)
 
 
 def test_numbers_that_are_not_finite_stop_it():

@@ -43,9 +43,9 @@ def edges(height: int = 90, width: int = 119) -> Tensor:
 
 def test_strokes_are_as_many_times_as_broad():
     plain = torch.full((3, 64, 96), 128, dtype=torch.uint8)
-    made = paint(model(Stripes()), plain, controls(2.0)).float() / 127.5 - 1.0
+    result = paint(model(Stripes()), plain, controls(2.0)).float() / 127.5 - 1.0
     columns = (torch.arange(96) + 0.5) / 2 - 0.5
-    torch.testing.assert_close(made[0, 32, 4:-4], (columns * (2 * torch.pi / 8)).cos()[4:-4], atol=0.08, rtol=0)
+    torch.testing.assert_close(result[0, 32, 4:-4], (columns * (2 * torch.pi / 8)).cos()[4:-4], atol=0.08, rtol=0)
 
 
 @pytest.mark.parametrize("stroke", [2.0, 3.3])
@@ -53,9 +53,9 @@ def test_the_photos_edges_stay_sharp(stroke):
     """Of a style that is known the enlarged result is nearly the one at full size: edges and all."""
     photo = edges()
     expected = paint(model(Negative()), photo, controls(1.0)).float()
-    made = paint(model(Negative()), photo, controls(stroke)).float()
-    assert (made - expected).abs().mean() < 1.5
-    assert (made - expected).abs().amax() < 24
+    result = paint(model(Negative()), photo, controls(stroke)).float()
+    assert (result - expected).abs().mean() < 1.5
+    assert (result - expected).abs().amax() < 24
 
 
 def test_auto_is_the_models_own_up_to_512_pixels_and_broader_beyond():
@@ -80,9 +80,9 @@ def test_outside_of_a_mask_nothing_changes():
     photo = edges()
     plane = torch.zeros(1, 90, 119, dtype=torch.uint8)
     plane[..., :40] = 255
-    made = paint(model(Negative()), photo, controls(2.0), regions=Regions([{"it": 1.0}], plane))
-    assert torch.equal(made[..., 40:], photo[..., 40:])
-    assert not torch.equal(made[..., :40], photo[..., :40])
+    result = paint(model(Negative()), photo, controls(2.0), regions=Regions([{"it": 1.0}], plane))
+    assert torch.equal(result[..., 40:], photo[..., 40:])
+    assert not torch.equal(result[..., :40], photo[..., :40])
 
 
 @pytest.mark.parametrize("stroke", [0.5, 0, -1, float("nan"), float("inf"), "broad", None, True])

@@ -58,10 +58,10 @@ def test_the_tiled_result_is_that_of_the_whole_picture(single, noise, size):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("condition", [(1.0, 0.0), (0.3, 0.4), (0.05, 0.1), (0.0, 0.0)])
 def test_so_is_a_librarys_at_any_condition(library, noise, size, condition):
-    images, wanted = uneven(noise, *size), torch.tensor([condition])
+    images, expected = uneven(noise, *size), torch.tensor([condition])
     with torch.no_grad():
-        whole = library(images, wanted)
-    torch.testing.assert_close(in_tiles(library, images, wanted, tile=64), whole, rtol=0, atol=ROUNDING)
+        whole = library(images, expected)
+    torch.testing.assert_close(in_tiles(library, images, expected, tile=64), whole, rtol=0, atol=ROUNDING)
 
 
 def test_statistics_of_each_tile_alone_would_be_wrong(single, noise):
@@ -73,8 +73,8 @@ def test_statistics_of_each_tile_alone_would_be_wrong(single, noise):
 
 def test_pictures_of_a_batch_are_done_one_by_one(single, noise):
     images = noise(2, 3, 70, 80)
-    made = in_tiles(single, images, tile=64)
-    assert torch.equal(made[1:], in_tiles(single, images[1:], tile=64))
+    result = in_tiles(single, images, tile=64)
+    assert torch.equal(result[1:], in_tiles(single, images[1:], tile=64))
 
 
 def canvas_of(generator: ResidualCoder, images: Tensor, shares: Tensor, conditions: Tensor, tile: int) -> Tensor:
@@ -88,10 +88,10 @@ def canvas_of(generator: ResidualCoder, images: Tensor, shares: Tensor, conditio
         lambda box: shares[(..., *box.place)],
     )
     canvas.prepare()
-    made = torch.empty_like(images)
+    result = torch.empty_like(images)
     for box, part in canvas.tiles():
-        made[(..., *box.place)] = part
-    return made
+        result[(..., *box.place)] = part
+    return result
 
 
 @pytest.mark.parametrize("size", [(90, 131), (130, 67)])

@@ -18,12 +18,12 @@ _FULL, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
 
 def records(path: Path) -> list[Any]:
     """Every record of a file, in its order, its checksums compared."""
-    found = []
+    actual = []
     for payload in _payloads(path.read_bytes()):
         record = pb.Record()
         record.ParseFromString(payload)
-        found.append(record)
-    return found
+        actual.append(record)
+    return actual
 
 
 def _payloads(data: bytes) -> Iterator[bytes]:
@@ -49,17 +49,17 @@ def _payloads(data: bytes) -> Iterator[bytes]:
 
 def history(found: list[Any]) -> list[dict[str, Any]]:
     """The rows, {name: value}."""
-    return [_items(one.history.item) for one in found if one.WhichOneof("record_type") == "history"]
+    return [_items(item.history.item) for item in found if item.WhichOneof("record_type") == "history"]
 
 
 def config(found: list[Any]) -> dict[str, Any]:
     """As it was given at the start."""
-    runs = [one.run for one in found if one.WhichOneof("record_type") == "run"]
+    runs = [item.run for item in found if item.WhichOneof("record_type") == "run"]
     return {key: value for key, value in _items(runs[0].config.update).items() if key != "_wandb"}
 
 
 def summary(found: list[Any]) -> dict[str, Any]:
-    updates = [one.summary.update for one in found if one.WhichOneof("record_type") == "summary"]
+    updates = [item.summary.update for item in found if item.WhichOneof("record_type") == "summary"]
     return {key: value for update in updates for key, value in _items(update).items()}
 
 

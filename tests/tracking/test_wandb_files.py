@@ -35,8 +35,14 @@ def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def tracker(folder: Path, **options: Any) -> WandbTracker:
     folder.mkdir(exist_ok=True)
-    given = {"mode": "offline", "project": "p", "name": "3 loss.style.weight=0.1", "config": CONFIG, "folder": folder}
-    return WandbTracker(**(given | options))
+    settings = {
+        "mode": "offline",
+        "project": "p",
+        "name": "3 loss.style.weight=0.1",
+        "config": CONFIG,
+        "folder": folder,
+    }
+    return WandbTracker(**(settings | options))
 
 
 def files(folder: Path) -> list[list[Any]]:
@@ -72,13 +78,13 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     grid = folder / "grid.jpg"
     grid.write_bytes((Path(__file__).parents[2] / "gan_style/assets/styles/flow.jpg").read_bytes())
     for first in (1, 3):
-        one = tracker(folder, group="weights", tags=["a", "b"], notes="why")
+        single = tracker(folder, group="weights", tags=["a", "b"], notes="why")
         for step in (first, first + 1):
-            one.scalars(step, {"loss/style": 1.0 / step})
-            one.picture(step, "samples", grid)
-            one.scalars(step, {"heldout/content": step / 8})
-        one.preempted() if first == 1 else one.completed(result(folder, best_step=2))
-        one.finish(failed=first == 1)
+            single.scalars(step, {"loss/style": 1.0 / step})
+            single.picture(step, "samples", grid)
+            single.scalars(step, {"heldout/content": step / 8})
+        single.preempted() if first == 1 else single.completed(result(folder, best_step=2))
+        single.finish(failed=first == 1)
     return folder
 
 
@@ -117,7 +123,7 @@ def test_grids_are_pictures_of_their_step(resumed):
 def test_the_final_pictures_are_a_table(resumed):
     row = offline_file.history(files(resumed)[1])[-1]
     assert (row["results/_type"], row["results/nrows"], row["results/ncols"]) == ("table-file", 2, 3)
-    (table,) = [one for one in of_kind(files(resumed)[1], "artifact") if one.type == "run_table"]
+    (table,) = [item for item in of_kind(files(resumed)[1], "artifact") if item.type == "run_table"]
     kept = {entry.path: Path(entry.local_path) for entry in table.manifest.contents}
     content = json.loads(kept["results.table.json"].read_text())
     assert content["columns"] == ["content", "style", "result"]
@@ -126,15 +132,15 @@ def test_the_final_pictures_are_a_table(resumed):
 
 
 def test_the_summary_has_the_last_and_the_best(resumed):
-    found = offline_file.summary(files(resumed)[1])
+    actual = offline_file.summary(files(resumed)[1])
     expected = {"final/step": 4, "best/step": 2, "best/heldout/composite": 0.4, "loss/style": 0.25, "step": 4}
-    assert {name: found[name] for name in expected} == expected
+    assert {name: actual[name] for name in expected} == expected
 
 
 def artifacts(folder: Path) -> dict[str, tuple[str, bytes]]:
     """{aliases: (the file's name, what it holds)} of the models."""
-    models = [one for one in of_kind(files(folder)[-1], "artifact") if one.type == "model"]
-    kept = {" ".join(sorted(set(one.aliases) - {"latest"})): one.manifest.contents[0] for one in models}
+    models = [item for item in of_kind(files(folder)[-1], "artifact") if item.type == "model"]
+    kept = {" ".join(sorted(set(item.aliases) - {"latest"})): item.manifest.contents[0] for item in models}
     return {aliases: (entry.path, Path(entry.local_path).read_bytes()) for aliases, entry in kept.items()}
 
 
@@ -146,9 +152,9 @@ def test_the_best_and_the_last_are_artifacts_that_outlive_their_files(resumed):
 
 @pytest.mark.parametrize(("best_step", "expected"), [(4, "best last"), (None, "last")])
 def test_a_last_step_that_is_the_best_has_both_aliases(tmp_path, best_step, expected):
-    one = tracker(tmp_path)
-    one.completed(result(tmp_path, best_step=best_step))
-    one.finish(failed=False)
+    first = tracker(tmp_path)
+    first.completed(result(tmp_path, best_step=best_step))
+    first.finish(failed=False)
     assert artifacts(tmp_path) == {expected: ("generator.safetensors", b"generator")}
 
 
@@ -156,12 +162,12 @@ def test_two_runs_in_one_process_leave_nothing_in_each_other(tmp_path):
     import wandb
 
     before = dict(os.environ)
-    one, two = tracker(tmp_path / "one", name="one"), tracker(tmp_path / "two", name="two", group="other")
+    first, two = tracker(tmp_path / "one", name="one"), tracker(tmp_path / "two", name="two", group="other")
     assert wandb.run is None and dict(os.environ) == before
     for step in (1, 2):
-        one.scalars(step, {"of/one": 1.0})
+        first.scalars(step, {"of/one": 1.0})
         two.scalars(step, {"of/two": 2.0})
-    one.finish(failed=False)
+    first.finish(failed=False)
     two.scalars(3, {"of/two": 2.0})
     two.finish(failed=False)
     assert wandb.run is None and dict(os.environ) == before
@@ -175,23 +181,23 @@ def test_two_runs_in_one_process_leave_nothing_in_each_other(tmp_path):
 
 
 def test_after_going_back_the_steps_are_told_again(tmp_path):
-    one = tracker(tmp_path)
+    first = tracker(tmp_path)
     for step in (1, 2, 3):
-        one.scalars(step, {"loss/style": 9.0})
-    one.rewind(1)
+        first.scalars(step, {"loss/style": 9.0})
+    first.rewind(1)
     for step in (2, 3):
-        one.scalars(step, {"loss/style": 1.0})
-    one.finish(failed=False)
+        first.scalars(step, {"loss/style": 1.0})
+    first.finish(failed=False)
     rows = [row for row in offline_file.history(files(tmp_path)[0]) if "loss/style" in row]
     assert [(row["step"], row["loss/style"]) for row in rows] == [(1, 9.0), (2, 9.0), (3, 9.0), (2, 1.0), (3, 1.0)]
 
 
 def test_a_resumed_run_goes_on_behind_wandbs_own_count(tmp_path, monkeypatch):
     """After going back that is ahead of the step, and W&B drops what comes before it without a word."""
-    one = tracker(tmp_path)
-    one.finish(failed=False)
+    first = tracker(tmp_path)
+    first.finish(failed=False)
     seen = []
-    monkeypatch.setattr(type(one._run), "starting_step", 1401)
+    monkeypatch.setattr(type(first._run), "starting_step", 1401)
     again = tracker(tmp_path)
     monkeypatch.setattr(again._run, "log", lambda values, step: seen.append((values["step"], step)))
     for step in (901, 902, 1200):
@@ -225,25 +231,25 @@ def test_a_server_out_of_reach_is_said_within_seconds(tmp_path, monkeypatch, kin
 
 def test_a_tracker_that_fails_is_left_alone_and_said_so_once(tmp_path):
     class Failing:
-        told = 0
+        messages = 0
 
         def scalars(self, step: int, values: Any) -> None:
             self.told += 1
             raise BrokenPipeError("its process has gone")
 
-    said: list[str] = []
-    one = MultiTracker(optional={"W&B": Failing()}, warn=said.append)  # type: ignore[arg-type]
+    output: list[str] = []
+    first = MultiTracker(optional={"W&B": Failing()}, warn=output.append)  # type: ignore[arg-type]
     for step in range(3):
-        one.scalars(step, {})
-    one.completed(FinalResult(1, tmp_path))
-    one.finish(failed=False)
-    assert said == ["W&B has failed and is left alone: its process has gone"]
+        first.scalars(step, {})
+    first.completed(FinalResult(1, tmp_path))
+    first.finish(failed=False)
+    assert output == ["W&B has failed and is left alone: its process has gone"]
 
 
 def test_a_sweep_s_agent_chooses_the_id(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "chosen")
-    one = tracker(tmp_path)
-    one.finish(failed=False)
+    first = tracker(tmp_path)
+    first.finish(failed=False)
     assert (tmp_path / "wandb_id").read_text() == "chosen"
 
 
@@ -269,7 +275,7 @@ def test_the_sweep_file_s_command_trains(monkeypatch, capsys, tmp_path):
 
     content = OmegaConf.to_container(OmegaConf.load(SWEEP), resolve=False)
     assert isinstance(content, dict) and content["metric"]["name"] == "heldout/composite"
-    values = {name: one.get("min", one.get("values", [None])[0]) for name, one in content["parameters"].items()}
+    values = {name: first.get("min", first.get("values", [None])[0]) for name, first in content["parameters"].items()}
     assert None not in values.values()
     command = agent_command(**values)
     assert command[:4] == ["${env}", "python", "-m", "gan_style.commands.train"]

@@ -213,7 +213,7 @@ def batch_of(step: int, group: Ranks, *, library: bool = False, reference: bool 
 def train(variant: Variant, group: Ranks, accumulate: int = 1, steps: int = STEPS) -> dict[str, Any]:
     """Every step audited; gradients of the first step, weights and buffers after the last, scalars of all ranks."""
     state, objective = make(variant, group, accumulate)
-    found: dict[str, Any] = {"scalars": [], "gradients": {}, "weights": {}}
+    actual: dict[str, Any] = {"scalars": [], "gradients": {}, "weights": {}}
     networks = {"generator": state.generator, "discriminator": state.discriminator, "projection": state.projection}
     networks = {name: network for name, network in networks.items() if network is not None}
     precision = Precision(torch.device("cpu"), variant.precision)
@@ -221,21 +221,21 @@ def train(variant: Variant, group: Ranks, accumulate: int = 1, steps: int = STEP
         batch = batch_of(step, group, library=variant.library, reference=variant.reference)
         scalars = train_step(state, batch, objective, precision, audit=True)
         ((_, values),) = fetch_scalars([(state.step, scalars)], group)
-        found["scalars"].append(values)
+        actual["scalars"].append(values)
         settle(objective, values, last=state.step == variant.warmup_steps)
         if step == 0:
             trained = {
                 name: [p.grad for p in network.parameters() if p.requires_grad] for name, network in networks.items()
             }
-            found["gradients"] = {
+            actual["gradients"] = {
                 name: torch.cat([gradient.flatten() for gradient in gradients])
                 for name, gradients in trained.items()
                 if gradients[0] is not None
             }
     for name, network in networks.items():
-        found["weights"][name] = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    found["weights"]["ema"] = {key: tensor.clone() for key, tensor in state.ema.network.state_dict().items()}
-    return found | {"term weights": dict(objective.weights)}
+        actual["weights"][name] = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    actual["weights"]["ema"] = {key: tensor.clone() for key, tensor in state.ema.network.state_dict().items()}
+    return actual | {"term weights": dict(objective.weights)}
 
 
 def settle(objective: Objective, values: dict[str, float], *, last: bool) -> None:
@@ -273,20 +273,20 @@ def poisoned(kind: str, group: Ranks, optimiser: Any) -> dict[str, Any]:
 
 def trained_part(state: TrainState) -> list[Tensor]:
     """What an update of the generator changes: weights, moments and counts of steps."""
-    moments = [x for one in state.generator_optimiser.state.values() for x in one.values() if isinstance(x, Tensor)]
+    moments = [x for item in state.generator_optimiser.state.values() for x in item.values() if isinstance(x, Tensor)]
     return [tensor.detach().clone() for tensor in [*state.generator.parameters(), *moments]]
 
 
 def main(folder: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
     with ranks() as group:
-        found: dict[str, Any] = {name: train((VARIANTS | TOGETHER)[name], group) for name in names}
-        found["poisoned"] = {
+        actual: dict[str, Any] = {name: train((VARIANTS | TOGETHER)[name], group) for name in names}
+        actual["poisoned"] = {
             (kind, name): poisoned(kind, group, optimiser)
             for kind in ("loss", "gradient")
             for name, optimiser in (("Adam", ADAM), ("SGD", SGD))
         }
-        torch.save(found, folder / f"{group.rank}.pt")
+        torch.save(actual, folder / f"{group.rank}.pt")
 
 
 if __name__ == "__main__":

@@ -112,8 +112,8 @@ class TestOneRankInParts:
         """A unit at its threshold may turn on or off by rounding, so that weights part a little more with time."""
         whole, cut = (train(TOGETHER[name], ALONE, accumulate, steps=20) for accumulate in (1, 2))
         for network in ("generator", "discriminator"):
-            one, other = (flat(x["weights"][network], vectors=False) for x in (whole, cut))
-            assert apart(one, other) < 1e-2  # measured: up to 2e-3
+            first, other = (flat(x["weights"][network], vectors=False) for x in (whole, cut))
+            assert apart(first, other) < 1e-2  # measured: up to 2e-3
 
     def test_has_the_losses_it_has_at_once_under_adam(self):
         whole, cut = (train(TOGETHER["Adam"], ALONE, accumulate) for accumulate in (1, 2))
@@ -146,7 +146,7 @@ class TestTwoRanks:
 
     @pytest.mark.parametrize("name", TOGETHER)
     def test_hold_the_same_weights_bit_by_bit(self, two, name):
-        first, second = (found[name] for found in two)
+        first, second = (actual[name] for actual in two)
         assert first["scalars"] == second["scalars"] and first["term weights"] == second["term weights"]
         for network, weights in first["weights"].items():
             assert all(torch.equal(tensor, second["weights"][network][key]) for key, tensor in weights.items())
@@ -155,7 +155,7 @@ class TestTwoRanks:
     @pytest.mark.parametrize("kind", ["loss", "gradient"])
     def test_both_skip_an_update_that_is_not_finite_on_one(self, two, kind, optimiser):
         """Also where the loss alone is not a number: its gradient is what the ranks exchange."""
-        first, second = (found["poisoned"][kind, optimiser] for found in two)
+        first, second = (actual["poisoned"][kind, optimiser] for actual in two)
         assert first["skipped"] == second["skipped"] == 1
         for before, after, other in zip(first["before"], first["after"], second["after"], strict=True):
             assert torch.equal(before, after) and torch.equal(after, other)
@@ -201,8 +201,8 @@ def test_what_is_measured_on_ranks_is_told_as_of_the_whole_batch(two):
     variant = TOGETHER[EVERYTHING]
     state, objective = make(variant, ALONE, 1)
     scalars = train_step(state, batch_of(0, ALONE), objective, FLOAT32, audit=True)
-    told = two[0][EVERYTHING]["scalars"][0]
+    messages = two[0][EVERYTHING]["scalars"][0]
     names = [name for name in scalars if name.startswith("gradient/")]
     assert len(names) == len(objective.terms) + 1
     for name in names:
-        assert math.isclose(told[name], scalars[name].item(), rel_tol=1e-5), name
+        assert math.isclose(messages[name], scalars[name].item(), rel_tol=1e-5), name

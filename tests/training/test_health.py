@@ -106,9 +106,9 @@ class TestSigns:
     @pytest.mark.parametrize("name", SIGNS)
     def test_each_is_told_by_name_once_it_has_lasted_and_told_once(self, name):
         signs, bad = CollapseWarnings(patience=3), WELL | SIGNS[name][0]
-        told = [signs.warnings(bad) for _ in range(10)]
-        assert [len(words) for words in told] == [0, 0, 1, *[0] * 7]
-        assert told[2][0].startswith(f"{name}: ")
+        messages = [signs.warnings(bad) for _ in range(10)]
+        assert [len(words) for words in messages] == [0, 0, 1, *[0] * 7]
+        assert messages[2][0].startswith(f"{name}: ")
 
     @pytest.mark.parametrize("name", SIGNS)
     def test_just_before_the_limit_there_is_none(self, name):
@@ -144,10 +144,10 @@ def signs(fake: torch.Tensor, content: torch.Tensor) -> dict[str, float]:
 
 def test_of_results_that_are_their_photos_nothing_is_wrong(noise):
     photos = noise(4, 3, 16, 16) * 0.9
-    found = signs(photos, photos)
-    assert found["saturated"] == 0.0
-    assert found["spread"] == pytest.approx(0.9 / 3**0.5, rel=0.05)  # of a uniform distribution
-    assert found["variety"] == pytest.approx(1.0)
+    actual = signs(photos, photos)
+    assert actual["saturated"] == 0.0
+    assert actual["spread"] == pytest.approx(0.9 / 3**0.5, rel=0.05)  # of a uniform distribution
+    assert actual["variety"] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])

@@ -28,7 +28,7 @@ def make_sampler(noise):
     def make(*names):
         perceptual = compact(layers=[*CONTENT, *STYLE])
         style = noise(1, 3, 48, 48, seed=9).round()
-        grams = {layer: gram_matrix(one) for layer, one in perceptual(style, STYLE).items()}
+        grams = {layer: gram_matrix(first) for layer, first in perceptual(style, STYLE).items()}
         contents = [noise(1, 3, 32, 40, seed=1), noise(1, 3, 48, 32, seed=2)]
         return Sampler(contents, [style], MetricSuite(perceptual, names, CONTENT, STYLE, [], grams))
 
@@ -38,25 +38,25 @@ def make_sampler(noise):
 def test_measures_are_means_over_pictures_by_the_metrics_own_formulas(make_sampler):
     sampler = make_sampler(*OF_PICTURES)
     results = [content * 0.5 + 0.2 for content in sampler.contents]
-    found, network, pairs = (
+    actual, network, pairs = (
         sampler.measure(results),
         sampler.suite.perceptual,
         list(zip(results, sampler.contents, strict=True)),
     )
-    wanted = {
+    expected = {
         "content": [content_distance(network, *pair, CONTENT) for pair in pairs],
-        "style": [style_distance(network, made, sampler.suite.grams) for made in results],
+        "style": [style_distance(network, result, sampler.suite.grams) for result in results],
         "style_photo": [style_distance(network, content, sampler.suite.grams) for content in sampler.contents],
         "ssim": [ssim(*pair).item() for pair in pairs],
         "structure": [structure(*pair).item() for pair in pairs],
         "colour/mean": [colour_drift(*pair)[0].item() for pair in pairs],
         "colour/spread": [colour_drift(*pair)[1].item() for pair in pairs],
     }  # fmt: skip
-    for name, values in wanted.items():
-        assert found[PREFIX + name] == pytest.approx(sum(values) / 2, rel=1e-4), name
+    for name, values in expected.items():
+        assert actual[PREFIX + name] == pytest.approx(sum(values) / 2, rel=1e-4), name
     layers = {f"content/{layer}" for layer in CONTENT} | {f"style/{layer}" for layer in STYLE}
-    assert set(found) == {PREFIX + name for name in {*wanted, *layers, "style_ratio"}}
-    assert found["heldout/style"] == pytest.approx(sum(found[f"heldout/style/{k}"] for k in STYLE) / 2, rel=1e-9)
+    assert set(actual) == {PREFIX + name for name in {*expected, *layers, "style_ratio"}}
+    assert actual["heldout/style"] == pytest.approx(sum(actual[f"heldout/style/{k}"] for k in STYLE) / 2, rel=1e-9)
 
 
 def test_the_style_ratio_is_of_the_photos_own(make_sampler):
@@ -64,25 +64,27 @@ def test_the_style_ratio_is_of_the_photos_own(make_sampler):
     of_photos = sampler.measure(list(sampler.contents))
     assert of_photos["heldout/style_ratio"] == pytest.approx(1.0, rel=1e-6)
     results = [content * 0.5 for content in sampler.contents]
-    found = sampler.measure(results)
-    assert found["heldout/style_ratio"] == pytest.approx(found["heldout/style"] / of_photos["heldout/style"], rel=1e-6)
-    assert found["heldout/style_photo"] == of_photos["heldout/style_photo"]
+    actual = sampler.measure(results)
+    assert actual["heldout/style_ratio"] == pytest.approx(
+        actual["heldout/style"] / of_photos["heldout/style"], rel=1e-6
+    )
+    assert actual["heldout/style_photo"] == of_photos["heldout/style_photo"]
 
 
 def test_without_the_metric_style_there_is_no_ratio(make_sampler):
     sampler = make_sampler("ssim")
-    found = sampler.measure(list(sampler.contents))
-    assert found == {"heldout/ssim": pytest.approx(1.0, abs=1e-6)}
+    actual = sampler.measure(list(sampler.contents))
+    assert actual == {"heldout/ssim": pytest.approx(1.0, abs=1e-6)}
 
 
 def test_results_are_the_generators_in_full_precision_and_without_gradients(make_sampler):
     sampler = make_sampler("ssim")
     layer = torch.nn.Conv2d(3, 3, 1)
     results = sampler.results(layer)
-    assert [one.shape for one in results] == [content.shape for content in sampler.contents]
-    assert all(torch.equal(one, layer(content)) for one, content in zip(results, sampler.contents, strict=True))
-    assert not any(one.requires_grad for one in results)
-    assert all(one.dtype == torch.float32 for one in sampler.results(lambda x: x.bfloat16()))
+    assert [item.shape for item in results] == [content.shape for content in sampler.contents]
+    assert all(torch.equal(item, layer(content)) for item, content in zip(results, sampler.contents, strict=True))
+    assert not any(item.requires_grad for item in results)
+    assert all(item.dtype == torch.float32 for item in sampler.results(lambda x: x.bfloat16()))
 
 
 def test_the_sheet_shows_content_style_and_result_in_rows(make_sampler):
@@ -150,29 +152,29 @@ class Towards(torch.nn.Module):
 def test_a_library_is_measured_in_each_of_its_styles(make_sampler):
     sampler = LibrarySampler({"dark": make_sampler("content", "style"), "light": make_sampler("content", "style")})
     results = sampler.results(Towards())
-    assert [one.shape for one in results] == [content.shape for content in [*sampler.contents, *sampler.contents]]
+    assert [item.shape for item in results] == [content.shape for content in [*sampler.contents, *sampler.contents]]
     torch.testing.assert_close(results[3], sampler.contents[1] + 0.25)
-    found, alone = sampler.measure(results), make_sampler("content", "style")
-    for name, made in (("dark", results[:2]), ("light", results[2:])):
+    actual, single = sampler.measure(results), make_sampler("content", "style")
+    for name, result in (("dark", results[:2]), ("light", results[2:])):
         for metric in ("content", "style", "style_ratio"):
-            assert found[f"heldout/{name}/{metric}"] == alone.measure(made)[f"heldout/{metric}"]
-    mean = (found["heldout/dark/style"] + found["heldout/light/style"]) / 2
-    assert found["heldout/style"] == pytest.approx(mean, rel=1e-9)
-    assert found["heldout/style/relu1_1"] > 0  # layers are told of the whole library only
-    assert "heldout/dark/style/relu1_1" not in found
+            assert actual[f"heldout/{name}/{metric}"] == single.measure(result)[f"heldout/{metric}"]
+    mean = (actual["heldout/dark/style"] + actual["heldout/light/style"]) / 2
+    assert actual["heldout/style"] == pytest.approx(mean, rel=1e-9)
+    assert actual["heldout/style/relu1_1"] > 0  # layers are told of the whole library only
+    assert "heldout/dark/style/relu1_1" not in actual
 
 
 def test_references_are_shown_to_the_generator_that_takes_its_style_from_them(make_sampler):
     torch.manual_seed(0)
     generator = ReferenceGenerator(width=4, blocks=1, code=3).eval()
-    one, two = make_sampler("ssim"), make_sampler("ssim")
-    two.styles = [-one.styles[0]]
-    results = ReferenceSampler({"one": one, "two": two}).results(generator)
-    for made, content, reference in (
-        (results[1], one.contents[1], one.styles[0]),
-        (results[2], one.contents[0], two.styles[0]),
+    first, two = make_sampler("ssim"), make_sampler("ssim")
+    two.styles = [-first.styles[0]]
+    results = ReferenceSampler({"one": first, "two": two}).results(generator)
+    for result, content, reference in (
+        (results[1], first.contents[1], first.styles[0]),
+        (results[2], first.contents[0], two.styles[0]),
     ):
-        torch.testing.assert_close(made, generator(content, reference), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(result, generator(content, reference), rtol=1e-4, atol=1e-5)
 
 
 def test_a_librarys_sheet_has_a_row_of_styles_and_one_for_each_photo(make_sampler):

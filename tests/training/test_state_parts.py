@@ -132,12 +132,12 @@ class TestRoundTrip:
         saved = self.through_a_file(going_on.state_dict())
         resumed = make_state(seed=1, **fields)  # of other weights
         resumed.load_state_dict(saved)
-        for one, other in zip(
+        for first, other in zip(
             self.steps(going_on, objective, make_batch, 3),
             self.steps(resumed, objective, make_batch, 3),
             strict=True,
         ):
-            assert_same(one, other)
+            assert_same(first, other)
         assert_same(going_on.state_dict(), resumed.state_dict())
         assert_same(going_on.ema.network.state_dict(), resumed.ema.network.state_dict())
         assert_same(going_on.generator.state_dict(), resumed.generator.state_dict())

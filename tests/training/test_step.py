@@ -119,14 +119,14 @@ class TestHalves:
 
     def test_compare_with_the_style_pictures_that_the_batch_names(self, make_state, make_objective, make_batch):
         """Not with the crops beside them, nor with the set's first ones."""
-        found = {}
+        actual = {}
         for numbers in ((0, 1), (1, 0), (1, 1), (0, 0)):
             batch = make_batch(0)
             batch.style_index = torch.tensor(numbers)
             state, objective = make_state(), make_objective(style_target="each")
-            found[numbers] = train_step(state, batch, objective, FLOAT32)["loss/style"].item()
-        assert len(set(found.values())) == 4
-        assert found[0, 1] + found[1, 0] == pytest.approx(found[0, 0] + found[1, 1], rel=1e-5)
+            actual[numbers] = train_step(state, batch, objective, FLOAT32)["loss/style"].item()
+        assert len(set(actual.values())) == 4
+        assert actual[0, 1] + actual[1, 0] == pytest.approx(actual[0, 0] + actual[1, 1], rel=1e-5)
 
     def test_descend_the_gradients_of_their_losses(self, make_state, make_objective, make_batch):
         """G's change under SGD is minus the learning rate times the gradient, found here once more by itself."""
@@ -135,8 +135,8 @@ class TestHalves:
         other, batch = copy.deepcopy(state.generator), make_batch(0)
         train_step(state, batch, objective, FLOAT32)
         content = to_float(batch.content)
-        features, wanted = (objective.perceptual(x, ["relu2_1"])["relu2_1"] for x in (other(content), content))
-        content_loss(features, wanted).backward()
+        features, expected = (objective.perceptual(x, ["relu2_1"])["relu2_1"] for x in (other(content), content))
+        content_loss(features, expected).backward()
         for now, before in zip(state.generator.parameters(), other.parameters(), strict=True):
             torch.testing.assert_close(now, before - 1e-3 * before.grad, rtol=1e-4, atol=1e-7)
 
@@ -183,8 +183,8 @@ class TestWarmUp:
         assert torch.equal(scalars["loss/content"], scalars["loss/total"])
         assert same(before, snapshot(state.discriminator))
         assert not state.discriminator_optimiser.state
-        alone, _ = step(2, terms={"adversarial": None, "style": None, "tv": None})
-        assert same(snapshot(state.generator), snapshot(alone.generator))
+        single, _ = step(2, terms={"adversarial": None, "style": None, "tv": None})
+        assert same(snapshot(state.generator), snapshot(single.generator))
 
     def test_ends_after_its_steps(self, make_state, step):
         state = make_state(warmup_steps=2)
@@ -218,10 +218,10 @@ class TestAudit:
     )
     def test_changes_nothing_of_what_is_trained(self, step, terms, warmup_steps, precision):
         options = {"terms": terms, "precision": precision, "warmup_steps": warmup_steps, "clip": 1.0}
-        (state, plain), (audited, found) = (step(3, audit=audit, **options) for audit in (False, True))
+        (state, plain), (audited, actual) = (step(3, audit=audit, **options) for audit in (False, True))
         assert same_state(state.state_dict(), audited.state_dict())
-        names = {key.split("/")[1] for key in found if key.startswith("gradient/")}
-        assert names and all(torch.equal(plain[key], found[key]) for key in plain)
+        names = {key.split("/")[1] for key in actual if key.startswith("gradient/")}
+        assert names and all(torch.equal(plain[key], actual[key]) for key in plain)
 
     @pytest.mark.parametrize("terms", [{}, {"identity": Identity(weight=1.0)}], ids=["default", "identity"])
     def test_tells_of_every_term_once_that_is_trained_on(self, step, terms):
@@ -255,13 +255,13 @@ class TestAudit:
         before = snapshot(state.discriminator)
         _, scalars = step(2, state=state, terms={"identity": Identity(weight=1.0)}, audit=True)
         names = {"content", "style", "tv", "identity"}
-        told = {f"{kind}/{name}" for kind in ("gradient", "loss") for name in names}
-        assert scalars.keys() == told | VITAL | {"loss/total", "generator/gradient", "generator/skipped"}
+        messages = {f"{kind}/{name}" for kind in ("gradient", "loss") for name in names}
+        assert scalars.keys() == messages | VITAL | {"loss/total", "generator/gradient", "generator/skipped"}
         assert torch.equal(scalars["loss/total"], scalars["loss/content"])
         assert same(before, snapshot(state.discriminator))
         assert seen == [4, 4]  # the style pictures too, which the warm-up otherwise leaves out
-        alone, _ = step(2, terms={"adversarial": None, "style": None, "tv": None})
-        assert same(snapshot(state.generator), snapshot(alone.generator))
+        single, _ = step(2, terms={"adversarial": None, "style": None, "tv": None})
+        assert same(snapshot(state.generator), snapshot(single.generator))
 
 
 class TestBalance:
@@ -280,8 +280,8 @@ class TestBalance:
         assert ("discriminator/loss" in scalars) is trains
         assert ("gradient/adversarial" in scalars) is (trains and audit)
         assert torch.equal(scalars["loss/total"], scalars["loss/content"])
-        alone, _ = step(2, terms={"adversarial": None, "style": None, "tv": None})
-        assert same(snapshot(state.generator), snapshot(alone.generator))  # the generator's warm-up is as it was
+        single, _ = step(2, terms={"adversarial": None, "style": None, "tv": None})
+        assert same(snapshot(state.generator), snapshot(single.generator))  # the generator's warm-up is as it was
 
 
 class TestScalars:

@@ -81,9 +81,9 @@ class TestSkipping:
         small.clip = clip
         before = everything(small)
         parts = [small.generator(torch.ones(4, 3)).square().mean(), BAD[kind](small.generator(torch.ones(1, 3)))]
-        told = update(small, parts)
+        messages = update(small, parts)
         assert same(everything(small), before)
-        assert told["skipped"].item() == 1.0 and not told["gradient"].isfinite()
+        assert messages["skipped"].item() == 1.0 and not messages["gradient"].isfinite()
 
     def test_is_forgotten_with_the_next_update(self, small):
         """The run goes on as one that never saw the bad loss."""
@@ -95,14 +95,14 @@ class TestSkipping:
 
     def test_never_leaves_out_a_finite_update(self, small):
         before = everything(small)
-        told = good_update(small)
-        assert told["skipped"].item() == 0.0 and told["gradient"] > 0
+        messages = good_update(small)
+        assert messages["skipped"].item() == 0.0 and messages["gradient"] > 0
         assert not same(everything(small), before)
 
     def test_of_very_large_finite_gradients_is_clipping(self, small):
         small.clip = 1.0
-        told = update(small, [small.generator(torch.ones(1, 3)).sum() * 1e15])
-        assert told["skipped"].item() == 0.0
+        messages = update(small, [small.generator(torch.ones(1, 3)).sum() * 1e15])
+        assert messages["skipped"].item() == 0.0
         assert all(parameter.isfinite().all() for parameter in small.generator.parameters())
 
     def test_of_one_network_leaves_the_other_to_train(self, make_state, make_objective, make_batch, monkeypatch):
@@ -150,14 +150,14 @@ class TestFloat16:
     def test_gives_the_losses_and_the_gradients_of_float32(self, half, make_state, make_objective, make_batch):
         """float16 has eleven bits, and each half is unscaled once: else norms would be 4096 times too large."""
         objective = make_objective(**dict(self.TERMS))
-        found = [
+        actual = [
             train_step(state, make_batch(), objective, precision)
             for state, precision in ((make_state(), FLOAT32), (half(), FLOAT16))
         ]
-        assert found[1].keys() - found[0].keys() == {"generator/searching", "discriminator/searching"}
-        for name, value in found[0].items():
-            assert found[1][name].item() == pytest.approx(value.item(), rel=0.03, abs=0.01), name
-        assert found[1]["generator/skipped"] == found[1]["discriminator/skipped"] == 0
+        assert actual[1].keys() - actual[0].keys() == {"generator/searching", "discriminator/searching"}
+        for name, value in actual[0].items():
+            assert actual[1][name].item() == pytest.approx(value.item(), rel=0.03, abs=0.01), name
+        assert actual[1]["generator/skipped"] == actual[1]["discriminator/skipped"] == 0
 
     @pytest.mark.parametrize("accumulate", [1, 2])
     def test_trains(self, half, make_objective, make_batch, accumulate):
@@ -183,9 +183,9 @@ class TestFloat16:
         state = half(scale=scale)
         out = state.generator(torch.zeros(1, 3, 8, 8)).sum()
         steep = (out - out.detach() + 1e-45).sqrt() * 1e38  # finite, but for its gradient
-        told = update(state, [steep if loss == 1.0 else out * 0.0 + loss])
-        assert told["skipped"] == 1.0
-        assert told["searching"] == float(loss == 1.0 and scale > 1.0)
+        messages = update(state, [steep if loss == 1.0 else out * 0.0 + loss])
+        assert messages["skipped"] == 1.0
+        assert messages["searching"] == float(loss == 1.0 and scale > 1.0)
 
     def test_an_audit_sees_gradients_that_float16_alone_would_lose(self, make_objective):
         """Divided by 1e6 a term's gradient lies below float16's smallest number; scaled as in training it does not."""
@@ -203,9 +203,9 @@ class TestFloat16:
         objective = make_objective(adversarial=None)
         picture = torch.rand(1, 3, 24, 24, requires_grad=True)
         part = (picture * 1e15).sum()
-        wanted = 1e15 * math.sqrt(picture.numel())
+        expected = 1e15 * math.sqrt(picture.numel())
         assert objective.gradient_norms({"x": part}, [picture], torch.tensor(2.0**100))["x"].item() == pytest.approx(
-            wanted, rel=1e-4
+            expected, rel=1e-4
         )
 
     def test_scales_come_back_with_the_state(self, half, make_objective, make_batch):
@@ -217,6 +217,6 @@ class TestFloat16:
         scales = {name: scaler.get_scale() for name, scaler in resumed.scalers.items()}
         assert scales == {name: scaler.get_scale() for name, scaler in state.scalers.items()}
         assert scales["generator"] < 2.0**127
-        for one in (state, resumed):
-            train_step(one, make_batch(one.step), objective, FLOAT16)
+        for item in (state, resumed):
+            train_step(item, make_batch(item.step), objective, FLOAT16)
         assert same(everything(state), everything(resumed))

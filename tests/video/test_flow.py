@@ -26,18 +26,18 @@ def pan(shift: tuple[int, int], side: int = 120, seed: int = 0) -> tuple[np.ndar
 @pytest.mark.parametrize("shift", SHIFTS)
 def test_a_known_shift_is_found(shift):
     previous, current = pan(shift)
-    found = flow(current, previous)
-    inner = found[15:-15, 15:-15]
+    actual = flow(current, previous)
+    inner = actual[15:-15, 15:-15]
     assert np.abs(inner - np.float32(shift)).mean() < 0.15
-    assert consistency_mask(found, flow(previous, current))[15:-15, 15:-15].mean() > 0.95
+    assert consistency_mask(actual, flow(previous, current))[15:-15, 15:-15].mean() > 0.95
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 5), (20, 90)])
 def test_the_smallest_frames_have_a_flow(size):
     frame = smooth_picture(*size, seed=1)
-    found = flow(frame, frame)
-    assert found.shape == (*size, 2) and np.abs(found).max() < 0.5
-    assert consistency_mask(found, found).shape == size
+    actual = flow(frame, frame)
+    assert actual.shape == (*size, 2) and np.abs(actual).max() < 0.5
+    assert consistency_mask(actual, actual).shape == size
 
 
 @pytest.mark.parametrize("shift", SHIFTS)
@@ -82,18 +82,18 @@ class TestScenes:
 
 class TestFollower:
     def test_sees_cuts_and_measures_nothing_across_them(self):
-        (one, two), (three, four) = pan((2, 0), seed=0), pan((2, 0), seed=1)
+        (first, two), (three, four) = pan((2, 0), seed=0), pan((2, 0), seed=1)
         temporal_filter = TemporalFilter(0.0, 0.4, True)
-        for number, frame in enumerate((one, two, three, four)):
+        for number, frame in enumerate((first, two, three, four)):
             assert np.array_equal(temporal_filter(number, frame, frame), frame)
         assert temporal_filter.tally.cuts == [2] and temporal_filter.tally.pairs == 2
         assert temporal_filter.tally.source == temporal_filter.tally.result < 1e-3
 
     def test_blends_what_flickers_along_the_flow_and_not_across_a_cut(self):
-        (one, two), (three, _) = pan((2, 0), seed=0), pan((2, 0), seed=1)
-        bright, dark = np.full_like(one, 200), np.full_like(one, 100)
+        (first, two), (three, _) = pan((2, 0), seed=0), pan((2, 0), seed=1)
+        bright, dark = np.full_like(first, 200), np.full_like(first, 100)
         temporal_filter = TemporalFilter(0.5, 0.4, True)
-        assert (temporal_filter(0, one, bright) == 200).all()
+        assert (temporal_filter(0, first, bright) == 200).all()
         blended = temporal_filter(1, two, dark)[20:-20, 20:-20]
         assert np.median(blended) == 150 and blended.min() >= 100
         assert (temporal_filter(2, three, dark) == 100).all()

@@ -30,11 +30,11 @@ class TestReading:
 
     def test_frames_are_the_pictures(self, tmp_path):
         shown = smooth_picture(48 + 8, 64 + 8)
-        found = pictures_of(write_clip(tmp_path / "clip.mp4"))
-        assert len(found) == 8
-        for number, picture in enumerate(found):
-            wanted = shown[number : number + 48, number : number + 64]
-            assert np.abs(picture.astype(int) - wanted).mean() < 6
+        actual = pictures_of(write_clip(tmp_path / "clip.mp4"))
+        assert len(actual) == 8
+        for number, picture in enumerate(actual):
+            expected = shown[number : number + 48, number : number + 64]
+            assert np.abs(picture.astype(int) - expected).mean() < 6
 
     @pytest.mark.parametrize(("turn", "quarters"), [(-90, 3), (90, 1), (180, 2)])
     def test_are_upright(self, tmp_path, turn, quarters):
@@ -51,8 +51,8 @@ class TestReading:
             raw = b"".join(bytes(av.BitStreamFilterContext("h264_mp4toannexb", source.streams.video[0]).filter(p)[0])
                            for p in source.demux(video=0) if p.size)  # fmt: skip
         (tmp_path / "raw.h264").write_bytes(raw)
-        found = list(read_frames(probe(tmp_path / "raw.h264"), ReadReport()))
-        times = [tick.pts for tick in found]
+        actual = list(read_frames(probe(tmp_path / "raw.h264"), ReadReport()))
+        times = [tick.pts for tick in actual]
         assert len(times) == 6 and times == sorted(set(times))
 
 
@@ -71,9 +71,9 @@ def test_colours_come_back_as_they_went_in(tmp_path, matrix, limits):
         sent[:, 16 * place : 16 * place + 16] = colour
     encoder.add(sent, 0, 1001)
     join(tmp_path / "o.mp4", "mp4", video, encoding, encoder.finish(), times=[0], copied_indices=[], note="{}")
-    (found,) = pictures_of(tmp_path / "o.mp4")
+    (actual,) = pictures_of(tmp_path / "o.mp4")
     assert (probe(tmp_path / "o.mp4").colours.matrix, probe(tmp_path / "o.mp4").colours.range) == (matrix, limits)
-    assert np.abs(found.astype(int) - sent)[:, [4, 20, 36, 52]].max() <= 5
+    assert np.abs(actual.astype(int) - sent)[:, [4, 20, 36, 52]].max() <= 5
 
 
 class TestDecodeTimes:
@@ -87,10 +87,10 @@ class TestDecodeTimes:
     @given(st.lists(st.integers(0, 10**6), unique=True, max_size=30), st.randoms())
     def test_grow_are_never_late_and_span_as_much(self, times, random):
         random.shuffle(times)
-        found = decode_times(times)
-        assert all(when <= shown for when, shown in zip(found, times, strict=True))
-        assert found == sorted(set(found))
-        assert not times or found[-1] - found[0] == max(times) - min(times)
+        actual = decode_times(times)
+        assert all(when <= shown for when, shown in zip(actual, times, strict=True))
+        assert actual == sorted(set(actual))
+        assert not times or actual[-1] - actual[0] == max(times) - min(times)
 
 
 class TestEncoding:
@@ -116,7 +116,7 @@ class TestEncoding:
                 encoder.add(smooth_picture(48, 64, number), pts - pts % 30, 3000)
             packets += encoder.finish()
             assert packets[5 * segment].key
-        target, times = tmp_path / "o.mkv", [one.pts for one in packets]
+        target, times = tmp_path / "o.mkv", [item.pts for item in packets]
         join(target, "matroska", video, encoding, packets, times=times, copied_indices=[], note="{}")
         assert frame_times(target) == [time * TICK for time in sorted(times)]
 
@@ -223,9 +223,9 @@ def test_a_cameras_timecode_is_made_anew_and_does_not_keep_the_file_from_being_w
         copied_indices=[],
         note="{}",
     )
-    with av.open(str(tmp_path / "o.mov")) as made:
-        assert [stream.type for stream in made.streams] == ["video", "data"]
-        assert made.streams[1].metadata["timecode"] == "10:20:30:05"
+    with av.open(str(tmp_path / "o.mov")) as result:
+        assert [stream.type for stream in result.streams] == ["video", "data"]
+        assert result.streams[1].metadata["timecode"] == "10:20:30:05"
 
 
 def test_a_name_with_a_colon_is_a_file(tmp_path, monkeypatch):

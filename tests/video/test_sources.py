@@ -66,14 +66,14 @@ def test_recordings_joined_byte_by_byte_go_on_at_the_join(tmp_path, container):
         file.mux([*tone.encode(heard), *tone.encode(None)])
     data = (tmp_path / f"a.{container}").read_bytes()
     (tmp_path / f"t.{container}").write_bytes(data + data + data)
-    one, three = (probe(tmp_path / f"{name}.{container}") for name in "at")
-    assert len(one.offsets) == 1 and len(three.offsets) == 3
-    alone, times = ([float(tick.pts * v.time_base) for tick in read_frames(v, ReadReport())] for v in (one, three))
-    assert len(times) == 3 * len(alone)
+    first, three = (probe(tmp_path / f"{name}.{container}") for name in "at")
+    assert len(first.offsets) == 1 and len(three.offsets) == 3
+    single, times = ([float(tick.pts * v.time_base) for tick in read_frames(v, ReadReport())] for v in (first, three))
+    assert len(times) == 3 * len(single)
     for number in range(3):
-        piece = times[number * len(alone) : (number + 1) * len(alone)]
-        assert [time - piece[0] for time in piece] == pytest.approx([time - alone[0] for time in alone], abs=1e-4)
-    joins = [times[number * len(alone)] - times[number * len(alone) - 1] for number in (1, 2)]
+        piece = times[number * len(single) : (number + 1) * len(single)]
+        assert [time - piece[0] for time in piece] == pytest.approx([time - single[0] for time in single], abs=1e-4)
+    joins = [times[number * len(single)] - times[number * len(single) - 1] for number in (1, 2)]
     assert joins == pytest.approx([0.04, 0.04], abs=0.1)
 
     # The sound goes on with the pictures, every packet of it.
@@ -239,11 +239,11 @@ def test_a_folder_or_pattern_of_pictures_is_a_video(tmp_path, named):
         Image.fromarray(smooth_picture(48, 64, number)).save(tmp_path / "frames" / f"f{number}.png")
     place = tmp_path / "frames" / {"folder": "", "pattern": "f*.png", "FFmpeg's pattern": "f%d.png"}[named]
     video = probe(place, fps=24)
-    found = list(read_frames(video, ReadReport()))
+    actual = list(read_frames(video, ReadReport()))
     assert (video.width, video.height, video.frames, video.rate) == (64, 48, 12, 24)
-    assert [tick.pts * video.time_base * 24 for tick in found] == list(range(12))  # exactly
+    assert [tick.pts * video.time_base * 24 for tick in actual] == list(range(12))  # exactly
     for number in (1, 2, 10):  # by number: f2 before f10
-        assert np.array_equal(to_rgb(video, found[number]), smooth_picture(48, 64, number))
+        assert np.array_equal(to_rgb(video, actual[number]), smooth_picture(48, 64, number))
     with pytest.raises(UnreadableVideoError, match="fps"):
         probe(place)
 
@@ -291,10 +291,10 @@ def test_animations_are_videos_with_their_own_times(tmp_path, suffix):
     options = {"lossless": True} if suffix == ".webp" else {}
     pictures[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=pictures[1:], duration=durations, **options)
     video = probe(tmp_path / f"a{suffix}")
-    found = list(read_frames(video, ReadReport()))
-    times = [round(float(tick.pts * video.time_base) * 1000) for tick in found]
+    actual = list(read_frames(video, ReadReport()))
+    times = [round(float(tick.pts * video.time_base) * 1000) for tick in actual]
     assert [time - times[0] for time in times] == [0, 100, 400, 450]
-    for number, tick in enumerate(found):
+    for number, tick in enumerate(actual):
         assert np.abs(to_rgb(video, tick).astype(int) - smooth_picture(48, 64, number)).mean() < 12
     copied(video, tmp_path / "o.mp4", "mp4")
     with av.open(str(tmp_path / "o.mp4")) as file:
