@@ -123,7 +123,7 @@ class TestCompositeWeights:
             ({"content": float("nan")}, ["content"], r"metrics\.best\.content=nan"),
             ({"content": float("inf")}, ["content"], r"metrics\.best\.content=inf"),
             ({"content": "much"}, ["content"], r"metrics\.best\.content=much; allowed are finite numbers"),
-            ({"content": true}, ["content"], r"metrics\.best\.content=True"),
+            ({"content": True}, ["content"], r"metrics\.best\.content=true"),
             ("contnt", ["content"], r"metrics\.best=contnt: weights such as .*, auto, or null expected"),
             (["content"], ["content"], r"metrics\.best=\[content\]: weights such as"),
         ],
