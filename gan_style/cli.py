@@ -5,7 +5,6 @@ Hydra is imported where a command is run, so that help and a misspelled command 
 
 import io
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from gan_style.options import FLAGS_WITH_A_WORD, check_options, declared, did_you_mean, keep_tildes_of_names
-from gan_style.runtime.machine import is_shortage, keep_freed_memory
+from gan_style.runtime.machine import has_lost_neighbour, is_shortage, keep_freed_memory
 
 COMMANDS = {
     "train": "train a generator on photos and a style",
@@ -36,8 +35,6 @@ COMMANDS = {
 PLAIN_WORDS = {"compare": "runs", "info": "file"}  # which option takes a command's plain words
 LOST_NEIGHBOUR = 1  # of a rank, whose launcher then looks for the status of the one that failed by itself
 USER_ERROR, TOO_MANY_FAILURES, NON_FINITE, INTERRUPTED = 2, 3, 4, 130
-# What torch.distributed raises in a rank whose neighbour has gone, in all its backends.
-_LOST_NEIGHBOUR = r"(?i)connection (closed|reset|refused|was closed)|closed by peer|broken pipe|gloo|nccl|recvValue"
 _FULL = "HYDRA_FULL_ERROR"
 _SWEEP = {"-m", "--multirun"}
 
@@ -258,7 +255,7 @@ def error_message(name: str, error: BaseException) -> tuple[str, int] | None:
         return str(error), NON_FINITE
     if isinstance(error, ValueError | OSError):
         return str(error), USER_ERROR
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and re.search(_LOST_NEIGHBOUR, str(error)):
+    if has_lost_neighbour(error):
         return "another rank has ended; so this one ends, too", LOST_NEIGHBOUR
     return None
 

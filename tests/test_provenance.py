@@ -164,6 +164,13 @@ def test_nothing_tells_of_a_person_or_a_machine(tmp_path):
 
 
 class TestFailure:
+    def test_a_rank_that_lost_its_neighbour_does_not_leave_the_others_trace(self, tmp_path, monkeypatch):
+        trace = "[/pytorch/gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:35755: Connection reset by peer"
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(RuntimeError), note_failure(tmp_path):
+            raise RuntimeError(trace)
+        assert read_failure(tmp_path) == "another rank has ended"
+
     def test_an_error_is_noted_and_passes_on(self, tmp_path):
         with pytest.raises(ValueError, match="why"), note_failure(tmp_path):
             raise ValueError("why\nand more")

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import re
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 _LARGE = 1 << 27  # bytes; holes between kept arrays of this size cost more memory than clearing their pages costs time
@@ -39,3 +40,10 @@ def is_shortage(error: BaseException) -> bool:
 def first_line(error: BaseException) -> str:
     """Return an error's first line that says anything, else its kind."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def has_lost_neighbour(error: BaseException) -> bool:
+    """Return whether a rank has failed as another one has gone, by what torch.distributed raises in all backends."""
+    words = r"(?i)connection (closed|reset|refused|was closed)|closed by peer|broken pipe|gloo|nccl|recvValue"
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    return not alone and not isinstance(error, ValueError | OSError) and re.search(words, str(error)) is not None

@@ -23,6 +23,7 @@ from typing import Any
 
 from gan_style import __version__
 from gan_style.runtime.files import write_bytes, write_text
+from gan_style.runtime.machine import has_lost_neighbour
 
 FORMAT = "gan_style.provenance/1"
 PROVENANCE_FILE = "provenance.json"  # in a run's folder
@@ -219,7 +220,8 @@ def note_failure(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:
         if folder.is_dir():
-            write_text(path, f"{str(error) or type(error).__name__}\n")
+            reason = "another rank has ended" if has_lost_neighbour(error) else str(error) or type(error).__name__
+            write_text(path, f"{reason}\n")
         raise
 
 
