@@ -8,7 +8,7 @@ from gan_style.functional import luma
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.reference import ReferenceGenerator
-from gan_style.models.tone import FULL_CONTRAST, LEVELS, contrast, light, plain_color, tone_curve
+from gan_style.models.tone import HALF_CONTRAST, LEVELS, contrast, light, plain_color, tone_curve
 from gan_style.stylize.paint import in_tiles
 
 CURVE = torch.tensor([[-0.9, -0.8, -0.6], [-0.5, -0.5, -0.3], [0.0, 0.1, 0.0], [0.4, 0.4, 0.6], [0.9, 0.8, 0.7]])
@@ -48,9 +48,9 @@ def test_a_curve_is_interpolated_between_the_middles_of_its_fifths():
 
 
 def test_contrast_rises_from_nothing_to_all():
-    shares = contrast(torch.linspace(0.0, FULL_CONTRAST, 50))
-    assert shares[0] == 0 and shares[-1] == 1 and (shares.diff() > 0).all()
-    assert contrast(torch.tensor([0.5])) == 1
+    shares = contrast(torch.linspace(0.0, 0.5, 50))
+    assert shares[0] == 0 and 0.999 < shares[-1] < 1 and (shares.diff() > 0).all()
+    torch.testing.assert_close(contrast(torch.tensor([HALF_CONTRAST])), torch.tensor([0.5]))
 
 
 @pytest.mark.parametrize("level", [0.0, 0.1, 0.35, 1.0])
@@ -66,9 +66,9 @@ def test_results_get_darker_with_their_photos(generator, noise):
     assert (means.diff() > 0).all()
 
 
-def test_full_contrast_is_the_networks_own(generator, noise):
+def test_much_contrast_is_the_networks_own(generator, noise):
     photo = torch.sign(noise(1, 3, 32, 32))  # deviation 0.3 at least
-    assert torch.equal(generator(photo), generator.paint(photo, None).clamp(-1.0, 1.0))
+    torch.testing.assert_close(generator(photo), generator.paint(photo, None).clamp(-1.0, 1.0), atol=0.004, rtol=0)
 
 
 @pytest.mark.parametrize("level", [0.1, 0.7])

@@ -3,8 +3,8 @@
 
 For each photo at seven exposures (1 % to 100 % of its values) the mean luma of the result; it has to rise with the
 exposure: Spearman's correlation, 1.0 where it never falls. Then plain black and plain white pictures: how far their
-results' luma lies apart, beside how far the style's own darkest and lightest fifths do. And how many of all photos
-of the folder have less than full contrast, so that a result is not the network's alone (gan_style/models/tone.py).
+results' luma lies apart, beside how far the style's own darkest and lightest fifths do. And how much of all photos'
+results is the network's, beside a plain colour of the style (gan_style/models/tone.py).
 
     python tools/check/light.py --model library.safetensors --photos photos/ --style wave=great_wave.jpg monet=monets/
 """
@@ -13,12 +13,13 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import torch
 from droplets import pictures
 from PIL import Image
 from scipy.stats import spearmanr
 
 import gan_style
-from gan_style.models.tone import FULL_CONTRAST
+from gan_style.models.tone import contrast
 
 EXPOSURES = (0.01, 0.02, 0.05, 0.1, 0.22, 0.46, 1.0)
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -44,12 +45,9 @@ def main() -> None:
         scale = options.size / min(photo.size)
         photo.thumbnail((photo.width * scale, photo.height * scale), Image.Resampling.LANCZOS)
     contrasts = np.array([luma(Image.open(path)).std() / 255.0 for path in pictures(options.photos)])
-    low, median = np.quantile(contrasts, (0.05, 0.5))
-    print(
-        f"contrast of {len(contrasts)} photos: median {median:.3f}, 5 in 100 below {low:.3f}, "
-        f"{(contrasts < FULL_CONTRAST).mean():.1%} below {FULL_CONTRAST:g}",
-        flush=True,
-    )
+    shares = contrast(torch.from_numpy(contrasts)).numpy()
+    print(f"the network's share of the results of {len(shares)} photos: median {np.median(shares):.3f}", end=", ")
+    print(f"5 in 100 below {np.quantile(shares, 0.05):.3f}, the least {shares.min():.3f}", flush=True)
     for style, path in (one.split("=", 1) for one in options.style):
         choice = {"style": style} if len(model.styles) > 1 else {}
 
