@@ -78,7 +78,8 @@ class ResidualCoder(nn.Module):
         style, (N, K), or (N, K, H, W).
         """
         if self.tones is not None:
-            result = apply_tone(result.to(mean), self.plain_colors(mean, condition), contrast(deviation))
+            result = result.to(torch.promote_types(result.dtype, mean.dtype))
+            result = apply_tone(result, self.plain_colors(mean, condition), contrast(deviation))
         return result.clamp(-1.0, 1.0)
 
     def plain_colors(self, mean: Tensor, condition: Tensor | None) -> Tensor:
