@@ -160,9 +160,10 @@ def _check_words(name: str, arguments: Sequence[str]) -> None:
     for before, argument in zip(["", *arguments], arguments, strict=False):
         option, _, value = argument.lstrip("-").partition("=")
         key = option.replace("-", "_")
-        if argument.startswith("--") and declared(options_of(name), key)[0] is not None:
+        if argument.startswith("-") and declared(options_of(name), key)[0] is not None:
             following = arguments[arguments.index(argument) + 1 :]
-            raise ValueError(f"{argument}: write {key}={value or next(iter(following), '...')}, without --")
+            dashes = argument[: len(argument) - len(argument.lstrip("-"))]
+            raise ValueError(f"{argument}: write {key}={value or next(iter(following), '...')}, without {dashes}")
         if not argument.startswith(("-", "~")) and "=" not in argument and before not in FLAGS_WITH_A_WORD:
             raise ValueError(
                 f"{argument!r} is no option: they are written name=value; see gan-style {name.replace('_', '-')} --help"

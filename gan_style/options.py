@@ -21,7 +21,8 @@ SEEDS = (-(2**63), 2**63 - 1)  # the least and the most
 
 def did_you_mean(word: Any, known: Iterable[str], most: int = 1) -> str:
     """Return " (did you mean A or B?)", for a message about a word that is not known; "" where none is near."""
-    near = difflib.get_close_matches(str(word), list(known), n=most, cutoff=0.5)
+    names = {name.casefold(): name for name in known}
+    near = [names[name] for name in difflib.get_close_matches(str(word).casefold(), names, n=most, cutoff=0.5)]
     return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 

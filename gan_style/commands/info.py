@@ -1,6 +1,5 @@
 """``gan-style info``: what made a picture, and what is in a generator, a checkpoint or a run's folder."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -101,10 +100,10 @@ def _picture(path: Path) -> Lines:
 
 
 def _items(content: Mapping[str, Any]) -> Lines:
-    """Yield plain containers as lines, with dotted names; long texts from foreign hands are cut."""
+    """Yield what plain containers hold as lines, with dotted names; long texts from foreign hands are cut."""
     for name, value in flat(content).items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        yield _clean(name), _clean(text)
+        if value is not None:
+            yield _clean(name), _clean(as_typed(value))
 
 
 def _clean(text: str) -> str:
