@@ -3,6 +3,7 @@
 Hydra is imported where a command is run, so that help and a misspelled command are there at once.
 """
 
+import errno
 import io
 import os
 import signal
@@ -254,6 +255,9 @@ def error_message(name: str, error: BaseException) -> tuple[str, int] | None:
         return f"not enough memory ({str(error).partition(chr(10))[0] or 'MemoryError'}); give it less", USER_ERROR
     if isinstance(error, ArithmeticError) and not isinstance(error, ZeroDivisionError | OverflowError):
         return str(error), NON_FINITE
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        full = "; free some space, and give the same command again" * (error.errno == errno.ENOSPC)
+        return f"{error.filename}: {error.strerror}{full}", USER_ERROR
     if isinstance(error, ValueError | OSError):
         return str(error), USER_ERROR
     if has_lost_neighbour(error):

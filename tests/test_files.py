@@ -1,5 +1,6 @@
 """gan_style/runtime/files.py: a file at its final name is whole, whatever happens to the one who writes it."""
 
+import errno
 import hashlib
 import os
 import random
@@ -67,6 +68,24 @@ def test_an_exception_leaves_what_was_there_and_nothing_else(
     with pytest.raises(error, match="while writing"):
         write_durably(path, write)
     assert {item.name: item.read_bytes() for item in tmp_path.iterdir()} == ({} if old is None else {"a.bin": old})
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_full_disk_is_an_oserror_that_names_the_file(tmp_path: Path, hidden: bool) -> None:
+    """Also where torch.save hides it behind one of its own."""
+
+    def write(file: IO[bytes]) -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            if hidden:
+                raise RuntimeError("unexpected pos 20992 vs 20944") from None
+            raise
+
+    with pytest.raises(OSError) as failure:
+        write_durably(tmp_path / "a.png", write)
+    assert failure.value.errno == errno.ENOSPC and failure.value.filename == str(tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_rename_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
