@@ -231,10 +231,10 @@ def test_a_server_out_of_reach_is_said_within_seconds(tmp_path, monkeypatch, kin
 
 def test_a_tracker_that_fails_is_left_alone_and_said_so_once(tmp_path):
     class Failing:
-        messages = 0
+        calls = 0
 
         def scalars(self, step: int, values: Any) -> None:
-            self.told += 1
+            self.calls += 1
             raise BrokenPipeError("its process has gone")
 
     output: list[str] = []
