@@ -498,7 +498,7 @@ class TestGivenScales:
             ({"relu1_1": 1.0}, r"perceptual\.scales: relu2_1 missing; give one for each of relu1_1, relu2_1"),
             ({}, r"perceptual\.scales: relu1_1, relu2_1 missing"),
             ({"relu1_1": 0, "relu2_1": 1}, r"perceptual\.scales\.relu1_1=0; allowed are numbers above 0"),
-            ({"relu1_1": 1, "relu2_1": -2.0}, r"perceptual\.scales\.relu2_1=-2\.0;"),
+            ({"relu1_1": 1, "relu2_1": -2.0}, r"perceptual\.scales\.relu2_1=-2;"),
             ({"relu1_1": math.nan, "relu2_1": 1}, r"perceptual\.scales\.relu1_1=nan;"),
             ({"relu1_1": math.inf, "relu2_1": 1}, r"perceptual\.scales\.relu1_1=inf;"),
             ({"relu1_1": "one", "relu2_1": 1}, r"perceptual\.scales\.relu1_1=one;"),
