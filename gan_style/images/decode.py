@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from gan_style.images.formats import (
@@ -40,7 +40,7 @@ _QUARTER_TURNS = (5, 6, 7, 8)  # orientations in which width and height change p
 
 
 def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bool = True) -> Tensor:
-    """Read a picture, from its path or an open file, as uint8 RGB (3, H, W), with transparency laid on white.
+    """Read a picture, from its path or an open file, as uint8 sRGB (3, H, W), with transparency laid on white.
 
     With ``short_side`` (pixels) the picture is scaled, never squashed, so that its shorter side has that length.
     Upright, unless the pixels are wanted as they are stored. Raises UnreadablePictureError for anything that is not a
@@ -74,7 +74,9 @@ def _deep_tiff(path: Path | IO[bytes], upright: bool) -> Image.Image | None:
     planes = turn_upright(tiff.planes, tiff.orientation) if upright else tiff.planes
     if planes.dtype == np.uint16:
         planes = np.round(planes / np.float32(257.0)).astype(np.uint8)
-    return Image.fromarray(np.ascontiguousarray(np.moveaxis(planes, 0, -1)))
+    picture = Image.fromarray(np.ascontiguousarray(np.moveaxis(planes, 0, -1)))
+    picture.info["icc_profile"] = tiff.profile if tiff.is_rgb else None
+    return picture
 
 
 def turn_upright(planes: np.ndarray, orientation: int) -> np.ndarray:
@@ -108,7 +110,27 @@ def _to_pil(picture: Tensor) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if len(picture) == 1 else pixels)
 
 
+def to_srgb(picture: Image.Image) -> Image.Image:
+    """Convert RGB (also with alpha) or CMYK to sRGB by the picture's own ICC profile.
+
+    As it is where the file has none, or one that says sRGB or cannot be used.
+    """
+    profile = picture.info.get("icc_profile")
+    if not profile or picture.mode not in ("RGB", "RGBA", "CMYK"):
+        return picture
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(source):
+            return picture
+        mode = "RGB" if picture.mode == "CMYK" else picture.mode
+        converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode=mode)
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return picture
+    return picture if converted is None else converted
+
+
 def _to_rgb(picture: Image.Image) -> Image.Image:
+    picture = to_srgb(picture)
     if picture.mode.startswith("I") or picture.mode == "F":
         return deep_to_grey(picture).convert("RGB")
     if picture.has_transparency_data:

@@ -16,7 +16,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-from gan_style.images.decode import deep_to_grey, turn_upright
+from gan_style.images.decode import deep_to_grey, to_srgb, turn_upright
 from gan_style.images.formats import (
     FORMATS,
     Format,
@@ -30,6 +30,7 @@ from gan_style.images.metadata import Metadata, read_metadata, read_tiff_metadat
 from gan_style.images.tiff import MAGIC, read_tiff, write_tiff
 
 _RGB_MODES = ("RGB", "RGBA", "P", "RGBa")
+_LOST_INKS = "its four inks (CMYK, which become sRGB)"
 STRIP_PIXELS = 4_000_000  # pixels that are copied at once
 
 
@@ -114,6 +115,8 @@ def _read_shallow(picture: Image.Image, file: IO[bytes]) -> Original:
     lost = [*_lost_pages(_pages_of(picture), kind), *_lost_texts(picture)]
     if (bits := _bit_depth_of_iso(picture, file)) > 8:
         lost.append(f"its {bits} bits (they are rounded to 8)")
+    if mode == "CMYK":  # whose profile is used up in converting them
+        profile, lost = None, [*lost, _LOST_INKS]
     planes = _shallow(picture)
     size = (planes.shape[2], planes.shape[1])
     metadata = read_tiff_metadata(file, size) if kind == "TIFF" else read_metadata(picture, size)
@@ -169,6 +172,8 @@ def _shallow(picture: Image.Image) -> np.ndarray:
     ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode == "F" or picture.mode.startswith("I"):
         picture = deep_to_grey(picture)
+    if picture.mode == "CMYK":
+        picture = to_srgb(picture)
     mode = "RGBA" if picture.has_transparency_data else "RGB"
     return _planes(picture if picture.mode == mode else picture.convert(mode))
 
@@ -236,7 +241,8 @@ def from_pil(picture: Any) -> Original:
     if not all(picture.size):
         raise ValueError(f"a picture of {picture.width} x {picture.height} pixels: there is nothing in it")
     copied = picture.copy()
-    profile = picture.info.get("icc_profile") or None
+    is_cmyk = picture.mode == "CMYK"
+    profile = None if is_cmyk else picture.info.get("icc_profile") or None
     if picture.mode.startswith("I;16"):
         ImageOps.exif_transpose(copied, in_place=True)
         values = np.asarray(copied).astype(np.uint16)
@@ -244,7 +250,7 @@ def from_pil(picture: Any) -> Original:
     else:
         planes = _shallow(copied)
     metadata = read_metadata(copied, (planes.shape[2], planes.shape[1]))
-    return _original(planes, profile, metadata, [], of_rgb=picture.mode in _RGB_MODES)
+    return _original(planes, profile, metadata, [_LOST_INKS] * is_cmyk, of_rgb=picture.mode in _RGB_MODES)
 
 
 def to_pil(original: Original) -> Any:

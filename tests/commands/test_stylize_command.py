@@ -340,7 +340,6 @@ def test_without_a_checkpoint_the_style_names_a_model_that_comes_with_gan_style(
         ("RGB", ".bmp", "its colour profile; .jpg"),
         ("RGB", ".png", None),
         ("L", ".png", "its colour profile, which is not one of RGB"),
-        ("CMYK", ".jpg", "its colour profile, which is not one of RGB"),
     ],
 )
 def test_a_colour_profile_is_kept_or_named(gan_style, generator_file, tmp_path, mode, suffix, words):
@@ -353,6 +352,15 @@ def test_a_colour_profile_is_kept_or_named(gan_style, generator_file, tmp_path, 
     assert ("colour profile" in outcome.out) is (words is not None) and (words or "") in outcome.out
     with Image.open(tmp_path / f"o{suffix}") as result:
         assert result.info.get("icc_profile") == (profile if words is None else None)
+
+
+def test_inks_become_rgb_and_are_named(gan_style, generator_file, tmp_path):
+    Image.new("CMYK", (30, 20)).save(tmp_path / "a.jpg")
+    where = [f"input={tmp_path / 'a.jpg'}", f"output={tmp_path / 'o.jpg'}"]
+    outcome = gan_style("stylize", f"checkpoint={generator_file}", *where)
+    assert outcome.status == 0, outcome.err
+    assert "CMYK" in outcome.out
+    assert Image.open(tmp_path / "o.jpg").mode == "RGB"
 
 
 def test_regions_by_name_leave_everything_else_exactly_as_it_is(gan_style, generator_file, photos, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
+from PIL import Image, ImageCms, ImageDraw
 from torch import Tensor
 
 from gan_style.images.decode import decode, encode, encode_animation, grid, to_float, to_uint8
@@ -178,6 +178,39 @@ def test_cmyk_jpeg_has_the_colours_of_its_inks(
 ) -> None:
     Image.new("CMYK", (8, 8), inks).save(tmp_path / "a.jpg", quality=95)
     assert decode(tmp_path / "a.jpg")[:, 4, 4].tolist() == pytest.approx(expected, abs=3)
+
+
+def profile_of_exchanged_primaries() -> bytes:
+    """An RGB profile, sRGB's but that R and G have changed places in its table of tags."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for old, new in ((b"rXYZ", b"xXYZ"), (b"gXYZ", b"rXYZ"), (b"xXYZ", b"gXYZ")):
+        profile = profile.replace(old, new)
+    return profile.replace("sRGB".encode("utf-16-be"), "swap".encode("utf-16-be"))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_colours_are_taken_by_the_profile_to_srgb(tmp_path: Path, suffix: str) -> None:
+    orange = Image.new("RGB", (16, 16), (230, 120, 40))
+    orange.save(tmp_path / f"a{suffix}", icc_profile=profile_of_exchanged_primaries(), quality=100)
+    assert decode(tmp_path / f"a{suffix}")[:, 8, 8].tolist() == pytest.approx([120, 230, 40], abs=4)
+    assert decode(tmp_path / f"a{suffix}", short_side=4)[:, 2, 2].tolist() == pytest.approx([120, 230, 40], abs=4)
+
+
+def test_transparency_and_profile_go_together(tmp_path: Path) -> None:
+    Image.new("RGBA", (8, 8), (230, 120, 40, 0)).save(tmp_path / "a.png", icc_profile=profile_of_exchanged_primaries())
+    Image.new("RGBA", (8, 8), (230, 120, 40, 255)).save(
+        tmp_path / "b.png", icc_profile=profile_of_exchanged_primaries()
+    )
+    assert decode(tmp_path / "a.png")[:, 4, 4].tolist() == [255, 255, 255]
+    assert decode(tmp_path / "b.png")[:, 4, 4].tolist() == pytest.approx([120, 230, 40], abs=3)
+
+
+@pytest.mark.parametrize(
+    "profile", [ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), b"no profile"], ids=["sRGB", "none"]
+)
+def test_numbers_stay_where_the_profile_says_nothing_else(tmp_path: Path, profile: bytes) -> None:
+    Image.new("RGB", (8, 8), (230, 120, 40)).save(tmp_path / "a.png", icc_profile=profile)
+    assert decode(tmp_path / "a.png")[:, 4, 4].tolist() == [230, 120, 40]
 
 
 # Decoding: upright
