@@ -82,10 +82,10 @@ def _clean(model: Any) -> None:
 
 
 def _quantise(model: Any, calibration: Iterable[Feed]) -> Any:
-    """Quantise convolutions to 8 bits, by onnxruntime's static quantisation; but not those of colours, the first ones.
+    """Quantise convolutions to 8 bits, by onnxruntime's static quantisation; but not those at a picture's full size.
 
-    What they round off at the picture's fine detail is normalised to full size after them: it costs the library 0.02 of
-    SSIM, and in float32 they are not slower (docs/export.md).
+    These are the first ones, of colours, and those from full to half size and back; what they round off at fine detail
+    costs the library 0.02 of SSIM, and in float32 they take little longer (docs/export.md).
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -104,8 +104,11 @@ def _quantise(model: Any, calibration: Iterable[Feed]) -> Any:
         onnx.save(model, plain)
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
-        of_colours = {weight.name for weight in graph.initializer if len(weight.dims) == 4 and weight.dims[1] == 3}
-        in_float32 = [node.name for node in graph.node if node.op_type == "Conv" and node.input[1] in of_colours]
+        shapes = {weight.name: tuple(weight.dims[:2]) for weight in graph.initializer if len(weight.dims) == 4}
+        widths = {outgoing for outgoing, incoming in shapes.values() if incoming == 3}
+        at_full_size = {(w, 3) for w in widths} | {(2 * w, w) for w in widths} | {(w, 2 * w) for w in widths}
+        convolutions = [node for node in graph.node if node.op_type == "Conv"]
+        in_float32 = [node.name for node in convolutions if shapes.get(node.input[1]) in at_full_size]
         quantize_static(
             prepared,
             result,

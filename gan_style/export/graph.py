@@ -129,7 +129,7 @@ def _pad(images: Tensor) -> Tensor:
 
 
 def _tone_curves(references: Tensor) -> Tensor:
-    """Compute each reference's tone curve (N, LEVELS, 3) as models.tone.tone_curve does, by one product."""
+    """Compute each reference's tone curve (N, LEVELS, 3) as models.tone.tone_curve does, without loops."""
     colours = references.flatten(2)
     order = luma(references).flatten(1).argsort(dim=1)
     ordered = colours.gather(2, order[:, None].expand(-1, 3, -1))
@@ -141,7 +141,12 @@ def _tone_curves(references: Tensor) -> Tensor:
     end = length.cumsum(0)
     place = torch.arange(pixels, device=references.device)[:, None]
     member = ((place >= end - length) & (place < end)).to(colours.dtype)
-    return (ordered @ member / length).transpose(1, 2)
+
+    # Of each part the pixel that is nearest to its mean; those of other parts are out of reach.
+    means = ordered @ member / length
+    distances = (ordered - means @ member.T).square().sum(dim=1)
+    nearest = (distances[..., None] + 100.0 * (1.0 - member)).argmin(dim=1)
+    return ordered.gather(2, nearest[:, None].expand(-1, 3, -1)).transpose(1, 2)
 
 
 class _PlainNorm(nn.Module):
