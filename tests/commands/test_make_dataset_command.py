@@ -504,7 +504,7 @@ BAD = {
     "format=gif": "format=gif",
     "engine=spark": "engine=spark",
     "shard_index=1": "shard_index=1",
-    "weights=[1,2]": "weights=[1.0, 2.0]",
+    "weights=[1,2]": "weights=[1, 2]",
     "keep_fraction=1.5": "keep_fraction=1.5",
     "input=nowhere": "there is no such folder",
     "input='x-{0..2}.tar'": "3 of 3 archives are not there",
@@ -885,7 +885,7 @@ def test_masks_by_hand_and_the_same_by_several_processes(make, photos, tmp_path)
     [
         ({"mask": {"wave": "persn", "monet": "rest"}}, "mask.wave=persn: there is no such region (did you mean person"),
         ({"mask": {"wawe": "person", "monet": "rest"}}, "wawe: there is no such style (did you mean wave?)"),
-        ({"mask": {"wave": "person"}, "weights": [1.0]}, "weights=[1.0]: mask says"),
+        ({"mask": {"wave": "person"}, "weights": [1.0]}, "weights=[1]: mask says"),
         ({"mask": {"wave": "person"}, "style": "wave"}, "leave style out"),
         ({}, "no mask names a region"),
         ({"mask": "person", "segmentation": {"masks": "nowhere", "names": "voc"}}, "segmentation.masks=nowhere"),
