@@ -245,14 +245,14 @@ def _describe_errors(tally: Any) -> str:
 
 def _report_problems(work: "VideoStylizer", frames: int) -> int:
     """Say what could not be read; the exit status."""
-    seen, video = work.seen, work.video
+    report, video = work.report, work.video
     problems = []
-    if seen.problems:
-        problems.append(f"{len(seen.problems)} errors in reading it ({seen.problems[0]})")
-    if video.frames is not None and seen.packets < video.frames:
-        problems.append(f"it ends early: {seen.packets} of {video.frames} frames are in the file")
-    elif video.seconds is not None and seen.end < video.seconds - max(0.5, float(3 / video.rate)):
-        problems.append(f"it ends early: {seen.end:.1f} of {video.seconds:.1f} s are in the file")
+    if report.problems:
+        problems.append(f"{len(report.problems)} errors in reading it ({report.problems[0]})")
+    if video.frames is not None and report.packets < video.frames:
+        problems.append(f"it ends early: {report.packets} of {video.frames} frames are in the file")
+    elif video.seconds is not None and report.end < video.seconds - max(0.5, float(3 / video.rate)):
+        problems.append(f"it ends early: {report.end:.1f} of {video.seconds:.1f} s are in the file")
     if problems:
         print(f"gan-style stylize-video: {video.path}: {'; '.join(problems)}; {frames} frames done", file=sys.stderr)
     return UNREADABLE if problems else 0

@@ -1,6 +1,6 @@
 """The palette term: colours that the style does not have cost, by how far they are from those that it has."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -44,12 +44,13 @@ class Palette(StyleTerm):
 
     For each pixel of the result, averaged over 3 x 3, the distance to the nearest colour of the style, less ``margin``
     (both in units of [-1, 1]); the mean over pixels. Gram matrices hardly see a small spot of a strong colour of the
-    photo's, which this term does, while any mixture of the style's colours is left alone (histogram losses, Risser et
-    al. 2017, ask for the style's whole distribution). Samples between styles, or between photo and style, are not
-    looked at: their colours are neither's.
+    photo's, which this term does; how much there is of each of the style's colours is left alone (histogram losses,
+    Risser et al. 2017, ask for the style's whole distribution). Samples between styles, or between photo and style,
+    have no part in it: their colours are neither's.
     """
 
     margin: float = 0.15
+    _costs: tuple[Tensor, Tensor] | None = field(default=None, init=False, repr=False)  # of a target that stays
 
     statistic = staticmethod(color_shares)
 
@@ -58,21 +59,25 @@ class Palette(StyleTerm):
         return [PIXELS]
 
     def __call__(self, inputs: LossInputs) -> Tensor:
-        # Find each sample's style; a sample that has not one style alone has no weight.
+        # Take each sample's style; a sample that has not one style alone has no weight.
         fake, target = inputs.fake, inputs.style_targets[self.key(PIXELS)]
         weights = torch.ones(len(fake), device=fake.device)
-        target = target[inputs.style_index] if self.target == EACH else target
+        costs = self.costs(target[inputs.style_index] if self.target == EACH else target)
         if inputs.condition is not None:
             strength, style = inputs.condition.float().max(dim=1)
             weights = (strength > 0.999).float()
-            target = target[style] if self.target == MEAN else target
+            costs = costs[style] if self.target == MEAN else costs
 
-        # Look each pixel's distance up in the cube of colours, between its nodes linearly.
+        # Look each pixel's cost up in the cube of colours, between its nodes linearly.
         with torch.autocast(fake.device.type, enabled=False):
-            excess = (distance_to_colors(target > 0) - self.margin).clamp_min(0.0)
             colors = F.avg_pool2d(fake.float(), 3, stride=1).clamp(-1.0, 1.0)
             places = colors.flip(1).permute(0, 2, 3, 1)[:, None]  # grid_sample's x is the last dimension, B
-            costs = F.grid_sample(
-                excess[:, None].expand(len(fake), -1, -1, -1, -1), places, align_corners=True, padding_mode="border"
-            )
-            return (costs.mean(dim=(1, 2, 3, 4)) * weights).mean()
+            cubes = costs[:, None].expand(len(fake), -1, -1, -1, -1)
+            losses = F.grid_sample(cubes, places, align_corners=True, padding_mode="border").mean(dim=(1, 2, 3, 4))
+            return (losses * weights).mean()
+
+    def costs(self, target: Tensor) -> Tensor:
+        """Compute what each colour costs, (N, L, L, L), by the shares that colours have of the style: once for each."""
+        if self._costs is None or self._costs[0] is not target:
+            self._costs = target, (distance_to_colors(target > 0) - self.margin).clamp_min(0.0)
+        return self._costs[1]

@@ -49,7 +49,7 @@ def _kernels(weight: Tensor) -> list[Tensor]:
     a, b, c = weight.double().unbind(2)
     odd, far = (a + c) / 6, a / 24 + c / 6
     kernels = (a / 4, -odd - b / 6, -odd + b / 6, far + b / 12, far - b / 12, c)
-    return [one[:, :, None].to(weight.dtype).contiguous(memory_format=torch.channels_last) for one in kernels]
+    return [rows[:, :, None].to(weight.dtype).contiguous(memory_format=torch.channels_last) for rows in kernels]
 
 
 def _convolve(x: Tensor, kernels: list[Tensor], bias: Tensor | None) -> Tensor:
@@ -57,25 +57,26 @@ def _convolve(x: Tensor, kernels: list[Tensor], bias: Tensor | None) -> Tensor:
     x = F.pad(x, (0, 0, 1, 1 + -height % 4))
     a, b, c, d, e, f = (x[:, :, row : x.shape[2] - 5 + row : 4] for row in range(6))
 
-    # Six sums of rows, each convolved as soon as it is there.
+    # Six sums of rows, each convolved as soon as it is there. The second is in each row of the result once, as is the
+    # bias that goes with it.
     def part(number: int, rows: Tensor) -> Tensor:
         return F.conv2d(rows, kernels[number], bias if number == 1 else None, padding=(0, 1))
 
     first = part(0, torch.add(e, c, alpha=-5).add_(a, alpha=4))
     last = part(5, torch.add(f, d, alpha=-5).add_(b, alpha=4))
     even, odd = torch.add(e, c, alpha=-4), torch.add(d, b, alpha=-4)
-    one, two = part(1, even + odd), part(2, even.sub_(odd))
+    second, third = part(1, even + odd), part(2, even.sub_(odd))
     even, odd = e - c, d - b
-    three, four = part(3, torch.add(even, odd, alpha=2)), part(4, even.sub_(odd, alpha=2))
+    fourth, fifth = part(3, torch.add(even, odd, alpha=2)), part(4, even.sub_(odd, alpha=2))
 
     # The result's rows.
     result = x.new_empty(len(x), len(kernels[0]), x.shape[2] - 2, x.shape[3])
     result = result.contiguous(memory_format=torch.channels_last)
     rows = [result[:, :, row::4] for row in range(4)]
-    near, far = one + two, three + four
+    near, far = second + third, fourth + fifth
     torch.add(near, far, out=rows[0]).add_(first)
     torch.add(near, far, alpha=4, out=rows[2])
-    near, far = one.sub_(two), three.sub_(four)
+    near, far = second.sub_(third), fourth.sub_(fifth)
     torch.add(near, far, alpha=2, out=rows[1])
     torch.add(near, far, alpha=8, out=rows[3]).add_(last)
     return result if result.shape[2] == height else result[:, :, :height].clone()  # no view: a ReLU may write over it

@@ -189,9 +189,9 @@ class Problem:
             masks = F.adaptive_avg_pool2d(self.regions.content, (level.height, level.width))
         targets = []
         for orientation in range(1 if self.view is None else ORIENTATIONS):
-            seen = (_laid_out(turn(style, orientation)) for style in styles)
+            views = (_laid_out(turn(style, orientation)) for style in styles)
             view_masks = partial(self._style_masks, orientation)
-            self.objective.set_style(MEAN, enumerate(seen), self.style_weights, view_masks if self.regions else None)
+            self.objective.set_style(MEAN, enumerate(views), self.style_weights, view_masks if self.regions else None)
             targets.append(dict(self.objective.style_targets))
         return LossInputs(content, styles[0], content, masks=masks), targets
 

@@ -295,29 +295,29 @@ def _join_offsets(path: Path) -> tuple[Fraction, ...]:
 # Frames
 
 
-def read_frames(video: Video, seen: ReadReport) -> Iterator[TimedFrame]:
+def read_frames(video: Video, report: ReadReport) -> Iterator[TimedFrame]:
     """Yield frames in the order in which they are shown, with times that grow; damaged ones are passed over."""
     step = max(1, round(1 / (video.rate * video.time_base)))
     earliest, expected, first = None, 0, 0
-    for number, frame in enumerate(_frames(video, seen)):
+    for number, frame in enumerate(_frames(video, report)):
         pts = expected if frame.pts is None else frame.pts
         pts = pts if earliest is None else max(pts, earliest)
         first = pts if earliest is None else first
         duration = frame.duration or step
         yield TimedFrame(number, pts, duration, frame)
         earliest, expected = pts + 1, pts + duration
-        seen.end = float((expected - first) * video.time_base)
+        report.end = float((expected - first) * video.time_base)
 
 
-def _frames(video: Video, seen: ReadReport) -> Iterator[Any]:
+def _frames(video: Video, report: ReadReport) -> Iterator[Any]:
     if video.pictures:
-        yield from _picture_frames(video, seen)
+        yield from _picture_frames(video, report)
         return
     with open_video(video.path) as container:
         stream = video_stream(container, video.path)
         stream.thread_type = "AUTO"
-        with _capture_log(seen.problems):
-            yield from _decode(container, stream, seen, timeline_of(video, container))
+        with _capture_log(report.problems):
+            yield from _decode(container, stream, report, timeline_of(video, container))
 
 
 @contextmanager
@@ -359,20 +359,20 @@ def to_rgb(video: Video, tick: TimedFrame) -> Frame:
     return np.ascontiguousarray(values)
 
 
-def _decode(container: Any, stream: Any, seen: ReadReport, timeline: Timeline) -> Iterator[Any]:
-    for packet in _packets(container, [stream], seen.problems):
-        seen.packets += packet.size > 0
+def _decode(container: Any, stream: Any, report: ReadReport, timeline: Timeline) -> Iterator[Any]:
+    for packet in _packets(container, [stream], report.problems):
+        report.packets += packet.size > 0
         timeline.shift(packet)
         try:
             for frame in packet.decode():
                 if frame.is_corrupt:
-                    seen.problems.append("a frame is damaged")
+                    report.problems.append("a frame is damaged")
                 yield frame
         except av.EOFError:
             return
         except av.FFmpegError as error:
-            seen.problems.append(_message(error))
-            if len(seen.problems) >= _MOST_PROBLEMS:
+            report.problems.append(_message(error))
+            if len(report.problems) >= _MOST_PROBLEMS:
                 return
 
 
@@ -470,11 +470,11 @@ def _of_pictures(path: Path, timed: Sequence[tuple[Path, int]], *, width: int, h
     return Video(path, width, height, _TICK, rate, len(timed), Fraction(1), colours, colours, pictures=timed)
 
 
-def _picture_frames(video: Video, seen: ReadReport) -> Iterator[Any]:
+def _picture_frames(video: Video, report: ReadReport) -> Iterator[Any]:
     pts, animation = 0, video.pictures[0][0] == video.path
     source = open_picture(video.path) if animation else None
     for number, (file, duration) in enumerate(video.pictures):
-        seen.packets += 1
+        report.packets += 1
         try:
             if source is not None:
                 source.seek(number)
@@ -482,7 +482,7 @@ def _picture_frames(video: Video, seen: ReadReport) -> Iterator[Any]:
             else:
                 picture = decode(file)
         except (UnreadablePictureError, OSError, ValueError) as error:
-            seen.problems.append(str(error))
+            report.problems.append(str(error))
         else:
             frame = av.VideoFrame.from_ndarray(picture.permute(1, 2, 0).contiguous().numpy(), format="rgb24")
             frame.pts, frame.time_base, frame.duration = pts, _TICK, duration

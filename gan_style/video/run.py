@@ -143,7 +143,7 @@ class VideoStylizer:
 
     temporal_filter: blends each result with the last; progress: counts frames; length: frames of a
     segment; batch: frames that the painter is given together; steady: follows the regions that the painter uses, if
-    any. ``seen`` tells what was read.
+    any. ``report`` tells what was read.
     """
 
     video: Video
@@ -155,14 +155,14 @@ class VideoStylizer:
     length: int
     batch: int
     steady: TemporalMasks | None = None
-    seen: ReadReport = field(default_factory=ReadReport)
+    report: ReadReport = field(default_factory=ReadReport)
 
     def run(self, stop: Stop) -> int | None:
         """Make every segment that is not there; how many there are, or None where it was asked to stop.
 
         A segment that is there is read through, and costs no more than decoding.
         """
-        stream, before = read_frames(self.video, self.seen), None
+        stream, before = read_frames(self.video, self.report), None
         for number in count():
             part = islice(stream, self.length)
             kept_frames = self.segments.frames(number)

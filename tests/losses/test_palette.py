@@ -21,8 +21,8 @@ def objective_of(**settings) -> Objective:
 
 
 def loss_of(objective: Objective, fake: Tensor, **inputs) -> Tensor:
-    seen = LossInputs(torch.zeros_like(fake), torch.zeros_like(fake), fake, **inputs)
-    return objective.generator_loss(seen, None, warming_up=False)[1]["palette"]
+    loss_inputs = LossInputs(torch.zeros_like(fake), torch.zeros_like(fake), fake, **inputs)
+    return objective.generator_loss(loss_inputs, None, warming_up=False)[1]["palette"]
 
 
 def test_shares_of_colours_sum_to_one_and_lie_at_r_g_b():

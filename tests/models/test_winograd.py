@@ -28,12 +28,12 @@ def test_rounds_little_more_than_the_convolution_in_float32_and_keeps_the_layout
     exact = F.conv2d(x.double(), weight.double(), padding=1)
     result, direct = WideConvolution(weight, None)(x), F.conv2d(x, weight, padding=1)
     assert result.is_contiguous(memory_format=torch.channels_last)
-    off = [(one - exact).square().mean().sqrt() for one in (result, direct)]
+    off = [(values - exact).square().mean().sqrt() for values in (result, direct)]
     assert off[0] < 5 * off[1] and off[0] < 1e-5 * exact.std()
 
 
 def test_suits_wide_frozen_weights_in_float32_alone():
     suited = torch.zeros(256, 256, 3, 3)
     assert WideConvolution.suits(suited)
-    assert not any(WideConvolution.suits(one) for one in (suited[:128], suited[:, :128], suited.bfloat16()))
+    assert not any(WideConvolution.suits(weight) for weight in (suited[:128], suited[:, :128], suited.bfloat16()))
     assert not WideConvolution.suits(suited.requires_grad_())

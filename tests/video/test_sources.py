@@ -18,14 +18,14 @@ from gan_style.video.mux import copyable_streams, join
 def copied(video, target, container):
     """The video, encoded anew, with what fits of its other streams; what reading has met."""
     encoding = choose_encoding(video, container, codec="libx264", crf=10, pixels=None, options={})
-    encoder, seen = Encoder(video, encoding), ReadReport()
-    for tick in read_frames(video, seen):
+    encoder, report = Encoder(video, encoding), ReadReport()
+    for tick in read_frames(video, report):
         encoder.add(to_rgb(video, tick), tick.pts, tick.duration)
     packets = encoder.finish()
     kept, left = copyable_streams(video, container)
     times = [packet.pts for packet in packets]
     join(target, container, video, encoding, packets, times=times, copied_indices=kept, note="{}")
-    return seen, left
+    return report, left
 
 
 @pytest.mark.parametrize("sizes", [((64, 48), (128, 96)), ((128, 96), (64, 48))], ids=["second", "first"])
@@ -213,9 +213,9 @@ def test_a_cut_matroska_file_is_known_to_end_early(tmp_path):
     data = write_clip(tmp_path / "whole.mkv", frames=60).read_bytes()
     (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
     for name, whole in (("whole", True), ("cut", False)):
-        video, seen = probe(tmp_path / f"{name}.mkv"), ReadReport()
-        count = len(list(read_frames(video, seen)))
-        assert (seen.problems == [] and seen.end > video.seconds - 0.1) == whole and (count == 60) == whole
+        video, report = probe(tmp_path / f"{name}.mkv"), ReadReport()
+        count = len(list(read_frames(video, report)))
+        assert (report.problems == [] and report.end > video.seconds - 0.1) == whole and (count == 60) == whole
 
 
 def test_concealed_damage_counts(tmp_path):
@@ -224,9 +224,9 @@ def test_concealed_damage_counts(tmp_path):
     for place in range(start, len(data) * 3 // 4, 997):
         data[place] ^= 0x55
     (tmp_path / "b.mp4").write_bytes(data)
-    seen = ReadReport()
-    list(read_frames(probe(tmp_path / "b.mp4"), seen))
-    assert seen.problems
+    report = ReadReport()
+    list(read_frames(probe(tmp_path / "b.mp4"), report))
+    assert report.problems
 
 
 # Pictures, one after the other
