@@ -18,9 +18,7 @@ from gan_style.config import plain
 from gan_style.dataset.documents import Documents
 from gan_style.dataset.engines.local import run_here, run_processes
 from gan_style.dataset.journal import STATE, Records, only_one
-from gan_style.dataset.layouts.coco import CocoLayout
-from gan_style.dataset.layouts.folder import FolderLayout
-from gan_style.dataset.layouts.recognise import LAYOUTS, Inventory, Layout, open_layout, output_kind
+from gan_style.dataset.layouts.recognise import LAYOUTS, Inventory, open_layout, output_kind
 from gan_style.dataset.manifest import Merge, Stopped, manifest_kind
 from gan_style.dataset.naming import Names, names_of, scheme_of
 from gan_style.dataset.plan import (
@@ -34,7 +32,7 @@ from gan_style.dataset.plan import (
     write_plan,
 )
 from gan_style.dataset.progress import ShardProgress
-from gan_style.dataset.sample import Sample, printable
+from gan_style.dataset.sample import Layout, Sample, printable
 from gan_style.dataset.sampling import strength_range
 from gan_style.options import SegmentationOptions, as_typed, check_options, option
 from gan_style.runtime.files import ensure_writable
@@ -182,7 +180,7 @@ def _open(cfg: Mapping[str, Any]) -> tuple[Layout, str]:
     output = Path(cfg["output"]).expanduser()
     layout = open_layout(cfg["input"], cfg["input_layout"], target=cfg["output_layout"], carry=cfg["carry"])
     kind = output_kind(layout.kind, cfg["output_layout"])
-    if cfg["size"] != "keep" and isinstance(layout, CocoLayout | FolderLayout):
+    if cfg["size"] != "keep":
         layout.check_scaling()
     here, there = output.resolve(), layout.root.resolve()
     if here.is_relative_to(there) or there.is_relative_to(here):

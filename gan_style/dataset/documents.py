@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_style.dataset.journal import DATA, Records, Row
+from gan_style.dataset.journal import DATA, Records, Row, factors_of
 from gan_style.dataset.layouts.coco import CocoLayout, from_classes, from_tables
-from gan_style.dataset.layouts.recognise import Layout
 from gan_style.dataset.layouts.tables import Index, Output, rewritten
 from gan_style.dataset.naming import Scheme
-from gan_style.dataset.sample import Location, Sample
+from gan_style.dataset.sample import Layout, Location, Sample
 from gan_style.dataset.worker import copies_of
 from gan_style.runtime.files import ensure_folder, write_bytes
 
@@ -47,8 +46,7 @@ class Documents:
         if self.kind == "webdataset" and classes:
             yield CLASSES, "".join(f"{name}\n" for name in classes).encode()
         if self.kind == "coco" and isinstance(self.layout, CocoLayout):
-            factors = {row["output"]: scale for row in self.rows() if (scale := factors_of(row)) != (1.0, 1.0)}
-            yield from from_tables(self.layout.tables, self.rows(), self.scheme.copies, factors).items()
+            yield from from_tables(self.layout.tables, self.rows(), self.scheme.copies).items()
         elif self.kind == "coco":
             yield from from_classes(self.records.output, self.rows(), classes, self.layout.names, self.warn).items()
         if self.records.plan.tables:
@@ -82,13 +80,6 @@ class Documents:
         plan = self.records.plan
         samples = (sample for sample in plan.all_samples() for _ in range(copies_of(sample, self.scheme.copies)))
         yield from zip(samples, self.rows(), strict=True)
-
-
-def factors_of(row: Row) -> tuple[float, float]:
-    """By how much a result is wider and higher than its source."""
-    if not row.get("source_width") or row["width"] is None:
-        return 1.0, 1.0
-    return row["width"] / row["source_width"], row["height"] / row["source_height"]
 
 
 def listed(state: Path) -> dict[str, str] | None:

@@ -1,9 +1,9 @@
-"""Scale boxes, outlines and key points as their picture was, in whatever records they stand, by their fields' names."""
+"""Labels follow their picture: boxes, outlines and key points are scaled as it was, by their fields' names."""
 
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -25,16 +25,7 @@ _OF_POINT = re.compile(
 )
 _LINE = "line"  # what a list says of one picture, as it is
 # Fields that say how large the picture is, and nothing of what is in it.
-_SIZES = {
-    "imagewidth",
-    "imageheight",
-    "imgwidth",
-    "imgheight",
-    "image_width",
-    "image_height",
-    "img_width",
-    "img_height",
-}
+_SIZES = {f"{picture}{side}" for picture in ("image", "img", "image_", "img_") for side in ("width", "height")}
 _ORIGINAL = ("original_width", "original_height")
 _ROW_OF_NUMBERS = re.compile(r"(?<!\S)-?\d+(?:\.\d+)?(?:[\s,;]+-?\d+(?:\.\d+)?)+(?!\S)")
 PLACES = _XY | {"all_points_x", "encodedpixels", "rle", "bitmap"}
@@ -66,6 +57,47 @@ class Change:
         if self.old is None or self.new is None:
             return 1.0, 1.0
         return self.new[0] / self.old[0], self.new[1] / self.old[1]
+
+
+class Label:
+    """What a file beside a picture says of it."""
+
+    @property
+    def layout(self) -> str | None:
+        """The layout of datasets that such a file speaks for."""
+        return None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(width, height) of the picture that it was made for, where it says so."""
+        return None
+
+    @property
+    def has_places(self) -> bool:
+        """Whether it speaks of places in the picture."""
+        return True
+
+    def adapted(self, change: Change) -> bytes:
+        """The file's content for the result. ValueError where it cannot be had."""
+        raise NotImplementedError
+
+    def annotations(self, size: tuple[int, int], names: Sequence[str]) -> list[dict[str, Any]]:
+        """COCO's annotations, with a ``name`` for the category. names: classes by number; size: of the result."""
+        return []
+
+
+def decoded(content: bytes) -> tuple[str, str]:
+    """A file's text, and the encoding to write it in again: UTF-8, UTF-16, or any other, byte by byte."""
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return content.decode(encoding), encoding.removesuffix("-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1"), "latin-1"
+
+
+def box_around(xs: Sequence[float], ys: Sequence[float]) -> list[float]:
+    """COCO's box: x, y, width, height."""
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
 
 
 def scaled(record: Any, factors: tuple[float, float]) -> Any:

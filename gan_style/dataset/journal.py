@@ -128,6 +128,13 @@ class Records:
         return f"{self.plan.identity}:{shard.sha256}"
 
 
+def factors_of(row: Row) -> tuple[float, float]:
+    """By how much a result is wider and higher than its source."""
+    if not row.get("source_width") or row["width"] is None:
+        return 1.0, 1.0
+    return row["width"] / row["source_width"], row["height"] / row["source_height"]
+
+
 def _sum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(
         json.dumps({key: value for key, value in content.items() if key != "sum"}, sort_keys=True).encode()

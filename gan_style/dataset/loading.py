@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_style.dataset.geometry import Change
+from gan_style.dataset.geometry import Change, Label
 from gan_style.dataset.header import Header, read_header, sample_error
-from gan_style.dataset.layouts.labels import Label, adapted, read_labels, read_sidecars
+from gan_style.dataset.layouts.labels import adapted, read_labels, read_sidecars
 from gan_style.dataset.layouts.masks import Mask
-from gan_style.dataset.layouts.yolo import YoloLabel
 from gan_style.dataset.sample import ALL_PICTURE_SUFFIXES, Sample, SampleError
 from gan_style.images.decode import decode
 from gan_style.images.formats import UnreadablePictureError, open_picture
@@ -170,5 +169,4 @@ def fits_upright(sample: Sample, header: Header, labels: Mapping[str, Label]) ->
         return False
     if header.upright in sizes:
         return True
-    placed = [label for label in labels.values() if label.in_pixels or (isinstance(label, YoloLabel) and label.rows)]
-    return all(isinstance(label, Mask) for label in placed)
+    return all(isinstance(label, Mask) for label in labels.values() if label.has_places)

@@ -8,7 +8,7 @@ import os
 import tempfile
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,46 +26,15 @@ _KNOWN_PICTURES = (
 # Pictures that are not read: they are named and counted, and never passed through.
 OTHER_PICTURE_SUFFIXES = tuple(suffix for suffix in _KNOWN_PICTURES.split() if suffix not in PICTURE_SUFFIXES)
 ALL_PICTURE_SUFFIXES = (*PICTURE_SUFFIXES, *OTHER_PICTURE_SUFFIXES)
-CONTAINER_SUFFIXES = frozenset(  # of files that may hold a whole dataset
-    [
-        ".parquet",
-        ".arrow",
-        ".feather",
-        ".zip",
-        ".rar",
-        ".7z",
-        ".gz",
-        ".tgz",
-        ".bz2",
-        ".xz",
-        ".zst",
-        ".tar",
-        ".tfrecord",
-        ".tfrecords",
-        ".record",
-        ".lmdb",
-        ".mdb",
-        ".h5",
-        ".hdf5",
-        ".npz",
-        ".npy",
-        ".mat",
-        ".pkl",
-        ".pickle",
-        ".rec",
-        ".beton",
-        ".mp4",
-        ".mov",
-        ".avi",
-        ".mkv",
-        ".webm",
-    ]
+_CONTAINERS = (
+    ".parquet .arrow .feather .zip .rar .7z .gz .tgz .bz2 .xz .zst .tar .tfrecord .tfrecords .record .lmdb .mdb "
+    ".h5 .hdf5 .npz .npy .mat .pkl .pickle .rec .beton .mp4 .mov .avi .mkv .webm"
 )
-_GZIP, _BZIP2, _XZ = gzip.GzipFile, bz2.BZ2File, lzma.LZMAFile
+CONTAINER_SUFFIXES = frozenset(_CONTAINERS.split())  # of files that may hold a whole dataset
 _UNPACKERS: Mapping[str, Callable[[Path], Any]] = {
-    **{".gz": _GZIP, ".tgz": _GZIP},
-    **{".bz2": _BZIP2, ".tbz": _BZIP2, ".tbz2": _BZIP2},
-    **{".xz": _XZ, ".txz": _XZ},
+    **dict.fromkeys((".gz", ".tgz"), gzip.GzipFile),
+    **dict.fromkeys((".bz2", ".tbz", ".tbz2"), bz2.BZ2File),
+    **dict.fromkeys((".xz", ".txz"), lzma.LZMAFile),
 }
 # Of tar archives that are read.
 ARCHIVE_SUFFIXES = (".tar", *(f".tar{ending}" if ending[1] != "t" else ending for ending in _UNPACKERS))
@@ -185,6 +154,45 @@ class Sample:
         content["paths"] = {extension: tuple(path) for extension, path in content.get("paths", {}).items()}
         sidecars = content.get("sidecars", {})
         return Sample(**(content | {"sidecars": {name: Location(*packed) for name, packed in sidecars.items()}}))
+
+
+class Layout:
+    """An input, whose files it lists as samples. root: where locations are; kind: the layout's name; names: of classes
+    by number, where labels have numbers alone.
+    """
+
+    root: Path
+    kind: str
+    names: Sequence[str] = ()
+
+    def samples(self) -> Iterator[Sample]:
+        """All inputs, always in one order."""
+        raise NotImplementedError
+
+    def facts(self) -> Mapping[str, Any]:
+        """What else the listing depends on."""
+        return {}
+
+    def classes(self) -> list[str] | None:
+        """The names behind the numbers in its .cls files, in their order; None where we number the classes."""
+        return None
+
+    def check_scaling(self) -> None:
+        """ValueError where labels in tables cannot be scaled."""
+
+    def doubts(self) -> list[str]:
+        """What may not be as it was taken to be, for people."""
+        return []
+
+
+def join(folder: str, name: str) -> str:
+    """A path below the root, which is ""."""
+    return f"{folder}/{name}" if folder else name
+
+
+def some(names: Sequence[str]) -> str:
+    """The first of many names, for people."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def is_compressed(path: Path) -> bool:

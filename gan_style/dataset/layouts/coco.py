@@ -14,12 +14,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gan_style.dataset.geometry import has_places, scaled
-from gan_style.dataset.journal import DATA, Row
+from gan_style.dataset.journal import DATA, Row, factors_of
 from gan_style.dataset.layouts.folder import FolderLayout
 from gan_style.dataset.layouts.labels import read_label
-from gan_style.dataset.layouts.tables import Index
+from gan_style.dataset.layouts.tables import Index, check_scaling
 from gan_style.dataset.layouts.tree import Tree, split_in, splits_in
-from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample
+from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample, join
 
 _IMAGES = "images/"
 _NAMES = ("file_name", "coco_url")  # fields that name an image's file
@@ -49,16 +49,36 @@ class CocoTable:
         own_split = split_in(PurePosixPath(name).stem.replace(".", "_"))
         return next((split[0] for split in (own_split, *map(split_in, reversed(folders))) if split is not None), None)
 
+    @property
+    def annotations(self) -> Sequence[dict[str, Any]]:
+        return self.content.get("annotations", [])  # type: ignore[no-any-return]
+
+    @cached_property
+    def _by_image(self) -> dict[Any, list[Any]]:
+        by_image: dict[Any, list[Any]] = {}
+        for annotation in self.annotations:
+            by_image.setdefault(annotation.get("image_id"), []).append(annotation)
+        return by_image
+
+    def document(self, image: Mapping[str, Any]) -> dict[str, Any]:
+        """What is said of one picture, with the categories that this needs; that of each of the first pictures with
+        all, so that those which nothing needs are not lost.
+        """
+        annotations, categories = self._by_image.get(image["id"], []), self.content.get("categories", [])
+        if all(image["id"] != first["id"] for first in self.content["images"][:_WITH_ALL_CATEGORIES]):
+            used = {annotation.get("category_id") for annotation in annotations}
+            categories = [category for category in categories if category.get("id") in used]
+        return {"image": image, "annotations": annotations, "categories": categories}
+
 
 def find_tables(tree: Tree) -> list[str]:
     """The annotation files of a folder, by their content."""
-    paths_found = []
+    candidates = []
     for folder in tree.folders:
         names = [name for name in tree.try_listing(folder).files if name.lower().endswith(".json")]
         if len(names) <= _MOST_FILES or folder.rpartition("/")[2] == "annotations":
-            paths = (f"{folder}/{name}" if folder else name for name in names)
-            paths_found += [path for path in paths if _may_be_table(tree.root / path)]
-    return [path for path in sorted(paths_found) if _is_table(tree.root / path)]
+            candidates += [path for name in names if _may_be_table(tree.root / (path := join(folder, name)))]
+    return [path for path in sorted(candidates) if _is_table(tree.root / path)]
 
 
 def _may_be_table(path: Path) -> bool:
@@ -109,42 +129,67 @@ def check_neighbours(root: Path, paths: Sequence[str]) -> None:
                 raise ValueError(f"input: {path} is no COCO annotation file")
 
 
-@dataclass(frozen=True)
-class CocoLayout:
-    """folder: the tree with the pictures and what else belongs to them; paths: of the annotation files."""
+class CocoLayout(FolderLayout):
+    """A tree of pictures and what else belongs to them, and annotation files; paths: of these, below the root."""
 
-    folder: FolderLayout
-    paths: Sequence[str]
+    def __init__(self, root: Path, carry: Sequence[str], paths: Sequence[str], *, target: str) -> None:
+        super().__init__(root, carry, kind="coco", target=target)
+        self.paths = paths
 
-    kind = "coco"
+    def facts(self) -> Mapping[str, Any]:
+        sums = {path: hashlib.sha256((self.root / path).read_bytes()).hexdigest() for path in self.paths}
+        return {"annotation files": sums}
 
-    @property
-    def root(self) -> Path:
-        return self.folder.root
+    def doubts(self) -> list[str]:
+        return []  # annotation files say what is stylized
 
-    @property
-    def names(self) -> Sequence[str]:
-        return ()
+    def check_scaling(self) -> None:
+        """An annotation, or what another table says, may be what cannot be scaled."""
+        check_scaling(self.tree, self.paths)
+        for table in self.tables:
+            for annotation in table.annotations:
+                if isinstance(annotation.get("segmentation"), dict):
+                    try:
+                        scaled(annotation, (1.0, 1.0))
+                    except (ValueError, KeyError, TypeError) as error:
+                        raise ValueError(f"{table.path} cannot be scaled: {error}; it needs size=keep") from error
 
-    def classes(self) -> None:
-        """Ours to number."""
+    def samples(self) -> Iterator[Sample]:
+        """The folder's pictures, those that no annotation file names among them; then those that are not there."""
+        images: dict[str, list[tuple[CocoTable, Mapping[str, Any]]]] = {}  # what is said of each picture
+        for table in self.tables:
+            for image in table.content["images"]:
+                images.setdefault(table.pictures[image["id"]], []).append((table, image))
+        for sample in self._others:
+            own = images.pop(sample.key, None)
+            if sample.picture is None or sample.passthrough:
+                yield sample
+            elif own is None:
+                yield replace(sample, picture=None, problem=("not annotated", "no annotation file names it"))
+            else:
+                yield self._annotated(sample, own)
+        for path in sorted(images):
+            safe = path and not path.startswith("/") and not {"", ".", ".."} & set(path.split("/"))
+            problem = ("missing", "there is no such file") if safe else ("unsafe name", "absolute, or with . or ..")
+            yield Sample(path or "(no name)", path if safe else "_", problem=problem)
+
+    @cached_property
+    def _others(self) -> list[Sample]:
+        """What the folder holds besides its annotation files. One that is called as a picture is (a.json of a.jpg) is
+        not that picture's alone.
+        """
+        others = []
+        for sample in super().samples():
+            own = {extension: place for extension, place in sample.sidecars.items() if place.path not in self.paths}
+            if sample.key not in self.paths:
+                others.append(sample if len(own) == len(sample.sidecars) else replace(sample, sidecars=own))
+        return others
 
     @cached_property
     def tables(self) -> list[CocoTable]:
         paths = {sample.key for sample in self._others if sample.picture and not sample.passthrough}
         index = Index(dict.fromkeys(sorted(paths), ()))
         return [self._read(path, index) for path in self.paths]
-
-    @cached_property
-    def _others(self) -> list[Sample]:
-        """What the folder holds besides its annotation files."""
-        samples = (sample for sample in self.folder.samples() if sample.key not in self.paths)
-        return [self._without_tables(sample) for sample in samples]
-
-    def _without_tables(self, sample: Sample) -> Sample:
-        """An annotation file that is called as a picture is (a.json of a.jpg) is not that picture's alone."""
-        sidecars = {extension: place for extension, place in sample.sidecars.items() if place.path not in self.paths}
-        return sample if len(sidecars) == len(sample.sidecars) else replace(sample, sidecars=sidecars)
 
     def _read(self, path: str, index: Index) -> CocoTable:
         """ValueError for a file that is no annotation file."""
@@ -156,89 +201,28 @@ class CocoLayout:
             raise ValueError(f"input: {self.root / path} is no COCO annotation file ({error})") from error
         if not known:
             raise ValueError(f"input: in {self.root / path} some images have no id or no file_name")
-        folders = self._folders(path, images, index)
-        pictures = {image["id"]: self._picture(_file_name(image), folders, index) for image in images}
-        return CocoTable(path, content, pictures)
-
-    def _folders(self, path: str, images: Sequence[Mapping[str, Any]], index: Index) -> list[str]:
-        """Where its file names may start from, the likeliest first: where most of the first pictures lie."""
-        own, last = path.rpartition("/")[0], PurePosixPath(path).stem.rpartition("_")[2]
-        up = own.rpartition("/")[0]
-        split = split_in(PurePosixPath(path).stem)
-        last_names = dict.fromkeys([last, split[0] if split else last])
-        candidates = [own, up]
-        candidates += [
-            base + name
-            for base in ("", f"{up}/" if up else "")
-            for word in last_names
-            for name in (word, f"images/{word}")
-        ]
-        candidates += [f"{up}/images" if up else "images", "images", ""]
-        candidates = list(dict.fromkeys(folder.strip("/") for folder in candidates))
-        names = [_plain(_file_name(image)) for image in images[:50]]
-        hits = {
-            folder: sum((f"{folder}/{name}" if folder else name) in index.files for name in names)
-            for folder in candidates
-        }
-        return sorted(candidates, key=lambda folder: -hits[folder])
-
-    def _picture(self, name: str, folders: Sequence[str], index: Index) -> str:
-        """The path of an image's file below the root, however its slashes, percent signs or letters are written."""
-        plain = _plain(name)
-        for folder in folders:
-            path = f"{folder}/{plain}" if folder else plain
-            if path in index.files:
-                return path
-        file = index.find(name, folders[0]) or index.find_stem(plain, folders[0])  # some leave the suffix out
-        if file is not None:
-            return file
-        return plain if name.startswith("/") or not folders[0] else f"{folders[0]}/{plain}"
-
-    def facts(self) -> Mapping[str, Any]:
-        sums = {path: hashlib.sha256((self.root / path).read_bytes()).hexdigest() for path in self.paths}
-        return {"annotation files": sums}
-
-    def samples(self) -> Iterator[Sample]:
-        """The folder's pictures, those that no annotation file names among them; then those that are not there."""
-        statements = self._statements_by_picture()
-        for sample in self._others:
-            images = statements.pop(sample.key, None)
-            if images is not None and sample.picture is not None and not sample.passthrough:
-                yield self._annotated(sample, images)
-            elif sample.picture is not None and not sample.passthrough:
-                yield replace(sample, picture=None, problem=("not annotated", "no annotation file names it"))
-            else:
-                yield sample
-        for path in sorted(statements):
-            parts = path.split("/")
-            safe = path and not path.startswith("/") and not {"", ".", ".."} & set(parts)
-            problem = ("missing", "there is no such file") if safe else ("unsafe name", "absolute, or with . or ..")
-            yield Sample(path or "(no name)", path if safe else "_", problem=problem)
-
-    def _statements_by_picture(self) -> dict[str, list[tuple[CocoTable, Mapping[str, Any]]]]:
-        """What is said of each picture: path to [(annotation file, its image)]."""
-        statements: dict[str, list[tuple[CocoTable, Mapping[str, Any]]]] = {}
-        for table in self.tables:
-            for image in table.content["images"]:
-                statements.setdefault(table.pictures[image["id"]], []).append((table, image))
-        return statements
+        folders = _folders(path, images, index)
+        return CocoTable(path, content, {image["id"]: _picture(_file_name(image), folders, index) for image in images})
 
     def _annotated(self, sample: Sample, images: Sequence[tuple[CocoTable, Mapping[str, Any]]]) -> Sample:
         sizes = {(image["width"], image["height"]) for _, image in images if image.get("width") and image.get("height")}
         if len(sizes) > 1:
             return replace(sample, picture=None, problem=("labels", f"annotation files differ in its size: {sizes}"))
+
+        # What each annotation file says of it, as JSON beside it, where the output has no such files.
         inline: dict[str, str] = {}
-        for table, image in images if self.folder.made != "coco" else ():
+        for table, image in images if self.made != "coco" else ():
             extensions = ["json", "coco.json"] if self._one_for_each else [f"{table.name}.json"]
             extensions += [f"{table.name}.{number}.json" for number in range(2, len(images) + len(sample.sidecars) + 3)]
-            extension = next(
-                extension for extension in extensions if extension not in inline and extension not in sample.sidecars
-            )
-            inline[extension] = json.dumps(self._single_document(table, image))
-        splits = [split for table, _ in images if (split := self._splits[table.path]) is not None]
-        split = sample.split or self._split_of_folder(sample) or next(iter(splits), None)
-        labelled = next(iter(sizes), None)
-        return replace(sample, label=None, split=split, inline=inline, labelled=labelled, as_stored=labelled is None)
+            extension = next(name for name in extensions if name not in inline and name not in sample.sidecars)
+            inline[extension] = json.dumps(table.document(image))
+
+        # Its split, by a folder, or else by the first annotation file with one.
+        folder = split_in(PurePosixPath(sample.key).parent.name)
+        splits = [sample.split, folder[0] if folder and not folder[1] else None]
+        splits += [self._splits[table.path] for table, _ in images]
+        split, size = next(filter(None, splits), None), next(iter(sizes), None)
+        return replace(sample, label=None, split=split, inline=inline, labelled=size, as_stored=size is None)
 
     @cached_property
     def _splits(self) -> Mapping[str, str | None]:
@@ -249,45 +233,32 @@ class CocoLayout:
     @cached_property
     def _one_for_each(self) -> bool:
         """Whether no picture is named twice, be it by two annotation files."""
-        named = [picture for table in self.tables for picture in table.pictures.values()]
-        return len(named) == len(set(named)) and sum(len(table.content["images"]) for table in self.tables) == len(
-            named
-        )
+        named = [table.pictures[image["id"]] for table in self.tables for image in table.content["images"]]
+        return len(named) == len(set(named))
 
-    def _split_of_folder(self, sample: Sample) -> str | None:
-        split = split_in(PurePosixPath(sample.key).parent.name)
-        return split[0] if split and not split[1] else None
 
-    def _single_document(self, table: CocoTable, image: Mapping[str, Any]) -> dict[str, Any]:
-        """What an annotation file says of one picture, with the categories that this needs; that of each of the first
-        pictures with all, so that those which nothing needs are not lost.
-        """
-        annotations = self._annotations[table.path].get(image["id"], [])
-        categories = table.content.get("categories", [])
-        if all(image["id"] != first["id"] for first in table.content["images"][:_WITH_ALL_CATEGORIES]):
-            used = {annotation.get("category_id") for annotation in annotations}
-            categories = [category for category in categories if category.get("id") in used]
-        return {"image": image, "annotations": annotations, "categories": categories}
+def _folders(path: str, images: Sequence[Mapping[str, Any]], index: Index) -> list[str]:
+    """Where an annotation file's names may start from, the likeliest first: where most of the first pictures lie."""
+    own, stem = path.rpartition("/")[0], PurePosixPath(path).stem
+    up, last, split = own.rpartition("/")[0], stem.rpartition("_")[2], split_in(stem)
+    folders = [own, up]
+    for base in ("", up):
+        for word in (last, split[0] if split else last):
+            folders += [join(base, word), join(base, f"images/{word}")]
+    folders = list(dict.fromkeys(folder.strip("/") for folder in [*folders, join(up, "images"), "images", ""]))
+    names = [_plain(_file_name(image)) for image in images[:50]]
+    hits = {folder: sum(join(folder, name) in index.files for name in names) for folder in folders}
+    return sorted(folders, key=lambda folder: -hits[folder])
 
-    @cached_property
-    def _annotations(self) -> dict[str, dict[Any, list[Any]]]:
-        by_table: dict[str, dict[Any, list[Any]]] = {}
-        for table in self.tables:
-            by_image = by_table.setdefault(table.path, {})
-            for annotation in table.content.get("annotations", []):
-                by_image.setdefault(annotation.get("image_id"), []).append(annotation)
-        return by_table
 
-    def check_scaling(self) -> None:
-        """ValueError where an annotation, or what another table says, cannot be scaled."""
-        self.folder.check_scaling(self.paths)
-        for table in self.tables:
-            for annotation in table.content.get("annotations", []):
-                if isinstance(annotation.get("segmentation"), dict):
-                    try:
-                        scaled(annotation, (1.0, 1.0))
-                    except (ValueError, KeyError, TypeError) as error:
-                        raise ValueError(f"{table.path} cannot be scaled: {error}; it needs size=keep") from error
+def _picture(name: str, folders: Sequence[str], index: Index) -> str:
+    """The path of an image's file below the root, however its slashes, percent signs or letters are written."""
+    plain = _plain(name)
+    for folder in folders:
+        if (path := join(folder, plain)) in index.files:
+            return path
+    file = index.find(name, folders[0]) or index.find_stem(plain, folders[0])  # some leave the suffix out
+    return file or (plain if name.startswith("/") else join(folders[0], plain))
 
 
 def _plain(name: str) -> str:
@@ -297,57 +268,40 @@ def _plain(name: str) -> str:
 # Writing
 
 
-def from_tables(
-    tables: Sequence[CocoTable], rows: Iterable[Row], copies: int, factors: Mapping[str, Any]
-) -> dict[str, bytes]:
+def from_tables(tables: Sequence[CocoTable], rows: Iterable[Row], copies: int) -> dict[str, bytes]:
     """The source's annotation files, by path: ids and categories as they are, file names as they are now.
 
     Of several copies the first keeps its ids; those of copy c are c times (the largest id + 1) higher, in images and
-    annotations. Pictures without a result are left out, and so are their annotations. factors: by output, how a picture
-    was scaled.
+    annotations. Pictures without a result are left out, and so are their annotations.
     """
-    rows_by_name: dict[str, list[Row]] = {}
-    for row in rows:
-        if row["status"] == "ok":
-            rows_by_name.setdefault(row["key"], []).append(row)
-    return {table.path: json.dumps(_copied(table, rows_by_name, copies, factors)).encode() for table in tables}
+    results = {(row["key"], row["copy"]): row for row in rows if row["status"] == "ok"}
+    return {table.path: json.dumps(_copied(table, results, copies)).encode() for table in tables}
 
 
-def _copied(
-    table: CocoTable, rows_by_name: Mapping[str, Sequence[Row]], copies: int, factors: Mapping[str, Any]
-) -> dict[str, Any]:
+def _copied(table: CocoTable, results: Mapping[tuple[str, int], Row], copies: int) -> dict[str, Any]:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    listed = table.content.get("annotations", [])
-    image_span, span = _span(table.content["images"]), _span(listed)
+    image_span, span = _span(table.content["images"]), _span(table.annotations)
     for copy in range(copies):
-        factors_of_id: dict[Any, tuple[float, float]] = {}
-        stems: dict[Any, tuple[str, str]] = {}
+        rows = {identity: results.get((path, copy)) for identity, path in table.pictures.items()}
         for image in table.content["images"]:
-            path = table.pictures[image["id"]]
-            row = next((row for row in rows_by_name.get(path, []) if row["copy"] == copy), None)
-            if row is None:
-                continue
-            output = row["output"]
-            factors_of_id[image["id"]] = factors.get(output, (1.0, 1.0))
-            stems[image["id"]] = PurePosixPath(path).stem, PurePosixPath(output).stem
-            new: dict[str, Any] = {"id": _shifted(image["id"], copy, image_span)}
-            name = _file_name(image)
-            new[_named(image)] = image[_named(image)].removesuffix(name) + _name(name, path, output)
-            if factors_of_id[image["id"]] != (1.0, 1.0):
-                new |= {"width": row["width"], "height": row["height"]}
-            images.append({**image, **new})
-        for annotation in listed:
-            if annotation.get("image_id") in factors_of_id:
+            if (row := rows[image["id"]]) is not None:
+                field, name = _named(image), _file_name(image)
+                renamed = image[field].removesuffix(name) + _name(name, row["key"], row["output"])
+                new = {field: renamed, "id": _shifted(image["id"], copy, image_span)}
+                if factors_of(row) != (1.0, 1.0):
+                    new |= {"width": row["width"], "height": row["height"]}
+                images.append({**image, **new})
+        for annotation in table.annotations:
+            if (row := rows.get(annotation.get("image_id"))) is not None:
                 new = {"image_id": _shifted(annotation["image_id"], copy, image_span)}
                 new |= {"id": _shifted(annotation["id"], copy, span)} if "id" in annotation else {}
-                scale = factors_of_id[annotation["image_id"]]
-                own = annotation if scale == (1.0, 1.0) else scaled(annotation, scale)
                 if (mask := annotation.get("file_name")) is not None:  # of panoptic segments, called as the picture is
-                    source, result = stems[annotation["image_id"]]
+                    source, result = (PurePosixPath(path).stem for path in (row["key"], row["output"]))
                     folder, slash, name = mask.rpartition("/")
                     new |= {"file_name": folder + slash + name.replace(source, result, 1)}
-                annotations.append({**own, **new})
+                scale = factors_of(row)
+                annotations.append({**(annotation if scale == (1.0, 1.0) else scaled(annotation, scale)), **new})
     named = {"annotations": annotations} if "annotations" in table.content else {}
     return {**table.content, "images": images, **named}
 
@@ -394,16 +348,17 @@ def from_classes(
     unknown = Counter[str]()
     contents: dict[str, _Annotations] = {}
     for row in rows:
-        if row["status"] == "ok":
-            split = row["split"] or "dataset"
-            statements = dict(_statements(output, row))
-            for name, statement in statements.items():
-                contents.setdefault(name or split, _Annotations(classes, names)).add(row, statement, ())
-            own = [] if statements else list(_labels_beside(output, row, names, unknown))
-            captions = [label for label in own if "caption" in label]
-            if not statements:
-                boxes = [label for label in own if "caption" not in label]
-                contents.setdefault(split, _Annotations(classes, names)).add(row, None, boxes)
+        if row["status"] != "ok":
+            continue
+        split, beside = row["split"] or "dataset", _read_beside(output, row)
+        statements = dict(_statements(beside))
+        for name, statement in statements.items():
+            contents.setdefault(name or split, _Annotations(classes, names)).add(row, statement, ())
+        if not statements:
+            labels = list(_labels(beside, (row["width"], row["height"]), names, unknown))
+            boxes = [label for label in labels if "caption" not in label]
+            captions = [label for label in labels if "caption" in label]
+            contents.setdefault(split, _Annotations(classes, names)).add(row, None, boxes)
             if captions:  # in a file of their own, as COCO has it
                 contents.setdefault(f"captions_{split}", _Annotations((), ())).add(row, {}, captions)
     for extension, count in (+unknown).items():
@@ -450,10 +405,7 @@ class _Annotations:
 
     def _category(self, name: str) -> int:
         if name not in self._numbers:
-            number = len(self.categories) + 1
-            while number in self.categories:
-                number += 1
-            self._numbers[name] = number
+            self._numbers[name] = number = _free(None, self.categories)
             self.categories[number] = {"id": number, "name": name}
         return self._numbers[name]
 
@@ -476,22 +428,26 @@ def _free(identifier: Any, taken: Mapping[Any, Any]) -> Any:
     return number
 
 
-def _sidecar(output: Path, row: Row, extension: str) -> bytes | None:
+def _read_beside(output: Path, row: Row) -> dict[str, bytes]:
+    """The files beside a result that are no pictures, by extension; empty where they cannot be read."""
     stem = row["output"].removesuffix(PurePosixPath(row["output"]).suffix)
-    try:
-        return (output / DATA / (stem + extension)).read_bytes()
-    except OSError:
-        return None
-
-
-def _statements(output: Path, row: Row) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """What JSON beside a result says, where it is of COCO's kind: (the annotation file's name, the content)."""
+    beside = {}
     for extension in json.loads(row["sidecars"] or "{}"):
+        if not extension.lower().endswith(PICTURE_SUFFIXES):
+            try:
+                beside[extension] = (output / DATA / (stem + extension)).read_bytes()
+            except OSError:
+                beside[extension] = b""
+    return beside
+
+
+def _statements(beside: Mapping[str, bytes]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What JSON beside a result says, where it is of COCO's kind: (the annotation file's name, the content)."""
+    for extension, content in beside.items():
         if not extension.endswith(".json"):
             continue
-        content = _sidecar(output, row, extension)
         try:
-            statement = json.loads(content or b"")
+            statement = json.loads(content)
             parts = [statement["image"], *statement["annotations"], *statement["categories"]]
         except (ValueError, KeyError, TypeError):
             continue
@@ -500,19 +456,18 @@ def _statements(output: Path, row: Row) -> Iterator[tuple[str, Mapping[str, Any]
             yield ("" if name in ("", "coco") else name), statement
 
 
-def _labels_beside(output: Path, row: Row, names: Sequence[str], unknown: Counter[str]) -> Iterator[dict[str, Any]]:
+def _labels(
+    beside: Mapping[str, bytes], size: tuple[int, int], names: Sequence[str], unknown: Counter[str]
+) -> Iterator[dict[str, Any]]:
     """COCO's annotations from what lies beside a result: YOLO's boxes, VOC's, LabelMe's, those of records, captions.
-    unknown: counts, by extension, labels in pixels that none was made of.
+    unknown: counts, by extension, labels of places that none was made of.
     """
-    size, captions = (row["width"], row["height"]), set[str]()
-    for extension in json.loads(row["sidecars"] or "{}"):
-        if extension.lower().endswith(PICTURE_SUFFIXES):
-            continue
-        content = _sidecar(output, row, extension) or b""
+    captions = set[str]()
+    for extension, content in beside.items():
         label = read_label(extension, content)
         annotations = label.annotations(size, names) if label is not None else []
         yield from annotations
-        unknown[extension] += not annotations and label is not None and label.in_pixels
+        unknown[extension] += not annotations and label is not None and label.has_places
         if extension.lower().endswith(".json"):
             for note in _of_records(content):
                 captions.add(note.get("caption", ""))

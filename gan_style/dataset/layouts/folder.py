@@ -5,30 +5,32 @@ pictures (metadata.jsonl, _annotations.csv, data.yaml) by layouts/tables.py.
 """
 
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from gan_style.dataset.layouts.masks import is_label_folder
 from gan_style.dataset.layouts.statements import Statements, read_statements
 from gan_style.dataset.layouts.tables import OPAQUE_SUFFIXES, TABLE_SUFFIXES, check_scaling
-from gan_style.dataset.layouts.tree import Match, Tree, join, size_of, split_of_file, stem_of
+from gan_style.dataset.layouts.tree import Match, Tree, split_of_file, stem_of
 from gan_style.dataset.sample import (
     ALL_PICTURE_SUFFIXES,
     NO_HOME,
     OTHER_PICTURE_SUFFIXES,
     PICTURE_SUFFIXES,
+    Layout,
     Location,
     Sample,
+    join,
     printable,
+    some,
 )
 
 _CLASSLESS = ("yolo", "voc", "labelme", "cityscapes", "davis")  # layouts whose folders are no classes
 
 
-class FolderLayout:
+class FolderLayout(Layout):
     """root: the folder; kind: the layout's name; carry: patterns of pictures that are copied and never stylized; made:
     the output's layout; names: of the classes by number, for YOLO.
 
@@ -47,25 +49,26 @@ class FolderLayout:
         self.root, self.kind, self.made, self.names = root, kind, target, names
         self.tree = Tree(root, carry, pairs=kind not in ("folder", "classes"))
 
-    def facts(self) -> Mapping[str, Any]:
-        """What else the listing depends on."""
-        return {}
+    def check_scaling(self) -> None:
+        check_scaling(self.tree)
 
-    def classes(self) -> None:
-        """Ours to number."""
-
-    def check_scaling(self, but: Container[str] = ()) -> None:
-        """ValueError where a table (but those of these paths) has labels that cannot be scaled."""
-        check_scaling(self.root, self.tree, but)
+    def doubts(self) -> list[str]:
+        hidden = sorted(self.tree.passed_over)
+        doubts = [f"{len(hidden)} hidden passed over ({some(hidden)})"] if hidden else []
+        return doubts + [
+            f"not sure whether {second}/ holds what the pictures in {first}/ are to become: both are stylized, and "
+            f"carry=['{second}/*'] copies one"
+            for first, second in self.tree.doubtful_pairs()[:3]
+        ]
 
     def samples(self) -> Iterator[Sample]:
-        """All inputs, sorted by the parts of their paths."""
+        """Sorted by the parts of their paths."""
         yield from self._folder("", frozenset())
 
     @cached_property
     def _statements(self) -> Statements:
         """What tables say of single pictures."""
-        return read_statements(self.root, self.tree)
+        return read_statements(self.tree)
 
     def _folder(self, path: str, above: frozenset[tuple[int, int]]) -> Iterator[Sample]:
         try:
@@ -134,16 +137,16 @@ class FolderLayout:
         shape: tuple[str, str, str] | None,
     ) -> Sample:
         folder, _, name = path.rpartition("/")
-        size, problem = self._stat(path)
+        size, problem = self.tree.size_of(path)
         before, base, after = shape or ("", stem_of(name), "")
         sidecars: dict[str, Location] = {}
         paths: dict[str, tuple[str, str, str]] = {"": (folder, before, after)} if shape else {}
         for extension, place in matches.items():
             if extension == "cls" and self._says_the_class("1.cls", label):
                 continue
-            size_of_it, error = self._stat(place.path)
+            own_size, error = self.tree.size_of(place.path)
             problem = problem or (error and (error[0], f"its .{extension}: {error[1]}"))
-            sidecars[extension] = Location(place.path, size_of_it)
+            sidecars[extension] = Location(place.path, own_size)
             where = place.path.rpartition("/")[0], place.before, place.after
             if shape or where != (folder, "", f".{extension}"):
                 paths[extension] = where
@@ -155,7 +158,7 @@ class FolderLayout:
     def _other(self, path: str, split: str | None, label: str | None, *, is_mask: bool) -> Sample:
         """A file that belongs to no picture, or a picture that is not stylized. is_mask: its folder's pictures are."""
         sample, suffix = Sample(path, path, split=split), PurePosixPath(path).suffix.lower()
-        size, problem = self._stat(path)
+        size, problem = self.tree.size_of(path)
         is_mask = suffix in PICTURE_SUFFIXES or (is_mask and suffix in OTHER_PICTURE_SUFFIXES)
         if problem is None and not is_mask and not self.tree.is_carried(path):
             if suffix in OTHER_PICTURE_SUFFIXES:
@@ -171,13 +174,10 @@ class FolderLayout:
                 problem = ("no home", "the folder says the class")
             elif is_mask:
                 problem = ("labels", "no picture is called as this mask is, and samples have no other place for it")
-            elif self._statements.is_read(path):
+            elif path in self._statements.read:
                 problem = ("no home", "what it says of each picture goes with that picture")
         if problem is not None:
             return replace(sample, problem=problem)
         table = size < (1_000_000_000 if suffix in (*TABLE_SUFFIXES, *OPAQUE_SUFFIXES) else 10_000_000)
         table = table and suffix not in ALL_PICTURE_SUFFIXES
         return replace(sample, picture=Location(path, size), passthrough=True, table=table)
-
-    def _stat(self, path: str) -> tuple[int, tuple[str, str] | None]:
-        return size_of(f"{self.root}/{path}")

@@ -7,7 +7,6 @@ them: a palette, 16 bits of grey, or few values.
 import io
 import re
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gan_style.dataset.geometry import Change
+from gan_style.dataset.geometry import Change, Label
 from gan_style.images.formats import READABLE_FORMATS
 
 
@@ -133,7 +132,7 @@ def _is_role(word: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Mask:
+class Mask(Label):
     """A picture of labels, whose values are what they are; or, is_photo, what its picture is to become."""
 
     content: bytes
@@ -152,8 +151,6 @@ class Mask:
                 return picture.size
         except Exception:  # Pillow raises nearly anything
             return None
-
-    in_pixels = True
 
     def adapted(self, change: Change) -> bytes:
         """Scaled as its picture was, each value of a mask that of the nearest pixel. ValueError where that cannot be
@@ -183,9 +180,6 @@ class Mask:
         except Exception as error:
             raise ValueError(f"a mask that cannot be scaled ({error})") from error
         return buffer.getvalue()
-
-    def annotations(self, size: tuple[int, int], names: Sequence[str]) -> list[dict[str, Any]]:
-        return []
 
 
 def _opened(content: bytes) -> Image.Image:

@@ -1,28 +1,30 @@
 """What an input is: its layout, by its files, and how many of which there are."""
 
+import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice, product
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
 
 from gan_style.dataset.layouts.coco import CocoLayout, check_neighbours, find_tables
 from gan_style.dataset.layouts.folder import FolderLayout
-from gan_style.dataset.layouts.labelme import JsonLabel
 from gan_style.dataset.layouts.labels import read_label
 from gan_style.dataset.layouts.masks import words_of
-from gan_style.dataset.layouts.tree import Tree, is_folder, join
-from gan_style.dataset.layouts.voc import VocLabel
+from gan_style.dataset.layouts.tables import YAML
+from gan_style.dataset.layouts.tree import Tree, is_folder
 from gan_style.dataset.layouts.webdataset import WebDatasetLayout
-from gan_style.dataset.layouts.yolo import YoloLabel, names_in, read_names, read_yaml
+from gan_style.dataset.layouts.yolo import names_in, read_yaml
 from gan_style.dataset.sample import (
     ALL_PICTURE_SUFFIXES,
     ARCHIVE_SUFFIXES,
     CONTAINER_SUFFIXES,
     PICTURE_SUFFIXES,
+    Layout,
     Sample,
+    join,
+    some,
 )
 
 # The names of input_layout; those but webdataset and coco are folders, told apart by what lies in them.
@@ -33,30 +35,16 @@ _OF_PICTURES = CONTAINER_SUFFIXES - {".npz", ".npy", ".mat", ".pkl", ".pickle", 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _MOST_ARCHIVES = 10_000_000
 _LOOKED_INTO = 1000  # folders, and files in each, to tell archives from pictures
+# YOLO's, with a name in each line.
+_LISTS_OF_CLASSES = (
+    "classes.txt",
+    "obj.names",
+    "_darknet.labels",
+    "labels.txt",
+    "predefined_classes.txt",
+    "classes.names",
+)
 _MOST_LABELS = 200  # that are read to tell what wrote them
-
-
-class Layout(Protocol):
-    """root: where locations are; kind: its name; facts: what else the listing depends on; samples: all inputs, always
-    in one order; names: of classes by number, where labels have numbers alone.
-
-    classes: the names behind the numbers in its .cls files, in their order; None where it has none, and we number them.
-    """
-
-    @property
-    def root(self) -> Path: ...
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def names(self) -> Sequence[str]: ...
-
-    def facts(self) -> Mapping[str, Any]: ...
-
-    def classes(self) -> list[str] | None: ...
-
-    def samples(self) -> Iterator[Sample]: ...
 
 
 def output_kind(input_kind: str, option: str) -> str:
@@ -68,23 +56,21 @@ def output_kind(input_kind: str, option: str) -> str:
 
 def open_layout(spec: str, layout: str, *, target: str, carry: Sequence[str]) -> Layout:
     """layout: one of LAYOUTS, or auto; target: the output's. ValueError where there is nothing."""
-    path = Path(spec).expanduser()
-    if layout == "webdataset" or (
-        layout == "auto" and not path.is_dir() and spec.lower().endswith((*ARCHIVE_SUFFIXES, "}"))
-    ):
+    path, is_auto = Path(spec).expanduser(), layout == "auto"
+    is_archive = is_auto and not path.is_dir() and spec.lower().endswith((*ARCHIVE_SUFFIXES, "}"))
+    if layout == "webdataset" or is_archive:
         return _archives(spec, path)
+    if path.is_file():
+        raise ValueError(f"input={spec}: a folder, or .tar archives, expected; unpack this file first")
     if not path.is_dir():
-        if path.is_file():
-            raise ValueError(f"input={spec}: a folder, or .tar archives, expected; unpack this file first")
         raise ValueError(f"input={spec}: there is no such folder")
     tree = Tree(path, carry)
-    tables = find_tables(tree) if layout in ("auto", "coco") else []
-    if layout == "coco" and not tables:
-        raise ValueError(f"input={spec}: no JSON file in this folder is one of COCO's annotations")
-    if tables:
+    if tables := find_tables(tree) if is_auto or layout == "coco" else []:
         check_neighbours(path, tables)
-        return CocoLayout(FolderLayout(path, carry, kind="coco", target=output_kind("coco", target)), tables)
-    if layout == "auto":
+        return CocoLayout(path, carry, tables, target=output_kind("coco", target))
+    if layout == "coco":
+        raise ValueError(f"input={spec}: no JSON file in this folder is one of COCO's annotations")
+    if is_auto:
         archive, picture = _seen(path)
         if archive is not None and picture is not None:
             raise ValueError(
@@ -100,27 +86,18 @@ def open_layout(spec: str, layout: str, *, target: str, carry: Sequence[str]) ->
 
 def _kind_of(tree: Tree) -> str:
     """Which of FOLDERS a tree is, by what belongs to its first pictures."""
-    metadata = any(
-        re.fullmatch(r"metadata\.(jsonl|csv|parquet)", name) for path in tree.folders for name in _names(tree, path)
-    )
-    if metadata:
+    files = {path: list(tree.try_listing(path).files) for path in tree.folders}
+    if any(re.fullmatch(r"metadata\.(jsonl|csv|parquet)", name) for names in files.values() for name in names):
         return "imagefolder"
     labels: Counter[str] = Counter()
     for path in [folder for folder in tree.folders if not tree.is_label_path(folder)][:60]:
         matches = tree.matches(path)
-        photos = [
-            name for name in _names(tree, path) if tree.is_picture(name) and join(path, name) not in matches.taken
-        ]
+        photos = [name for name in tree.pictures(path) if join(path, name) not in matches.taken]
         for name in photos[: _MOST_LABELS // 10]:
             sidecars = matches.sidecars.get(name, {}).values()
             labels.update({kind for place in sidecars if (kind := _label_kind(tree, place.path))})
             labels["pictures"] += 1
-    yamls = (
-        join(path, name)
-        for path in tree.folders[:20]
-        for name in _names(tree, path)[:200]
-        if name.endswith((".yaml", ".yml"))
-    )
+    yamls = (join(path, name) for path in tree.folders[:20] for name in files[path][:200] if name.endswith(YAML))
     if any(read_yaml(tree.root / path) for path in yamls):
         return "yolo"
     for kind in ("yolo", "voc", "labelme", "cityscapes"):
@@ -134,45 +111,26 @@ def _kind_of(tree: Tree) -> str:
     return "classes" if has_classes else "folder"
 
 
-def _names(tree: Tree, path: str) -> list[str]:
-    return list(tree.try_listing(path).files)
-
-
 def _label_kind(tree: Tree, path: str) -> str | None:
     """Which layout a label speaks for."""
     if path.lower().endswith(ALL_PICTURE_SUFFIXES):
         pair = {"target", "targets", "output", "outputs"} & set(words_of(path.rpartition(".")[0].replace("/", "_")))
         return "pairs" if pair or not tree.looks_like_mask(path, grey=True) else "masks"
-    content = tree._read(path)
+    content = tree.read(path)
     label = read_label(PurePosixPath(path).suffix, content) if content is not None else None
-    if isinstance(label, VocLabel):
-        return "voc"
-    if isinstance(label, YoloLabel):
-        return "yolo" if label.rows else "empty"
-    if isinstance(label, JsonLabel):
-        if label.is_labelme:
-            return "labelme"
-        return "cityscapes" if "objects" in label.content and "imgHeight" in label.content else None
-    return None
+    return None if label is None else label.layout
 
 
 def _class_names(tree: Tree) -> Sequence[str]:
     """YOLO's classes by number, from data.yaml, or a file with a name in each line."""
     for path in tree.folders[:50]:
-        for name in _names(tree, path):
-            if name.endswith((".yaml", ".yml")) and (content := read_yaml(tree.root / join(path, name))) is not None:
+        for name in tree.try_listing(path).files:
+            if name.endswith(YAML) and (content := read_yaml(tree.root / join(path, name))) is not None:
                 return names_in(content)
-    for path in tree.folders:
-        for name in (
-            "classes.txt",
-            "obj.names",
-            "_darknet.labels",
-            "labels.txt",
-            "predefined_classes.txt",
-            "classes.names",
-        ):
-            if name in tree.try_listing(path).files:
-                return read_names(tree.root / join(path, name))
+    for path, name in product(tree.folders, _LISTS_OF_CLASSES):
+        if name in tree.try_listing(path).files:
+            text = (tree.root / join(path, name)).read_text(encoding="utf-8-sig", errors="replace")
+            return [line.strip() for line in text.splitlines() if line.strip()]
     return []
 
 
@@ -198,25 +156,25 @@ class Inventory:
             self.problems[sample.problem[0]] += 1
         elif sample.passthrough:
             suffix = PurePosixPath(sample.key).suffix.lower() or "no suffix"
-            is_mask = suffix in PICTURE_SUFFIXES
-            self.masks += is_mask
-            if not is_mask:
+            if suffix in PICTURE_SUFFIXES:
+                self.masks += 1
+            else:
                 self.others[suffix] += 1
         else:
             self.pictures += 1
             self.splits[sample.split or ""] += 1
             if sample.label is not None and len(self.classes) < 1_000_000:
                 self.classes.add(sample.label)
+            of = "targets" if self.layout.kind == "pairs" else "masks"
             for extension in (*sample.sidecars, *sample.inline):
                 is_mask = f".{extension}".lower().endswith(ALL_PICTURE_SUFFIXES)
-                of = "targets" if self.layout.kind == "pairs" else "masks"
                 self.labels[f"{of} ({extension})" if is_mask else f".{extension} files"] += 1
 
     def line(self) -> str:
         """What was recognised, for people: one line."""
         splits = ", ".join(f"{name or 'no split'} {count}" for name, count in sorted(self.splits.items()))
         parts = [f"{self.pictures} pictures" + (f" ({splits})" if set(self.splits) - {""} else "")]
-        parts += [f"{len(self.classes)} classes ({_some(sorted(self.classes))})"] if self.classes else []
+        parts += [f"{len(self.classes)} classes ({some(sorted(self.classes))})"] if self.classes else []
         parts += [f"{count} {what}" for what, count in self.labels.most_common(8)]
         parts += [f"{self.masks} masks of no picture, copied as they are"] if self.masks else []
         packed = {suffix: count for suffix, count in self.others.items() if suffix in _OF_PICTURES}
@@ -224,15 +182,7 @@ class Inventory:
         others = ", ".join(f"{count} {suffix}" for suffix, count in self.others.most_common(5))
         parts += [f"{self.others.total()} other files ({others})"] if self.others.total() else []
         parts += [f"{count} not stylized: {kind}" for kind, count in self.problems.most_common()]
-        if isinstance(self.layout, FolderLayout):
-            hidden = sorted(self.layout.tree.passed_over)
-            parts += [f"{len(hidden)} hidden passed over ({_some(hidden)})"] if hidden else []
-            parts += [
-                f"not sure whether {second}/ holds what the pictures in {first}/ are to become: both are stylized, and "
-                f"carry=['{second}/*'] copies one"
-                for first, second in self.layout.tree.doubtful_pairs()[:3]
-            ]
-        return f"input_layout={self.layout.kind}: {'; '.join(parts)}"
+        return f"input_layout={self.layout.kind}: {'; '.join([*parts, *self.layout.doubts()])}"
 
     def check(self, spec: str) -> None:
         """ValueError where there is nothing to stylize."""
@@ -243,10 +193,6 @@ class Inventory:
         containers = {suffix: count for suffix, count in self.others.items() if suffix in CONTAINER_SUFFIXES}
         hint = "; what such files hold has to be unpacked first" if containers else ""
         raise ValueError(f"input={spec}: there is no picture in it that can be stylized; {self.line()}{hint}")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _seen(root: Path) -> tuple[str | None, str | None]:
@@ -299,10 +245,7 @@ def expand(pattern: str) -> list[str]:
     """ "a-{000..002}.tar" and "{x,y}.tar" to the names that they stand for, as a shell would."""
     parts = _BRACES.split(pattern)
     alternatives = [[part] if number % 2 == 0 else _choices(part) for number, part in enumerate(parts)]
-    count = 1
-    for choice in alternatives:
-        count *= len(choice)
-    if count > _MOST_ARCHIVES:
+    if (count := math.prod(map(len, alternatives))) > _MOST_ARCHIVES:
         raise ValueError(f"input={pattern}: stands for {count} archives; up to {_MOST_ARCHIVES} are read")
     return ["".join(chosen) for chosen in product(*alternatives)]
 

@@ -2,35 +2,31 @@
 labels were made, and for splits that no folder says.
 """
 
-import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
 from gan_style.dataset.geometry import has_places, stated_size
 from gan_style.dataset.layouts.tables import (
+    LINES_OF_JSON,
     MOST_BYTES,
     MOST_IN_A_FOLDER,
+    TABLE_SUFFIXES,
+    UNREADABLE,
+    YAML,
     Rewriter,
     apart,
-    columns_of,
     index_of,
-    read_rows,
-    rewriter_of,
 )
 from gan_style.dataset.layouts.tree import Tree, split_in
 from gan_style.dataset.layouts.yolo import split_places
 from gan_style.dataset.sample import Sample
 
-_YAML = (".yaml", ".yml")
-_RECORDED = (
-    *(".jsonl", ".ndjson", ".json", ".odgt", ".manifest", ".geojson", ".xml"),
-    *(".csv", ".tsv", ".parquet", ".txt", ".lst", *_YAML),
-)
+_RECORDED = tuple(suffix for suffix in TABLE_SUFFIXES if suffix not in (".list", ".ini"))
 _SPLIT_FIELDS = ("split", "subset", "partition", "set", "0")  # 0: Vertex's first column
 _NUMBERED = {"partition": {"0": "train", "1": "val", "2": "test"}, "train_test_split": {"1": "train", "0": "test"}}
 _WORDS = re.compile(r"[^\W\d_]+[\s,.]+[^\W\d_]+")
@@ -47,9 +43,6 @@ class Statements:
     records: dict[str, list[tuple[str, Record]]] = field(default_factory=dict)
     splits: dict[str, set[str]] = field(default_factory=dict)
     read: set[str] = field(default_factory=set)
-
-    def is_read(self, path: str) -> bool:
-        return path in self.read
 
     def applied(self, sample: Sample, *, inline: bool) -> Sample:
         """The sample, with what is said of it: whether boxes are for the pixels as stored; as JSON beside it."""
@@ -69,12 +62,8 @@ class Statements:
         texts = dict(sample.inline)
         for table in dict.fromkeys(name for name, _ in records):
             own = [record for name, record in records if name == table]
-            preferred = "json" if table == "metadata" else f"{table}.json"
-            extension = next(
-                extension
-                for extension in (preferred, f"{table}.json", f"{table}.2.json")
-                if extension not in sample.sidecars
-            )
+            extensions = ("json" if table == "metadata" else f"{table}.json", f"{table}.json", f"{table}.2.json")
+            extension = next(extension for extension in extensions if extension not in sample.sidecars)
             texts[extension] = json.dumps(own[0] if len(own) == 1 else own)
         captions = [record[n] for _, record in records for n in ("text", "caption") if isinstance(record.get(n), str)]
         if len(captions) == 1 and "txt" not in sample.sidecars:
@@ -82,41 +71,41 @@ class Statements:
         return replace(sample, inline=texts)
 
 
-def read_statements(root: Path, tree: Tree) -> Statements:
+def read_statements(tree: Tree) -> Statements:
     """What the tables of a tree say of its pictures."""
     statements = Statements()
-    paths = [path for path in _tables(tree) if (root / path).stat().st_size <= MOST_BYTES]
+    paths = [path for path in _tables(tree) if (tree.root / path).stat().st_size <= MOST_BYTES]
     if not paths:
         return statements
     index = index_of(tree)
-    places = [place for path in paths if path.endswith(_YAML) for place in split_places(root, path)]
+
+    # Splits by YOLO's data.yaml: of folders, and of lists.
+    places = [place for path in paths if path.endswith(YAML) for place in split_places(tree.root, path)]
     for key in index.files if places else ():
-        for split, place in places:
-            if key.startswith(f"{place}/"):
-                statements.splits.setdefault(key, set()).add(split)
+        splits = {split for split, place in places if key.startswith(f"{place}/")}
+        if splits:
+            statements.splits[key] = splits
     lists = {place: split for split, place in places}
+
+    # Numbers that lists give to pictures, and then what each table says.
     for path in paths:
         if path.lower().endswith(".txt"):
-            index.add_numbers(path, (root / path).read_bytes())
-    for path in [path for path in paths if not path.endswith(_YAML)]:
+            index.add_numbers(path, (tree.root / path).read_bytes())
+    for path in [path for path in paths if not path.endswith(YAML)]:
+        stem = PurePosixPath(path).stem
+        table = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_") or "table"
         try:
-            for keys, record in _records(root, path, rewriter_of(path, index)):
-                _note(statements, path, keys, record, lists.get(path))
-        except (ValueError, TypeError, csv.Error, RecursionError, ElementTree.ParseError):
+            for keys, record in _records(tree, path, Rewriter(index, path)):
+                split, rest = (lists[path], record) if path in lists else _split_of(stem, record)
+                for key in keys:
+                    statements.read.add(path)
+                    if split is not None:
+                        statements.splits.setdefault(key, set()).add(split)
+                    if rest:
+                        statements.records.setdefault(key, []).append((table, rest))
+        except UNREADABLE:
             continue
     return statements
-
-
-def _note(statements: Statements, path: str, keys: Sequence[str], record: Record, of_list: str | None) -> None:
-    stem = PurePosixPath(path).stem
-    table = re.sub(r"[^A-Za-z0-9_-]+", "_", stem).strip("_") or "table"
-    split, record = _split_of(stem, record) if of_list is None else (of_list, record)
-    for key in keys:
-        statements.read.add(path)
-        if split is not None:
-            statements.splits.setdefault(key, set()).add(split)
-        if record:
-            statements.records.setdefault(key, []).append((table, record))
 
 
 def _split_of(stem: str, record: Record) -> tuple[str | None, Record]:
@@ -140,30 +129,28 @@ def _tables(tree: Tree) -> Iterator[str]:
         yield from apart(tree, folder, names)
 
 
-def _records(root: Path, path: str, rewriter: Rewriter) -> Iterator[tuple[list[str], Record]]:
+def _records(tree: Tree, path: str, rewriter: Rewriter) -> Iterator[tuple[Iterable[str], Record]]:
     """The records of a table, each with the pictures that it names."""
     suffix = PurePosixPath(path).suffix.lower()
-    if suffix in (".txt", ".lst"):
-        text = (root / path).read_text(encoding="utf-8-sig")
-        header = text.partition("\n")[0].split(",")
-        if len(header) < 2 or any(rewriter.references(name.split()[0]) for name in header if name.strip()):
-            yield from _of_lines(path, text, rewriter)
-            return
-        suffix = ".csv"
-    for record in _plain_records(root, path, suffix, rewriter):
-        yield list(dict.fromkeys(rewriter.named_in(record).values())), record
-
-
-def _plain_records(root: Path, path: str, suffix: str, rewriter: Rewriter) -> Iterator[Record]:
     if suffix == ".parquet":
         import pyarrow.parquet
 
-        names = pyarrow.parquet.read_schema(root / path).names
-        if "file_name" in names:
-            yield from pyarrow.parquet.read_table(root / path).to_pylist()
-        return
-    text = (root / path).read_text(encoding="utf-8-sig")
-    if suffix in (".jsonl", ".ndjson", ".odgt", ".manifest"):
+        names = pyarrow.parquet.read_schema(tree.root / path).names
+        records = pyarrow.parquet.read_table(tree.root / path).to_pylist() if "file_name" in names else []
+    else:
+        text = (tree.root / path).read_text(encoding="utf-8-sig")
+        if suffix in (".txt", ".lst"):
+            header = text.partition("\n")[0].split(",")
+            if len(header) < 2 or any(rewriter.references(name.split()[0]) for name in header if name.strip()):
+                yield from _of_lines(path, text, rewriter)
+                return
+        records = _records_in(text, suffix, rewriter)
+    for record in records:
+        yield dict.fromkeys(rewriter.named_in(record).values()), record
+
+
+def _records_in(text: str, suffix: str, rewriter: Rewriter) -> Iterator[Record]:
+    if suffix in LINES_OF_JSON:
         yield from _dicts([json.loads(line) for line in text.splitlines() if line.strip()], rewriter)
     elif suffix in (".json", ".geojson"):
         yield from _dicts(json.loads(text), rewriter)
@@ -171,13 +158,9 @@ def _plain_records(root: Path, path: str, suffix: str, rewriter: Rewriter) -> It
         if "<!ENTITY" not in text:
             yield from _elements(ElementTree.fromstring(text), rewriter)
     else:
-        rows, _ = read_rows(text, suffix)
-        named = not rows or any(rewriter.references(value) for value in rows[0])
-        rewriter.find_stem_fields(columns_of(None if named else rows[0], rows if named else rows[1:]))
-        names = (
-            [str(at) for at in range(max(map(len, rows), default=0))] if named else [name.strip() for name in rows[0]]
-        )
-        yield from (dict(zip(names, row, strict=False)) for row in (rows if named else rows[1:]))
+        header, rows, _ = rewriter.read_csv(text, suffix)
+        columns = [name.strip() for name in header or map(str, range(max(map(len, rows), default=0)))]
+        yield from (dict(zip(columns, row, strict=False)) for row in rows)
 
 
 def _of_lines(path: str, text: str, rewriter: Rewriter) -> Iterator[tuple[list[str], Record]]:

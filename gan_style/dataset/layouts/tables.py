@@ -13,39 +13,22 @@ import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from posixpath import normpath
+from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
-from gan_style.dataset.geometry import NotScalableError, has_places, scaled, text_of
+from gan_style.dataset.geometry import NotScalableError, decoded, has_places, scaled, text_of
 from gan_style.dataset.layouts.masks import core_of
-from gan_style.dataset.layouts.text import decoded
+from gan_style.dataset.layouts.tree import Tree
 from gan_style.dataset.layouts.yolo import read_yaml, rewritten_yaml
-from gan_style.dataset.sample import PICTURE_SUFFIXES
+from gan_style.dataset.sample import PICTURE_SUFFIXES, join
 
-if TYPE_CHECKING:
-    from gan_style.dataset.layouts.tree import Tree
-
-TABLE_SUFFIXES = (
-    *(
-        ".txt",
-        ".csv",
-        ".tsv",
-        ".json",
-        ".jsonl",
-        ".ndjson",
-        ".yaml",
-        ".yml",
-        ".xml",
-        ".lst",
-        ".list",
-        ".parquet",
-        ".ini",
-        *(".geojson", ".odgt", ".manifest"),
-    ),
-)
+_JSON, LINES_OF_JSON = (".json", ".geojson"), (".jsonl", ".ndjson", ".odgt", ".manifest")
+YAML = (".yaml", ".yml")
+TABLE_SUFFIXES = (*_JSON, *LINES_OF_JSON, *YAML, ".txt", ".lst", ".list", ".csv", ".tsv", ".parquet", ".xml", ".ini")
 OPAQUE_SUFFIXES = (
     *(".mat", ".npy", ".npz", ".pkl", ".pickle", ".h5", ".hdf5", ".db", ".sqlite", ".tfrecord"),
     *(".xlsx", ".xls", ".ods", ".arrow", ".feather", ".gz", ".zip"),
@@ -55,12 +38,15 @@ MOST_BYTES = 2_000_000_000
 _MOST_LOOKED_AT = 100_000  # rows, to tell which columns name pictures
 _CALLED_PICTURE = re.compile(r"(?i)image|img|photo|picture|file|frame")
 _OF_CLASSES = re.compile(r"(?i)(classes|names|parts|attributes)\.")  # files whose numbers are those of other things
+_BESIDE_TABLES = ("images", "image", "imgs", "img", "JPEGImages", "data")  # folders, with the pictures that they name
 _IDS = ("id", "key", "name", "image_id", "img_id")  # fields that may hold a picture's name without its suffix
 _NUMBERED = re.compile(r"(?<=[A-Za-z0-9])#\d+\Z")  # 1.jpg#0, the first of several captions
+_PLAIN_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _ROW_OF_NUMBERS = re.compile(r"(?<![\w.])(?:-?\d+(?:\.\d+)?[\s,;|]+){3,}-?\d+(?:\.\d+)?")
 _TRACK = re.compile(r"\d+,-?\d+(?:,-?\d+(?:\.\d+)?){4,}")
 _SIZE = re.compile(r"(?im)^(im(?:g|age)?_?(?:width|(height))\s*=\s*)(\d+)")  # in MOT's seqinfo.ini
 _CAMERA = frozenset(("fl_x", "fl_y", "cx", "cy"))
+UNREADABLE = (ValueError, TypeError, RecursionError, csv.Error, ElementTree.ParseError)  # of what is no table
 _DEEPEST = 4  # records in records, in which one may name a picture
 
 
@@ -70,6 +56,10 @@ class Output:
 
     path: str
     factors: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def is_scaled(self) -> bool:
+        return self.factors != (1.0, 1.0)
 
 
 class Index:
@@ -83,7 +73,7 @@ class Index:
 
     @cached_property
     def is_scaled(self) -> bool:
-        return any(output.factors != (1.0, 1.0) for outputs in self.files.values() for output in outputs)
+        return any(output.is_scaled for outputs in self.files.values() for output in outputs)
 
     @cached_property
     def has_new_names(self) -> bool:
@@ -155,40 +145,30 @@ class Index:
         uploaded = re.sub(r"(\A|/)[0-9a-f]{8}-(?=[^/]+\Z)", r"\1", local)
         for name in dict.fromkeys((reference, unquote(reference), unquote(local), unquote(uploaded))):
             parts = [part for part in re.split(r"[/\\]+", name.strip()) if part not in ("", ".")]
-            if not parts or len(name) > 4096:
+            down = [part for part in parts if part != ".."]
+            if not down or len(name) > 4096:
                 continue
-            for base in dict.fromkeys((folder, "")):
-                path = _normal([*(base.split("/") if base else []), *parts])
-                if path is not None and path in self.files:
-                    return path
-                if path is not None and (match := self._folded.get(path.casefold())) is not None:
+            # The path itself; if it is of another place, its longest end that is a path of ours; the name alone.
+            places = ["/".join(parts), *("/".join(down[at:]) for at in range(1, len(down) - 1))]
+            for place, base in product(places, dict.fromkeys((folder, ""))):
+                path = normpath(join(base, place))
+                match = path if path in self.files else self._folded.get(path.casefold())
+                if match is not None:
                     return match
-            parts = [part for part in parts if part != ".."]
-            for at in range(len(parts) - 1):  # of another place: the longest end of the path that is one of ours
-                for base in dict.fromkeys((folder, "")):
-                    path = "/".join([*(base.split("/") if base else []), *parts[at + 1 :]])
-                    if len(parts) - at > 2 and (match := self._folded.get(path.casefold())) is not None:
-                        return match
-            if (match := self._in_folder(parts[-1], folder) or self._names.get(parts[-1].casefold())) is not None:
+            beside = (join(folder, f"{inner}/{down[-1]}") for inner in _BESIDE_TABLES)
+            match = next((path for path in beside if path in self.files), None)
+            if (match := match or self._names.get(down[-1].casefold())) is not None:
                 return match
-        return None
-
-    def _in_folder(self, name: str, folder: str) -> str | None:
-        """A file of this name in one of the usual folders beside a table: images/."""
-        for inner in ("images", "image", "imgs", "img", "JPEGImages", "data"):
-            path = f"{folder}/{inner}/{name}" if folder else f"{inner}/{name}"
-            if path in self.files:
-                return path
         return None
 
     def find_stem(self, stem: str, folder: str = "") -> str | None:
         """The picture that a name without suffix means: "1", "cats/1"."""
         *above, last = re.split(r"[/\\]+", stem)
         if not above:
-            return self._bare.get(f"{folder}/{last}" if folder else last) or self._stems.get(last)
+            return self._bare.get(join(folder, last)) or self._stems.get(last)
         path = "/".join([*above, last])
-        for base in dict.fromkeys((f"{folder}/" if folder else "", "")):
-            if (match := self._bare.get(base + path)) is not None:
+        for base in (folder, ""):
+            if (match := self._bare.get(join(base, path))) is not None:
                 return match
         match = self._stems.get(last)
         return match if match is not None and match.rpartition(".")[0].endswith(f"/{path}") else None
@@ -215,45 +195,36 @@ class Index:
         while same < min(len(own), len(parts)) and own[-1 - same].casefold() == parts[-1 - same].casefold():
             same += 1
         new = output.path.split("/")
-        if (
-            absolute and same < len(own) - 1
-        ):  # which would lead to the originals; /images/1.jpg starts from the root here
-            up = [".."] * len(folder.split("/")) if folder else ["."]
+        if absolute and same < len(own) - 1:  # it would lead to the originals; /images/1.jpg starts from the root here
             below = output.path.removeprefix(f"{folder}/") if folder else output.path
+            up = [".."] * len(folder.split("/")) if folder else ["."]
             return f"./{below}" if below != output.path or not folder else "/".join([*up, *new])
         if output.path == path:
             return reference
-        prefix = slashed.split("/")[: len(own) - same]
-        result = "/".join([*prefix, *new[len(new) - same :]])
+        result = "/".join([*slashed.split("/")[: len(own) - same], *new[len(new) - same :]])
         return result.replace("/", "\\") if "\\" in reference and "/" not in reference else result
-
-
-def _normal(parts: Sequence[str]) -> str | None:
-    """A path without "..", None for one that leads out."""
-    done: list[str] = []
-    for part in parts:
-        if part == "..":
-            if not done:
-                return None
-            done.pop()
-        else:
-            done.append(part)
-    return "/".join(done)
 
 
 @dataclass
 class Rewriter:
-    """Writes a table again. index: of what it may name; folder, table: where it lies, and its name; named: references
-    that were found; gone: those to pictures without a result.
+    """Writes a table again. index: of what it may name; path: the table's; named: references that were found; gone:
+    those to pictures without a result.
     """
 
     index: Index
-    folder: str
-    table: str = ""
+    path: str
     named: int = 0
     gone: int = 0
     keys: dict[str, list[str]] = field(default_factory=dict)  # of records, and those of their copies
     stem_fields: frozenset[Any] = frozenset()  # columns, or fields of records, that hold names without suffixes
+
+    @property
+    def folder(self) -> str:
+        return self.path.rpartition("/")[0]
+
+    @property
+    def table(self) -> str:
+        return self.path.rpartition("/")[2]
 
     @property
     def numbers(self) -> Mapping[str, str]:
@@ -269,19 +240,23 @@ class Rewriter:
             return self.index.find_stem(value, self.folder) if field in self.stem_fields else None
         return self.index.find(value, self.folder)
 
-    def outputs(self, path: str) -> Sequence[Output]:
+    def copies(self, path: str) -> Iterator[tuple[int, Output]]:
+        """The results of a picture that the table names, with their numbers."""
         self.named += 1
-        outputs = self.index.files[path]
-        self.gone += not outputs
-        return outputs
+        self.gone += not self.index.files[path]
+        return enumerate(self.index.files[path])
 
-    def name(self, reference: str, path: str, output: Output) -> str:
+    def name(self, reference: str, path: str, number: int) -> str:
+        """A reference to a picture as one to its result of this number, or its last; as it is where it has none."""
+        if not (outputs := self.index.files[path]):
+            return reference
+        output = outputs[min(number, len(outputs) - 1)]
         plain = _NUMBERED.sub("", reference)
-        if plain != reference:
-            return self.name(plain, path, output) + reference[len(plain) :]
-        if reference.rpartition("/")[2] == PurePosixPath(path).stem:  # without suffix
-            return reference[: reference.rfind("/") + 1] + PurePosixPath(output.path).stem
-        return self.index.renamed(reference, path, output, self.folder)
+        if plain.rpartition("/")[2] == PurePosixPath(path).stem:  # without suffix
+            new = plain[: plain.rfind("/") + 1] + PurePosixPath(output.path).stem
+        else:
+            new = self.index.renamed(plain, path, output, self.folder)
+        return new + reference[len(plain) :]
 
     def find_stem_fields(self, columns: Mapping[Any, Sequence[Any]]) -> None:
         """Note which columns hold names of pictures without their suffixes; none does where one has whole names."""
@@ -324,9 +299,8 @@ class Rewriter:
         """A JSON value with each record, string or key that names a picture once for each of its results."""
         if isinstance(value, list):
             self.find_stem_fields_of(value)
-            if value and all(isinstance(item, str) and self._is_stem(item) for item in value):  # Food-101's
-                return [copy for item in value for copy in self._stem_copies(item)]
-            return [copy for item in value for copy in self._copies(item)]
+            stems = bool(value) and self._are_paths(value)
+            return [copy for item in value for copy in self._copies(item, stems=stems)]
         if isinstance(value, dict):
             stems = self.index.covers(value, named=False, folder=self.folder)
             many = sum(self._first_named(item) is not None for item in value.values()) > len(value) / 2
@@ -335,13 +309,15 @@ class Rewriter:
             }
         return value
 
-    def _is_stem(self, value: str) -> bool:
-        """Whether it is a picture's path without its suffix."""
-        return "/" in value and not value.startswith("/") and self.index.find_stem(value, self.folder) is not None
-
-    def _stem_copies(self, value: str) -> Iterator[str]:
-        path = self.index.find_stem(value, self.folder)
-        yield from (self.name(value, path, output) for output in self.outputs(path)) if path is not None else ()
+    def _are_paths(self, values: Sequence[Any]) -> bool:
+        """Whether all are pictures' paths without their suffixes, as Food-101 has them."""
+        return all(
+            isinstance(value, str)
+            and "/" in value
+            and not value.startswith("/")
+            and self.index.find_stem(value, self.folder) is not None
+            for value in values
+        )
 
     def find_stem_fields_of(self, records: Sequence[Any]) -> None:
         """The same of a list of records."""
@@ -353,10 +329,11 @@ class Rewriter:
         if columns and not any(self._first_named(item) for item in records[:10]):
             self.find_stem_fields(columns)
 
-    def _copies(self, item: Any) -> Iterator[Any]:
-        """Of an element of a list."""
-        if isinstance(item, str) and (path := self.references(item)) is not None:
-            yield from (self.name(item, path, output) for output in self.outputs(path))
+    def _copies(self, item: Any, *, stems: bool = False) -> Iterator[Any]:
+        """Of an element of a list; stems: of paths without suffixes."""
+        path = self.index.find_stem(item, self.folder) if stems else self.references(item)
+        if path is not None:
+            yield from (self.name(item, path, number) for number, _ in self.copies(path))
         elif (path := self._first_named(item)) is not None:
             yield from self._records(item, path)
         else:
@@ -368,14 +345,14 @@ class Rewriter:
         """
         path = self.index.find_stem(key, self.folder) if stems else self.references(key)
         if path is not None:
-            for number, output in enumerate(self.outputs(path)):
-                yield self.name(key, path, output), self._scaled(self._renamed(item, path, number), output)
+            for number, copy in enumerate(self._records(item, path)):
+                yield self.name(key, path, number), copy
         elif many and (path := self._first_named(item)) is not None:
             named = [value for value in self.named_in(item) if key.startswith(value)]
             for number, copy in enumerate(self._records(item, path)):
                 new_key = f"{key}~{number + 1}" if number else key
                 if named:
-                    new_key = self.name(named[0], path, self.index.files[path][number]) + key[len(named[0]) :]
+                    new_key = self.name(named[0], path, number) + key[len(named[0]) :]
                 self.keys.setdefault(key, []).append(new_key)
                 yield new_key, copy
         else:
@@ -404,18 +381,32 @@ class Rewriter:
         path = self.references(value, field_name)
         if path is None and field_name in _IDS and value in (PurePosixPath(picture).stem, picture.rpartition(".")[0]):
             path = picture
-        outputs = self.index.files[path] if path is not None else ()
-        return self.name(value, path, outputs[min(number, len(outputs) - 1)]) if path is not None and outputs else value
+        return value if path is None else self.name(value, path, number)
 
-    def _records(self, record: Mapping[str, Any], picture: str) -> Iterator[dict[str, Any]]:
-        """A record for each copy of the picture that it names."""
-        for number, output in enumerate(self.outputs(picture)):
-            yield self._scaled(self._renamed(record, picture, number), output)
+    def _records(self, record: Any, picture: str) -> Iterator[Any]:
+        """What is said of a picture, for each of its results."""
+        for number, output in self.copies(picture):
+            copy = self._renamed(record, picture, number)
+            yield scaled(copy, output.factors) if output.is_scaled else copy
 
-    def _scaled(self, record: Any, output: Output) -> Any:
-        return record if output.factors == (1.0, 1.0) else scaled(record, output.factors)
+    def read_csv(self, text: str, suffix: str) -> tuple[list[str] | None, list[list[str]], str]:
+        """(the header, if it has one, the rows, the delimiter)."""
+        first = text.splitlines()[0] if text else ""
+        delimiter = "\t" if suffix == ".tsv" else max(",", "\t", ";", "|", key=first.count)
+        quoting: Any = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter, quoting=quoting) if row]
+        header = None if not rows or any(map(self.references, rows[0])) else rows[0]
+        rows = rows[1:] if header else rows
 
-    def rows(self, header: Sequence[str] | None, rows: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
+        # Values by column, whose name or number is known then; of a long table the first.
+        columns: dict[Any, list[str]] = {}
+        for row in rows[:_MOST_LOOKED_AT]:
+            for at, value in enumerate(row):
+                columns.setdefault(header[at] if header and at < len(header) else at, []).append(value)
+        self.find_stem_fields(columns)
+        return header, rows, delimiter
+
+    def rows(self, header: Sequence[str] | None, rows: Iterable[list[str]]) -> Iterator[list[str]]:
         """Of a CSV; without a header boxes are known only in the form of name, x1, y1, x2, y2, class."""
         fields: Sequence[Any] = header or ()
         for row in rows:
@@ -427,17 +418,14 @@ class Rewriter:
             if not paths:
                 yield row
                 continue
-            first = next(iter(paths.values()))
-            for number, output in enumerate(self.outputs(first)):
-                copy = list(row)
-                for at, path in paths.items():
-                    own = self.index.files[path]
-                    if own:
-                        copy[at] = self.name(row[at], path, own[min(number, len(own) - 1)])
-                if output.factors != (1.0, 1.0):
-                    names = header or (["", "x1", "y1", "x2", "y2"] if _is_retinanet(row) else [])
-                    record = self._scaled(dict(zip(names, copy, strict=False)), output)
-                    copy = [str(record.get(name, value)) if name else value for name, value in _pairs(names, copy)]
+            for number, output in self.copies(next(iter(paths.values()))):
+                copy = [self.name(value, paths[at], number) if at in paths else value for at, value in enumerate(row)]
+                if output.is_scaled:
+                    is_retinanet = len(row) == 6 and all(_PLAIN_NUMBER.fullmatch(value.strip()) for value in row[1:5])
+                    names = header or (["", "x1", "y1", "x2", "y2"] if is_retinanet else [])
+                    record = scaled(dict(zip(names, copy, strict=False)), output.factors)
+                    named = zip([*names, *[""] * len(copy)], copy, strict=False)
+                    copy = [str(record.get(name, value)) if name else value for name, value in named]
                 yield copy
 
     def lines(self, text: str) -> str:
@@ -475,12 +463,12 @@ class Rewriter:
             yield line
             return
         span = max(map(int, numbers))
-        for number, output in enumerate(self.outputs(path)):
-            copy = [str(int(parts[0]) + number * span) if number else parts[0], *parts[1:]]
+        for copy_number, output in self.copies(path):
+            copy = [str(int(parts[0]) + copy_number * span) if copy_number else parts[0], *parts[1:]]
             for at, word in enumerate(parts[2:], 2):
                 if self.references(word) == path:
-                    copy[at] = self.name(word, path, output)
-            if output.factors != (1.0, 1.0):
+                    copy[at] = self.name(word, path, copy_number)
+            if output.is_scaled:
                 for axis, at in enumerate(_places_in(self.table, parts)):
                     copy[at] = text_of(float(copy[at]) * output.factors[axis % 2])
             yield "".join(copy)
@@ -512,38 +500,30 @@ class Rewriter:
             return None
         for row in rows:
             outputs = self.index.files.get(frames.get(int(row[0]), ""), ())
-            factors = outputs[0].factors if outputs else (1.0, 1.0)
-            if factors != (1.0, 1.0):
-                row[2:6] = [text_of(float(value) * factors[at % 2]) for at, value in enumerate(row[2:6])]
+            if outputs and outputs[0].is_scaled:
+                row[2:6] = [text_of(float(value) * outputs[0].factors[at % 2]) for at, value in enumerate(row[2:6])]
         return "\n".join(map(",".join, rows)) + "\n" * text.endswith("\n")
 
     def _line_copies(self, block: Sequence[str], stems: bool, header: Sequence[str]) -> Iterator[str]:
-        line = block[0]
+        """Of a line, and the boxes below it: a line that is a name, one that begins with a stem, or one with names."""
+        line, words = block[0], block[0].split()
         parts = re.split(r"(\s+|,)", line)
         paths = {at: reference for at, word in enumerate(parts) if (reference := self.references(word)) is not None}
         whole = self.references(line.strip()) if len(paths) < 2 else None  # its name may have blanks
-        if (path := whole) is not None and (path not in paths.values() or len(line.split()) == 1):
-            for output in self.outputs(path):
-                yield line.replace(line.strip(), self.name(line.strip(), path, output))
+        if whole is not None and (whole not in paths.values() or len(words) == 1):
+            for number, output in self.copies(whole):
+                yield line.replace(line.strip(), self.name(line.strip(), whole, number))
                 yield from (_scaled_box(line, output) for line in block[1:])
-            return
-        stem = line.split()[0] if line.split() else ""
-        if not paths and stems and (reference := self.index.find_stem(stem, self.folder)):
-            for output in self.outputs(reference):
-                yield line.replace(stem, self.name(stem, reference, output), 1)
-            return
-        if not paths:
+        elif paths:
+            for number, output in self.copies(next(iter(paths.values()))):
+                copy = [self.name(part, paths[at], number) if at in paths else part for at, part in enumerate(parts)]
+                scaled_words = _scaled_columns(copy, header, output) if header else None
+                yield "".join(scaled_words or _scaled_words(copy, max(paths), output))
+        elif stems and words and (path := self.index.find_stem(words[0], self.folder)):
+            for number, _ in self.copies(path):
+                yield line.replace(words[0], self.name(words[0], path, number), 1)
+        else:
             yield line
-            return
-        for number, _ in enumerate(self.outputs(next(iter(paths.values())))):
-            copy = list(parts)
-            for at, path in paths.items():
-                own = self.index.files[path]
-                if own:
-                    copy[at] = self.name(parts[at], path, own[min(number, len(own) - 1)])
-            outputs = self.index.files[next(iter(paths.values()))]
-            scaled_words = _scaled_columns(copy, header, outputs[number]) if header else None
-            yield "".join(scaled_words or _scaled_words(copy, max(paths), outputs[number]))
 
     def element(self, parent: ElementTree.Element) -> None:
         """Of XML (CVAT, dlib): elements with an attribute that names a picture."""
@@ -556,12 +536,12 @@ class Rewriter:
                 children.append(child)
                 continue
             name, path = next(iter(paths.items()))
-            for number, output in enumerate(self.outputs(path)):
+            for number, output in self.copies(path):
                 copy = ElementTree.fromstring(ElementTree.tostring(child))
                 if number and copy.get("id", "").isdigit():
                     copy.set("id", str(int(copy.get("id", "")) + number * span))
-                copy.set(name, self.name(child.attrib[name], path, output))
-                if output.factors != (1.0, 1.0):
+                copy.set(name, self.name(child.attrib[name], path, number))
+                if output.is_scaled:
                     _scale_element(copy, output.factors)
                 children.append(copy)
         parent[:] = children
@@ -569,29 +549,21 @@ class Rewriter:
 
 def _places_in(table: str, words: Sequence[str]) -> list[int]:
     """Which words of a line that begins with a picture's number are x, y, x, y: CUB-200's boxes and parts."""
-    if not all(re.fullmatch(r"-?\d+(\.\d+)?", word) for word in words[::2]):
+    if not all(map(_PLAIN_NUMBER.fullmatch, words[::2])):
         return []
     if "box" in table.lower() and len(words) == 9:  # number, then x, y, width, height, with the blanks between them
         return [2, 4, 6, 8]
     return [4, 6] if "loc" in table.lower() and len(words) >= 9 else []  # number, part, x, y, whether it is seen
 
 
-def _pairs(names: Sequence[str], values: Sequence[str]) -> Iterator[tuple[str, str]]:
-    yield from ((names[at] if at < len(names) else "", value) for at, value in enumerate(values))
-
-
-def _is_retinanet(row: Sequence[str]) -> bool:
-    return len(row) == 6 and all(re.fullmatch(r"-?\d+(\.\d+)?", value.strip()) for value in row[1:5])
-
-
 def _is_box(line: str) -> bool:
     parts = line.split()
-    return len(parts) >= 4 and all(re.fullmatch(r"-?\d+(\.\d+)?", word) for word in parts)
+    return len(parts) >= 4 and all(map(_PLAIN_NUMBER.fullmatch, parts))
 
 
 def _scaled_box(line: str, output: Output) -> str:
     """x, y, width, height, then what else there is; a line of one number is a count."""
-    if output.factors == (1.0, 1.0) or not _is_box(line):
+    if not output.is_scaled or not _is_box(line):
         return line
     parts = line.split()
     box = [f"{float(word) * output.factors[at % 2]:g}" for at, word in enumerate(parts[:4])]
@@ -615,20 +587,23 @@ def _scaled_words(parts: list[str], reference: int, output: Output) -> list[str]
     """Of a line with a picture's name: the numbers behind it, in turn for x and y; of groups of five words (boxes with
     a class behind them), or of four numbers and words, four. Those that are no pixels, since none is over 1, stay.
     """
+    if not output.is_scaled:
+        return parts
     before = "".join(parts[:reference])
-    if output.factors != (1.0, 1.0) and _ROW_OF_NUMBERS.search(before):  # WFLW's
+    if _ROW_OF_NUMBERS.search(before):  # WFLW's
         raise NotScalableError(f"numbers before the name of a picture ({before[:60]})")
     pieces = re.split(r"([\s,]+)", "".join(parts[reference + 1 :]))
     places = [at for at in range(0, len(pieces), 2) if pieces[at]]
-    are_numbers = [re.fullmatch(r"-?\d+(?:\.\d+)?", pieces[at]) is not None for at in places]
+    are_numbers = [_PLAIN_NUMBER.fullmatch(pieces[at]) is not None for at in places]
     numbers = [float(pieces[at]) for at, is_number in zip(places, are_numbers, strict=True) if is_number]
-    if output.factors == (1.0, 1.0) or len(numbers) < 4 or max(numbers) <= 1:
+    if len(numbers) < 4 or max(numbers) <= 1:
         return parts
-    fives = [are_numbers[at : at + 4] for at in range(0, len(places), 5)] if len(places) % 5 == 0 else [[False]]
-    in_fives = (
-        all(group.count(",") == 4 for group in "".join(pieces).split()) or len(places) % 2 or not all(are_numbers)
-    )
-    if in_fives and all(map(all, fives)):
+    in_fives = all(group.count(",") == 4 for group in "".join(pieces).split()) or len(places) % 2
+    if (
+        (in_fives or not all(are_numbers))
+        and len(places) % 5 == 0
+        and all(all(are_numbers[at : at + 4]) for at in range(0, len(places), 5))
+    ):
         places = [at for number, at in enumerate(places) if number % 5 < 4]
     elif len(numbers) == 4 and all(are_numbers[are_numbers.index(True) :][:4]):  # one box, among words
         places = places[are_numbers.index(True) :][:4]
@@ -654,22 +629,14 @@ def rewritten(path: str, content: bytes, index: Index, root: Path, warn: Callabl
 
     path: the table's, below the root; warn: is told of what could not be mended.
     """
-    suffix, rewriter = PurePosixPath(path).suffix.lower(), rewriter_of(path, index)
+    suffix, rewriter = PurePosixPath(path).suffix.lower(), Rewriter(index, path)
     if suffix in OPAQUE_SUFFIXES:
         if index.has_new_names or index.is_scaled:
             warn(f"{path} cannot be read here; pictures that it may name, and places in them, are in it as they were")
         return content
     try:
-        new = _rewritten(path, suffix, content, rewriter, root, warn)
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        csv.Error,
-        ElementTree.ParseError,
-    ) as error:
+        new = _rewritten(suffix, content, rewriter, root, warn)
+    except (*UNREADABLE, KeyError, AttributeError) as error:
         if _names_some(content, index):
             warn(f"{path} names pictures, but could not be read ({error}); it is copied as it is")
         return content
@@ -681,15 +648,10 @@ def rewritten(path: str, content: bytes, index: Index, root: Path, warn: Callabl
     stale = index.is_scaled or any(names != [name] for name, names in results)
     if stale and suffix not in TABLE_SUFFIXES and not rewriter.named and _names_some(content, index):
         warn(f"{path} names pictures, in a form that is not known; it is copied as it is")
-    if not rewriter.named and new is None and suffix not in (".yaml", ".yml", ".parquet"):
+    if not rewriter.named and new is None and suffix not in (*YAML, ".parquet"):
         for doubt in _doubts(path, content.decode("utf-8", "replace"), index):
             warn(doubt)
     return content if new is None else new
-
-
-def rewriter_of(path: str, index: Index) -> Rewriter:
-    folder, _, name = path.rpartition("/")
-    return Rewriter(index, folder, name)
 
 
 def _doubts(path: str, text: str, index: Index) -> Iterator[str]:
@@ -706,17 +668,17 @@ def _doubts(path: str, text: str, index: Index) -> Iterator[str]:
         yield f"{path} has a line for each picture, and names none: there are more pictures now, in another order"
 
 
-def check_scaling(root: Path, tree: "Tree", but: Container[str] = ()) -> None:
+def check_scaling(tree: Tree, but: Container[str] = ()) -> None:
     """ValueError, naming the table, where one (but some) has labels that cannot be scaled."""
     index = index_of(tree, (0.5, 0.5))
     for folder in tree.folders:
         names = [name for name in tree.try_listing(folder).files if name.lower().endswith(TABLE_SUFFIXES)]
         for path in apart(tree, folder, names[:MOST_IN_A_FOLDER]):
-            if path in but or (root / path).stat().st_size > MOST_BYTES:
+            if path in but or (tree.root / path).stat().st_size > MOST_BYTES:
                 continue
             try:
-                content = (root / path).read_bytes()
-                _rewritten(path, PurePosixPath(path).suffix.lower(), content, rewriter_of(path, index), root, len)
+                content, suffix = (tree.root / path).read_bytes(), PurePosixPath(path).suffix.lower()
+                _rewritten(suffix, content, Rewriter(index, path), tree.root, len)
             except NotScalableError as error:
                 raise ValueError(f"{path} cannot be scaled: {error}; it needs size=keep") from error
             except Exception:  # of many kinds: it is no table, and is copied as it is
@@ -734,53 +696,66 @@ def _names_some(content: bytes, index: Index) -> bool:
 
 
 def _rewritten(
-    path: str, suffix: str, content: bytes, rewriter: Rewriter, root: Path, warn: Callable[[str], object]
+    suffix: str, content: bytes, rewriter: Rewriter, root: Path, warn: Callable[[str], object]
 ) -> bytes | None:
-    if suffix in (".yaml", ".yml"):
-        data = read_yaml(root / path)
-        if data is None:
-            return None
-        new_yaml, outside = rewritten_yaml(data, path, root)
+    """The new content, by the kind of the file; None where nothing changes."""
+    index = rewriter.index
+    if suffix in YAML:
+        data = read_yaml(root / rewriter.path)
+        new_yaml, outside = (None, []) if data is None else rewritten_yaml(data, rewriter.path, root)
         for value in outside:
-            warn(f"{path}: {value} is not in the input, and left as it is")
+            warn(f"{rewriter.path}: {value} is not in the input, and left as it is")
         return new_yaml
+
     if suffix == ".parquet":
-        return _rewritten_parquet(content, rewriter)
+        import pyarrow
+        import pyarrow.parquet
+
+        table = pyarrow.parquet.read_table(io.BytesIO(content))
+        records = table.to_pylist()
+        if (new := rewriter.json(records)) == records:
+            return None
+        file = io.BytesIO()
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(new, schema=table.schema), file)
+        return file.getvalue()
+
     text, encoding = decoded(content)
     if suffix not in TABLE_SUFFIXES and not text.startswith("{"):
         return None
-    if suffix in (".json", ".geojson"):
+
+    if suffix in _JSON:
         try:
             value = json.loads(text)
         except json.JSONDecodeError:  # TuSimple's: an object a line
-            return _rewritten(path, ".jsonl", content, rewriter, root, warn)
-        if rewriter.index.is_scaled and isinstance(value, dict) and value.get("type") == "FeatureCollection":
+            return _rewritten(LINES_OF_JSON[0], content, rewriter, root, warn)
+        if index.is_scaled and isinstance(value, dict) and value.get("type") == "FeatureCollection":
             raise NotScalableError("its coordinates may be pixels, or places on the earth")
-        if rewriter.index.is_scaled and isinstance(value, dict) and "frames" in value and value.keys() & _CAMERA:
+        if index.is_scaled and isinstance(value, dict) and "frames" in value and value.keys() & _CAMERA:
             raise NotScalableError("it has a camera in pixels for all pictures")  # NeRF's transforms.json
-        new_value = rewriter.document(value)
+        new = rewriter.document(value)
         _check_named(rewriter, value)
-        return None if new_value == value else json.dumps(new_value, ensure_ascii=False).encode(encoding)
-    if suffix in (".jsonl", ".ndjson", ".odgt", ".manifest") or suffix not in TABLE_SUFFIXES:
+        return None if new == value else json.dumps(new, ensure_ascii=False).encode(encoding)
+
+    if suffix in LINES_OF_JSON or suffix not in TABLE_SUFFIXES:
         records = [json.loads(line) for line in text.splitlines() if line.strip()]
-        new_records = rewriter.json(records)
+        new = rewriter.json(records)
         _check_named(rewriter, records)
-        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in new_records)
-        return None if new_records == records else "".join(lines).encode(encoding)
+        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in new)
+        return None if new == records else "".join(lines).encode(encoding)
+
     if suffix in (".csv", ".tsv"):
-        rows, delimiter = read_rows(text, suffix)
-        header = None if not rows or any(rewriter.references(value) for value in rows[0]) else rows[0]
-        body = rows[1:] if header else rows
-        rewriter.find_stem_fields(columns_of(header, body))
-        new_rows = [*([header] if header else []), *rewriter.rows(header, body)]
+        header, rows, delimiter = rewriter.read_csv(text, suffix)
+        new = list(rewriter.rows(header, rows))
         _check_named(rewriter, {name: [0, 0] for name in header or ()})
-        if new_rows == rows:
+        if new == rows:
             return None
         buffer = io.StringIO()
         options: dict[str, Any] = {"quoting": csv.QUOTE_NONE, "quotechar": None} if delimiter == "|" else {}
         end = "\r\n" if "\r\n" in text else "\n"
-        csv.writer(buffer, delimiter=delimiter, lineterminator=end, **options).writerows(new_rows)
+        writer = csv.writer(buffer, delimiter=delimiter, lineterminator=end, **options)
+        writer.writerows([*([header] if header else []), *new])
         return buffer.getvalue().encode(encoding)
+
     if suffix == ".xml":
         if b"<!ENTITY" in content:
             return None
@@ -790,19 +765,22 @@ def _rewritten(
         _check_named(rewriter, [dict(child.attrib) for child in tree.iter()])
         after = ElementTree.tostring(tree, encoding="utf-8", xml_declaration=True)
         return None if ElementTree.tostring(tree) == before else after
+
     if suffix == ".ini":
-        own = [path for path in rewriter.index.pictures if path.startswith(rewriter.folder)]
-        outputs = [output for path in own for output in rewriter.index.files[path]]
-        if len(factors := {output.factors for output in outputs}) == 1:
+        own = [path for path in index.pictures if path.startswith(rewriter.folder)]
+        if len(factors := {output.factors for path in own for output in index.files[path]}) == 1:
             (scale,) = factors
             text = _SIZE.sub(lambda line: f"{line[1]}{round(int(line[3]) * scale[bool(line[2])])}", text)
             return None if scale == (1.0, 1.0) else text.encode(encoding)
-    if (tracks := rewriter.tracks(text)) is not None:
-        if rewriter.index.has_copies:
-            warn(f"{path} tells of frames by their numbers, and copies have none of their own")
-        return None if tracks == text else tracks.encode(encoding)
-    new_text = rewriter.lines(text)
-    return None if new_text.rstrip("\n") == "\n".join(text.splitlines()).rstrip("\n") else new_text.encode(encoding)
+
+    new_text = rewriter.tracks(text)
+    if new_text is None:
+        new_text = rewriter.lines(text)
+        is_same = new_text.rstrip("\n") == "\n".join(text.splitlines()).rstrip("\n")
+        return None if is_same else new_text.encode(encoding)
+    if index.has_copies:
+        warn(f"{rewriter.path} tells of frames by their numbers, and copies have none of their own")
+    return None if new_text == text else new_text.encode(encoding)
 
 
 def _check_named(rewriter: Rewriter, value: Any) -> None:
@@ -811,59 +789,23 @@ def _check_named(rewriter: Rewriter, value: Any) -> None:
         raise NotScalableError("it has places in pictures that it does not name")
 
 
-def read_rows(text: str, suffix: str) -> tuple[list[list[str]], str]:
-    first = text.splitlines()[0] if text else ""
-    delimiter = "\t" if suffix == ".tsv" else max(",", "\t", ";", "|", key=first.count)
-    quoting: Any = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
-    return [row for row in csv.reader(io.StringIO(text), delimiter=delimiter, quoting=quoting) if row], delimiter
-
-
-def columns_of(header: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> dict[Any, list[str]]:
-    """The values of each column, by its name or, without a header, its number; of a long table the first."""
-    columns: dict[Any, list[str]] = {}
-    for row in rows[:_MOST_LOOKED_AT]:
-        for at, value in enumerate(row):
-            columns.setdefault(header[at] if header and at < len(header) else at, []).append(value)
-    return columns
-
-
-def _rewritten_parquet(content: bytes, rewriter: Rewriter) -> bytes | None:
-    import pyarrow
-    import pyarrow.parquet
-
-    table = pyarrow.parquet.read_table(io.BytesIO(content))
-    records = table.to_pylist()
-    new = rewriter.json(records)
-    if new == records:
-        return None
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(new, schema=table.schema), buffer)
-    return buffer.getvalue()
-
-
-def apart(tree: "Tree", folder: str, names: Sequence[str]) -> Iterator[str]:
+def apart(tree: Tree, folder: str, names: Sequence[str]) -> Iterator[str]:
     """The paths of those of a folder's files that are not labels of one picture."""
-    taken = set(tree.matches(folder).taken) if names else set()
-    for owner in tree.picture_folders_of(folder) if names else ():
-        taken |= tree.matches(owner).taken
-    yield from (path for name in names if (path := f"{folder}/{name}" if folder else name) not in taken)
+    owners = [folder, *tree.picture_folders_of(folder)] if names else []
+    taken = set().union(*(tree.matches(owner).taken for owner in owners))
+    yield from (path for name in names if (path := join(folder, name)) not in taken)
 
 
-def index_of(tree: "Tree", factors: tuple[float, float] = (1.0, 1.0)) -> Index:
+def index_of(tree: Tree, factors: tuple[float, float] = (1.0, 1.0)) -> Index:
     """An index of a tree's pictures, each with one result, which is scaled so."""
     paths = list(_pictures_in(tree, ""))
-    folders = {path.rpartition("/")[0] for path in paths}
-    of_labels = {folder for folder in folders if tree.is_label_path(folder)}
-    labels = {
-        path
-        for path in paths
-        if path.rpartition("/")[0] in of_labels or core_of(PurePosixPath(path).stem).role == "label"
-    }
+    of_labels = {folder for folder in {path.rpartition("/")[0] for path in paths} if tree.is_label_path(folder)}
+    labels = {p for p in paths if p.rpartition("/")[0] in of_labels or core_of(PurePosixPath(p).stem).role == "label"}
     return Index({path: [Output(path, factors)] for path in paths}, labels)
 
 
-def _pictures_in(tree: "Tree", path: str, depth: int = 0) -> Iterator[str]:
+def _pictures_in(tree: Tree, path: str, depth: int = 0) -> Iterator[str]:
     listing = tree.try_listing(path)
-    yield from (f"{path}/{name}" if path else name for name in listing.files if name.lower().endswith(PICTURE_SUFFIXES))
+    yield from (join(path, name) for name in listing.files if tree.is_picture(name))
     for name in listing.folders if depth < 30 else ():
-        yield from _pictures_in(tree, f"{path}/{name}" if path else name, depth + 1)
+        yield from _pictures_in(tree, join(path, name), depth + 1)

@@ -8,9 +8,11 @@ import os
 import re
 import stat
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import translate
 from functools import cached_property, lru_cache
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -26,7 +28,7 @@ from gan_style.dataset.layouts.masks import (
     word_set,
     words_of,
 )
-from gan_style.dataset.sample import ALL_PICTURE_SUFFIXES, PICTURE_SUFFIXES
+from gan_style.dataset.sample import ALL_PICTURE_SUFFIXES, PICTURE_SUFFIXES, join
 from gan_style.images.formats import open_picture
 
 JUNK = re.compile(
@@ -85,12 +87,14 @@ class Tree:
 
     def __init__(self, root: Path, carry: Sequence[str] = (), *, pairs: bool = True) -> None:
         self.root, self._pairs = root, pairs
-        patterns = [_regex(pattern) for pattern in carry]
-        self._carry = re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
+        patterns = [f"(?:{translate(f'*/{pattern}')})" for pattern in carry]  # for the end of "/a/b.png"
+        self._carry = re.compile("|".join(patterns)) if patterns else None
         self.passed_over: set[str] = set()  # hidden files and folders
         self._listings: dict[str, Listing] = {}  # those that were asked for last
         self._files_listed = 0
         self.matches = lru_cache(8)(self._matches)
+        self.split_of_level = lru_cache(1024)(self._split_of_level)
+        self.names_say_splits = lru_cache(1024)(self._names_say_splits)
 
     def listing(self, path: str) -> Listing:
         """OSError where it cannot be listed. Hidden files, and what systems leave (Thumbs.db), are passed over."""
@@ -128,6 +132,20 @@ class Tree:
     def is_picture(self, path: str) -> bool:
         """Whether a file is a picture by its name, be it a photo or a mask."""
         return path.lower().endswith(PICTURE_SUFFIXES)
+
+    def pictures(self, path: str) -> list[str]:
+        """The names of a folder's pictures."""
+        return [name for name in self.try_listing(path).files if self.is_picture(name)]
+
+    def size_of(self, path: str) -> tuple[int, tuple[str, str] | None]:
+        """A file's bytes, and what is wrong with it."""
+        try:
+            status = os.stat(f"{self.root}/{path}")
+        except OSError as error:
+            return 0, ("missing", f"{error.strerror}: a link that leads nowhere?")
+        if not stat.S_ISREG(status.st_mode):
+            return 0, ("not a regular file", "a pipe, a socket or a device")
+        return status.st_size, None
 
     def holds_picture(self, path: str) -> bool:
         """Whether a file begins as pictures do, whatever it is called."""
@@ -173,35 +191,42 @@ class Tree:
 
     def _rules_of(self, parts: tuple[str, ...], known: set[str]) -> Iterator[Rule]:
         """The rules by which a folder's files are labels of another folder's pictures."""
-        files = self.try_listing("/".join(parts)).files
-        pictures = [name for name in files if self.is_picture(name)]
+        path = "/".join(parts)
+        files, pictures = self.try_listing(path).files, self.pictures(path)
         masks_of_masks: list[Rule] = []
         spans = [(at, at + width) for width in (1, 2, 3) for at in range(len(parts) - width, -1, -1)]
         for first, last in spans:
-            labels = parts[first:last]
+            before, labels, after = parts[:first], parts[first:last], parts[last:]
             named = any(map(is_label_folder, labels))
-            sources = self._sources_of(parts[:first], labels[0], parts[last:]) if last - first == 1 else []
-            if not named and sources:
+
+            # Targets, beside their inputs.
+            sources = self._sources_of(before, labels[0], after) if not named and len(labels) == 1 else []
+            if sources:
                 yield from (Rule(labels, (source,)) for source in sources)
                 return
-            if not named and len(pictures) == len(files) and not self._are_masks(parts, pictures, strictly=True):
+
+            # What is neither called as labels are nor looks like them; pictures with their labels beside them.
+            if not named and len(pictures) == len(files) and not self._are_masks(path, pictures, strictly=True):
                 continue
             like_photos = any(map(may_look_like_photos, labels))
-            if named and pictures and not like_photos and not self._are_masks(parts, pictures):
+            if named and pictures and not like_photos and not self._are_masks(path, pictures):
                 continue
-            if not named and (0 < len(pictures) < len(files) or last - first > 1):
-                continue  # pictures with their labels beside them
+            if not named and (0 < len(pictures) < len(files) or len(labels) > 1):
+                continue
+
+            # The folders whose pictures are called as these files are.
             has_rules = False
-            for other in self._others(parts[:first], parts[first]):
-                place = "/".join([*parts[:first], *other, *parts[last:]])
-                if _of_other_splits(labels, other):
+            for other in self._others(before, labels[0]):
+                place = "/".join([*before, *other, *after])
+                if _of_other_splits(labels, other) or place not in known or place == path:
                     continue
-                if place in known and place != "/".join(parts) and self._mirror(place, "/".join(parts)):
-                    if pictures and self._holds_masks(place):
-                        masks_of_masks.append(Rule(labels, other))
-                        continue
-                    has_rules = True
-                    yield Rule(labels, other)
+                if not self._mirror(place, path):
+                    continue
+                if pictures and self._are_masks(place, self.pictures(place), strictly=True):
+                    masks_of_masks.append(Rule(labels, other))
+                    continue
+                has_rules = True
+                yield Rule(labels, other)
             if has_rules:
                 return
         yield from masks_of_masks[:1]  # where there are no photos that they might belong to
@@ -246,54 +271,42 @@ class Tree:
     def _others(self, before: tuple[str, ...], name: str) -> Iterator[tuple[str, ...]]:
         """What may stand in a path for a folder of labels: nothing, its siblings, and the folders in those."""
         yield ()
-        siblings = [sibling for sibling in self.try_listing("/".join(before)).folders if sibling != name][:_MOST_BESIDE]
+        above = "/".join(before)
+        siblings = [sibling for sibling in self.try_listing(above).folders if sibling != name][:_MOST_BESIDE]
         for sibling in siblings:
-            if not is_label_folder(sibling) or self._has_photos(join("/".join(before), sibling)):
+            if not is_label_folder(sibling) or self._has_photos(join(above, sibling)):
                 yield (sibling,)
         for sibling in siblings if len(siblings) <= 10 else ():
-            for inner in self.try_listing(join("/".join(before), sibling)).folders[:10]:
+            for inner in self.try_listing(join(above, sibling)).folders[:10]:
                 if not is_label_folder(inner):
                     yield (sibling, inner)
 
-    def _holds_masks(self, path: str) -> bool:
-        names = [name for name in self.try_listing(path).files if self.is_picture(name)]
-        return self._are_masks(tuple(path.split("/")), names, strictly=True)
-
     def _has_photos(self, path: str) -> bool:
         """Whether a folder that is called as labels are holds photos, or leads to them."""
-        for folder in (path, *(join(path, name) for name in self.try_listing(path).folders[:5])):
-            pictures = [name for name in self.try_listing(folder).files if self.is_picture(name)]
-            if pictures and not self._are_masks(tuple(folder.split("/")), pictures):
-                return True
-        return False
+        folders = [path, *(join(path, name) for name in self.try_listing(path).folders[:5])]
+        pictures = {folder: names for folder in folders if (names := self.pictures(folder))}
+        return any(not self._are_masks(folder, names) for folder, names in pictures.items())
 
-    def _are_masks(self, parts: tuple[str, ...], names: Sequence[str], *, strictly: bool = False) -> bool:
+    def _are_masks(self, path: str, names: Sequence[str], *, strictly: bool = False) -> bool:
         """Whether some of a folder's pictures look like masks; not strictly: grey ones, too (depth, mattes)."""
-        step = max(1, len(names) // _LOOKED_AT)
-        looked = [
-            self.looks_like_mask("/".join([*parts, name]), grey=not strictly) for name in names[::step][:_LOOKED_AT]
-        ]
-        return bool(looked) and all(looked)
+        looked_at = names[:: max(1, len(names) // _LOOKED_AT)][:_LOOKED_AT]
+        return bool(names) and all(self.looks_like_mask(join(path, name), grey=not strictly) for name in looked_at)
 
     def looks_like_mask(self, path: str, *, grey: bool = False) -> bool:
-        content = self._read(path)
+        content = self.read(path)
         return content is not None and looks_like_mask(content, grey=grey)
 
-    def _read(self, path: str) -> bytes | None:
+    def read(self, path: str) -> bytes | None:
+        """A file's content; None where it cannot be read, or is too large to be looked at."""
+        size, problem = self.size_of(path)
         try:
-            place = self.root / path
-            return (
-                place.read_bytes()
-                if place.stat().st_size < 100_000_000 and stat.S_ISREG(place.stat().st_mode)
-                else None
-            )
+            return (self.root / path).read_bytes() if problem is None and size < 100_000_000 else None
         except OSError:
             return None
 
     def _mirror(self, pictures: str, labels: str) -> bool:
         """Whether most files of one of two folders are called as those of the other."""
-        names = [name for name in self.try_listing(pictures).files if self.is_picture(name)]
-        files = list(self.try_listing(labels).files)
+        names, files = self.pictures(pictures), list(self.try_listing(labels).files)
         if not names or not files:
             return False
         matches = match(names, [(name, labels) for name in files], same_folder=False)
@@ -348,7 +361,7 @@ class Tree:
             looked = {name: self.looks_like_mask(join(path, name)) for name in names}
             photos = [name for name in names if not looked[name]]
             if len(photos) != 1:
-                coloured = [name for name in names if is_coloured(self._read(join(path, name)) or b"")]
+                coloured = [name for name in names if is_coloured(self.read(join(path, name)) or b"")]
                 photos = coloured if not photos and len(coloured) == 1 else photos
                 if len(photos) != 1:
                     continue
@@ -371,15 +384,8 @@ class Tree:
 
     # Splits and classes
 
-    def split_of_level(self, path: str) -> Mapping[str, tuple[str, str]]:
+    def _split_of_level(self, path: str) -> Mapping[str, tuple[str, str]]:
         """Of a folder whose folders are splits: name to (split, what is left of the name); else empty."""
-        return self._split_level(path)
-
-    @cached_property
-    def _split_level(self):  # type: ignore[no-untyped-def]
-        return lru_cache(1024)(self._find_splits)
-
-    def _find_splits(self, path: str) -> Mapping[str, tuple[str, str]]:
         names = [name for name in self.try_listing(path).folders if not self.is_label_path(join(path, name))]
         names = [name for name in names if self._holds_pictures(join(path, name))] or names
         splits = {name: split for name in names if (split := split_in(name)) is not None}
@@ -408,33 +414,28 @@ class Tree:
             return {name: (split, rest if is_class else "") for name, (split, rest) in splits.items()}
         return {}
 
-    def names_say_splits(self, path: str) -> bool:
+    def _names_say_splits(self, path: str) -> bool:
         """Whether the names of a folder's pictures say their splits: train_1.jpg, test_2.jpg."""
-        return self._named_splits(path)
-
-    @cached_property
-    def _named_splits(self):  # type: ignore[no-untyped-def]
-        return lru_cache(1024)(self._find_named_splits)
-
-    def _find_named_splits(self, path: str) -> bool:
-        names = (name for name in self.try_listing(path).files if self.is_picture(name))
-        splits = {split and split.lower() in _TRAIN for split in map(split_of_file, names)}
+        splits = {split and split.lower() in _TRAIN for split in map(split_of_file, self.pictures(path))}
         return splits == {True, False}
 
     def _holds_pictures(self, path: str, depth: int = 4) -> bool:
-        listing = self.try_listing(path)
-        if any(self.is_picture(name) for name in listing.files):
+        if any(map(self.is_picture, self.try_listing(path).files)):
             return True
-        return depth > 0 and any(self._holds_pictures(join(path, name), depth - 1) for name in listing.folders[:5])
+        inner = self.try_listing(path).folders[:5] if depth else ()
+        return any(self._holds_pictures(join(path, name), depth - 1) for name in inner)
 
     @cached_property
     def _picture_trees(self) -> set[str]:
-        count = Counter(rule.labels for rule in self.rules)  # labels of several folders are of classes, or splits
-        lone_folders = {rule.pictures[0] for rule in self.rules if len(rule.pictures) == 1 and count[rule.labels] == 1}
-        parts = {part for rule in self.rules for part in rule.pictures}
-        lone_folders |= {
-            rule.pictures[0] for rule in self.rules if rule.pictures and is_target_of(rule.labels[0], rule.pictures[0])
+        """Folders that are where pictures lie, by the rules: labels of several folders are of classes, or splits."""
+        labels = Counter(rule.labels for rule in self.rules)
+        lone_folders = {
+            rule.pictures[0]
+            for rule in self.rules
+            if (len(rule.pictures) == 1 and labels[rule.labels] == 1)
+            or (rule.pictures and is_target_of(rule.labels[0], rule.pictures[0]))
         }
+        parts = {part for rule in self.rules for part in rule.pictures}
         return lone_folders | {part for part in parts if part.lower() in _IMAGE_FOLDERS}
 
     def is_picture_tree(self, path: str, name: str) -> bool:
@@ -465,16 +466,13 @@ class Tree:
             elif (
                 split is not None
                 and (split_in(name) or ("",))[0].lower() == split.lower()
-                and self._is_alone(here, name)
+                and list(self.try_listing(here).folders) == [name]
             ):
                 pass  # seg_train/seg_train
             elif not self.is_picture_tree(here, name):
                 label = [*label, name]
             here = join(here, name)
         return split, label
-
-    def _is_alone(self, path: str, name: str) -> bool:
-        return list(self.try_listing(path).folders) == [name]
 
     def _is_class(self, path: str, label: Sequence[str]) -> bool:
         """Whether folders above a split tell classes apart: cats/train, dogs/train, and not flowers/train alone."""
@@ -514,9 +512,8 @@ def match(pictures: Sequence[str], files: Iterable[tuple[str, str]], *, same_fol
             if base is not None:
                 core = core_of(stem_of(owner))
                 matches.shapes[owner] = (core.before, core.base, core.after)
-            matches.sidecars.setdefault(owner, {})[_key(before, after, matches.sidecars.get(owner, {}))] = Match(
-                join(folder, name), before, after
-            )
+            own = matches.sidecars.setdefault(owner, {})
+            own[_free(_key(before, after), own)] = Match(join(folder, name), before, after)
             matches.taken.add(join(folder, name))
     if same_folder:
         _drop_masks_of_masks(matches)
@@ -567,18 +564,19 @@ def _is_ending(ending: str, *, same_folder: bool, is_picture: bool) -> bool:
     return bool(parts) and not parts[0][0].isdigit()
 
 
-def _key(before: str, after: str, taken: Mapping[str, Match]) -> str:
+def _key(before: str, after: str) -> str:
     """The extension that a sidecar has where it lies beside its picture: "txt", "mask.png"."""
     ending = after.lstrip("*") or ("" if before else ".xml")  # what has no suffix is XML
+    if not before and ending.startswith("."):
+        return ending[1:]
     stem, _, suffix = (before + ending).rpartition(".")
     parts = [word for word in re.split(r"[_\-. ]+", stem) if word]
-    key = ".".join(["_".join(parts), suffix] if parts else [suffix])
-    if not before and ending.startswith("."):
-        key = ending[1:]
-    number, unique = 2, key
-    while key in taken:
-        key, number = f"{number}.{unique}", number + 1
-    return key
+    return ".".join(["_".join(parts), suffix] if parts else [suffix])
+
+
+def _free(key: str, taken: Container[str]) -> str:
+    """The key, with a number before it where another file has it."""
+    return next(name for number in count(1) if (name := f"{number}.{key}" if number > 1 else key) not in taken)
 
 
 def _merge(matches: Matches, more: Matches, tree: str, *, is_plain: bool) -> None:
@@ -588,13 +586,9 @@ def _merge(matches: Matches, more: Matches, tree: str, *, is_plain: bool) -> Non
     for picture, sidecars in more.sidecars.items():
         own = matches.sidecars.setdefault(picture, {})
         for key, place in sidecars.items():
-            is_unique = "." in key or (is_plain and not _is_picture_key(key))
-            unique = key if is_unique else f"{_word(tree)}.{key}"
-            unique = unique if unique not in own else f"{_word(tree)}.{key}"
-            number, free = 2, unique
-            while free in own:
-                free, number = f"{number}.{unique}", number + 1
-            own[free] = place
+            is_unique = "." in key or (is_plain and not f".{key}".lower().endswith(ALL_PICTURE_SUFFIXES))
+            with_tree = f"{_word(tree)}.{key}"
+            own[_free(key if is_unique and key not in own else with_tree, own)] = place
     matches.taken |= more.taken
     matches.shapes |= {picture: shape for picture, shape in more.shapes.items() if picture not in matches.shapes}
 
@@ -602,10 +596,6 @@ def _merge(matches: Matches, more: Matches, tree: str, *, is_plain: bool) -> Non
 def _word(tree: str) -> str:
     """A folder's name as a part of an extension."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", tree)[:40] or "label"
-
-
-def _is_picture_key(key: str) -> bool:
-    return f".{key}".lower().endswith(ALL_PICTURE_SUFFIXES)
 
 
 def _drop_masks_of_masks(matches: Matches) -> None:
@@ -672,10 +662,6 @@ def _replaced(parts: tuple[str, ...], old: tuple[str, ...], new: tuple[str, ...]
     }
 
 
-def join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
-
-
 def stem_of(name: str) -> str:
     """A file's name without its suffix, as pathlib has it."""
     at = name.rfind(".")
@@ -687,21 +673,3 @@ def is_folder(item: "os.DirEntry[str]") -> bool:
         return item.is_dir()
     except OSError:  # a link to itself, say; the file's row will tell
         return False
-
-
-def size_of(path: str) -> tuple[int, tuple[str, str] | None]:
-    """A file's bytes, and what is wrong with it."""
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        return 0, ("missing", f"{error.strerror}: a link that leads nowhere?")
-    if not stat.S_ISREG(status.st_mode):
-        return 0, ("not a regular file", "a pipe, a socket or a device")
-    return status.st_size, None
-
-
-def _regex(pattern: str) -> str:
-    """A shell's pattern for the end of a path that begins with a slash."""
-    import fnmatch
-
-    return fnmatch.translate(f"*/{pattern}")

@@ -17,6 +17,7 @@ from gan_style.dataset.sample import (
     ARCHIVE_SUFFIXES,
     OTHER_PICTURE_SUFFIXES,
     PICTURE_SUFFIXES,
+    Layout,
     Location,
     Sample,
     SampleError,
@@ -30,7 +31,7 @@ _KEY = re.compile(r"((?:.*/|)[^./][^./]*)\.([^/]+)", re.DOTALL)
 CLASSES = "classes.txt"
 
 
-class WebDatasetLayout:
+class WebDatasetLayout(Layout):
     """root: the folder; archives: their paths below it. The class is what a .cls holds: a name, or a number that
     classes.txt beside the archives may translate; the split is a word of an archive's name, or its folder, or whatever
     tells a few such names apart.
@@ -39,7 +40,6 @@ class WebDatasetLayout:
     """
 
     kind = "webdataset"
-    names: Sequence[str] = ()
 
     def __init__(self, root: Path, archives: Sequence[str]) -> None:
         self.root, self.archives = root, archives

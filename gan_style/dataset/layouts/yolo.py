@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from gan_style.dataset.geometry import Change, Label, box_around
+
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _LINE = re.compile(rf"\s*\d+(?:\.0*)?(?:\s+{_NUMBER}){{4,}}\s*")
 _SPLITS = ("train", "val", "test", "minival")
@@ -21,7 +23,7 @@ class ClassNames(tuple[str, ...]):
 
 
 @dataclass(frozen=True)
-class YoloLabel:
+class YoloLabel(Label):
     """rows: class, then numbers: a box (x, y of its middle, width, height), or an outline, or a box and key points."""
 
     rows: Sequence[Sequence[float]]
@@ -40,24 +42,26 @@ class YoloLabel:
             return None
         return YoloLabel([[float(word) for word in line.split()] for line in lines], content)
 
-    size = None
+    @property
+    def layout(self) -> str | None:
+        return "yolo" if self.rows else None
+
+    @property
+    def has_places(self) -> bool:
+        return bool(self.rows)
 
     @property
     def in_shares(self) -> bool:
+        """Some write pixels in the same form."""
         return all(0 <= value <= 1 for row in self.rows for value in row[1:5])
 
-    @property
-    def in_pixels(self) -> bool:
-        """Some write pixels in the same form."""
-        return not self.in_shares
-
-    def adapted(self, change: Any) -> bytes:
-        if change.is_scaled and self.in_pixels:
+    def adapted(self, change: Change) -> bytes:
+        if change.is_scaled and not self.in_shares:
             raise ValueError("its numbers are pixels in an order that is not known")
         return self.raw
 
     def annotations(self, size: tuple[int, int], names: Sequence[str]) -> list[dict[str, Any]]:
-        """As COCO has them, with the class's name, or its number where it has none; size: (width, height)."""
+        """With the class's number for a name where it has none."""
         if not self.in_shares:
             return []
         annotations = []
@@ -70,7 +74,7 @@ class YoloLabel:
             if len(values) > 5 and len(values) % 2 == 0 and not is_pose:  # an outline
                 xs, ys = ([value * side for value in values[at::2]] for at, side in enumerate(size))
                 outline = [side for point in zip(xs, ys, strict=True) for side in point]
-                placed["bbox"] = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+                placed["bbox"] = box_around(xs, ys)
                 placed["segmentation"] = [[round(side, 6) for side in outline]]
             else:
                 x, y, width, height = values[:4]
@@ -79,12 +83,8 @@ class YoloLabel:
                     parts = [(x * size[0], y * size[1], int(seen[0]) if seen else 2) for x, y, *seen in points]
                     placed["keypoints"] = [round(part, 6) for point in parts for part in point]
                     placed["num_keypoints"] = sum(seen > 0 for _, _, seen in parts)
-                placed["bbox"] = [
-                    (x - width / 2) * size[0],
-                    (y - height / 2) * size[1],
-                    width * size[0],
-                    height * size[1],
-                ]
+                shares = (x - width / 2, y - height / 2, width, height)
+                placed["bbox"] = [share * size[at % 2] for at, share in enumerate(shares)]
             placed["bbox"] = [round(side, 6) for side in placed["bbox"]]
             annotations.append(placed)
         return annotations
@@ -112,13 +112,6 @@ def names_in(content: dict[str, Any]) -> ClassNames:
     if isinstance(shape, list) and len(shape) == 2 and all(isinstance(side, int) and side > 0 for side in shape):
         classes.key_points = (shape[0], shape[1])
     return classes
-
-
-def read_names(path: Path) -> list[str]:
-    """Of a file with a class's name in each line, such as classes.txt or obj.names."""
-    return [
-        line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines() if line.strip()
-    ]
 
 
 def rewritten_yaml(content: dict[str, Any], path: str, root: Path) -> tuple[bytes | None, list[str]]:
