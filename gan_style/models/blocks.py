@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from gan_style.functional import RunningMoments
+from gan_style.models.winograd import Convolution3x3
 
 _BAND, _LEAST_ROWS = 2**15, 32  # pixels and rows of a band
 _ROWS = 4  # of a result that conv2d_by_rows computes side by side
@@ -137,6 +138,8 @@ class ReflectedConv2d(nn.Conv2d):
         super().__init__(incoming, outgoing, kernel, stride, kernel // 2, padding_mode="reflect", bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.kernel_size == (3, 3) and self.stride == (1, 1):
+            return in_bands(x, 1, "reflect", Convolution3x3(self.weight))
         return in_bands(x, self.kernel_size[0] // 2, "reflect", lambda p: F.conv2d(p, self.weight, stride=self.stride))
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_style.models.weights import imagenet_file, read_weights
-from gan_style.models.winograd import WideConvolution
+from gan_style.models.winograd import Convolution3x3
 from gan_style.options import as_typed, did_you_mean
 
 _MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in [0, 1]
@@ -195,7 +195,7 @@ class Vgg(Perceptual):
             convolution, after = self.features[key], self._factor(name)
             assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
             weight, bias = convolution.weight * (before / after), convolution.bias / after
-            yield name, _convolution(weight.to(dtype), bias.to(dtype))
+            yield name, Convolution3x3(weight.to(dtype), bias.to(dtype), padding=1)
             before = after
             layer = f"relu{name}"
             if self.architecture.heads and layer in self.scales:
@@ -215,13 +215,6 @@ class Vgg(Perceptual):
         if not self.architecture.heads:
             return average
         return average**0.5 / self.form_factors[self.architecture.layers().index(layer)].item()
-
-
-def _convolution(weight: Tensor, bias: Tensor) -> _Convolution:
-    """Return a 3x3 convolution with zero padding; on CPUs a wide one in float32 takes fewer multiplications."""
-    if WideConvolution.suits(weight):
-        return WideConvolution(weight, bias)
-    return partial(F.conv2d, weight=weight, bias=bias, padding=1)
 
 
 def _checked_scales(scales: Scales, layers: Sequence[str]) -> dict[str, float]:
