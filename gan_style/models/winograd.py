@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 # From this many channels (the fewer of both sides, the more of both) and values of a sample on, half the
 # multiplications outweigh more additions.
-_FEWER, _MORE, _VALUES = 64, 96, 2**16
+_FEWER, _MORE, _VALUES = 64, 80, 2**16
 
 
 class Convolution3x3:
