@@ -52,7 +52,5 @@ def test_sums_by_rows_where_that_is_faster(noise, monkeypatch):
     assert uses(large) and uses(large, outgoing=64) and uses(large.expand(4, -1, -1, -1)[:, :96])
     assert not uses(large, outgoing=32) and not uses(large[..., :8])
     assert not uses(large.bfloat16(), dtype=torch.bfloat16)
-        not uses(large, outgoing=32) and not uses(large[..., :8]) and not uses(large.bfloat16(), dtype=torch.bfloat16)
-    )
     with torch.autocast("cpu", torch.bfloat16):
         assert not uses(large)
