@@ -111,7 +111,7 @@ class Stylizer:
 
             return find_masks(plan, read, find_named, pixels, classes, controls.mix)
 
-        refiner = _refiner(refine, references)
+        refiner = make_refiner(refine, references)
 
         if isinstance(picture, Tensor):
             images = _in_range(picture, value_range)
@@ -162,15 +162,14 @@ def _opened(picture: Any, max_megapixels: float) -> Original:
     return from_pil(picture)
 
 
-def _refiner(steps: int, references: Mapping[str, Tensor]) -> Refine | None:
+def make_refiner(steps: int, references: Mapping[str, Tensor]) -> Refine | None:
+    """Build what fits the references' styles to each picture, in so many steps; None for none."""
     if not steps:
         return None
     if not isinstance(steps, int) or steps < 0:
         raise ValueError(f"refine={as_typed(steps)}; a number of steps, from 0, expected")
     if not references:
-        raise ValueError(
-            f"refine={as_typed(steps)}: it improves the style of a picture, reference=..., and there is none"
-        )
+        raise ValueError(f"refine={steps}: it improves the style of a picture, reference=..., and there is none")
     from gan_style.optimise.refine import Refiner  # losses: nothing else here needs them
 
     return Refiner(references, steps)
@@ -207,17 +206,13 @@ def _in_range(pictures: Tensor, value_range: Range) -> Tensor:
         raise ValueError(f"value_range={as_typed(value_range)}: (black, white) expected, such as (0, 1)")
     lowest, highest = (float(value) for value in pictures.detach().aminmax())
     if value_range is None and lowest >= 0 and highest <= _OVERSHOOT:
-        raise ValueError(
-            f"all values lie from {lowest:g} to {highest:g}: give value_range=(0, 1) if 0 is black, or "
-            "value_range=(-1, 1) if 0 is grey"
-        )
+        hint = "give value_range=(0, 1) if 0 is black, or value_range=(-1, 1) if 0 is grey"
+        raise ValueError(f"all values lie from {lowest:g} to {highest:g}: {hint}")
     black, white = value_range or (-1.0, 1.0)
     beyond = (_OVERSHOOT - 1.0) / 2.0 * (white - black)
     if not (black - beyond <= lowest and highest <= white + beyond):  # not a number, too
-        raise ValueError(
-            f"floats from {black:g} to {white:g} expected, but the values go from {lowest:g} to {highest:g}; "
-            "say with value_range=(black, white), such as (0, 255), what they mean"
-        )
+        got = f"floats from {black:g} to {white:g} expected, but the values go from {lowest:g} to {highest:g}"
+        raise ValueError(f"{got}; say with value_range=(black, white), such as (0, 255), what they mean")
     return pictures if value_range is None else (pictures - black) * (2.0 / (white - black)) - 1.0
 
 

@@ -8,12 +8,13 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from gan_style.options import FLAGS_WITH_A_WORD, check_options, declared, did_you_mean, keep_tildes_of_names
+from gan_style.options import FLAGS_WITH_A_WORD, check_options, declared, did_you_mean, keep_tildes_of_names, quoted
 from gan_style.runtime.machine import has_lost_neighbour, is_shortage, keep_freed_memory
 
 COMMANDS = {
@@ -83,8 +84,6 @@ def join_plain_words(arguments: Sequence[str], option: str) -> list[str]:
             file=sys.stderr,
         )
         sys.exit(2)
-    from gan_style.config import quoted
-
     return [*options, f"{option}=[{','.join(map(quoted, own_arguments))}]"]
 
 
@@ -132,7 +131,9 @@ def command(
                     sys.exit(INTERRUPTED)  # ends a sweep too
 
             # Without its full errors Hydra prints its own words and exits before we are asked.
-            with _errors_in_words(name, statuses, in_full), _terminated_as_an_exit(), _full_errors(True):
+            in_words = _errors_in_words(name, statuses, in_full)
+            with warnings.catch_warnings(), in_words, _terminated_as_an_exit(), _full_errors(True):
+                warnings.showwarning = lambda message, *_: print(f"warning: {message}", flush=True)
                 if {"-h", "--help"} & set(sys.argv[1:]):
                     print(_help(name, function.__doc__ or ""), flush=True)
                     sys.exit(0)
@@ -166,9 +167,8 @@ def _check_words(name: str, arguments: Sequence[str]) -> None:
             dashes = argument[: len(argument) - len(argument.lstrip("-"))]
             raise ValueError(f"{argument}: write {key}={value or next(iter(following), '...')}, without {dashes}")
         if not argument.startswith(("-", "~")) and "=" not in argument and before not in FLAGS_WITH_A_WORD:
-            raise ValueError(
-                f"{argument!r} is no option: they are written name=value; see gan-style {name.replace('_', '-')} --help"
-            )
+            help_command = f"gan-style {name.replace('_', '-')} --help"
+            raise ValueError(f"{argument!r} is no option: they are written name=value; see {help_command}")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_style.options import as_typed, declared, did_you_mean
+from gan_style.options import as_typed, declared, did_you_mean, leaves, quoted
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent / "conf"
@@ -186,7 +186,7 @@ def _reads_as_meant(value: str, *, path: bool, text: bool, sweeping: bool) -> bo
         return False
     if parsed.is_sweep_override():
         return sweeping
-    return not any(_is_renamed(item, value, path=path, text=text) for item in _leaves(parsed.value()))
+    return not any(_is_renamed(item, value, path=path, text=text) for item in leaves(parsed.value()))
 
 
 def _is_renamed(item: Any, value: str, *, path: bool, text: bool) -> bool:
@@ -196,14 +196,6 @@ def _is_renamed(item: Any, value: str, *, path: bool, text: bool) -> bool:
     if text or not path:
         return text
     return "_" in value if isinstance(item, int) else not value.startswith("{")  # these are weights
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping | list):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _leaves(item)
-    else:
-        yield value
 
 
 def _requote(value: str) -> str:
@@ -238,12 +230,6 @@ def _split(text: str) -> list[str]:
             items.append(text[begin:position].strip())
             begin = position + 1
     return [*items, text[begin:].strip()]
-
-
-def quoted(value: str) -> str:
-    """Put text in single quotes as Hydra's grammar has them: backslashes are doubled before a quote and at the end."""
-    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
-    return f"'{escaped}'"
 
 
 _KINDS = {

@@ -6,6 +6,7 @@ Each command has a dataclass of its options at the top of its file; defaults and
 import difflib
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import NoneType
@@ -37,6 +38,21 @@ def as_typed(value: Any) -> str:
     return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
+def listed(value: Any) -> list[str]:
+    """Return the texts of an option that is one or many; none of null."""
+    return [] if value is None else list(map(str, value)) if _is_list(value) else [str(value)]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def quoted(value: str) -> str:
+    """Put text in single quotes as Hydra's grammar has them: backslashes are doubled before a quote and at the end."""
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
+    return f"'{escaped}'"
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return a line for each setting, by dotted name, that is not what it was: "size: 3 there, 4 here"."""
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
@@ -51,14 +67,16 @@ def option(
     below: float | None = None,
     choices: Sequence[str] | None = None,
     path: bool = False,
+    many: bool = False,
     required: bool = False,
     may_change: bool = False,
 ) -> Any:
     """Declare a field of a command's options.
 
     least, most, above, below: bounds of a number, with or without the bound itself. path: it names files, folders or
-    styles, so that 2024_01 is a name and no number. required: null is refused where the type is Any. may_change: a run
-    goes on where it differs from before; of a group, all that is in it.
+    styles, so that 2024_01 is a name and no number. many: it is one text, or a list of them (``listed`` reads it).
+    required: null is refused where the type is Any. may_change: a run goes on where it differs from before; of a group,
+    all that is in it.
     """
     return field(metadata={name: value for name, value in locals().items() if value is not None and value is not False})
 
@@ -93,12 +111,14 @@ def check_options(options: type, cfg: Mapping[str, Any], prefix: str = "") -> No
 
 def _check(name: str, value: Any, kind: Any, facts: Mapping[str, Any]) -> None:
     # An empty value is a shell variable that is not set, or a slip; as a path it would be the current folder.
-    if any(isinstance(text, str) and not text.strip() for text in _leaves(value)):
+    if any(isinstance(text, str) and not text.strip() for text in leaves(value)):
         raise ValueError(f"{name}={value!r} is empty; give a value, or null for none where that is allowed")
-    if facts.get("path") and value is not None and None in _leaves(value):
+    if facts.get("path") and value is not None and None in leaves(value):
         raise ValueError(f"{name}={as_typed(value)}: null is the name of nothing; a file of that name is ./null")
     if value is None and facts.get("required"):
         raise ValueError(f"{name}=null: a value is needed; a file of that name is ./null")
+    if facts.get("many") and value is not None and not _is_one_or_many(value):
+        raise ValueError(f"{name}={as_typed(value)}: one expected, or a list of at least one such as [a,b]")
     if "choices" in facts and value is not None and value not in facts["choices"]:
         raise ValueError(f"{name}={as_typed(value)}; allowed are {', '.join(facts['choices'])}{_or_null(kind)}")
     if isinstance(value, int | float) and not isinstance(value, bool) and not _within(value, facts):
@@ -111,29 +131,34 @@ def keep_tildes_of_names(options: type, cfg: Any) -> None:
         value = cfg[member.name]
         if is_dataclass(member.type):
             keep_tildes_of_names(member.type, value)  # type: ignore[arg-type]
-        elif member.metadata.get("path") and any(str(text).startswith(("~", "./~")) for text in _leaves(value)):
+        elif member.metadata.get("path") and any(str(text).startswith(("~", "./~")) for text in leaves(value)):
             cfg[member.name] = _without_tilde(value)
 
 
 def _without_tilde(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _without_tilde(item) for name, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if _is_list(value):
         return [_without_tilde(item) for item in value]
     text = str(value)
     is_name = text.startswith("./~") or (text.startswith("~") and os.path.expanduser(text) == text)
     return os.path.abspath(text) if is_name else value
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def leaves(value: Any) -> Iterator[Any]:
     """Yield the plain values of nested containers."""
     if isinstance(value, Mapping):
         value = list(value.values())
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if _is_list(value):
         for item in value:
-            yield from _leaves(item)
+            yield from leaves(item)
     else:
         yield value
+
+
+def _is_one_or_many(value: Any) -> bool:
+    items = value if _is_list(value) else [value]
+    return bool(items) and all(isinstance(item, str | int | float) for item in items)
 
 
 def _within(value: float, facts: Mapping[str, Any]) -> bool:

@@ -9,10 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from gan_style.cli import command
-from gan_style.options import Runtime, as_typed, option
+from gan_style.options import Runtime, listed, option
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.signals import stop_on_signals
 from gan_style.stylize.model import find_generator
@@ -22,7 +22,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(kw_only=True)
 class AppOptions:
-    checkpoint: Any = option(path=True)
+    checkpoint: Any = option(path=True, many=True)
     host: str
     port: int = option(0, 65535)
     max_megapixels: float = option(above=0, below=inf)
@@ -35,10 +35,7 @@ def main(cfg: DictConfig) -> int:
     """Serve the app until Ctrl-C, on this machine alone unless host=... says otherwise."""
     if find_spec("gradio") is None:
         raise ValueError("the app needs Gradio: pip install 'gan_style[app]'")
-    if cfg.checkpoint is not None and not isinstance(cfg.checkpoint, str | ListConfig):
-        raise ValueError(f"checkpoint={as_typed(cfg.checkpoint)}: a run, or several as [runs/a,runs/b], expected")
-    sources = [cfg.checkpoint] if isinstance(cfg.checkpoint, str) else list(cfg.checkpoint or [])
-    checkpoints = [find_generator(Path(str(path)).expanduser()) for path in sources]
+    checkpoints = [find_generator(Path(path).expanduser()) for path in listed(cfg.checkpoint)]
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     with TemporaryDirectory(prefix="gan_style-app-") as folder, stop_on_signals() as stop:
         # Gradio reads both when it is imported: uploads go where they vanish with the app, and nothing is reported.

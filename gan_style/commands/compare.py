@@ -3,7 +3,7 @@
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from gan_style.data.pictures import find_pictures
 from gan_style.data.sets import split
 from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import UnreadablePictureError, list_pictures
-from gan_style.options import Runtime, as_typed, option
+from gan_style.options import Runtime, listed, option
 from gan_style.report.comparison import Sheet, report
 from gan_style.report.html import data_uri, thumbnail
 from gan_style.report.runs import CONFIG_FILE, Run, find_runs, labels, locate, measured_differently, read_run, stale
@@ -43,7 +43,7 @@ _SCALES_APART = 0.01  # share by which feature scales may differ without a warni
 
 @dataclass(kw_only=True)
 class CompareOptions:
-    runs: Any = option(path=True, required=True)
+    runs: Any = option(path=True, many=True, required=True)
     output: str = option(path=True)
     overwrite: bool
     curves: list[str] | None
@@ -59,55 +59,47 @@ def main(cfg: DictConfig) -> None:
 
     The runs' folders are given as plain words, gan-style compare runs/a sweeps/x, or as runs=[runs/a,sweeps/x].
     """
-    with warnings.catch_warnings():
-        messages: list[str] = []
+    messages: list[str] = []  # which the report shows, too
 
-        def warn(message: Warning | str, *_: Any, **__: Any) -> None:
-            messages.append(str(message))
-            print(f"warning: {message}", flush=True)
+    def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+        messages.append(str(message))
+        print(f"warning: {message}", flush=True)
 
-        warnings.showwarning = warn
+    warnings.showwarning = show_warning
 
-        # Read the runs and print their table.
-        output = Path(cfg.output).expanduser()
-        check_place(output, "output")
-        table_file, page_file, mark = (
-            output / "summary.csv",
-            output / "report.html",
-            options_mark("compare", plain(cfg)),
-        )
-        replaceable = [page_file] if carries(page_file, mark) else [page_file, table_file]  # a CSV holds no mark
-        check_replaceable(((path, lambda: mark) for path in replaceable), overwrite=cfg.overwrite)
-        runs = read_runs(cfg.runs)
-        check_common(runs)
-        names = curve_names(runs, cfg.curves)
-        table = make_table(runs)
-        warn_of(runs)
-        print(as_text(table, shutil.get_terminal_size((160, 24)).columns), flush=True)
+    # Read the runs and print their table.
+    output = Path(cfg.output).expanduser()
+    check_place(output, "output")
+    table_file, page_file = output / "summary.csv", output / "report.html"
+    mark = options_mark("compare", plain(cfg))
+    replaceable = [page_file] if carries(page_file, mark) else [page_file, table_file]  # a CSV holds no mark
+    check_replaceable(((path, lambda: mark) for path in replaceable), overwrite=cfg.overwrite)
+    runs = read_runs(listed(cfg.runs))
+    check_common(runs)
+    names = curve_names(runs, cfg.curves)
+    table = make_table(runs)
+    warn_of(runs)
+    print(as_text(table, shutil.get_terminal_size((160, 24)).columns), flush=True)
 
-        # Stylize photos with all of them, and write.
-        page = report(
-            title="Comparison of runs",
-            facts=facts(runs),
-            sheet=make_sheet(cfg, runs),
-            warnings=messages,
-            table=table,
-            axes=axes_of(table),
-            series={name: {k: run.series[name] for k, run in runs.items() if name in run.series} for name in names},
-        )
-        ensure_writable(output, "output")
-        write_text(page_file, marked_page(page, mark))
-        write_text(table_file, as_csv(table))
-        print(f"table:  {table_file}\nreport: {page_file}")
+    # Stylize photos with all of them, and write.
+    page = report(
+        title="Comparison of runs",
+        facts=facts(runs),
+        sheet=make_sheet(cfg, runs),
+        warnings=messages,
+        table=table,
+        axes=axes_of(table),
+        series={name: {k: run.series[name] for k, run in runs.items() if name in run.series} for name in names},
+    )
+    ensure_writable(output, "output")
+    write_text(page_file, marked_page(page, mark))
+    write_text(table_file, as_csv(table))
+    print(f"table:  {table_file}\nreport: {page_file}")
 
 
-def read_runs(spec: Any) -> dict[str, Run]:
+def read_runs(places: Sequence[str]) -> dict[str, Run]:
     """Return {label: run} of the folders that are named, each once, in their order."""
-    places = plain(spec)
-    places = [places] if isinstance(places, str | int | float) else places
-    if not isinstance(places, list) or not places:
-        raise ValueError(f"runs={as_typed(spec)}: give folders of runs, such as [runs/a,runs/b] or sweeps/x")
-    folder_of = {path.resolve(): path for place in places for path in find_runs(Path(str(place)).expanduser())}
+    folder_of = {path.resolve(): path for place in places for path in find_runs(Path(place).expanduser())}
     folders = list(folder_of.values())
     return dict(zip(labels(folders), map(read_run_of, folders), strict=True))
 

@@ -1,16 +1,15 @@
 """``gan-style evaluate``: numbers and a report that say which model is better."""
 
-import json
 import platform
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from gan_style import __version__
 from gan_style.cli import command
@@ -18,12 +17,11 @@ from gan_style.config import build, flat, plain
 from gan_style.data.pictures import UnreadablePictures, find_pictures
 from gan_style.data.sets import split
 from gan_style.evaluation.external import inception, lpips
-from gan_style.evaluation.runner import Evaluator, ModelOutputs, pick_worst
+from gan_style.evaluation.runner import Evaluator, pick_worst
 from gan_style.evaluation.suite import (
     DEFAULT,
     PHOTOS,
     STYLES,
-    Measurements,
     MetricSuite,
     check_metrics,
     missing_requirements,
@@ -31,15 +29,15 @@ from gan_style.evaluation.suite import (
 )
 from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import UnreadablePictureError
-from gan_style.options import Runtime, as_typed, option
+from gan_style.options import Runtime, as_typed, listed, option
 from gan_style.report.evaluation import Scores, columns, number, report, sheet_row
 from gan_style.report.html import thumbnail
 from gan_style.report.outputs import FolderOutputs, model_labels, open_outputs
 from gan_style.report.runs import locate
 from gan_style.report.table import align
 from gan_style.runtime.device import choose_device, in_full_float32, move_to
-from gan_style.runtime.distributed import Ranks, ranks
-from gan_style.runtime.files import check_place, ensure_writable, file_hash, write_bytes, write_text
+from gan_style.runtime.distributed import ranks
+from gan_style.runtime.files import check_place, ensure_writable, file_hash, write_json, write_text
 from gan_style.runtime.provenance import changed_since, check_replaceable, fingerprint, marked_page, options_mark
 from gan_style.stylize.model import find_generator, no_style, of_style, step_of
 
@@ -53,12 +51,12 @@ class LayerOptions:
 
 @dataclass(kw_only=True)
 class EvaluateOptions:
-    checkpoint: Any = option(path=True, required=True)
+    checkpoint: Any = option(path=True, many=True, required=True)
     content: Any = option(path=True)
     style: Any = option(path=True)
     output: str | None = option(path=True)
     overwrite: bool
-    metrics: Any
+    metrics: Any = option(many=True)
     size: int = option(16)
     max_pictures: int | None = option(1)
     max_unreadable: float = option(0, 1)
@@ -68,20 +66,6 @@ class EvaluateOptions:
     report_pictures: int = option(0)
     perceptual: Any
     runtime: Runtime
-
-
-@dataclass(frozen=True)
-class EvaluationPlan:
-    """Say what is measured, on what. facts: lines for the report."""
-
-    cfg: DictConfig
-    device: torch.device
-    specs: list[str]
-    metrics: list[str]
-    contents: list[Path]
-    styles: list[Path]
-    output: Path
-    facts: list[str]
 
 
 @dataclass(frozen=True)
@@ -98,7 +82,7 @@ def main(cfg: DictConfig) -> int:
 
     Under torchrun every rank measures its share of the pictures.
     """
-    with ranks() as group, warnings.catch_warnings():
+    with ranks() as group:
 
         def say(message: str) -> None:
             if group.first:
@@ -106,62 +90,87 @@ def main(cfg: DictConfig) -> int:
 
         warnings.showwarning = lambda message, *_: say(f"warning: {message}")
 
-        # Find models and pictures; nothing is written before all of them are there.
-        plan = make_plan(cfg)
-        check_place(plan.output, "output")
-        numbers_file, page_file = plan.output / "metrics.json", plan.output / "report.html"
+        # Find models and pictures, and leave out what was trained on and what cannot be computed.
+        device = choose_device(cfg.runtime.device, cfg.runtime.threads)
+        in_full_float32()
+        for kind, layers in cfg.layers.items():
+            if not layers:
+                raise ValueError(f"layers.{kind}=[]: give at least one layer, such as [relu3_1]")
+        specs = listed(cfg.checkpoint)
+        if missing := [spec for spec in specs if not of_style(spec)[0].exists()]:
+            raise ValueError(f"checkpoint={missing[0]}: there is no such file or folder")
+        runs = {spec: find_run(of_style(spec)[0]) for spec in specs}
+        contents, left_out = _content_pictures(cfg, runs)
+        styles = _style_pictures(cfg, runs)
+        metrics, reasons = _metrics(cfg, len(contents), len(styles))
+        facts = [
+            f"{len(contents)} content pictures, {len(styles)} style pictures, short side {cfg.size}",
+            *([f"{left_out} content pictures were trained on and are left out"] if left_out else []),
+            *(f"not computed: {reason}" for reason in reasons),
+        ]
+
+        # Nothing is written before all of them are there.
+        output = _output(cfg, specs)
+        check_place(output, "output")
+        numbers_file, page_file = output / "metrics.json", output / "report.html"
         mark = options_mark("evaluate", plain(cfg))
         check_replaceable(((path, lambda: mark) for path in (numbers_file, page_file)), overwrite=cfg.overwrite)
-        models = open_models(plan)
-        evaluator = make_evaluator(plan, group, say)
-        ensure_writable(plan.output, "output")
+        models = dict(zip(model_labels(specs), (open_outputs(spec, device) for spec in specs), strict=True))
+        for model in models.values():
+            if isinstance(model, FolderOutputs):
+                model.match(contents)
+        suite = make_suite(cfg, metrics, contents, device)
+        network = suite.perceptual
+        scales = ", ".join(f"{layer} {scale:.3g}" for layer, scale in network.scales.items())
+        facts.append(f"perceptual network {network.name}; feature scales {scales}")
+        evaluator = Evaluator(suite, cfg.size, device, group, say)
+        ensure_writable(output, "output")
 
         # Measure the style pictures first: from them come the targets that everything is compared with.
         unreadable = {
             name: UnreadablePictures(name, len(paths), cfg.max_unreadable, "max_unreadable")
-            for name, paths in (("style", plan.styles), ("content", plan.contents))
+            for name, paths in (("style", styles), ("content", contents))
         }
-        reference, other_styles = evaluator.measure_styles(plan.styles, unreadable["style"])
-        measured = evaluator.measure_outputs(plan.contents, models, unreadable["content"])
+        reference, other_styles = evaluator.measure_styles(styles, unreadable["style"])
+        measured = evaluator.measure_outputs(contents, models, unreadable["content"])
         for name in ("content", "style"):
             if count := len(unreadable[name].problems):
-                plan.facts.append(f"{count} {name} pictures cannot be read and are left out")
+                facts.append(f"{count} {name} pictures cannot be read and are left out")
         if other_styles.embeddings or other_styles.numbers:
             measured[STYLES] = other_styles
-        scores = summary(measured, reference, plan.metrics)
+        scores = summary(measured, reference, metrics)
 
-        # Write, on the first rank.
-        if group.first:
-            print("\n".join(plan.facts))
-            print(as_text(scores))
-            write_bytes(numbers_file, as_json(plan, scores, measured, mark).encode())
-            write_text(page_file, marked_page(make_report(plan, models, scores, measured), mark))
-            print(f"numbers: {numbers_file}\nreport:  {page_file}")
+        # Write, on the first rank. The outputs on the report's sheet are computed once more.
+        if not group.first:
+            return 0
+        print("\n".join(facts))
+        print(as_text(scores))
+        numbers = {
+            "settings": plain(cfg),
+            "versions": {"gan_style": __version__, "torch": torch.__version__, "python": platform.python_version()},
+            "facts": facts,
+            "models": dict(zip(models, map(_origin, specs), strict=True)),
+            "content": fingerprint(contents),
+            "references": fingerprint(styles),
+            "metrics": {name: {k: asdict(estimate) for k, estimate in row.items()} for name, row in scores.items()},
+            "pictures": {
+                name: {str((styles if name == STYLES else contents)[n]): row for n, row in part.numbers.items()}
+                for name, part in measured.items()
+            },
+            "result": mark,
+        }
+        write_json(numbers_file, numbers)
+        sheet = []
+        for n in pick_worst({name: measured[name] for name in models}, cfg.report_pictures):
+            content = to_float(decode(contents[n], short_side=cfg.size)[None].to(device))
+            pictures = {PHOTOS: content} | {name: model(contents[n], content) for name, model in models.items()}
+            thumbnails = {name: thumbnail(picture) for name, picture in pictures.items()}
+            own_numbers = {name: measured[name].numbers[n] for name in models}
+            sheet.append(sheet_row(contents[n].name, thumbnails, own_numbers, list(models)))
+        page = report(title="Evaluation", facts=facts, scores=scores, sheet=sheet)
+        write_text(page_file, marked_page(page, mark))
+        print(f"numbers: {numbers_file}\nreport:  {page_file}")
     return 0
-
-
-def make_plan(cfg: DictConfig) -> EvaluationPlan:
-    """Find models and pictures, and leave out what was trained on and what cannot be computed."""
-    device = choose_device(cfg.runtime.device, cfg.runtime.threads)
-    in_full_float32()
-    for kind, layers in cfg.layers.items():
-        if not layers:
-            raise ValueError(f"layers.{kind}=[]: give at least one layer, such as [relu3_1]")
-    specs = [str(spec) for spec in cfg.checkpoint] if isinstance(cfg.checkpoint, ListConfig) else [str(cfg.checkpoint)]
-    if not specs or isinstance(cfg.checkpoint, DictConfig):
-        raise ValueError(f"checkpoint={as_typed(cfg.checkpoint)}: give at least one run, file or folder of results")
-    if missing := [spec for spec in specs if not of_style(spec)[0].exists()]:
-        raise ValueError(f"checkpoint={missing[0]}: there is no such file or folder")
-    runs = {spec: find_run(of_style(spec)[0]) for spec in specs}
-    contents, left_out = _content_pictures(cfg, runs)
-    styles = _style_pictures(cfg, runs)
-    metrics, reasons = _metrics(cfg, len(contents), len(styles))
-    facts = [
-        f"{len(contents)} content pictures, {len(styles)} style pictures, short side {cfg.size}",
-        *([f"{left_out} content pictures were trained on and are left out"] if left_out else []),
-        *(f"not computed: {reason}" for reason in reasons),
-    ]
-    return EvaluationPlan(cfg, device, specs, metrics, contents, styles, _output(cfg, specs), facts)
 
 
 def find_run(checkpoint: Path) -> TrainedRun | None:
@@ -195,10 +204,9 @@ def _content_pictures(cfg: DictConfig, runs: Mapping[str, TrainedRun | None]) ->
             reason = f"the pictures of {spec} are not found ({error})"
             continue
         if changed_since(run.folder, {"content": training}):
+            differs = "data.content is not what this run was trained on (pictures were added, removed or changed)"
             warnings.warn(
-                f"{spec}: data.content is not what this run was trained on (pictures were added, removed or changed): "
-                f"its held-out pictures are others now, and some may have been trained on; give content=...",
-                stacklevel=2,
+                f"{spec}: {differs}: held-out pictures may have been trained on; give content=...", stacklevel=2
             )
         trained += training
         held_out = held_out or own_held_out
@@ -209,13 +217,9 @@ def _content_pictures(cfg: DictConfig, runs: Mapping[str, TrainedRun | None]) ->
     asked = held_out if cfg.content is None else find_pictures(plain(cfg.content), "content")
     chosen = without_copies(asked, trained)
     if not chosen:
-        whose = "the held-out" if cfg.content is None else "its"
-        raise ValueError(
-            f"content={'null' if cfg.content is None else cfg.content}: all {len(asked)} of {whose} pictures were "
-            "trained on, maybe under other names; give others"
-        )
-    count = min(len(chosen), cfg.max_pictures or len(chosen))
-    return [chosen[i * len(chosen) // count] for i in range(count)], len(asked) - len(chosen)
+        were = f"all {len(asked)} pictures were trained on, maybe under other names"
+        raise ValueError(f"content={as_typed(plain(cfg.content))}: {were}; give others")
+    return spread(chosen, cfg.max_pictures or len(chosen)), len(asked) - len(chosen)
 
 
 def without_copies(asked: Sequence[Path], trained: Sequence[Path]) -> list[Path]:
@@ -258,13 +262,10 @@ def _style_pictures(cfg: DictConfig, runs: Mapping[str, TrainedRun | None]) -> l
 
 def _metrics(cfg: DictConfig, photos: int, styles: int) -> tuple[list[str], list[str]]:
     """Return (metrics to compute, why others are not). Those asked for by name have to be possible."""
-    asked = plain(cfg.metrics)
-    if asked is not None and (not isinstance(asked, list) or not asked):
-        raise ValueError(f"metrics={as_typed(asked)}: a list of names expected, such as [content, style], or null")
-    names = list(asked or DEFAULT)
+    names = listed(cfg.metrics) or list(DEFAULT)
     check_metrics(names)
     reasons = missing_requirements(names, photos, styles)
-    if reasons and asked is not None:
+    if reasons and cfg.metrics is not None:
         raise ValueError("metrics: " + "; ".join(reasons.values()))
     return [name for name in names if name not in reasons], list(reasons.values())
 
@@ -278,46 +279,35 @@ def _output(cfg: DictConfig, specs: Sequence[str]) -> Path:
     return first / "evaluation"
 
 
-def open_models(plan: EvaluationPlan) -> dict[str, ModelOutputs]:
-    """Return {label: outputs}. ValueError where a folder of outputs does not fit the content pictures."""
-    models = [open_outputs(spec, plan.device) for spec in plan.specs]
-    for model in models:
-        if isinstance(model, FolderOutputs):
-            model.match(plan.contents)
-    return dict(zip(model_labels(plan.specs), models, strict=True))
-
-
-def make_evaluator(plan: EvaluationPlan, group: Ranks, progress: Callable[[str], None]) -> Evaluator:
+def make_suite(cfg: DictConfig, metrics: list[str], contents: Sequence[Path], device: torch.device) -> MetricSuite:
     """Build the perceptual network, calibrated on content pictures, and the networks of the metrics."""
-    cfg, layers = plan.cfg, plain(plan.cfg.layers)
+    layers = plain(cfg.layers)
     deep = [layer for kind in layers.values() for layer in kind]
-    perceptual = move_to(build(cfg.perceptual, "perceptual", layers=deep), plan.device)
+    perceptual = move_to(build(cfg.perceptual, "perceptual", layers=deep), device)
     if cfg.calibration_pictures and not perceptual.scales_given:
-        perceptual.calibrate(_calibration_pictures(plan))
-    suite = MetricSuite(
+        # Those that cannot be read are named when they are measured.
+        paths, pictures = spread(contents, cfg.calibration_pictures), []
+        for path in paths:
+            with suppress(UnreadablePictureError):
+                pictures.append(to_float(decode(path, short_side=cfg.size)[None].to(device)))
+        if not pictures:
+            raise ValueError(f"content: none of {len(paths)} pictures can be read, the first of them {contents[0]}")
+        perceptual.calibrate(pictures)
+    return MetricSuite(
         perceptual=perceptual,
-        names=plan.metrics,
+        names=metrics,
         content_layers=layers["content"],
         style_layers=layers["style"],
         embedding_layers=layers["embedding"],
-        lpips=lpips(plan.device) if {"lpips", "artfid"} & set(plan.metrics) else None,
-        inception=inception(cfg.inception_weights, plan.device) if {"fid", "artfid"} & set(plan.metrics) else None,
+        lpips=lpips(device) if {"lpips", "artfid"} & set(metrics) else None,
+        inception=inception(cfg.inception_weights, device) if {"fid", "artfid"} & set(metrics) else None,
     )
-    scales = ", ".join(f"{layer} {scale:.3g}" for layer, scale in perceptual.scales.items())
-    plan.facts.append(f"perceptual network {perceptual.name}; feature scales {scales}")
-    return Evaluator(suite, cfg.size, plan.device, group, progress)
 
 
-def _calibration_pictures(plan: EvaluationPlan) -> list[torch.Tensor]:
-    """Return some content pictures, evenly spread; those that cannot be read are named when they are measured."""
-    count = min(plan.cfg.calibration_pictures, len(plan.contents))
-    pictures = []
-    for path in (plan.contents[i * len(plan.contents) // count] for i in range(count)):
-        with suppress(UnreadablePictureError):
-            pictures.append(to_float(decode(path, short_side=plan.cfg.size)[None].to(plan.device)))
-    if not pictures:
-        raise ValueError(f"content: none of {count} pictures can be read, the first of them {plan.contents[0]}")
-    return pictures
+def spread(paths: Sequence[Path], count: int) -> list[Path]:
+    """Return at most so many of them, evenly spread."""
+    count = min(len(paths), count)
+    return [paths[i * len(paths) // count] for i in range(count)]
 
 
 def as_text(scores: Scores) -> str:
@@ -325,26 +315,6 @@ def as_text(scores: Scores) -> str:
     names = columns(scores, layers=True)
     rows = [["", *scores], *([name, *(number(row.get(name)) for row in scores.values())] for name in names)]
     return align(rows)
-
-
-def as_json(plan: EvaluationPlan, scores: Scores, measured: Mapping[str, Measurements], mark: str) -> str:
-    """Return settings, versions, the table, and each picture's numbers."""
-    paths = {name: plan.styles if name == STYLES else plan.contents for name in measured}
-    content = {
-        "settings": plain(plan.cfg),
-        "versions": {"gan_style": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "facts": plan.facts,
-        "models": dict(zip(model_labels(plan.specs), map(_origin, plan.specs), strict=True)),
-        "content": fingerprint(plan.contents),
-        "references": fingerprint(plan.styles),
-        "metrics": {name: {k: asdict(estimate) for k, estimate in row.items()} for name, row in scores.items()},
-        "pictures": {
-            name: {str(paths[name][n]): numbers for n, numbers in measurements.numbers.items()}
-            for name, measurements in measured.items()
-        },
-        "result": mark,
-    }
-    return json.dumps(content, indent=1)
 
 
 def _origin(spec: str) -> dict[str, Any]:
@@ -355,21 +325,6 @@ def _origin(spec: str) -> dict[str, Any]:
     except ValueError:
         step = None
     return {"place": str(place.resolve()), "step": step}
-
-
-def make_report(
-    plan: EvaluationPlan, models: Mapping[str, ModelOutputs], scores: Scores, measured: Mapping[str, Measurements]
-) -> str:
-    """Return the page; the outputs on its sheet are computed once more."""
-    sheet = []
-    for n in pick_worst({name: measured[name] for name in models}, plan.cfg.report_pictures):
-        path = plan.contents[n]
-        content = to_float(decode(path, short_side=plan.cfg.size)[None].to(plan.device))
-        pictures = {PHOTOS: content} | {name: model(path, content) for name, model in models.items()}
-        numbers = {name: measured[name].numbers[n] for name in models}
-        thumbnails = {name: thumbnail(picture) for name, picture in pictures.items()}
-        sheet.append(sheet_row(path.name, thumbnails, numbers, list(models)))
-    return report(title="Evaluation", facts=plan.facts, scores=scores, sheet=sheet)
 
 
 if __name__ == "__main__":

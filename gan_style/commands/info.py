@@ -10,14 +10,14 @@ from omegaconf import DictConfig
 
 from gan_style.cli import command
 from gan_style.commands.compare import read_run_of
-from gan_style.config import flat, plain
+from gan_style.config import flat
 from gan_style.export.files import TORCH_SUFFIX, read_description
 from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError, is_picture
 from gan_style.images.metadata import NOTED, read_note
-from gan_style.options import as_typed, option
-from gan_style.report.runs import CONFIG_FILE, read_header
+from gan_style.options import as_typed, listed, option
+from gan_style.report.runs import CONFIG_FILE
 from gan_style.report.table import short, status_of
-from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint
+from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_header
 from gan_style.runtime.files import file_hash
 from gan_style.runtime.provenance import FAILURE_FILE, PROVENANCE_FILE, read_record
 from gan_style.stylize.model import of_style
@@ -30,7 +30,7 @@ Lines = Iterator[tuple[str, str]]
 
 @dataclass(kw_only=True)
 class InfoOptions:
-    file: Any = option(path=True, required=True)
+    file: Any = option(path=True, many=True, required=True)
 
 
 @command("info", InfoOptions)
@@ -39,12 +39,7 @@ def main(cfg: DictConfig) -> None:
 
     Files are given as plain words, gan-style info result.png, or as file=result.png.
     """
-    files = plain(cfg.file)
-    files = [files] if isinstance(files, str | int | float) else files
-    if not isinstance(files, list) or not files:
-        raise ValueError(f"file={as_typed(cfg.file)}: give a file or a folder, such as gan-style info result.png")
-    blocks = [_block(of_style(str(file))[0]) for file in files]
-    print("\n\n".join(blocks))
+    print("\n\n".join(_block(of_style(file)[0]) for file in listed(cfg.file)))
 
 
 def _block(path: Path) -> str:
@@ -87,10 +82,8 @@ def _picture(path: Path) -> Lines:
     except UnreadablePictureError as error:
         if is_picture(path):
             raise
-        raise ValueError(
-            f"file={path}: not a picture, a video, a model (.safetensors, .onnx, .pt2), a checkpoint (.pt) or a run's "
-            "folder"
-        ) from error
+        known = "a picture, a video, a model (.safetensors, .onnx, .pt2), a checkpoint (.pt) or a run's folder"
+        raise ValueError(f"file={path}: not {known}") from error
     if note is None:
         kind = FORMAT_OF_SUFFIX.get(path.suffix.lower())
         hint = "; files of this kind hold none" if kind is not None and not kind.metadata else ""
@@ -119,9 +112,9 @@ def _file(path: Path, kind: str, more: str = "") -> Lines:
 
 
 def _generator(path: Path) -> Lines:
-    header = read_header(path)
-    yield from _file(path, "a generator", f", {header.parameters:,} parameters")
-    yield from _items(header.description)
+    description, parameters = read_header(path)
+    yield from _file(path, "a generator", f", {parameters:,} parameters")
+    yield from _items(description)
 
 
 def _onnx(path: Path) -> Lines:

@@ -39,7 +39,7 @@ from gan_style.optimise.optimise import (
 )
 from gan_style.optimise.regions import GuidedRegions, clustered_regions, read_regions
 from gan_style.optimise.run import Intervals, OptimisationLoop, Record
-from gan_style.options import SEEDS, Runtime, as_typed, may_change, option
+from gan_style.options import SEEDS, Runtime, as_typed, listed, may_change, option
 from gan_style.runtime.device import choose_device, in_full_float32, move_to
 from gan_style.runtime.files import check_place, ensure_writable
 from gan_style.runtime.progress import Progress, duration
@@ -53,10 +53,10 @@ _NOISE = 0.3  # standard deviation of the noise to start from, for values in [-1
 @dataclass(kw_only=True)
 class OptimiseOptions:
     content: Any = option(path=True, required=True, may_change=True)
-    style: Any = option(path=True, required=True, may_change=True)
+    style: Any = option(path=True, many=True, required=True, may_change=True)
     style_weights: Any
     regions: Any
-    masks: Any = option(path=True, may_change=True)
+    masks: Any = option(path=True, many=True, may_change=True)
     output: str = option(path=True, may_change=True)
     size: int | None = option(16)
     max_megapixels: float = option(above=0, below=inf, may_change=True)
@@ -88,43 +88,72 @@ def main(cfg: DictConfig) -> int:
     in_full_float32()
 
     # What is read and written; an earlier command's state, if there is one.
-    inputs = _inputs(cfg)
+    styles = listed(cfg.style)
+    if cfg.style_weights is not None:
+        check_mean_weights(plain(cfg.style_weights), len(styles), "style_weights", "style")
+    inputs = [find_picture(cfg.content, "content"), *(find_picture(style, "style") for style in styles)]
     masks = _masks(cfg, len(inputs))
     record = _record(cfg, inputs, masks)
     saved = None if cfg.overwrite else record.load()
     if saved is not None and saved["finished"] and record.output.exists():
         print(f"{record.output} is finished; overwrite=true makes it anew")
         return 0
-    record.check_replaceable(saved["frames"] if saved is not None else [], overwrite=cfg.overwrite)
+    frames = list(saved["frames"]) if saved is not None else []
+    record.check_replaceable(frames, overwrite=cfg.overwrite)
     for message in lost_in(record.content, record.output.suffix):
         print(f"warning: {record.output} is without {message}")
 
     # The optimisation, from its parts, where it begins or goes on.
     objective = make_objective(cfg, device)
     content = load_content(cfg, inputs[0], record.content, device)
-    levels = make_levels(cfg, content)
-    styles = load_styles(cfg, content, inputs[1:])
-    optimisation = make_optimisation(cfg, objective, content, styles, levels, find_regions(cfg, content, styles, masks))
+    shares = plain(cfg.shares)
+    if shares is not None:
+        check_mean_weights(shares, cfg.levels, "shares", "level")
+    levels = plan_levels(*content.shape[-2:], levels=cfg.levels, steps=cfg.steps, shares=shares)
+    pictures = load_styles(cfg, content, inputs[1:])
+    regions = None
+    if masks:
+        regions = read_regions(content, pictures, masks)
+    elif cfg.regions is not None:
+        regions = clustered_regions(content, pictures, 3 if cfg.regions == AUTO else cfg.regions)
+    optimisation = make_optimisation(cfg, objective, content, pictures, levels, regions)
     if saved is not None:
         optimisation.load_state_dict(saved["optimisation"])
         print(f"going on after evaluation {optimisation.evaluation}, from {record.state_path}")
-    _show(plain(cfg), optimisation, device)
+
+    # Show the settings and what follows from them.
+    print(to_yaml(plain(cfg)))
+    network = objective.perceptual
+    scales = ", ".join(f"{layer} {scale:.3g}" for layer, scale in network.scales.items())
+    sizes = {
+        "device": f"{device}, {torch.get_num_threads()} CPU threads",
+        "sizes (evaluations)": ", ".join(f"{x.width} x {x.height} ({x.evaluations})" for x in levels),
+        "styles": ", ".join(f"{style.shape[-1]} x {style.shape[-2]}" for style in pictures),
+        "perceptual network": f"{network.name}; feature scales {scales}",
+    }
+    for name, value in sizes.items():
+        print(f"{name + ':':<22}{value}", flush=True)
     if cfg.dry_run:
         print("dry_run=true: stopping before the first evaluation; nothing was written")
         return 0
-    _run(cfg, optimisation, record, content, saved["frames"] if saved is not None else [])
+
+    # Optimise.
+    for name, path in (("output", record.output), ("gif", record.animation or record.output)):
+        ensure_writable(path.parent, name)
+    terms = {name: name for name in ("total", *objective.terms)}
+    first, begin = optimisation.evaluation, time.monotonic()
+    progress = Progress(first_step=first, steps=optimisation.steps, batch=1, terms=terms, unit="evaluations")
+    every = Intervals(tell=cfg.log_every, picture=cfg.save_every, state=cfg.checkpoint_every)
+    to_picture = partial(assemble_result, cfg.colours, content=content)
+    try:
+        OptimisationLoop(optimisation, record, every, to_picture, progress.update, frames).run()
+    finally:
+        progress.close()
+    count = optimisation.evaluation - first
+    print(f"{record.output}: {count} evaluations in {duration(time.monotonic() - begin)}")
+    if record.animation is not None:
+        print(f"animation: {record.animation}")
     return 0
-
-
-def _inputs(cfg: DictConfig) -> list[Path]:
-    """Return the content, then the styles."""
-    styles = plain(cfg.style)
-    styles = styles if isinstance(styles, list) else [styles]
-    if not styles:
-        raise ValueError("style=[]: give at least one picture")
-    if cfg.style_weights is not None:
-        check_mean_weights(plain(cfg.style_weights), len(styles), "style_weights", "style")
-    return [find_picture(cfg.content, "content"), *(find_picture(style, "style") for style in styles)]
 
 
 def _masks(cfg: DictConfig, pictures: int) -> list[Path]:
@@ -132,25 +161,14 @@ def _masks(cfg: DictConfig, pictures: int) -> list[Path]:
     regions = cfg.regions
     if regions not in (None, AUTO) and not (type(regions) is int and 2 <= regions <= 12):
         raise ValueError(f"regions={as_typed(regions)}; allowed are null, auto (3), or how many, from 2 to 12")
-    masks = plain(cfg.masks)
-    if masks is None:
+    masks = listed(cfg.masks)
+    if not masks:
         return []
     if regions is not None:
         raise ValueError(f"regions={as_typed(regions)} and masks={as_typed(masks)}: give one of them")
-    if not isinstance(masks, list) or len(masks) != pictures:
-        raise ValueError(
-            f"masks={as_typed(masks)}: {pictures} masks expected, of the content and of each style: [a.png,b.png]"
-        )
+    if len(masks) != pictures:
+        raise ValueError(f"masks={as_typed(masks)}: {pictures} expected, of the content and of each style")
     return [find_picture(mask, "masks") for mask in masks]
-
-
-def find_regions(cfg: DictConfig, content: Tensor, styles: list[Tensor], masks: list[Path]) -> GuidedRegions | None:
-    """Return the regions whose styles are compared by themselves, if that is asked for."""
-    if masks:
-        return read_regions(content, styles, masks)
-    return (
-        None if cfg.regions is None else clustered_regions(content, styles, 3 if cfg.regions == AUTO else cfg.regions)
-    )
 
 
 def _record(cfg: DictConfig, inputs: list[Path], masks: list[Path]) -> Record:
@@ -175,9 +193,7 @@ def _animation(cfg: DictConfig, output: Path) -> Path | None:
     if cfg.gif is not True and not str(cfg.gif).lower().endswith(".gif"):
         raise ValueError(f"gif={as_typed(cfg.gif)}; allowed are true, null, or a name that ends in .gif")
     if not cfg.save_every:
-        raise ValueError(
-            f"gif={as_typed(cfg.gif)} shows the pictures on the way, and save_every=0 keeps none; set save_every"
-        )
+        raise ValueError(f"gif={as_typed(cfg.gif)} shows pictures on the way, and save_every=0 keeps none")
     return output.with_suffix(".gif") if cfg.gif is True else Path(cfg.gif).expanduser()
 
 
@@ -192,41 +208,6 @@ def _fingerprint(settings: dict[str, Any], inputs: list[Path], masks: list[Path]
     return lasting | {"content (sha256 of the file)": digests[0], "style (sha256 of the files)": digests[1:]}
 
 
-def _show(settings: dict[str, Any], optimisation: Optimisation, device: torch.device) -> None:
-    """Print the settings and what follows from them, for the user to see before the first evaluation."""
-    print(to_yaml(settings))
-    problem, network = optimisation.problem, optimisation.problem.objective.perceptual
-    levels = ", ".join(f"{level.width} x {level.height} ({level.evaluations})" for level in problem.levels)
-    sizes = {
-        "device": f"{device}, {torch.get_num_threads()} CPU threads",
-        "sizes (evaluations)": levels,
-        "styles": ", ".join(f"{style.shape[-1]} x {style.shape[-2]}" for style in problem.styles),
-        "perceptual network": f"{network.name}; feature scales "
-        + ", ".join(f"{layer} {scale:.3g}" for layer, scale in network.scales.items()),
-    }
-    for name, value in sizes.items():
-        print(f"{name + ':':<22}{value}", flush=True)
-
-
-def _run(cfg: DictConfig, optimisation: Optimisation, record: Record, content: Tensor, frames: list[int]) -> None:
-    for name, path in (("output", record.output), ("gif", record.animation or record.output)):
-        ensure_writable(path.parent, name)
-    names = {name: name for name in ("total", *optimisation.problem.objective.terms)}
-    first = optimisation.evaluation
-    progress = Progress(first_step=first, steps=optimisation.steps, batch=1, terms=names, unit="evaluations")
-    every = Intervals(tell=cfg.log_every, picture=cfg.save_every, state=cfg.checkpoint_every)
-    to_picture = partial(assemble_result, cfg.colours, content=content)
-    begin = time.monotonic()
-    try:
-        OptimisationLoop(optimisation, record, every, to_picture, progress.update, list(frames)).run()
-    finally:
-        progress.close()
-    count = optimisation.evaluation - first
-    print(f"{record.output}: {count} evaluations in {duration(time.monotonic() - begin)}")
-    if record.animation is not None:
-        print(f"animation: {record.animation}")
-
-
 def find_picture(name: Any, option: str) -> Path:
     """Return the one file that a path or a demo name stands for."""
     if not isinstance(name, str):
@@ -234,9 +215,8 @@ def find_picture(name: Any, option: str) -> Path:
     if name.startswith(PREFIX):
         pictures = demo_pictures(name.removeprefix(PREFIX))
         if len(pictures) > 1:
-            raise ValueError(
-                f"{option}={name} are {len(pictures)} pictures; name one, such as {name}/{pictures[0].stem}"
-            )
+            hint = f"name one, such as {name}/{pictures[0].stem}"
+            raise ValueError(f"{option}={name} are {len(pictures)} pictures; {hint}")
         return pictures[0]
     path = Path(name).expanduser()
     if path.is_dir():
@@ -267,21 +247,13 @@ def make_objective(cfg: DictConfig, device: torch.device) -> Objective:
     return Objective(terms, move_to(build(cfg.perceptual, "perceptual", layers=layers), device))
 
 
-def make_levels(cfg: DictConfig, content: Tensor) -> list[Level]:
-    shares = plain(cfg.shares)
-    if shares is not None:
-        check_mean_weights(shares, cfg.levels, "shares", "level")
-    return plan_levels(*content.shape[-2:], levels=cfg.levels, steps=cfg.steps, shares=shares)
-
-
 def load_styles(cfg: DictConfig, content: Tensor, paths: list[Path]) -> list[Tensor]:
     """Load each style, (1, 3, H, W) in [-1, 1], on the content's device, as large as style_scale asks."""
     short_side = round(cfg.style_scale * min(content.shape[-2:]))
-    if short_side * 0.5 ** (cfg.levels - 1) < MIN_SHORT_SIDE:
+    if (coarsest := short_side * 0.5 ** (cfg.levels - 1)) < MIN_SHORT_SIDE:
+        settings = f"style_scale={cfg.style_scale:g} and levels={cfg.levels}"
         raise ValueError(
-            f"with style_scale={cfg.style_scale:g} and levels={cfg.levels} the styles' short side is "
-            f"{short_side * 0.5 ** (cfg.levels - 1):g} pixels at the coarsest level; "
-            f"allowed is {MIN_SHORT_SIDE} and more"
+            f"{settings}: styles have {coarsest:g} pixels at the coarsest; allowed are {MIN_SHORT_SIDE} on"
         )
     return [load_picture(cfg, path, short_side, content.device) for path in paths]
 
@@ -296,10 +268,8 @@ def load_picture(cfg: DictConfig, path: Path, short_side: int | None, device: to
 def check_megapixels(cfg: DictConfig, path: Path, height: int, width: int) -> None:
     """Raise ValueError for more pixels than an optimisation is to work at."""
     if height * width > cfg.max_megapixels * 1e6:
-        raise ValueError(
-            f"{path} would be worked at with {width} x {height} = {height * width / 1e6:.1f} megapixels, more than "
-            f"max_megapixels={cfg.max_megapixels:g}; give a smaller size (short side in pixels), or a larger limit"
-        )
+        pixels = f"{width} x {height} = {height * width / 1e6:.1f} megapixels"
+        raise ValueError(f"{path}: {pixels}, more than max_megapixels={cfg.max_megapixels:g}; give a smaller size")
 
 
 def load_content(cfg: DictConfig, path: Path, original: Original, device: torch.device) -> Tensor:
@@ -321,12 +291,11 @@ def make_optimisation(
     levels: list[Level],
     regions: GuidedRegions | None = None,
 ) -> Optimisation:
-    if regions is not None:
-        for name, term in objective.terms.items():
-            if isinstance(term, Style) and not isinstance(term, GramStyle | GatysStyle):
-                raise ValueError(f"loss.{name}: regions and masks are for Gram matrices (GramStyle, GatysStyle) alone")
-            if isinstance(term, Style):
-                term.guided = True
+    for name, term in objective.terms.items() if regions is not None else ():
+        if isinstance(term, GramStyle | GatysStyle):
+            term.guided = True
+        elif isinstance(term, Style):
+            raise ValueError(f"loss.{name}: regions and masks are for Gram matrices (GramStyle, GatysStyle) alone")
     content, styles = transfer_inputs(cfg.colours, content, styles)
     if cfg.calibrate and not objective.perceptual.scales_given:
         objective.perceptual.calibrate([content, *styles])
@@ -361,10 +330,7 @@ def _optimiser_maker(node: DictConfig, views: int | None) -> Callable[[list[Tens
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"method: {error}") from error
         if views is not None and "max_eval" in optimiser.param_groups[0]:
-            raise ValueError(
-                f"views={views} shows each evaluation another view, and L-BFGS compares evaluations; give method=adam, "
-                f"or views=null"
-            )
+            raise ValueError(f"views={views} is for method=adam: L-BFGS compares evaluations of one view")
         for name in ("history_size", "max_iter"):  # which L-BFGS does not check
             if optimiser.param_groups[0].get(name, 1) < 1:
                 raise ValueError(f"method.{name}={optimiser.param_groups[0][name]}; allowed are numbers from 1")

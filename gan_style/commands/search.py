@@ -15,7 +15,7 @@ from gan_style.commands.train import TrainOptions, check_train
 from gan_style.config import CONFIG_PATH, build, compose_command, flat, plain, read_yaml, takes_integers
 from gan_style.evaluation.suite import METRICS
 from gan_style.losses.objective import content_layers, style_layers
-from gan_style.options import as_typed, check_options, did_you_mean, option
+from gan_style.options import as_typed, check_options, did_you_mean, listed, option
 from gan_style.report.table import is_measurement_setting
 from gan_style.runtime.files import check_place, ensure_writable, locked, remove_leftovers
 from gan_style.runtime.process import last_line
@@ -43,8 +43,8 @@ class SearchOptions:
     name: str
     root: str
     trials: int | None = option(1)
-    metric: Any = option(required=True)
-    direction: Any
+    metric: Any = option(many=True, required=True)
+    direction: Any = option(many=True)
     sampler: str = option(choices=SAMPLERS)
     startup: int = option(0)
     seed: int
@@ -68,11 +68,8 @@ def check_search(cfg: Any) -> None:
         raise ValueError(f"search.name={search.name!r}; give a name, which the search's folder gets")
     if search.trials is None and search.sampler != "grid":
         raise ValueError(f"search.trials=null needs search.sampler=grid; with {search.sampler} give a number")
-    if not isinstance(search.metric, str) and search.pruner != "none":
-        raise ValueError(
-            f"search.pruner={search.pruner} ends trials by one number, and search.metric has {len(search.metric)}, for "
-            f"a Pareto front; use search.pruner=none, or one metric such as heldout/composite"
-        )
+    if (count := len(listed(search.metric))) > 1 and search.pruner != "none":
+        raise ValueError(f"search.pruner={search.pruner} needs one search.metric, and there are {count}; give none")
 
 
 @command("search", SearchCommandOptions)
@@ -210,16 +207,13 @@ def _try_examples(space: dict[str, Dimension], base: list[str]) -> None:
 
 def _metrics(metrics: Any, direction: Any, settings: DictConfig) -> dict[str, str]:
     """Return {metric: minimise or maximise}."""
-    names = [metrics] if isinstance(metrics, str) else plain(metrics)
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"search.metric={as_typed(metrics)}: a name in metrics.jsonl, or a list of them, expected")
+    names, directions = listed(metrics), listed(direction)
     if len(set(names)) < len(names):
         raise ValueError(f"search.metric={as_typed(names)}: a metric is given twice")
-    directions = [direction] * len(names) if isinstance(direction, str) else plain(direction)
-    if not isinstance(directions, list) or len(directions) != len(names) or set(directions) - set(DIRECTIONS):
-        raise ValueError(
-            f"search.direction={as_typed(direction)}; allowed are {', '.join(DIRECTIONS)}, or one for each metric"
-        )
+    directions *= len(names) if len(directions) == 1 else 1
+    if len(directions) != len(names) or set(directions) - set(DIRECTIONS):
+        allowed = f"{', '.join(DIRECTIONS)}, or one for each metric"
+        raise ValueError(f"search.direction={as_typed(direction)}; allowed are {allowed}")
     for name in names:
         _check_metric(name, settings)
     return {name: direction_of(name) if d == "auto" else d for name, d in zip(names, directions, strict=True)}
@@ -264,9 +258,7 @@ def direction_of(name: str) -> str:
     if name.startswith("loss/"):
         better = "lower"
     if not better:
-        raise ValueError(
-            f"search.metric={name}: neither end is known to be better; say search.direction=minimise or maximise"
-        )
+        raise ValueError(f"search.metric={name}: say which end is better, search.direction=minimise or maximise")
     return {"lower": "minimise", "higher": "maximise"}[better]
 
 

@@ -1,6 +1,5 @@
 """``gan-style study``: ask people which model is better, and analyse what they say."""
 
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -16,11 +15,11 @@ from gan_style.cli import command
 from gan_style.config import plain
 from gan_style.data.pictures import find_pictures
 from gan_style.images.decode import decode, to_float
-from gan_style.options import SEEDS, Runtime, as_typed, option
+from gan_style.options import SEEDS, Runtime, as_typed, listed, option
 from gan_style.report.html import data_uri
 from gan_style.report.outputs import FolderOutputs, holds_outputs, model_labels
 from gan_style.runtime.device import choose_device
-from gan_style.runtime.files import check_place, ensure_writable, write_bytes, write_text
+from gan_style.runtime.files import check_place, ensure_writable, write_json, write_text
 from gan_style.runtime.provenance import check_replaceable, marked_page, options_mark
 from gan_style.study.answers import Participant, consistency_of, kind_report, read_participants, report_lines
 from gan_style.study.page import KINDS, StudyPictures, most_questions, study_page
@@ -33,7 +32,7 @@ _OTHER_SHAPE = 0.05  # difference of the logarithms of two aspect ratios
 
 @dataclass(kw_only=True)
 class StudyOptions:
-    checkpoints: Any = option(path=True)
+    checkpoints: Any = option(path=True, many=True)
     content: Any = option(path=True)
     style: Any = option(path=True)
     size: int = option(16)
@@ -42,7 +41,7 @@ class StudyOptions:
     allow_ties: bool
     style_pictures: int = option(1)
     title: str
-    results: Any = option(path=True)
+    results: Any = option(path=True, many=True)
     output: str | None = option(path=True)
     overwrite: bool
     seed: int = option(*SEEDS)
@@ -60,15 +59,13 @@ def main(cfg: DictConfig) -> None:
     if cfg.results is None:
         write_page(cfg, mark)
     else:
-        analyse(_answer_files(plain(cfg.results)), output=output, seed=cfg.seed, mark=mark)
+        analyse(listed(cfg.results), output=output, seed=cfg.seed, mark=mark)
 
 
 def check_combination(cfg: DictConfig) -> None:
     """Raise ValueError for options that do not go together."""
     if (cfg.checkpoints is None) == (cfg.results is None):
-        raise ValueError(
-            "give either checkpoints=[runs/a,runs/b], to write a page, or results=[a.json,b.json], to read its answers"
-        )
+        raise ValueError("give either checkpoints=[a,b], to write a page, or results=[a.json], to read its answers")
     needed = {"content": cfg.content, "style": cfg.style, "output": cfg.output}
     if cfg.checkpoints is not None and (missing := [name for name, value in needed.items() if value is None]):
         raise ValueError(f"{missing[0]}=... is missing: checkpoints=... needs {', '.join(needed)}")
@@ -87,7 +84,7 @@ def write_page(cfg: DictConfig, mark: str) -> None:
     check_place(output.parent, "output")
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     pictures = study_pictures(
-        plain(cfg.checkpoints), plain(cfg.content), plain(cfg.style), cfg.size, cfg.style_pictures, device
+        listed(cfg.checkpoints), plain(cfg.content), plain(cfg.style), cfg.size, cfg.style_pictures, device
     )
 
     # There are only so many different questions.
@@ -115,7 +112,7 @@ def write_page(cfg: DictConfig, mark: str) -> None:
 
 
 def study_pictures(
-    checkpoints: Any, content: Any, style: Any, size: int, style_pictures: int, device: torch.device
+    checkpoints: Sequence[str], content: Any, style: Any, size: int, style_pictures: int, device: torch.device
 ) -> StudyPictures:
     """Return photos, artworks (at most ``style_pictures``) and every model's results, of this short side.
 
@@ -138,7 +135,8 @@ def study_pictures(
         print(f"{label}: {len(photos)} pictures, {'as they are' if label in finished else 'stylized'}", flush=True)
         if label in finished:
             read = [decode(finished[label][path], short_side=size) for path in contents]
-            other = sum(_other_shape(result, photo) for result, photo in zip(read, photos, strict=True))
+            aspects = [[math.log(x.shape[-1] / x.shape[-2]) for x in pictures] for pictures in (read, photos)]
+            other = sum(abs(result - photo) > _OTHER_SHAPE for result, photo in zip(*aspects, strict=True))
             if other:  # cropped or squashed results give themselves away
                 print(f"warning: {other} of {len(read)} pictures of {label} have another shape than their photos")
             results[label] = [_as_shown(result) for result in read]
@@ -152,12 +150,10 @@ def study_pictures(
     )
 
 
-def find_models(checkpoints: Any) -> dict[str, str]:
+def find_models(checkpoints: Sequence[str]) -> dict[str, str]:
     """Return {label: what was given}. ValueError for fewer than two, and for labels that cannot be told or printed."""
-    if not isinstance(checkpoints, list) or len(checkpoints) < 2 or not all(isinstance(c, str) for c in checkpoints):
-        raise ValueError(
-            f"checkpoints={as_typed(checkpoints)}: a list of two models or more expected, such as [runs/a,runs/b]"
-        )
+    if len(checkpoints) < 2:
+        raise ValueError(f"checkpoints={as_typed(checkpoints)}: two models or more expected, such as [runs/a,runs/b]")
     if missing := [spec for spec in checkpoints if not of_style(spec)[0].exists()]:
         raise ValueError(f"checkpoints={missing[0]}: there is no such file or folder")
     labels = model_labels(checkpoints, "checkpoints")
@@ -172,19 +168,20 @@ def spread(paths: Sequence[Path], count: int) -> list[Path]:
     return [paths[(2 * number + 1) * len(paths) // (2 * count)] for number in range(count)]
 
 
-def _other_shape(result: Tensor, photo: Tensor) -> bool:
-    ratios = [picture.shape[-1] / picture.shape[-2] for picture in (result, photo)]
-    return abs(math.log(ratios[0] / ratios[1])) > _OTHER_SHAPE
-
-
 def _as_shown(picture: Tensor) -> str:
     """Encode uint8 (3, H, W); all pictures alike, so that none is told by its compression."""
     return data_uri(to_float(picture))
 
 
-def analyse(paths: Sequence[Path], *, output: Path | None, seed: int, mark: str) -> None:
-    """Print what the answers say, and write the numbers where they are wanted."""
-    participants, warnings = read_participants(paths)
+def analyse(results: Sequence[str], *, output: Path | None, seed: int, mark: str) -> None:
+    """Print what the answers say, of files or folders of them, and write the numbers where they are wanted."""
+    paths: dict[Path, None] = {}
+    for path in (Path(name).expanduser() for name in results):
+        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        if not inside:
+            raise ValueError(f"results={path}: there is no .json file in this folder")
+        paths |= dict.fromkeys(inside)
+    participants, warnings = read_participants(list(paths))
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     report = {
@@ -197,21 +194,8 @@ def analyse(paths: Sequence[Path], *, output: Path | None, seed: int, mark: str)
     print("\n".join(report_lines(report)))
     if output is not None:
         ensure_writable(output.parent, "output")
-        write_bytes(output, json.dumps(report | {"result": mark}, indent=2, allow_nan=False).encode() + b"\n")
+        write_json(output, report | {"result": mark})
         print(output)
-
-
-def _answer_files(results: Any) -> list[Path]:
-    names = [results] if isinstance(results, str) else results
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"results={as_typed(results)}: a list of .json files, or a folder of them, expected")
-    paths: dict[Path, None] = {}
-    for path in (Path(name).expanduser() for name in names):
-        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
-        if not inside:
-            raise ValueError(f"results={path}: there is no .json file in this folder")
-        paths |= dict.fromkeys(inside)
-    return list(paths)
 
 
 def _summary(participant: Participant) -> dict[str, Any]:

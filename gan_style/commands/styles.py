@@ -16,7 +16,7 @@ from gan_style.images.decode import decode, encode, labelled_grid, to_float
 from gan_style.images.formats import FORMAT_OF_SUFFIX, known_suffixes
 from gan_style.images.metadata import NOTED
 from gan_style.options import Runtime, option
-from gan_style.runtime.checkpoint import read_generator
+from gan_style.runtime.checkpoint import read_header
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import ensure_writable, file_hash, identity, write_bytes
 from gan_style.runtime.provenance import check_replaceable, result_mark
@@ -41,7 +41,10 @@ def main(cfg: DictConfig) -> None:
     sheet = None if cfg.sheet is None else Path(cfg.sheet).expanduser()
     if sheet is not None and sheet.suffix.lower() not in FORMAT_OF_SUFFIX:
         raise ValueError(f"sheet={sheet}: cannot write this kind of picture; known are {known_suffixes()}")
-    models = shipped() if cfg.checkpoint is None else _own(Path(cfg.checkpoint).expanduser())
+    models = shipped()
+    if cfg.checkpoint is not None:
+        path = resolve_model([], Path(cfg.checkpoint).expanduser())
+        models = {path: open_model(path, torch.device("cpu"))[0].styles}
     if not models:
         raise ValueError("this installation comes without models of its own; give checkpoint=...")
     for path, names in models.items():
@@ -64,36 +67,25 @@ def _write_sheet(cfg: DictConfig, sheet: Path, models: Sequence[Path]) -> None:
     ensure_writable(sheet.parent, "sheet")
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     photo = decode(source, short_side=cfg.size)
-    painted = {
-        name: cell for path in reversed(models) for name, cell in _paint_styles(path, photo, device)
-    }  # each once
+    painted: dict[str, Tensor] = {}  # each style once, by the first of the models that has it
+    for path in reversed(models):
+        model, _ = load_model(path, device)
+        painted |= {name: to_float(paint(model, photo, Controls({name: 1.0}))) for name in model.styles}
     cells = [("photo", to_float(photo)), *painted.items()]
     note = {NOTED: __version__, "command": "styles", "result": mark}
     write_bytes(sheet, encode(labelled_grid(cells, columns=min(len(cells), 5)), sheet.suffix, note=note))
     print(f"sheet: {sheet}")
 
 
-def _own(checkpoint: Path) -> dict[Path, tuple[str, ...]]:
-    path = resolve_model([], checkpoint)
-    return {path: open_model(path, torch.device("cpu"))[0].styles}
-
-
 def _describe(path: Path, names: Sequence[str]) -> Iterator[str]:
     """Yield a line for the model, and one for each of its styles, with what its file says about it."""
-    description = read_generator(path)[1] if path.suffix == ".safetensors" else {}
+    description = read_header(path)[0] if path.suffix == ".safetensors" else {}
     about: dict[str, Any] = description.get("about", {})
-    summary = (
-        f"{len(names)} style{'s' * (len(names) != 1)}" if names else "the style is that of a picture, reference=..."
-    )
+    count = f"{len(names)} style{'s' * (len(names) != 1)}"
+    summary = count if names else "the style is that of a picture, reference=..."
     yield f"{path.name}  ({summary}, {path.stat().st_size / 1e6:.1f} MB)"
     width = max(map(len, names), default=0) + 2
     yield from (f"  {name:<{width}}{about.get(name, '')}".rstrip() for name in names)
-
-
-def _paint_styles(path: Path, photo: Tensor, device: Any) -> Iterator[tuple[str, Tensor]]:
-    model, _ = load_model(path, device)
-    for name in model.styles:
-        yield name, to_float(paint(model, photo, Controls({name: 1.0})))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """``gan-style stylize``: give pictures the style that a generator has learned."""
 
 import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 from torch import Tensor
 
+from gan_style.api import make_refiner
 from gan_style.cli import command
 from gan_style.config import plain
 from gan_style.demo import PREFIX, demo_pictures
 from gan_style.images.formats import describe_others, format_for, scan_folder
-from gan_style.options import Runtime, SegmentationOptions, as_typed, option
+from gan_style.options import Runtime, SegmentationOptions, listed, option
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import ensure_writable, file_hash
 from gan_style.runtime.provenance import check_replaceable, config_hash
 from gan_style.stylize.batch import (
     BatchStylizer,
     PictureJob,
-    Refine,
     check_outputs,
     plan_file,
     plan_folder,
@@ -53,7 +52,7 @@ class StylizeOptions:
     output: str = option(path=True)
     checkpoint: str | None = option(path=True)
     style: Any = option(path=True)
-    reference: Any = option(path=True)
+    reference: Any = option(path=True, many=True)
     refine: int = option(0)
     strength: float
     mask: Any = option(path=True)
@@ -71,23 +70,16 @@ class StylizeOptions:
 @command("stylize", StylizeOptions)
 def main(cfg: DictConfig) -> int:
     """Stylize a picture or a folder of pictures; status 3 where some could not be read or written."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: print(f"warning: {message}", flush=True)
-        return _stylize(cfg)
-
-
-def _stylize(cfg: DictConfig) -> int:
     # What is read, and what will be written: nothing that is read, and nothing twice.
     style, mask, segmentation = plain(cfg.style), plain(cfg.mask), plain(cfg.segmentation)
-    if cfg.reference is not None and not isinstance(cfg.reference, str | ListConfig):
-        raise ValueError(f"reference={as_typed(cfg.reference)}: a picture, or several as [a.jpg,b.jpg], expected")
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
     style, plan, regions = plan_regions(style, mask, cfg.regions, segmentation)
     files = {name: Path(str(place)).expanduser() for name, place in plan.files.items()}
     classes = None if segmentation["masks"] is None else Path(segmentation["masks"]).expanduser()
-    jobs = with_masks(_plan(str(cfg.input), Path(cfg.output).expanduser()), _root(str(cfg.input)), files, classes)
+    jobs, root = _plan(str(cfg.input), Path(cfg.output).expanduser())
+    jobs = with_masks(jobs, root, files, classes)
     jobs = with_sheets(jobs) if cfg.sheet else jobs
-    paintings = {} if cfg.reference is None else find_references(plain(cfg.reference))
+    paintings = {} if cfg.reference is None else find_references(listed(cfg.reference))
     check_outputs(jobs, paintings.values())
 
     # The model, and what is asked of it.
@@ -110,7 +102,7 @@ def _stylize(cfg: DictConfig) -> int:
         controls,
         _note(note, model, controls, plan),
         settings,
-        refine=_refiner(cfg, references),
+        refine=make_refiner(cfg.refine, references),
         max_megapixels=cfg.max_megapixels,
         plan=plan,
         named=find_named,
@@ -134,17 +126,6 @@ def _stylize(cfg: DictConfig) -> int:
     if failures:
         print(f"gan-style stylize: {failures} of {len(jobs)} pictures have no result", file=sys.stderr)
     return UNREADABLE if failures else 0
-
-
-def _refiner(cfg: DictConfig, references: Mapping[str, Tensor]) -> Refine | None:
-    """Build what refines the references' styles on each picture, where that is asked for."""
-    if not cfg.refine:
-        return None
-    if not references:
-        raise ValueError(f"refine={cfg.refine}: it improves the style of a picture, reference=..., and there is none")
-    from gan_style.optimise.refine import Refiner  # losses: nothing else here needs them
-
-    return Refiner(references, cfg.refine)
 
 
 def choose_model(
@@ -178,26 +159,20 @@ def _note(note: Mapping[str, Any], model: Model, controls: Controls, plan: MaskP
     return {**note, "style": style, "strength": controls.strength, **more}
 
 
-def _root(source: str) -> Path:
-    """Return the folder that the pictures' names are below of."""
+def _plan(source: str, output: Path) -> tuple[list[PictureJob], Path]:
+    """Return what is to be done, and the folder that the pictures' names are below of."""
     if source.startswith(PREFIX):
-        return demo_pictures(source.removeprefix(PREFIX))[0].parent
-    path = Path(source).expanduser()
-    return path if path.is_dir() else path.parent
-
-
-def _plan(source: str, output: Path) -> list[PictureJob]:
-    if source.startswith(PREFIX):
-        jobs = [job for path in demo_pictures(source.removeprefix(PREFIX)) for job in plan_file(path, output)]
+        pictures = demo_pictures(source.removeprefix(PREFIX))
+        jobs = [job for path in pictures for job in plan_file(path, output)]
         if len({job.target for job in jobs}) < len(jobs):
             raise ValueError(f"output={output} is one picture, but input={source} are {len(jobs)}; give a folder")
-        return jobs
+        return jobs, pictures[0].parent
     path = Path(source).expanduser()
     if not path.is_dir():
-        return plan_file(path, output)
+        return plan_file(path, output), path.parent
     if message := describe_others(scan_folder(path)[1]):
         print(f"warning: input={source}: {message}")
-    return plan_folder(path, output)
+    return plan_folder(path, output), path
 
 
 if __name__ == "__main__":

@@ -13,16 +13,14 @@ from torch import Tensor
 from gan_style.cli import command
 from gan_style.commands.stylize import choose_model
 from gan_style.config import plain
-from gan_style.options import Runtime, SegmentationOptions, as_typed, option
+from gan_style.options import Runtime, SegmentationOptions, as_typed, listed, option
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import ensure_writable, file_hash, identity, locked
 from gan_style.runtime.progress import Progress
 from gan_style.runtime.provenance import config_hash
 from gan_style.runtime.signals import PREEMPTED, stop_on_signals
 from gan_style.stylize.controls import Controls, Regions, option_of, read_mask
-from gan_style.stylize.model import (
-    find_references,
-)
+from gan_style.stylize.model import find_references
 from gan_style.stylize.paint import FramePainter
 from gan_style.stylize.regions import find_masks, named_masks, plan_regions, region_settings
 
@@ -39,7 +37,7 @@ UNREADABLE = 3  # exit status: parts of the video could not be read
 class StylizeVideoOptions:
     checkpoint: str | None = option(path=True)
     style: Any = option(path=True)
-    reference: Any = option(path=True)
+    reference: Any = option(path=True, many=True)
     input: str = option(path=True)
     fps: float | None = option(above=0, most=1000)
     output: str | None = option(path=True)
@@ -67,22 +65,14 @@ def main(cfg: DictConfig) -> int:
 
     Status 3 where parts of it could not be read, 75 where it was asked to stop.
     """
-    crf = cfg.crf
-    if crf != "auto" and (isinstance(crf, bool) or not isinstance(crf, int | float) or not 0 <= crf <= 63):
-        raise ValueError(
-            f"crf={as_typed(crf)}; allowed are auto, or numbers from 0 (best) to 51, and to 63 for VP9 and AV1"
-        )
+    if cfg.crf != "auto" and (type(cfg.crf) not in (int, float) or not 0 <= cfg.crf <= 63):
+        raise ValueError(f"crf={as_typed(cfg.crf)}; allowed are auto, or 0 (best) to 51, and to 63 for VP9 and AV1")
     if missing := [name for module, name in _NEEDED.items() if find_spec(module) is None]:
         raise ValueError(f"videos need {' and '.join(missing)}: pip install 'gan_style[video]'")
     if str(cfg.input).startswith("camera:"):
         raise ValueError(f"input={cfg.input}: gan-style app shows what a camera sees, stylized")
     if cfg.output is None:
         raise ValueError("output=... is missing; see gan-style stylize-video --help")
-    return _stylize(cfg, Path(str(cfg.input)).expanduser(), Path(str(cfg.output)).expanduser())
-
-
-def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
-    """Stylize from file to file; return the exit status."""
     import av
 
     from gan_style.video.decode import probe
@@ -92,6 +82,7 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
     from gan_style.video.temporal import TemporalFilter, WarpErrors
 
     # What is read, how it will be written, and what of it cannot be kept.
+    source, output = Path(str(cfg.input)).expanduser(), Path(str(cfg.output)).expanduser()
     if identity(output) == identity(source):
         raise ValueError(f"output={output} is the input itself; results are never written over it")
     if output.is_dir():
@@ -105,8 +96,9 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
 
     # The network, and all that the result depends on.
     painter, note, region_choices, steady = _painter(cfg, video)
+    hashes = [file_hash(file) for file in dict.fromkeys(file for file, _ in video.pictures) or [video.path]]
     settings = {
-        "input": _hash_input(video),
+        "input": hashes[0] if len(hashes) == 1 else config_hash({"pictures": hashes}),
         "checkpoint": note["checkpoint"],
         "style": dict(painter.controls.mix),
         **{name: cfg[name] for name in ("strength", "colours", "blend", "cut", "segment", "warp_error")},
@@ -142,19 +134,17 @@ def _stylize(cfg: DictConfig, source: Path, output: Path) -> int:
         if count is None:
             print(f"stopped by {stop.reason} after {progress.step} frames, kept; the same command goes on", flush=True)
             return PREEMPTED
-        join(
-            output,
-            container,
-            video,
-            encoding,
-            (packet for number in range(count) for packet in segments.load(number).packets),
-            times=[time for number in range(count) for time in segments.times(number)],
-            copied_indices=copied_indices,
-            note=json.dumps(note),
-        )
+        packets = (packet for number in range(count) for packet in segments.load(number).packets)
+        times = [time for number in range(count) for time in segments.times(number)]
+        note_text = json.dumps(note)
+        join(output, container, video, encoding, packets, times=times, copied_indices=copied_indices, note=note_text)
         tally = sum((segments.load(number).tally for number in range(count)), WarpErrors())
         segments.remove(count)
-    print(f"{_describe_errors(tally)}\n{output}", flush=True)
+    frames = ", ".join(map(str, tally.cuts[:12])) + (" ..." if len(tally.cuts) > 12 else "")
+    print(f"{len(tally.cuts)} scene cuts" + (f" (at frames {frames})" if tally.cuts else ""))
+    if (means := tally.means()) is not None:
+        print(f"warp error (root mean square, 0 to 1): source {means[0]:.4f}, result {means[1]:.4f}")
+    print(output, flush=True)
     return _report_problems(work, progress.step)
 
 
@@ -166,10 +156,8 @@ def _changes(video: "Video") -> list[str]:
     if video.is_hdr:
         changes.append(f"{video.path} is HDR; its colours are tone-mapped to BT.709, without HDR")
     if video.tracks > 1:
-        changes.append(
-            f"{video.path} has {video.tracks} video tracks; the one that players show is stylized "
-            f"({video.width} x {video.height}), the others are left out"
-        )
+        shown = f"the one that players show is stylized ({video.width} x {video.height})"
+        changes.append(f"{video.path} has {video.tracks} video tracks; {shown}, the others are left out")
     if video.transparent:
         changes.append(f"the transparency of {video.path} is lost")
     if words := missing_numbers(video):
@@ -179,12 +167,6 @@ def _changes(video: "Video") -> list[str]:
     if len(video.offsets) > 1:
         changes.append(f"{video.path} is joined from {len(video.offsets)} recordings; their times go on at the joins")
     return changes
-
-
-def _hash_input(video: "Video") -> str:
-    files = dict.fromkeys(file for file, _ in video.pictures) or {video.path: None}
-    hashes = [file_hash(file) for file in files]
-    return hashes[0] if len(hashes) == 1 else config_hash({"pictures": hashes})
 
 
 def _painter(
@@ -200,15 +182,14 @@ def _painter(
         import cv2
 
         cv2.setNumThreads(cfg.runtime.threads)
-    paintings = {} if cfg.reference is None else find_references(plain(cfg.reference))
+    paintings = {} if cfg.reference is None else find_references(listed(cfg.reference))
     model, note, mix, _ = choose_model(style, plan, cfg.checkpoint, paintings, device, max_megapixels=200)
     controls = Controls(mix, float(cfg.strength), str(cfg.colours))
     mixture_text = "+".join(f"{name} {share:g}" if share < 1 else name for name, share in mix.items())
     note |= {"style": mixture_text or "+".join(plan.order), "strength": controls.strength}
     find_named = named_masks(plan, segmentation, regions, device)
-    choices: dict[str, Any] = {}
-    if paintings:
-        choices["references"] = {name: file_hash(path) for name, path in paintings.items()}
+    references = {name: file_hash(path) for name, path in paintings.items()}
+    choices: dict[str, Any] = {"references": references} if references else {}
     if not plan.order:
         return FramePainter(model, controls), note, choices, None
 
@@ -232,15 +213,6 @@ def _painter(
     choices |= {"mask": {name: file_hash(path) for name, path in files.items()}, "order": list(plan.order)}
     choices |= region_settings(plan, segmentation, regions)
     return FramePainter(model, controls, regions_of_frame), note, choices, steady
-
-
-def _describe_errors(tally: Any) -> str:
-    frames = ", ".join(map(str, tally.cuts[:12])) + (" ..." if len(tally.cuts) > 12 else "")
-    cuts = f"{len(tally.cuts)} scene cuts" + (f" (at frames {frames})" if tally.cuts else "")
-    means = tally.means()
-    if means is None:
-        return cuts
-    return f"{cuts}\nwarp error (root mean square, 0 to 1): source {means[0]:.4f}, result {means[1]:.4f}"
 
 
 def _report_problems(work: "VideoStylizer", frames: int) -> int:

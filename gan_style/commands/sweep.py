@@ -6,7 +6,6 @@ memory is free afterwards, and its results are those of the same command line al
 
 import hashlib
 import itertools
-import json
 import re
 import shlex
 import sys
@@ -23,8 +22,9 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, open_dict
 
 from gan_style.commands.launchers import Basic, JobEnd, Launcher, SweepJob
-from gan_style.config import CONFIG_PATH, build, quoted
-from gan_style.runtime.files import check_place, ensure_writable, locked, write_bytes, write_text
+from gan_style.config import CONFIG_PATH, build
+from gan_style.options import quoted
+from gan_style.runtime.files import check_place, ensure_writable, locked, write_json, write_text
 from gan_style.runtime.provenance import FAILURE_FILE, read_failure
 from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
 
@@ -44,7 +44,9 @@ def sweep(arguments: Sequence[str], *, command: str, finished: Callable[[DictCon
     """
     # Compose every point of the grid, and give each its folder.
     composed = _compose_grid(command, arguments)
-    folder, launcher = _folder(composed), _launcher(composed)
+    folder, node = _folder(composed), composed[0].hydra.launcher
+    own = str(node.get("_target_")).startswith("hydra.")  # Hydra's own, basic, for which ours stands
+    launcher: Launcher = Basic() if own else build(node, "hydra.launcher")
     check_place(folder, "run.root, run.sweep")
     names = _job_names(composed)
     jobs = [_job(command, folder, item, name) for item, name in zip(composed, names, strict=True)]
@@ -158,15 +160,6 @@ def _folder(composed: Sequence[Composed]) -> Path:
     return Path(root).expanduser() / str(name)
 
 
-def _launcher(composed: Sequence[Composed]) -> Launcher:
-    """Build the launcher that hydra/launcher chooses; Hydra's own, basic, stands for ours."""
-    node = composed[0].hydra.launcher
-    if str(node.get("_target_")).startswith("hydra."):
-        return Basic()
-    launcher: Launcher = build(node, "hydra.launcher")
-    return launcher
-
-
 def _job_names(composed: Sequence[Composed]) -> list[str]:
     """Name each job's folder: run.name if given, else the values that are swept over. ValueError for two alike."""
     names = []
@@ -176,10 +169,8 @@ def _job_names(composed: Sequence[Composed]) -> list[str]:
         if is_named and "/" in name:
             raise ValueError(f"run.name={name}: in a sweep it is the name of one folder in the sweep's")
         if name in names and is_named:
-            raise ValueError(
-                f"run.name={name} gives two jobs of the sweep one folder; leave it out (each gets a folder named after "
-                f"its overrides; run.sweep names the sweep), or have options in it: run.name='seed${{training.seed}}'"
-            )
+            hint = "leave it out (run.sweep names the sweep), or have options in it: run.name='seed${training.seed}'"
+            raise ValueError(f"run.name={name} gives two jobs of the sweep one folder; {hint}")
         if name in names:
             raise ValueError(f"two jobs of the sweep have the same settings, and so one folder: {name}")
         names.append(name)
@@ -256,7 +247,7 @@ class Summary:
     def write(self) -> None:
         counts = {status: len(self.names(status)) for status in (FINISHED, FAILED, STOPPED, WAITING)}
         content = {"format": FORMAT, "sweep": self.folder.name, "counts": counts, "jobs": list(self.jobs.values())}
-        write_bytes(self.folder / SUMMARY_FILE, json.dumps(content, indent=1).encode() + b"\n")
+        write_json(self.folder / SUMMARY_FILE, content)
 
     def line(self, name: str) -> str:
         """Write the line that is printed when a job has ended."""

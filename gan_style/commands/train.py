@@ -117,7 +117,7 @@ class DataOptions:
     regions: RegionsOptions
     holdout: Any = option(path=True)
     holdout_count: int = option(0)
-    style_holdout_count: int | None = option(0)
+    style_holdout_count: int | None = option(1)
     sample_size: int = option(16, may_change=True)
     size: int = option(16)
     resize: tuple[int, int]
@@ -193,9 +193,8 @@ def check_train(cfg: Any) -> None:
     # Loss weights, their balance, and learning rates.
     if cfg.loss.get("balance") is not None and not 0 < training.audit_every <= training.warmup_steps:
         raise ValueError(
-            f"loss.balance finds its weights from audits in the warm-up, and with training.warmup_steps="
-            f"{training.warmup_steps} and training.audit_every={training.audit_every} there is none; "
-            f"allowed for training.audit_every are 1 to training.warmup_steps"
+            f"training.audit_every={training.audit_every}: loss.balance needs audits in the warm-up; allowed are 1 to "
+            f"training.warmup_steps={training.warmup_steps}"
         )
     if training.warmup_steps and "content" not in cfg.loss:
         raise ValueError(f"training.warmup_steps={training.warmup_steps} needs loss.content; set it to 0")
@@ -211,9 +210,7 @@ def check_train(cfg: Any) -> None:
     if data.paired and (isinstance(data.style, Mapping) or by_reference(cfg)):
         raise ValueError("data.paired=true is for one style and generator=resnet or slim; leave it null")
     if data.paired and (data.recolour or data.style_resize):
-        raise ValueError(
-            "data.paired=true cuts style pictures as their photos: data.style_resize has to be null, data.recolour 0"
-        )
+        raise ValueError("data.paired=true needs data.style_resize=null and data.recolour=0")
     guided = [str(name) for name, term in cfg.loss.items() if isinstance(term, Mapping) and term.get("guided")]
     single = not (data.paired or isinstance(data.style, Mapping) or by_reference(cfg))
     check_train_regions(data.regions, guided, one_style=single)
@@ -233,10 +230,8 @@ def check_styles(cfg: Any) -> None:
         names = ", ".join(map(str, cfg.data.style))
         raise ValueError(f"data.style names styles ({names}); use generator=library or generator=mobile")
     if takes_library and not is_library:
-        raise ValueError(
-            f"this generator needs styles with names, got data.style={as_typed(cfg.data.style)}; "
-            "write data.style={monet: FOLDER, wave: PICTURE}"
-        )
+        got = as_typed(cfg.data.style)
+        raise ValueError(f"data.style={got}: this generator needs names, data.style={{monet: FOLDER, wave: PICTURE}}")
     for name in cfg.data.style if is_library else ():
         if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)):
             raise ValueError(f"data.style: {name!r} is no name for a style; allowed are letters, digits, - and _")
@@ -244,22 +239,10 @@ def check_styles(cfg: Any) -> None:
     # References that are held out.
     count = cfg.data.style_holdout_count
     if count is not None and not by_reference(cfg):
-        raise ValueError(
-            f"data.style_holdout_count={count} is for generator=reference, whose samples have references that it has "
-            "not seen; leave it null"
-        )
-    if count == 0:
-        raise ValueError(
-            "data.style_holdout_count=0 leaves generator=reference's samples without a reference; allowed "
-            "are numbers from 1, or null"
-        )
+        raise ValueError(f"data.style_holdout_count={count} is for generator=reference; leave it null")
 
 
-def _sweep(arguments: list[str]) -> int:
-    return sweep(arguments, command="train", finished=is_finished)
-
-
-@command("train", TrainOptions, sweep=_sweep)
+@command("train", TrainOptions, sweep=lambda args: sweep(args, command="train", finished=is_finished))
 def main(cfg: DictConfig) -> int:
     """Train a generator on photos and a style; the same command again resumes, and once finished does nothing.
 
@@ -269,8 +252,7 @@ def main(cfg: DictConfig) -> int:
     """
     if cfg.runtime.devices > 1 and "RANK" not in os.environ:
         return launch(cfg.runtime.devices, [sys.executable, "-m", "gan_style.commands.train", *sys.argv[1:]])
-    with leave_on_signals(), _failure_of_sweep_noted(cfg), ranks() as group, warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: print(f"warning: {message}", flush=True)
+    with leave_on_signals(), _failure_of_sweep_noted(cfg), ranks() as group:
         # a filter with one output is laid out alike either way
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         return _train(cfg, group)
@@ -298,11 +280,8 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
     if group.first:
         training, others = cfg.training, set(map(str, cfg.loss)) - {"balance", "content"}
         if 0 < training.steps <= training.warmup_steps and others:
-            warnings.warn(
-                f"training.steps={training.steps} ends before training.warmup_steps={training.warmup_steps} are over: "
-                f"content alone is trained, no {', no '.join(sorted(others))}",
-                stacklevel=2,
-            )
+            end = f"training.steps={training.steps} ends within training.warmup_steps={training.warmup_steps}"
+            warnings.warn(f"{end}: content alone is trained, no {', no '.join(sorted(others))}", stacklevel=2)
 
     # Build the networks and find the pictures.
     objective = make_objective(setup)
@@ -463,23 +442,18 @@ def _check_results_are_own(setup: TrainSetup) -> None:
         differing = ["its config.yaml is missing or damaged"]
     if differing:
         lines = "\n  ".join(differing)
-        raise ValueError(
-            f"{results[0]} is the result of another run, whose checkpoints are gone, and would be replaced; choose "
-            f"another run.name, or move {setup.folder} away.\n  {lines}"
-        )
+        whose = f"{results[0]} is the result of another run, whose checkpoints are gone"
+        raise ValueError(f"{whose}; choose another run.name, or move {setup.folder} away.\n  {lines}")
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Describe the settings that may not change when a run goes on, and did."""
     lines = differences(_comparable(old), _comparable(new))
-    styles = [
-        list(map(str, settings["data"]["style"]))
-        for settings in (old, new)
-        if isinstance(settings["data"]["style"], dict)
-    ]
-    if len(styles) == 2 and styles[0] != styles[1] and sorted(styles[0]) == sorted(styles[1]):
-        # their order is that of the generator's weights
-        lines.append(f"order of data.style: {', '.join(styles[0])} there, {', '.join(styles[1])} here")
+    # The order of several styles is that of the generator's weights.
+    specs = [settings["data"]["style"] for settings in (old, new)]
+    before, now = ([str(name) for name in spec] if isinstance(spec, dict) else [] for spec in specs)
+    if before != now and sorted(before) == sorted(now):
+        lines.append(f"order of data.style: {', '.join(before)} there, {', '.join(now)} here")
     return lines
 
 
@@ -529,10 +503,8 @@ def check_ranks(cfg: Any, count: int, pictures: int) -> None:
     """Raise ValueError where a batch cannot be cut for so many ranks, or there are no pictures for all."""
     parts = count * cfg.training.accumulate
     if cfg.training.batch % parts:
-        raise ValueError(
-            f"training.batch={cfg.training.batch} cannot be divided among {count} ranks x training.accumulate="
-            f"{cfg.training.accumulate}; allowed are multiples of {parts}"
-        )
+        among = f"{count} ranks x training.accumulate={cfg.training.accumulate}"
+        raise ValueError(f"training.batch={cfg.training.batch} for {among}; allowed are multiples of {parts}")
     if pictures < count:
         raise ValueError(f"data.content: {pictures} pictures for {count} ranks; there have to be as many at least")
 
@@ -551,24 +523,17 @@ def _warn_of_rising_rate(before: Mapping[str, Any], now: Any, step: int) -> None
 
 def _warn_of_changed_pictures(changed: set[str]) -> None:
     """Warn of the sets of pictures that are others than when the run was last here."""
-    differs = "is not what this run was trained on before (pictures were added, removed or changed)"
+    consequences = {
+        "content": "from here on others may be held out, and the rest come in another order",
+        "holdout": "numbers and samples are of other pictures from here on, and the best checkpoint is chosen anew",
+        "style": "the discriminator is shown the new ones; targets of the style loss stay what they were",
+    }
     if "content" in changed:
-        warnings.warn(
-            f"data.content {differs}: from here on others may be held out, and the rest come in another order",
-            stacklevel=2,
-        )
-    if "holdout" in changed and "content" not in changed:
-        warnings.warn(
-            "data.holdout is not what was measured before: numbers and samples from here on are of other pictures, and "
-            "the best checkpoint is chosen anew",
-            stacklevel=2,
-        )
-    if "style" in changed:
-        warnings.warn(
-            f"data.style {differs}: the discriminator is shown the new ones, while targets of the style loss that were "
-            f"computed at the start stay what they were",
-            stacklevel=2,
-        )
+        del consequences["holdout"]  # which is a part of it
+    for name, consequence in consequences.items():
+        if name in changed:
+            differs = f"data.{name} is not what this run was trained on before (files were added, removed or changed)"
+            warnings.warn(f"{differs}: {consequence}", stacklevel=2)
 
 
 def _sizes(setup: TrainSetup, state: TrainState, objective: Objective, pictures: Pictures) -> dict[str, str]:
@@ -581,11 +546,12 @@ def _sizes(setup: TrainSetup, state: TrainState, objective: Objective, pictures:
     styles = " + ".join(f"{len(style)}{f' {name}' if name else ''}" for name, style in pictures.styles.items())
     parts = f", in {training.accumulate} parts" if training.accumulate > 1 else ""
     total = training.steps * training.batch
+    in_memory = {True: "in memory", False: "decoded as they come"}
     return {
         "run": str(setup.folder),
         "device": precision,
-        "content pictures": f"{len(content)}, {_cached(content.cached)}",
-        "style pictures": f"{styles}, {_cached(all(style.cached for style in pictures.styles.values()))}",
+        "content pictures": f"{len(content)}, {in_memory[content.cached]}",
+        "style pictures": f"{styles}, {in_memory[all(style.cached for style in pictures.styles.values())]}",
         "held-out pictures": f"{len(pictures.held_out)}{' (trained on)' if pictures.held_out_is_trained_on else ''}",
         "data workers": str(worker_count(setup, pictures)),
         "generator": f"{count_parameters(state.generator):,} parameters",
@@ -597,20 +563,16 @@ def _sizes(setup: TrainSetup, state: TrainState, objective: Objective, pictures:
     }
 
 
-def _cached(cached: bool) -> str:
-    return "in memory" if cached else "decoded as they come"
-
-
 def _report(folder: Path, supervisor: Supervisor) -> None:
     """Print what the user wants to know at the end."""
     measured, perceptual = supervisor.measured, supervisor.objective.perceptual.name
     if "heldout/style_ratio" in measured:
+        photo, result, ratio = (measured[f"heldout/{name}"] for name in ("style_photo", "style", "style_ratio"))
+        share = f"{100 * ratio:.1f} % of the photo's own"
         print(
-            f"style distance (Gram, {perceptual}) on held-out photos: "
-            f"photo {measured['heldout/style_photo']:.4g}, result {measured['heldout/style']:.4g} "
-            f"({100 * measured['heldout/style_ratio']:.1f} % of the photo's own)"
+            f"style distance (Gram, {perceptual}) on held-out photos: photo {photo:.4g}, result {result:.4g} ({share})"
         )
-        if measured["heldout/style_ratio"] > _STYLE_NOT_LEARNED:
+        if ratio > _STYLE_NOT_LEARNED:
             print(
                 "warning: hardly any of the style was learned; train for longer (training.steps), or weigh it more "
                 "(loss.style.weight; share/style in metrics.jsonl says how much of the gradient it has)"

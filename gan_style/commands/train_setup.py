@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -24,7 +24,7 @@ from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches, i
 from gan_style.evaluation.suite import MetricSuite
 from gan_style.images.decode import to_uint8
 from gan_style.losses.inputs import Features
-from gan_style.losses.objective import Objective, Term, check_terms, content_layers, mean_gram, style_layers
+from gan_style.losses.objective import Objective, check_terms, content_layers, mean_gram, style_layers
 from gan_style.losses.style import CROP, EACH, MEAN, StyleTerm
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.reference import ReferenceGenerator, StatisticsEncoder
@@ -251,33 +251,22 @@ def make_objective(setup: TrainSetup) -> Objective:
     nodes = {str(name): node for name, node in setup.cfg.loss.items()}
     balance = nodes.pop("balance", None)
     if balance is not None and not isinstance(balance, DictConfig):
-        raise ValueError(
-            f"loss.balance={as_typed(balance)}: shares by term, such as {{content: 1, style: 2}}, or null, expected"
-        )
+        raise ValueError(f"loss.balance={as_typed(balance)}: shares, {{content: 1, style: 2}}, or null, expected")
     terms = {name: build(node, f"loss.{name}") for name, node in nodes.items()}
     check_terms(terms)
-    if setup.by_reference:
-        _check_targets_of_references(terms)
+    for name, term in terms.items() if setup.by_reference else ():
+        if isinstance(term, StyleTerm) and term.target not in (CROP, EACH):
+            raise ValueError(
+                f"loss.{name}.target={term.target} is one style, whatever generator=reference is shown; allowed are "
+                "crop (of what it is shown) and each (of the whole picture that this is cut from)"
+            )
     layers = [*content_layers(terms.values()), *style_layers(terms.values())]
     perceptual = move_to(build(setup.cfg.perceptual, "perceptual", layers=layers), setup.device)
     return Objective(terms, perceptual, plain(balance))
 
 
-def _check_targets_of_references(terms: Mapping[str, Term]) -> None:
-    """Check that a generator that is shown a picture of the style is asked for that picture's style."""
-    for name, term in terms.items():
-        if isinstance(term, StyleTerm) and term.target not in (CROP, EACH):
-            raise ValueError(
-                f"loss.{name}.target={term.target} asks generator=reference for one style, whatever it is shown; "
-                "allowed are crop (of what it is shown) and each (of the whole picture that this is cut from)"
-            )
-
-
 def calibrate(setup: TrainSetup, objective: Objective, pictures: Pictures) -> None:
-    """Scale the perceptual features on content pictures, the same whatever the seed.
-
-    So held-out numbers of runs that differ in the seed alone are of one scale.
-    """
+    """Scale the perceptual features on content pictures that are the same for all seeds, so that their runs compare."""
     training, data = setup.cfg.training, setup.cfg.data
     if training.calibration_pictures and not objective.perceptual.scales_given:
         crop = Crop(data.size, tuple(data.resize), flip=False)
@@ -287,8 +276,12 @@ def calibrate(setup: TrainSetup, objective: Objective, pictures: Pictures) -> No
 
 def set_targets(setup: TrainSetup, objective: Objective, pictures: Pictures, targets: Iterable[str]) -> None:
     """Compute the style's statistics for these targets."""
-    if EACH in targets:
-        _check_memory(objective.bytes_of_each() * len(pictures.style_paths), setup.cfg.data.cache_mb)
+    needed = objective.bytes_of_each() * len(pictures.style_paths) / 1e6 if EACH in targets else 0
+    if needed > (limit := setup.cfg.data.cache_mb):
+        raise ValueError(
+            f"the style target {EACH} would keep {needed:.3g} MB, more than data.cache_mb={limit:g}: use the target "
+            f"{MEAN}, shallower or fewer layers, MomentStyle (which is small), or a larger data.cache_mb"
+        )
     for target in targets:
         if setup.ranks.first:
             print(f"computing the style's statistics ({target}) ...", flush=True)
@@ -329,14 +322,6 @@ def measure_styles(setup: TrainSetup, state: TrainState, pictures: Pictures) -> 
         network.get_buffer("tones").copy_(torch.stack(curves))
 
 
-def _check_memory(needed: int, cache_mb: float) -> None:
-    if needed > cache_mb * 1e6:
-        raise ValueError(
-            f"the style target {EACH} would keep {needed / 1e6:.3g} MB, more than data.cache_mb={cache_mb:g}: use "
-            f"the target {MEAN}, shallower or fewer layers, MomentStyle (which is small), or a larger data.cache_mb"
-        )
-
-
 def _target_pictures(
     setup: TrainSetup, target: str, pictures: Pictures, name: str | None = None
 ) -> Iterable[tuple[int, torch.Tensor]]:
@@ -363,7 +348,15 @@ def make_state(setup: TrainSetup, objective: Objective, *, fresh: bool) -> Train
     generator = move_to(build(cfg.generator, "generator", **of_style), setup.device)
     if training.start is not None and fresh:
         _load_start(Path(training.start).expanduser(), generator)
-    discriminator = _make_discriminator(setup) if objective.adversarial is not None else None
+    discriminator = None
+    if objective.adversarial is not None:
+        of_styles = {"styles": len(setup.styles)} if setup.styles else {}
+        discriminator = move_to(build(cfg.discriminator, "discriminator", **of_styles), setup.device)
+        if cfg.data.size < discriminator.smallest:
+            raise ValueError(
+                f"data.size={cfg.data.size} is smaller than what the discriminator looks at, {discriminator.smallest} "
+                "pixels; use discriminator=patch34, fewer discriminator.scales, or a larger data.size"
+            )
     projection = objective.make_projection(generator)
     # float16 alone needs its gradients scaled, each optimiser's by a scaler of its own.
     networks = {"generator": generator, "discriminator": discriminator}
@@ -395,40 +388,28 @@ def _load_start(path: Path, generator: nn.Module) -> None:
     if isinstance(source, LibraryGenerator) and isinstance(generator, ReferenceGenerator) and of_one_shape:
         return generator.start_from(source)
     if saved | {"arguments": saved["arguments"] | {"tone": built["arguments"]["tone"]}} != built:
-        described = [
-            f"{record['class']} with {', '.join(f'{k}={v}' for k, v in record['arguments'].items())}"
-            for record in (saved, built)
-        ]
-        raise ValueError(f"training.start={path}: its generator is {described[0]}, this run's is {described[1]}")
+        its, ours = (
+            f"{x['class']} with {', '.join(f'{k}={v}' for k, v in x['arguments'].items())}" for x in (saved, built)
+        )
+        raise ValueError(f"training.start={path}: its generator is {its}, this run's is {ours}")
     tones = {name: tensor for name, tensor in generator.state_dict().items() if name == "tones"}  # of this run's styles
     generator.load_state_dict(source.state_dict() | tones)
 
 
-def _make_discriminator(setup: TrainSetup) -> nn.Module:
-    of_style = {"styles": len(setup.styles)} if setup.styles else {}
-    network: nn.Module = move_to(build(setup.cfg.discriminator, "discriminator", **of_style), setup.device)
-    if setup.cfg.data.size < network.smallest:
-        raise ValueError(
-            f"data.size={setup.cfg.data.size} is smaller than what the discriminator looks at, {network.smallest} "
-            f"pixels; use discriminator=patch34, fewer discriminator.scales, or a larger data.size"
-        )
-    return network
-
-
 def _make_optimiser(cfg: DictConfig, name: str, network: nn.Module, projection: nn.Module | None = None) -> Optimizer:
     make = build(cfg.optimiser[name], f"optimiser.{name}")
+    # Of a library's styles each sees but a share of the samples: its rows of scales and shifts learn faster.
+    norms = network.conditional_norms().values() if isinstance(network, LibraryGenerator) else ()
+    rows = [row for norm in norms for row in norm.parameters()]
+    trained = (parameter for parameter in network.parameters() if parameter.requires_grad)
+    others = [parameter for parameter in trained if not any(parameter is row for row in rows)]
+    others += projection.parameters() if projection is not None else []
     try:
-        # Of a library's styles each sees but a share of the samples: its rows of scales and shifts learn faster.
-        norms = network.conditional_norms().values() if isinstance(network, LibraryGenerator) else ()
-        rows = [row for norm in norms for row in norm.parameters()]
-        trained = (parameter for parameter in network.parameters() if parameter.requires_grad)
-        others = [parameter for parameter in trained if not any(parameter is row for row in rows)]
-        others += projection.parameters() if projection is not None else []
         optimiser: Optimizer = make([{"params": others}, {"params": rows}] if rows else others)
-        for group in optimiser.param_groups[1:]:
-            group["lr"] *= cfg.optimiser.style_rows
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"optimiser.{name}: {error}") from error
+    for group in optimiser.param_groups[1:]:
+        group["lr"] *= cfg.optimiser.style_rows
     return optimiser
 
 
@@ -477,7 +458,10 @@ def _sampler(
 ) -> Sampler:
     """Build the sampler of one style; of which of several, ``style`` says."""
     terms = list(objective.terms.values())
-    layers, target = style_layers(terms), _measured_target(terms)
+    # Of the style targets that are trained on, measure by the whole set before a picture.
+    style_terms = [term for term in terms if isinstance(term, StyleTerm) and term.target != CROP]
+    targets = [term.target for term in style_terms if term.weight] or [term.target for term in style_terms]
+    layers, target = style_layers(terms), next((x for x in (MEAN, EACH, *targets) if x in targets), MEAN)
     name = None if style is None else setup.styles[style]
     is_shared = name is None or target != EACH
     grams = objective.style_grams(target, style if target == MEAN else None) if is_shared else {}
@@ -487,13 +471,6 @@ def _sampler(
     of_style = pictures.style_pictures(setup.device, setup.cfg.data.sample_size, name)
     styles = [picture for _, picture in islice(of_style, len(contents))]
     return Sampler(contents, styles, _metrics(setup, objective, grams))
-
-
-def _measured_target(terms: Sequence[Term]) -> str:
-    """Choose the style target for held-out results: of those trained on, the whole set before a picture."""
-    styles = [term for term in terms if isinstance(term, StyleTerm) and term.target != CROP]
-    trained = [term.target for term in styles if term.weight] or [term.target for term in styles]
-    return next((target for target in (MEAN, EACH, *trained) if target in trained), MEAN)
 
 
 def _metrics(setup: TrainSetup, objective: Objective, grams: Features) -> MetricSuite:
@@ -521,33 +498,25 @@ def make_tracker(setup: TrainSetup, step: int) -> MultiTracker:
     """Build metrics.jsonl's tracker, and W&B's by its mode; only the first rank tracks."""
     if not setup.ranks.first:
         return MultiTracker()
-    mode, wandb = _make_wandb(setup)
-    metrics = JsonlTracker(setup.folder / "metrics.jsonl", last_step=step)
-    print(f"{'tracking:':<22}metrics.jsonl, W&B {mode}", flush=True)
-    optional = {} if wandb is None else {"W&B": wandb}
-    return MultiTracker([metrics], optional, lambda message: warnings.warn(message, stacklevel=2))
-
-
-def _make_wandb(setup: TrainSetup) -> tuple[str, WandbTracker | None]:
-    """Return the mode that it came to, and the tracker. A server that auto cannot reach is not worth a run."""
-    tracking = setup.settings["tracking"]
-    mode = resolve_mode(tracking["wandb"])
-    if mode == "disabled":
-        return mode, None
-    arguments: dict[str, Any] = {name: value for name, value in tracking.items() if name != "wandb"}
-    arguments |= {"folder": setup.folder, "config": setup.settings}
+    arguments = dict(setup.settings["tracking"])
+    asked = arguments.pop("wandb")
+    mode, optional = resolve_mode(asked), dict[str, Tracker]()
+    make_wandb = partial(WandbTracker, **arguments, folder=setup.folder, config=setup.settings)
     try:
-        return mode, WandbTracker(mode=mode, **arguments)
+        optional = {} if mode == "disabled" else {"W&B": make_wandb(mode=mode)}
     except ImportError as error:
-        if tracking["wandb"] != "auto":
+        if asked != "auto":
             raise ValueError(f"{error}, or use tracking.wandb=disabled") from error
         warnings.warn(f"{error}; tracking with metrics.jsonl alone", stacklevel=2)
-        return "disabled", None
+        mode = "disabled"
     except ConnectionError as error:
-        if tracking["wandb"] != "auto":
+        if asked != "auto":
             raise
-        warnings.warn(f"{error}; tracking offline", stacklevel=2)
-        return "offline", WandbTracker(mode="offline", **arguments)
+        warnings.warn(f"{error}; tracking offline", stacklevel=2)  # a server out of reach is not worth a run
+        mode, optional = "offline", {"W&B": make_wandb(mode="offline")}
+    metrics = JsonlTracker(setup.folder / "metrics.jsonl", last_step=step)
+    print(f"{'tracking:':<22}metrics.jsonl, W&B {mode}", flush=True)
+    return MultiTracker([metrics], optional, lambda message: warnings.warn(message, stacklevel=2))
 
 
 def final_result(setup: TrainSetup, supervisor: Supervisor) -> FinalResult:
@@ -588,7 +557,12 @@ def make_supervisor(
     training = setup.cfg.training
     extra = {"config": setup.settings, "generator": describe(state.generator)}
     if setup.ranks.first:  # which alone saves anything
-        extra["provenance"] = _provenance(setup, pictures)
+        extra["provenance"] = provenance(
+            settings={name: value for name, value in setup.settings.items() if name not in _WITHOUT_EFFECT},
+            seed=training.seed,
+            style=style_name(setup.settings["data"]["style"]),
+            data={name: fingerprint(paths) for name, paths in picture_files(pictures).items()},
+        )
     return Supervisor(
         state=state,
         objective=objective,
@@ -613,14 +587,4 @@ def make_supervisor(
         stop=stop,
         health=Health(training.skip_patience, training.rollbacks),
         deadline=setup.started + (training.max_time or math.inf),
-    )
-
-
-def _provenance(setup: TrainSetup, pictures: Pictures) -> dict[str, Any]:
-    """Record where the run's result comes from: versions, code, data, seed, and the settings that bear on it."""
-    return provenance(
-        settings={name: value for name, value in setup.settings.items() if name not in _WITHOUT_EFFECT},
-        seed=setup.cfg.training.seed,
-        style=style_name(setup.settings["data"]["style"]),
-        data={name: fingerprint(paths) for name, paths in picture_files(pictures).items()},
     )

@@ -15,27 +15,17 @@ from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from gan_style.images.formats import (
-    UnreadablePictureError,
     check_fits,
     check_size,
     format_for,
     open_file,
     open_picture,
-    reason_of,
+    unreadable_picture,
 )
 from gan_style.images.metadata import Metadata, save_options
 from gan_style.images.tiff import MAGIC, read_tiff, white_of_numbers
 
 _MOST_SCALED_PIXELS = 100_000_000  # a strip of 1 x 5000, say, would become 256 x 1,280,000
-_TURNED_BACK = {  # TIFF 6.0, Orientation: the transformations that undo those to upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 _QUARTER_TURNS = (5, 6, 7, 8)  # orientations in which width and height change places
 
 
@@ -46,7 +36,7 @@ def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bo
     Upright, unless the pixels are wanted as they are stored. Raises UnreadablePictureError for anything that is not a
     whole picture of a known kind.
     """
-    try:
+    with unreadable_picture(path):
         if (deep := _deep_tiff(path, upright)) is not None:
             ratio = max(deep.size) / min(deep.size)
             return _to_tensor(_scale(_to_rgb(deep), short_side, ratio, wide=deep.width > deep.height))
@@ -59,10 +49,6 @@ def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bo
             turned = ImageOps.exif_transpose(picture) if upright else _turned_back(picture)
             wide = turned.width > turned.height if drafted is None else wide != on_its_side
             return _to_tensor(_scale(_to_rgb(turned), short_side, ratio, wide=wide))
-    except MemoryError:
-        raise  # the machine's trouble, not the picture's
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
-        raise UnreadablePictureError(f"cannot read the picture {path}: {reason_of(error)}") from error
 
 
 def _deep_tiff(path: Path | IO[bytes], upright: bool) -> Image.Image | None:
@@ -96,8 +82,11 @@ def _turned_back(picture: Image.Image) -> Image.Image:
         return picture
     orientation: int = picture.getexif().get(ExifTags.Base.Orientation, 1)
     picture.load()
-    turned = picture.getexif().get(ExifTags.Base.Orientation, 1) != orientation
-    return picture.transpose(_TURNED_BACK[orientation]) if turned and orientation in _TURNED_BACK else picture
+    exif = picture.getexif()
+    if exif.get(ExifTags.Base.Orientation, 1) == orientation:
+        return picture
+    exif[ExifTags.Base.Orientation] = {6: 8, 8: 6}.get(orientation, orientation)  # a quarter turn the other way
+    return ImageOps.exif_transpose(picture)
 
 
 def _to_tensor(picture: Image.Image) -> Tensor:

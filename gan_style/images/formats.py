@@ -5,6 +5,7 @@ Without torch, so that planning a dataset needs none. Content decides how a file
 
 import io
 import os
+import re
 import warnings
 import zlib
 from collections import Counter, deque
@@ -152,9 +153,9 @@ def open_picture(path: Path | IO[bytes], *, limited: bool = True) -> Image.Image
         head = file.read(64)
         name = next((name for name in (*READABLE_FORMATS, _HEADLESS) if _begins_as(name, head)), None)
         if name is None:
-            raise Image.UnidentifiedImageError(
-                f"its content is not a {_kinds()} picture; it is {describe_content(head)}"
-            )
+            *kinds, last = ({"WEBP": "WebP"}.get(kind, kind) for kind in READABLE_FORMATS)
+            known = f"{', '.join(kinds)} or {last}"
+            raise Image.UnidentifiedImageError(f"its content is not a {known} picture; it is {describe_content(head)}")
 
         # Let Pillow open it, without what it would refuse for its length.
         long_chunks: dict[str, Any] = {}
@@ -185,10 +186,6 @@ def _begins_as(name: str, head: bytes) -> bool:
     return accept is None or (len(head) >= 16 and accept(head[:16]) is True)
 
 
-def _kinds() -> str:
-    return ", ".join({"WEBP": "WebP"}.get(name, name) for name in READABLE_FORMATS[:-1]) + f" or {READABLE_FORMATS[-1]}"
-
-
 def describe_content(head: bytes) -> str:
     """Return what a file is that begins with these bytes, in words."""
     if not head:
@@ -202,11 +199,17 @@ def describe_content(head: bytes) -> str:
     return "of no known kind"
 
 
-def reason_of(error: Exception) -> str:
-    """Return why a picture could not be read, in the user's words."""
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    return str(error) or type(error).__name__
+@contextmanager
+def unreadable_picture(path: Path | IO[bytes]) -> Iterator[None]:
+    """Raise UnreadablePictureError for whatever is raised in the block, the machine's own trouble aside."""
+    try:
+        yield
+    except (MemoryError, UnreadablePictureError):
+        raise
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
+        missing = isinstance(error, FileNotFoundError)
+        reason = "there is no such file" if missing else str(error) or type(error).__name__
+        raise UnreadablePictureError(f"cannot read the picture {path}: {reason}") from error
 
 
 def _without_long_chunks(file: IO[bytes], info: dict[str, Any]) -> IO[bytes]:
@@ -262,6 +265,11 @@ def _decompress(kind: bytes, chunk: bytes) -> tuple[bytes, bytes]:
     if unpacker.unconsumed_tail:
         raise ValueError(f"its {kind.decode()} chunk is larger than {_LONGEST_CHUNK // 2**20} MB unpacked")
     return keyword, data
+
+
+def natural_order(name: str) -> list[str | int]:
+    """Return a key that sorts "10-b" after "9-a": texts and whole numbers in turn."""
+    return [int(part) if number % 2 else part for number, part in enumerate(re.split("([0-9]+)", name))]
 
 
 def is_picture(path: Path) -> bool:

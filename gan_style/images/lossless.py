@@ -17,15 +17,7 @@ from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from gan_style.images.decode import deep_to_grey, to_srgb, turn_upright
-from gan_style.images.formats import (
-    FORMATS,
-    Format,
-    UnreadablePictureError,
-    format_for,
-    open_file,
-    open_picture,
-    reason_of,
-)
+from gan_style.images.formats import FORMATS, Format, format_for, open_file, open_picture, unreadable_picture
 from gan_style.images.metadata import Metadata, read_metadata, read_tiff_metadata, save_options
 from gan_style.images.tiff import MAGIC, read_tiff, write_tiff
 
@@ -54,27 +46,18 @@ def read_original(path: Path | IO[bytes], *, max_megapixels: float) -> Original:
     UnreadablePictureError for anything else, or a larger one. Premultiplied alpha is divided out;
     grey becomes RGB.
     """
-    try:
-        with open_file(path) as file:
-            if file.read(4) in MAGIC and (original := _read_tiff(file, max_megapixels)) is not None:
-                return original
-            with open_picture(file, limited=False) as picture:
-                _check_size(picture.size, max_megapixels)
-                if picture.format == "PNG" and _bit_depth_of_png(file) == 16:
-                    return _read_deep_png(picture, file)
-                return _read_shallow(picture, file)
-    except (MemoryError, UnreadablePictureError):
-        raise
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
-        raise UnreadablePictureError(f"cannot read the picture {path}: {reason_of(error)}") from error
+    with unreadable_picture(path), open_file(path) as file:
+        if file.read(4) in MAGIC and (original := _read_tiff(file, max_megapixels)) is not None:
+            return original
+        with open_picture(file, limited=False) as picture:
+            _check_size(picture.size, max_megapixels)
+            deep = picture.format == "PNG" and _bit_depth_of_png(file) == 16
+            return _read_deep_png(picture, file) if deep else _read_shallow(picture, file)
 
 
 def _check_size(size: tuple[int, int], max_megapixels: float) -> None:
     if size[0] * size[1] > 1e6 * max_megapixels:
-        raise ValueError(
-            f"it has {size[0]} x {size[1]} pixels; max_megapixels={max_megapixels:g} allows no more than "
-            f"{max_megapixels:g} million"
-        )
+        raise ValueError(f"it has {size[0]} x {size[1]} pixels, more than max_megapixels={max_megapixels:g} allows")
 
 
 def _read_tiff(file: IO[bytes], max_megapixels: float) -> Original | None:

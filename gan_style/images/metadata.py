@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from PIL import ExifTags, Image, PngImagePlugin
 
-from gan_style.images.formats import Format, UnreadablePictureError, open_picture, reason_of
+from gan_style.images.formats import Format, open_picture, unreadable_picture
 
 NOTED = "gan_style"  # a key that every note has: it tells a note of ours from another program's description
 _LONGEST_NOTE = 32_000  # characters; what EXIF can hold in a JPEG ends at 64 KiB
@@ -212,15 +212,10 @@ def _as_text(note: Mapping[str, Any]) -> str:
 
 def read_note(path: Path | IO[bytes]) -> dict[str, Any] | None:
     """Return the note that was put into a picture; None where there is none. UnreadablePictureError for no picture."""
-    try:
-        with open_picture(path) as picture:
-            exif = picture.getexif()
-            texts = getattr(picture, "text", {})
-            places = [texts.get("Description"), texts.get(_OWN_KEYWORD), exif.get(_DESCRIPTION), exif.get(_HISTORY)]
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, bomb errors, ...
-        raise UnreadablePictureError(f"cannot read the picture {path}: {reason_of(error)}") from error
+    with unreadable_picture(path), open_picture(path) as picture:
+        exif = picture.getexif()
+        texts = getattr(picture, "text", {})
+        places = [texts.get("Description"), texts.get(_OWN_KEYWORD), exif.get(_DESCRIPTION), exif.get(_HISTORY)]
     return next((note for text in places if (note := parsed_note(text)) is not None), None)
 
 

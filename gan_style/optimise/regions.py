@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_style.images.decode import to_uint8
-from gan_style.regions.segment import PictureRegions, cluster, read_class_mask, refine
+from gan_style.regions.segment import PictureRegions, check_proportions, cluster, read_class_mask, refine
 
 _HEIGHT = 3.0  # weight of the row, where regions of two pictures are matched
 
@@ -64,13 +64,8 @@ def read_regions(content: Tensor, styles: Sequence[Tensor], paths: Sequence[Path
     numbers = []
     for image, path in zip((content, *styles), paths, strict=True):
         mask = read_class_mask(path, "masks")
-        height, width = image.shape[-2:]
-        if abs(mask.shape[0] * width - mask.shape[1] * height) > max(height, width, *mask.shape):
-            raise ValueError(
-                f"masks={path}: its size is {mask.shape[1]} x {mask.shape[0]} pixels, but its picture's is {width} x "
-                f"{height}; they have to be in proportion"
-            )
-        numbers.append(F.interpolate(mask[None, None].float(), (height, width), mode="nearest")[0, 0].int())
+        check_proportions(mask, image, f"masks={path}")
+        numbers.append(F.interpolate(mask[None, None].float(), image.shape[-2:], mode="nearest")[0, 0].int())
     regions = numbers[0].unique().tolist()
     for mask, path in zip(numbers[1:], paths[1:], strict=True):
         if missing := sorted(set(regions) - set(mask.unique().tolist())):

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from gan_style.functional import guided_gain, luma, scaled_part, window_mean
 from gan_style.images.decode import to_float
-from gan_style.images.formats import open_picture, reason_of
+from gan_style.images.formats import UnreadablePictureError, open_picture, unreadable_picture
 from gan_style.models.perceptual import Perceptual, compact
 from gan_style.models.weights import read_weights
 from gan_style.options import did_you_mean
@@ -59,20 +59,16 @@ def segmentation_network(name: str, weights: str = "default") -> tuple[Segmentat
 
     # Get the weights.
     if name not in NETWORKS:
-        hint = did_you_mean(name, NETWORKS)
-        raise ValueError(
-            f"segmentation.network={name}: there is no such network{hint}; known are {', '.join(NETWORKS)}"
-        )
+        hint, known = did_you_mean(name, NETWORKS), ", ".join(NETWORKS)
+        raise ValueError(f"segmentation.network={name}: there is no such network{hint}; known are {known}")
     if weights == "default":
         file = get_model_weights(name).DEFAULT
         try:
             state = file.get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
         except (OSError, RuntimeError) as error:
-            raise ValueError(
-                f"segmentation.network={name}: its weights are not on this machine and could not be downloaded "
-                f"({error}). Put {file.url} into {torch.hub.get_dir()}/checkpoints, or name the file with "
-                "segmentation.weights=PATH"
-            ) from error
+            missing = f"its weights are not on this machine and could not be downloaded ({error})"
+            hint = f"put {file.url} into {torch.hub.get_dir()}/checkpoints, or name the file with segmentation.weights"
+            raise ValueError(f"segmentation.network={name}: {missing}; {hint}") from error
     else:
         state = read_weights(Path(weights).expanduser(), "segmentation.weights")
 
@@ -86,9 +82,8 @@ def segmentation_network(name: str, weights: str = "default") -> tuple[Segmentat
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(
-            f"segmentation.weights={weights}: they do not fit {name}: {str(error).splitlines()[-1].strip()}"
-        ) from error
+        reason = str(error).splitlines()[-1].strip()
+        raise ValueError(f"segmentation.weights={weights}: they do not fit {name}: {reason}") from error
     return SegmentationNetwork(network), classes
 
 
@@ -248,10 +243,8 @@ class NetworkRegions:
         self._network.to(self.device)
         self.names, _ = read_table(self.table or "voc")
         if classes != len(self.names):
-            raise ValueError(
-                f"segmentation.weights={self.weights}: it knows {classes} classes, but segmentation.names="
-                f"{self.table or 'voc'} has {len(self.names)} names; give a table of names with as many"
-            )
+            table = f"segmentation.names={self.table or 'voc'} has {len(self.names)} names"
+            raise ValueError(f"segmentation.weights={self.weights}: {classes} classes, but {table}; give as many")
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor, groups: Groups, classes: Path | None = None) -> Tensor:
@@ -277,12 +270,7 @@ class MaskRegions:
     def __call__(self, pixels: Tensor, groups: Groups, classes: Path | None = None) -> Tensor:
         assert classes is not None
         numbers = read_class_mask(classes, self.option)
-        height, width = pixels.shape[-2:]
-        if abs(numbers.shape[0] * width - numbers.shape[1] * height) > max(height, width, *numbers.shape):
-            raise ValueError(
-                f"{self.option}={classes}: its size is {numbers.shape[1]} x {numbers.shape[0]} pixels, but the "
-                f"picture's is {width} x {height}; they have to agree, or be in proportion"
-            )
+        check_proportions(numbers, pixels, f"{self.option}={classes}")
         if self._segments:
             numbers = self._with_categories(numbers, classes)
         return _shares_of(numbers[None], groups)
@@ -335,17 +323,23 @@ def read_class_mask(path: Path, option: str = "segmentation.masks") -> Tensor:
     R + 256 G + 65536 B. ValueError, naming the option, for anything else.
     """
     try:
-        with open_picture(path) as picture:
+        with unreadable_picture(path), open_picture(path) as picture:
             kind, values = picture.mode, np.asarray(picture)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow raises nearly anything
-        raise ValueError(f"{option}={path}: cannot read it: {reason_of(error)}") from error
+    except UnreadablePictureError as error:
+        raise ValueError(f"{option}: {error}") from error
     if kind == "RGB":
         values = values.astype(np.int32) @ np.array([1, 256, 65536], dtype=np.int32)
     elif values.ndim != 2 or kind not in ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"):
         raise ValueError(f"{option}={path}: a picture of kind {kind}; indices, grey or RGB expected")
     return torch.from_numpy(values.astype(np.int32))
+
+
+def check_proportions(mask: Tensor, picture: Tensor, name: str) -> None:
+    """Raise ValueError for a mask, (h, w), that cannot be of this picture, (..., H, W)."""
+    (h, w), (height, width) = mask.shape, picture.shape[-2:]
+    if abs(h * width - w * height) > max(height, width, h, w):
+        sizes = f"its size is {w} x {h} pixels, but the picture's is {width} x {height}"
+        raise ValueError(f"{name}: {sizes}; they have to agree, or be in proportion")
 
 
 _EDGE_SIDE = 512  # pixels: the short side at which edges are looked for

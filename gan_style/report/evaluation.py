@@ -58,14 +58,18 @@ def number(estimate: Estimate | None) -> str:
 
 
 def _heads(metrics: Sequence[str]) -> list[TableHead]:
-    metrics_by_name = [(name, METRICS.get(name)) for name in metrics]
-    return [
-        TableHead(name + ARROWS[m.better], m.meaning) if m else TableHead(name, name) for name, m in metrics_by_name
-    ]
+    known = {name: TableHead(name + ARROWS[metric.better], metric.meaning) for name, metric in METRICS.items()}
+    return [known.get(name, TableHead(name, name)) for name in metrics]
 
 
 def _rows(scores: Scores, metrics: Sequence[str], models: Sequence[str]) -> list[TableRow]:
-    best = {name: _best(scores, name, models) for name in metrics}
+    # The best model by each metric, where there are several and one end is better.
+    best = {}
+    for name in metrics:
+        values = {label: scores[label][name].value for label in models if name in scores[label]}
+        better = METRICS[name].better if name in METRICS else "lower"
+        if len(values) >= 2 and better:
+            best[name] = (min if better == "lower" else max)(values, key=lambda label: values[label])
     rows = []
     for label, row in scores.items():
         cells = []
@@ -74,18 +78,9 @@ def _rows(scores: Scores, metrics: Sequence[str], models: Sequence[str]) -> list
                 cells.append(TableCell("-"))
                 continue
             error = "" if estimate.error is None else f"{estimate.error:.2g}"
-            cells.append(TableCell(f"{estimate.value:.4g}", estimate.value, error, best=label == best[name]))
+            cells.append(TableCell(f"{estimate.value:.4g}", estimate.value, error, best=label == best.get(name)))
         rows.append(TableRow(label, models.index(label) if label in models else None, cells))
     return rows
-
-
-def _best(scores: Scores, name: str, models: Sequence[str]) -> str | None:
-    """Return the best model by a metric, where there are several."""
-    values = {label: scores[label][name].value for label in models if name in scores[label]}
-    better = METRICS[name].better if name in METRICS else "lower"
-    if len(values) < 2 or not better:
-        return None
-    return (min if better == "lower" else max)(values, key=lambda label: values[label])
 
 
 def _scatter(scores: Scores, models: Sequence[str]) -> tuple[Markup, Markup] | None:

@@ -1,6 +1,7 @@
 """Outputs of models to evaluate: computed by a generator when asked for, or read from a folder of pictures."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,20 +54,19 @@ class FolderOutputs:
             file = self.find(path)
             if file is not None:
                 matched[path] = file
-            elif _is_readable(path):
-                missing.append(path.name)
+            else:
+                with suppress(UnreadablePictureError):
+                    decode(path, short_side=16)
+                    missing.append(path.name)
         if missing:
-            raise ValueError(
-                f"{self.option}={self.folder}: of {len(contents)} content pictures this folder of results has none for "
-                f"{len(missing)}, matched by name ({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''})"
-            )
+            names = ", ".join(missing[:3]) + ", ..." * (len(missing) > 3)
+            count = f"{len(missing)} of {len(contents)} content pictures"
+            raise ValueError(f"{self.option}={self.folder}: it has none for {count}, matched by name ({names})")
         owners: dict[Path, Path] = {}
         for path, file in matched.items():
             if owners.setdefault(file, path) != path:
-                raise ValueError(
-                    f"{self.option}={self.folder}: {file.name} would be the result of {owners[file]} and of {path}; "
-                    f"keep the content's folders in the folder of results"
-                )
+                both = f"{file.name} would be the result of {owners[file]} and of {path}"
+                raise ValueError(f"{self.option}={self.folder}: {both}; keep the content's folders in it")
         return matched
 
     def find(self, content: Path) -> Path | None:
@@ -83,19 +83,9 @@ class FolderOutputs:
         file = self.match([path])[path]
         output = to_float(decode(file, short_side=min(content.shape[-2:]))[None].to(content.device))
         if output.shape != content.shape:
-            raise ValueError(
-                f"{file}: a result of {output.shape[-1]} x {output.shape[-2]} pixels for content of "
-                f"{content.shape[-1]} x {content.shape[-2]} (both scaled to the same short side); they have to agree"
-            )
+            got, wanted = (f"{x.shape[-1]} x {x.shape[-2]}" for x in (output, content))
+            raise ValueError(f"{file}: a result of {got} pixels for content of {wanted}; they have to agree")
         return output
-
-
-def _is_readable(path: Path) -> bool:
-    try:
-        decode(path, short_side=16)
-    except UnreadablePictureError:
-        return False
-    return True
 
 
 def holds_outputs(place: Path) -> bool:

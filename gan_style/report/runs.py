@@ -3,17 +3,16 @@
 import glob
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from gan_style.evaluation.suite import PHOTOS, STYLES
-from gan_style.runtime.checkpoint import GENERATOR_FILE, GENERATOR_FORMAT
+from gan_style.images.formats import natural_order
+from gan_style.runtime.checkpoint import GENERATOR_FILE, read_header
 from gan_style.runtime.provenance import FAILURE_FILE, read_failure
+from gan_style.runtime.tracking import read_row
 
 CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.jsonl"
 FINISHED, UNFINISHED, FAILED = "finished", "unfinished", "failed"
@@ -108,7 +107,7 @@ def _below(folder: Path) -> Iterator[Path]:
     if _is_run(folder):
         yield folder
         return
-    for path in sorted(folder.iterdir(), key=lambda path: _natural(path.name)):
+    for path in sorted(folder.iterdir(), key=lambda path: natural_order(path.name)):
         if path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
             yield from _below(path)
 
@@ -118,11 +117,6 @@ def _is_run(folder: Path) -> bool:
         return True
     traces = (METRICS_FILE, GENERATOR_FILE, "checkpoints", "samples", ".job.lock")
     return (folder / CONFIG_FILE).is_file() and any((folder / name).exists() for name in traces)
-
-
-def _natural(name: str) -> list[str | int]:
-    """Return a key that sorts "10-b" after "9-a": texts and whole numbers in turn."""
-    return [int(part) if number % 2 else part for number, part in enumerate(re.split("([0-9]+)", name))]
 
 
 def locate(spec: Any, folder: Path, settings: Mapping[str, Any]) -> Any:
@@ -151,7 +145,7 @@ def read_run(folder: Path, settings: Mapping[str, Any], problems: Sequence[str] 
         run.problems += wrong
     if (folder / GENERATOR_FILE).is_file():
         try:
-            run.generator = read_header(folder / GENERATOR_FILE)
+            run.generator = Generator(*read_header(folder / GENERATOR_FILE))
         except ValueError as error:
             run.problems.append(str(error))
     evaluation = folder / "evaluation" / "metrics.json"
@@ -172,42 +166,15 @@ def read_metrics(path: Path) -> tuple[Series, list[str]]:
     problems: list[str] = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            step, values = _parse(line)
+            step, values = read_row(line)
         except (ValueError, RecursionError) as error:
             problems.append(f"{path}, line {number} is corrupt and passed over ({error})")
             continue
-        for name, value in values.items():
+        for name, value in ((name, value) for name, value in values.items() if is_number(value)):
             series.setdefault(name, {})[step] = value
-    if len(problems) > _MOST_NAMED:
-        more = f"{path}: so are {len(problems) - _MOST_NAMED} more lines"
-        problems = [*problems[:_MOST_NAMED], more]
+    if (more := len(problems) - _MOST_NAMED) > 0:
+        problems[_MOST_NAMED:] = [f"{path}: so are {more} more lines"]
     return {name: sorted(values.items()) for name, values in series.items()}, problems
-
-
-def _parse(line: bytes) -> tuple[int, dict[str, float]]:
-    content = json.loads(line)
-    if not isinstance(content, dict):
-        raise ValueError("no JSON object")
-    step = content.pop("step", None)
-    if type(step) is not int or step < 0:
-        raise ValueError("no step")
-    return step, {str(name): float(value) for name, value in content.items() if is_number(value)}
-
-
-def read_header(path: Path) -> Generator:
-    """Return the description and the size of a generator, without its weights. ValueError for another kind of file."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            parameters = sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError) as error:
-        raise ValueError(f"the generator file {path} is damaged or not a safetensors file ({error})") from error
-    if metadata.get("format") != GENERATOR_FORMAT:
-        raise ValueError(f"{path} holds no gan_style generator (its format is {metadata.get('format', 'not named')!r})")
-    try:
-        return Generator(dict(json.loads(metadata["description"])), parameters)
-    except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} does not say what generator it is (its description is damaged)") from error
 
 
 def labels(folders: Sequence[Path]) -> list[str]:
@@ -253,9 +220,8 @@ def read_evaluation(path: Path, folder: Path) -> Evaluation:
             step if type(step) is int else None,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is not what gan-style evaluate writes, and passed over ({type(error).__name__})"
-        ) from error
+        reason = type(error).__name__
+        raise ValueError(f"{path} is not what gan-style evaluate writes, and passed over ({reason})") from error
 
 
 def is_number(value: Any) -> bool:

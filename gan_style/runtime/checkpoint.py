@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import pickle
 import re
 import shutil
@@ -109,9 +110,8 @@ class CheckpointFolder:
             except ValueError as error:
                 warn(f"{error}; trying the one before")
         if paths:
-            raise ValueError(
-                f"no checkpoint in {self.folder} can be read ({len(paths)} tried); remove them to start over"
-            )
+            tried = f"no checkpoint in {self.folder} can be read ({len(paths)} tried)"
+            raise ValueError(f"{tried}; remove them to start over")
         return None
 
 
@@ -138,10 +138,8 @@ def disk_full_error(folder: Path) -> Iterator[None]:
 
 
 def _full(folder: Path, how: str) -> str:
-    return (
-        f"the disk of {folder} is full{how}; what was saved before is whole. Make room (fewer "
-        f"training.keep_checkpoints) and run the same command again"
-    )
+    hint = "make room (fewer training.keep_checkpoints) and run the same command again"
+    return f"the disk of {folder} is full{how}; what was saved before is whole: {hint}"
 
 
 class Background:
@@ -224,15 +222,30 @@ def _with_sorted_metadata(file: bytes) -> bytes:
 
 def read_generator(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return (weights, description) of a file by write_generator. ValueError for a damaged or a foreign file."""
+    with _open_generator(path) as (file, description):
+        return {key: file.get_tensor(key) for key in file.keys()}, description  # noqa: SIM118 (not a mapping)
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return a generator file's description, and how many parameters it holds, without reading them."""
+    with _open_generator(path) as (file, description):
+        return description, sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+
+
+@contextmanager
+def _open_generator(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Open a file by write_generator, with its description. ValueError for a damaged or a foreign file."""
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (OSError, SafetensorError, ValueError) as error:
+            yield file, _description(path, file.metadata() or {})
+    except (OSError, SafetensorError) as error:
         raise ValueError(f"the generator file {path} is damaged or not a safetensors file ({error})") from error
+
+
+def _description(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if metadata.get("format") != GENERATOR_FORMAT:
         raise ValueError(f"{path} holds no gan_style generator (its format is {metadata.get('format', 'not named')!r})")
     try:
-        return weights, dict(json.loads(metadata["description"]))
+        return dict(json.loads(metadata["description"]))
     except (KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path} does not say how its generator is rebuilt (its description is damaged)") from error

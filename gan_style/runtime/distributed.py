@@ -102,9 +102,8 @@ def local_device(name: str) -> str:
     if shown_one and name in ("auto", "cuda", "cuda:0"):
         return "cuda:0"  # a scheduler shows each task its own (srun --gpus-per-task=1)
     if name.startswith("cuda:"):
-        raise ValueError(
-            f"runtime.device={name}: ranks cannot share one GPU; give cuda, and choose with CUDA_VISIBLE_DEVICES"
-        )
+        hint = "give cuda, and choose with CUDA_VISIBLE_DEVICES"
+        raise ValueError(f"runtime.device={name}: ranks cannot share one GPU; {hint}")
     if name not in ("auto", "cuda"):
         return name
     if local >= torch.cuda.device_count():

@@ -1,13 +1,14 @@
 """Files that must last: written whole or not at all (see the protocol in ARCHITECTURE.md)."""
 
 import hashlib
+import json
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
@@ -43,6 +44,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8; bytes of a file's name that are no text (surrogates) are written as \\udcNN."""
     write_bytes(path, text.encode(errors="backslashreplace"))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON for people to read, too."""
+    write_bytes(path, json.dumps(dict(content), indent=1).encode() + b"\n")
 
 
 def file_hash(path: Path) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_style import __version__
-from gan_style.runtime.files import write_bytes, write_text
+from gan_style.runtime.files import write_json, write_text
 from gan_style.runtime.machine import has_lost_neighbour
 
 FORMAT = "gan_style.provenance/1"
@@ -62,8 +62,7 @@ def record(folder: Path, record: Mapping[str, Any], *, step: int = 0) -> None:
     before = [entry for entry in read_record(folder) if entry.get("from_step", 0) < step]
     if not before or {key: value for key, value in before[-1].items() if key != "from_step"} != dict(record):
         before.append({"from_step": step, **record})
-    content = {"format": FORMAT, "entries": before}
-    write_bytes(folder / PROVENANCE_FILE, json.dumps(content, indent=1).encode() + b"\n")
+    write_json(folder / PROVENANCE_FILE, {"format": FORMAT, "entries": before})
 
 
 def read_record(folder: Path) -> list[dict[str, Any]]:
@@ -269,7 +268,5 @@ def check_replaceable(
     foreign = [path for path, mark in outputs if (path.exists() or path.is_symlink()) and not carries(path, mark())]
     if foreign:
         more = f", and {len(foreign) - 1} more," if len(foreign) > 1 else ""
-        raise ValueError(
-            f"{option}: {foreign[0]}{more} is there already, and not as an earlier result of this command; "
-            "give another name, or overwrite=true to replace it"
-        )
+        there = f"{foreign[0]}{more} is there already, and not as an earlier result of this command"
+        raise ValueError(f"{option}: {there}; give another name, or overwrite=true to replace it")

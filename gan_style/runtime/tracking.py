@@ -3,9 +3,10 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from gan_style.runtime.files import write_bytes
 
@@ -28,8 +29,8 @@ class FinalResult:
     rows: Callable[[], Sequence[Sequence[Any]]] = tuple
 
 
-class Tracker(Protocol):
-    """Receives a run's numbers and pictures. Only rank 0 has a real one."""
+class Tracker:
+    """Receives a run's numbers and pictures; each tracker takes what it has a use for. Only rank 0 has a real one."""
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Track named numbers of a step (the count of finished steps)."""
@@ -50,7 +51,7 @@ class Tracker(Protocol):
         """End the run; called in every exit."""
 
 
-class MultiTracker:
+class MultiTracker(Tracker):
     """Passes everything on to each of several trackers.
 
     optional: those that a run can do without, by name; at its first error, which ``warn`` is told, one is left alone.
@@ -93,7 +94,7 @@ class MultiTracker:
         self._tell(lambda tracker: tracker.finish(failed=failed))
 
 
-class JsonlTracker:
+class JsonlTracker(Tracker):
     """Appends {"step": ..., name: value, ...} to a file, whole lines at a time.
 
     On resume, lines of steps after ``last_step`` (and a torn last line) are dropped, so that no step stands twice.
@@ -112,18 +113,9 @@ class JsonlTracker:
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
 
-    def picture(self, step: int, name: str, path: Path) -> None:
-        """Do nothing: pictures are files of the run already."""
-
     def rewind(self, step: int) -> None:
         self._file.close()
         self._open(step)
-
-    def preempted(self) -> None:
-        """Do nothing: the last line says how far the run has come."""
-
-    def completed(self, result: FinalResult) -> None:
-        """Do nothing: the files are those of the run already."""
 
     def finish(self, *, failed: bool) -> None:
         self._file.flush()
@@ -134,9 +126,17 @@ class JsonlTracker:
 def _lines_up_to(path: Path, last_step: int) -> list[str]:
     lines = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            if json.loads(line)["step"] <= last_step:
+        with suppress(ValueError):  # torn by a kill
+            if read_row(line)[0] <= last_step:
                 lines.append(line)
-        except (ValueError, KeyError, TypeError):
-            continue  # torn by a kill
     return lines
+
+
+def read_row(line: str | bytes) -> tuple[int, dict[str, float]]:
+    """Return a line's step and its numbers. ValueError for a line that is torn, or another program's."""
+    content = json.loads(line)
+    step = content.pop("step", None) if isinstance(content, dict) else None
+    if type(step) is not int or step < 0:
+        raise ValueError("no step")
+    numbers = {name: x for name, x in content.items() if type(x) is float or (type(x) is int and abs(x) < 1e300)}
+    return step, {name: float(x) for name, x in numbers.items()}

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from gan_style.runtime.files import write_bytes
 from gan_style.runtime.machine import first_line
-from gan_style.runtime.tracking import FinalResult
+from gan_style.runtime.tracking import FinalResult, Tracker
 
 MODES = ("auto", "online", "offline", "disabled")
 # Seconds. Together with the start of an offline run they stay below half a minute.
@@ -87,7 +87,7 @@ def _import_wandb(mode: str) -> Any:
     return wandb
 
 
-class WandbTracker:
+class WandbTracker(Tracker):
     """Track one W&B run. Its id is kept in the run's folder, so that a resumed run goes on in the same one.
 
     mode: "online" (ConnectionError where that fails) or "offline". Numbers have their own axis, ``step``, so that a

@@ -1,16 +1,17 @@
 """The search loop: one trial after the other until there are enough, each a training that can be ended early."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_style.runtime.files import write_bytes
+from gan_style.runtime.files import write_json
 from gan_style.runtime.process import await_folder, run_process
 from gan_style.runtime.signals import PREEMPTED
+from gan_style.runtime.tracking import read_row
 from gan_style.search.space import override
 from gan_style.search.study import Study, Trial
 
@@ -53,18 +54,11 @@ def train(
 
 def read_rows(path: Path) -> list[tuple[int, dict[str, float]]]:
     """Return (step, {name: number}) of every whole line of a growing metrics.jsonl; other lines are passed over."""
-    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-    return [row for line in lines if (row := _row(line)) is not None]
-
-
-def _row(line: bytes) -> tuple[int, dict[str, float]] | None:
-    try:
-        content = json.loads(line)
-        step = content.pop("step")
-    except (ValueError, KeyError, AttributeError, TypeError):
-        return None
-    numbers = {n: float(x) for n, x in content.items() if isinstance(x, int | float) and not isinstance(x, bool)}
-    return (step, numbers) if type(step) is int else None
+    rows = []
+    for line in path.read_bytes().split(b"\n")[:-1] if path.is_file() else ():
+        with suppress(ValueError):
+            rows.append(read_row(line))
+    return rows
 
 
 SUMMARY_FILE = "summary.json"
@@ -155,15 +149,12 @@ class Search:
             mark = "" if not is_best else "  (best so far)" if len(values) == 1 else "  (on the front)"
             self.say(f"trial {number}: {_values_text(metrics, values)}{mark}")
         if missing:
-            raise ValueError(
-                f"search.metric={missing[0]}: trial {number} measured no such thing; it measured "
-                f"{', '.join(sorted(ended.last)) or 'nothing'}"
-            )
+            known = ", ".join(sorted(ended.last)) or "nothing"
+            raise ValueError(f"search.metric={missing[0]}: trial {number} measured no such thing; it measured {known}")
         return None
 
     def _write_summary(self) -> None:
-        content = json.dumps(summary(self.study), indent=1)
-        write_bytes(self.folder / SUMMARY_FILE, content.encode() + b"\n")
+        write_json(self.folder / SUMMARY_FILE, summary(self.study))
 
 
 def overrides(parameters: Mapping[str, Any]) -> list[str]:

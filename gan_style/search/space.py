@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gan_style.options import as_typed, did_you_mean
+from gan_style.options import as_typed, did_you_mean, quoted
 
 _RANGE = ("low", "high", "step", "log")
 _LARGEST_GRID = 10_000
@@ -83,9 +83,8 @@ def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
         elif isinstance(value, Mapping) and value:
             yield from _leaves(value, f"{name}.")
         else:
-            raise ValueError(
-                f"space.{name}={as_typed(value)}: a list of values, or a range such as {{low: 1, high: 10}}, expected"
-            )
+            expected = "a list of values, or a range such as {low: 1, high: 10}"
+            raise ValueError(f"space.{name}={as_typed(value)}: {expected}, expected")
 
 
 def _choice(name: str, values: list[Any]) -> Categorical:
@@ -167,5 +166,4 @@ def to_literal(value: Any) -> str:
     text = str(value)
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", text) and text.lower() not in ("null", "true", "false", "nan", "inf"):
         return text
-    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text)
-    return f"'{escaped}'"
+    return quoted(text)

@@ -23,7 +23,7 @@ from gan_style.models.library import LibraryGenerator, OneStyle, condition_of
 from gan_style.models.reference import ReferenceGenerator
 from gan_style.models.registry import rebuild
 from gan_style.options import as_typed
-from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_generator
+from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_generator, read_header
 from gan_style.runtime.device import move_to
 from gan_style.runtime.files import file_hash
 from gan_style.runtime.provenance import picture_note
@@ -123,7 +123,7 @@ def step_of(path: Path) -> int | None:
 
 def description_of(path: Path) -> dict[str, Any]:
     """Return what the file that ``find_generator`` names says of its generator; a checkpoint's whole content."""
-    return read_checkpoint(path) if path.suffix == ".pt" else read_generator(path)[1]
+    return read_checkpoint(path) if path.suffix == ".pt" else read_header(path)[0]
 
 
 def _step(content: Mapping[str, Any]) -> int | None:
@@ -245,7 +245,7 @@ def _shipped_file(name: str) -> Path:
 def shipped() -> dict[Path, tuple[str, ...]]:
     """Return the models that come with gan_style, and the styles of each."""
     folder = Path(str(files("gan_style") / "assets" / "models"))
-    return {path: _styles(read_generator(path)[1], path) for path in sorted(folder.glob("*.safetensors"))}
+    return {path: _styles(read_header(path)[0], path) for path in sorted(folder.glob("*.safetensors"))}
 
 
 def any_style_model() -> Path:

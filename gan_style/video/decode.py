@@ -19,7 +19,7 @@ import av.logging
 import numpy as np
 
 from gan_style.images.decode import decode
-from gan_style.images.formats import UnreadablePictureError, is_picture, list_pictures, open_picture
+from gan_style.images.formats import UnreadablePictureError, is_picture, list_pictures, natural_order, open_picture
 from gan_style.images.lossless import from_pil, on_white
 from gan_style.video.hdr import HLG, PQ, to_sdr
 from gan_style.video.temporal import Frame
@@ -337,10 +337,8 @@ def to_rgb(video: Video, tick: TimedFrame) -> Frame:
     frame, colours = tick.frame, video.source_colours
     size = (frame.height, frame.width) if video.transposed else (frame.width, frame.height)
     if size != (video.width, video.height):
-        raise UnreadableVideoError(
-            f"input={video.path}: frame {tick.number} has {size[0]} x {size[1]} pixels and the first {video.width} x "
-            f"{video.height}; videos that change their size are not stylized"
-        )
+        sizes = f"frame {tick.number} has {size[0]} x {size[1]} pixels and the first {video.width} x {video.height}"
+        raise UnreadableVideoError(f"input={video.path}: {sizes}; videos that change their size are not stylized")
     has_alpha = any(component.is_alpha for component in frame.format.components) and not video.is_hdr
     values = frame.reformat(
         format="rgb48le" if video.is_hdr else "rgba" if has_alpha else "rgb24",
@@ -407,7 +405,7 @@ def _read_picture_sequence(path: Path, fps: float | None) -> Video:
         raise UnreadableVideoError(f"input={path}: there are no pictures")
     if fps is None:
         raise UnreadableVideoError(f"fps=... is missing: {path} are {len(files)} pictures, which have no times")
-    files.sort(key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(file))])
+    files.sort(key=lambda file: natural_order(str(file)))
     step = Fraction(str(fps)).limit_denominator(1001)
     ends = [round(number / step / _TICK) for number in range(len(files) + 1)]
     timed = [(file, end - begin) for file, begin, end in zip(files, ends, ends[1:], strict=False)]
@@ -417,9 +415,8 @@ def _read_picture_sequence(path: Path, fps: float | None) -> Video:
         raise UnreadableVideoError(f"input={path}: {error}") from error
     sizes = {file: _stored_size(file) for file in files}
     if others := [file for file, size in sizes.items() if size not in (None, sizes[files[0]])]:
-        raise UnreadableVideoError(
-            f"input={path}: {others[0].name} has another size than {files[0].name}; pictures of one size expected"
-        )
+        differs = f"{others[0].name} has another size than {files[0].name}"
+        raise UnreadableVideoError(f"input={path}: {differs}; pictures of one size expected")
     return _of_pictures(path, timed, width=picture.shape[2], height=picture.shape[1], rate=step)
 
 

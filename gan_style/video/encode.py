@@ -45,9 +45,8 @@ def choose_encoding(
     context = _encoder(codec, container)
     private_options = {option.name for option in context.supported_options.private}
     if unknown := sorted(set(options) - private_options):
-        raise ValueError(
-            f"options.{unknown[0]}: {codec} has no such option; it has {', '.join(sorted(private_options))}"
-        )
+        known = ", ".join(sorted(private_options))
+        raise ValueError(f"options.{unknown[0]}: {codec} has no such option; it has {known}")
     chosen = {name: str(value) for name, value in (_SPECIAL.get(codec, {}) | dict(options)).items()}
     if crf != "auto" and "crf" not in private_options:
         raise ValueError(f"crf={crf}: {codec} has no constant quality; leave it out, or choose another codec")
@@ -93,10 +92,8 @@ def _pixels(video: Video, codec: str, pixels: str | None, formats: Sequence[str]
     layout = av.VideoFormat(name, video.width, video.height)
     halved = (layout.chroma_width() < video.width, layout.chroma_height() < video.height)
     if any(half and side % 2 for half, side in zip(halved, (video.width, video.height), strict=True)):
-        raise ValueError(
-            f"pixels={name} of {codec} needs even sides, and the video has {video.width} x {video.height} pixels; "
-            f"codec=libx264 takes any"
-        )
+        size = f"the video has {video.width} x {video.height} pixels"
+        raise ValueError(f"pixels={name} of {codec} needs even sides, and {size}; codec=libx264 takes any")
     return name
 
 
@@ -108,10 +105,9 @@ def _try(video: Video, encoding: Encoding) -> None:
     try:
         context.open()
     except (av.FFmpegError, ValueError) as error:
-        raise ValueError(
-            f"codec={encoding.codec} with pixels={encoding.pixels} and {dict(encoding.options)} cannot encode "
-            f"{video.width} x {video.height} pixels here ({getattr(error, 'strerror', '') or error})"
-        ) from error
+        settings = f"codec={encoding.codec} with pixels={encoding.pixels} and {dict(encoding.options)}"
+        size, reason = f"{video.width} x {video.height} pixels", getattr(error, "strerror", "") or error
+        raise ValueError(f"{settings} cannot encode {size} here ({reason})") from error
 
 
 def configure(context: Any, video: Video, encoding: Encoding) -> Any:

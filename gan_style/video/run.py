@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gan_style.options import differences
-from gan_style.runtime.files import AtomicFileGroup, ensure_folder, write_bytes
+from gan_style.runtime.files import AtomicFileGroup, ensure_folder, write_json
 from gan_style.runtime.progress import Progress
 from gan_style.runtime.signals import Stop
 from gan_style.video.decode import ReadReport, TimedFrame, Video, read_frames, to_rgb
@@ -53,13 +53,12 @@ class Segments:
         path = self.folder / PLAN
         if path.is_file():
             if lines := differences(json.loads(path.read_text(encoding="utf-8")), settings):
-                raise ValueError(
-                    f"{self.folder} holds a part of this video made with other settings; give them again, or remove "
-                    f"the folder to begin anew.\n  " + "\n  ".join(lines)
-                )
+                there = f"{self.folder} holds a part of this video made with other settings"
+                hint = "give them again, or remove the folder to begin anew."
+                raise ValueError("\n  ".join([f"{there}; {hint}", *lines]))
             return
         ensure_folder(self.folder)
-        write_bytes(path, json.dumps(dict(settings), indent=1).encode() + b"\n")
+        write_json(path, settings)
 
     def frames(self, number: int) -> int | None:
         """Return how many frames a segment holds; None where it is not there, or not whole."""

@@ -200,4 +200,4 @@ def test_what_is_no_run_is_named(compare, photos, tmp_path, place):
 
 
 def test_no_runs_at_all(compare):
-    assert "give folders of runs" in compare().err
+    assert "runs=[]" in compare().err

@@ -328,7 +328,7 @@ class TestWhatIsMeasured:
 BAD_INPUT = {
     "an unknown metric": (["metrics=[ssim,contnt]"], ["metrics: there is no metric 'contnt'", "did you mean content"]),
     "metrics that are no list": (["metrics=ssim"], ["metrics=ssim", "[content, style]"]),
-    "no metrics": (["metrics=[]"], ["metrics=[]", "a list of names"]),
+    "no metrics": (["metrics=[]"], ["metrics=[]", "a list"]),
     "an unknown layer": (["layers.content=[relu3_9]"], ["no layer 'relu3_9'", "did you mean relu3_"]),
     "no layers": (["layers.style=[]"], ["layers.style=[]", "at least one layer"]),
     "too few for kid": (
@@ -356,7 +356,7 @@ BAD_INPUT = {
     "no such checkpoint": (["checkpoint={tmp}/nowhere"], ["checkpoint={tmp}/nowhere", "no such file or folder"]),
     "a checkpoint that is none": (["checkpoint={a}"], ["a.png"]),
     "an empty folder": (["checkpoint={tmp}/empty"], ["checkpoint={tmp}/empty", "is it a run's folder"]),
-    "an empty list": (["checkpoint=[]"], ["checkpoint=[]", "at least one run"]),
+    "an empty list": (["checkpoint=[]"], ["checkpoint=[]", "at least one"]),
     "a model given twice": (["checkpoint=[{run},{run}/]"], ["is given twice"]),
     "an output below a file": (["output={a}/out"], ["output", "cannot write"]),
     "all content trained on": (["content={photos}/00.png"], ["content=", "trained on"]),

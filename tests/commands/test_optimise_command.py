@@ -273,7 +273,7 @@ BAD_INPUT = {
     "style a folder": (["style={p}"], "style=", "is a folder"),
     "no style": (["style=[]"], "style=[]", "at least one"),
     "one style missing": (["style=[{p}/a.jpg,{p}/c.jpg]"], "c.jpg", "no such file"),
-    "style a number": (["style=[1]"], "style=1", "path expected"),
+    "style a number": (["style=[1]"], "style=1", "no such file"),
     "not a picture": (["style={p}/../words.png"], "words.png", "not a JPEG"),
     "several demo pictures": (["content=demo:heldout"], "demo:heldout/chelsea", "name one"),
     "unknown demo picture": (["style=demo:styles/cubism"], "demo:styles/cubism", "demo:styles/mosaic"),

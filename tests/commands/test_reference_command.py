@@ -149,7 +149,7 @@ def test_from_python(far, tmp_path):
         ((), "reference=... is missing: this model takes its style from a picture that it is shown"),
         (("reference=nowhere.jpg",), "reference: cannot read the picture nowhere.jpg: there is no such file"),
         (("reference=[]",), "reference=[]: give a picture of the style, or several"),
-        (("reference={a: b}",), "a picture, or several as [a.jpg,b.jpg], expected"),
+        (("reference={a: b}",), "reference={a: b}"),
         (("reference=[FAR/sea.png,FAR/out/sea.png]",), "there is no such file"),
         (("reference=FAR/sea.png", "style=monet"), "style=monet: there is no such style; known are sea"),
     ],
@@ -169,7 +169,7 @@ def test_what_cannot_be_is_said(far, gan_style, tmp_path, arguments, words):
         (("loss.style.target=mean",), "loss.style.target=mean asks generator=reference for one style, whatever"),
         (("generator=slim", "data.style_holdout_count=2"), "data.style_holdout_count=2 is for gen"),
         (("generator.code=0",), "generator.code=0"),
-        (("data.style_holdout_count=0",), "data.style_holdout_count=0 leaves generator=reference's samples without"),
+        (("data.style_holdout_count=0",), "data.style_holdout_count=0; allowed are numbers from 1"),
         (
             ("+loss.more={_target_: gan_style.losses.style.GramStyle, weight: 1.0, layers: [relu1_1]}",),
             "loss.more.target=mean asks generator=reference for one style, whatever it is shown",

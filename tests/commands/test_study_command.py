@@ -174,7 +174,7 @@ BAD_INPUT = {
     "a folder without results": (["results=photos"], "results=photos: there is no .json"),
     "a foreign file": (["results=[foreign.json]"], "foreign.json: no file of answers"),
     "a damaged file": (["results=[damaged.json]"], "damaged.json: damaged"),
-    "an empty list": (["results=[]"], "results=[]: a list of .json files"),
+    "an empty list": (["results=[]"], "results=[]"),
     "an analysis to a page": (["results=a.json", "output=a.html"], "ends in .json"),
 }
 

@@ -659,7 +659,7 @@ def test_a_run_that_another_process_has_trained_meanwhile_is_not_gone_back_upon(
 
 def test_a_run_that_is_all_warm_up_says_so(gan_style, tmp_path):
     outcome = gan_style("train", *SMOKE, "training.warmup_steps=9", f"run.root={tmp_path}")
-    words = "ends before training.warmup_steps=9 are over: content alone is trained, no adversarial, no style"
+    words = "ends within training.warmup_steps=9: content alone is trained, no adversarial, no style"
     assert outcome.status == 0 and words in outcome.out
     assert words[:30] not in gan_style("train", *SMOKE, f"run.root={tmp_path}", "run.name=other").out
 

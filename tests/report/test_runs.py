@@ -8,7 +8,7 @@ import torch
 
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
-from gan_style.report.runs import find_runs, labels, read_header, read_metrics, read_run
+from gan_style.report.runs import find_runs, labels, read_metrics, read_run
 from gan_style.runtime.checkpoint import GENERATOR_FILE, write_generator
 
 
@@ -112,7 +112,7 @@ class TestMetrics:
 class TestGenerator:
     def test_its_parameters_are_counted_without_its_weights(self, tmp_path):
         folder = run_at(tmp_path / "a", generator_step=7)
-        actual = read_header(folder / GENERATOR_FILE)
+        actual = read_run(folder, SETTINGS).generator
         weights = ResnetGenerator(width=2, blocks=1).state_dict().values()
         assert actual.parameters == sum(tensor.numel() for tensor in weights) and actual.step == 7
         assert actual.description["class"] == "ResnetGenerator"
