@@ -142,9 +142,8 @@ class Backend:
             target = _free(folder, f"{path.stem}_{'_'.join(controls.mix)}", suffix)
             stylizer = BatchStylizer(model, controls, note, note, max_megapixels=self.max_megapixels)
             for _, problem, lost in stylizer([PictureJob(path, target, masks)]):
-                yield (
-                    (None, self.plain(problem, path)) if problem else (target, "; ".join(f"without {x}" for x in lost))
-                )
+                losses = "; ".join(f"without {name}" for name in lost)
+                yield (None, self.plain(problem, path)) if problem else (target, losses)
 
     def zipped(self, results: Sequence[Path]) -> Path:
         """Put results into one file."""
@@ -178,20 +177,15 @@ class Backend:
             names = [style.name for style in chosen]
         mix = {names[0]: 1.0} if len(names) == 1 else {names[0]: 1.0 - settings.share, names[1]: settings.share}
         mix = {name: share for name, share in mix.items() if share > 0}
-        controls = Controls(mix, settings.strength, settings.colours, stroke=_stroke(settings.stroke, size))
+        side = STROKES[settings.stroke]
+        stroke: Stroke = "auto" if side == STROKE_SIDE else max(1.0, min(size) / side) if side else 1.0
+        controls = Controls(mix, settings.strength, settings.colours, stroke=stroke)
         return model, controls, {**note, "style": mix, "strength": settings.strength}
 
 
 def _name(path: Path) -> str:
     """Name an own model in the list: by its run's folder, or by its file."""
     return path.absolute().parent.name if path.name == "generator.safetensors" else path.stem
-
-
-def _stroke(name: str, size: Sequence[int]) -> Stroke:
-    side = STROKES[name]
-    if side == STROKE_SIDE:
-        return "auto"
-    return 1.0 if side is None else max(1.0, min(size) / side)
 
 
 def _at_most(picture: Tensor, side: int) -> Tensor:

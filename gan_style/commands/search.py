@@ -13,10 +13,9 @@ from omegaconf import DictConfig, IntegerNode, OmegaConf
 from gan_style.cli import command
 from gan_style.commands.train import TrainOptions, check_train
 from gan_style.config import CONFIG_PATH, build, compose_command, flat, plain, read_yaml, takes_integers
-from gan_style.evaluation.suite import METRICS
 from gan_style.losses.objective import content_layers, style_layers
 from gan_style.options import as_typed, check_options, did_you_mean, listed, option
-from gan_style.report.table import is_measurement_setting
+from gan_style.report.table import better_end, is_measurement_setting
 from gan_style.runtime.files import check_place, ensure_writable, locked, remove_leftovers
 from gan_style.runtime.process import last_line
 from gan_style.runtime.provenance import read_failure
@@ -61,17 +60,6 @@ class SearchCommandOptions:
     dry_run: bool
 
 
-def check_search(cfg: Any) -> None:
-    """Check what fits together. ValueError in the user's words."""
-    search = cfg.search
-    if not str(search.name).strip(" ./"):
-        raise ValueError(f"search.name={search.name!r}; give a name, which the search's folder gets")
-    if search.trials is None and search.sampler != "grid":
-        raise ValueError(f"search.trials=null needs search.sampler=grid; with {search.sampler} give a number")
-    if (count := len(listed(search.metric))) > 1 and search.pruner != "none":
-        raise ValueError(f"search.pruner={search.pruner} needs one search.metric, and there are {count}; give none")
-
-
 @command("search", SearchCommandOptions)
 def _main(cfg: DictConfig) -> int:
     """Search for the best settings of a training, or for the front between two metrics; the same command goes on.
@@ -79,8 +67,15 @@ def _main(cfg: DictConfig) -> int:
     Whatever is no option of the search is one of gan-style train and holds for every trial:
     gan-style search experiment=monet data.content=photos/ data.style=paintings/ space=weights search.trials=20
     """
-    check_search(cfg)
-    folder = Path(cfg.search.root).expanduser() / cfg.search.name
+    # Check what fits together, and every option of every trial.
+    search = cfg.search
+    if not str(search.name).strip(" ./"):
+        raise ValueError(f"search.name={search.name!r}; give a name, which the search's folder gets")
+    if search.trials is None and search.sampler != "grid":
+        raise ValueError(f"search.trials=null needs search.sampler=grid; with {search.sampler} give a number")
+    if (count := len(listed(search.metric))) > 1 and search.pruner != "none":
+        raise ValueError(f"search.pruner={search.pruner} needs one search.metric, and there are {count}; give none")
+    folder = Path(search.root).expanduser() / search.name
     check_place(folder, "search.root, search.name")
     plan = make_plan(cfg)
     print("\n".join(describe_plan(plan)), flush=True)
@@ -95,10 +90,10 @@ def _main(cfg: DictConfig) -> int:
     ensure_writable(folder / LOGS, "search.root, search.name")
     with locked(folder, "search.name"), stop_on_signals() as stop:
         remove_leftovers(folder)
-        search = make_search(cfg, folder, plan, stop)
-        study = search.study
-        print(f"{folder}: {study.finished()} of {search.trials} trials done; {plan.sampler}, {STUDY_FILE}", flush=True)
-        reason = search.run()
+        loop = make_search(cfg, folder, plan, stop)
+        study = loop.study
+        print(f"{folder}: {study.finished()} of {loop.trials} trials done; {plan.sampler}, {STUDY_FILE}", flush=True)
+        reason = loop.run()
 
     # Say how it ended.
     if reason is not None:
@@ -113,11 +108,8 @@ def _main(cfg: DictConfig) -> int:
 def join_train_options(arguments: Sequence[str]) -> list[str]:
     """Join arguments that are no option of the search, and no flag, to one: train=['data.content=photos/', ...]."""
     is_own = re.compile(rf"-|[~+]*({'|'.join(_OWN)})([.=@]|$)")
-    passed_on = [
-        argument
-        for argument in arguments
-        if ("=" in argument or argument.startswith("~")) and not is_own.match(argument)
-    ]
+    options = [argument for argument in arguments if "=" in argument or argument.startswith("~")]
+    passed_on = [argument for argument in options if not is_own.match(argument)]
     own_arguments = [argument for argument in arguments if argument not in passed_on]
     return [*own_arguments, override("train", list(passed_on))] if passed_on else own_arguments
 
@@ -139,7 +131,12 @@ def make_plan(cfg: DictConfig) -> SearchPlan:
             raise ValueError(f"{argument}: the search names its trials' runs itself, in search.root/search.name")
     settings = compose_command("train", base)
     space = read_space(_space_content(cfg.space), partial(_is_whole, settings))
-    _check_names(space, base)
+    names = {argument.split("=", 1)[0].lstrip("+~") for argument in base}
+    for name in space:
+        if name.split(".")[0] in _SETS:
+            raise ValueError(f"space.{name}: the search sets this for every trial itself")
+        if name in names:
+            raise ValueError(f"{name} is in the space and on the command line; give it in one place")
     _try_examples(space, base)
     if settings.training.max_time is not None:
         raise ValueError("training.max_time belongs to a single run; a search ends when it has its trials")
@@ -181,15 +178,6 @@ def _is_whole(settings: DictConfig, name: str) -> bool:
     if is_whole is not None:
         return is_whole
     return isinstance(node, IntegerNode) or (isinstance(value, int) and not isinstance(value, bool))
-
-
-def _check_names(space: dict[str, Dimension], base: list[str]) -> None:
-    names = {argument.split("=", 1)[0].lstrip("+~") for argument in base}
-    for name in space:
-        if name.split(".")[0] in _SETS:
-            raise ValueError(f"space.{name}: the search sets this for every trial itself")
-        if name in names:
-            raise ValueError(f"{name} is in the space and on the command line; give it in one place")
 
 
 def _try_examples(space: dict[str, Dimension], base: list[str]) -> None:
@@ -248,15 +236,10 @@ def _parts(what: str) -> list[str]:
 
 
 def direction_of(name: str) -> str:
-    better_of = {
-        "composite": "lower",
-        "style_ratio": "lower",
-        **{name: metric.better for name, metric in METRICS.items()},
-    }
-    what = name.removeprefix(PREFIX)
-    better = next((better_of[part] for part in _parts(what) if part in better_of), "") if name != what else ""
-    if name.startswith("loss/"):
-        better = "lower"
+    better = "lower" if name.startswith("loss/") else ""
+    if name.startswith(PREFIX):
+        ends = [better_end(PREFIX + part) for part in _parts(name.removeprefix(PREFIX))]
+        better = next(filter(None, ends), "")
     if not better:
         raise ValueError(f"search.metric={name}: say which end is better, search.direction=minimise or maximise")
     return {"lower": "minimise", "higher": "maximise"}[better]

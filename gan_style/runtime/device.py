@@ -72,11 +72,8 @@ def compile_network(network: Network, *, option: str) -> Network:
             return plain(*arguments, **keywords)
         # torch compiles the backward only when it is run, where it is too late to fall back: so it is run here once
         # for each kind of input.
-        shapes = tuple(
-            (argument.shape, argument.dtype)
-            for argument in [*arguments, *keywords.values()]
-            if isinstance(argument, torch.Tensor)
-        )
+        inputs = (argument for argument in [*arguments, *keywords.values()] if isinstance(argument, torch.Tensor))
+        shapes = tuple((tensor.shape, tensor.dtype) for tensor in inputs)
         device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
         kind = (shapes, torch.is_grad_enabled(), torch.is_autocast_enabled(device.type))
         try:

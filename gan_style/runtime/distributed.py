@@ -86,10 +86,8 @@ class Ranks:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)  # its new name is not in torch 2.11
             parameters = inspect.signature(DistributedDataParallel).parameters
-        buffers = (
-            "forward_sync_buffers" if "forward_sync_buffers" in parameters else "broadcast_buffers"
-        )  # torch < 2.15
-        options: dict[str, Any] = {"gradient_as_bucket_view": True, buffers: False}
+        new, old = "forward_sync_buffers", "broadcast_buffers"  # the latter before torch 2.15
+        options: dict[str, Any] = {"gradient_as_bucket_view": True, new if new in parameters else old: False}
         return DistributedDataParallel(network, **options)
 
 

@@ -7,12 +7,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-_LOSSES = {
-    "loss/content": "content",
-    "loss/style": "style",
-    "loss/adversarial": "adversarial",
-    "discriminator/loss": "D",
-}
+_LOSSES = {f"loss/{name}": name for name in ("content", "style", "adversarial")} | {"discriminator/loss": "D"}
 
 
 class _Bar(tqdm):
@@ -43,9 +38,7 @@ class Progress:
         self._bar: _Bar | None = None
         if self.out.isatty():
             layout = "step {n_fmt}/{total_fmt} {bar} {postfix}"
-            self._bar = _Bar(
-                total=steps, initial=first_step, file=self.out, bar_format=layout, dynamic_ncols=True, leave=True
-            )
+            self._bar = _Bar(total=steps, initial=first_step, file=self.out, bar_format=layout, dynamic_ncols=True)
 
     def images_per_second(self, step: int) -> float:
         """Return the mean since this process began."""
@@ -63,13 +56,10 @@ class Progress:
             return
         self._shown = now
         speed = self.images_per_second(step)
-        remaining = (
-            "" if self.steps is None else duration((self.steps - step) * self.batch / max(speed, 1e-9)) + " left  "
-        )
-        losses = "  ".join(
-            f"{short} {values[name]:.4g}" for name, short in self.terms.items() if name in (values or ())
-        )
-        text = f"{speed:.1f} {self.unit}/s  {remaining}{losses}"
+        text = f"{speed:.1f} {self.unit}/s  "
+        if self.steps is not None:
+            text += f"{duration((self.steps - step) * self.batch / max(speed, 1e-9))} left  "
+        text += "  ".join(f"{short} {values[name]:.4g}" for name, short in self.terms.items() if name in values)
         if self._bar is None:
             self.out.write(f"step {step}/{self.steps or '?'}  {text}\n")
             self.out.flush()

@@ -56,11 +56,9 @@ def _key_is_configured() -> bool:
 def _check_reachable() -> None:
     """Raise ConnectionError unless the server answers anything at all, within seconds; wandb would try for longer."""
     problems: list[str] = []
-    thread = threading.Thread(
-        target=lambda: problems.append(_answer()), daemon=True
-    )  # looking up a name has no timeout
-    thread.start()
-    thread.join(_PROBE_TIMEOUT)
+    ask = threading.Thread(target=lambda: problems.append(_answer()), daemon=True)  # finding a name has no timeout
+    ask.start()
+    ask.join(_PROBE_TIMEOUT)
     reason = problems[0] if problems else f"no answer within {_PROBE_TIMEOUT:g} s"
     if reason:
         raise ConnectionError(f"{_server()} is out of reach ({reason})")

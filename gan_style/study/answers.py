@@ -57,9 +57,8 @@ def read_participants(paths: Sequence[Path]) -> tuple[list[Participant], list[st
         earlier = participants.get(read.name)
         participants[read.name] = read if earlier is None or len(read.answers) > len(earlier.answers) else earlier
         if earlier is not None:
-            warnings.append(
-                f"{path} and {earlier.path} are of the same participant; {participants[read.name].path} counts"
-            )
+            which = participants[read.name].path
+            warnings.append(f"{path} and {earlier.path} are of the same participant; {which} counts")
     return list(participants.values()), warnings
 
 
@@ -133,17 +132,15 @@ def _answer(number: int, entry: Any, models: dict[str, str], before: Sequence[An
     answer = Answer(entry["kind"], entry["picture"], left, right, entry["choice"], entry["seconds"], entry["repeat_of"])
     if answer.repeat_of is not None:
         _expect(_is_count(answer.repeat_of) and answer.repeat_of < number, f"repeat_of {where}")
-        _expect(_is_swapped(answer, before[answer.repeat_of]), f"repeat_of {where}")
+        first = before[answer.repeat_of]
+        mirrored = (first.kind, first.picture, first.right, first.left)
+        is_swapped = mirrored == (answer.kind, answer.picture, answer.left, answer.right)
+        _expect(first.repeat_of is None and is_swapped, f"repeat_of {where}")
     return answer
 
 
 def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 0
-
-
-def _is_swapped(answer: Answer, first: Answer) -> bool:
-    mirrored = (first.kind, first.picture, first.right, first.left)
-    return first.repeat_of is None and mirrored == (answer.kind, answer.picture, answer.left, answer.right)
 
 
 def votes_of(participants: Sequence[Participant], kind: str) -> list[Vote]:
@@ -192,9 +189,8 @@ def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield the report as lines for a terminal; intervals are in brackets."""
     people = report["participants"].values()
     unfinished = sum(person["answers"] < person["questions"] for person in people)
-    yield f"study {report['study']}: {_count(len(people), 'participant')}" + (
-        f", {unfinished} of them did not finish" if unfinished else ""
-    )
+    rest = f", {unfinished} of them did not finish" if unfinished else ""
+    yield f"study {report['study']}: {_count(len(people), 'participant')}{rest}"
     for kind, report_of_kind in report["kinds"].items():
         yield from ("", *_of_kind(_ASKED[kind], report_of_kind))
 

@@ -122,9 +122,7 @@ def study_page(
     See design.make_sheet for ``questions`` and ``repeats``.
     """
     names = list(pictures.results)
-    assert len(names) >= 2 and all(
-        len(pictures_of_model) == len(pictures.photos) for pictures_of_model in pictures.results.values()
-    )
+    assert len(names) >= 2 and {len(results) for results in pictures.results.values()} == {len(pictures.photos)}
     Random(f"models {seed}").shuffle(names)
     identifiers = {f"m{number}": name for number, name in enumerate(names, start=1)}
     count = {"models": len(names), "pictures": len(pictures.photos), "questions": questions, "repeats": repeats}

@@ -71,7 +71,9 @@ def preferences(votes: Sequence[Vote], models: Sequence[str], *, seed: int) -> P
         first, second = models.index(vote.first), models.index(vote.second)
         unit[first, second] += vote.points
         unit[second, first] += 1.0 - vote.points
-    people, by_participant = _summed_by_participant(votes, answers)
+    people = sorted({vote.participant for vote in votes})
+    rows = torch.tensor([people.index(vote.participant) for vote in votes], dtype=torch.long)
+    by_participant = answers.new_zeros(len(people), *answers.shape[1:]).index_add(0, rows, answers)
     wins = answers.sum(dim=0)
     units = by_participant if len(people) >= FEWEST_PARTICIPANTS else answers
     order = bradley_terry(wins).argsort(descending=True, stable=True).tolist()
@@ -163,12 +165,6 @@ def _covariance(wins: Tensor) -> Tensor:
     return torch.linalg.pinv(torch.diag(between.sum(dim=1)) - between, hermitian=True)
 
 
-def _summed_by_participant(votes: Sequence[Vote], answers: Tensor) -> tuple[list[str], Tensor]:
-    people = sorted({vote.participant for vote in votes})
-    rows = torch.tensor([people.index(vote.participant) for vote in votes], dtype=torch.long)
-    return people, answers.new_zeros(len(people), *answers.shape[1:]).index_add(0, rows, answers)
-
-
 def conclusions(results: Preferences) -> list[str]:
     """Say what the answers show of each pair, or that they are too few to show anything.
 
@@ -178,15 +174,16 @@ def conclusions(results: Preferences) -> list[str]:
     if results.participants < FEWEST_PARTICIPANTS:
         people = "participant" if results.participants == 1 else "participants"
         return [f"too little to conclude: {results.participants} {people}, at least {FEWEST_PARTICIPANTS} are needed"]
-    return [_conclusion(pair) for pair in results.pairs]
-
-
-def _conclusion(pair: PairPreference) -> str:
-    if pair.rate is None or pair.answers < FEWEST_ANSWERS:
-        few = f"{pair.answers} answers on {pair.first} and {pair.second}, at least {FEWEST_ANSWERS} are needed"
-        return f"too little to conclude: {few}"
-    if pair.rate.low > 0.5 and pair.lead.low > 0.0:
-        return f"{pair.first} is preferred to {pair.second}"
-    if pair.rate.high < 0.5 and pair.lead.high < 0.0:
-        return f"{pair.second} is preferred to {pair.first}"
-    return f"no difference shown between {pair.first} and {pair.second}"
+    lines = []
+    for pair in results.pairs:
+        names = f"{pair.first} and {pair.second}"
+        if pair.rate is None or pair.answers < FEWEST_ANSWERS:
+            few = f"{pair.answers} answers on {names}, at least {FEWEST_ANSWERS} are needed"
+            lines.append(f"too little to conclude: {few}")
+        elif pair.rate.low > 0.5 and pair.lead.low > 0.0:
+            lines.append(f"{pair.first} is preferred to {pair.second}")
+        elif pair.rate.high < 0.5 and pair.lead.high < 0.0:
+            lines.append(f"{pair.second} is preferred to {pair.first}")
+        else:
+            lines.append(f"no difference shown between {names}")
+    return lines

@@ -31,22 +31,18 @@ def copyable_streams(video: Video, container: str) -> tuple[list[int], list[str]
             another_track = stream.type == "video" and not is_cover(stream)  # not stylized: players might show it
             # A camera's time of beginning, and chapters' titles in MP4, are written anew from what is passed on.
             is_timecode = container in _TIMED and stream.type == "data" and "timecode" in stream.metadata
-            is_titles = (
-                stream.type == "data" and stream.name == "bin_data" and stream.frames == len(source.chapters()) > 0
-            )
+            is_bin_data = stream.type == "data" and stream.name == "bin_data"
+            is_titles = is_bin_data and stream.frames == len(source.chapters()) > 0
             if stream.index == stylized.index or another_track or is_timecode or is_titles:
                 continue
             if container in _COVERS if is_cover(stream) else _can_hold(stream, container):
                 copied_indices.append(stream.index)
             else:
-                dropped.append(f"stream {stream.index} ({_stream_name(stream)})")
+                context = getattr(stream, "codec_context", None)
+                kind = "cover picture" if is_cover(stream) else stream.type
+                codec = f", {context.name}" if context is not None else ""
+                dropped.append(f"stream {stream.index} ({kind}{codec})")
     return copied_indices, dropped
-
-
-def _stream_name(stream: Any) -> str:
-    context = getattr(stream, "codec_context", None)
-    kind = "cover picture" if is_cover(stream) else stream.type
-    return f"{kind}, {context.name}" if context is not None else kind
 
 
 def _can_hold(stream: Any, container: str) -> bool:
@@ -100,19 +96,24 @@ def _write(
         stylized = None if source is None else video_stream(source, video.path).index
         for stream in [None] if source is None else source.streams:
             if stream is None or stream.index == stylized:
-                streams[-1] = _video_stream(target, video, encoding)
+                streams[-1] = target.add_stream(encoding.codec, rate=video.rate.limit_denominator(1001))
+                configure(streams[-1].codec_context, video, encoding)
+                streams[-1].time_base = video.time_base
                 if stream is not None:
                     _describe(streams[-1], stream)
             elif stream.index in copied_indices and is_cover(stream):
-                picture = _read_cover(video.path, stream.index)
+                with open_video(video.path) as file:
+                    picture = next(bytes(packet) for packet in file.demux(file.streams[stream.index]) if packet.size)
                 if container == "matroska":
                     kind = stream.codec_context.name.replace("mjpeg", "jpeg")
                     name = stream.metadata.get("filename", f"cover.{kind.replace('jpeg', 'jpg')}")
                     target.add_attachment(name, stream.metadata.get("mimetype", f"image/{kind}"), picture)
                 else:
-                    cover = target.add_stream_from_template(stream)
-                    cover.disposition = stream.disposition
-                    covers.append(_cover_packet(cover, picture))
+                    cover = av.Packet(picture)
+                    cover.stream = target.add_stream_from_template(stream)
+                    cover.stream.disposition = stream.disposition
+                    cover.pts, cover.dts, cover.is_keyframe = 0, 0, True
+                    covers.append(cover)
             elif stream.index in copied_indices:
                 streams[stream.index] = target.add_stream_from_template(stream)
                 _describe(streams[stream.index], stream)
@@ -129,24 +130,6 @@ def _write(
             target.mux(packet)
 
 
-def _read_cover(path: Path, index: int) -> bytes:
-    with open_video(path) as source:
-        return next(bytes(packet) for packet in source.demux(source.streams[index]) if packet.size)
-
-
-def _cover_packet(stream: Any, picture: bytes) -> Any:
-    packet = av.Packet(picture)
-    packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, 0, 0, True
-    return packet
-
-
-def _video_stream(target: Any, video: Video, encoding: Encoding) -> Any:
-    stream = target.add_stream(encoding.codec, rate=video.rate.limit_denominator(1001))
-    configure(stream.codec_context, video, encoding)
-    stream.time_base = video.time_base
-    return stream
-
-
 def _describe(stream: Any, source: Any) -> None:
     """Copy a stream's language, title and role; not what tells of its old encoding."""
     stream.metadata.update(_portable_metadata(source.metadata))
@@ -154,19 +137,8 @@ def _describe(stream: Any, source: Any) -> None:
 
 
 def _portable_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    of_old_file = (
-        "encoder",
-        "rotate",
-        "duration",
-        "vendor_id",
-        "major_brand",
-        "minor_version",
-        "compatible_brands",
-        "bps",
-    )
-    return {
-        key: value for key, value in metadata.items() if not key.lower().startswith((*of_old_file, "number_of_", "_"))
-    }
+    old = "encoder rotate duration vendor_id major_brand minor_version compatible_brands bps number_of_ _"
+    return {key: value for key, value in metadata.items() if not key.lower().startswith(tuple(old.split()))}
 
 
 def _packets(

@@ -169,7 +169,9 @@ class VideoStylizer:
                 frames = self._make(number, part, before)
                 before = None
             else:
-                frames, last = _count_frames(part)
+                frames, last = 0, None
+                for tick in part:
+                    frames, last = frames + 1, tick
                 before = (last, number)
                 self.progress.skip(frames)
             if kept_frames not in (None, frames):
@@ -201,14 +203,6 @@ class VideoStylizer:
             regions = None if self.steady is None else self.steady.state
             self.segments.save(number, segment, self.temporal_filter.last_result, regions)
         return frames
-
-
-def _count_frames(part: Iterator[TimedFrame]) -> tuple[int, TimedFrame | None]:
-    """Count frames, and return the last one, too."""
-    frames, last = 0, None
-    for tick in part:
-        frames, last = frames + 1, tick
-    return frames, last
 
 
 def stylize_frames(painter: Painter, frames: list[Frame]) -> list[Frame]:
