@@ -95,18 +95,13 @@ def check_arguments(function: Any, arguments: Mapping[str, Any], extras: Mapping
         if expected not in (bool, int, float, str):
             expected = type(parameters[name].default)
             expected = float if expected is int else expected
-        if expected in (bool, int, float, str) and not _fits(value, expected):
+        kinds = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
+        if expected in kinds and type(value) not in kinds[expected]:
             raise ValueError(f"{option}.{name}={as_typed(value)}: {_KINDS[expected]} expected")
     for name, parameter in parameters.items():
         needed = parameter.default is inspect.Parameter.empty and parameter.kind is inspect.Parameter.KEYWORD_ONLY
         if needed and name not in arguments and name not in extras:
             raise ValueError(f"{option}.{name} is missing")
-
-
-def _fits(value: Any, expected: type) -> bool:
-    if expected is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, expected) and (expected is bool or not isinstance(value, bool))
 
 
 def takes_integers(node: DictConfig, option: str, name: str) -> bool | None:
@@ -232,13 +227,8 @@ def _split(text: str) -> list[str]:
     return [*items, text[begin:].strip()]
 
 
-_KINDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a single name or text",
-    list: "a list such as [a,b]",
-}
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
+_KINDS |= {str: "a single name or text", list: "a list such as [a,b]"}
 
 
 def composition_message(name: str, error: BaseException) -> str:

@@ -167,7 +167,7 @@ def _masks(cfg: DictConfig, pictures: int) -> list[Path]:
     if regions is not None:
         raise ValueError(f"regions={as_typed(regions)} and masks={as_typed(masks)}: give one of them")
     if len(masks) != pictures:
-        raise ValueError(f"masks={as_typed(masks)}: {pictures} expected, of the content and of each style")
+        raise ValueError(f"masks={as_typed(plain(cfg.masks))}: {pictures} expected, of the content and of each style")
     return [find_picture(mask, "masks") for mask in masks]
 
 

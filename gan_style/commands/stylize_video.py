@@ -134,11 +134,13 @@ def main(cfg: DictConfig) -> int:
         if count is None:
             print(f"stopped by {stop.reason} after {progress.step} frames, kept; the same command goes on", flush=True)
             return PREEMPTED
-        packets = (packet for number in range(count) for packet in segments.load(number).packets)
-        times = [time for number in range(count) for time in segments.times(number)]
+        times, tally = [], WarpErrors()
+        for segment in segments.load_all(count):
+            times += [packet.pts for packet in segment.packets]
+            tally += segment.tally
+        packets = (packet for segment in segments.load_all(count) for packet in segment.packets)
         note_text = json.dumps(note)
         join(output, container, video, encoding, packets, times=times, copied_indices=copied_indices, note=note_text)
-        tally = sum((segments.load(number).tally for number in range(count)), WarpErrors())
         segments.remove(count)
     frames = ", ".join(map(str, tally.cuts[:12])) + (" ..." if len(tally.cuts) > 12 else "")
     print(f"{len(tally.cuts)} scene cuts" + (f" (at frames {frames})" if tally.cuts else ""))

@@ -51,7 +51,8 @@ def read_original(path: Path | IO[bytes], *, max_megapixels: float) -> Original:
             return original
         with open_picture(file, limited=False) as picture:
             _check_size(picture.size, max_megapixels)
-            deep = picture.format == "PNG" and _bit_depth_of_png(file) == 16
+            file.seek(24)  # where a PNG tells its bit depth
+            deep = picture.format == "PNG" and file.read(1) == b"\x10"
             return _read_deep_png(picture, file) if deep else _read_shallow(picture, file)
 
 
@@ -85,11 +86,6 @@ def _read_deep_png(picture: Image.Image, file: IO[bytes]) -> Original:
     planes = turn_upright(np.moveaxis(values, -1, 0), orientation)
     metadata = read_metadata(picture, (planes.shape[2], planes.shape[1]))
     return _original(planes, picture.info.get("icc_profile"), metadata, lost, of_rgb=not grey)
-
-
-def _bit_depth_of_png(file: IO[bytes]) -> int:
-    file.seek(24)
-    return file.read(1)[0]
 
 
 def _read_shallow(picture: Image.Image, file: IO[bytes]) -> Original:
@@ -197,17 +193,11 @@ def to_eight_bits(original: Original) -> Original:
     """Round 16-bit values to 8."""
     if original.pixels.dtype == torch.uint8:
         return original
-    planes = (original.pixels, original.alpha)
-    pixels, alpha = (None if plane is None else _to_eight_bits(plane) for plane in planes)
-    assert pixels is not None
-    return replace(original, pixels=pixels, alpha=alpha)
-
-
-def _to_eight_bits(plane: Tensor) -> Tensor:
-    divided = torch.empty(plane.shape, dtype=torch.uint8)
-    for rows in _rows(*plane.shape[1:]):
-        divided[:, rows] = (plane[:, rows].float() / 257.0).round().to(torch.uint8)
-    return divided
+    planes = original.pixels if original.alpha is None else torch.cat([original.pixels, original.alpha])
+    divided = torch.empty(planes.shape, dtype=torch.uint8)
+    for rows in _rows(*planes.shape[1:]):
+        divided[:, rows] = (planes[:, rows].float() / 257.0).round().to(torch.uint8)
+    return replace(original, pixels=divided[:3], alpha=None if original.alpha is None else divided[3:])
 
 
 def preview(original: Original, height: int, width: int = 65_500) -> Tensor:

@@ -136,8 +136,8 @@ class PictureRegions:
 
     def shares(self, pixels: Tensor, features: Tensor, centres: Tensor) -> Tensor:
         """Share a picture, uint8 (3, H, W), among the centres, (R, D), of its features: (1, R, 2 h, 2 w)."""
-        numbers, image = nearest_centres(features, centres), shrink(pixels, _SIDE).to(features.device)
-        return joint_bilateral_shares(numbers, len(centres), image)
+        nearest = torch.cdist(features.flatten(1).T, centres.to(features)).argmin(dim=1).view(features.shape[1:])
+        return joint_bilateral_shares(nearest, len(centres), shrink(pixels, _SIDE).to(features.device))
 
 
 @torch.inference_mode()
@@ -186,11 +186,6 @@ def cluster(features: Tensor, count: int) -> Tensor:
         if inertia < least:
             best, least = centres, inertia
     return best[best[:, -2].argsort()]  # the last two are the row and the column
-
-
-def nearest_centres(features: Tensor, centres: Tensor) -> Tensor:
-    """Number each place of (D, h, w) by the centre (R, D) that is nearest: (h, w), from 0."""
-    return torch.cdist(features.flatten(1).T, centres.to(features)).argmin(dim=1).view(features.shape[1:])
 
 
 def joint_bilateral_shares(numbers: Tensor, count: int, image: Tensor) -> Tensor:
@@ -271,23 +266,14 @@ class MaskRegions:
         assert classes is not None
         numbers = read_class_mask(classes, self.option)
         check_proportions(numbers, pixels, f"{self.option}={classes}")
-        if self._segments:
-            numbers = self._with_categories(numbers, classes)
-        return _shares_of(numbers[None], groups)
-
-    def _with_categories(self, numbers: Tensor, classes: Path) -> Tensor:
-        """Return the classes of a panoptic mask's segments, as COCO's table has them."""
-        if classes.name not in self._segments:
-            raise ValueError(f"{self.table_option}={self.table}: it says nothing of {classes.name}")
-        categories = torch.full_like(numbers, -1)
-        for segment, category in self._segments[classes.name].items():
-            categories[numbers == segment] = category
-        return categories
-
-
-def _shares_of(numbers: Tensor, groups: Groups) -> Tensor:
-    """Return (1, G, h, w) of 0 and 1 from classes (1, h, w)."""
-    return torch.stack([torch.isin(numbers, torch.tensor(list(group)).to(numbers)) for group in groups], dim=1).float()
+        if self._segments:  # of a panoptic mask, whose segments have their classes in COCO's table
+            if classes.name not in self._segments:
+                raise ValueError(f"{self.table_option}={self.table}: it says nothing of {classes.name}")
+            segments, numbers = numbers, torch.full_like(numbers, -1)
+            for segment, category in self._segments[classes.name].items():
+                numbers[segments == segment] = category
+        shares = [torch.isin(numbers, torch.tensor(list(group)).to(numbers)) for group in groups]
+        return torch.stack(shares)[None].float()
 
 
 def make_segmenter(

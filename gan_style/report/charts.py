@@ -113,22 +113,19 @@ def spread(
     occupied = [*obstacles, *((x - 7, y - 7, x + 7, y + 7) for x, y in places)]
     labels: list[TextPlace | None] = []
     for (x, y), text in zip(places, texts, strict=True):
-        chosen = None
-        for label in _label_places(x, y) if text else ():
-            box = _box(label, len(text) * _CHARACTER)
-            if _inside(frame, box) and not any(_overlap(box, other) for other in occupied):
-                chosen = label
+        right_or_left = [TextPlace(x + 11, y + 4, "start"), TextPlace(x - 11, y + 4, "end")]
+        over = [TextPlace(x, y - 10, "middle"), TextPlace(x, y + 19, "middle")]
+        corners = [TextPlace(x + 8 * i, y + 4 + 14 * j, "start" if i > 0 else "end") for j in (-1, 1) for i in (1, -1)]
+        labels.append(None)
+        for label in (*right_or_left, *over, *corners) if text else ():
+            left, upper, right, lower = box = _box(label, len(text) * _CHARACTER)
+            is_inside = left >= frame.margin and right <= frame.width and upper >= 0
+            is_inside = is_inside and lower <= frame.height - frame.margin
+            if is_inside and not any(_overlap(box, other) for other in occupied):
+                labels[-1] = label
                 occupied.append(box)
                 break
-        labels.append(chosen)
     return labels
-
-
-def _label_places(x: float, y: float) -> list[TextPlace]:
-    right_or_left = [TextPlace(x + 11, y + 4, "start"), TextPlace(x - 11, y + 4, "end")]
-    over = [TextPlace(x, y - 10, "middle"), TextPlace(x, y + 19, "middle")]
-    corners = [TextPlace(x + 8 * i, y + 4 + 14 * j, "start" if i > 0 else "end") for j in (-1, 1) for i in (1, -1)]
-    return [*right_or_left, *over, *corners]
 
 
 def _text(label: TextPlace, text: str) -> str:
@@ -138,10 +135,6 @@ def _text(label: TextPlace, text: str) -> str:
 def _box(label: TextPlace, wide: float) -> Box:
     left = label.x - {"start": 0.0, "middle": wide / 2, "end": wide}[label.anchor]
     return left, label.y - _LINE + 3, left + wide, label.y + 3
-
-
-def _inside(frame: Frame, box: Box) -> bool:
-    return box[0] >= frame.margin and box[2] <= frame.width and box[1] >= 0 and box[3] <= frame.height - frame.margin
 
 
 def _overlap(first: Box, second: Box) -> bool:

@@ -12,9 +12,8 @@ from gan_style.options import as_typed
 from gan_style.report.runs import Run, measured_differently
 
 HELD_OUT, EVALUATED, LOSS, COMPOSITE = "heldout/", "evaluate/", "loss/", "heldout/composite"
-AXES = tuple(
-    (f"{kind}content", f"{kind}style") for kind in (HELD_OUT, EVALUATED, LOSS)
-)  # pairs of metrics to hold against each other, the first choice first
+# Pairs of metrics to hold against each other, the first choice first.
+AXES = tuple((f"{kind}content", f"{kind}style") for kind in (HELD_OUT, EVALUATED, LOSS))
 _CURVES = ("heldout/content", "heldout/style", "heldout/ssim", "heldout/composite", "loss/content", "loss/style")
 # settings that say nothing of a result
 _NO_DIFFERENCE = (
@@ -22,14 +21,7 @@ _NO_DIFFERENCE = (
     *(f"training.{name}" for name in ("max_time", "keep_", "log_every", "checkpoint_every", "recompute")),
 )
 # What the held-out numbers are measured with: where it differs they are of different scales.
-_MEASURED_WITH = (
-    "perceptual.",
-    "data.style",
-    "data.holdout",
-    "data.sample_size",
-    "data.content",
-    "metrics.best",
-)
+_MEASURED_WITH = ("perceptual.", "data.style", "data.holdout", "data.sample_size", "data.content", "metrics.best")
 _MEASURED_WITH_PARTS = (".layers", ".layer_weights", "style.target", "style.grey", "style._target_")
 _NO_METRIC = ("images_per_second", "learning_rate")  # logged beside them; they say nothing of a result
 NOTHING = "-"
@@ -108,10 +100,8 @@ def status_of(run: Run) -> str:
 
 def differing(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the dotted names in which {label: settings} differ, in their own order; run names and such aside."""
-    keys = dict.fromkeys(
-        key for keys_of_run in settings.values() for key in keys_of_run if not key.startswith(_NO_DIFFERENCE)
-    )
-    return [key for key in keys if len({repr(keys_of_run.get(key)) for keys_of_run in settings.values()}) > 1]
+    keys = dict.fromkeys(key for own in settings.values() for key in own if not key.startswith(_NO_DIFFERENCE))
+    return [key for key in keys if len({repr(own.get(key)) for own in settings.values()}) > 1]
 
 
 def _settings(runs: Mapping[str, Run]) -> list[Column]:
@@ -119,14 +109,14 @@ def _settings(runs: Mapping[str, Run]) -> list[Column]:
     every = [key for settings in settings_of.values() for key in settings]
     columns = []
     for key in differing(settings_of):
-        cells = {label: _setting(settings[key]) for label, settings in settings_of.items() if key in settings}
+        cells = {}
+        for label, settings in settings_of.items():
+            if key in settings:
+                value = settings[key]
+                number = float(value) if type(value) in (int, float) and math.isfinite(value) else None
+                cells[label] = Value(NOTHING if value is None else as_typed(value), number)
         columns.append(_column(key, cells, title=_shortest(key, every)))
     return columns
-
-
-def _setting(value: Any) -> Value:
-    number = float(value) if type(value) in (int, float) and math.isfinite(value) else None
-    return Value(NOTHING if value is None else as_typed(value), number)
 
 
 def _shortest(key: str, known: Iterable[str]) -> str:
@@ -221,19 +211,16 @@ def check_common(runs: Mapping[str, Run]) -> None:
         raise ValueError(f"none of these {len(runs)} runs has left any numbers yet: {', '.join(runs)}")
     counted = [name for metrics in measured.values() for name in metrics]
     if len(measured) > 1 and len(set(counted)) == len(counted):
-        metrics_of_runs = "; ".join(
-            f"{label} has {', '.join(sorted(metrics)[:6])}" for label, metrics in measured.items()
-        )
-        raise ValueError(f"these runs have no metric in common, so there is nothing to compare: {metrics_of_runs}")
+        lists = (f"{label} has {', '.join(sorted(metrics)[:6])}" for label, metrics in measured.items())
+        raise ValueError(f"these runs have no metric in common, so there is nothing to compare: {'; '.join(lists)}")
 
 
 def protocol_differences(runs: Mapping[str, Run]) -> list[str]:
     """Return the settings that differ and that held-out numbers depend on, so that these cannot be compared."""
     settings_of_runs = [run.settings for run in runs.values() if run.settings]
     keys = differing({str(number): settings for number, settings in enumerate(settings_of_runs)})
-    resized = any(
-        settings.get("data.style_resize") is None for settings in settings_of_runs
-    )  # then data.resize is that of styles, too
+    # Where data.style_resize is null, data.resize is that of styles, too.
+    resized = any(settings.get("data.style_resize") is None for settings in settings_of_runs)
     return [key for key in keys if is_measurement_setting(key) or (resized and key.startswith("data.resize"))]
 
 
@@ -251,9 +238,7 @@ def scale_spread(runs: Mapping[str, Run]) -> float:
         for layer, scale in scales.items() if isinstance(scales, dict) else ():
             if type(scale) in (int, float) and scale > 0:
                 by_layer.setdefault(layer, []).append(scale)
-    return max(
-        (max(scales_of_layer) / min(scales_of_layer) - 1.0 for scales_of_layer in by_layer.values()), default=0.0
-    )
+    return max((max(scales) / min(scales) - 1.0 for scales in by_layer.values()), default=0.0)
 
 
 def axes_of(table: Table) -> tuple[Column, Column] | None:
@@ -322,13 +307,10 @@ def as_csv(table: Table) -> str:
 def as_text(table: Table, width: int) -> str:
     """Return the table for a terminal of so many characters; columns for which there is no room are counted."""
     labels = [_cut(label) for label in table.labels]
-    texts = {
-        column.name: [
-            _cut(column.title),
-            *(_cut(column.value(k).text) + "*" * (column.winner() == k) for k in table.labels),
-        ]
-        for column in table.visible_columns()
-    }
+    texts = {}
+    for column in table.visible_columns():
+        cells = [_cut(column.value(k).text) + "*" * (column.winner() == k) for k in table.labels]
+        texts[column.name] = [_cut(column.title), *cells]
 
     # The most important columns first, while there is room; shown in the table's own order.
     chosen, space = set(), width - max(map(len, [*labels, "run"]))
@@ -337,7 +319,7 @@ def as_text(table: Table, width: int) -> str:
         if needed <= space:
             chosen.add(name)
             space -= needed
-    columns = [["run", *labels], *(cells for name, cells in texts.items() if name in chosen)]
+    columns = [["run", *labels], *(texts[name] for name in texts if name in chosen)]
     left_out = len(table.columns) - len(chosen)
     note = f"\n({left_out} more columns are in summary.csv; * marks the best)" if left_out else ""
     return align(list(zip(*columns, strict=True))) + note

@@ -3,21 +3,21 @@
 Segments are kept beside the output until all are there: each written whole or not at all.
 """
 
-import hashlib
 import json
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 import torch
 from torch import Tensor
 
 from gan_style.options import differences
-from gan_style.runtime.files import AtomicFileGroup, ensure_folder, write_json
+from gan_style.runtime.files import ensure_folder, remove_leftovers, write_durably, write_json
 from gan_style.runtime.progress import Progress
 from gan_style.runtime.signals import Stop
 from gan_style.video.decode import ReadReport, TimedFrame, Video, read_frames, to_rgb
@@ -26,24 +26,24 @@ from gan_style.video.regions import TemporalMasks
 from gan_style.video.temporal import Field, Frame, TemporalFilter, WarpErrors
 
 PLAN = "plan.json"
-_SUFFIXES = ("json", "png", "bin", "regions.png")  # of a segment's files; the last where there are regions
 
 
 @dataclass(frozen=True)
 class Segment:
-    """What was made of so many frames: packets in decoding order, and what was measured."""
+    """What was made of so many frames: packets in decoding order, what was measured, what the next one goes on from.
+
+    last: the last result, in steps of 1/256; regions: the state of TemporalMasks, where there is one.
+    """
 
     frames: int
     packets: Sequence[EncodedPacket]
     tally: WarpErrors
+    last: Field
+    regions: Frame | None = None
 
 
 class Segments:
-    """The folder of an output's segments, numbered from 0.
-
-    A segment is there if its record (.json) is, and its packets (.bin) are as long as that says. Its last result
-    (.png) is what the next segment goes on from.
-    """
+    """The folder of an output's segments, numbered from 0, each a file of numpy's."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -60,77 +60,52 @@ class Segments:
         ensure_folder(self.folder)
         write_json(path, settings)
 
-    def frames(self, number: int) -> int | None:
-        """Return how many frames a segment holds; None where it is not there, or not whole."""
-        record = self._record(number)
-        if record is None or not self._path(number, "png").is_file():
-            return None
-        data = self._path(number, "bin")
-        whole = data.is_file() and hashlib.sha256(data.read_bytes()).hexdigest() == record["sha256"]
-        return int(record["frames"]) if whole else None
-
-    def save(self, number: int, segment: Segment, last: Field, regions: Frame | None = None) -> None:
-        """Keep a segment, for good; last: its last result, in steps of 1/256; regions: the state of TemporalMasks."""
-        data = b"".join(packet.data for packet in segment.packets)
+    def save(self, number: int, segment: Segment) -> None:
+        """Keep a segment, for good, whole or not at all."""
         record = {
             "frames": segment.frames,
             "tally": segment.tally.as_plain(),
             "packets": [[p.pts, p.duration, p.key, len(p.data)] for p in segment.packets],
-            "sha256": hashlib.sha256(data).hexdigest(),
         }
-        picture = bytes(imagecodecs.png_encode((last * 256).astype(np.uint16), level=1))
-        group = AtomicFileGroup("segment")
-        if regions is not None:
-            group.write(self._path(number, "regions.png"), bytes(imagecodecs.png_encode(regions, level=1)))
-        for suffix, content in (("bin", data), ("png", picture), ("json", json.dumps(record).encode())):
-            group.write(self._path(number, suffix), content)  # the record last: it says that the others are there
-        group.commit()
+        texts = {"record": json.dumps(record).encode(), "data": b"".join(packet.data for packet in segment.packets)}
+        arrays: dict[str, Any] = {name: np.frombuffer(text, np.uint8) for name, text in texts.items()}
+        arrays["last"] = (segment.last * 256).astype(np.uint16)
+        if segment.regions is not None:
+            arrays["regions"] = segment.regions
+        write_durably(self._path(number), lambda file: np.savez_compressed(file, **arrays))
 
-    def load(self, number: int) -> Segment:
-        """Load a segment that is there."""
-        record = self._record(number)
-        assert record is not None
-        data, packets, start = self._path(number, "bin").read_bytes(), [], 0
+    def load(self, number: int) -> Segment | None:
+        """Load a segment; None where it is not there, or not whole."""
+        try:
+            with np.load(self._path(number)) as file:
+                arrays = {name: file[name] for name in file.files}
+                record, data, start = json.loads(arrays["record"].tobytes()), arrays["data"].tobytes(), 0
+        except (OSError, EOFError, ValueError, LookupError, RuntimeError, zipfile.BadZipFile, zlib.error):
+            return None
+        packets = []
         for pts, duration, key, size in record["packets"]:
             packets.append(EncodedPacket(pts, duration, key, data[start : start + size]))
             start += size
-        return Segment(record["frames"], packets, WarpErrors(**record["tally"]))
+        last, tally = arrays["last"] / np.float32(256), WarpErrors(**record["tally"])
+        return Segment(record["frames"], packets, tally, last, arrays.get("regions"))
 
-    def times(self, number: int) -> list[int]:
-        """Return when the packets of a segment that is there are shown; no more is read."""
-        record = self._record(number)
-        assert record is not None
-        return [packet[0] for packet in record["packets"]]
-
-    def last(self, number: int) -> Field:
-        """Load the last result of a segment that is there."""
-        values = imagecodecs.png_decode(self._path(number, "png").read_bytes())
-        return np.asarray(values / np.float32(256), dtype=np.float32)
-
-    def regions(self, number: int) -> Frame:
-        """Load the regions of the last frame of a segment that is there, as they were saved."""
-        return np.asarray(imagecodecs.png_decode(self._path(number, "regions.png").read_bytes()))
+    def load_all(self, count: int) -> Iterator[Segment]:
+        """Load one after the other of so many segments that are there."""
+        for number in range(count):
+            segment = self.load(number)
+            assert segment is not None
+            yield segment
 
     def remove(self, count: int) -> None:
         """Remove all segments and the folder, once the output is there, but no files of other names."""
-        for number in range(count):
-            for suffix in _SUFFIXES:
-                self._path(number, suffix).unlink(missing_ok=True)
-        AtomicFileGroup.remove("segment", [self._path(count, suffix) for suffix in _SUFFIXES])
-        for name in (PLAN, ".lock"):
-            (self.folder / name).unlink(missing_ok=True)
+        remove_leftovers(self.folder)
+        for path in (*map(self._path, range(count)), self.folder / PLAN, self.folder / ".lock"):
+            path.unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
 
-    def _record(self, number: int) -> dict[str, Any] | None:
-        try:
-            record: dict[str, Any] = json.loads(self._path(number, "json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return record
-
-    def _path(self, number: int, suffix: str) -> Path:
-        return self.folder / f"{number:06}.{suffix}"
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06}.npz"
 
 
 Painter = Callable[[Tensor], Tensor]  # uint8 (N, 3, H, W) on the CPU to the same
@@ -161,34 +136,34 @@ class VideoStylizer:
 
         A segment that is there is read through, and costs no more than decoding.
         """
-        stream, before = read_frames(self.video, self.report), None
+        stream = read_frames(self.video, self.report)
+        before: tuple[TimedFrame, Segment] | None = None  # the last frame that is there, where it was not made just now
         for number in count():
             part = islice(stream, self.length)
-            kept_frames = self.segments.frames(number)
-            if kept_frames is None:
-                frames = self._make(number, part, before)
-                before = None
+            kept = self.segments.load(number)
+            if kept is None:
+                frames, before = self._make(number, part, before), None
             else:
-                frames, last = 0, None
+                frames = 0
                 for tick in part:
-                    frames, last = frames + 1, tick
-                before = (last, number)
+                    frames, before = frames + 1, (tick, kept)
                 self.progress.skip(frames)
-            if kept_frames not in (None, frames):
-                raise ValueError(f"{self.segments.folder}: segment {number} is of another video; remove the folder")
+                if frames != kept.frames:
+                    raise ValueError(f"{self.segments.folder}: segment {number} is of another video; remove the folder")
             if frames < self.length:
                 return number + (frames > 0)
-            if stop.reason is not None and kept_frames is None:
+            if stop.reason is not None and kept is None:
                 return None
         raise AssertionError
 
-    def _make(self, number: int, part: Iterator[TimedFrame], before: tuple[TimedFrame | None, int] | None) -> int:
+    def _make(self, number: int, part: Iterator[TimedFrame], before: tuple[TimedFrame, Segment] | None) -> int:
         """Make one segment; return how many frames it has (0: the video has ended, and nothing is kept)."""
-        if before is not None and before[0] is not None:
-            self.temporal_filter.last_source = to_rgb(self.video, before[0])
-            self.temporal_filter.last_result = self.segments.last(before[1])
-            if self.steady is not None:
-                self.steady.resume(self.temporal_filter.last_source, self.segments.regions(before[1]))
+        if before is not None:
+            last, segment = before
+            self.temporal_filter.last_source = to_rgb(self.video, last)
+            self.temporal_filter.last_result = segment.last
+            if self.steady is not None and segment.regions is not None:
+                self.steady.resume(self.temporal_filter.last_source, segment.regions)
         self.temporal_filter.tally = WarpErrors()
         encoder, frames = Encoder(self.video, self.encoding), 0
         while batch := list(islice(part, self.batch)):
@@ -198,10 +173,10 @@ class VideoStylizer:
             frames += len(batch)
             self.progress.update(self.progress.step + len(batch))
         if frames:
-            assert self.temporal_filter.last_result is not None
-            segment = Segment(frames, encoder.finish(), self.temporal_filter.tally)
+            last_result, tally = self.temporal_filter.last_result, self.temporal_filter.tally
+            assert last_result is not None
             regions = None if self.steady is None else self.steady.state
-            self.segments.save(number, segment, self.temporal_filter.last_result, regions)
+            self.segments.save(number, Segment(frames, encoder.finish(), tally, last_result, regions))
         return frames
 
 

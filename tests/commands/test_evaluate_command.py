@@ -239,7 +239,7 @@ class TestWhatIsMeasured:
             paint(tmp_path / "made" / name, 1)
         monkeypatch.setattr("gan_style.commands.evaluate.make_evaluator", lambda *_: pytest.fail("measured"))
         outcome = evaluate(f"checkpoint={tmp_path}/made", f"content={place}/photos", f"style={place}/styles")
-        assert outcome.status == 2 and "this folder of results has none for" in outcome.err
+        assert outcome.status == 2 and "it has none for" in outcome.err
 
     def test_only_the_metrics_that_are_asked_for(self, evaluate, tmp_path):
         outcome = evaluate("metrics=[kid,colour/spread]")

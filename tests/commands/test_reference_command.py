@@ -166,13 +166,13 @@ def test_what_cannot_be_is_said(far, gan_style, tmp_path, arguments, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("loss.style.target=mean",), "loss.style.target=mean asks generator=reference for one style, whatever"),
+        (("loss.style.target=mean",), "loss.style.target=mean is one style, whatever"),
         (("generator=slim", "data.style_holdout_count=2"), "data.style_holdout_count=2 is for gen"),
         (("generator.code=0",), "generator.code=0"),
         (("data.style_holdout_count=0",), "data.style_holdout_count=0; allowed are numbers from 1"),
         (
             ("+loss.more={_target_: gan_style.losses.style.GramStyle, weight: 1.0, layers: [relu1_1]}",),
-            "loss.more.target=mean asks generator=reference for one style, whatever it is shown",
+            "loss.more.target=mean is one style, whatever generator=reference is shown",
         ),
     ],
 )

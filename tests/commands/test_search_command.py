@@ -202,7 +202,7 @@ BAD = [
     (("space=weights", "search.pruner=hyper"), "search.pruner=hyper; allowed are none, median, halving"),
     (
         ("space=weights", "search.pruner=median", "search.metric=[heldout/content,heldout/style]"),
-        r"ends trials by one number, and search.metric has 2, for a Pareto front; use search.pruner=none",
+        r"search.pruner=median needs one search.metric",
     ),
     (("space=weights", "search.metric=heldout/stile"), r"is not measured \(did you mean heldout/style\?"),
     (("space=weights", "search.metric=heldout/composite", "metrics.best=null"), "heldout/composite is not measured"),

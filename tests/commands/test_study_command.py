@@ -161,7 +161,7 @@ BAD_INPUT = {
         ["checkpoints=[tool,runs/first-run]", *MAKE, "content=no"],
         "content=no: there is no",
     ),
-    "a result that is missing": (["checkpoints=[tool,lacking]", *MAKE], "none for 1, matched by name (a.jpg)"),
+    "a result that is missing": (["checkpoints=[tool,lacking]", *MAKE], "none for 1 of 3 content pictures"),
     "an output of another kind": (["checkpoints=[tool,runs/first-run]", *MAKE, "output=a.png"], "ends in .html"),
     "an output below a file": (
         ["checkpoints=[tool,runs/first-run]", *MAKE, "output=painting.png/a.html"],

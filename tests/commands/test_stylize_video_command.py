@@ -115,7 +115,7 @@ def interrupted(arguments: list[str], parts: Path, number: int, sent: int) -> in
     paths = {"PYTHONPATH": str(Path(gan_style_package.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "gan_style.cli", "stylize-video", *arguments]
     process = subprocess.Popen(command, env=os.environ | paths, stdout=subprocess.DEVNULL)
-    wait_until((parts / f"{number:06}.json").is_file, process)
+    wait_until((parts / f"{number:06}.npz").is_file, process)
     process.send_signal(sent)
     return process.wait(timeout=100)
 
@@ -125,12 +125,12 @@ def test_stopped_and_killed_it_goes_on_and_nothing_is_made_twice(gan_style, mode
     arguments = options(model, source, target, "segment=1", "batch=1", "blend=0.5", "+options.preset=ultrafast")
     parts = tmp_path / "o.mp4.parts"
     assert interrupted(arguments, parts, 1, signal.SIGTERM) == 75
-    assert not target.exists() and list(parts.glob("*.json"))
-    there = len(list(parts.glob("0*.json")))
+    assert not target.exists() and list(parts.glob("0*.npz"))
+    there = len(list(parts.glob("0*.npz")))
     assert interrupted(arguments, parts, there + 1, signal.SIGKILL) == -signal.SIGKILL
     assert not target.exists()
-    (parts / "000001.bin").write_bytes(b"damaged")
-    result = [path.stat().st_mtime_ns for path in sorted(parts.glob("0*.json")) if path.stem != "000001"]
+    (parts / "000001.npz").write_bytes(b"damaged")
+    result = [path.stat().st_mtime_ns for path in sorted(parts.glob("0*.npz")) if path.stem != "000001"]
     run = importlib.import_module("gan_style.video.run")
     seen, before = [], run.stylize_frames
     monkeypatch.setattr(
@@ -263,7 +263,7 @@ def test_with_regions_a_video_made_in_two_runs_is_that_of_one(gan_style, model, 
         patch.setattr(Segments, "remove", lambda self, count: None)  # so that a part can be taken away
         gan_style("stylize_video", *options(model, source, tmp_path / "b.mp4", *more))
     (tmp_path / "b.mp4").unlink()
-    (tmp_path / "b.mp4.parts" / "000001.json").unlink()
+    (tmp_path / "b.mp4.parts" / "000001.npz").unlink()
     outcome = gan_style("stylize_video", *options(model, source, tmp_path / "b.mp4", *more))
     assert outcome.status == 0, outcome.err
     assert not (tmp_path / "b.mp4.parts").exists()

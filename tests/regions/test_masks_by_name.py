@@ -155,7 +155,7 @@ def test_a_network_with_classes_of_its_own_has_a_table_of_names(weights, tmp_pat
     (tmp_path / "names.txt").write_text("lake\nmeadow\n")
     source = make_segmenter(network=NETWORK, weights=weights(2, 1), names=str(tmp_path / "names.txt"))
     assert NamedMasks(source, {"": ["meadow"]})(halves())[""].min() == 255
-    with pytest.raises(ValueError, match=r"knows 2 classes, but segmentation\.names=voc has 21"):
+    with pytest.raises(ValueError, match=r"2 classes, but segmentation\.names=voc has 21"):
         make_segmenter(network=NETWORK, weights=weights(2, 1))
 
 
