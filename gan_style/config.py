@@ -122,7 +122,6 @@ def plain(node: Any) -> Any:
 
 
 def to_yaml(content: Mapping[str, Any]) -> str:
-    """Write plain containers as YAML."""
     return OmegaConf.to_yaml(OmegaConf.create(dict(content)))
 
 
@@ -151,7 +150,6 @@ def flat(content: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def options_of(name: str) -> Any:
-    """Return the dataclass of a command's options."""
     return OmegaConf.get_type(ConfigStore.instance().load(f"{name}_schema.yaml").node)
 
 

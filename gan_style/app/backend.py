@@ -106,7 +106,6 @@ class Backend:
         return None, problems
 
     def preview(self, photo: Photo, settings: Settings) -> Tensor:
-        """Paint the preview, uint8 (3, h, w), as broadly as the result will be."""
         model, controls, _ = self._prepared(settings, photo.preview.shape[1:])
         masks = {} if settings.mask is None else {"": resize(settings.mask[None], photo.preview.shape[1:])[0]}
         return paint(model, photo.preview, controls, regions=regions_of(masks, controls.mix))
@@ -146,7 +145,6 @@ class Backend:
                 yield (None, self.plain(problem, path)) if problem else (target, losses)
 
     def zipped(self, results: Sequence[Path]) -> Path:
-        """Put results into one file."""
         path = results[0].parent / "pictures.zip"
         with zipfile.ZipFile(path, "w") as archive:
             for result in results:

@@ -147,7 +147,6 @@ def warn_of(runs: Mapping[str, Run]) -> None:
 
 
 def facts(runs: Mapping[str, Run]) -> list[str]:
-    """Write the lines that stand above the table."""
     counts = Counter(run.status for run in runs.values())
     statuses = ", ".join(f"{count} {status}" for status, count in counts.items())
     return [

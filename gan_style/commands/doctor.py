@@ -97,7 +97,6 @@ def own_version() -> str:
 
 
 def required_version(name: str) -> str:
-    """Return the version of a library that is always needed."""
     version = installed_version(name)
     if version is None:
         raise ValueError("not installed")
@@ -133,7 +132,6 @@ def cuda(number: int) -> str:
 
 
 def backends() -> str:
-    """List the backends of torch.distributed."""
     if not torch.distributed.is_available():
         return "not in this torch"
     names = ("gloo", "nccl", "mpi")
@@ -164,7 +162,6 @@ def place(folder: Path) -> str:
 
 
 def pictures(spec: Any, option_name: str) -> str:
-    """Count the pictures that an option names."""
     paths = find_pictures(spec, option_name)
     folder = Path(spec).expanduser() if isinstance(spec, str) else None
     others = describe_others(scan_folder(folder)[1]) if folder is not None and folder.is_dir() else None

@@ -311,7 +311,6 @@ def spread(paths: Sequence[Path], count: int) -> list[Path]:
 
 
 def as_text(scores: Scores) -> str:
-    """Return the table for a terminal, metrics downward."""
     names = columns(scores, layers=True)
     rows = [["", *scores], *([name, *(number(row.get(name)) for row in scores.values())] for name in names)]
     return align(rows)

@@ -194,7 +194,6 @@ def _try_examples(space: dict[str, Dimension], base: list[str]) -> None:
 
 
 def _metrics(metrics: Any, direction: Any, settings: DictConfig) -> dict[str, str]:
-    """Return {metric: minimise or maximise}."""
     names, directions = listed(metrics), listed(direction)
     if len(set(names)) < len(names):
         raise ValueError(f"search.metric={as_typed(names)}: a metric is given twice")
@@ -273,7 +272,6 @@ def make_search(cfg: DictConfig, folder: Path, plan: SearchPlan, stop: Stop) -> 
 
 
 def describe_plan(plan: SearchPlan) -> list[str]:
-    """Describe the search in lines."""
     lines = [f"{'metric:':<12}{name}, {direction}" for name, direction in plan.metrics.items()]
     lines += [f"{'space:':<12}{name}: {_range_text(dimension)}" for name, dimension in plan.space.items()]
     measured_by = [name for name in plan.space if is_measurement_setting(name) or name.startswith(_OF_SCALES)]

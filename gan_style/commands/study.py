@@ -63,7 +63,6 @@ def main(cfg: DictConfig) -> None:
 
 
 def check_combination(cfg: DictConfig) -> None:
-    """Raise ValueError for options that do not go together."""
     if (cfg.checkpoints is None) == (cfg.results is None):
         raise ValueError("give either checkpoints=[a,b], to write a page, or results=[a.json], to read its answers")
     needed = {"content": cfg.content, "style": cfg.style, "output": cfg.output}
@@ -79,7 +78,6 @@ def check_combination(cfg: DictConfig) -> None:
 
 
 def write_page(cfg: DictConfig, mark: str) -> None:
-    """Stylize the photos with every model and write the page."""
     output = Path(cfg.output).expanduser()
     check_place(output.parent, "output")
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)

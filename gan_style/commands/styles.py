@@ -57,7 +57,6 @@ def main(cfg: DictConfig) -> None:
 
 
 def _write_sheet(cfg: DictConfig, sheet: Path, models: Sequence[Path]) -> None:
-    """Show one picture in every style."""
     source = find_pictures(cfg.input, "input")[0]
     if identity(sheet) == identity(source):
         raise ValueError(f"sheet={sheet} is the input itself; results are never written over it")

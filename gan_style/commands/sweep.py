@@ -235,7 +235,6 @@ class Summary:
         self.jobs[name] |= {} if seconds is None else {"seconds": round(seconds, 1)}
 
     def names(self, status: str) -> list[str]:
-        """List the jobs that have ended so."""
         return [name for name, job in self.jobs.items() if job["status"] == status]
 
     def status(self) -> int:
@@ -250,7 +249,6 @@ class Summary:
         write_json(self.folder / SUMMARY_FILE, content)
 
     def line(self, name: str) -> str:
-        """Write the line that is printed when a job has ended."""
         job, count = self.jobs[name], len(self.jobs)
         reason = f": {job['reason']}" if job.get("reason") else ""
         ended = f"{job['status']} after {job.get('seconds', 0):.0f} s{reason}"

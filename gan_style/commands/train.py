@@ -473,7 +473,6 @@ def is_finished(cfg: DictConfig) -> bool:
 
 
 def _restore(setup: TrainSetup, saved: dict[str, Any], state: TrainState, objective: Objective) -> None:
-    """Load a checkpoint into networks, optimisers and objective."""
     try:
         state.load_state_dict(saved["state"])
         objective.load_state_dict(saved["objective"], setup.device)
@@ -564,7 +563,6 @@ def _sizes(setup: TrainSetup, state: TrainState, objective: Objective, pictures:
 
 
 def _report(folder: Path, supervisor: Supervisor) -> None:
-    """Print what the user wants to know at the end."""
     measured, perceptual = supervisor.measured, supervisor.objective.perceptual.name
     if "heldout/style_ratio" in measured:
         photo, result, ratio = (measured[f"heldout/{name}"] for name in ("style_photo", "style", "style_ratio"))

@@ -196,7 +196,6 @@ def picture_files(pictures: Pictures) -> dict[str, list[Path]]:
 
 
 def worker_count(setup: TrainSetup, pictures: Pictures) -> int:
-    """Return how many processes decode and crop."""
     if setup.cfg.data.workers is not None:
         return int(setup.cfg.data.workers)
     ranks_on_this_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -275,7 +274,6 @@ def calibrate(setup: TrainSetup, objective: Objective, pictures: Pictures) -> No
 
 
 def set_targets(setup: TrainSetup, objective: Objective, pictures: Pictures, targets: Iterable[str]) -> None:
-    """Compute the style's statistics for these targets."""
     needed = objective.bytes_of_each() * len(pictures.style_paths) / 1e6 if EACH in targets else 0
     if needed > (limit := setup.cfg.data.cache_mb):
         raise ValueError(
@@ -378,7 +376,6 @@ def make_state(setup: TrainSetup, objective: Objective, *, fresh: bool) -> Train
 
 
 def _load_start(path: Path, generator: nn.Module) -> None:
-    """Give the generator the weights of another run's."""
     try:
         source = load_generator(path, torch.device("cpu"))
     except ValueError as error:
@@ -553,7 +550,6 @@ def make_supervisor(
     composite: Composite | None,
     tracker: Tracker,
 ) -> Supervisor:
-    """Build what watches over the run from all other parts."""
     training = setup.cfg.training
     extra = {"config": setup.settings, "generator": describe(state.generator)}
     if setup.ranks.first:  # which alone saves anything

@@ -106,7 +106,6 @@ class UnreadablePictureError(ValueError):
 
 
 def known_suffixes() -> str:
-    """Return the suffixes that pictures are written under, for messages."""
     return ", ".join(FORMAT_OF_SUFFIX)
 
 

@@ -190,7 +190,6 @@ def white_level(pixels: Tensor) -> float:
 
 
 def to_eight_bits(original: Original) -> Original:
-    """Round 16-bit values to 8."""
     if original.pixels.dtype == torch.uint8:
         return original
     planes = original.pixels if original.alpha is None else torch.cat([original.pixels, original.alpha])

@@ -368,7 +368,6 @@ class NamedMasks:
         return self.segmenter(pixels, list(self.groups.values()), classes)
 
     def refined(self, pixels: Tensor, shares: Tensor) -> dict[str, Tensor]:
-        """Make the masks of shares."""
         return dict(zip(self.names, refine(pixels, shares), strict=True))
 
 

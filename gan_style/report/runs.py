@@ -80,7 +80,6 @@ class Run:
         return FINISHED if is_finished else UNFINISHED
 
     def last(self, name: str) -> float | None:
-        """Return a metric's last value."""
         values = self.series.get(name)
         return values[-1][1] if values else None
 

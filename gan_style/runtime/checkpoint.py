@@ -156,7 +156,6 @@ class Background:
         self._jobs.append(self._pool.submit(job))
 
     def wait(self) -> None:
-        """Wait until nothing is under way."""
         while self._jobs:
             self._jobs.popleft().result()
 

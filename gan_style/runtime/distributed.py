@@ -70,11 +70,9 @@ class Ranks:
         return values
 
     def any(self, flag: bool) -> bool:
-        """Return whether any rank says so."""
         return self.mean(torch.tensor([float(flag)])).item() > 0 if self.count > 1 else flag
 
     def wait(self) -> None:
-        """Wait until every rank is here."""
         if self.count > 1:
             dist.barrier()
 

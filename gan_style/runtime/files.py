@@ -37,7 +37,6 @@ def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write bytes by write_durably."""
     write_durably(path, lambda file: file.write(data))
 
 
@@ -47,7 +46,6 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON for people to read, too."""
     write_bytes(path, json.dumps(dict(content), indent=1).encode() + b"\n")
 
 
@@ -116,7 +114,6 @@ class AtomicFileGroup:
         self._targets.clear()
 
     def discard(self) -> None:
-        """Remove what was not committed."""
         for temporary in self._targets.values():
             temporary.unlink(missing_ok=True)
         self._targets.clear()

@@ -73,7 +73,6 @@ class Progress:
         self.out.flush()
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
 

@@ -27,7 +27,6 @@ class Stop:
         self._seen: dict[int, float] = {}
 
     def ask(self, number: int, _: FrameType | None = None) -> None:
-        """Handle a signal."""
         now = time.monotonic()
         if now - self._seen.setdefault(number, now) > _ECHO:
             os._exit(128 + number)

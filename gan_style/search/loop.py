@@ -158,7 +158,6 @@ class Search:
 
 
 def overrides(parameters: Mapping[str, Any]) -> list[str]:
-    """Write a trial's values as the command line has them."""
     return [override(name, value) for name, value in parameters.items()]
 
 

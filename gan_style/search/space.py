@@ -149,7 +149,6 @@ def grid(space: Mapping[str, Dimension]) -> list[dict[str, Any]]:
 
 
 def override(name: str, value: Any) -> str:
-    """Return name=value as the command line has it."""
     return f"{name}={to_literal(value)}"
 
 

@@ -115,11 +115,9 @@ class Study:
             raise ValueError(f"{path} cannot be read ({error.orig}); choose another search.name") from error
 
     def trials(self) -> list[Trial]:
-        """Return all that were begun, by number."""
         return [self._seen(trial) for trial in self._study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
 
     def finished(self) -> int:
-        """Count the trials that have ended."""
         return sum(trial.state != "running" for trial in self.trials())
 
     def same_as(self, trial: Trial) -> Trial | None:

@@ -178,7 +178,6 @@ class KindReport:
 
 
 def kind_report(participants: Sequence[Participant], kind: str, *, seed: int) -> KindReport:
-    """Analyse the participants' answers to one kind of question."""
     models = sorted(participants[0].models.values())
     result = preferences(votes_of(participants, kind), models, seed=seed)
     same, repeats = consistency_of(participants, kind)

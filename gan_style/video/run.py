@@ -181,6 +181,5 @@ class VideoStylizer:
 
 
 def stylize_frames(painter: Painter, frames: list[Frame]) -> list[Frame]:
-    """Stylize frames of one size together."""
     pictures = torch.stack([torch.from_numpy(frame) for frame in frames]).permute(0, 3, 1, 2)
     return list(painter(pictures).permute(0, 2, 3, 1).contiguous().numpy())

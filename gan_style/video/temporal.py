@@ -120,7 +120,6 @@ class WarpErrors:
         return None if not self.pairs else ((self.source / self.pairs) ** 0.5, (self.result / self.pairs) ** 0.5)
 
     def as_plain(self) -> dict[str, object]:
-        """Return JSON types."""
         return asdict(self)
 
 
