@@ -4,6 +4,7 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,12 @@ from gan_style.runtime.machine import first_line
 from gan_style.runtime.provenance import carries, check_replaceable, marked_page, options_mark
 from gan_style.stylize.model import load_painter
 
+_FACTS = (
+    "metrics are the last ones that each run has left; heldout/ is measured on its held-out pictures, of the averaged "
+    "generator, loss/ on its last batch",
+    "time is that of all steps at the speed that was measured last",
+)
+_ALIKE = "gan-style evaluate checkpoint=[...] with all runs measures them alike"
 _SCALES_APART = 0.01  # share by which feature scales may differ without a warning
 
 
@@ -82,9 +89,11 @@ def main(cfg: DictConfig) -> None:
     print(as_text(table, shutil.get_terminal_size((160, 24)).columns), flush=True)
 
     # Stylize photos with all of them, and write.
+    counts = Counter(run.status for run in runs.values())
+    statuses = ", ".join(f"{count} {status}" for status, count in counts.items())
     page = report(
         title="Comparison of runs",
-        facts=facts(runs),
+        facts=[f"{len(runs)} runs: {statuses}", *_FACTS],
         sheet=make_sheet(cfg, runs),
         warnings=messages,
         table=table,
@@ -126,35 +135,15 @@ def warn_of(runs: Mapping[str, Run]) -> None:
     for label, (then, now) in stale(runs).items():
         warnings.warn(f"evaluate/ of {label} was measured after {then:,} steps, it has {now:,} now", stacklevel=3)
     if measured_differently(runs):
-        warnings.warn(
-            "evaluate/ was measured in several evaluations that differ in their settings or pictures, so those numbers "
-            "are of different scales here; gan-style evaluate checkpoint=[...] with all runs measures them alike",
-            stacklevel=3,
-        )
+        differ = "evaluate/ was measured in several evaluations that differ in their settings or pictures"
+        warnings.warn(f"{differ}, so those numbers are of different scales here; {_ALIKE}", stacklevel=3)
     if keys := protocol_differences(runs):
-        warnings.warn(
-            f"the runs differ in {', '.join(keys)}, with which held-out numbers and losses are measured: those are "
-            f"of different scales here; gan-style evaluate measures all models alike",
-            stacklevel=2,
-        )
+        differ = f"the runs differ in {', '.join(keys)}, with which held-out numbers and losses are measured"
+        warnings.warn(f"{differ}: those are of different scales here; {_ALIKE}", stacklevel=2)
     elif (apart := scale_spread(runs)) > _SCALES_APART:
-        warnings.warn(
-            f"the runs' feature scales differ by up to {100 * apart:.0f} %, so that their held-out content does by up "
-            f"to twice that, and style by four times; more training.calibration_pictures, or perceptual.scales, bring "
-            f"them together, and gan-style evaluate measures all models alike",
-            stacklevel=2,
-        )
-
-
-def facts(runs: Mapping[str, Run]) -> list[str]:
-    counts = Counter(run.status for run in runs.values())
-    statuses = ", ".join(f"{count} {status}" for status, count in counts.items())
-    return [
-        f"{len(runs)} runs: {statuses}",
-        "metrics are the last ones that each run has left; heldout/ is measured on its held-out pictures, of the "
-        "averaged generator, loss/ on its last batch",
-        "time is that of all steps at the speed that was measured last",
-    ]
+        differ = f"the runs' feature scales differ by up to {100 * apart:.0f} %, and held-out numbers by more"
+        hint = "more training.calibration_pictures, or perceptual.scales, bring them together"
+        warnings.warn(f"{differ}; {hint}; {_ALIKE}", stacklevel=2)
 
 
 def make_sheet(cfg: DictConfig, runs: Mapping[str, Run]) -> Sheet:
@@ -166,47 +155,53 @@ def make_sheet(cfg: DictConfig, runs: Mapping[str, Run]) -> Sheet:
     if cfg.pictures == 0:
         return Sheet("pictures=0: none were asked for.", [])
     try:
-        photos = _photos(cfg, runs)
+        contents = _photos(cfg, runs)
     except ValueError as error:
         if cfg.content is not None:
             raise
         message = f"the sheet shows each run's own last samples, since its photos are not there ({error})"
         warnings.warn(message, stacklevel=2)
-        return Sheet("Each run's last samples: content, style and result.", _grids(runs))
+        grids = _grids(runs)
+        note = "Each run's last samples: content, style and result."
+        return Sheet(note, [("last samples", grids)] if grids else [])
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
-    contents = {path: to_float(decode(path, short_side=cfg.size)[None]) for path in photos}
     rows = {path: {Sheet.photo: thumbnail(content)} for path, content in contents.items()}
     for label, run in runs.items():
-        for path, uri in _results(run, contents, device).items():
-            rows[path][label] = uri
+        if run.generator is None:
+            continue
+        try:
+            generator = load_painter(str(run.folder), device)
+        except ValueError as error:
+            warnings.warn(f"{error}; it is not on the sheet", stacklevel=2)
+            continue
+        with torch.inference_mode():
+            for path, picture in contents.items():
+                rows[path][label] = thumbnail(generator(picture.to(device)))
     note = f"{len(rows)} photos through each run's generator as it was saved last; a run without one is left out."
     return Sheet(note, [*_styles(runs), *((path.name, uris) for path, uris in rows.items())])
 
 
-def _photos(cfg: DictConfig, runs: Mapping[str, Run]) -> list[Path]:
-    """Find readable photos: those asked for, or held out by the first run whose pictures are there."""
+def _photos(cfg: DictConfig, runs: Mapping[str, Run]) -> dict[Path, Tensor]:
+    """Read photos: those asked for, or held out by the first run whose pictures are there."""
     paths = find_pictures(plain(cfg.content), "content") if cfg.content is not None else _held_out(runs)
-    good = []
+    photos: dict[Path, Tensor] = {}
     for path in paths:
+        if len(photos) == cfg.pictures:
+            break
         try:
-            decode(path, short_side=16)
+            photos[path] = to_float(decode(path, short_side=cfg.size)[None])
         except UnreadablePictureError as error:
             warnings.warn(f"{error}; it is left out", stacklevel=2)
-            continue
-        good.append(path)
-        if len(good) == cfg.pictures:
-            break
-    if not good:
+    if not photos:
         raise ValueError(f"content: none of {len(paths)} pictures can be read")
-    return good
+    return photos
 
 
 def _held_out(runs: Mapping[str, Run]) -> list[Path]:
     reason = "no run says what it was trained on"
     for run in runs.values():
-        content, holdout = (
-            locate(run.settings.get(name), run.folder, run.settings) for name in ("data.content", "data.holdout")
-        )
+        names = ("data.content", "data.holdout")
+        content, holdout = (locate(run.settings.get(name), run.folder, run.settings) for name in names)
         if content is None:
             continue
         try:
@@ -218,49 +213,30 @@ def _held_out(runs: Mapping[str, Run]) -> list[Path]:
     raise ValueError(reason)
 
 
-def _results(run: Run, contents: Mapping[Path, Tensor], device: torch.device) -> dict[Path, str]:
-    if run.generator is None:
-        return {}
-    try:
-        generator = load_painter(str(run.folder), device)
-    except ValueError as error:
-        warnings.warn(f"{error}; it is not on the sheet", stacklevel=2)
-        return {}
-    with torch.inference_mode():
-        return {path: thumbnail(generator(picture.to(device))) for path, picture in contents.items()}
-
-
 def _styles(runs: Mapping[str, Run]) -> list[tuple[str, dict[str, str]]]:
     """Return a row of each run's first style picture; where they have the same one, it stands once."""
-    pictures = {label: path for label, run in runs.items() if (path := _first_style(run)) is not None}
-    uris = {path: thumbnail(to_float(decode(path, short_side=256)[None])) for path in set(pictures.values())}
+    pictures: dict[str, Path] = {}
+    uris: dict[Path, str] = {}
+    for label, run in runs.items():
+        with suppress(ValueError):  # it says none, or it cannot be read
+            path = find_pictures(locate(run.settings.get("data.style"), run.folder, run.settings), "data.style")[0]
+            uris.setdefault(path, thumbnail(to_float(decode(path, short_side=256)[None])))
+            pictures[label] = path
     if len(uris) == 1:
         return [("style", {Sheet.photo: next(iter(uris.values()))})]
     return [("style", {label: uris[path] for label, path in pictures.items()})] if pictures else []
 
 
-def _first_style(run: Run) -> Path | None:
-    spec = locate(run.settings.get("data.style"), run.folder, run.settings)
-    try:
-        path = find_pictures(spec, "data.style")[0] if spec is not None else None
-        if path is not None:
-            decode(path, short_side=16)
-    except ValueError:
-        return None
-    return path
-
-
-def _grids(runs: Mapping[str, Run]) -> list[tuple[str, dict[str, str]]]:
-    """Return one row: each run's last sample grid as it is."""
+def _grids(runs: Mapping[str, Run]) -> dict[str, str]:
+    """Return each run's last sample grid as it is."""
     pictures = {}
     for label, run in runs.items():
-        samples = list_pictures(run.folder / "samples")
-        if samples:
+        for path in list_pictures(run.folder / "samples")[-1:]:
             try:
-                pictures[label] = data_uri(to_float(decode(samples[-1])))
+                pictures[label] = data_uri(to_float(decode(path)))
             except UnreadablePictureError as error:
                 warnings.warn(f"{error}; it is not on the sheet", stacklevel=2)
-    return [("last samples", pictures)] if pictures else []
+    return pictures
 
 
 if __name__ == "__main__":

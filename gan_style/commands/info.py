@@ -39,17 +39,16 @@ def main(cfg: DictConfig) -> None:
 
     Files are given as plain words, gan-style info result.png, or as file=result.png.
     """
-    print("\n\n".join(_block(of_style(file)[0]) for file in listed(cfg.file)))
-
-
-def _block(path: Path) -> str:
-    """Describe one file, a line for each fact; ValueError, in the user's words, for a foreign one."""
-    rows = list(_rows(path))
-    width = max(len(name) for name, _ in rows) + 2
-    return "\n".join([f"{path}", *(f"  {name + ':':<{width}}{text}" for name, text in rows)])
+    blocks = []
+    for path in (of_style(file)[0] for file in listed(cfg.file)):
+        rows = list(_rows(path))
+        width = max(len(name) for name, _ in rows) + 2
+        blocks.append("\n".join([f"{path}", *(f"  {name + ':':<{width}}{text}" for name, text in rows)]))
+    print("\n\n".join(blocks))
 
 
 def _rows(path: Path) -> Lines:
+    """Yield a file's facts, by name; ValueError for a foreign one."""
     if not path.exists():
         raise ValueError(f"file={path}: there is no such file or folder")
     if path.is_dir():

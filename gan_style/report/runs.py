@@ -103,19 +103,14 @@ def find_runs(place: Path) -> list[Path]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    if _is_run(folder):
+    traces = (METRICS_FILE, GENERATOR_FILE, "checkpoints", "samples", ".job.lock")
+    has_traces = (folder / CONFIG_FILE).is_file() and any((folder / name).exists() for name in traces)
+    if has_traces or (folder / FAILURE_FILE).is_file():
         yield folder
         return
     for path in sorted(folder.iterdir(), key=lambda path: natural_order(path.name)):
         if path.is_dir() and not path.is_symlink() and not path.name.startswith("."):
             yield from _below(path)
-
-
-def _is_run(folder: Path) -> bool:
-    if (folder / FAILURE_FILE).is_file():
-        return True
-    traces = (METRICS_FILE, GENERATOR_FILE, "checkpoints", "samples", ".job.lock")
-    return (folder / CONFIG_FILE).is_file() and any((folder / name).exists() for name in traces)
 
 
 def locate(spec: Any, folder: Path, settings: Mapping[str, Any]) -> Any:

@@ -106,7 +106,12 @@ class JsonlTracker(Tracker):
 
     def _open(self, last_step: int) -> None:
         if self._path.exists():
-            write_bytes(self._path, "".join(line + "\n" for line in _lines_up_to(self._path, last_step)).encode())
+            lines = []
+            for line in self._path.read_text(encoding="utf-8", errors="replace").splitlines():
+                with suppress(ValueError):  # torn by a kill
+                    if read_row(line)[0] <= last_step:
+                        lines.append(line + "\n")
+            write_bytes(self._path, "".join(lines).encode())
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115 (closed by finish)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -121,15 +126,6 @@ class JsonlTracker(Tracker):
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-
-
-def _lines_up_to(path: Path, last_step: int) -> list[str]:
-    lines = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(ValueError):  # torn by a kill
-            if read_row(line)[0] <= last_step:
-                lines.append(line)
-    return lines
 
 
 def read_row(line: str | bytes) -> tuple[int, dict[str, float]]:

@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,11 +64,19 @@ def read_space(content: Any, whole: Callable[[str], bool]) -> dict[str, Dimensio
     """
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"space={as_typed(content)}: options with their values or ranges expected, such as {_EXAMPLE}")
-    space = {}
+    space: dict[str, Dimension] = {}
     for name, leaf in _leaves(content):
         if name in space:
             raise ValueError(f"space.{name} is given twice")
-        space[name] = _choice(name, leaf) if isinstance(leaf, list) else _range(name, leaf, whole(name))
+        if not isinstance(leaf, list):
+            space[name] = _range(name, leaf, whole(name))
+            continue
+        if not leaf:
+            raise ValueError(f"space.{name}=[]: give at least one value")
+        kinds = [(type(value), to_literal(value)) for value in leaf]  # 1, 1.0 and true are not the same
+        if doubled := [value for number, value in enumerate(leaf) if kinds[number] in kinds[:number]]:
+            raise ValueError(f"space.{name}: {doubled[0]} is given twice")
+        space[name] = Categorical(tuple(leaf))
     return space
 
 
@@ -85,19 +93,6 @@ def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
         else:
             expected = "a list of values, or a range such as {low: 1, high: 10}"
             raise ValueError(f"space.{name}={as_typed(value)}: {expected}, expected")
-
-
-def _choice(name: str, values: list[Any]) -> Categorical:
-    if not values:
-        raise ValueError(f"space.{name}=[]: give at least one value")
-    if doubled := [value for number, value in enumerate(values) if _is_among(value, values[:number])]:
-        raise ValueError(f"space.{name}: {doubled[0]} is given twice")
-    return Categorical(tuple(values))
-
-
-def _is_among(value: Any, others: Sequence[Any]) -> bool:
-    """Return whether a value is among others; 1, 1.0 and true are not the same."""
-    return any(type(other) is type(value) and other == value for other in others)
 
 
 def _range(name: str, content: Mapping[str, Any], whole: bool) -> Range:

@@ -237,7 +237,7 @@ class TestWhatIsMeasured:
     def test_a_missing_result_is_told_before_anything_is_measured(self, evaluate, place, tmp_path, monkeypatch):
         for name in held_out(place)[:-1]:
             paint(tmp_path / "made" / name, 1)
-        monkeypatch.setattr("gan_style.commands.evaluate.make_evaluator", lambda *_: pytest.fail("measured"))
+        monkeypatch.setattr("gan_style.commands.evaluate.make_suite", lambda *_: pytest.fail("measured"))
         outcome = evaluate(f"checkpoint={tmp_path}/made", f"content={place}/photos", f"style={place}/styles")
         assert outcome.status == 2 and "it has none for" in outcome.err
 
