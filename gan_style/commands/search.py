@@ -240,7 +240,9 @@ def direction_of(name: str) -> str:
         ends = [better_end(PREFIX + part) for part in _parts(name.removeprefix(PREFIX))]
         better = next(filter(None, ends), "")
     if not better:
-        raise ValueError(f"search.metric={name}: say which end is better, search.direction=minimise or maximise")
+        raise ValueError(
+            f"search.metric={name}: no end is known to be better; say search.direction=minimise or maximise"
+        )
     return {"lower": "minimise", "higher": "maximise"}[better]
 
 

@@ -75,16 +75,6 @@ def _answer() -> str:
         return str(getattr(error, "reason", error))
 
 
-def _import_wandb(mode: str) -> Any:
-    """Return the module wandb; ImportError, in the user's words, where it cannot be imported."""
-    try:
-        import wandb
-    except Exception as error:  # of whatever kind its own imports raise
-        reason = first_line(error)
-        raise ImportError(f"tracking.wandb={mode}: wandb cannot be imported ({reason}); pip install wandb") from error
-    return wandb
-
-
 class WandbTracker(Tracker):
     """Track one W&B run. Its id is kept in the run's folder, so that a resumed run goes on in the same one.
 
@@ -110,40 +100,42 @@ class WandbTracker(Tracker):
         id_file = folder / "wandb_id"
         new = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)  # a W&B agent has chosen it
         run_id = id_file.read_text().strip() if id_file.exists() else new
-        described = {"project": project, "name": name[:128], "group": group, "tags": list(tags) or None, "notes": notes}
-        try:
-            if mode == "online":
-                _check_reachable()
-            with self._surroundings():
-                self._wandb = _import_wandb(mode)
-                self._run = self._begin(mode, run_id, dict(config), described)
-        except ConnectionError as error:
-            raise ConnectionError(f"tracking.wandb={mode}: {error}; offline needs no server") from error
+        described: dict[str, Any] = {
+            "project": project,
+            "name": name[:128],
+            "group": group,
+            "tags": list(tags) or None,
+            "notes": notes,
+        }
+        timeouts: dict[str, Any] = {
+            "init_timeout": _INIT_TIMEOUT,
+            "login_timeout": _INIT_TIMEOUT,
+            "finish_timeout": _FINISH_TIMEOUT,
+        }
+        with self._surroundings():
+            try:
+                import wandb
+            except Exception as error:  # of whatever kind its own imports raise
+                hint = f"wandb cannot be imported ({first_line(error)}); pip install wandb"
+                raise ImportError(f"tracking.wandb={mode}: {hint}") from error
+            try:
+                if mode == "online":
+                    _check_reachable()
+                self._wandb = wandb
+                self._run = wandb.init(
+                    mode=mode,  # type: ignore[arg-type]
+                    id=run_id,
+                    resume="allow",
+                    config=dict(config),
+                    dir=str(folder),
+                    settings=wandb.Settings(silent=True, console="off", reinit="create_new", **timeouts),
+                    **described,
+                )
+            except (ConnectionError, wandb.errors.Error) as error:
+                raise ConnectionError(f"tracking.wandb={mode}: {first_line(error)}; offline needs no server") from error
         write_bytes(id_file, run_id.encode())
         self._last = self._run.starting_step  # where a resumed run's own count stands
         self._run.define_metric("*", step_metric="step")
-
-    def _begin(self, mode: str, run_id: str, config: dict[str, Any], described: Mapping[str, Any]) -> Any:
-        settings = self._wandb.Settings(
-            silent=True,
-            console="off",
-            init_timeout=_INIT_TIMEOUT,
-            login_timeout=_INIT_TIMEOUT,
-            finish_timeout=_FINISH_TIMEOUT,
-            reinit="create_new",
-        )
-        try:
-            return self._wandb.init(
-                mode=mode,  # type: ignore[arg-type]
-                id=run_id,
-                resume="allow",
-                config=config,
-                dir=str(self._folder),
-                settings=settings,
-                **described,
-            )
-        except self._wandb.errors.Error as error:
-            raise ConnectionError(first_line(error)) from error
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._log(step, values)
