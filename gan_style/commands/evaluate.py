@@ -83,12 +83,7 @@ def main(cfg: DictConfig) -> int:
     Under torchrun every rank measures its share of the pictures.
     """
     with ranks() as group:
-
-        def say(message: str) -> None:
-            if group.first:
-                print(message, flush=True)
-
-        warnings.showwarning = lambda message, *_: say(f"warning: {message}")
+        warnings.showwarning = lambda message, *_: group.say(f"warning: {message}")
 
         # Find models and pictures, and leave out what was trained on and what cannot be computed.
         device = choose_device(cfg.runtime.device, cfg.runtime.threads)
@@ -123,7 +118,7 @@ def main(cfg: DictConfig) -> int:
         network = suite.perceptual
         scales = ", ".join(f"{layer} {scale:.3g}" for layer, scale in network.scales.items())
         facts.append(f"perceptual network {network.name}; feature scales {scales}")
-        evaluator = Evaluator(suite, cfg.size, device, group, say)
+        evaluator = Evaluator(suite, cfg.size, device, group, group.say)
         ensure_writable(output, "output")
 
         # Measure the style pictures first: from them come the targets that everything is compared with.

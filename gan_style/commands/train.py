@@ -274,8 +274,7 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
     checkpoints_before = setup.checkpoints.paths()
     saved = group.from_first(read_saved(setup) if group.first else None)
     if saved is not None and saved["state"]["step"] >= cfg.training.steps:
-        if group.first:
-            print(f"{folder} is finished: {saved['state']['step']} steps; a larger training.steps goes on")
+        group.say(f"{folder} is finished: {saved['state']['step']} steps; a larger training.steps goes on")
         return 0
     if group.first:
         training, others = cfg.training, set(map(str, cfg.loss)) - {"balance", "content"}
@@ -305,15 +304,13 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
     distribute(setup, state)
 
     # Show the settings and what follows from them.
-    if group.first:
-        print(to_yaml(settings))
-        for name, value in _sizes(setup, state, objective, pictures).items():
-            print(f"{name + ':':<22}{value}", flush=True)
-        for hint in advice(device, setup.precision) if group.count == 1 else ():
-            print(f"hint: {hint}", flush=True)
+    group.say(to_yaml(settings))
+    for name, value in _sizes(setup, state, objective, pictures).items():
+        group.say(f"{name + ':':<22}{value}")
+    for hint in advice(device, setup.precision) if group.count == 1 else ():
+        group.say(f"hint: {hint}")
     if cfg.dry_run:
-        if group.first:
-            print("dry_run=true: stopping before step 1; nothing was written")
+        group.say("dry_run=true: stopping before step 1; nothing was written")
         return 0
 
     # Train, with the run's folder to ourselves and every tracker told how it ended.
@@ -321,9 +318,8 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
     with stop_on_signals() as stop, _own_folder(setup, checkpoints_before):
         supervisor = _run(setup, state, objective, pictures, stop, lowest)
     if supervisor.stopped_by is not None:
-        if group.first:
-            reason = supervisor.stopped_by
-            print(f"stopped by {reason} after step {state.step}, saved; the same command again goes on", flush=True)
+        reason = supervisor.stopped_by
+        group.say(f"stopped by {reason} after step {state.step}, saved; the same command again goes on")
         return PREEMPTED
     if group.first:
         _report(folder, supervisor)
@@ -478,8 +474,7 @@ def _restore(setup: TrainSetup, saved: dict[str, Any], state: TrainState, object
         objective.load_state_dict(saved["objective"], setup.device)
     except (RuntimeError, KeyError, ValueError) as error:
         raise ValueError(f"the checkpoint in {setup.folder} is of another architecture: {error}") from error
-    if setup.ranks.first:
-        print(f"resuming {setup.folder} after step {state.step}")
+    setup.ranks.say(f"resuming {setup.folder} after step {state.step}")
 
 
 def _ranking(settings: dict[str, Any]) -> tuple[Any, int]:

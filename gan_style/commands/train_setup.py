@@ -281,8 +281,7 @@ def set_targets(setup: TrainSetup, objective: Objective, pictures: Pictures, tar
             f"{MEAN}, shallower or fewer layers, MomentStyle (which is small), or a larger data.cache_mb"
         )
     for target in targets:
-        if setup.ranks.first:
-            print(f"computing the style's statistics ({target}) ...", flush=True)
+        setup.ranks.say(f"computing the style's statistics ({target}) ...")
         if setup.styles and target == MEAN:
             objective.set_library(target, {n: pictures.style_pictures(setup.device, name=n) for n in setup.styles})
         elif target == MEAN and setup.cfg.data.regions.names:

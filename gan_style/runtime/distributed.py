@@ -41,6 +41,11 @@ class Ranks:
         """Return whether this is the rank that prints and writes."""
         return self.rank == 0
 
+    def say(self, message: str) -> None:
+        """Print a line, once for all ranks."""
+        if self.first:
+            print(message, flush=True)
+
     def share(self, items: Sequence[Item]) -> list[tuple[int, Item]]:
         """Return this rank's part of a list that all have, with each item's number in it."""
         return list(enumerate(items))[self.rank :: self.count]
