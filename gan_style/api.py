@@ -12,7 +12,6 @@ from gan_style.images.decode import to_float, to_uint8
 from gan_style.images.lossless import Original, from_pil, read_original, to_eight_bits, to_pil
 from gan_style.options import as_typed
 from gan_style.runtime.device import choose_device
-from gan_style.stylize.batch import Refine
 from gan_style.stylize.controls import (
     Controls,
     Regions,
@@ -111,7 +110,11 @@ class Stylizer:
 
             return find_masks(plan, read, find_named, pixels, classes, controls.mix)
 
-        refiner = make_refiner(refine, references)
+        refiner = None
+        if refine:
+            from gan_style.optimise.refine import Refiner  # losses: nothing else here needs them
+
+            refiner = Refiner(references, refine)
 
         if isinstance(picture, Tensor):
             images = _in_range(picture, value_range)
@@ -160,19 +163,6 @@ def _opened(picture: Any, max_megapixels: float) -> Original:
     if isinstance(picture, str | Path):
         return read_original(Path(picture).expanduser(), max_megapixels=max_megapixels)
     return from_pil(picture)
-
-
-def make_refiner(steps: int, references: Mapping[str, Tensor]) -> Refine | None:
-    """Build what fits the references' styles to each picture, in so many steps; None for none."""
-    if not steps:
-        return None
-    if not isinstance(steps, int) or steps < 0:
-        raise ValueError(f"refine={as_typed(steps)}; a number of steps, from 0, expected")
-    if not references:
-        raise ValueError(f"refine={steps}: it improves the style of a picture, reference=..., and there is none")
-    from gan_style.optimise.refine import Refiner  # losses: nothing else here needs them
-
-    return Refiner(references, steps)
 
 
 def _references(reference: Any, max_megapixels: float, value_range: Range) -> dict[str, Tensor]:

@@ -12,7 +12,6 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from gan_style.api import make_refiner
 from gan_style.cli import command
 from gan_style.config import plain
 from gan_style.demo import PREFIX, demo_pictures
@@ -95,14 +94,17 @@ def main(cfg: DictConfig) -> int:
         "stroke": controls.stroke,
         **region_settings(plan, segmentation, regions),
     }
+    refiner = None
     if cfg.refine:
-        settings["refine"] = cfg.refine
+        from gan_style.optimise.refine import Refiner  # losses: nothing else here needs them
+
+        settings["refine"], refiner = cfg.refine, Refiner(references, cfg.refine)
     stylizer = BatchStylizer(
         model,
         controls,
         _note(note, model, controls, plan),
         settings,
-        refine=make_refiner(cfg.refine, references),
+        refine=refiner,
         max_megapixels=cfg.max_megapixels,
         plan=plan,
         named=find_named,

@@ -58,7 +58,7 @@ def read_original(path: Path | IO[bytes], *, max_megapixels: float) -> Original:
 
 def _check_size(size: tuple[int, int], max_megapixels: float) -> None:
     if size[0] * size[1] > 1e6 * max_megapixels:
-        raise ValueError(f"it has {size[0]} x {size[1]} pixels, more than max_megapixels={max_megapixels:g} allows")
+        raise ValueError(f"it has {size[0]} x {size[1]} pixels; max_megapixels={max_megapixels:g} allows fewer")
 
 
 def _read_tiff(file: IO[bytes], max_megapixels: float) -> Original | None:

@@ -15,6 +15,7 @@ from gan_style.losses.style import MEAN, GramStyle
 from gan_style.models.generator import MIN_INPUT_SIZE
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.perceptual import compact
+from gan_style.options import as_typed
 
 _SIDE = 256  # pixels, of the photo's short side while it is refined on
 _LEARNING_RATE = 0.02
@@ -36,6 +37,12 @@ class Refiner:
 
     references: Mapping[str, Tensor]
     steps: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.steps, int) or self.steps < 0:
+            raise ValueError(f"refine={as_typed(self.steps)}; a number of steps, from 0, expected")
+        if not self.references:
+            raise ValueError(f"refine={self.steps} improves the style of a picture, reference=..., and there is none")
 
     def __call__(self, generator: nn.Module, photo: Tensor) -> LibraryGenerator:
         """Return a copy of the library of the references' styles, refined on a photo (1, 3, H, W) in [-1, 1]."""

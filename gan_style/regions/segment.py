@@ -67,7 +67,7 @@ def segmentation_network(name: str, weights: str = "default") -> tuple[Segmentat
             state = file.get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
         except (OSError, RuntimeError) as error:
             missing = f"its weights are not on this machine and could not be downloaded ({error})"
-            hint = f"put {file.url} into {torch.hub.get_dir()}/checkpoints, or name the file with segmentation.weights"
+            hint = f"put {file.url} into {torch.hub.get_dir()}/checkpoints, or give segmentation.weights=PATH"
             raise ValueError(f"segmentation.network={name}: {missing}; {hint}") from error
     else:
         state = read_weights(Path(weights).expanduser(), "segmentation.weights")

@@ -148,7 +148,7 @@ def test_from_python(far, tmp_path):
     [
         ((), "reference=... is missing: this model takes its style from a picture that it is shown"),
         (("reference=nowhere.jpg",), "reference: cannot read the picture nowhere.jpg: there is no such file"),
-        (("reference=[]",), "reference=[]: give a picture of the style, or several"),
+        (("reference=[]",), "reference=[]: one expected, or a list"),
         (("reference={a: b}",), "reference={a: b}"),
         (("reference=[FAR/sea.png,FAR/out/sea.png]",), "there is no such file"),
         (("reference=FAR/sea.png", "style=monet"), "style=monet: there is no such style; known are sea"),
