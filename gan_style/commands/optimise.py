@@ -38,7 +38,7 @@ from gan_style.optimise.optimise import (
     transfer_inputs,
 )
 from gan_style.optimise.regions import GuidedRegions, clustered_regions, read_regions
-from gan_style.optimise.run import Intervals, OptimisationLoop, Record
+from gan_style.optimise.run import Record, run_to_end
 from gan_style.options import SEEDS, Runtime, as_typed, listed, may_change, option
 from gan_style.runtime.device import choose_device, in_full_float32, move_to
 from gan_style.runtime.files import check_place, ensure_writable
@@ -143,10 +143,17 @@ def main(cfg: DictConfig) -> int:
     terms = {name: name for name in ("total", *objective.terms)}
     first, begin = optimisation.evaluation, time.monotonic()
     progress = Progress(first_step=first, steps=optimisation.steps, batch=1, terms=terms, unit="evaluations")
-    every = Intervals(tell=cfg.log_every, picture=cfg.save_every, state=cfg.checkpoint_every)
-    to_picture = partial(assemble_result, cfg.colours, content=content)
     try:
-        OptimisationLoop(optimisation, record, every, to_picture, progress.update, frames).run()
+        run_to_end(
+            optimisation,
+            record,
+            to_picture=partial(assemble_result, cfg.colours, content=content),
+            tell=progress.update,
+            frames=frames,
+            tell_every=cfg.log_every,
+            picture_every=cfg.save_every,
+            state_every=cfg.checkpoint_every,
+        )
     finally:
         progress.close()
     count = optimisation.evaluation - first

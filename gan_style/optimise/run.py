@@ -4,7 +4,7 @@ These are its result, the pictures on the way, and the state from which it goes 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +49,14 @@ class Record:
 
     def check_apart(self, inputs: Iterable[Path]) -> None:
         """Raise ValueError where one of the files that are to be written is, or could become, one of the inputs."""
-        written = {
-            identity(path) for path in (self.output, self.state_path, self.last_good_path, self.animation) if path
-        }
+        outputs = (self.output, self.state_path, self.last_good_path, self.animation)
+        written = {identity(path) for path in outputs if path}
         for path in inputs:
             if identity(path) in written:
-                raise ValueError(
-                    f"output={self.output}: {path} is one of the inputs; results are never written over them"
-                )
+                raise ValueError(f"output={self.output}: {path} is one of the inputs, which are never written over")
             if path.resolve().parent == self.steps_folder.resolve():
-                raise ValueError(
-                    f"output={self.output}: pictures on the way go into {self.steps_folder}, where {path} lies"
-                )
+                where = f"pictures on the way go into {self.steps_folder}"
+                raise ValueError(f"output={self.output}: {where}, where {path} lies")
 
     def load(self) -> dict[str, Any] | None:
         """Return the state that an earlier command left; None where there is none.
@@ -74,10 +70,9 @@ class Record:
         except ValueError as error:
             raise ValueError(f"{error}; overwrite=true starts over") from error
         if lines := differences(content.get("settings", {}), self.settings):
-            raise ValueError(
-                f"{self.state_path} is of an optimisation with other settings; choose another output, or "
-                "overwrite=true to start over.\n  " + "\n  ".join(lines)
-            )
+            other = f"{self.state_path} is of an optimisation with other settings"
+            hint = "choose another output, or overwrite=true to start over."
+            raise ValueError("\n  ".join([f"{other}; {hint}", *lines]))
         return content
 
     def save(self, state: Mapping[str, Any], frames: Sequence[int], *, finished: bool = False) -> None:
@@ -136,71 +131,52 @@ class Record:
         write_bytes(self.animation, animation)
 
 
-@dataclass(frozen=True)
-class Intervals:
-    """Say after how many evaluations to report, to keep a picture (0: never) and to save the state."""
-
-    tell: int
-    picture: int
-    state: int
-
-
-@dataclass
-class OptimisationLoop:
-    """An optimisation and what is to become of it.
+def run_to_end(
+    optimisation: Optimisation,
+    record: Record,
+    *,
+    to_picture: Callable[[Tensor], Tensor],
+    tell: Callable[[int, Mapping[str, float]], None],
+    frames: Sequence[int],
+    tell_every: int,
+    picture_every: int,
+    state_every: int,
+) -> None:
+    """Optimise to the end, and write the result, then the animation, then the state that says finished.
 
     to_picture: makes the picture (1, 3, h, w) in [-1, 1] of a canvas; tell: is given the evaluation and the terms by
-    name; frames: the evaluations of which there are pictures already.
+    name; frames: the evaluations of which there are pictures already; picture_every: 0 for none.
+    NonFiniteLossError passes through once the last picture with finite losses is written beside the output.
     """
+    frames = list(frames)
 
-    optimisation: Optimisation
-    record: Record
-    every: Intervals
-    to_picture: Callable[[Tensor], Tensor]
-    tell: Callable[[int, Mapping[str, float]], None]
-    frames: list[int] = field(default_factory=list)
+    def keep(evaluation: int, canvas: Tensor) -> None:
+        record.write_frame(evaluation, to_picture(canvas))
+        frames.append(evaluation)
 
-    def run(self) -> None:
-        """Go through to the end and write the result, then the animation, then the state that says finished.
-
-        NonFiniteLossError passes through once the last picture with finite losses is written beside the output.
-        """
-        if self.every.picture and not self.frames:
-            self._keep(self.optimisation.evaluation, self.optimisation.canvas.detach())
-        try:
-            self._iterate()
-        except NonFiniteLossError as error:
-            self.record.write(self.record.last_good_path, self.to_picture(self.optimisation.last_good))
-            raise NonFiniteLossError(
-                f"{error}; the last picture before that is {self.record.last_good_path}. "
-                f"A smaller method.lr or method=adam may help"
-            ) from error
-        self._finish()
-
-    def _iterate(self) -> None:
-        optimisation, every = self.optimisation, self.every
-        before = optimisation.evaluation
+    before = optimisation.evaluation
+    if picture_every and not frames:
+        keep(before, optimisation.canvas.detach())
+    try:
         for canvas in optimisation.iterates():
             now = optimisation.evaluation
-            last = now >= optimisation.steps
-            if last or _passed(before, now, every.tell):
-                self.tell(now, optimisation.terms)
-            if every.picture and (last or _passed(before, now, every.picture)):
-                self._keep(now, canvas)
-            if _passed(before, now, every.state):
-                self.record.save(optimisation.state_dict(), self.frames)
+            is_last = now >= optimisation.steps
+            if is_last or _passed(before, now, tell_every):
+                tell(now, optimisation.terms)
+            if picture_every and (is_last or _passed(before, now, picture_every)):
+                keep(now, canvas)
+            if _passed(before, now, state_every):
+                record.save(optimisation.state_dict(), frames)
             before = now
-
-    def _keep(self, evaluation: int, canvas: Tensor) -> None:
-        self.record.write_frame(evaluation, self.to_picture(canvas))
-        self.frames.append(evaluation)
-
-    def _finish(self) -> None:
-        self.record.write(self.record.output, self.to_picture(self.optimisation.canvas.detach()))
-        if self.record.animation is not None:
-            self.record.write_animation(self.frames)
-        small = {"optimiser": None, "known": None}
-        self.record.save(self.optimisation.state_dict() | small, self.frames, finished=True)
+    except NonFiniteLossError as error:
+        record.write(record.last_good_path, to_picture(optimisation.last_good))
+        hint = "a smaller method.lr or method=adam may help"
+        raise NonFiniteLossError(f"{error}; the last picture before that is {record.last_good_path}; {hint}") from error
+    record.write(record.output, to_picture(optimisation.canvas.detach()))
+    if record.animation is not None:
+        record.write_animation(frames)
+    small = {"optimiser": None, "known": None}
+    record.save(optimisation.state_dict() | small, frames, finished=True)
 
 
 def _passed(before: int, now: int, interval: int) -> bool:
