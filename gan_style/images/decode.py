@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageCms, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
+from torch.nn import functional as F
 
 from gan_style.images.formats import (
     check_fits,
@@ -203,14 +204,17 @@ def grid(rows: Sequence[Sequence[Tensor]], *, gap: int = 4) -> Tensor:
 
     A row takes the height of its first picture; the columns are aligned to the left.
     """
-    strips = [_row([_to_height(image, row[0].shape[-2]) for image in row], gap) for row in rows]
+    strips = []
+    for row in rows:
+        height, images = row[0].shape[-2], [image.detach().float().cpu() for image in row]
+        for number, image in enumerate(images):
+            if image.shape[-2] != height:
+                size = (height, max(1, round(image.shape[-1] * height / image.shape[-2])))
+                images[number] = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+        strips.append(torch.cat([F.pad(image, (0, gap), value=1.0) for image in images], dim=-1)[..., :-gap])
     width = max(strip.shape[-1] for strip in strips)
-    sheet = torch.ones(3, sum(strip.shape[-2] + gap for strip in strips) - gap, width)
-    top = 0
-    for strip in strips:
-        sheet[:, top : top + strip.shape[-2], : strip.shape[-1]] = strip
-        top += strip.shape[-2] + gap
-    return sheet
+    padded = [F.pad(strip, (0, width - strip.shape[-1], 0, gap), value=1.0) for strip in strips]
+    return torch.cat(padded, dim=1)[:, :-gap]
 
 
 def labelled_grid(cells: Sequence[tuple[str, Tensor]], *, columns: int) -> Tensor:
@@ -226,18 +230,3 @@ def _label(text: str, width: int, height: int = 24) -> Tensor:
     strip = Image.new("RGB", (width, height), "white")
     ImageDraw.Draw(strip).text((2, 4), text, fill="black", font=ImageFont.load_default(15))
     return to_float(_to_tensor(strip))
-
-
-def _to_height(image: Tensor, height: int) -> Tensor:
-    image = image.detach().float().cpu()
-    if image.shape[-2] == height:
-        return image
-    size = (height, max(1, round(image.shape[-1] * height / image.shape[-2])))
-    scaled = torch.nn.functional.interpolate(image[None], size, mode="bilinear", antialias=True)
-    return scaled[0]
-
-
-def _row(images: Sequence[Tensor], gap: int) -> Tensor:
-    white = torch.ones(3, images[0].shape[-2], gap)
-    parts = [part for image in images for part in (image, white)]
-    return torch.cat(parts[:-1], dim=-1)

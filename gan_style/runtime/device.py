@@ -20,8 +20,6 @@ def choose_device(name: str, threads: int | None) -> torch.device:
     Raises ValueError for a device that is not there, or that this torch was not built for.
     """
     if threads is not None:
-        if threads < 1:
-            raise ValueError(f"runtime.threads={threads}; allowed are numbers from 1, or null for torch's choice")
         torch.set_num_threads(threads)
     if name != "auto":
         return _try_device(name)

@@ -93,8 +93,7 @@ def optimisation_note(settings: Mapping[str, Any]) -> dict[str, Any]:
     Of a path its last part.
     """
     note = {"gan_style": __version__, "command": "optimise"}
-    plain = {name: value for name, value in settings.items() if value is not None}
-    options = {name: _without_folders(value) for name, value in plain.items()}
+    options = {name: _without_folders(value) for name, value in settings.items() if value is not None}
     return note | (options if len(json.dumps(options)) < _LONGEST_SETTINGS else {"settings": config_hash(options)})
 
 
@@ -121,17 +120,13 @@ def fingerprint(paths: Iterable[Path]) -> dict[str, Any]:
     common = os.path.commonpath([os.path.dirname(file) for file in files]) if files else ""
     digest, total = hashlib.sha256(), 0
     for file in files:
-        size = _size(file)
+        try:
+            size = os.stat(file).st_size
+        except OSError:
+            size = -1
         total += max(0, size)
         digest.update(b"%d %s\0" % (size, os.fsencode(os.path.relpath(file, common)).replace(b"\\", b"/")))
     return {"files": len(files), "bytes": total, "sha256": digest.hexdigest()}
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return -1
 
 
 def changed_since(folder: Path, sets: Mapping[str, Iterable[Path]]) -> set[str]:

@@ -133,21 +133,19 @@ class Search:
             return None
         values = [ended.last.get(name, math.nan) for name in metrics]
         missing = [] if ended.status else [name for name in metrics if name not in ended.last]
-        reason = ""
-        if ended.status != 0:
-            reason = self.why(number) or f"status {ended.status}"
-        elif missing:
-            reason = f"it measured no {missing[0]}"
-        elif not all(map(math.isfinite, values)):
-            reason = f"{_values_text(metrics, values)}: not a finite number"
-        if reason:
-            study.end("failed", reason=reason, seconds=seconds)
-            self.say(f"trial {number} failed: {reason}")
-        else:
+        if ended.status == 0 and all(map(math.isfinite, values)):
             study.end("complete", values=values, seconds=seconds)
             is_best = number in [best.number for best in study.best()]
             mark = "" if not is_best else "  (best so far)" if len(values) == 1 else "  (on the front)"
             self.say(f"trial {number}: {_values_text(metrics, values)}{mark}")
+            return None
+        reason = f"{_values_text(metrics, values)}: not a finite number"
+        if ended.status != 0:
+            reason = self.why(number) or f"status {ended.status}"
+        elif missing:
+            reason = f"it measured no {missing[0]}"
+        study.end("failed", reason=reason, seconds=seconds)
+        self.say(f"trial {number} failed: {reason}")
         if missing:
             known = ", ".join(sorted(ended.last)) or "nothing"
             raise ValueError(f"search.metric={missing[0]}: trial {number} measured no such thing; it measured {known}")
