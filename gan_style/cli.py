@@ -53,10 +53,9 @@ def main() -> None:
         print(__version__)
         return
     if name not in COMMANDS:
-        print(
-            f"gan-style: there is no command {name!r}{did_you_mean(name, COMMANDS)}\n\n{_overview()}", file=sys.stderr
-        )
-        sys.exit(2)
+        print(f"gan-style: there is no command {name!r}{did_you_mean(name, COMMANDS)}\n", file=sys.stderr)
+        print(_overview(), file=sys.stderr)
+        sys.exit(USER_ERROR)
     arguments = sys.argv[2:]
     if name in PLAIN_WORDS:
         arguments = join_plain_words(arguments, PLAIN_WORDS[name])
@@ -79,11 +78,9 @@ def join_plain_words(arguments: Sequence[str], option: str) -> list[str]:
     if not own_arguments:
         return options
     if any(argument.startswith(f"{option}=") for argument in options):
-        print(
-            f"gan-style: give {own_arguments[0]} and the like either as plain words or as {option}=[...]",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+        both = f"give {own_arguments[0]} and the like either as plain words or as {option}=[...]"
+        print(f"gan-style: {both}", file=sys.stderr)
+        sys.exit(USER_ERROR)
     return [*options, f"{option}=[{','.join(map(quoted, own_arguments))}]"]
 
 

@@ -200,9 +200,7 @@ def _content_pictures(cfg: DictConfig, runs: Mapping[str, TrainedRun | None]) ->
             continue
         if changed_since(run.folder, {"content": training}):
             differs = "data.content is not what this run was trained on (pictures were added, removed or changed)"
-            warnings.warn(
-                f"{spec}: {differs}: held-out pictures may have been trained on; give content=...", stacklevel=2
-            )
+            warnings.warn(f"{spec}: {differs}: held-out ones may be trained on; give content=...", stacklevel=2)
         trained += training
         held_out = held_out or own_held_out
 

@@ -278,10 +278,7 @@ def describe_plan(plan: SearchPlan) -> list[str]:
     lines += [f"{'space:':<12}{name}: {_range_text(dimension)}" for name, dimension in plan.space.items()]
     measured_by = [name for name in plan.space if is_measurement_setting(name) or name.startswith(_OF_SCALES)]
     if measured_by and any(name.startswith(PREFIX) for name in plan.metrics):
-        lines.append(
-            f"warning: held-out numbers are measured with {', '.join(measured_by)}, so those of trials that differ in "
-            f"it are of different scales"
-        )
+        lines.append(f"warning: trials differ in {', '.join(measured_by)}, so held-out numbers are of different scales")
     return lines
 
 

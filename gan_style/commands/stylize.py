@@ -111,9 +111,8 @@ def main(cfg: DictConfig) -> int:
     )
 
     # Only results of the same command are written over.
-    check_replaceable(
-        ((path, partial(stylizer.mark, job)) for job in jobs for path in job.outputs), overwrite=cfg.overwrite
-    )
+    outputs = ((path, partial(stylizer.mark, job)) for job in jobs for path in job.outputs)
+    check_replaceable(outputs, overwrite=cfg.overwrite)
     ensure_writable(jobs[0].target.parent, "output")
     if without := [job.target for job in jobs if not format_for(job.target.suffix).metadata]:
         print(f"warning: {without[0]} cannot say what made it: its kind of file holds nothing but pixels")

@@ -9,6 +9,7 @@ import itertools
 import re
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -256,10 +257,9 @@ class Summary:
 
     def text(self) -> str:
         """Write the closing lines: how many have ended how, which failed and why, and what to do."""
-        counts = ", ".join(
-            f"{len(names)} {s}" for s in (FINISHED, FAILED, STOPPED, WAITING) if (names := self.names(s))
-        )
-        lines = [f"{self.folder}: {counts}"]
+        counts = Counter(job["status"] for job in self.jobs.values())
+        parts = [f"{counts[status]} {status}" for status in (FINISHED, FAILED, STOPPED, WAITING) if counts[status]]
+        lines = [f"{self.folder}: {', '.join(parts)}"]
         lines += [f"  failed:  {name}: {self.jobs[name]['reason']}" for name in self.names(FAILED)]
         lines += [f"  {status}: {name}" for status in (STOPPED, WAITING) for name in self.names(status)]
         if len(lines) > 1:

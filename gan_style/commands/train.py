@@ -508,11 +508,8 @@ def _warn_of_rising_rate(before: Mapping[str, Any], now: Any, step: int) -> None
     rates = [Schedule(now.decay, steps, now.hold)(step) for steps in (before["steps"], now.steps)]
     if rates[1] > 1.01 * rates[0]:
         rise = f"{rates[1] / rates[0]:.3g} times what they were" if rates[0] else "above 0 again, where they had ended"
-        warnings.warn(
-            f"training.steps={now.steps} stretches the decay: after step {step} learning rates are {rise} under "
-            f"training.steps={before['steps']}",
-            stacklevel=2,
-        )
+        rates_are = f"after step {step} learning rates are {rise} under training.steps={before['steps']}"
+        warnings.warn(f"training.steps={now.steps} stretches the decay: {rates_are}", stacklevel=2)
 
 
 def _warn_of_changed_pictures(changed: set[str]) -> None:
@@ -561,10 +558,8 @@ def _report(folder: Path, supervisor: Supervisor) -> None:
     measured, perceptual = supervisor.measured, supervisor.objective.perceptual.name
     if "heldout/style_ratio" in measured:
         photo, result, ratio = (measured[f"heldout/{name}"] for name in ("style_photo", "style", "style_ratio"))
-        share = f"{100 * ratio:.1f} % of the photo's own"
-        print(
-            f"style distance (Gram, {perceptual}) on held-out photos: photo {photo:.4g}, result {result:.4g} ({share})"
-        )
+        distances = f"photo {photo:.4g}, result {result:.4g} ({100 * ratio:.1f} % of the photo's own)"
+        print(f"style distance (Gram, {perceptual}) on held-out photos: {distances}")
         if ratio > _STYLE_NOT_LEARNED:
             print(
                 "warning: hardly any of the style was learned; train for longer (training.steps), or weigh it more "

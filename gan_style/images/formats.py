@@ -53,11 +53,8 @@ _ALL_FORMATS = (
     Format("HEIF", (".heic", ".heif", ".hif"), longest_side=16_384, save={"quality": 95, "chroma": 444}),
 )
 _HAS_HEIF = find_spec("pillow_heif") is not None
-FORMATS = tuple(
-    kind
-    for kind in _ALL_FORMATS
-    if not (kind.name == "HEIF" and not _HAS_HEIF) and not (kind.name == "AVIF" and not features.check("avif"))
-)
+_IS_READ = {"HEIF": _HAS_HEIF, "AVIF": features.check("avif")}  # the others always are
+FORMATS = tuple(kind for kind in _ALL_FORMATS if _IS_READ.get(kind.name, True))
 FORMAT_OF_SUFFIX = {suffix: kind for kind in FORMATS for suffix in kind.suffixes}
 READABLE_FORMATS = tuple(kind.name for kind in FORMATS)
 _HEADLESS = "DIB"  # a BMP without its first 14 bytes
@@ -65,9 +62,8 @@ _HEADLESS = "DIB"  # a BMP without its first 14 bytes
 _HEIC_HINT = "pip install 'gan_style[heic]' to read it"
 _ANIMATION_HINT = "gan-style stylize-video takes it, as a video"
 # Suffixes of pictures that are not read, and what to do about it.
-UNREAD_SUFFIXES = {".gif": _ANIMATION_HINT} | (
-    {} if _HAS_HEIF else dict.fromkeys((".heic", ".heif", ".hif"), _HEIC_HINT)
-)
+UNREAD_SUFFIXES = {".gif": _ANIMATION_HINT}
+UNREAD_SUFFIXES |= {} if _HAS_HEIF else dict.fromkeys((".heic", ".heif", ".hif"), _HEIC_HINT)
 UNREAD_SUFFIXES |= dict.fromkeys((".jp2", ".jxl", ".ico", ".pdf", ".svg", ".psd", ".tga", ".exr"), "")
 # How files that are no pictures of ours begin: (offset, bytes, what they are).
 _SIGNATURES = (
@@ -301,10 +297,8 @@ def describe_others(others: Iterable[Path]) -> str | None:
         for kind, count in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     ]
     if broken:
-        parts.append(
-            f"{len(broken)} broken link{'s' * (len(broken) > 1)}, such as {broken[0]} "
-            "(git annex get or dvc pull fetches what such links stand for)"
-        )
+        links = f"{len(broken)} broken link{'s' * (len(broken) > 1)}, such as {broken[0]}"
+        parts.append(f"{links} (git annex get or dvc pull fetches what such links stand for)")
     return f"passed over: {', '.join(parts)}" if parts else None
 
 

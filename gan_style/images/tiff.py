@@ -52,9 +52,8 @@ def read_tiff(file: IO[bytes], *, check_size: Callable[[tuple[int, int]], object
         width, height = page.imagewidth, page.imagelength
         check_size((width, height))
         kind = _kind(page)
-        is_ycbcr = (
-            page.photometric == 6 and page.bitspersample == 8 and page.tags.valueof(530, default=(2, 2)) == (1, 1)
-        )
+        subsampling = page.tags.valueof(530, default=(2, 2))
+        is_ycbcr = page.photometric == 6 and page.bitspersample == 8 and subsampling == (1, 1)
         if (page.photometric not in (0, 1, 2, 5) and not is_ycbcr) or page.imagedepth > 1:
             raise ValueError(f"{kind} is not read")
 
@@ -74,10 +73,8 @@ def read_tiff(file: IO[bytes], *, check_size: Callable[[tuple[int, int]], object
         extra = [int(sample) for sample in page.extrasamples][: values.shape[-1] - color_count]
         alpha_at = next((color_count + n for n, sample in enumerate(extra) if sample in _ALPHA_BY_HAND), None)
         alpha = None if alpha_at is None else values[..., alpha_at : alpha_at + 1]
-        if values.shape[-1] > color_count + (alpha is not None):
-            lost.append(
-                f"its {values.shape[-1] - color_count - (alpha is not None)} channels besides colours and alpha"
-            )
+        if (more := values.shape[-1] - color_count - (alpha is not None)) > 0:
+            lost.append(f"its {more} channels besides colours and alpha")
         colors = values[..., :color_count]
         if page.photometric == 0:
             colors = white - colors

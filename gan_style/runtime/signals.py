@@ -46,11 +46,8 @@ def leave_on_signals() -> Iterator[None]:
     """Let the same signals end the block, in which there is nothing to save yet, with the same status."""
 
     def leave(number: int, _: FrameType | None) -> None:
-        print(
-            f"{signal.Signals(number).name} while nothing is being trained: nothing to save; run again",
-            file=sys.stderr,
-            flush=True,
-        )
+        message = f"{signal.Signals(number).name} while nothing is being trained: nothing to save; run again"
+        print(message, file=sys.stderr, flush=True)
         raise SystemExit(PREEMPTED)
 
     with handled_by(leave):

@@ -223,9 +223,8 @@ def _duration(stream: Any) -> float | None:
 def _colours(frame: Any) -> Colours:
     by_size = _BT709 if frame.height >= _HD else _BT601
     full = frame.color_range == _FULL or frame.format.name.startswith("yuvj")
-    return Colours(
-        _MATRICES.get(frame.colorspace, by_size), _FULL if full else _LIMITED, frame.color_primaries, frame.color_trc
-    )
+    matrix, color_range = _MATRICES.get(frame.colorspace, by_size), _FULL if full else _LIMITED
+    return Colours(matrix, color_range, frame.color_primaries, frame.color_trc)
 
 
 # Joined recordings
@@ -438,9 +437,8 @@ def _read_animation(path: Path) -> Video | None:
         return None  # FFmpeg's to refuse
     rate = Fraction(len(durations) * 1000, sum(durations))
     timed = [(path, int(duration / (1000 * _TICK))) for duration in durations]
-    return replace(
-        _of_pictures(path, timed, width=width, height=height, rate=rate), transparent=min(alpha, default=255) < 255
-    )
+    video = _of_pictures(path, timed, width=width, height=height, rate=rate)
+    return replace(video, transparent=min(alpha, default=255) < 255)
 
 
 def _stored_size(file: Path) -> tuple[int, int] | None:
