@@ -201,32 +201,24 @@ def _metrics(metrics: Any, direction: Any, settings: DictConfig) -> dict[str, st
     if len(directions) != len(names) or set(directions) - set(DIRECTIONS):
         allowed = f"{', '.join(DIRECTIONS)}, or one for each metric"
         raise ValueError(f"search.direction={as_typed(direction)}; allowed are {allowed}")
-    for name in names:
-        _check_metric(name, settings)
-    return {name: direction_of(name) if d == "auto" else d for name, d in zip(names, directions, strict=True)}
 
-
-def _check_metric(name: str, settings: DictConfig) -> None:
-    """Check that a metric is measured, as far as is known before anything is trained."""
-    measured = _measured_metrics(settings)
-    terms = [*(str(term) for term in settings.loss if term != "balance"), "total"]
-    for prefix, known, where in ((PREFIX, measured, "metrics.names, metrics.best"), ("loss/", terms, "loss")):
-        what = name.removeprefix(prefix)
-        inner = what.partition("/")[2]  # of one of a library's styles no numbers of several parts are told
-        is_known = what in known or not ("/" in inner and inner in known)
-        if name.startswith(prefix) and not (is_known and any(part in known for part in _parts(what))):
-            hint = did_you_mean(name, [prefix + metric for metric in known])
-            allowed = ", ".join(prefix + metric for metric in known)
-            raise ValueError(f"search.metric={name} is not measured{hint}. By {where} there are {allowed}")
-
-
-def _measured_metrics(settings: DictConfig) -> list[str]:
-    """List which of metrics.names, and by metrics.best, are measured with these loss terms."""
+    # Check that each is measured, as far as is known before anything is trained.
     terms = [build(node, f"loss.{name}") for name, node in settings.loss.items() if name != "balance"]
-    names = measurable(settings.metrics.names, content_layers(terms), style_layers(terms))
+    held_out = measurable(settings.metrics.names, content_layers(terms), style_layers(terms))
     weights = composite_weights(plain(settings.metrics.best), settings.metrics.names) or {}
-    chosen_by = any(name in names for name in weights)
-    return [*names, *(["style_ratio"] if "style" in names else []), *(["composite"] if chosen_by else [])]
+    composite = ["composite"] if any(name in held_out for name in weights) else []
+    held_out = [*held_out, *(["style_ratio"] if "style" in held_out else []), *composite]
+    losses = [*(str(term) for term in settings.loss if term != "balance"), "total"]
+    for name in names:
+        for prefix, known, where in ((PREFIX, held_out, "metrics.names, metrics.best"), ("loss/", losses, "loss")):
+            what = name.removeprefix(prefix)
+            inner = what.partition("/")[2]  # of one of a library's styles no numbers of several parts are told
+            is_known = what in known or not ("/" in inner and inner in known)
+            if name.startswith(prefix) and not (is_known and any(part in known for part in _parts(what))):
+                hint = did_you_mean(name, [prefix + metric for metric in known])
+                allowed = ", ".join(prefix + metric for metric in known)
+                raise ValueError(f"search.metric={name} is not measured{hint}. By {where} there are {allowed}")
+    return {name: direction_of(name) if d == "auto" else d for name, d in zip(names, directions, strict=True)}
 
 
 def _parts(what: str) -> list[str]:

@@ -72,17 +72,52 @@ class Table:
 
 def make_table(runs: Mapping[str, Run]) -> Table:
     """Return {label: run} as a table: status, settings that differ, metrics (last and best), speed and size."""
-    evaluated = _evaluations(runs)
-    facts = [
+    columns = [
         _column("status", {label: Value(status_of(run)) for label, run in runs.items()}),
         _column("steps", {label: _whole(run.step) for label, run in runs.items()}),
     ]
-    end = [
+
+    # The settings that differ.
+    settings_of = {label: run.settings for label, run in runs.items() if run.settings}
+    every = [key for settings in settings_of.values() for key in settings]
+    for key in differing(settings_of):
+        cells = {}
+        for label, settings in settings_of.items():
+            if key in settings:
+                value = settings[key]
+                number = float(value) if type(value) in (int, float) and math.isfinite(value) else None
+                cells[label] = Value(NOTHING if value is None else as_typed(value), number)
+        columns.append(_column(key, cells, title=_shortest(key, every)))
+
+    # What was measured in training; single layers, and what is of the way only, are in the CSV alone.
+    names = dict.fromkeys(name for run in runs.values() for name in run.series if name != "images_per_second")
+    for name in sorted(names, key=_rank):
+        better, bare = better_end(name), name.removeprefix(HELD_OUT)
+        cells = {}
+        for label, run in runs.items():
+            if values := run.series.get(name):
+                at, best = (max if better == "higher" else min)(values, key=lambda pair: pair[1])
+                last = values[-1][1]
+                cells[label] = Value(short(last), last, best if better else None, at if better else None)
+        visible = name.startswith(LOSS) or (bare != name and bare in (*METRICS, "composite", "style_ratio"))
+        columns.append(_column(name, cells, better=better, visible=visible))
+
+    # What gan-style evaluate has left; none is best where the runs were measured differently.
+    scores = {label: run.evaluation.numbers for label, run in runs.items()}
+    apart, order = measured_differently(runs), list(METRICS)
+    evaluated = dict.fromkeys(name for row in scores.values() for name in row)
+    for name in sorted(evaluated, key=lambda name: order.index(name) if name in order else len(order)):
+        cells = {label: _number(row[name]) for label, row in scores.items() if name in row}
+        better = "" if apart else better_end(f"{EVALUATED}{name}")
+        columns.append(_column(f"{EVALUATED}{name}", cells, better=better, visible=name in METRICS))
+
+    speeds = {label: _number(run.last("images_per_second")) for label, run in runs.items()}
+    columns += [
         _column("time", {label: _time(run.seconds()) for label, run in runs.items()}),
-        _column("images/s", {k: _number(run.last("images_per_second")) for k, run in runs.items()}, better="higher"),
+        _column("images/s", speeds, better="higher"),
         _column("parameters", {k: _whole(r.generator.parameters) for k, r in runs.items() if r.generator}),
     ]
-    return Table(list(runs), [*facts, *_settings(runs), *_metrics(runs), *evaluated, *end])
+    return Table(list(runs), columns)
 
 
 def _column(
@@ -104,32 +139,11 @@ def differing(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [key for key in keys if len({repr(own.get(key)) for own in settings.values()}) > 1]
 
 
-def _settings(runs: Mapping[str, Run]) -> list[Column]:
-    settings_of = {label: run.settings for label, run in runs.items() if run.settings}
-    every = [key for settings in settings_of.values() for key in settings]
-    columns = []
-    for key in differing(settings_of):
-        cells = {}
-        for label, settings in settings_of.items():
-            if key in settings:
-                value = settings[key]
-                number = float(value) if type(value) in (int, float) and math.isfinite(value) else None
-                cells[label] = Value(NOTHING if value is None else as_typed(value), number)
-        columns.append(_column(key, cells, title=_shortest(key, every)))
-    return columns
-
-
 def _shortest(key: str, known: Iterable[str]) -> str:
     """Return the last parts of a dotted name, at least two, that no other name ends in."""
     parts, others = key.split("."), {other for other in known if other != key}
     ends = (".".join(parts[-count:]) for count in range(min(2, len(parts)), len(parts) + 1))
     return next((end for end in ends if not any(f".{other}".endswith(f".{end}") for other in others)), key)
-
-
-def _metrics(runs: Mapping[str, Run]) -> list[Column]:
-    names = dict.fromkeys(name for run in runs.values() for name in run.series if name != "images_per_second")
-    ordered = sorted(names, key=lambda name: _rank(name))
-    return [_metric(name, runs) for name in ordered]
 
 
 def _rank(name: str) -> tuple[int, int]:
@@ -140,46 +154,12 @@ def _rank(name: str) -> tuple[int, int]:
     return kind, order.index(name) if name in order else len(order)
 
 
-def _metric(name: str, runs: Mapping[str, Run]) -> Column:
-    better = better_end(name)
-    cells = {}
-    for label, run in runs.items():
-        if values := run.series.get(name):
-            choose = max if better == "higher" else min
-            at, best = choose(values, key=lambda pair: pair[1])
-            last = values[-1][1]
-            cells[label] = Value(short(last), last, best if better else None, at if better else None)
-    return _column(name, cells, better=better, visible=_is_visible(name))
-
-
 def better_end(name: str) -> str:
     """Return "lower", "higher", or "" where neither is better or the metric is not known."""
     if name in (COMPOSITE, f"{HELD_OUT}style_ratio") or name in (f"{LOSS}content", f"{LOSS}style"):
         return "lower"
     bare = next((name.removeprefix(kind) for kind in (HELD_OUT, EVALUATED) if name.startswith(kind)), "")
     return METRICS[bare].better if bare in METRICS else ""
-
-
-def _is_visible(name: str) -> bool:
-    """Return whether a metric is shown outside of the CSV: not those of single layers, or of the way only."""
-    bare = name.removeprefix(HELD_OUT)
-    return name.startswith(LOSS) or (bare != name and (bare in METRICS or bare in ("composite", "style_ratio")))
-
-
-def _evaluations(runs: Mapping[str, Run]) -> list[Column]:
-    """Return columns of what gan-style evaluate has left; none is best where they were measured differently."""
-    scores = {label: run.evaluation.numbers for label, run in runs.items()}
-    apart = measured_differently(runs)
-    names = sorted({name for row in scores.values() for name in row}, key=lambda name: [*METRICS, name].index(name))
-    return [
-        _column(
-            f"{EVALUATED}{name}",
-            {label: _number(row[name]) for label, row in scores.items() if name in row},
-            better="" if apart else better_end(f"{EVALUATED}{name}"),
-            visible=name in METRICS,
-        )
-        for name in names
-    ]
 
 
 def _number(value: float | None) -> Value:

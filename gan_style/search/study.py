@@ -78,14 +78,38 @@ class Study:
     """
 
     def __init__(self, folder: Path, plan: SearchPlan) -> None:
-        self._optuna, self.plan = _optuna(), plan
+        try:
+            import optuna
+            from sqlalchemy.exc import DatabaseError
+        except ImportError as error:
+            raise ValueError("gan-style search needs Optuna: pip install 'gan_style[search]'") from error
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it would say is said by the search
+        self._optuna, self.plan = optuna, plan
         self._points: list[dict[str, Any]] | None = None  # of the space, where they can be counted
         try:
             self._points = grid(plan.space)
         except ValueError:
             if plan.sampler == "grid":
                 raise
-        self._study = self._opened(folder.absolute() / STUDY_FILE)
+
+        # Open the database, or begin one.
+        path, pruning = folder.absolute() / STUDY_FILE, plan.pruning
+        directions: list[Any] = [direction.replace("ise", "ize") for direction in plan.metrics.values()]
+        pruners: dict[str, Any] = {
+            "none": optuna.pruners.NopPruner(),
+            "median": optuna.pruners.MedianPruner(n_startup_trials=pruning.startup, n_warmup_steps=pruning.warmup),
+            "halving": optuna.pruners.SuccessiveHalvingPruner(min_resource=max(1, pruning.warmup)),
+        }
+        try:
+            self._study = optuna.create_study(
+                storage=f"sqlite:///{quote(str(path))}",
+                study_name="search",
+                directions=directions,
+                load_if_exists=True,
+                pruner=pruners[pruning.kind],
+            )
+        except DatabaseError as error:
+            raise ValueError(f"{path} cannot be read ({error.orig}); choose another search.name") from error
 
         # The folder holds this search or none.
         new = plan.described()
@@ -93,26 +117,6 @@ class Study:
         if lines := differences(old, new):
             raise ValueError("\n  ".join([f"{folder} holds another search; choose another search.name.", *lines]))
         self._study.set_user_attr(_PLAN, new)
-
-    def _opened(self, path: Path) -> Any:
-        from sqlalchemy.exc import DatabaseError
-
-        pruners, pruning = self._optuna.pruners, self.plan.pruning
-        pruner = pruners.NopPruner()
-        if pruning.kind == "median":
-            pruner = pruners.MedianPruner(n_startup_trials=pruning.startup, n_warmup_steps=pruning.warmup)
-        elif pruning.kind == "halving":
-            pruner = pruners.SuccessiveHalvingPruner(min_resource=max(1, pruning.warmup))
-        try:
-            return self._optuna.create_study(
-                storage=f"sqlite:///{quote(str(path))}",
-                study_name="search",
-                directions=[direction.replace("ise", "ize") for direction in self.plan.metrics.values()],
-                load_if_exists=True,
-                pruner=pruner,
-            )
-        except DatabaseError as error:
-            raise ValueError(f"{path} cannot be read ({error.orig}); choose another search.name") from error
 
     def trials(self) -> list[Trial]:
         return [self._seen(trial) for trial in self._study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
@@ -224,12 +228,3 @@ class Study:
 def _key(parameters: Mapping[str, Any]) -> str:
     """Return parameters as text, in which 1, 1.0 and true differ."""
     return " ".join(f"{name}={to_literal(value)}" for name, value in sorted(parameters.items()))
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise ValueError("gan-style search needs Optuna: pip install 'gan_style[search]'") from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what it would say is said by the search
-    return optuna
