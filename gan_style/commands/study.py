@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -78,48 +77,15 @@ def check_combination(cfg: DictConfig) -> None:
 
 
 def write_page(cfg: DictConfig, mark: str) -> None:
-    output = Path(cfg.output).expanduser()
+    """Write the page with photos, artworks and every model's results, all of one short side."""
+    output, size = Path(cfg.output).expanduser(), cfg.size
     check_place(output.parent, "output")
     device = choose_device(cfg.runtime.device, cfg.runtime.threads)
-    pictures = study_pictures(
-        listed(cfg.checkpoints), plain(cfg.content), plain(cfg.style), cfg.size, cfg.style_pictures, device
-    )
 
-    # There are only so many different questions.
-    models, questions, repeats = len(pictures.results), cfg.questions, cfg.repeats
-    possible = most_questions(models, len(pictures.photos))
-    if questions > possible:
-        count = len(pictures.photos)
-        print(f"warning: questions={questions}, but of {models} models and {count} pictures there are only {possible}")
-        questions, repeats = possible, min(repeats, possible // 2)
-
-    html, fingerprint = study_page(
-        pictures, title=cfg.title, questions=questions, repeats=repeats, allow_ties=cfg.allow_ties, seed=cfg.seed
-    )
-    ensure_writable(output.parent, "output")
-    write_text(output, marked_page(html, mark))
-    size = output.stat().st_size
-    of_pair = questions / len(KINDS) / math.comb(models, 2)
-    print(
-        f"{output} ({size / 1e6:.1f} MB), study {fingerprint}: each participant is asked {questions} questions and "
-        f"{repeats} of them again; {of_pair:.3g} questions of each kind on each pair of models.\n"
-        f"Give the page to participants, collect the files that they save, and run gan-style study results=[...]"
-    )
-    if size > _LARGE_PAGE:
-        print("warning: so large a page may not open on a phone; a smaller size or fewer content pictures help")
-
-
-def study_pictures(
-    checkpoints: Sequence[str], content: Any, style: Any, size: int, style_pictures: int, device: torch.device
-) -> StudyPictures:
-    """Return photos, artworks (at most ``style_pictures``) and every model's results, of this short side.
-
-    ValueError in the user's words for whatever cannot be found or read.
-    """
     # Find models, photos and artworks; a folder of finished results is a model, too.
-    models = find_models(checkpoints)
-    contents = find_pictures(content, "content")
-    styles = spread(find_pictures(style, "style"), style_pictures)
+    models = find_models(listed(cfg.checkpoints))
+    contents = find_pictures(plain(cfg.content), "content")
+    styles = spread(find_pictures(plain(cfg.style), "style"), cfg.style_pictures)
     finished = {
         label: FolderOutputs(Path(spec).expanduser(), "checkpoints").match(contents)
         for label, spec in models.items()
@@ -131,21 +97,40 @@ def study_pictures(
     results = {}
     for label, spec in models.items():
         print(f"{label}: {len(photos)} pictures, {'as they are' if label in finished else 'stylized'}", flush=True)
-        if label in finished:
-            read = [decode(finished[label][path], short_side=size) for path in contents]
-            aspects = [[math.log(x.shape[-1] / x.shape[-2]) for x in pictures] for pictures in (read, photos)]
-            other = sum(abs(result - photo) > _OTHER_SHAPE for result, photo in zip(*aspects, strict=True))
-            if other:  # cropped or squashed results give themselves away
-                print(f"warning: {other} of {len(read)} pictures of {label} have another shape than their photos")
-            results[label] = [_as_shown(result) for result in read]
-        else:
+        if label not in finished:
             generator = load_painter(spec, device)
             results[label] = [data_uri(stylize(generator, photo, device)) for photo in photos]
-    return StudyPictures(
-        photos=[_as_shown(photo) for photo in photos],
-        styles=[_as_shown(decode(path, short_side=size)) for path in styles],
-        results=results,
+            continue
+        read = [decode(finished[label][path], short_side=size) for path in contents]
+        aspects = [[math.log(x.shape[-1] / x.shape[-2]) for x in pictures] for pictures in (read, photos)]
+        other = sum(abs(result - photo) > _OTHER_SHAPE for result, photo in zip(*aspects, strict=True))
+        if other:  # cropped or squashed results give themselves away
+            print(f"warning: {other} of {len(read)} pictures of {label} have another shape than their photos")
+        results[label] = [_as_shown(result) for result in read]
+    artworks = [_as_shown(decode(path, short_side=size)) for path in styles]
+    pictures = StudyPictures([_as_shown(photo) for photo in photos], artworks, results)
+
+    # There are only so many different questions.
+    questions, repeats, possible = cfg.questions, cfg.repeats, most_questions(len(models), len(photos))
+    if questions > possible:
+        those = f"of {len(models)} models and {len(photos)} pictures there are only {possible}"
+        print(f"warning: questions={questions}, but {those}")
+        questions, repeats = possible, min(repeats, possible // 2)
+
+    # Write the page.
+    html, fingerprint = study_page(
+        pictures, title=cfg.title, questions=questions, repeats=repeats, allow_ties=cfg.allow_ties, seed=cfg.seed
     )
+    ensure_writable(output.parent, "output")
+    write_text(output, marked_page(html, mark))
+    length, of_pair = output.stat().st_size, questions / len(KINDS) / math.comb(len(models), 2)
+    print(
+        f"{output} ({length / 1e6:.1f} MB), study {fingerprint}: each participant is asked {questions} questions and "
+        f"{repeats} of them again; {of_pair:.3g} questions of each kind on each pair of models.\n"
+        f"Give the page to participants, collect the files that they save, and run gan-style study results=[...]"
+    )
+    if length > _LARGE_PAGE:
+        print("warning: so large a page may not open on a phone; a smaller size or fewer content pictures help")
 
 
 def find_models(checkpoints: Sequence[str]) -> dict[str, str]:

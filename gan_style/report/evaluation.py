@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-from markupsafe import Markup
-
 from gan_style import __version__
 from gan_style.evaluation.metrics import Estimate
 from gan_style.evaluation.suite import METRICS, PHOTOS, STYLES
@@ -26,6 +24,22 @@ def report(*, title: str, facts: Sequence[str], scores: Scores, sheet: Sequence[
         for metric in _ON_THE_SHEET
         if any(metric in cell.numbers for row in sheet for cell in row.cells if cell.label == model)
     ]
+    # The chart: content distance to the right, style distance upward, from 0: down and to the left is better.
+    points = [
+        ChartPoint(label, row["content"].value, row["style"].value, models.index(label) if label in models else None)
+        for label, row in scores.items()
+        if {"content", "style"} <= row.keys()
+    ]
+    chart = None
+    if points:
+        floor = scores[STYLES]["style"].value if "style" in scores.get(STYLES, {}) else None
+        chart = scatter(
+            points,
+            x_range=(0.0, 1.15 * max(point.x for point in points) or 1.0),
+            y_range=(0.0, 1.1 * max([*(point.y for point in points), floor or 0.0]) or 1.0),
+            titles=("content distance ↓", "style distance ↓"),
+            reference_line=None if floor is None else (floor, STYLES),
+        )
     return render(
         "evaluation.html",
         title=title,
@@ -37,7 +51,7 @@ def report(*, title: str, facts: Sequence[str], scores: Scores, sheet: Sequence[
         meanings={name: METRICS[name].meaning for name in metrics},
         layer_heads=_heads(layers),
         layer_rows=_rows(scores, layers, models),
-        scatter=_scatter(scores, models),
+        scatter=chart,
         orders=orders,
         pictures=sheet,
     )
@@ -81,27 +95,6 @@ def _rows(scores: Scores, metrics: Sequence[str], models: Sequence[str]) -> list
             cells.append(TableCell(f"{estimate.value:.4g}", estimate.value, error, best=label == best.get(name)))
         rows.append(TableRow(label, models.index(label) if label in models else None, cells))
     return rows
-
-
-def _scatter(scores: Scores, models: Sequence[str]) -> tuple[Markup, Markup] | None:
-    """Draw content distance to the right and style distance upward, from 0: down and to the left is better."""
-    points = [
-        ChartPoint(label, row["content"].value, row["style"].value, models.index(label) if label in models else None)
-        for label, row in scores.items()
-        if {"content", "style"} <= row.keys()
-    ]
-    if not points:
-        return None
-    reference_line = scores[STYLES]["style"].value if "style" in scores.get(STYLES, {}) else None
-    right = 1.15 * max(point.x for point in points) or 1.0
-    top = 1.1 * max([*(point.y for point in points), reference_line or 0.0]) or 1.0
-    return scatter(
-        points,
-        x_range=(0.0, right),
-        y_range=(0.0, top),
-        titles=("content distance ↓", "style distance ↓"),
-        reference_line=None if reference_line is None else (reference_line, STYLES),
-    )
 
 
 def sheet_row(
