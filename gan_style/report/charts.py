@@ -166,51 +166,44 @@ def scatter(
 
     reference_line: a height with its name, drawn as a line; step_line: the border of what these points dominate.
     """
-    frames = (
-        Frame(*x_range, *y_range, width=760, height=420, margin=56, rim=20),
-        Frame(*x_range, *y_range, width=340, height=330, margin=48, rim=18),
-    )
-    wide, narrow = (_scatter(frame, points, titles, reference_line, step_line) for frame in frames)
-    return wide, narrow
 
+    def draw(frame: Frame) -> Markup:
+        parts = [axes(frame, *titles)]
+        obstacles: list[Box] = []
+        if step_line:
+            corners = [(step_line[0][0], frame.top)]
+            for (x, y), (after, _) in zip(step_line, [*step_line[1:], (frame.right, 0.0)], strict=True):
+                corners += [(x, y), (after, y)]
+            parts.append(f'<path class="front" d="{path(frame, corners)}"/>')
+        if reference_line is not None:
+            (x0, y0), (x1, _) = frame.place(frame.left, reference_line[0]), frame.place(frame.right, reference_line[0])
+            parts.append(f'<line class="floor" x1="{x0:.1f}" x2="{x1:.1f}" y1="{y0:.1f}" y2="{y0:.1f}"/>')
+            # Its name stands over or under the line, at an end where no point lies.
+            ends = [TextPlace(x, y0 + dy, side) for x, side in ((x1, "end"), (x0 + 4, "start")) for dy in (-6, 15)]
+            circles = [(x - 7, y - 7, x + 7, y + 7) for x, y in (frame.place(point.x, point.y) for point in points)]
+            length = len(reference_line[1]) * _CHARACTER
+            free = [c for c in ends if not any(_overlap(_box(c, length), circle) for circle in circles)]
+            where = (free or ends)[0]
+            parts.append(_text(where, reference_line[1]))
+            obstacles.append(_box(where, length))
 
-def _scatter(
-    frame: Frame,
-    points: Sequence[ChartPoint],
-    titles: tuple[str, str],
-    reference_line: tuple[float, str] | None,
-    step_line: Sequence[tuple[float, float]],
-) -> Markup:
-    parts = [axes(frame, *titles)]
-    obstacles: list[Box] = []
-    if step_line:
-        corners = [(step_line[0][0], frame.top)]
-        for (x, y), (after, _) in zip(step_line, [*step_line[1:], (frame.right, 0.0)], strict=True):
-            corners += [(x, y), (after, y)]
-        parts.append(f'<path class="front" d="{path(frame, corners)}"/>')
-    if reference_line is not None:
-        (x0, y0), (x1, _) = frame.place(frame.left, reference_line[0]), frame.place(frame.right, reference_line[0])
-        parts.append(f'<line class="floor" x1="{x0:.1f}" x2="{x1:.1f}" y1="{y0:.1f}" y2="{y0:.1f}"/>')
-        # Its name stands over or under the line, at an end where no point lies.
-        ends = [TextPlace(x, y0 + dy, side) for x, side in ((x1, "end"), (x0 + 4, "start")) for dy in (-6, 15)]
-        circles = [(x - 7, y - 7, x + 7, y + 7) for x, y in (frame.place(point.x, point.y) for point in points)]
-        wide = len(reference_line[1]) * _CHARACTER
-        free = [c for c in ends if not any(_overlap(_box(c, wide), circle) for circle in circles)]
-        where = (free or ends)[0]
-        parts.append(_text(where, reference_line[1]))
-        obstacles.append(_box(where, wide))
-    # Points on the front choose the places of their labels first.
-    ordered = sorted(points, key=lambda point: not point.front)
-    places = [frame.place(point.x, point.y) for point in ordered]
-    texts = [shorten(point.label, frame.longest_label) if point.labelled else "" for point in ordered]
-    for point, (x, y), text, label in zip(ordered, places, texts, spread(frame, places, texts, obstacles), strict=True):
-        run = "" if point.color is None else f' data-run="{point.color}"'
-        color = "" if point.color is None else f" c{point.color % COLORS}"
-        hint = f"<title>{escape(point.label)}: {point.x:.4g}, {point.y:.4g}</title>"
-        circle = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{7 if point.front else 5}"/>'
-        name = "" if label is None else _text(label, text)
-        parts.append(f'<g class="point{color}{" front" if point.front else ""}"{run}>{hint}{circle}{name}</g>')
-    return svg(frame, parts, " against ".join(titles))
+        # Points on the front choose the places of their labels first.
+        ordered = sorted(points, key=lambda point: not point.front)
+        places = [frame.place(point.x, point.y) for point in ordered]
+        texts = [shorten(point.label, frame.longest_label) if point.labelled else "" for point in ordered]
+        labels = spread(frame, places, texts, obstacles)
+        for point, (x, y), text, label in zip(ordered, places, texts, labels, strict=True):
+            run = "" if point.color is None else f' data-run="{point.color}"'
+            color = "" if point.color is None else f" c{point.color % COLORS}"
+            hint = f"<title>{escape(point.label)}: {point.x:.4g}, {point.y:.4g}</title>"
+            circle = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{7 if point.front else 5}"/>'
+            name = "" if label is None else _text(label, text)
+            parts.append(f'<g class="point{color}{" front" if point.front else ""}"{run}>{hint}{circle}{name}</g>')
+        return svg(frame, parts, " against ".join(titles))
+
+    wide = Frame(*x_range, *y_range, width=760, height=420, margin=56, rim=20)
+    narrow = Frame(*x_range, *y_range, width=340, height=330, margin=48, rim=18)
+    return draw(wide), draw(narrow)
 
 
 def curves(lines: Sequence[tuple[str, int, Sequence[tuple[int, float]]]], name: str) -> Markup:
