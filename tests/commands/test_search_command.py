@@ -171,7 +171,7 @@ def test_what_is_built_says_which_numbers_it_takes(gan_style):
 def test_a_space_that_changes_the_ruler_is_told(gan_style):
     options = (*GIVEN, "dry_run=true")
     outcome = gan_style("search", *options, "space={data.size: [32, 48], training.seed: [0, 1]}")
-    assert "warning: held-out numbers are measured with data.size, so" in outcome.out, outcome.err
+    assert "warning: trials differ in data.size, so" in outcome.out, outcome.err
     assert "warning" not in gan_style("search", *options, "space=weights").out
     single = gan_style("search", *options, "space={data.size: [32, 48]}", "search.metric=loss/total")
     assert single.status == 0 and "warning" not in single.out
