@@ -105,7 +105,7 @@ def main(cfg: DictConfig) -> int:
 
     # The optimisation, from its parts, where it begins or goes on.
     objective = make_objective(cfg, device)
-    content = load_content(cfg, inputs[0], record.content, device)
+    content = load_picture(cfg, inputs[0], cfg.size, device, record.content)
     shares = plain(cfg.shares)
     if shares is not None:
         check_mean_weights(shares, cfg.levels, "shares", "level")
@@ -265,29 +265,22 @@ def load_styles(cfg: DictConfig, content: Tensor, paths: list[Path]) -> list[Ten
     return [load_picture(cfg, path, short_side, content.device) for path in paths]
 
 
-def load_picture(cfg: DictConfig, path: Path, short_side: int | None, device: torch.device) -> Tensor:
-    """Return a picture, (1, 3, H, W) in [-1, 1] on the device."""
-    picture = decode(path, short_side=short_side)
-    check_megapixels(cfg, path, *picture.shape[1:])
-    return to_float(picture[None].to(device))
-
-
-def check_megapixels(cfg: DictConfig, path: Path, height: int, width: int) -> None:
-    """Raise ValueError for more pixels than an optimisation is to work at."""
+def load_picture(
+    cfg: DictConfig, path: Path, short_side: int | None, device: torch.device, original: Original | None = None
+) -> Tensor:
+    """Load a picture, (1, 3, H, W) in [-1, 1] on the device; of an original of 16 bits with all of them."""
+    if original is None or original.pixels.dtype == torch.uint8:
+        picture = to_float(decode(path, short_side=short_side)[None])
+    else:
+        picture = on_white(original).pixels.float()[None] / 32767.5 - 1.0
+        factor = 1.0 if short_side is None else short_side / min(picture.shape[-2:])
+        height, width = (max(1, round(length * factor)) for length in picture.shape[-2:])
+        picture = resize(picture, height, width).clamp(-1.0, 1.0)
+    height, width = picture.shape[-2:]
     if height * width > cfg.max_megapixels * 1e6:
         pixels = f"{width} x {height} = {height * width / 1e6:.1f} megapixels"
         raise ValueError(f"{path}: {pixels}, more than max_megapixels={cfg.max_megapixels:g}; give a smaller size")
-
-
-def load_content(cfg: DictConfig, path: Path, original: Original, device: torch.device) -> Tensor:
-    """Load the content likewise, with its 16 bits where it has them."""
-    if original.pixels.dtype == torch.uint8:
-        return load_picture(cfg, path, cfg.size, device)
-    picture = on_white(original).pixels.float()[None] / 32767.5 - 1.0
-    factor = 1.0 if cfg.size is None else cfg.size / min(picture.shape[-2:])
-    height, width = (max(1, round(length * factor)) for length in picture.shape[-2:])
-    check_megapixels(cfg, path, height, width)
-    return resize(picture, height, width).clamp(-1.0, 1.0).to(device)
+    return picture.to(device)
 
 
 def make_optimisation(

@@ -295,7 +295,12 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
         set_targets(setup, objective, pictures, objective.targets)
         measure_styles(setup, state, pictures)
     else:
-        _restore(setup, saved, state, objective)
+        try:
+            state.load_state_dict(saved["state"])
+            objective.load_state_dict(saved["objective"], device)
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise ValueError(f"the checkpoint in {folder} is of another architecture: {error}") from error
+        group.say(f"resuming {folder} after step {state.step}")
         if group.first:
             _warn_of_rising_rate(saved["config"]["training"], cfg.training, state.step)
             changed = changed_since(folder, picture_files(pictures))
@@ -466,15 +471,6 @@ def is_finished(cfg: DictConfig) -> bool:
     except (ValueError, OmegaConfBaseException):
         return False  # the job itself says what is wrong
     return saved is not None and saved["state"]["step"] >= cfg.training.steps and read_failure(run_folder(cfg)) is None
-
-
-def _restore(setup: TrainSetup, saved: dict[str, Any], state: TrainState, objective: Objective) -> None:
-    try:
-        state.load_state_dict(saved["state"])
-        objective.load_state_dict(saved["objective"], setup.device)
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise ValueError(f"the checkpoint in {setup.folder} is of another architecture: {error}") from error
-    setup.ranks.say(f"resuming {setup.folder} after step {state.step}")
 
 
 def _ranking(settings: dict[str, Any]) -> tuple[Any, int]:
