@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from gan_style.functional import guided_gain, luma, scaled_part, window_mean
 from gan_style.images.decode import to_float
 from gan_style.images.formats import UnreadablePictureError, open_picture, unreadable_picture
-from gan_style.models.perceptual import Perceptual, compact
+from gan_style.models.perceptual import compact
 from gan_style.models.weights import read_weights
 from gan_style.options import did_you_mean
 from gan_style.regions.names import numbers_of, read_table
@@ -130,31 +130,27 @@ class PictureRegions:
         shares = self.shares(pixels, features, centres)
         return torch.stack([shares[:, [number - 1 for number in group]].sum(dim=1) for group in groups], dim=1)
 
+    @torch.inference_mode()
     def describe(self, pixels: Tensor) -> Tensor:
-        """Describe each place of a picture, uint8 (3, H, W): (D, h, w)."""
-        return describe(self._network, shrink(pixels, _SIDE).to(self.device))
+        """Describe each place of uint8 (3, H, W): compact's features around it, its colour, and where it is.
+
+        Returns (D, h, w), an eighth of the shrunken picture's size, whose columns' Euclidean distances are clustered.
+        """
+        image = shrink(pixels, _SIDE).to(self.device)
+        features = self._network(image, _LAYERS)
+        size = features[_LAYERS[-1]].shape[-2:]
+        parts = []
+        for layer in _LAYERS:
+            pooled = F.avg_pool2d(F.adaptive_avg_pool2d(features[layer], size), 3, 1, 1, count_include_pad=False)
+            parts.append(F.normalize(pooled.float(), dim=1))
+        rows, columns = (torch.linspace(-1.0, 1.0, length, device=image.device) for length in size)
+        place = torch.stack(torch.meshgrid(_ROWS * rows, _COLUMNS * columns, indexing="ij"))[None]
+        return torch.cat([*parts, _COLOUR * F.adaptive_avg_pool2d(image, size), place], dim=1)[0]
 
     def shares(self, pixels: Tensor, features: Tensor, centres: Tensor) -> Tensor:
         """Share a picture, uint8 (3, H, W), among the centres, (R, D), of its features: (1, R, 2 h, 2 w)."""
         nearest = torch.cdist(features.flatten(1).T, centres.to(features)).argmin(dim=1).view(features.shape[1:])
         return joint_bilateral_shares(nearest, len(centres), shrink(pixels, _SIDE).to(features.device))
-
-
-@torch.inference_mode()
-def describe(network: Perceptual, image: Tensor) -> Tensor:
-    """Describe each place of (1, 3, H, W) in [-1, 1]: compact's features around it, its colour, and where it is.
-
-    Returns (D, h, w), an eighth of the picture's size. Euclidean distances between such columns are what is clustered.
-    """
-    features = network(image, _LAYERS)
-    size = features[_LAYERS[-1]].shape[-2:]
-    parts = []
-    for layer in _LAYERS:
-        pooled = F.avg_pool2d(F.adaptive_avg_pool2d(features[layer], size), 3, 1, 1, count_include_pad=False)
-        parts.append(F.normalize(pooled.float(), dim=1))
-    rows, columns = (torch.linspace(-1.0, 1.0, length, device=image.device) for length in size)
-    place = torch.stack(torch.meshgrid(_ROWS * rows, _COLUMNS * columns, indexing="ij"))[None]
-    return torch.cat([*parts, _COLOUR * F.adaptive_avg_pool2d(image, size), place], dim=1)[0]
 
 
 def cluster(features: Tensor, count: int) -> Tensor:
