@@ -24,7 +24,7 @@ from gan_style.images.formats import (
     unreadable_picture,
 )
 from gan_style.images.metadata import Metadata, save_options
-from gan_style.images.tiff import MAGIC, read_tiff, white_of_numbers
+from gan_style.images.tiff import read_tiff, white_of_numbers
 
 _MOST_SCALED_PIXELS = 100_000_000  # a strip of 1 x 5000, say, would become 256 x 1,280,000
 _QUARTER_TURNS = (5, 6, 7, 8)  # orientations in which width and height change places
@@ -55,9 +55,9 @@ def decode(path: Path | IO[bytes], *, short_side: int | None = None, upright: bo
 def _deep_tiff(path: Path | IO[bytes], upright: bool) -> Image.Image | None:
     """Return a TIFF of a kind that Pillow does not read rightly, as RGB or RGBA of 8 bits; None for all others."""
     with open_file(path) as file:
-        tiff = read_tiff(file, check_size=check_size) if file.read(4) in MAGIC else None
-        if tiff is None:
-            return None
+        tiff = read_tiff(file, check_size=check_size)
+    if tiff is None:
+        return None
     planes = turn_upright(tiff.planes, tiff.orientation) if upright else tiff.planes
     if planes.dtype == np.uint16:
         planes = np.round(planes / np.float32(257.0)).astype(np.uint8)

@@ -19,7 +19,7 @@ from torch import Tensor
 from gan_style.images.decode import deep_to_grey, to_srgb, turn_upright
 from gan_style.images.formats import FORMATS, Format, format_for, open_file, open_picture, unreadable_picture
 from gan_style.images.metadata import Metadata, read_metadata, read_tiff_metadata, save_options
-from gan_style.images.tiff import MAGIC, read_tiff, write_tiff
+from gan_style.images.tiff import read_tiff, write_tiff
 
 _RGB_MODES = ("RGB", "RGBA", "P", "RGBa")
 _LOST_INKS = "its four inks (CMYK, which become sRGB)"
@@ -47,7 +47,7 @@ def read_original(path: Path | IO[bytes], *, max_megapixels: float) -> Original:
     grey becomes RGB.
     """
     with unreadable_picture(path), open_file(path) as file:
-        if file.read(4) in MAGIC and (original := _read_tiff(file, max_megapixels)) is not None:
+        if (original := _read_tiff(file, max_megapixels)) is not None:
             return original
         with open_picture(file, limited=False) as picture:
             _check_size(picture.size, max_megapixels)

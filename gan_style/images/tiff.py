@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
-MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ALPHA_BY_HAND = (1, 2)  # ExtraSamples (TIFF 6.0, section 18): premultiplied, and not; 0 is no transparency at all
 # The values of floats have no range of their own. A picture's brightest value says which one is meant; between these
 # ranges nobody can tell a dark picture from one with values beyond white.
@@ -37,11 +37,14 @@ class TiffPixels:
 
 
 def read_tiff(file: IO[bytes], *, check_size: Callable[[tuple[int, int]], object]) -> TiffPixels | None:
-    """Read a TIFF's first page; None where Pillow reads it as well.
+    """Read a TIFF's first page; None where Pillow reads it as well, and of any other file.
 
     check_size: is given (width, height) before anything is decoded, and raises ValueError for too large a picture.
     ValueError, naming the kind, for one that cannot be read rightly. tifffile's own errors pass through.
     """
+    file.seek(0)
+    if file.read(4) not in _MAGIC:
+        return None
     import tifffile  # takes a tenth of a second, and few files need it
 
     file.seek(0)
