@@ -51,9 +51,11 @@ def read_original(path: Path | IO[bytes], *, max_megapixels: float) -> Original:
             return original
         with open_picture(file, limited=False) as picture:
             _check_size(picture.size, max_megapixels)
-            file.seek(24)  # where a PNG tells its bit depth
-            deep = picture.format == "PNG" and file.read(1) == b"\x10"
-            return _read_deep_png(picture, file) if deep else _read_shallow(picture, file)
+            if picture.format == "PNG":
+                file.seek(24)  # where its bit depth stands
+                if file.read(1) == b"\x10":
+                    return _read_deep_png(picture, file)
+            return _read_shallow(picture, file)
 
 
 def _check_size(size: tuple[int, int], max_megapixels: float) -> None:
