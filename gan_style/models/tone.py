@@ -59,12 +59,9 @@ def contrast(deviation: Tensor) -> Tensor:
 def plain_color(curves: Tensor, mean: Tensor) -> Tensor:
     """Interpolate tone curves (N, LEVELS, 3) at levels of luma (N,) in [0, 1]: (N, 3).
 
-    Each fifth's colour stands at its middle, but the darkest at black and the lightest at white: so there is no level
-    from which on it gets no darker or lighter.
+    Each fifth's colour stands at its middle, but the darkest at black: there is no level below which it gets no darker.
     """
-    inner = (mean * LEVELS - 0.5).clamp(1.0, LEVELS - 2.0)
-    ends = [((end * LEVELS - 1.5) / 1.5).clamp(-1.0, 0.0) for end in (mean, 1.0 - mean)]
-    position = inner + ends[0] - ends[1]
+    position = (mean * LEVELS - 0.5).clamp(1.0, LEVELS - 1.0) + ((mean * LEVELS - 1.5) / 1.5).clamp(-1.0, 0.0)
     levels = torch.arange(LEVELS, device=curves.device, dtype=position.dtype)
     weights = (1.0 - (position[:, None] - levels).abs()).clamp_min(0.0)  # linear interpolation
     return (weights[..., None] * curves).sum(dim=1)

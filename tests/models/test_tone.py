@@ -41,10 +41,10 @@ def test_a_pictures_light_is_the_mean_and_deviation_of_its_luma():
     torch.testing.assert_close((mean, deviation), (torch.tensor([0.4]), torch.tensor([0.2])))
 
 
-def test_a_curve_is_interpolated_from_black_to_white():
-    levels = torch.tensor([0.0, 0.15, 0.3, 0.4, 0.5, 0.7, 0.85, 1.0])
+def test_a_curve_is_interpolated_between_black_and_the_middles_of_its_fifths():
+    levels = torch.tensor([0.0, 0.15, 0.3, 0.4, 0.5, 0.8, 0.9, 1.0])
     halfway = [(CURVE[n] + CURVE[n + 1]) / 2 for n in range(4)]
-    expected = [CURVE[0], halfway[0], CURVE[1], halfway[1], CURVE[2], CURVE[3], halfway[3], CURVE[4]]
+    expected = [CURVE[0], halfway[0], CURVE[1], halfway[1], CURVE[2], halfway[3], CURVE[4], CURVE[4]]
     torch.testing.assert_close(plain_color(CURVE.expand(8, -1, -1), levels), torch.stack(expected))
 
 
