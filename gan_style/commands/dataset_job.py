@@ -120,8 +120,8 @@ def make_worker(job: Job, number: int = 0) -> ShardWorker:
     import torch  # planning, committing and verifying do without
 
     from gan_style.dataset.loading import Loader
+    from gan_style.dataset.networks import make_score
     from gan_style.dataset.pipeline import Batching, Gate, Pipeline
-    from gan_style.dataset.scores import make_score
     from gan_style.runtime.device import choose_device
 
     keep_freed_memory()

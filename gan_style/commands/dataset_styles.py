@@ -205,7 +205,7 @@ def absolute(cfg: Mapping[str, Any]) -> dict[str, list[str] | None]:
 
 def make_stylizers(styles: list[StyleSource], device: Any, precision: Any, max_pixels: int) -> list[Any]:
     """Build a stylizer for each style; each generator's file is loaded once."""
-    from gan_style.dataset.stylizers import Blend, OfLibrary, OfReference
+    from gan_style.dataset.networks import Blend, OfLibrary
     from gan_style.stylize.model import library_of, load_generator
     from gan_style.stylize.paint import in_tiles
 
@@ -224,13 +224,13 @@ def make_stylizers(styles: list[StyleSource], device: Any, precision: Any, max_p
     def make(source: StyleSource) -> Any:
         sha256, generator = files[source.path]
         if source.reference is not None:
-            return OfReference(
-                source.style, sha256, partial(look, source.path, source.style, source.reference), precision, in_tiles
-            )
+            library = partial(look, source.path, source.style, source.reference)
+            return OfLibrary(source.style, sha256, library, 0, 1, precision, in_tiles)
         if not source.style:
             return Blend(_style_name(source.path), sha256, generator, precision, in_tiles)
         names: list[str] = generator.styles  # type: ignore[assignment]
-        return OfLibrary(source.style, sha256, generator, names.index(source.style), len(names), precision, in_tiles)
+        number, count = names.index(source.style), len(names)
+        return OfLibrary(source.style, sha256, lambda: generator, number, count, precision, in_tiles)
 
     return [make(source) for source in styles]
 
@@ -241,7 +241,7 @@ def make_region_stylizers(
     """Build one for all styles, where masks name them, or else one for each; their models are loaded once."""
     import torch
 
-    from gan_style.dataset.stylizers import InRegions
+    from gan_style.dataset.networks import InRegions
     from gan_style.stylize.controls import Controls
     from gan_style.stylize.model import Model, library_of, load_generator
     from gan_style.stylize.paint import paint

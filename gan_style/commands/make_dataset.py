@@ -15,11 +15,10 @@ from gan_style.commands.dataset_job import Job, device_of, make_worker, settings
 from gan_style.commands.dataset_regions import check_regions, plan_of
 from gan_style.commands.dataset_styles import StyleSource, check_references, find_styles, listed_references, read_pairs
 from gan_style.config import plain
-from gan_style.dataset.documents import Documents
-from gan_style.dataset.engines.local import run_here, run_processes
+from gan_style.dataset.engines.local import ShardProgress, run_here, run_processes
 from gan_style.dataset.journal import STATE, Records, only_one
 from gan_style.dataset.layouts.recognise import LAYOUTS, Inventory, open_layout, output_kind
-from gan_style.dataset.manifest import Merge, Stopped, manifest_kind
+from gan_style.dataset.manifest import Documents, Merge, Stopped, manifest_kind
 from gan_style.dataset.naming import Names, names_of, scheme_of
 from gan_style.dataset.plan import (
     Plan,
@@ -31,7 +30,6 @@ from gan_style.dataset.plan import (
     read_plan,
     write_plan,
 )
-from gan_style.dataset.progress import ShardProgress
 from gan_style.dataset.sample import Layout, Sample, printable
 from gan_style.dataset.sampling import strength_range
 from gan_style.options import SegmentationOptions, as_typed, check_options, option

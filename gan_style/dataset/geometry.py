@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -288,6 +288,12 @@ def _times(value: Any, factor: float) -> Any:
 def text_of(number: float) -> str:
     """A number without needless digits."""
     return f"{round(number, 6):g}" if abs(number) < 1e5 else str(round(number, 3))
+
+
+def scale_words(words: list[str], places: Iterable[int], factors: tuple[float, float]) -> None:
+    """Scale the numbers at these places among words, in turn for x and y."""
+    for number, at in enumerate(places):
+        words[at] = text_of(float(words[at]) * factors[number % 2])
 
 
 def has_places(record: Any) -> bool:

@@ -1,25 +1,34 @@
-"""What a finished dataset says of itself: the manifest and the summary. Both are merged from the shards' rows,
-in their order, and can be made again from them at any time.
+"""What a finished dataset says of itself: the manifest and the summary, merged from the shards' rows in their order; and
+beside the pictures classes.txt, COCO's annotation files, lists and tables with the names of the results.
+
+All follow from the plan and the rows, and can be made again at any time.
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from gan_style.dataset.journal import DATA, Records, Row
-from gan_style.dataset.plan import Shard
-from gan_style.dataset.sample import NO_HOME
-from gan_style.dataset.worker import COLUMNS
-from gan_style.runtime.files import remove_leftovers, write_bytes, write_durably
+from gan_style.dataset.journal import DATA, Records, Row, factors_of
+from gan_style.dataset.layouts.coco import CocoLayout, from_classes, from_tables
+from gan_style.dataset.layouts.tables import Index, Output, rewritten
+from gan_style.dataset.layouts.webdataset import CLASSES
+from gan_style.dataset.naming import Scheme
+from gan_style.dataset.sample import NO_HOME, Layout, Location
+from gan_style.dataset.worker import COLUMNS, copies_of
+from gan_style.runtime.files import ensure_folder, remove_leftovers, write_bytes, write_durably
 
 NAMES = {"parquet": "manifest.parquet", "jsonl": "manifest.jsonl"}
 SUMMARY = "summary.json"
+_DOCUMENTS = "documents.json"  # in the state folder: the hashes of the dataset's documents
 _WHOLE = ("copy", "output_bytes", "width", "height", "source_width", "source_height", "seed", "tries")
 _REAL = ("strength", "content_distance", "structure")
+_ROWS_IN_A_GROUP = 10_000  # of Parquet's
 _NAMED_FAILURES = 1000  # in the summary; the manifest has them all
 
 
@@ -34,16 +43,12 @@ class Merge:
     records: Records
     stopped: Callable[[], bool] = lambda: False
 
-    def rows(self) -> Iterator[tuple[Shard, list[Row]]]:
-        """The rows of all shards, by shard. Stopped where we are to stop."""
+    def each_row(self) -> Iterator[Row]:
+        """The rows of all shards. Stopped where we are to stop."""
         for shard in self.records.plan.shards:
             if self.stopped():
                 raise Stopped
-            yield shard, list(self.records.rows(shard))
-
-    def each_row(self) -> Iterator[Row]:
-        for _, rows in self.rows():
-            yield from rows
+            yield from self.records.rows(shard)
 
     def manifest(self, kind: str) -> Path:
         """Write the manifest, as parquet, jsonl, or auto: parquet where pyarrow is there; the other kind is removed."""
@@ -62,8 +67,8 @@ class Merge:
             remove_leftovers(folder)
 
     def _jsonl(self, file: IO[bytes]) -> None:
-        for _, rows in self.rows():
-            file.write(b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows))
+        for row in self.each_row():
+            file.write(json.dumps(row, separators=(",", ":")).encode() + b"\n")
 
     def _parquet(self, file: IO[bytes]) -> None:
         import pyarrow
@@ -73,34 +78,25 @@ class Merge:
         kinds |= dict.fromkeys(_WHOLE, pyarrow.int64()) | dict.fromkeys(_REAL, pyarrow.float64())
         schema = pyarrow.schema([(name, kinds[name]) for name in COLUMNS])
         with pyarrow.parquet.ParquetWriter(file, schema) as writer:
-            for batch in self._groups():
+            rows = self.each_row()
+            while batch := list(islice(rows, _ROWS_IN_A_GROUP)):
                 writer.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
-
-    def _groups(self, least: int = 10_000) -> Iterator[list[Row]]:
-        """Rows in groups that Parquet likes."""
-        group: list[Row] = []
-        for _, rows in self.rows():
-            group += rows
-            if len(group) >= least:
-                yield group
-                group = []
-        if group:
-            yield group
 
     def summary(self, more: Mapping[str, Any]) -> dict[str, Any]:
         """Counts and the failures by kind, from the rows; ``more`` is added. Written to summary.json."""
-        statuses, kinds, lost, failures = Counter[str](), Counter[str](), Counter[str](), list[dict[str, Any]]()
-        left_out = list[str]()  # that say something of pictures, or of all
+        statuses, kinds, lost = Counter[str](), Counter[str](), Counter[str]()
         empty = Counter[str]()  # styles in whose regions nothing is
-        for _, rows in self.rows():
-            statuses.update(row["status"] for row in rows)
-            lost.update(part for row in rows for part in (row.get("lost") or "").split(" | ") if part)
-            regions = [json.loads(row["regions"]) for row in rows if row.get("regions")]
-            empty.update(style for shares in regions for style, share in shares.items() if not share)
-            kinds.update(row["kind"] for row in rows if row["kind"] is not None)
-            homeless = (row for row in rows if row["kind"] == "no home" and row["error"] == NO_HOME[1])
-            left_out += [row["key"] for row in homeless][: _NAMED_FAILURES - len(left_out)]
-            failures += [row for row in rows if row["status"] == "failed"][: _NAMED_FAILURES - len(failures)]
+        failures, left_out = list[dict[str, Any]](), list[str]()  # left out: what says something of pictures, or of all
+        for row in self.each_row():
+            statuses[row["status"]] += 1
+            lost.update(part for part in (row.get("lost") or "").split(" | ") if part)
+            empty.update(style for style, share in json.loads(row.get("regions") or "{}").items() if not share)
+            if row["kind"] is not None:
+                kinds[row["kind"]] += 1
+            if (row["kind"], row["error"]) == NO_HOME and len(left_out) < _NAMED_FAILURES:
+                left_out.append(row["key"])
+            if row["status"] == "failed" and len(failures) < _NAMED_FAILURES:
+                failures.append({name: row[name] for name in ("key", "copy", "kind", "error")})
         summary = {
             "inputs": self.records.plan.inputs,
             "rows": statuses.total(),
@@ -109,7 +105,7 @@ class Merge:
             "left_out": left_out,
             "lost": dict(sorted(lost.items())),
             "empty_regions": dict(sorted(empty.items())),
-            "failures": [{name: row[name] for name in ("key", "copy", "kind", "error")} for row in failures],
+            "failures": failures,
             "settings": self.records.plan.settings,
             **more,
         }
@@ -135,3 +131,67 @@ def read_manifest(output: Path) -> Iterator[Row]:
 
         for batch in pyarrow.parquet.ParquetFile(output / NAMES["parquet"]).iter_batches():
             yield from batch.to_pylist()
+
+
+@dataclass(frozen=True)
+class Documents:
+    """layout: of the input; kind: of the output; rows: of all shards; warn: is told what cannot be mended."""
+
+    layout: Layout
+    kind: str
+    scheme: Scheme
+    records: Records
+    rows: Callable[[], Iterator[Row]]
+    warn: Callable[[str], object]
+
+    def write(self) -> None:
+        """Write them all, and then what their hashes are."""
+        hashes = {}
+        for path, content in self._contents():
+            ensure_folder((self.records.output / DATA / path).parent)
+            write_bytes(self.records.output / DATA / path, content)
+            hashes[path] = hashlib.sha256(content).hexdigest()
+        write_bytes(self.records.state / _DOCUMENTS, json.dumps(hashes, indent=1).encode())
+
+    def _contents(self) -> Iterator[tuple[str, bytes]]:
+        classes = self.records.plan.classes
+        if self.kind == "webdataset" and classes:
+            yield CLASSES, "".join(f"{name}\n" for name in classes).encode()
+        if self.kind == "coco" and isinstance(self.layout, CocoLayout):
+            yield from from_tables(self.layout.tables, self.rows(), self.scheme.copies).items()
+        elif self.kind == "coco":
+            yield from from_classes(self.records.output, self.rows(), classes, self.layout.names, self.warn).items()
+        if tables := self.records.plan.tables:
+            index, root = self._index(), self.layout.root
+            for key, _, size in tables:
+                if key.lower().endswith(".txt"):
+                    index.add_numbers(key, Location(key, size).read(root))
+            for key, name, size in tables:
+                yield name, rewritten(key, Location(key, size).read(root), index, root, self.warn)
+
+    def _index(self) -> Index:
+        """The results of each file that a table may name."""
+        files: dict[str, list[Output]] = {}
+        labels: set[str] = set()
+        samples = self.records.plan.all_samples()
+        each = (sample for sample in samples for _ in range(copies_of(sample, self.scheme.copies)))
+        for sample, row in zip(each, self.rows(), strict=True):
+            places = {extension: place.path for extension, place in sample.sidecars.items()}
+            labels.update(places.values())
+            for path in (sample.key, *places.values()):
+                files.setdefault(path, [])
+            if row["output"] is not None:
+                factors = factors_of(row)
+                files[sample.key].append(Output(row["output"], factors))
+                for extension, path in places.items():
+                    files[path].append(Output(self.scheme.path(sample, row["copy"], f".{extension}"), factors))
+        return Index(files, labels)
+
+
+def listed(state: Path) -> dict[str, str] | None:
+    """The hashes of a dataset's documents by path; None where they are not known."""
+    try:
+        content: Any = json.loads((state / _DOCUMENTS).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

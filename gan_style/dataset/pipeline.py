@@ -23,9 +23,9 @@ from gan_style.dataset.geometry import Change
 from gan_style.dataset.layouts.labels import adapted
 from gan_style.dataset.loading import Loaded, Loader
 from gan_style.dataset.naming import Scheme
+from gan_style.dataset.networks import StrengthStylizer
 from gan_style.dataset.sample import Sample, SampleError
 from gan_style.dataset.sampling import Choice, ChoiceSampler
-from gan_style.dataset.stylizers import InRegions, StrengthStylizer
 from gan_style.dataset.worker import SKIPPED, SampleResult, copies_of, passed_through
 from gan_style.images.decode import encode_uint8, to_float, to_uint8
 from gan_style.images.formats import check_fits, format_for
@@ -118,11 +118,10 @@ class Result:
 
 @dataclass
 class Clock:
-    """Seconds that the network worked, pictures that it made; halved: batches out of memory."""
+    """Seconds that the network worked, pictures that it made."""
 
     busy: float = 0.0
     pictures: int = 0
-    halved: int = 0
 
 
 @dataclass
@@ -177,7 +176,8 @@ class Pipeline:
                         continue
                     item = Item(number, copy, sample, loaded, choice)
                     if choice.keep:
-                        yield self._encoder(item, Result({"status": "ok", "strength": 0.0}, item.picture))
+                        result = Result({"status": "ok", "strength": 0.0}, item.picture)
+                        yield functools.partial(self._encode, item, result)
                     else:
                         for batch in groups.add(item):
                             yield from self._stylized(batch)
@@ -217,35 +217,29 @@ class Pipeline:
         self.clock.busy += time.perf_counter() - begun
         self.clock.pictures += len(batch)
         for item, result in zip(batch, results, strict=True):
-            yield self._encoder(item, result)
+            yield functools.partial(self._encode, item, result)
 
-    def _results_of(self, batch: Sequence[Item]) -> list[Result]:
+    def _results_of(self, batch: Sequence[Item], *, tiled: bool = False) -> list[Result]:
         """Where memory does not suffice, the halves of the batch; then a picture's tiles; only then it fails."""
         height, width = batch[0].picture.shape[1:]
-        results = self._if_it_fits(batch, tiled=height * width > _LARGEST_WHOLE)
-        if isinstance(results, list):
-            return results
-        self.clock.halved += 1
-        if len(batch) == 1:
-            results = self._if_it_fits(batch, tiled=True)
-            return results if isinstance(results, list) else [Result(_failed("out of memory", results))]
-        half = len(batch) // 2
-        return [*self._results_of(batch[:half]), *self._results_of(batch[half:])]
-
-    def _if_it_fits(self, batch: Sequence[Item], *, tiled: bool = False) -> list[Result] | str:
-        """The results, or what was said when memory did not suffice."""
+        tiled = tiled or height * width > _LARGEST_WHOLE
         try:
             return self._network(batch, tiled=tiled)
         except (MemoryError, RuntimeError) as error:
             if not is_shortage(error):
                 raise
-            return str(error).splitlines()[0] if str(error) else "no memory"
+            message = str(error).partition("\n")[0] or "no memory"
+        half = len(batch) // 2  # here, where the error does not keep what filled the memory
+        if half:
+            return [*self._results_of(batch[:half]), *self._results_of(batch[half:])]
+        return [Result(_failed("out of memory", message))] if tiled else self._results_of(batch, tiled=True)
 
     @torch.inference_mode()
     def _network(self, batch: Sequence[Item], *, tiled: bool) -> list[Result]:
         stylizer = self.stylizers[batch[0].choice.style]
         content = self._content(batch)
-        more = {"regions": [item.loaded.regions for item in batch]} if isinstance(stylizer, InRegions) else {}
+        regions = [item.loaded.regions for item in batch if item.loaded.regions is not None]
+        more: dict[str, Any] = {"regions": regions} if regions else {}
         at = stylizer(content, tiled=tiled, **more)
         strengths = torch.tensor([item.choice.strength for item in batch], device=self.device)
         painted = at(strengths)
@@ -266,10 +260,12 @@ class Pipeline:
             for item, result in zip(batch, painted if all(whole) else painted.nan_to_num(), strict=True)
         ]
         results = []
-        for number in range(len(batch)):
+        for number, item in enumerate(batch):
             row: dict[str, object] = {"checkpoint": stylizer.sha256, "style": stylizer.name, "status": "ok"}
             row |= {"strength": float(strengths[number]), "tries": tries[number]}
-            row |= _shares(batch[number].loaded.shares, stylizer.name)
+            if shares := item.loaded.shares:  # a mask without a name is that of the style that was drawn
+                named = {name or stylizer.name: round(share, 6) for name, share in shares.items()}
+                row["regions"] = json.dumps(named)
             row |= {column: _number(values[number]) for column, values in scores.items()}
             if not whole[number]:
                 row |= _failed("not finite", "the network's result holds numbers that are not finite")
@@ -295,38 +291,40 @@ class Pipeline:
             return []
         return [number for number, score in enumerate(scores["structure"]) if score < self.gate.least]
 
-    def _encoder(self, item: Item, result: Result) -> Callable[[], SampleResult]:
-        def encode() -> SampleResult:
-            row = result.row | {"source_sha256": item.loaded.sha256, "orientation": item.loaded.orientation}
-            if result.picture is None:
-                return SampleResult(item.number, item.copy, row)
-            suffix = self.scheme.picture_suffix(item.sample)
+    def _encode(self, item: Item, result: Result) -> SampleResult:
+        """Write a result as a file's bytes, with its labels."""
+        row = result.row | {"source_sha256": item.loaded.sha256, "orientation": item.loaded.orientation}
+        if result.picture is None:
+            return SampleResult(item.number, item.copy, row)
+        suffix = self.scheme.picture_suffix(item.sample)
+        height, width = result.picture.shape[1:]
+        name = PurePosixPath(self.scheme.path(item.sample, item.copy, suffix)).name
+        try:
             if suffix in item.loaded.sidecars:
-                return SampleResult(item.number, item.copy, row | _failed("name", f"a {suffix} lies beside it already"))
-            height, width = result.picture.shape[1:]
+                raise SampleError("name", f"a {suffix} lies beside it already")
             row |= {"width": width, "height": height}
             row |= {"source_width": item.loaded.size[0], "source_height": item.loaded.size[1]}
-            name = PurePosixPath(self.scheme.path(item.sample, item.copy, suffix)).name
-            try:
-                change = Change(name, item.loaded.size, (width, height), source=item.sample.file_name)
-                sidecars = adapted(item.loaded.sidecars, item.loaded.labels, change)
-                data, lost = self._encoded(item, result, suffix)
-                lost += ["its other frames or pages (the first is stylized)"] * (item.loaded.frames > 1)
-                row["lost"] = " | ".join(lost) or None
-            except SampleError as error:
-                return SampleResult(item.number, item.copy, row | _failed(error.kind, str(error)))
-            except (OSError, ValueError, MemoryError) as error:  # WebP, say, ends at 16,383 pixels
-                return SampleResult(
-                    item.number, item.copy, row | _failed("not encoded", str(error) or type(error).__name__)
-                )
-            return SampleResult(item.number, item.copy, row, {suffix: data, **sidecars})
-
-        return encode
+            change = Change(name, item.loaded.size, (width, height), source=item.sample.file_name)
+            sidecars = adapted(item.loaded.sidecars, item.loaded.labels, change)
+            data, lost = self._encoded(item, result, suffix)
+        except SampleError as error:
+            return SampleResult(item.number, item.copy, row | _failed(error.kind, str(error)))
+        except (OSError, ValueError, MemoryError) as error:  # WebP, say, ends at 16,383 pixels
+            message = str(error) or type(error).__name__
+            return SampleResult(item.number, item.copy, row | _failed("not encoded", message))
+        lost += ["its other frames or pages (the first is stylized)"] * (item.loaded.frames > 1)
+        row["lost"] = " | ".join(lost) or None
+        return SampleResult(item.number, item.copy, row, {suffix: data, **sidecars})
 
     def _encoded(self, item: Item, result: Result, suffix: str) -> tuple[bytes, list[str]]:
         """A file's bytes, and what the source holds and they do not, in words."""
         assert result.picture is not None
-        note, options = self._note(item, result), dict[str, Any](self.encoding.get(suffix.lower(), {}))
+        row: dict[str, Any] = result.row
+        options = dict[str, Any](self.encoding.get(suffix.lower(), {}))
+        note = None  # what made it; nothing where the picture was kept as it is
+        if "checkpoint" in row:
+            made_by = {name: row[name] for name in ("checkpoint", "style", "strength")}
+            note = picture_note(**made_by, seed=self.sampler.seed, copy=item.copy)
         picture, rich_original, metadata = result.picture, item.loaded.rich_original, item.loaded.metadata
         check_fits(suffix, *picture.shape[1:])
         if rich_original is None and not item.loaded.grey:
@@ -352,14 +350,6 @@ class Pipeline:
             options["icc_profile"] = original.profile
         return encode_uint8(pixels, suffix, note=note, metadata=original.metadata, **options), lost
 
-    def _note(self, item: Item, result: Result) -> dict[str, object] | None:
-        """What the picture's metadata say of what made it; nothing where it was kept as it is."""
-        row = result.row
-        if "checkpoint" not in row:
-            return None
-        note: dict[str, Any] = {name: row[name] for name in ("checkpoint", "style", "strength")}
-        return picture_note(**note, seed=self.sampler.seed, copy=item.copy)
-
 
 def grey_of(pixels: Tensor) -> Tensor:
     """uint8 or uint16 (1, H, W) of (3, H, W): luma, ITU-R BT.601."""
@@ -376,18 +366,11 @@ def to_uint16(image: Tensor) -> Tensor:
 def _failures(number: int, error: SampleError, copies: Iterable[int]) -> Iterator[Callable[[], SampleResult]]:
     row = _failed(error.kind, str(error))
     row["status"] = "skipped" if error.kind in SKIPPED else "failed"
-    for copy in copies:
-        yield lambda copy=copy: SampleResult(number, copy, dict(row))  # type: ignore[misc]
+    yield from (functools.partial(SampleResult, number, copy, dict(row)) for copy in copies)
 
 
 def _failed(kind: str, message: str) -> dict[str, object]:
     return {"status": "failed", "kind": kind, "error": message}
-
-
-def _shares(shares: Mapping[str, float], style: str) -> dict[str, object]:
-    """The manifest's column of regions; a mask without a name is that of the style that was drawn."""
-    rounded = {name or style: round(share, 6) for name, share in shares.items()}
-    return {"regions": json.dumps(rounded)} if shares else {}
 
 
 def _number(value: float) -> float | None:

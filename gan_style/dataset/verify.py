@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_style.dataset.documents import CLASSES, listed
 from gan_style.dataset.geometry import Change
 from gan_style.dataset.header import read_header
 from gan_style.dataset.journal import DATA, Records, Row
 from gan_style.dataset.layouts.labels import adapted, read_labels, read_sidecars
 from gan_style.dataset.layouts.tree import JUNK
-from gan_style.dataset.manifest import read_manifest
+from gan_style.dataset.layouts.webdataset import CLASSES
+from gan_style.dataset.manifest import listed, read_manifest
 from gan_style.dataset.naming import CompactNameSet, scheme_of
 from gan_style.dataset.plan import Shard
 from gan_style.dataset.sample import Location, Sample, SampleError

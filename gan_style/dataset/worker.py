@@ -12,24 +12,13 @@ from gan_style.dataset.journal import Records, Row
 from gan_style.dataset.naming import Scheme
 from gan_style.dataset.plan import Shard
 from gan_style.dataset.sample import ALL_PICTURE_SUFFIXES, Sample, printable
-from gan_style.dataset.writers import Destination, ShardWriter
+from gan_style.dataset.writers import Destination, FolderWriter, ShardFiles
 
 SKIPPED = ("no picture", "not annotated", "no home", "no pair", "gate")  # kinds that are no failures
 COLUMNS = (
     *("key", "copy", "split", "label", "source", "source_sha256", "output", "output_sha256", "output_bytes"),
-    *(
-        "width",
-        "height",
-        "source_width",
-        "source_height",
-        "orientation",
-        "checkpoint",
-        "style",
-        "strength",
-        "seed",
-        "tries",
-    ),
-    *("content_distance", "structure", "status", "kind", "error", "lost", "sidecars", "regions"),
+    *("width", "height", "source_width", "source_height", "orientation", "checkpoint", "style", "strength", "seed"),
+    *("tries", "content_distance", "structure", "status", "kind", "error", "lost", "sidecars", "regions"),
 )
 
 
@@ -45,7 +34,7 @@ class SampleResult:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-Ready = Mapping[tuple[int, int], tuple[Row, dict[str, bytes]]]  # (number, copy) to what is written of it
+Finished = tuple[Row, dict[str, bytes]]  # a copy's row, and its files
 
 
 class Maker(Protocol):
@@ -83,12 +72,16 @@ class ShardWorker:
             if record is not None and not (retry and record["failures"]):
                 return Done.ALREADY
             samples = self.records.plan.samples(shard)
-            reusable = self._reusable(shard, samples) if record is not None else {}
+            shard_files, reusable = self.destination.shard_files(shard), dict[tuple[int, int], Finished]()
+            if record is not None:  # what it has besides failures, as long as the files are what they were
+                for (number, copy), row in zip(self._order(samples), self.records.rows(shard), strict=True):
+                    if row["status"] != "failed" and (files := shard_files.files(samples[number], row)) is not None:
+                        reusable[number, copy] = row, files
             self.records.forget(shard)  # killed from here on, the shard is done as a whole again
-            self.destination.remove_leftovers(shard, samples, lease.dead)
-            writer = self.destination.writer(shard, lease.token)
+            shard_files.remove_leftovers(samples, lease.dead)
+            writer = shard_files.writer(lease.token)
             try:
-                rows = self._fill(shard, samples, writer, reusable)
+                rows = self._fill(samples, shard_files, writer, reusable)
                 archives = writer.commit()
             except BaseException:
                 with suppress(OSError):
@@ -97,10 +90,15 @@ class ShardWorker:
             self.records.commit(shard, rows, archives)
         return Done.NOW
 
-    def _fill(self, shard: Shard, samples: Sequence[Sample], writer: ShardWriter, reusable: Ready) -> list[Row]:
+    def _fill(
+        self,
+        samples: Sequence[Sample],
+        shard_files: ShardFiles,
+        writer: FolderWriter,
+        reusable: Mapping[tuple[int, int], Finished],
+    ) -> list[Row]:
         """All results to the writer in the plan's order, whatever order they are made in; their rows."""
-        order = self._order(samples)
-        ready = dict(reusable)
+        order, ready = self._order(samples), dict(reusable)
         rows: list[Row] = []
 
         def take() -> None:
@@ -114,7 +112,7 @@ class ShardWorker:
         todo = sorted({number for number, copy in order if (number, copy) not in reusable})
         for result in self.make([(number, samples[number]) for number in todo]):
             if (result.number, result.copy) not in reusable:
-                ready[result.number, result.copy] = self._finished(shard, samples[result.number], result)
+                ready[result.number, result.copy] = self._finished(shard_files, samples[result.number], result)
             take()
         take()
         assert len(rows) == len(order) and not ready, "one row for each copy of each input"
@@ -125,7 +123,7 @@ class ShardWorker:
         copies = self.destination.scheme.copies
         return [(number, copy) for number, sample in enumerate(samples) for copy in range(copies_of(sample, copies))]
 
-    def _finished(self, shard: Shard, sample: Sample, result: SampleResult) -> tuple[Row, dict[str, bytes]]:
+    def _finished(self, shard_files: ShardFiles, sample: Sample, result: SampleResult) -> Finished:
         """The row in full, and the files with the class's number among them."""
         files = dict(result.files)
         if files and self.destination.scheme.keyed and sample.label is not None and ".cls" not in files:
@@ -140,25 +138,15 @@ class ShardWorker:
         }
         if files:
             (extension, picture), *sidecars = files.items()
-            row["output"] = self.destination.path(shard, sample, result.copy, extension)
+            row["output"] = shard_files.path(sample, result.copy, extension)
             row["output_sha256"] = hashlib.sha256(picture).hexdigest()
             row["output_bytes"] = len(picture)
-            row["sidecars"] = json.dumps(
-                {extension: hashlib.sha256(content).hexdigest() for extension, content in sidecars}
-            )
+            sums = {extension: hashlib.sha256(content).hexdigest() for extension, content in sidecars}
+            row["sidecars"] = json.dumps(sums)
         assert result.row.keys() <= row.keys(), result.row.keys() - row.keys()
-        printable_row = {
-            name: printable(value) if isinstance(value, str) else value for name, value in result.row.items()
-        }
-        return row | printable_row, files
-
-    def _reusable(self, shard: Shard, samples: Sequence[Sample]) -> Ready:
-        """What a done shard has besides failures, with its files, as long as they are what they were."""
-        shard_files, reusable = self.destination.shard_files(shard), {}
-        for (number, copy), row in zip(self._order(samples), self.records.rows(shard), strict=True):
-            if row["status"] != "failed" and (files := shard_files.files(samples[number], row)) is not None:
-                reusable[number, copy] = (row, files)
-        return reusable
+        for name, value in result.row.items():
+            row[name] = printable(value) if isinstance(value, str) else value
+        return row, files
 
 
 def copies_of(sample: Sample, copies: int) -> int:

@@ -7,13 +7,31 @@ import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from gan_style.dataset.naming import Scheme
 from gan_style.dataset.plan import Shard
 from gan_style.dataset.sample import Sample
 from gan_style.runtime.files import AtomicFileGroup
+
+Archive = tuple[str, int, str]  # path below data/, bytes, sha256
+Files = Mapping[str, bytes]  # extension, with its dot, to content
+
+
+@dataclass(frozen=True)
+class Destination:
+    """kind: folder, webdataset or coco; data: the folder that all is written below."""
+
+    kind: str
+    data: Path
+    scheme: Scheme
+
+    def shard_files(self, shard: Shard) -> "ShardFiles":
+        """Archives are called 000012.tar, train-000012.tar: of one split each, as WebDataset's readers expect."""
+        name = f"{shard.split}-{shard.number:06d}.tar" if shard.split else f"{shard.number:06d}.tar"
+        return ShardFiles(self.data, self.scheme, name if self.kind == "webdataset" else None)
 
 
 @dataclass(frozen=True)
@@ -23,6 +41,25 @@ class ShardFiles:
     data: Path
     scheme: Scheme
     archive: str | None
+
+    def path(self, sample: Sample, copy: int, extension: str) -> str:
+        """The manifest's name for a file: its path below data/, for a member behind that of its archive."""
+        name = self.scheme.path(sample, copy, extension)
+        return f"{self.archive}#{name}" if self.archive else name
+
+    def writer(self, token: str) -> "FolderWriter":
+        files = AtomicFileGroup(token)
+        if self.archive is None:
+            return FolderWriter(files, self.data, self.scheme)
+        return TarWriter(files, self.data, self.scheme, self.archive)
+
+    def remove_leftovers(self, samples: Sequence[Sample], tokens: Iterable[str]) -> None:
+        """Remove the temporary files that dead writers of this shard left."""
+        paths = [self.archive] if self.archive else []
+        for sample, copy in product(samples, range(self.scheme.copies)) if not self.archive else ():
+            paths += [self.scheme.path(sample, copy, extension) for extension in self.scheme.extensions(sample)]
+        for token in tokens:
+            AtomicFileGroup.remove(token, [self.data / path for path in paths])
 
     def expected(self, sample: Sample, row: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         """A row's files by extension, the picture first: (name, sha256)."""
@@ -71,99 +108,39 @@ class ShardFiles:
         return members
 
 
-Archive = tuple[str, int, str]  # path below data/, bytes, sha256
-Files = Mapping[str, bytes]  # extension, with its dot, to content
-
-
-class ShardWriter(Protocol):
-    """One shard's files."""
-
-    def add(self, sample: Sample, copy: int, files: Files) -> None:
-        """Take the files of one copy of an sample, in the plan's order."""
-
-    def commit(self) -> list[Archive]:
-        """Everything at its final name, for good; the archives that were written."""
-
-    def discard(self) -> None:
-        """Remove what was not committed."""
-
-
-@dataclass(frozen=True)
-class Destination:
-    """kind: folder, webdataset or coco; data: the folder that all is written below."""
-
-    kind: str
-    data: Path
-    scheme: Scheme
-
-    def path(self, shard: Shard, sample: Sample, copy: int, extension: str) -> str:
-        """The manifest's name for a file: its path below data/, for a member behind that of its archive."""
-        name = self.scheme.path(sample, copy, extension)
-        return f"{archive_name(shard)}#{name}" if self.kind == "webdataset" else name
-
-    def writer(self, shard: Shard, token: str) -> ShardWriter:
-        files = AtomicFileGroup(token)
-        if self.kind == "webdataset":
-            return TarWriter(files, self.data, archive_name(shard), self.scheme)
-        return FolderWriter(files, self.data, self.scheme)
-
-    def shard_files(self, shard: Shard) -> ShardFiles:
-        return ShardFiles(self.data, self.scheme, archive_name(shard) if self.kind == "webdataset" else None)
-
-    def remove_leftovers(self, shard: Shard, samples: Sequence[Sample], tokens: Iterable[str]) -> None:
-        """Remove the temporary files that dead writers of this shard left."""
-        for token in tokens:
-            AtomicFileGroup.remove(token, self._targets(shard, samples))
-
-    def _targets(self, shard: Shard, samples: Sequence[Sample]) -> list[Path]:
-        if self.kind == "webdataset":
-            return [self.data / archive_name(shard)]
-        scheme = self.scheme
-        return [
-            self.data / scheme.path(sample, copy, extension)
-            for sample in samples
-            for copy in range(scheme.copies)
-            for extension in scheme.extensions(sample)
-        ]
-
-
-def archive_name(shard: Shard) -> str:
-    """000012.tar, train-000012.tar: of one split each, as WebDataset's readers expect."""
-    return f"{shard.split}-{shard.number:06d}.tar" if shard.split else f"{shard.number:06d}.tar"
-
-
-@dataclass
 class FolderWriter:
-    """Each file by itself, below data/."""
+    """One shard's files, each by itself, below data/."""
 
-    files: AtomicFileGroup
-    data: Path
-    scheme: Scheme
+    def __init__(self, files: AtomicFileGroup, data: Path, scheme: Scheme) -> None:
+        self.files, self.data, self.scheme = files, data, scheme
 
     def add(self, sample: Sample, copy: int, files: Files) -> None:
+        """Take the files of one copy of a sample, in the plan's order."""
         for extension, content in files.items():
             self.files.write(self.data / self.scheme.path(sample, copy, extension), content)
 
     def commit(self) -> list[Archive]:
+        """Put everything at its final name, for good; return the archives that were written."""
         self.files.commit()
         return []
 
     def discard(self) -> None:
+        """Remove what was not committed."""
         self.files.discard()
 
 
-class TarWriter:
+class TarWriter(FolderWriter):
     """One archive whose bytes follow from its members alone: in the plan's order, mtime 0, owned by root."""
 
-    def __init__(self, files: AtomicFileGroup, data: Path, name: str, scheme: Scheme) -> None:
-        self.files, self.name, self.scheme = files, name, scheme
-        self._target = data / name
+    def __init__(self, files: AtomicFileGroup, data: Path, scheme: Scheme, name: str) -> None:
+        super().__init__(files, data, scheme)
+        self.name = name
         self._file: _Hashed | None = None
         self._tar: tarfile.TarFile | None = None
 
     def add(self, sample: Sample, copy: int, files: Files) -> None:
         if self._tar is None:
-            self._file = _Hashed(self.files.open(self._target))
+            self._file = _Hashed(self.files.open(self.data / self.name))
             self._tar = tarfile.TarFile(fileobj=self._file, mode="w", format=tarfile.PAX_FORMAT)  # type: ignore[arg-type]
         for extension, content in sorted(files.items()):
             member = tarfile.TarInfo(self.scheme.path(sample, copy, extension))

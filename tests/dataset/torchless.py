@@ -13,13 +13,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gan_style.dataset.documents import Documents
 from gan_style.dataset.engines.local import run_here, run_processes
 from gan_style.dataset.geometry import Change
 from gan_style.dataset.journal import DATA, STATE, Records, only_one
 from gan_style.dataset.layouts.labels import adapted, read_labels, read_sidecars
 from gan_style.dataset.layouts.recognise import open_layout
-from gan_style.dataset.manifest import Merge
+from gan_style.dataset.manifest import Documents, Merge
 from gan_style.dataset.naming import Names, Scheme, among_images, in_folders, make_scheme
 from gan_style.dataset.plan import Plan, check_listing, check_settings, read_plan, write_plan
 from gan_style.dataset.sample import Sample, SampleError

@@ -21,11 +21,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from gan_style.dataset.documents import Documents
 from gan_style.dataset.journal import DATA, STATE, Records
 from gan_style.dataset.layouts.recognise import open_layout
 from gan_style.dataset.loading import Loader
-from gan_style.dataset.manifest import Merge
+from gan_style.dataset.manifest import Documents, Merge
 from gan_style.dataset.naming import Names, among_images, in_folders, make_scheme
 from gan_style.dataset.pipeline import Batching, Gate, Pipeline
 from gan_style.dataset.plan import write_plan

@@ -10,19 +10,46 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
 
 from gan_style.dataset.plan import Shard
 from gan_style.dataset.worker import Done, ShardWorker
+from gan_style.runtime.progress import duration
 from gan_style.runtime.signals import NUMBERS, Stop, die_with
 
 _PATIENCE = 0.3  # seconds between looks at shards that others have
+_REPORTED = 5.0  # seconds between lines that say how far we are
 
 
-class Report(Protocol):
-    """Is told of each shard that a process of ours has done, or found done; and now and then, with None."""
+Report = Callable[[Shard | None], None]  # told of each shard that is done; and now and then, with None
 
-    def __call__(self, shard: Shard | None) -> None: ...
+
+class ShardProgress:
+    """Say how far a job has come, in one line now and then: the inputs of shards that are done."""
+
+    def __init__(self) -> None:
+        self.total, self.done = 0, 0
+        self._begun = self._reported = time.monotonic()
+        self._seen: set[int] = set()
+
+    def __call__(self, shard: Shard | None) -> None:
+        """A shard was done; None: time has passed."""
+        if shard is not None and shard.number not in self._seen:
+            self._seen.add(shard.number)
+            self.done += shard.count
+        if time.monotonic() - self._reported >= _REPORTED or (shard is not None and self.done == self.total):
+            self._reported = time.monotonic()
+            left = duration((self.total - self.done) / self.rate) if self.rate else "not known how much"
+            print(f"[{self.done}/{self.total}] {self.rate:.1f} pictures/s, {left} left", flush=True)
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds since the job began."""
+        return time.monotonic() - self._begun
+
+    @property
+    def rate(self) -> float:
+        """Return inputs a second."""
+        return self.done / self.seconds if self.seconds else 0.0
 
 
 def work(
@@ -196,10 +223,6 @@ def _child(
         if work(make(number), shards, retry=retry, stopped=stopped, report=report):
             pipe.send(("finished", None))
     except (OSError, ValueError) as error:
-        _tell(pipe, ("error", str(error)))
+        with suppress(OSError):
+            pipe.send(("error", str(error)))
         sys.exit(1)
-
-
-def _tell(pipe: Connection, message: Any) -> None:
-    with suppress(OSError):
-        pipe.send(message)

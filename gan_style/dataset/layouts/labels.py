@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from gan_style.dataset.geometry import Change, Label, box_around, decoded, text_of
+from gan_style.dataset.geometry import Change, Label, box_around, decoded, scale_words, text_of
 from gan_style.dataset.layouts.masks import Mask
 from gan_style.dataset.layouts.records import JsonLabel
 from gan_style.dataset.layouts.yolo import YoloLabel
@@ -236,8 +236,7 @@ def _scaled_line(kind: str, line: str, factors: tuple[float, float]) -> str:
         parts = [parts[1] + parts[2], *parts[3:]]
     if kind == "dota" and len(parts) < 17:
         return line
-    for at in places:
-        parts[2 * at] = text_of(float(parts[2 * at]) * factors[at % 2])
+    scale_words(parts, [2 * at for at in places], factors)
     return "".join(parts)
 
 

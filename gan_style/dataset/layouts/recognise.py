@@ -230,15 +230,8 @@ def _archives(spec: str, path: Path) -> WebDatasetLayout:
     missing = [archive for archive in paths if not archive.is_file()]
     if missing:
         raise ValueError(f"input={spec}: {len(missing)} of {len(paths)} archives are not there, such as {missing[0]}")
-    root = path if path.is_dir() else _common(paths)
+    root = path if path.is_dir() else Path(os.path.commonpath([archive.parent for archive in paths]))
     return WebDatasetLayout(root, [archive.relative_to(root).as_posix() for archive in paths])
-
-
-def _common(paths: Sequence[Path]) -> Path:
-    root = paths[0].parent
-    while not all(path.is_relative_to(root) for path in paths):
-        root = root.parent
-    return root
 
 
 def expand(pattern: str) -> list[str]:

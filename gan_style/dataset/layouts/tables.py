@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
-from gan_style.dataset.geometry import NotScalableError, decoded, has_places, scaled, text_of
+from gan_style.dataset.geometry import NotScalableError, decoded, has_places, scale_words, scaled
 from gan_style.dataset.layouts.masks import core_of
 from gan_style.dataset.layouts.tree import Tree
 from gan_style.dataset.layouts.yolo import read_yaml, rewritten_yaml
@@ -469,8 +469,7 @@ class Rewriter:
                 if self.references(word) == path:
                     copy[at] = self.name(word, path, copy_number)
             if output.is_scaled:
-                for axis, at in enumerate(_places_in(self.table, parts)):
-                    copy[at] = text_of(float(copy[at]) * output.factors[axis % 2])
+                scale_words(copy, _places_in(self.table, parts), output.factors)
             yield "".join(copy)
 
     def are_stems(self, lines: Sequence[str]) -> bool:
@@ -501,7 +500,7 @@ class Rewriter:
         for row in rows:
             outputs = self.index.files.get(frames.get(int(row[0]), ""), ())
             if outputs and outputs[0].is_scaled:
-                row[2:6] = [text_of(float(value) * outputs[0].factors[at % 2]) for at, value in enumerate(row[2:6])]
+                scale_words(row, range(2, 6), outputs[0].factors)
         return "\n".join(map(",".join, rows)) + "\n" * text.endswith("\n")
 
     def _line_copies(self, block: Sequence[str], stems: bool, header: Sequence[str]) -> Iterator[str]:
@@ -566,8 +565,8 @@ def _scaled_box(line: str, output: Output) -> str:
     if not output.is_scaled or not _is_box(line):
         return line
     parts = line.split()
-    box = [f"{float(word) * output.factors[at % 2]:g}" for at, word in enumerate(parts[:4])]
-    return " ".join([*box, *parts[4:]])
+    scale_words(parts, range(4), output.factors)
+    return " ".join(parts)
 
 
 def _scaled_columns(parts: list[str], header: Sequence[str], output: Output) -> list[str] | None:
@@ -609,8 +608,7 @@ def _scaled_words(parts: list[str], reference: int, output: Output) -> list[str]
         places = places[are_numbers.index(True) :][:4]
     elif not all(are_numbers):
         raise NotScalableError(f"numbers in a line that is not known ({''.join(parts)[:60]})")
-    for number, at in enumerate(places):
-        pieces[at] = f"{float(pieces[at]) * output.factors[number % 2]:g}"
+    scale_words(pieces, places, output.factors)
     return [*parts[: reference + 1], *pieces]
 
 

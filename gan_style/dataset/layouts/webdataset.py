@@ -1,12 +1,12 @@
 """WebDataset tar shards: members that share a key, the path up to the base name's first dot, are one sample."""
 
-import hashlib
 import lzma
 import re
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from gan_style.dataset.sample import (
     open_archive,
     printable,
 )
+from gan_style.runtime.files import file_hash
 
 _LONGEST_NAME, _LONGEST_EXTENSION = 1024, 200  # bytes of a member's path, and of what follows its key
 _LONGEST_CLASS = 1_000  # bytes of a .cls; a longer one is carried over and taken for no class
@@ -47,10 +48,13 @@ class WebDatasetLayout(Layout):
         self._photos: dict[frozenset[str], str] = {}  # of extensions that come together, the photo's
 
     def facts(self) -> Mapping[str, Any]:
-        return {CLASSES: _sha256(self.root / CLASSES)}
+        path = self.root / CLASSES
+        return {CLASSES: file_hash(path) if path.is_file() else None}
 
     def classes(self) -> list[str]:
-        return read_classes(self.root / CLASSES)
+        path = self.root / CLASSES
+        text = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n") if path.is_file() else ""
+        return [printable(line) for line in text.split("\n")] if text else []  # may hold U+2028: no splitlines
 
     def samples(self) -> Iterator[Sample]:
         names = self.classes()
@@ -58,12 +62,13 @@ class WebDatasetLayout(Layout):
         for archive in self.archives:
             for sample in self._archive(archive, names):
                 if (key := sample.key) in seen:
-                    sample = replace(sample, key=f"{key} ({archive}, {_first_offset(sample)})")
+                    offset = sample.picture.offset if sample.picture else None
+                    sample = replace(sample, key=f"{key} ({archive}, {offset or 0})")
                 seen.add(key)
                 yield sample
 
     def _archive(self, archive: str, names: Sequence[str]) -> Iterator[Sample]:
-        group = _Group("", archive)
+        key, members = "", list[tuple[str, Location]]()  # of the sample that is being read
         try:
             with open_archive(self.root / archive) as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 for member in _members(tar):
@@ -72,70 +77,64 @@ class WebDatasetLayout(Layout):
                     if (problem := _problem(member)) is not None:
                         yield Sample(f"{archive}#{member.name}", member.name.strip("/") or "_", problem=problem)
                         continue
-                    key, extension = _halves(_plain(member.name))
-                    if key != group.key:
-                        yield from self._samples(group, names)
-                        group = _Group(key, archive)
-                    group.add(extension, Location(archive, member.size, member.offset_data, member.name))
-                yield from self._samples(group, names)
+                    own_key, extension = _halves(_plain(member.name))
+                    if own_key != key:
+                        yield from self._samples(archive, key, members, names)
+                        key, members = own_key, []
+                    members.append((extension, Location(archive, member.size, member.offset_data, member.name)))
+                yield from self._samples(archive, key, members, names)
         except (tarfile.TarError, OSError, ValueError, EOFError, RecursionError, zlib.error, lzma.LZMAError) as error:
-            yield from self._samples(group, names)
+            yield from self._samples(archive, key, members, names)
             yield Sample(archive, archive, problem=("damaged archive", str(error) or type(error).__name__))
 
-    def _samples(self, group: "_Group", names: Sequence[str]) -> Iterator[Sample]:
-        """The sample that a group of members is; none of no members."""
-        key = group.key
-        if not group.members:
+    def _samples(
+        self, archive: str, key: str, members: Sequence[tuple[str, Location]], names: Sequence[str]
+    ) -> Iterator[Sample]:
+        """The sample that members of one key are; none of no members."""
+        if not members:
             return
-        if group.doubled is not None:
-            yield Sample(key, key, problem=("doubled member", f"two members .{group.doubled} in one sample"))
-            return
+        places = dict(members)
         try:
-            photo = self._photo(group.members)
+            if len(places) < len(members):
+                doubled = Counter(extension for extension, _ in members).most_common(1)[0][0]
+                raise SampleError("doubled member", f"two members .{doubled} in one sample")
+            photo = self._photo(places)
         except SampleError as error:
             yield Sample(key, key, problem=(error.kind, str(error)))
             return
-        if photo is None:
-            others = [
-                extension for extension in group.members if f".{extension}".lower().endswith(OTHER_PICTURE_SUFFIXES)
-            ]
-            problem = ("no picture", f"a sample of {', '.join(group.members)} alone")
-            if others:
-                problem = ("unsupported kind", f".{others[0]} pictures are not read")
-            yield Sample(key, key, problem=problem)
-            return
-        sidecars = {extension: place for extension, place in group.members.items() if extension != photo}
+        sidecars = {extension: place for extension, place in places.items() if extension != photo}
         label = _label(sidecars["cls"], self.root, names) if "cls" in sidecars else None
         infix = f".{photo}".rpartition(".")[0]  # input.jpg
         paths = {"": ("", "", infix)} if infix else {}
-        split = self._splits[_without_suffix(group.archive)]
-        yield Sample(key, key, group.members[photo], split, label, sidecars, paths=paths)
+        yield Sample(key, key, places[photo], self._splits[_without_suffix(archive)], label, sidecars, paths=paths)
 
-    def _photo(self, members: Mapping[str, Location]) -> str | None:
+    def _photo(self, members: Mapping[str, Location]) -> str:
         """Which of a sample's members is the photo; the others may be its masks, or what it is to become. SampleError
-        where several are photos.
+        where none is, or several are.
         """
         pictures = [extension for extension in members if f".{extension}".lower().endswith(PICTURE_SUFFIXES)]
         plain = [extension for extension in pictures if "." not in extension]
-        named = [extension for extension in pictures if core_of(f"x.{extension.rpartition('.')[0]}").role != "label"]
         if len(plain) == 1:
             return plain[0]
+        roles = {extension: core_of(f"x.{extension.rpartition('.')[0]}").role for extension in pictures}
+        named = [extension for extension in pictures if roles[extension] != "label"]
         candidates = plain or named or (pictures if len(pictures) == 1 else [])
-        called = [
-            extension for extension in candidates if core_of(f"x.{extension.rpartition('.')[0]}").role == "picture"
-        ]
+        called = [extension for extension in candidates if roles[extension] == "picture"]
         candidates = called if len(called) == 1 else candidates
-        if len(candidates) < 2:
-            return candidates[0] if candidates else None
+        if not candidates:
+            for extension in members:
+                if f".{extension}".lower().endswith(OTHER_PICTURE_SUFFIXES):
+                    raise SampleError("unsupported kind", f".{extension} pictures are not read")
+            raise SampleError("no picture", f"a sample of {', '.join(members)} alone")
+        if len(candidates) == 1:
+            return candidates[0]
         if not plain:
             raise SampleError("several pictures", f"{', '.join(candidates)}: which is to be stylized is not known")
         extensions = frozenset(candidates)
         if extensions not in self._photos:
-            by_kind = sorted(
-                candidates, key=lambda extension: (core_of(f"x.{extension}").role != "picture", _rank(extension))
-            )
-            photos = [extension for extension in by_kind if not self._is_mask(members[extension])]
-            self._photos[extensions] = (photos or by_kind)[0]
+            by_kind = sorted(candidates, key=lambda extension: PICTURE_SUFFIXES.index(f".{extension.lower()}"))
+            photos = (extension for extension in by_kind if not self._is_mask(members[extension]))
+            self._photos[extensions] = next(photos, by_kind[0])
         return self._photos[extensions]
 
     def _is_mask(self, place: Location) -> bool:
@@ -143,26 +142,6 @@ class WebDatasetLayout(Layout):
             return looks_like_mask(place.read(self.root))
         except ValueError:
             return False
-
-
-def _rank(extension: str) -> int:
-    suffix = "." + extension.rpartition(".")[2].lower()
-    return PICTURE_SUFFIXES.index(suffix)
-
-
-@dataclass
-class _Group:
-    """Members that share a key."""
-
-    key: str
-    archive: str
-    members: dict[str, Location] = field(default_factory=dict)
-    doubled: str | None = None
-
-    def add(self, extension: str, place: Location) -> None:
-        if extension in self.members:
-            self.doubled = extension
-        self.members[extension] = place
 
 
 def is_junk(name: str) -> bool:
@@ -229,19 +208,3 @@ def _label(place: Location, root: Path, names: Sequence[str]) -> str | None:
 def _without_suffix(archive: str) -> str:
     suffix = next((suffix for suffix in ARCHIVE_SUFFIXES if archive.lower().endswith(suffix)), "")
     return archive[: len(archive) - len(suffix)]
-
-
-def _first_offset(sample: Sample) -> int:
-    return sample.picture.offset or 0 if sample.picture else 0
-
-
-def read_classes(path: Path) -> list[str]:
-    """The names of the classes, in order; none where there is no such file."""
-    if not path.is_file():
-        return []
-    text = path.read_text(encoding="utf-8", errors="replace").removesuffix("\n")
-    return [printable(line) for line in text.split("\n")] if text else []  # a name may hold U+2028: no splitlines
-
-
-def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
