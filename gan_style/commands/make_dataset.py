@@ -16,7 +16,7 @@ from gan_style.commands.dataset_regions import check_regions, plan_of
 from gan_style.commands.dataset_styles import StyleSource, check_references, find_styles, listed_references, read_pairs
 from gan_style.config import plain
 from gan_style.dataset.engines.local import ShardProgress, run_here, run_processes
-from gan_style.dataset.journal import STATE, Records, only_one
+from gan_style.dataset.journal import STATE, only_one
 from gan_style.dataset.layouts.recognise import LAYOUTS, Inventory, open_layout, output_kind
 from gan_style.dataset.manifest import Documents, Merge, Stopped, manifest_kind
 from gan_style.dataset.naming import Names, names_of, scheme_of
@@ -30,10 +30,11 @@ from gan_style.dataset.plan import (
     read_plan,
     write_plan,
 )
-from gan_style.dataset.sample import Layout, Sample, printable
+from gan_style.dataset.sample import Layout, Sample, printable, some
 from gan_style.dataset.sampling import strength_range
 from gan_style.options import SegmentationOptions, as_typed, check_options, option
 from gan_style.runtime.files import ensure_writable
+from gan_style.runtime.progress import warn
 from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
 
 # Options: defaults and help are in conf/make_dataset.yaml.
@@ -272,23 +273,19 @@ def _checked(cfg: Mapping[str, Any], samples: Iterable[Sample]) -> Iterator[Samp
 def _warn_of_names(names: Names) -> None:
     if names.changed:
         before, after = names.example
-        print(
-            f"warning: {names.changed} names were changed, since another differs from them in letters' case alone, is "
-            f"the same without its suffix, or since not every file system takes them: {before} is {after}",
-            file=sys.stderr,
+        warn(
+            f"{names.changed} names were changed, since another differs from them in letters' case alone, is the same "
+            f"without its suffix, or since not every file system takes them: {before} is {after}"
         )
 
 
 def _warn_of_equal_copies(cfg: Mapping[str, Any], styles: Sequence[StyleSource]) -> None:
-    if cfg["pairs"] is not None:
-        return
     least, most = strength_range(cfg["strength"])
-    style_count = 1 if plan_of(cfg)[1].by_style else sum(style.weight > 0 for style in styles)
-    if cfg["copies"] > style_count and least == most:
-        print(
-            f"warning: copies={cfg['copies']}, but there are {style_count} styles to draw and one strength, so some "
-            f"copies of a picture are equal; give strength=[0.5,1.0], more styles, or copies={style_count}",
-            file=sys.stderr,
+    count = 1 if plan_of(cfg)[1].by_style else sum(style.weight > 0 for style in styles)
+    if cfg["pairs"] is None and cfg["copies"] > count and least == most:
+        warn(
+            f"copies={cfg['copies']}, but there are {count} styles to draw and one strength, so some copies of a "
+            f"picture are equal; give strength=[0.5,1.0], more styles, or copies={count}"
         )
 
 
@@ -297,19 +294,15 @@ def _run(job: Job, stop: Stop, progress: ShardProgress) -> bool:
     cfg, records = job.cfg, job.records
     shards = job.plan.shards[cfg["shard_index"] :: cfg["shard_count"]]
     todo = records.left(shards)
-    retry = _with_failures(records, shards) if cfg["retry_failed"] else []
+    done = [(shard, record) for shard in shards if cfg["retry_failed"] and (record := records.record(shard))]
+    retry = [shard for shard, record in done if record["failures"]]
     print(f"{_inputs(shards)} inputs in {len(shards)} shards, {_inputs(todo)} left to do", flush=True)
     if not todo and not retry:
         return True
     progress.total = _inputs([*todo, *retry])
+    run, worker = choose_engine(job), functools.partial(make_worker, with_absolute_paths(job))
     numbers = [shard.number for shard in retry]
-    return choose_engine(job)(
-        functools.partial(make_worker, with_absolute_paths(job)),
-        shards=[*todo, *retry],
-        retry=numbers,
-        stop=stop,
-        report=progress,
-    )
+    return run(worker, shards=[*todo, *retry], retry=numbers, stop=stop, report=progress)
 
 
 def _inputs(shards: Sequence[Shard]) -> int:
@@ -331,11 +324,6 @@ def choose_engine(job: Job) -> Callable[..., bool]:
     return run_here if devices == 1 else functools.partial(run_processes, count=devices)
 
 
-def _with_failures(records: Records, shards: Sequence[Shard]) -> list[Shard]:
-    rows_by_shard = [(shard, records.record(shard)) for shard in shards]
-    return [shard for shard, record in rows_by_shard if record is not None and record["failures"]]
-
-
 def _finish(job: Job, layout: Layout, stop: Stop, progress: ShardProgress) -> int:
     """Merge what the shards left into the dataset's own papers; the exit status."""
     with only_one(job.records.state / "merge.lock"):
@@ -346,7 +334,7 @@ def _finish(job: Job, layout: Layout, stop: Stop, progress: ShardProgress) -> in
         scheme = scheme_of(job.plan.settings)
         Documents(layout, job.kind, scheme, job.records, merge.each_row, warnings.append).write()
         for warning in warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+            warn(warning)
         speed = {"inputs": progress.done, "seconds": progress.seconds, "pictures_per_second": progress.rate}
         versions = {name: version(name) for name in ("torch", "torchvision", "pillow")}  # the last bits depend on them
         more = {"this_job": speed, "versions": versions, "recognised": job.plan.about, "warnings": warnings}
@@ -361,30 +349,21 @@ def _print_summary(job: Job, manifest: Path, summary: Mapping[str, Any]) -> int:
     if reasons:
         print(f"not stylized: {reasons}")
     if left_out := summary["left_out"]:
-        names, more = ", ".join(left_out[:5]), ", ..." if len(left_out) > 5 else ""
-        print(
-            f"warning: files that are in no result, since archives have no place for them: {names}{more}",
-            file=sys.stderr,
-        )
+        warn(f"files that are in no result, since archives have no place for them: {some(left_out, 5)}")
     for what, count in summary["lost"].items():
-        print(f"warning: {count} results lost {what}", file=sys.stderr)
+        warn(f"{count} results lost {what}")
     for style, count in summary["empty_regions"].items():
-        print(
-            f"warning: {count} results have no region for {style}; see the manifest's column regions", file=sys.stderr
-        )
+        warn(f"{count} results have no region for {style}; see the manifest's column regions")
     failed = summary["statuses"].get("failed", 0)
     for failure in summary["failures"][:10]:
         print(f"  failed: {failure['key']}: {failure['kind']}: {failure['error']}", file=sys.stderr)
+    reason = f"{failed} failed, more than max_failures={job.cfg['max_failures']}"
     if failed and not summary["statuses"].get("ok"):
-        print("gan-style make-dataset: not one picture could be stylized", file=sys.stderr)
-        return TOO_MANY_FAILURES
-    if failed > job.cfg["max_failures"]:
-        print(
-            f"gan-style make-dataset: {failed} failed, more than max_failures={job.cfg['max_failures']}",
-            file=sys.stderr,
-        )
-        return TOO_MANY_FAILURES
-    return 0
+        reason = "not one picture could be stylized"
+    elif failed <= job.cfg["max_failures"]:
+        return 0
+    print(f"gan-style make-dataset: {reason}", file=sys.stderr)
+    return TOO_MANY_FAILURES
 
 
 def _stopped(job: Job, stop: Stop) -> int:

@@ -1,5 +1,5 @@
-"""What a finished dataset says of itself: the manifest and the summary, merged from the shards' rows in their order; and
-beside the pictures classes.txt, COCO's annotation files, lists and tables with the names of the results.
+"""What a finished dataset says of itself: the manifest and the summary, merged from the shards' rows in their order,
+and beside the pictures classes.txt, COCO's annotation files, lists and tables with the names of the results.
 
 All follow from the plan and the rows, and can be made again at any time.
 """

@@ -12,10 +12,11 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
 
-from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample, printable
+from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample, join, printable
 
 
 class CompactNameSet:
@@ -100,21 +101,18 @@ class Scheme:
         folder, before, after = path
         if after.startswith("*"):
             picture = PurePosixPath(self.path(sample, copy, self.picture_suffix(sample))).name
-            return "/".join(filter(None, (folder, picture + after[1:])))
+            return join(folder, picture + after[1:])
         own = sample.name.rpartition("/")[2]
-        return "/".join(filter(None, (folder, f"{before}{own}{mark}{after}{extension if is_picture else ''}")))
+        return join(folder, f"{before}{own}{mark}{after}{extension if is_picture else ''}")
 
     def taken_by(self, sample: Sample) -> Iterator[tuple[str, str]]:
         """(name, "") of what no other sample may use: its files' names, or its samples' keys. (name, source) of a
         caption, which is the same file for all pictures that are called as it is (1.jpg, 1.png, 1.txt).
         """
-        for copy in range(1 if sample.passthrough else self.copies):
-            if self.keyed:
-                yield self.path(sample, copy, ""), ""
-                continue
-            for extension in self.extensions(sample):
-                source = sample.sidecars.get(extension[1:]) if extension.endswith(_SHARED) else None
-                yield self.path(sample, copy, extension), str(source or "")
+        extensions = [""] if self.keyed else self.extensions(sample)
+        for copy, extension in product(range(1 if sample.passthrough else self.copies), extensions):
+            source = sample.sidecars.get(extension[1:]) if extension.endswith(_SHARED) else None
+            yield self.path(sample, copy, extension), str(source or "")
 
 
 def make_scheme(copies: int, suffix: str | None, input_kind: str, kind: str) -> Scheme:
@@ -167,7 +165,9 @@ class Names:
         """The sample with its final name."""
         name = self.wanted(sample)
         folder, slash, last = name.rpartition("/")
-        base, suffix = _halves(last) if sample.passthrough else (last, "")
+        suffix = PurePosixPath(last).suffix if sample.passthrough else ""
+        suffix = suffix if len(suffix) <= 16 else ""  # an ending too long to be a suffix is none
+        base = last.removesuffix(suffix)
         if sample.sidecars or sample.paths:
             sample = self._without_clashes(sample)
         longest = _LONGEST - _COPY_DIGITS - self._longest_ending(sample, suffix)
@@ -201,7 +201,8 @@ class Names:
         lengths = []
         for extension in (suffix, *self.scheme.extensions(sample)):
             _, before, after = sample.paths.get(extension[1:], sample.paths.get("", ("", "", "")))
-            lengths.append(len(_bytes(extension)) + (len(_bytes(before + after)) if self.scheme.tree else 0))
+            ending = before + after + extension if self.scheme.tree else extension
+            lengths.append(len(ending.encode("utf-8", "surrogatepass")))  # not fewer than a file system writes
         return max(lengths)
 
     def _taken_by(self, sample: Sample) -> list[tuple[str, str]]:
@@ -251,17 +252,6 @@ def _safe(name: str, longest: int, *, dots: bool) -> str:
     safe = safe if dots and safe.strip(".") else safe.replace(".", "%2E")
     safe = f"%2E{safe[1:]}" if safe.startswith(".") else safe or "_"
     return safe if len(safe.encode()) <= longest else marked(safe, name, 8, longest)
-
-
-def _bytes(extension: str) -> bytes:
-    """Not fewer than the file system writes, also of names that are no UTF-8."""
-    return extension.encode("utf-8", "surrogatepass")
-
-
-def _halves(name: str) -> tuple[str, str]:
-    """("notes", ".txt"); an ending too long to be a suffix is none."""
-    suffix = PurePosixPath(name).suffix
-    return (name, "") if len(suffix) > 16 else (name.removesuffix(suffix), suffix)
 
 
 def marked(name: str, key: str, digits: int, longest: int) -> str:

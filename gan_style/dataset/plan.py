@@ -124,28 +124,35 @@ def write_plan(
     facts: what is said of the inputs besides, by name; classes: names for the numbers in the inputs' own .cls files,
     None to number the samples' labels; about: asked, once all are known, what they are, in a line for people.
     """
-    parts = list(before.content["parts"]) if before else []
-    file, listing = f"plan-{len(parts):03d}.jsonl", Fingerprint()
-    shards: list[Any] = []
-    labels: set[str] = set()
-    tables = list(before.content.get("tables", ())) if before else []
+    # What was planned before.
+    parts, tables, known, listing = list[Any](), list[Any](), list[str](), Fingerprint()
     if before:
+        parts += before.content["parts"]
+        tables += before.content.get("tables", ())
+        known += before.classes
         for sample in before.all_samples():
             listing.add(sample)
 
+    # The samples, by shard.
+    file, shards, labels = f"plan-{len(parts):03d}.jsonl", list[Any](), set[str]()
+
     def write(target: IO[bytes]) -> None:
-        for shard in _cut(_watched(samples, listing, labels), shard_size):
-            named = [names.give(sample) for sample in shard]
-            tables.extend(
-                [sample.key, sample.name, sample.picture.size] for sample in named if sample.table and sample.picture
-            )
-            lines = b"".join(sample.to_line() for sample in named)
-            target.write(lines)
-            shards.append([len(lines), len(shard), shard[0].split, _digest(lines)])
+        for shard in _cut(samples, shard_size):
+            lines = []
+            for sample in shard:
+                listing.add(sample)
+                if sample.label is not None:
+                    labels.add(sample.label)
+                named = names.give(sample)
+                lines.append(named.to_line())
+                if named.table and named.picture:
+                    tables.append([named.key, named.name, named.picture.size])
+            content = b"".join(lines)
+            target.write(content)
+            shards.append([len(content), len(shard), shard[0].split, _digest(content)])
 
     remove_leftovers(folder)
     write_durably(folder / file, write)
-    known = list(before.classes) if before else []
     content = {
         "format": FORMAT,
         "settings": dict(settings),
@@ -159,14 +166,6 @@ def write_plan(
     content["sum"] = _sum(content)
     write_bytes(folder / _FILE, json.dumps(content).encode())
     return Plan(folder, content)
-
-
-def _watched(samples: Iterable[Sample], listing: "Fingerprint", labels: set[str]) -> Iterator[Sample]:
-    for sample in samples:
-        listing.add(sample)
-        if sample.label is not None:
-            labels.add(sample.label)
-        yield sample
 
 
 def _cut(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
@@ -220,10 +219,10 @@ def check_listing(plan: Plan, samples: Callable[[], Iterable[Sample]]) -> None:
         listing.add(sample)
     if listing.digest() != plan.content["listing"]:
         new, changed, gone = differences(plan, samples())
+        extend = ", or give extend=true to append the new ones" if new and not changed and not gone else ""
         raise ValueError(
             f"input: differs from what {plan.folder.parent} was planned with: {_examples(new, 'new')}, "
-            f"{_examples(changed, 'changed')}, {_examples(gone, 'gone')}; restore it, choose another output"
-            + (", or give extend=true to append the new ones" if new and not changed and not gone else "")
+            f"{_examples(changed, 'changed')}, {_examples(gone, 'gone')}; restore it, choose another output{extend}"
         )
 
 

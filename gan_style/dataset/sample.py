@@ -190,9 +190,9 @@ def join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def some(names: Sequence[str]) -> str:
+def some(names: Sequence[str], count: int = 3) -> str:
     """The first of many names, for people."""
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
 def is_compressed(path: Path) -> bool:

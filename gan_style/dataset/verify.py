@@ -18,7 +18,7 @@ from gan_style.dataset.layouts.webdataset import CLASSES
 from gan_style.dataset.manifest import listed, read_manifest
 from gan_style.dataset.naming import CompactNameSet, scheme_of
 from gan_style.dataset.plan import Shard
-from gan_style.dataset.sample import Location, Sample, SampleError
+from gan_style.dataset.sample import Sample, SampleError
 from gan_style.dataset.worker import copies_of
 from gan_style.dataset.writers import Destination
 from gan_style.runtime.files import file_hash
@@ -54,9 +54,8 @@ class Verify:
         for path, sha256 in (documents or {}).items():
             known.add(path)
             if _sha256(self.records.output / DATA / path) != sha256:
-                yield Difference(
-                    None, path, "differs from what was written; the same make-dataset command writes it again"
-                )
+                problem = "differs from what was written; the same make-dataset command writes it again"
+                yield Difference(None, path, problem)
         yield from self._unknown_files(known, _OWN[destination.kind] if documents is None else ())
         yield from self._manifest()
 
@@ -118,13 +117,16 @@ class Verify:
         """Its source, and that what lies beside it was carried over to the byte."""
         if self.root is None or row["source_sha256"] is None or sample.picture is None:
             return
-        if _hash(sample.picture, self.root) != row["source_sha256"]:
-            yield Difference(
-                shard.number, row["source"], "is not the source any more that the result was made from", False
-            )
-        sums = json.loads(row["sidecars"] or "{}")
+        try:
+            source = hashlib.sha256(sample.picture.read(self.root)).hexdigest()
+        except SampleError:
+            source = None
+        if source != row["source_sha256"]:
+            problem = "is not the source any more that the result was made from"
+            yield Difference(shard.number, row["source"], problem, False)
         if row["output"] is None or sample.passthrough:
             return
+        sums = json.loads(row["sidecars"] or "{}")
         try:
             sidecars = read_sidecars(sample, self.root)
             expected = adapted(sidecars, read_labels(sidecars), change_of(sample, row))
@@ -189,11 +191,4 @@ def _sha256(path: Path) -> str | None:
     try:
         return file_hash(path)
     except OSError:
-        return None
-
-
-def _hash(place: Location, root: Path) -> str | None:
-    try:
-        return hashlib.sha256(place.read(root)).hexdigest()
-    except ValueError:
         return None

@@ -10,6 +10,11 @@ from tqdm import tqdm
 _LOSSES = {f"loss/{name}": name for name in ("content", "style", "adversarial")} | {"discriminator/loss": "D"}
 
 
+def warn(message: str) -> None:
+    """Say what somebody should know, and go on."""
+    print(f"warning: {message}", file=sys.stderr)
+
+
 class _Bar(tqdm):
     monitor_interval = 0  # no thread of its own, beside which processes would be forked
 

@@ -20,6 +20,7 @@ from gan_style.commands import make_dataset, verify_dataset
 from gan_style.commands.dataset_job import Job, device_of, with_absolute_paths
 from gan_style.commands.make_dataset import check_make_dataset
 from gan_style.config import CONFIG_PATH, plain
+from gan_style.dataset.journal import Records
 from gan_style.dataset.manifest import read_manifest
 from gan_style.dataset.plan import Plan
 from gan_style.images.decode import decode, to_float
@@ -614,7 +615,7 @@ STATES = {
     "planning": (make_dataset, "write_plan"),
     "deciding": (make_dataset, "run_here"),
     "forward": (ResnetGenerator, "forward"),
-    "writing": (make_dataset.Records, "commit"),
+    "writing": (Records, "commit"),
     "merging": (make_dataset.Merge, "_jsonl"),
 }
 

@@ -9,16 +9,14 @@ import time
 from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 
 from gan_style.dataset.plan import Shard
 from gan_style.dataset.worker import Done, ShardWorker
-from gan_style.runtime.progress import duration
+from gan_style.runtime.progress import duration, warn
 from gan_style.runtime.signals import NUMBERS, Stop, die_with
 
 _PATIENCE = 0.3  # seconds between looks at shards that others have
 _REPORTED = 5.0  # seconds between lines that say how far we are
-
 
 Report = Callable[[Shard | None], None]  # told of each shard that is done; and now and then, with None
 
@@ -113,56 +111,46 @@ def run_processes(
     A shard whose failures are to be done again is one process's, since only that one tells before from after; what one
     that died leaves of these is shared out anew, as long as that gets anything done.
     """
+    context = multiprocessing.get_context("spawn")  # a fork would take torch's threads and CUDA along, broken
     left = {shard.number: shard for shard in shards}
+
+    def hear(shard: Shard | None) -> None:
+        if shard is not None:
+            left.pop(shard.number, None)
+        report(shard)
+
     while True:
-        before = len(left)
+        # Start them, each with all shards, from another place on, but for those that only another one is to do again.
+        before, again = list(left.values()), [number for number in retry if number in left]
+        pipes = [context.Pipe() for _ in range(count)]
+        children = []
+        for number, (_, theirs) in enumerate(pipes):
+            own, foreign = set(again[number::count]), set(again) - set(again[number::count])
+            queue = [shard for shard in order_of(before, number, count) if shard.number not in foreign]
+            arguments = (theirs, make, number, queue, own, os.getpid())
+            children.append(context.Process(target=_child, args=arguments))
+        for child in children:
+            child.start()
+        for _, theirs in pipes:
+            theirs.close()
 
-        def hear(shard: Shard | None) -> None:
-            if shard is not None:
-                left.pop(shard.number, None)
-            report(shard)
+        # Hear what they do until all have ended.
+        shards_by_number = {shard.number: shard for shard in before}
+        finished, errors = _follow([ours for ours, _ in pipes], shards_by_number, stop, hear)
+        for number, child in enumerate(children):
+            child.join()
+            if child.exitcode is not None and child.exitcode < 0:
+                name = signal.Signals(-child.exitcode).name
+                warn(f"process {number} was ended by {name}; others do its work")
 
-        again = [number for number in retry if number in left]
-        finished, errors = _run_round(make, list(left.values()), count=count, retry=again, stop=stop, report=hear)
-        stuck = len(left) == before
+        # Once more, as long as that gets anything done.
+        stuck = len(left) == len(before)
         if errors and (not finished or (left and stuck)):
             raise OSError(errors[0])
         for error in errors:
-            print(f"warning: a process gave up, and others do its work: {error}", file=sys.stderr)
+            warn(f"a process gave up, and others do its work: {error}")
         if not left or not finished or stop.reason is not None or stuck:
             return finished and not left
-
-
-def _run_round(
-    make: Callable[[int], ShardWorker],
-    shards: Sequence[Shard],
-    *,
-    count: int,
-    retry: Sequence[int],
-    stop: Stop,
-    report: Report,
-) -> tuple[bool, list[str]]:
-    """So many processes until each has ended; whether one had finished what it was given, and what others raised."""
-    context = multiprocessing.get_context("spawn")  # a fork would take torch's threads and CUDA along, broken
-    pipes = [context.Pipe() for _ in range(count)]
-    foreign = set(retry)
-    children = []
-    for number, (_, theirs) in enumerate(pipes):
-        own = set(retry[number::count])
-        queue = [
-            shard for shard in order_of(shards, number, count) if shard.number in own or shard.number not in foreign
-        ]
-        arguments = (theirs, make, number, queue, own, os.getpid())
-        children.append(context.Process(target=_child, args=arguments))
-    for child in children:
-        child.start()
-    for _, theirs in pipes:
-        theirs.close()
-    outcome = _follow([ours for ours, _ in pipes], {shard.number: shard for shard in shards}, stop, report)
-    for child in children:
-        child.join()
-    _warn_of_the_dead(children)
-    return outcome
 
 
 def _follow(
@@ -191,13 +179,6 @@ def _follow(
                 errors.append(content)
             finished = finished or kind == "finished"
     return finished, errors
-
-
-def _warn_of_the_dead(children: Iterable[BaseProcess]) -> None:
-    for number, child in enumerate(children):
-        if child.exitcode is not None and child.exitcode < 0:
-            name = signal.Signals(-child.exitcode).name
-            print(f"warning: process {number} was ended by {name}; others do its work", file=sys.stderr)
 
 
 def _child(

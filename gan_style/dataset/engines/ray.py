@@ -5,10 +5,9 @@ it, costs the shards in flight there, which others do again.
 import math
 import os
 import signal
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from typing import Any
 from gan_style.dataset.engines.local import Report
 from gan_style.dataset.plan import Shard
 from gan_style.dataset.worker import Done, ShardWorker
+from gan_style.runtime.progress import warn
 from gan_style.runtime.signals import NUMBERS, Stop
 
 _PATIENCE = 0.3  # seconds between looks at what has happened
@@ -106,16 +106,13 @@ class ActorPool:
         try:
             done = self.ray.get(result)
         except (OSError, ValueError) as error:  # of the worker: it cannot write, say
-            self.errors.append(_last_line(error))
+            self.errors.append(str(error).strip().splitlines()[-1])  # Ray puts the whole trace into the message
             self._give_back(call)
             return
         except self.ray.exceptions.RayTaskError:
             raise  # a mistake in the code
         except self.ray.exceptions.RayError as error:
-            print(
-                f"warning: actor {call.number} is lost, another takes its place: {type(error).__name__}",
-                file=sys.stderr,
-            )
+            warn(f"actor {call.number} is lost, another takes its place: {type(error).__name__}")
             self.lost += 1
             self._give_back(call)
             self._begin(call.number)
@@ -157,7 +154,9 @@ def run_actors(
     import ray
 
     with _connected(ray, address, max(1, math.ceil(actors * cpus))):
-        _warn_of_a_small_cluster(ray.cluster_resources(), {"CPU": cpus, "GPU": gpus})
+        for name, needed in {"CPU": cpus, "GPU": gpus}.items():
+            if (there := ray.cluster_resources().get(name, 0)) < needed:
+                warn(f"an actor takes {needed:g} {name} and the cluster has {there:g}; waiting for more")
         remote = ray.remote(num_gpus=gpus, num_cpus=cpus, max_restarts=0)(Actor)
         pool = ActorPool(ray, lambda number: remote.remote(make, number), deque(shards), set(retry), report)
         try:
@@ -167,7 +166,7 @@ def run_actors(
     if pool.errors and not finished and stop.reason is None:
         raise OSError(pool.errors[0])
     for error in pool.errors:
-        print(f"warning: an actor gave up, and the others did its work: {error}", file=sys.stderr)
+        warn(f"an actor gave up, and the others did its work: {error}")
     return finished
 
 
@@ -179,9 +178,8 @@ def _connected(ray: Any, address: str | None, cpus: int) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ours = {number: signal.getsignal(number) for number in NUMBERS}
-    own = (
-        {"address": "local", "num_cpus": cpus, "include_dashboard": False} if address is None else {"address": address}
-    )
+    started = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+    own = started if address is None else {"address": address}
     try:
         ray.init(logging_level="warning", log_to_driver=False, **own)
     except ConnectionError as error:
@@ -192,16 +190,3 @@ def _connected(ray: Any, address: str | None, cpus: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def _warn_of_a_small_cluster(there: Mapping[str, float], needed: Mapping[str, float]) -> None:
-    for name, count in needed.items():
-        if there.get(name, 0) < count:
-            print(
-                f"warning: an actor takes {count:g} {name} and the cluster has {there.get(name, 0):g}; waiting for more"
-            )
-
-
-def _last_line(error: BaseException) -> str:
-    """Ray puts the whole trace into the message."""
-    return str(error).strip().splitlines()[-1]

@@ -4,7 +4,6 @@ One that runs out of time, or is pre-empted, is queued again by submitit's check
 left: the records say what that is, so there is no state to hand over.
 """
 
-import sys
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from gan_style.dataset.engines.local import Report, order_of, work
 from gan_style.dataset.journal import Records
 from gan_style.dataset.plan import Shard
 from gan_style.dataset.worker import ShardWorker
+from gan_style.runtime.progress import warn
 from gan_style.runtime.signals import Stop
 
 _PATIENCE = 1.0  # seconds between looks at the records; longer where there are many
@@ -32,10 +32,8 @@ class ArrayTask:
 
     def __call__(self) -> bool:
         """Do what nobody else does, and leave: a machine that waits for others' shards is paid for."""
-        worker = self.make(self.number)
-        return work(
-            worker, self.shards, retry=self.retry, stopped=lambda: False, report=lambda shard: None, patient=False
-        )
+        worker, nothing = self.make(self.number), lambda *_: None
+        return work(worker, self.shards, retry=self.retry, stopped=lambda: False, report=nothing, patient=False)
 
     def checkpoint(self) -> Any:
         """submitit's hook, called when we are to leave: the same again does the rest."""
@@ -80,7 +78,7 @@ def run_array(
     if reasons and left:
         raise OSError(f"{len(left)} shards are left; {reasons[0]}; see {folder}")
     for reason in reasons:
-        print(f"warning: a job gave up, and the others did its work: {reason}", file=sys.stderr)
+        warn(f"a job gave up, and the others did its work: {reason}")
     return not left
 
 
