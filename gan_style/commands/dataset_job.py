@@ -9,18 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from gan_style import __version__
-from gan_style.commands.dataset_regions import (
-    absolute_masks,
-    make_region_finder,
-    mask_settings,
-)
+from gan_style.commands import dataset_styles
 from gan_style.commands.dataset_styles import (
     StyleSource,
-    absolute,
     find_styles,
     fingerprint,
-    make_region_stylizers,
+    make_region_finder,
     make_stylizers,
+    mask_settings,
 )
 from gan_style.dataset.journal import DATA, Records
 from gan_style.dataset.naming import scheme_of
@@ -62,7 +58,7 @@ class Job:
 
 def with_absolute_paths(job: Job) -> Job:
     """Return the same job for a process with another working folder."""
-    cfg = {**job.cfg, "output": str(job.output.absolute()), **absolute(job.cfg), **absolute_masks(job.cfg)}
+    cfg = {**dataset_styles.with_absolute_paths(job.cfg), "output": str(job.output.absolute())}
     return replace(job, cfg=cfg, root=job.root.absolute(), plan=Plan(job.plan.folder.absolute(), job.plan.content))
 
 
@@ -132,10 +128,8 @@ def make_worker(job: Job, number: int = 0) -> ShardWorker:
     device = choose_device(name, job.plan.settings["threads_per_worker"])
     styles, precision = find_styles(cfg), getattr(torch, cfg["precision"])
     find_regions = make_region_finder(cfg, device)
-    if find_regions is None:
-        stylizers = make_stylizers(styles, device, precision, cfg["max_pixels"])
-    else:
-        stylizers = make_region_stylizers(styles, find_regions.plan, device, precision, cfg["max_pixels"])
+    regions = None if find_regions is None else find_regions.plan
+    stylizers = make_stylizers(styles, device, precision, cfg["max_pixels"], regions)
 
     # Put the pipeline together, and its worker.
     pipeline = Pipeline(

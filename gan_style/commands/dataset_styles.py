@@ -1,4 +1,6 @@
-"""The styles that make-dataset draws from: of which files, and of which pictures; networks are only loaded to paint."""
+"""The styles that make-dataset draws from, of which files and of which pictures, and the masks that say where which is
+wanted; networks are only loaded to paint.
+"""
 
 import csv
 import io
@@ -7,14 +9,21 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
-from gan_style.commands.dataset_regions import plan_of
+from gan_style.dataset.sample import Sample, SampleError
 from gan_style.dataset.sampling import strength_range
 from gan_style.images.formats import is_picture
 from gan_style.options import as_typed
 from gan_style.runtime.files import file_hash
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from gan_style.stylize.controls import MaskFinder, Regions
+    from gan_style.stylize.regions import MaskPlan
 
 _CACHED_REFERENCES = 64  # references whose codes are kept; any other is looked at again
 _TILE = 512  # side of the tiles in which large pictures are painted
@@ -35,7 +44,7 @@ class StyleSource:
 
 def find_styles(cfg: Mapping[str, Any]) -> list[StyleSource]:
     """List the styles to draw from, with their weights."""
-    from gan_style.stylize.controls import mixture
+    from gan_style.stylize.controls import mixture, unknown_style
     from gan_style.stylize.model import find_references
 
     # Masks by style choose the styles; weights and pairs would, too.
@@ -59,8 +68,11 @@ def find_styles(cfg: Mapping[str, Any]) -> list[StyleSource]:
             f"reference={next(iter(references.values()))}: what {', '.join(map(str, files))} can paint was learned in "
             "training; give a checkpoint of generator=reference"
         )
+    known = [source.style for source in sources if source.style]
+    for name in wanted_names:
+        if name not in known:
+            raise unknown_style(name, known or ["none, since the checkpoints are of one style each"])
     if wanted_names:
-        _check_known(wanted_names, [source.style for source in sources if source.style])
         sources = [source for name in wanted_names for source in sources if source.style == name]
     if by_style and len(models := dict.fromkeys(str(source.path) for source in sources)) > 1:
         raise ValueError(f"mask={{{', '.join(plan.order)}}}: {' and '.join(models)} have them; one model is needed")
@@ -190,101 +202,59 @@ def check_references(styles: Sequence[StyleSource], max_pixels: int) -> None:
             read_references({source.style: source.reference}, max_megapixels=max_pixels / 1e6)
 
 
-def absolute(cfg: Mapping[str, Any]) -> dict[str, list[str] | None]:
-    """Return the options that name the styles' files, for a process with another working folder."""
-    given_paths = {"checkpoint": _given_checkpoints(cfg), "reference": _given_references(cfg)}
-    return {
-        option: [
-            path if path.startswith(("demo:", "shipped:")) else str(Path(path).expanduser().absolute())
-            for path in paths
-        ]
-        or None
-        for option, paths in given_paths.items()
-    }
-
-
-def make_stylizers(styles: list[StyleSource], device: Any, precision: Any, max_pixels: int) -> list[Any]:
-    """Build a stylizer for each style; each generator's file is loaded once."""
-    from gan_style.dataset.networks import Blend, OfLibrary
-    from gan_style.stylize.model import library_of, load_generator
-    from gan_style.stylize.paint import in_tiles
-
-    # Load each file once; of references those that were used last are kept.
-    files = {
-        path: (file_hash(path), load_generator(path, device))
-        for path in dict.fromkeys(source.path for source in styles)
-    }
-
-    @lru_cache(_CACHED_REFERENCES)
-    def look(path: Path, name: str, reference: Path) -> Any:
-        generator: Any = files[path][1]
-        return library_of(generator, {name: reference}, device, max_megapixels=max_pixels / 1e6)
-
-    # Wrap each style's generator.
-    def make(source: StyleSource) -> Any:
-        sha256, generator = files[source.path]
-        if source.reference is not None:
-            library = partial(look, source.path, source.style, source.reference)
-            return OfLibrary(source.style, sha256, library, 0, 1, precision, in_tiles)
-        if not source.style:
-            return Blend(_style_name(source.path), sha256, generator, precision, in_tiles)
-        names: list[str] = generator.styles  # type: ignore[assignment]
-        number, count = names.index(source.style), len(names)
-        return OfLibrary(source.style, sha256, lambda: generator, number, count, precision, in_tiles)
-
-    return [make(source) for source in styles]
-
-
-def make_region_stylizers(
-    styles: list[StyleSource], plan: Any, device: Any, precision: Any, max_pixels: int
+def make_stylizers(
+    styles: "list[StyleSource]", device: Any, precision: Any, max_pixels: int, regions: "MaskPlan | None" = None
 ) -> list[Any]:
-    """Build one for all styles, where masks name them, or else one for each; their models are loaded once."""
+    """Build a stylizer for each style, or one for all, where masks by style say which is where (regions)."""
     import torch
 
-    from gan_style.dataset.networks import InRegions
+    from gan_style.dataset.networks import Blend, InRegions, OfLibrary
     from gan_style.stylize.controls import Controls
     from gan_style.stylize.model import Model, library_of, load_generator
-    from gan_style.stylize.paint import paint
+    from gan_style.stylize.paint import in_tiles, paint
 
     # Load each file once; of references those that were used last are kept.
-    generators: dict[Path, Any] = {path: load_generator(path, device) for path in {source.path for source in styles}}
+    paths = dict.fromkeys(source.path for source in styles)
+    files: dict[Path, tuple[str, Any]] = {path: (file_hash(path), load_generator(path, device)) for path in paths}
 
     @lru_cache(_CACHED_REFERENCES)
-    def model_of(sources: tuple[StyleSource, ...]) -> Model:
-        generator = generators[sources[0].path]
+    def generator_of(sources: tuple[StyleSource, ...]) -> Any:
+        generator = files[sources[0].path][1]
         references = {source.style: source.reference for source in sources if source.reference is not None}
-        if references:
-            generator = library_of(generator, references, device, max_megapixels=max_pixels / 1e6)
-        return Model(generator, tuple(getattr(generator, "styles", ("",))), device)
+        return library_of(generator, references, device, max_megapixels=max_pixels / 1e6) if references else generator
 
-    def painted(sources: tuple[StyleSource, ...], image: Any, strength: float, regions: Any, tiled: bool) -> Any:
-        mixes = regions.mixes if plan.by_style else [{sources[0].style: 1.0}]
+    # Everywhere: wrap each style's generator.
+    def make(source: StyleSource) -> Any:
+        sha256, generator = files[source.path]
+        if not source.style:
+            return Blend(_style_name(source.path), sha256, generator, precision, in_tiles)
+        names = [source.style] if source.reference is not None else list(generator.styles)
+        library, number = partial(generator_of, (source,)), names.index(source.style)
+        return OfLibrary(source.style, sha256, library, number, len(names), precision, in_tiles)
+
+    if regions is None:
+        return [make(source) for source in styles]
+
+    # In regions, as stylize paints them.
+    by_style = regions.by_style
+
+    def painted(sources: tuple[StyleSource, ...], image: Any, strength: float, masks: Any, tiled: bool) -> Any:
+        generator = generator_of(sources)
+        model = Model(generator, tuple(getattr(generator, "styles", ("",))), device)
+        mixes = masks.mixes if by_style else [{sources[0].style: 1.0}]
         controls = Controls({}, strength, tile=_TILE if tiled else "off")
         try:
-            result = paint(model_of(sources), image[0], controls, regions=replace(regions, mixes=mixes))
+            result = paint(model, image[0], controls, regions=replace(masks, mixes=mixes))
         except ArithmeticError:
             return torch.full_like(image, torch.nan)
         return result[None].to(image)
 
-    # One stylizer for all styles, or one for each.
-    groups = [tuple(styles)] if plan.by_style else [(source,) for source in styles]
+    groups = [tuple(styles)] if by_style else [(source,) for source in styles]
+    names = [", ".join(source.style or _style_name(source.path) for source in group) for group in groups]
     return [
-        InRegions(
-            ", ".join(source.style or _style_name(source.path) for source in group),
-            file_hash(group[0].path),
-            partial(painted, group),
-            precision,
-        )
-        for group in groups
+        InRegions(name, files[group[0].path][0], partial(painted, group), precision)
+        for name, group in zip(names, groups, strict=True)
     ]
-
-
-def _check_known(names: list[str], known: list[str]) -> None:
-    from gan_style.stylize.controls import unknown_style
-
-    for name in names:
-        if name not in known:
-            raise unknown_style(name, known or ["none, since the checkpoints are of one style each"])
 
 
 def _files(cfg: Mapping[str, Any], names: list[str], *, together: bool) -> list[Path]:
@@ -332,3 +302,94 @@ def _styles_of(path: Path, references: Mapping[str, Path]) -> list[StyleSource]:
 
 def _style_name(path: Path) -> str:
     return path.parent.name if path.name == "generator.safetensors" else path.stem
+
+
+def plan_of(cfg: Mapping[str, Any]) -> "tuple[Any, MaskPlan, int | None]":
+    """Understand style, mask and regions: the style, where masks do not name it, the plan, and the regions' count."""
+    from gan_style.stylize.regions import plan_regions
+
+    return plan_regions(cfg["style"], cfg["mask"], cfg["regions"], cfg["segmentation"])
+
+
+def check_regions(cfg: Mapping[str, Any]) -> None:
+    """Raise ValueError, before any work, for names that nobody knows, and for what is not there."""
+    import torch
+
+    make_region_finder(cfg, torch.device("cpu"))
+
+
+def mask_settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that results depend on, by name; nothing without masks."""
+    from gan_style.stylize.regions import region_settings
+
+    _, plan, count = plan_of(cfg)
+    if not plan.order:
+        return {}
+    files = {style: str(place) for style, place in plan.files.items()}
+    return {"mask": {"order": list(plan.order), "files": files, **region_settings(plan, cfg["segmentation"], count)}}
+
+
+def with_absolute_paths(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same options for a process with another working folder: those that name styles' files, and masks."""
+
+    def absolute(path: str) -> str:
+        return path if path.startswith(("demo:", "shipped:")) else str(Path(path).expanduser().absolute())
+
+    _, plan, _ = plan_of(cfg)
+    files = {style: absolute(str(place)) for style, place in plan.files.items()}
+    mask = (dict(cfg["mask"]) | files if isinstance(cfg["mask"], Mapping) else files[""]) if files else cfg["mask"]
+    segmentation = {
+        name: absolute(str(value)) if name != "network" and Path(str(value)).expanduser().exists() else value
+        for name, value in cfg["segmentation"].items()
+    }
+    checkpoints, references = map(absolute, _given_checkpoints(cfg)), map(absolute, _given_references(cfg))
+    styles = {"checkpoint": list(checkpoints) or None, "reference": list(references) or None}
+    return {**cfg, **styles, "mask": mask, "segmentation": segmentation}
+
+
+@dataclass(frozen=True)
+class RegionFinder:
+    """Find a picture's regions; files and classes: of masks by hand, by style, and of class-index masks."""
+
+    plan: "MaskPlan"
+    named: Any
+    files: "Mapping[str, MaskFinder]"
+    classes: "MaskFinder | None"
+    max_pixels: int
+
+    def __call__(self, sample: Sample, pixels: "Tensor") -> "tuple[Regions, dict[str, float]]":
+        """Find the regions of uint8 or uint16 (3, H, W), and each style's share of it. SampleError without a mask."""
+        from gan_style.images.lossless import Original, to_eight_bits
+        from gan_style.stylize.controls import option_of, read_mask
+        from gan_style.stylize.regions import find_masks
+
+        def read(style: str, path: Path) -> "Tensor":
+            return read_mask(path, option_of(style), max_megapixels=self.max_pixels / 1e6)
+
+        assert sample.picture is not None
+        picture = PurePath(sample.picture.member or sample.picture.path)
+        try:
+            plan = replace(self.plan, files={style: find(picture) for style, find in self.files.items()})
+            classes = None if self.classes is None else self.classes(picture)
+            pixels = to_eight_bits(Original(pixels)).pixels
+            regions = find_masks(plan, read, self.named, pixels, classes, {}, warn=False)
+        except ValueError as error:
+            raise SampleError("mask", str(error)) from error
+        assert regions is not None
+        shares = regions.planes.float().mean(dim=(1, 2)) / 255
+        return regions, dict(zip(self.plan.order, shares.tolist(), strict=True))
+
+
+def make_region_finder(cfg: Mapping[str, Any], device: "torch.device") -> RegionFinder | None:
+    """Build it; None without masks. ValueError, in the user's words, for what is not there."""
+    from gan_style.stylize.controls import MaskFinder, option_of
+    from gan_style.stylize.regions import named_masks
+
+    _, plan, count = plan_of(cfg)
+    find_named = named_masks(plan, cfg["segmentation"], count, device)
+    if not plan.order:
+        return None
+    files = {style: MaskFinder(Path(str(place)).expanduser(), option_of(style)) for style, place in plan.files.items()}
+    folder = cfg["segmentation"]["masks"]
+    classes = None if folder is None else MaskFinder(Path(folder).expanduser(), "segmentation.masks")
+    return RegionFinder(plan, find_named, files, classes, cfg["max_pixels"])

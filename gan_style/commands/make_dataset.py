@@ -12,8 +12,15 @@ from omegaconf import DictConfig
 
 from gan_style.cli import TOO_MANY_FAILURES, command
 from gan_style.commands.dataset_job import Job, device_of, make_worker, settings_of, threads_of, with_absolute_paths
-from gan_style.commands.dataset_regions import check_regions, plan_of
-from gan_style.commands.dataset_styles import StyleSource, check_references, find_styles, listed_references, read_pairs
+from gan_style.commands.dataset_styles import (
+    StyleSource,
+    check_references,
+    check_regions,
+    find_styles,
+    listed_references,
+    plan_of,
+    read_pairs,
+)
 from gan_style.config import plain
 from gan_style.dataset.engines.local import ShardProgress, run_here, run_processes
 from gan_style.dataset.journal import STATE, only_one
