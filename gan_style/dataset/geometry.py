@@ -104,9 +104,13 @@ def scaled(record: Any, factors: tuple[float, float]) -> Any:
     """A record (of JSON) with all that is in pixels scaled; values that all lie in [0, 1] are shares, and stay."""
     if isinstance(record, dict):
         _check_scalable(record)
-        if _is_in_percent(record):
-            sides = {name: _times(record[name], factors[at]) for at, name in enumerate(_ORIGINAL)}
-            return {**record, **sides}
+        if all(name in record for name in _ORIGINAL):  # Label Studio's: the picture's sides, and places in percent
+            value = record.get("value")
+            lists = (name for name, item in record.items() if isinstance(item, list))
+            if isinstance(value, dict):
+                _check_scalable(value)
+            if isinstance(value, dict) or any(str(name).endswith("labels") for name in lists):
+                return record | {name: _times(record[name], factors[at]) for at, name in enumerate(_ORIGINAL)}
         return {name: _scaled_field(name, value, record, factors) for name, value in record.items()}
     if isinstance(record, list):
         return [scaled(item, factors) for item in record]
@@ -122,16 +126,6 @@ def _check_scalable(record: Mapping[str, Any]) -> None:
         raise NotScalableError("it has a mask as a bitmap (LabelMe's shape_type mask)")
     if _has_numbers(record.get(_LINE)):
         raise NotScalableError("a list has rows of numbers for it, which may be pixels")
-
-
-def _is_in_percent(record: Mapping[str, Any]) -> bool:
-    """Whether it is one of Label Studio's, which says the picture's sides, and places in percent of them."""
-    if not all(name in record for name in _ORIGINAL):
-        return False
-    if isinstance(value := record.get("value"), dict):
-        _check_scalable(value)
-    lists = (name for name, item in record.items() if isinstance(item, list))
-    return isinstance(value, dict) or any(str(name).endswith("labels") for name in lists)
 
 
 def scaled_run_lengths(mask: Mapping[str, Any], factors: tuple[float, float]) -> dict[str, Any]:
@@ -165,13 +159,19 @@ def _scaled_field(name: Any, value: Any, record: Mapping[str, Any], factors: tup
     if key == "lanes" and "h_samples" in record:
         return [[x if x < 0 else _times(x, fx) for x in lane] for lane in value]
     if _holds_places(key, value):
-        if isinstance(value, str):  # of a CSV
-            return _scaled_text(value, key, factors)
+        if isinstance(value, str):  # of a CSV: a list, or numbers in a row
+            try:
+                numbers = json.loads(value)
+            except ValueError:
+                return _ROW_OF_NUMBERS.sub(lambda row: _scaled_row(row[0], factors), value)
+            return json.dumps(_scaled_field(key, numbers, {}, factors)) if isinstance(numbers, list) else value
         if isinstance(value, dict) and "counts" in value:
             return scaled_run_lengths(value, factors)
         return value if are_shares(value) else _scaled_list(value, factors, 3 if _KEYPOINTS.fullmatch(key) else 2)
     if (axis := _axis(key)) is not None:
-        return value if are_shares(_sides(record)) else _times(value, factors[axis])
+        named = [(_key_of(name), side) for name, side in record.items()]
+        sides = [side for name, side in named if _axis(name) is not None and name not in {*_SIZES, "width", "height"}]
+        return value if are_shares(sides) else _times(value, factors[axis])
     if key == "size" and "path" in record and isinstance(value, list) and len(value) == 2:  # Datumaro's height, width
         return [_times(value[0], fy), _times(value[1], fx)]
     if key == "imsize" and isinstance(value, list) and len(value) in (2, 3):  # ADE20K's height, width, channels
@@ -186,14 +186,6 @@ def _scaled_field(name: Any, value: Any, record: Mapping[str, Any], factors: tup
         except json.JSONDecodeError:
             return value
     return scaled(value, factors)
-
-
-def _scaled_text(value: str, key: str, factors: tuple[float, float]) -> str:
-    try:
-        numbers = json.loads(value)
-    except ValueError:
-        return _ROW_OF_NUMBERS.sub(lambda row: _scaled_row(row[0], factors), value)
-    return json.dumps(_scaled_field(key, numbers, {}, factors)) if isinstance(numbers, list) else value
 
 
 def _scaled_row(text: str, factors: tuple[float, float]) -> str:
@@ -231,16 +223,6 @@ def _axis(key: str) -> int | None:
     """0 for a field of a place's x or width, 1 for y or height."""
     point = _OF_POINT.fullmatch(key)
     return 0 if key in _X or (point and point[1] == "x") else 1 if key in _Y or point else None
-
-
-def _sides(record: Mapping[str, Any]) -> list[Any]:
-    names = [_key_of(name) for name in record]
-    others = {*_SIZES, "width", "height"}
-    return [
-        value
-        for name, value in zip(names, record.values(), strict=True)
-        if _axis(name) is not None and name not in others
-    ]
 
 
 def are_shares(value: Any) -> bool:

@@ -54,14 +54,13 @@ class Records:
         """A shard's record, if it is whole, of this plan, and fits the sizes of what it vouches for; else None."""
         try:
             content = json.loads(self._path(shard).read_bytes())
-            if content["format"] != FORMAT or content["plan"] != self._owner(shard) or content["sum"] != _sum(content):
-                return None
             sizes = [(self.rows_path(shard), content["rows"]["bytes"])]
             sizes += [(self.output / DATA / path, size) for path, size, _ in content["archives"]]
-            fits = all(path.stat().st_size == size for path, size in sizes)
+            is_whole = content["format"] == FORMAT and content["sum"] == _sum(content)
+            fits = is_whole and all(path.stat().st_size == size for path, size in sizes)
+            return content if fits and content["plan"] == self._owner(shard) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return content if fits else None
 
     def left(self, shards: Iterable[Shard]) -> list[Shard]:
         """Those that are not done."""

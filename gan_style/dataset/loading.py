@@ -82,10 +82,16 @@ class Loader:
         labels = read_labels(sidecars)
         header = read_header(data, self.max_pixels)
         upright = fits_upright(sample, header, labels)
-        original = self._rich_original(data, header, upright) if self.keep_color and header.is_rich else None
-        picture = (
-            self._decode(data, upright) if original is None or self.short_side is not None else displayable(original)
-        )
+        original = None
+        try:
+            if self.keep_color and header.is_rich:
+                original = self._rich_original(data, upright or header.orientation == 1)
+            if original is None or self.short_side is not None:
+                picture = decode(io.BytesIO(data), short_side=self.short_side, upright=upright)
+            else:
+                picture = displayable(original)
+        except UnreadablePictureError as error:
+            raise sample_error(error.__cause__ or error) from error
         loaded = Loaded(
             sha256,
             sidecars,
@@ -98,28 +104,18 @@ class Loader:
             grey=self.keep_color and header.is_grey,
             frames=header.frames,
         )
-        size = loaded.size
         # Labels that cannot be scaled are found before the network has worked for nothing.
-        adapted(sidecars, labels, Change("", size, (picture.shape[-1], picture.shape[-2])))
+        adapted(sidecars, labels, Change("", loaded.size, (picture.shape[-1], picture.shape[-2])))
         return loaded
 
-    def _rich_original(self, data: bytes, header: Header, upright: bool) -> Original | None:
-        """All that the file holds; of pixels that are not turned upright, or are scaled, the profile alone."""
-        try:
-            original = read_original(io.BytesIO(data), max_megapixels=self.max_pixels / 1e6)
-        except UnreadablePictureError as error:
-            raise sample_error(error.__cause__ or error) from error
-        if self.short_side is None and (upright or header.orientation == 1):
+    def _rich_original(self, data: bytes, is_upright: bool) -> Original:
+        """All that the file holds; of pixels that are not upright, or are scaled, the profile alone."""
+        original = read_original(io.BytesIO(data), max_megapixels=self.max_pixels / 1e6)
+        if self.short_side is None and is_upright:
             return replace(original, metadata=Metadata())
-        lost = [name for name, has in (("its transparency", original.alpha is not None),) if has]
+        lost = ["its transparency"] * (original.alpha is not None)
         lost += ["its 16 bits"] * (original.pixels.dtype == torch.uint16)
         return Original(torch.empty(3, 0, 0, dtype=torch.uint8), profile=original.profile, lost=tuple(lost))
-
-    def _decode(self, data: bytes, upright: bool) -> Tensor:
-        try:
-            return decode(io.BytesIO(data), short_side=self.short_side, upright=upright)
-        except UnreadablePictureError as error:
-            raise sample_error(error.__cause__ or error) from error
 
 
 def _metadata(data: bytes, width: int, height: int, orientation: int) -> Metadata:

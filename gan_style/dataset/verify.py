@@ -103,15 +103,12 @@ class Verify:
                 size = read_header(content).size
                 if size != (row["width"], row["height"]):
                     yield f"has {size[0]} x {size[1]} pixels, not {row['width']} x {row['height']}"
-            elif name.endswith(".cls") and "cls" not in sample.sidecars and self._class_differs(content, row):
-                yield f"{name} does not hold the class {row['label']}"
+            elif name.endswith(".cls") and "cls" not in sample.sidecars:  # one of ours: its number in classes.txt
+                classes, label = self.records.plan.classes, row["label"]
+                if label not in classes or content != str(classes.index(label)).encode():
+                    yield f"{name} does not hold the class {label}"
         if row["label"] != sample.label or row["split"] != sample.split:
             yield f"its label or split is not {sample.label}, {sample.split}"
-
-    def _class_differs(self, content: bytes, row: Row) -> bool:
-        """Whether a .cls of ours is not the class's number in classes.txt."""
-        classes = self.records.plan.classes
-        return row["label"] not in classes or content != str(classes.index(row["label"])).encode()
 
     def _source(self, shard: Shard, sample: Sample, row: Row) -> Iterator[Difference]:
         """Its source, and that what lies beside it was carried over to the byte."""

@@ -27,6 +27,7 @@ from gan_style.dataset.sample import (
     some,
 )
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CLASSLESS = ("yolo", "voc", "labelme", "cityscapes", "davis")  # layouts whose folders are no classes
 
 
@@ -81,7 +82,10 @@ class FolderLayout(Layout):
         if listing.identity in above:
             yield Sample(path, path, problem=("link loop", "this folder links to one that it lies in"))
             return
-        split, label = self._split_and_label(path)
+        split, parts = self.tree.split_and_label(path)
+        label = None
+        if parts and self.kind not in _CLASSLESS:  # a class is a line of classes.txt
+            label = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", printable("/".join(parts)))
         owners = [owner for owner in self.tree.picture_folders_of(path) if not self.tree.is_label_path(owner)]
         taken = set().union(*(self.tree.matches(owner).taken for owner in owners)) if owners else set()
         orphaned = not owners and self._are_orphaned_masks(path)
@@ -96,19 +100,12 @@ class FolderLayout(Layout):
                 yield from self._folder(full, above | {listing.identity})
             elif full in taken and not self._says_the_class(name, label):
                 continue
-            elif self._is_photo(full) and not owners and not orphaned:
+            elif self.tree.is_picture(full) and not self.tree.is_carried(full) and not owners and not orphaned:
                 by_name = split is None and self.tree.names_say_splits(path) and full not in self._statements.splits
                 own = split_of_file(name) if by_name else split
                 yield self._picture(full, own, label, sidecars.get(name, {}), shapes.get(name))
             else:
                 yield self._other(full, split, label, is_mask=orphaned)
-
-    def _split_and_label(self, path: str) -> tuple[str | None, str | None]:
-        split, parts = self.tree.split_and_label(path)
-        if self.kind in _CLASSLESS:
-            return split, None
-        label = re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\x{ord(match[0]):02x}", printable("/".join(parts)))
-        return split, label or None  # a class is a line of classes.txt
 
     def _are_orphaned_masks(self, path: str) -> bool:
         """Whether a folder holds masks, though no pictures are called as they are: one that is called as labels are, or
@@ -120,9 +117,6 @@ class FolderLayout(Layout):
             return False
         names = [name for name in self.tree.listing(path).files if name.lower().endswith(ALL_PICTURE_SUFFIXES)][:5]
         return bool(names) and all(self.tree.looks_like_mask(join(path, name)) for name in names)
-
-    def _is_photo(self, path: str) -> bool:
-        return self.tree.is_picture(path) and not self.tree.is_carried(path)
 
     def _says_the_class(self, name: str, label: str | None) -> bool:
         """A .cls in the folder of a class, where each result gets one that says the folder's."""

@@ -93,12 +93,6 @@ class Index:
         if numbers and len(numbers) >= 0.9 * len(lines):
             self.numbers[folder] = numbers
 
-    def numbers_for(self, folder: str) -> Mapping[str, str]:
-        """The numbers of pictures for files in a folder: of a list in it, or in one above."""
-        while folder not in self.numbers and folder:
-            folder = folder.rpartition("/")[0]
-        return self.numbers.get(folder, {})
-
     @cached_property
     def _folded(self) -> dict[str, str]:
         return {path.casefold(): path for path in self.files}
@@ -228,8 +222,11 @@ class Rewriter:
 
     @property
     def numbers(self) -> Mapping[str, str]:
-        """The numbers by which the table may name pictures."""
-        return {} if _OF_CLASSES.match(self.table) else self.index.numbers_for(self.folder)
+        """The numbers by which it may name pictures: those of a list beside it, or in a folder above."""
+        folder = self.folder
+        while folder not in self.index.numbers and folder:
+            folder = folder.rpartition("/")[0]
+        return {} if _OF_CLASSES.match(self.table) else self.index.numbers.get(folder, {})
 
     def references(self, value: Any, field: Any = None) -> str | None:
         """The path that a value, of a field, names; None where it names no picture of ours."""
@@ -275,7 +272,12 @@ class Rewriter:
 
     def document(self, value: Any) -> Any:
         """A whole JSON file, whose lists name records by the keys that these have now (VIA's)."""
-        new = self._document(value)
+        names = value.items() if isinstance(value, dict) else ()
+        if any(self.references(item, name) is not None for name, item in names):  # it is about one picture
+            copies = list(self._copies(value))
+            new = copies[0] if len(copies) == 1 else value
+        else:
+            new = self.json(value)
         return self._with_new_keys(new) if any(keys != [key] for key, keys in self.keys.items()) else new
 
     def _with_new_keys(self, value: Any) -> Any:
@@ -283,17 +285,10 @@ class Rewriter:
             return {key: self._with_new_keys(item) for key, item in value.items()}
         if not isinstance(value, list):
             return value
-        names = [
+        names = (
             self.keys.get(item, [item]) if isinstance(item, str) else [self._with_new_keys(item)] for item in value
-        ]
+        )
         return [item for own in names for item in own]
-
-    def _document(self, value: Any) -> Any:
-        """The same value where it is about one picture that has several copies."""
-        if isinstance(value, dict) and any(self.references(item, name) is not None for name, item in value.items()):
-            copies = list(self._copies(value))
-            return copies[0] if len(copies) == 1 else value
-        return self.json(value)
 
     def json(self, value: Any) -> Any:
         """A JSON value with each record, string or key that names a picture once for each of its results."""

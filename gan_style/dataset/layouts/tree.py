@@ -515,8 +515,9 @@ def match(pictures: Sequence[str], files: Iterable[tuple[str, str]], *, same_fol
             own = matches.sidecars.setdefault(owner, {})
             own[_free(_key(before, after), own)] = Match(join(folder, name), before, after)
             matches.taken.add(join(folder, name))
-    if same_folder:
-        _drop_masks_of_masks(matches)
+    labels = {PurePosixPath(path).name for path in matches.taken} if same_folder else set()
+    for name in labels & matches.sidecars.keys():  # a picture that is another's label has none of its own
+        del matches.sidecars[name]
     return matches
 
 
@@ -598,13 +599,6 @@ def _word(tree: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", tree)[:40] or "label"
 
 
-def _drop_masks_of_masks(matches: Matches) -> None:
-    """A picture that is another's label has none of its own; they are the other's."""
-    names = {PurePosixPath(path).name for path in matches.taken}
-    for name in [name for name in matches.sidecars if name in names]:
-        del matches.sidecars[name]
-
-
 def split_in(name: str) -> tuple[str, str] | None:
     """("train", "") of train, ("train", "seg") of seg_train, ("train", "A") of trainA, ("train", "") of train2017."""
     pieces = [piece for piece in re.split(r"[_\-. ]+|(?<=[a-z])(?=[A-Z0-9])|(?<=[0-9])(?=[A-Za-z])", name) if piece]
@@ -638,18 +632,14 @@ def splits_in(names: Sequence[str]) -> dict[str, str | None]:
     """The split of each name. Where several say none, it is the words in which they differ ("a", "b" of x-a-000 and
     x-b-001), so that what somebody kept apart stays apart.
     """
-    splits = {name: next((split[0] for part in _parts(name) if (split := split_in(part))), None) for name in names}
+    parts = {name: name.split("/")[::-1] for name in names}  # the last one, and then those above
+    splits = {name: next((split[0] for part in parts[name] if (split := split_in(part))), None) for name in names}
     words = {name: tuple(re.findall(r"[^\W\d_]+", name)) for name, split in splits.items() if split is None}
     families = set(words.values())
     if 1 < len(families) <= _MOST_WORDS:
         shared = set.intersection(*map(set, families))
         splits |= {name: "-".join(word for word in own if word not in shared) or None for name, own in words.items()}
     return splits
-
-
-def _parts(name: str) -> list[str]:
-    """A path's last part, and then those above."""
-    return name.split("/")[::-1]
 
 
 def _replaced(parts: tuple[str, ...], old: tuple[str, ...], new: tuple[str, ...]) -> set[str]:
