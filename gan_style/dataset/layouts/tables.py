@@ -285,10 +285,10 @@ class Rewriter:
             return {key: self._with_new_keys(item) for key, item in value.items()}
         if not isinstance(value, list):
             return value
-        names = (
-            self.keys.get(item, [item]) if isinstance(item, str) else [self._with_new_keys(item)] for item in value
-        )
-        return [item for own in names for item in own]
+        new: list[Any] = []
+        for item in value:
+            new += self.keys.get(item, [item]) if isinstance(item, str) else [self._with_new_keys(item)]
+        return new
 
     def json(self, value: Any) -> Any:
         """A JSON value with each record, string or key that names a picture once for each of its results."""
