@@ -22,7 +22,7 @@ from gan_style.images.formats import UnreadablePictureError, list_pictures
 from gan_style.options import Runtime, listed, option
 from gan_style.report.comparison import Sheet, report
 from gan_style.report.html import data_uri, thumbnail
-from gan_style.report.runs import CONFIG_FILE, Run, find_runs, labels, locate, measured_differently, read_run, stale
+from gan_style.report.runs import CONFIG_FILE, Run, find_runs, labels, measured_differently, read_run, stale
 from gan_style.report.table import (
     as_csv,
     as_text,
@@ -200,12 +200,11 @@ def _photos(cfg: DictConfig, runs: Mapping[str, Run]) -> dict[Path, Tensor]:
 def _held_out(runs: Mapping[str, Run]) -> list[Path]:
     reason = "no run says what it was trained on"
     for run in runs.values():
-        names = ("data.content", "data.holdout")
-        content, holdout = (locate(run.settings.get(name), run.folder, run.settings) for name in names)
+        content = run.data("content")
         if content is None:
             continue
         try:
-            trained, held_out, _ = split(content, holdout, run.settings.get("data.holdout_count", 0))
+            trained, held_out, _ = split(content, run.data("holdout"), run.settings.get("data.holdout_count", 0))
         except ValueError as error:
             reason = str(error)
             continue
@@ -219,7 +218,7 @@ def _styles(runs: Mapping[str, Run]) -> list[tuple[str, dict[str, str]]]:
     uris: dict[Path, str] = {}
     for label, run in runs.items():
         with suppress(ValueError):  # it says none, or it cannot be read
-            path = find_pictures(locate(run.settings.get("data.style"), run.folder, run.settings), "data.style")[0]
+            path = find_pictures(run.data("style"), "data.style")[0]
             uris.setdefault(path, thumbnail(to_float(decode(path, short_side=256)[None])))
             pictures[label] = path
     if len(uris) == 1:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from gan_style import __version__
 from gan_style.cli import command
-from gan_style.config import build, flat, plain
+from gan_style.commands.compare import read_run_of
+from gan_style.config import build, plain
 from gan_style.data.pictures import UnreadablePictures, find_pictures
 from gan_style.data.sets import split
 from gan_style.evaluation.external import inception, lpips
@@ -33,7 +34,7 @@ from gan_style.options import Runtime, as_typed, listed, option
 from gan_style.report.evaluation import Scores, columns, number, report, sheet_row
 from gan_style.report.html import thumbnail
 from gan_style.report.outputs import FolderOutputs, model_labels, open_outputs
-from gan_style.report.runs import locate
+from gan_style.report.runs import CONFIG_FILE, Run
 from gan_style.report.table import align
 from gan_style.runtime.device import choose_device, in_full_float32, move_to
 from gan_style.runtime.distributed import ranks
@@ -66,14 +67,6 @@ class EvaluateOptions:
     report_pictures: int = option(0)
     perceptual: Any
     runtime: Runtime
-
-
-@dataclass(frozen=True)
-class TrainedRun:
-    """The run that a model is of: its folder, and its data settings with paths that are found from here."""
-
-    folder: Path
-    data: dict[str, Any]
 
 
 @command("evaluate", EvaluateOptions)
@@ -168,22 +161,16 @@ def main(cfg: DictConfig) -> int:
     return 0
 
 
-def find_run(checkpoint: Path) -> TrainedRun | None:
+def find_run(checkpoint: Path) -> Run | None:
     """Return the run that a checkpoint is of; None where there is no run's folder to ask."""
     for folder in (checkpoint, *list(checkpoint.absolute().parents)[:2]):
-        if (folder / "config.yaml").is_file():
-            settings = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=False)
-            if not isinstance(settings, dict) or not isinstance(settings.get("data"), dict):
-                return None
-            data = {
-                name: locate(value, folder, flat(settings)) if name in ("content", "style", "holdout") else value
-                for name, value in settings["data"].items()
-            }
-            return TrainedRun(folder, data)
+        if (folder / CONFIG_FILE).is_file():
+            run = read_run_of(folder)
+            return run if any(key.startswith("data.") for key in run.settings) else None
     return None
 
 
-def _content_pictures(cfg: DictConfig, runs: Mapping[str, TrainedRun | None]) -> tuple[list[Path], int]:
+def _content_pictures(cfg: DictConfig, runs: Mapping[str, Run | None]) -> tuple[list[Path], int]:
     """Return (the pictures to measure on, how many of those asked for were trained on)."""
     # Collect what the runs were trained on, and the first one's held-out pictures.
     trained: list[Path] = []
@@ -193,7 +180,8 @@ def _content_pictures(cfg: DictConfig, runs: Mapping[str, TrainedRun | None]) ->
         if run is None:
             continue
         try:
-            training, own_held_out, _ = split(run.data["content"], run.data["holdout"], run.data["holdout_count"])
+            count = run.settings.get("data.holdout_count", 0)
+            training, own_held_out, _ = split(run.data("content"), run.data("holdout"), count)
         except ValueError as error:
             warnings.warn(f"{spec}: its training pictures are not there to be left out ({error})", stacklevel=2)
             reason = f"the pictures of {spec} are not found ({error})"
@@ -239,13 +227,13 @@ def without_copies(asked: Sequence[Path], trained: Sequence[Path]) -> list[Path]
     return chosen
 
 
-def _style_pictures(cfg: DictConfig, runs: Mapping[str, TrainedRun | None]) -> list[Path]:
+def _style_pictures(cfg: DictConfig, runs: Mapping[str, Run | None]) -> list[Path]:
     if cfg.style is not None:
         return find_pictures(plain(cfg.style), "style")
     spec, first = next(((spec, run) for spec, run in runs.items() if run is not None), ("", None))
     if first is None:
         raise ValueError("style=... is missing, and there is no run whose style pictures could be taken")
-    style, asked = first.data["style"], of_style(spec)[1]
+    style, asked = first.data("style"), of_style(spec)[1]
     if isinstance(style, dict):
         if asked not in style:
             raise no_style(spec, style)
@@ -267,7 +255,7 @@ def _output(cfg: DictConfig, specs: Sequence[str]) -> Path:
     if cfg.output is not None:
         return Path(cfg.output).expanduser()
     first = of_style(specs[0])[0]
-    if not (first / "config.yaml").is_file():
+    if not (first / CONFIG_FILE).is_file():
         raise ValueError("output=... is missing: give a folder for metrics.json and report.html")
     return first / "evaluation"
 

@@ -83,6 +83,12 @@ class Run:
         values = self.series.get(name)
         return values[-1][1] if values else None
 
+    def data(self, name: str) -> Any:
+        """Return the paths that data.NAME holds, found from anywhere; of several styles {style: its paths}."""
+        beginning = f"data.{name}."
+        several = {key.removeprefix(beginning): x for key, x in self.settings.items() if key.startswith(beginning)}
+        return _locate(several or self.settings.get(f"data.{name}"), self.folder, self.settings)
+
     def seconds(self) -> float | None:
         """Estimate how long its steps took: pictures seen by pictures a second, as measured last."""
         speed, batch = self.last("images_per_second"), self.settings.get("training.batch")
@@ -113,16 +119,16 @@ def _below(folder: Path) -> Iterator[Path]:
             yield from _below(path)
 
 
-def locate(spec: Any, folder: Path, settings: Mapping[str, Any]) -> Any:
+def _locate(spec: Any, folder: Path, settings: Mapping[str, Any]) -> Any:
     """Return a run's paths so that they are found from anywhere; settings: the run's, flat.
 
     Relative paths are those of the folder that the run was started in, which follows from where its own folder lies. A
     path that is not there is returned as it is.
     """
     if isinstance(spec, Mapping):
-        return {name: locate(value, folder, settings) for name, value in spec.items()}
+        return {name: _locate(value, folder, settings) for name, value in spec.items()}
     if isinstance(spec, list | tuple):
-        return [locate(value, folder, settings) for value in spec]
+        return [_locate(value, folder, settings) for value in spec]
     inside = Path(str(settings.get("run.root", "")), str(settings.get("run.name", ""))).parts
     parts = folder.resolve().parts
     if not isinstance(spec, str) or not inside or parts[-len(inside) :] != inside or spec.startswith("~"):
