@@ -161,10 +161,6 @@ class TrainSetup:
         return [str(name) for name in style] if isinstance(style, dict) else []
 
     @property
-    def by_reference(self) -> bool:
-        return by_reference(self.cfg)
-
-    @property
     def precision(self) -> torch.dtype:
         name = self.cfg.training.precision
         dtype: torch.dtype = fastest_precision(self.device) if name == "auto" else getattr(torch, name)
@@ -185,7 +181,7 @@ def open_sets(setup: TrainSetup) -> Pictures:
     data["style_resize"] = data["style_resize"] or data["resize"]
     names = ("content", "style", "holdout", "holdout_count", "resize", "style_resize", "cache_mb", "max_unreadable")
     count = data["style_holdout_count"]
-    held_out = (_STYLES_HELD_OUT if count is None else count) if setup.by_reference else None
+    held_out = (_STYLES_HELD_OUT if count is None else count) if by_reference(setup.cfg) else None
     return open_pictures(**{name: data[name] for name in names}, style_holdout_count=held_out)
 
 
@@ -222,7 +218,7 @@ def make_batches(setup: TrainSetup, pictures: Pictures, first_step: int, stop: S
         content_crop=Crop(data.size, tuple(data.resize), data.flip),
         style_crop=Crop(data.size, tuple(data.style_resize or data.resize), data.flip, data.recolour),
         seed=training.seed,
-        full_strength=data.full_strength if setup.styles or setup.by_reference else None,
+        full_strength=data.full_strength if setup.styles or by_reference(setup.cfg) else None,
     )
     positions = Positions(
         first_step=first_step,
@@ -253,7 +249,7 @@ def make_objective(setup: TrainSetup) -> Objective:
         raise ValueError(f"loss.balance={as_typed(balance)}: shares, {{content: 1, style: 2}}, or null, expected")
     terms = {name: build(node, f"loss.{name}") for name, node in nodes.items()}
     check_terms(terms)
-    for name, term in terms.items() if setup.by_reference else ():
+    for name, term in terms.items() if by_reference(setup.cfg) else ():
         if isinstance(term, StyleTerm) and term.target not in (CROP, EACH):
             raise ValueError(
                 f"loss.{name}.target={term.target} is one style, whatever generator=reference is shown; allowed are "
@@ -339,7 +335,7 @@ def make_state(setup: TrainSetup, objective: Objective, *, fresh: bool) -> Train
     cfg, training = setup.cfg, setup.cfg.training
     torch.manual_seed(training.seed)
     of_style: dict[str, Any] = {"styles": setup.styles} if setup.styles else {}
-    if setup.by_reference:
+    if by_reference(setup.cfg):
         # About the short side that style crops are cut from.
         of_style = {"side": round(sum(cfg.data.style_resize or cfg.data.resize) / 2)}
     generator = move_to(build(cfg.generator, "generator", **of_style), setup.device)
@@ -430,7 +426,7 @@ def distribute(setup: TrainSetup, state: TrainState) -> None:
 def make_sampler(setup: TrainSetup, objective: Objective, pictures: Pictures) -> Sampler | LibrarySampler:
     """Build what shows and measures the results of the held-out pictures, of several styles in each of them."""
     contents = pictures.held_out_pictures(setup.device, setup.cfg.data.sample_size)
-    if setup.by_reference:
+    if by_reference(setup.cfg):
         # Build samplers in the styles of held-out paintings, each measured by its own Gram matrices.
         paths, layers = pictures.held_out_styles, style_layers(objective.terms.values())
         watch = UnreadablePictures("data.style", len(paths), limit=1.0)
