@@ -41,7 +41,7 @@ def write_clip(
     asks a player to turn by, anticlockwise.
     """
     (width, height), ticks = size, times or [1001 * number for number in range(frames)]
-    shown = [smooth_picture(height + frames, width + frames, seed) for seed in range(pictures)]
+    pictures_shown = [smooth_picture(height + frames, width + frames, seed) for seed in range(pictures)]
     with av.open(str(path), "w") as file:
         video = file.add_stream("libx264", rate=RATE, options={"crf": "10"})
         video.width, video.height, video.pix_fmt = width, height, pixels
@@ -50,8 +50,8 @@ def write_clip(
             video.set_display_rotation(turn)
         tone = file.add_stream("aac", rate=8000, layout="mono") if sound else None
         for number, pts in enumerate(ticks):
-            whole = shown[number * pictures // frames]
-            cut = whole[number : number + height, number : number + width].copy()
+            large = pictures_shown[number * pictures // frames]
+            cut = large[number : number + height, number : number + width].copy()
             frame = av.VideoFrame.from_ndarray(cut, format="rgb24")
             frame.pts, frame.time_base = pts, TICK
             file.mux(video.encode(frame))

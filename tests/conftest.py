@@ -99,9 +99,9 @@ def make_objective() -> Callable[..., Objective]:
             "style": GramStyle(weight=1.0, layers=["relu1_1", "relu2_1"], target=style_target),
             "tv": SquaredVariation(weight=0.1),
         }
-        kept = {name: term for name, term in (default | terms).items() if term is not None}
-        layers = [*content_layers(kept.values()), *style_layers(kept.values())]
-        objective = Objective(kept, compact(layers=layers, weights="random"), balance)
+        used = {name: term for name, term in (default | terms).items() if term is not None}
+        layers = [*content_layers(used.values()), *style_layers(used.values())]
+        objective = Objective(used, compact(layers=layers, weights="random"), balance)
         for target in {MEAN, EACH} & set(objective.targets):
             objective.set_style(target, enumerate([noise(1, 3, 24, 24, seed=5), noise(1, 3, 32, 20, seed=6)]))
         return objective
@@ -151,8 +151,8 @@ def take_part() -> Callable[..., dict[str, Any]]:
             left, right = (study["models"][side] for side in sides)
             answers.append({"question": number, "kind": kind, "picture": picture, "left": left, "right": right})
             answers[-1] |= {"repeat_of": again, "choice": rule(kind, names[left], names[right]), "seconds": 1.5}
-        kept = {key: study[key] for key in ("format", "version", "study", "allow_ties", "models", "names")}
-        return kept | {"participant": participant, "sheet": sheet, "questions": len(answers), "answers": answers}
+        copied = {key: study[key] for key in ("format", "version", "study", "allow_ties", "models", "names")}
+        return copied | {"participant": participant, "sheet": sheet, "questions": len(answers), "answers": answers}
 
     return answer
 

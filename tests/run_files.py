@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2")
+
 
 def rows(run: Path) -> list[dict[str, Any]]:
     lines = (run / "metrics.jsonl").read_text().splitlines()

@@ -93,13 +93,13 @@ def test_floats_of_another_range_are_the_same_picture_once_it_is_said(folder, li
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "message"),
     [((0.0, 255.0), "value_range"), ((0.0, 1.0), r"value_range=\(0, 1\)"), ((-1.0, float("nan")), "-1 to 1")],
 )
-def test_floats_that_may_mean_something_else_are_refused(library, values, words):
+def test_floats_that_may_mean_something_else_are_refused(library, values, message):
     picture = torch.full((1, 3, 20, 24), values[0])
     picture[..., 10:] = values[1]
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=message):
         library(picture, style="wave")
 
 
@@ -157,8 +157,8 @@ def test_many_threads_get_what_one_gets(folder, library):
     jobs = [(picture, call) for picture in pictures for call in calls]
     single = [library(picture, **call) for picture, call in jobs]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda job: library(job[0], **job[1]), jobs))
-    assert all(torch.equal(a, b) for a, b in zip(single, together, strict=True))
+        concurrent = list(pool.map(lambda job: library(job[0], **job[1]), jobs))
+    assert all(torch.equal(a, b) for a, b in zip(single, concurrent, strict=True))
 
 
 def test_an_only_style_needs_no_name(folder):
@@ -203,19 +203,19 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_named_in_the_users_words(folder, library, case):
-    arguments, words = BAD[case]
-    with pytest.raises(ValueError, match=words):
+    arguments, message = BAD[case]
+    with pytest.raises(ValueError, match=message):
         library(folder / "photo.png", **arguments)
 
 
 def test_what_is_no_picture_or_model_is_refused(folder, library):
-    for picture, words in (
+    for picture, message in (
         (torch.zeros(3, 4, 4), r"\(N, 3, H, W\) expected, got \(3, 4, 4\)"),
         (torch.zeros(1, 3, 4, 4, dtype=torch.int64), r"got torch\.int64"),
         (folder / "nothing.png", "there is no such file"),
         (3, "got int"),
     ):
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             library(picture, style="monet")
     with pytest.raises(ValueError, match="there is no such file or folder"):
         gan_style.load("runs/nothing")

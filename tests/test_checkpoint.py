@@ -335,7 +335,7 @@ def test_a_damaged_newest_is_named_and_the_one_before_taken(tmp_path, monkeypatc
         return
     assert (path.name, actual["state"]["step"]) == ("step_00000020.pt", 20)
     assert len(messages) == (kind != "missing")
-    assert all(str(newest) in words and "trying the one before" in words for words in messages)
+    assert all(str(newest) in message and "trying the one before" in message for message in messages)
 
 
 class TestKept:

@@ -150,8 +150,8 @@ class TestComposition:
     @pytest.mark.parametrize("choice", [c for c in group_choices() if c.startswith(("generator", "discriminator"))])
     def test_every_network_is_free_of_checkerboards_and_batch_statistics(self, choice):
         group = choice.split("=")[0]
-        given = {"styles": ["one"]} if choice in ("generator=library", "generator=mobile") else {}
-        network = build(compose("train", *PICTURES, choice)[group], group, **given)
+        overrides = {"styles": ["one"]} if choice in ("generator=library", "generator=mobile") else {}
+        network = build(compose("train", *PICTURES, choice)[group], group, **overrides)
         forbidden = (nn.modules.batchnorm._BatchNorm, nn.modules.conv._ConvTransposeNd)
         assert not [module for module in network.modules() if isinstance(module, forbidden)]
 

@@ -78,7 +78,7 @@ def test_styles_are_drawn_by_their_emphasis(run):
         run("--emphasis", "munch=2")
 
     rng = random.Random(0)
-    drawn = [distill_mobile.random_condition([0.0, 1.0, 0.0], rng) for _ in range(200)]
-    assert all(condition[1] > 0 for condition in drawn)  # the first of two, whatever its share
-    assert sum(condition[1] == 1.0 for condition in drawn) > 100
-    assert all(condition.sum() <= 1.0 + 1e-6 for condition in drawn)
+    conditions = [distill_mobile.random_condition([0.0, 1.0, 0.0], rng) for _ in range(200)]
+    assert all(condition[1] > 0 for condition in conditions)  # the first of two, whatever its share
+    assert sum(condition[1] == 1.0 for condition in conditions) > 100
+    assert all(condition.sum() <= 1.0 + 1e-6 for condition in conditions)

@@ -53,9 +53,9 @@ def target() -> Target:
     torch.manual_seed(3)
     teacher = vgg19(layers=LAYERS, weights="random")
     wide = {f"relu{name}": channels for name, _, channels in teacher.architecture.convolutions()}
-    kept = {f"relu{name}": channels for name, _, channels in COMPACT.convolutions()}
+    channels_of = {f"relu{name}": channels for name, _, channels in COMPACT.convolutions()}
     projections = {
-        layer: torch.linalg.qr(torch.randn(wide[layer], kept[layer]))[0].T[:, :, None, None].contiguous()
+        layer: torch.linalg.qr(torch.randn(wide[layer], channels_of[layer]))[0].T[:, :, None, None].contiguous()
         for layer in LAYERS
     }
     return Target(teacher, projections, dict.fromkeys(LAYERS, 1.0))
@@ -80,10 +80,10 @@ def test_a_batch_is_what_the_teacher_makes_of_results_and_their_crops(target: Ta
         change = (features[layer][:count] - features[layer][count:]).square().mean(1)
         torch.testing.assert_close(batch.changes[layer], change, rtol=2e-3, atol=1e-6)
     assert features["relu1_1"].shape[-1] == 16 and features["relu2_1"].shape[-1] == 16
-    result, kept = (item.clone().requires_grad_() for item in batch.pictures.split(count))
+    result, resampled = (item.clone().requires_grad_() for item in batch.pictures.split(count))
     assert list(batch.gradients) == ["relu3_2", "relu4_2"]
     for layer, options in batch.gradients.items():
-        change = target.teacher(result, [layer])[layer] - target.teacher(kept, [layer])[layer]
+        change = target.teacher(result, [layer])[layer] - target.teacher(resampled, [layer])[layer]
         gradients = content_gradients(change, result)
         assert (options.square().mean((1, 2, 3)) - 1).abs().max() < 1e-3
         assert F.cosine_similarity(gradients.flatten(1), options.flatten(1), eps=1e-30).min() > 0.999
@@ -117,8 +117,10 @@ def test_content_gradients_say_how_the_content_loss_changes(target: Target) -> N
     # a loss on them reaches every weight that the content loss sees, and none behind it
     teacher.requires_grad_(True)
     content_gradients(change(results), results, differentiable=True).square().sum().backward()
-    reached = {key for key, first in teacher.features.named_parameters() if first.grad is not None and first.grad.any()}
-    assert {int(key.split(".")[0]) for key in reached if key.endswith("weight")} == {0, 2, 5, 7, 10, 12}
+    with_gradient = {
+        key for key, first in teacher.features.named_parameters() if first.grad is not None and first.grad.any()
+    }
+    assert {int(key.split(".")[0]) for key in with_gradient if key.endswith("weight")} == {0, 2, 5, 7, 10, 12}
 
 
 def test_batches_in_bfloat16_are_those_in_float32(target: Target) -> None:
@@ -192,8 +194,8 @@ def test_stages_of_a_way_lie_one_in_each_part_of_it() -> None:
 
 def test_samples_under_the_teacher_are_made_once_and_no_seed_is_used_twice() -> None:
     for first in (0, 1):
-        asked = Namespace(generators=2, runs=3, shipped_styles=4, seed=0)
-        actual = [[task.network for task in tasks_of(number, first, asked)] for number in range(3)]
+        arguments = Namespace(generators=2, runs=3, shipped_styles=4, seed=0)
+        actual = [[task.network for task in tasks_of(number, first, arguments)] for number in range(3)]
         assert [item.count("vgg19") for item in actual] == [7 * (number == first) for number in range(3)]
         assert [item.count("compact") for item in actual] == [11 * (number >= first) for number in range(3)]
     runs = [Namespace(generators=2, runs=1, shipped_styles=0, seed=seed) for seed in (0, 1)]
@@ -255,13 +257,13 @@ def test_an_earlier_buffer_is_learned_from_with_its_own_crops(target: Target, tm
     before = ReplayBuffer(torch.rand(3, 3, 32, 32), target, "cpu")
     before.add([*(before.crops[[2, 0]] / 2)], [2, 0])
     before.save(tmp_path / "buffer.pt")
-    asked = Namespace(crops=4, size=32, buffer=tmp_path / "buffer.pt", device="cpu")
+    arguments = Namespace(crops=4, size=32, buffer=tmp_path / "buffer.pt", device="cpu")
     pictures = [torch.randint(0, 255, (3, 40, 50), dtype=torch.uint8)]
-    buffer = first_buffer(pictures, target, asked, random.Random(0))
+    buffer = first_buffer(pictures, target, arguments, random.Random(0))
     assert len(buffer.crops) == 7 and buffer.parents.tolist() == [0, 2, 6, 4]
     torch.testing.assert_close(buffer.results[2:], buffer.crops[[6, 4]] / 2)
-    asked.buffer = tmp_path / "not yet there.pt"
-    assert len(first_buffer(pictures, target, asked, random.Random(0)).results) == 2
+    arguments.buffer = tmp_path / "not yet there.pt"
+    assert len(first_buffer(pictures, target, arguments, random.Random(0)).results) == 2
 
 
 def test_a_student_learns_and_its_matrices_are_its_weights(target: Target) -> None:

@@ -173,7 +173,7 @@ def number_of_a_whole_file(path: Path) -> int:
 
 
 def test_a_process_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
-    path, rng, seen = tmp_path / "state.bin", random.Random(0), []
+    path, rng, contents_read = tmp_path / "state.bin", random.Random(0), []
     for start in range(0, 10_000_000, 1_000_000):
         with subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(start)]) as writer:
             try:
@@ -185,8 +185,8 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> N
                 time.sleep(rng.uniform(0, 0.05))
             finally:
                 writer.kill()  # SIGKILL: no handler, no clean-up
-        seen.append(number_of_a_whole_file(path))
-    assert seen == sorted(set(seen))  # each of the ten has got something through
+        contents_read.append(number_of_a_whole_file(path))
+    assert contents_read == sorted(set(contents_read))  # each of the ten has got something through
     remove_leftovers(tmp_path)
     assert names(tmp_path) == ["state.bin"]
 
@@ -201,8 +201,8 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
 
     def write(file: IO[bytes]) -> None:
         file.write(b"half")
-        (left,) = (item for item in tmp_path.iterdir() if item.name not in stays)
-        os.link(left, tmp_path / f".0{left.name[1:]}")  # as a process killed here would leave it
+        (remaining,) = (item for item in tmp_path.iterdir() if item.name not in stays)
+        os.link(remaining, tmp_path / f".0{remaining.name[1:]}")  # as a process killed here would leave it
         raise Killed
 
     with pytest.raises(Killed):

@@ -387,10 +387,10 @@ class TestDiffAugment:
     def test_of_a_sample_is_the_same_wherever_it_stands_in_whatever_batch(self, noise, kinds):
         """So that neither the batch's size nor the number of ranks is felt."""
         pictures = noise(6, 3, 16, 24)
-        whole = diff_augment(pictures, kinds, each(6, 1))
+        full_batch = diff_augment(pictures, kinds, each(6, 1))
         for places in ([3], [5, 0], [2, 3, 4], [1, 1]):
             random = [each(6, 1)[place] for place in places]
-            assert torch.equal(diff_augment(pictures[places], kinds, random), whole[places])
+            assert torch.equal(diff_augment(pictures[places], kinds, random), full_batch[places])
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_is_differentiable(self, kind):

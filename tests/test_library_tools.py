@@ -30,18 +30,18 @@ def test_a_model_that_is_too_large_leaves_the_one_that_ships(tmp_path, monkeypat
 def test_what_was_measured_is_kept_for_the_same_files_alone(tmp_path):
     for name in ("model", "teacher", "photo.png", "style.png"):
         (tmp_path / name).write_bytes(b"1")
-    asked = Namespace(model=tmp_path / "model", teacher=tmp_path / "teacher", content=[str(tmp_path / "photo.png")])
-    asked.size, asked.photos, asked.optimise_steps, calls = 64, 2, 3, []
+    arguments = Namespace(model=tmp_path / "model", teacher=tmp_path / "teacher", content=[str(tmp_path / "photo.png")])
+    arguments.size, arguments.photos, arguments.optimise_steps, calls = 64, 2, 3, []
 
     def measured(name):
-        kept = check_library.Kept(tmp_path / "work", check_library.depends_on(asked, [tmp_path / "style.png"]))
-        return kept("strengths_wave", lambda number: calls.append(number) or len(calls), 7)
+        cache = check_library.Kept(tmp_path / "work", check_library.depends_on(arguments, [tmp_path / "style.png"]))
+        return cache("strengths_wave", lambda number: calls.append(number) or len(calls), 7)
 
     assert measured("wave") == measured("wave") == 1
     for number, name in enumerate(("model", "teacher", "photo.png", "style.png"), start=2):
         (tmp_path / name).write_bytes(b"2")
         assert measured("wave") == measured("wave") == number
-    asked.size = 128
+    arguments.size = 128
     assert measured("wave") == 6
 
 

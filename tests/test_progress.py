@@ -24,19 +24,19 @@ def clock(monkeypatch) -> list[float]:
 
 
 def test_counts_from_where_this_process_began(clock):
-    shown = Progress(first_step=100, steps=200, batch=4, out=io.StringIO())
+    bar = Progress(first_step=100, steps=200, batch=4, out=io.StringIO())
     clock[0] += 10.0
-    assert shown.images_per_second(120) == pytest.approx(20 * 4 / 10)
+    assert bar.images_per_second(120) == pytest.approx(20 * 4 / 10)
 
 
 def test_writes_plain_lines_into_a_file(clock):
     out = io.StringIO()
-    shown = Progress(first_step=0, steps=100, batch=4, out=out)
+    bar = Progress(first_step=0, steps=100, batch=4, out=out)
     for step in (10, 20):
         clock[0] += 5.0
-        shown.update(step, VALUES)
-    shown.say("a checkpoint")
-    shown.close()
+        bar.update(step, VALUES)
+    bar.say("a checkpoint")
+    bar.close()
     assert out.getvalue().splitlines() == [
         "step 10/100  8.0 images/s  45 s left  content 0.5  style 1.25  D 2",
         "step 20/100  8.0 images/s  40 s left  content 0.5  style 1.25  D 2",
@@ -47,16 +47,16 @@ def test_writes_plain_lines_into_a_file(clock):
 
 def test_rewrites_its_bar_on_a_terminal_and_says_things_on_lines_of_their_own(clock):
     out = Terminal()
-    shown = Progress(first_step=0, steps=100, batch=4, out=out)
+    bar = Progress(first_step=0, steps=100, batch=4, out=out)
     for step in (10, 20):
         clock[0] += 5.0
-        shown.update(step, VALUES)
+        bar.update(step, VALUES)
     last = out.getvalue().split("\r")[-1]
     assert "step 20/100" in last and "8.0 images/s  40 s left  content 0.5" in last and "\n" not in out.getvalue()
-    shown.say("a checkpoint")
+    bar.say("a checkpoint")
     assert "\ra checkpoint\n" in out.getvalue()
-    shown.close()
-    shown.close()
+    bar.close()
+    bar.close()
     assert out.getvalue().endswith("\n")
 
 

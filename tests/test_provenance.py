@@ -123,28 +123,28 @@ def test_what_is_required_is_known_with_and_without_a_checkout(monkeypatch, tmp_
     assert {"torch", "hydra-core", "pillow"} <= set(requirements()[""])
 
 
-def made(**more):
+def make_provenance(**more):
     settings = {"run": {"name": "a"}, "training": {"seed": 3}}
     return provenance.provenance(settings=settings, seed=3, style="flow", data={"content": fingerprint([])}) | more
 
 
 class TestRecord:
     def test_what_is_kept(self, tmp_path):
-        record(tmp_path, made())
+        record(tmp_path, make_provenance())
         (entry,) = read_record(tmp_path)
         assert entry["gan_style"] == __version__ and entry["seed"] == 3 and entry["from_step"] == 0
         assert entry["libraries"]["torch"] == installed_version("torch") and len(entry["config"]) == 64
 
     def test_going_on_alike_adds_nothing_and_going_on_otherwise_an_entry(self, tmp_path):
-        record(tmp_path, made())
-        record(tmp_path, made(), step=10)
+        record(tmp_path, make_provenance())
+        record(tmp_path, make_provenance(), step=10)
         assert [entry["from_step"] for entry in read_record(tmp_path)] == [0]
-        record(tmp_path, made(git={"commit": "other", "dirty": False}), step=20)
+        record(tmp_path, make_provenance(git={"commit": "other", "dirty": False}), step=20)
         assert [entry["from_step"] for entry in read_record(tmp_path)] == [0, 20]
 
     def test_what_was_gone_back_behind_is_forgotten(self, tmp_path):
         for step, name in ((0, "a"), (20, "b"), (10, "c")):
-            record(tmp_path, made(style=name), step=step)
+            record(tmp_path, make_provenance(style=name), step=step)
         assert [(entry["from_step"], entry["style"]) for entry in read_record(tmp_path)] == [(0, "a"), (10, "c")]
 
     @pytest.mark.parametrize("text", ["", "{", "[]", '{"entries": 3}', '{"entries": [1, {"a": 2}]}'])
@@ -155,7 +155,7 @@ class TestRecord:
 
 def test_nothing_tells_of_a_person_or_a_machine(tmp_path):
     paths = filled(tmp_path / "photos", a=1)
-    entry = made(data={"content": fingerprint(paths)}, style=style_name(str(tmp_path / "art")))
+    entry = make_provenance(data={"content": fingerprint(paths)}, style=style_name(str(tmp_path / "art")))
     text = json.dumps([entry, picture_note(checkpoint="0" * 64, style="x", strength=1.0, seed=None)])
     private = [str(tmp_path), str(Path.home()), os.getcwd(), socket.gethostname()]
     assert [word for word in private if len(word) > 1 and word in text] == []

@@ -104,10 +104,10 @@ class TestCompiled:
     def test_one_s_copy_is_a_network_of_its_own(self, monkeypatch, noise):
         monkeypatch.setattr(torch, "compile", by_nothing)
         network = compile_network(small_network(), option="x")
-        twin = copy.deepcopy(network)
+        clone = copy.deepcopy(network)
         with torch.no_grad():
-            next(twin.parameters()).zero_()
-        assert not torch.equal(twin(noise(1, 3, 8, 8)), network(noise(1, 3, 8, 8)))
+            next(clone.parameters()).zero_()
+        assert not torch.equal(clone(noise(1, 3, 8, 8)), network(noise(1, 3, 8, 8)))
 
     @pytest.mark.slow  # a compilation takes half a minute on a CPU
     def test_generator_paints_and_learns_the_same(self, noise):

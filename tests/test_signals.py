@@ -165,8 +165,8 @@ sys.exit(75)"""
     def test_a_killed_rank_ends_the_others_and_its_signal_is_the_status(self, capfd):
         program = "if rank == '0': os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(60)"
         assert launch(2, python(program)) == 128 + signal.SIGKILL
-        words = capfd.readouterr().err
-        assert "rank 0 was killed by SIGKILL" in words and "rank 1" not in words
+        errors = capfd.readouterr().err
+        assert "rank 0 was killed by SIGKILL" in errors and "rank 1" not in errors
 
     @pytest.mark.parametrize(("death", "expected"), [("os.kill(os.getpid(), 9)", 137), ("sys.exit(1)", 1)])
     def test_those_that_are_told_to_end_do_not_make_a_failure_a_pre_emption(self, tmp_path, death, expected):

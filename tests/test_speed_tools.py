@@ -13,7 +13,7 @@ import bench_reference
 import bench_train
 import check_fast_quality
 
-GIVEN = Namespace(
+ARGUMENTS = Namespace(
     device="cpu",
     weights=None,
     generator="slim",
@@ -26,8 +26,8 @@ GIVEN = Namespace(
 @pytest.fixture(scope="module")
 def both():
     """(our run, the plain one with its weights, a batch)."""
-    batch = bench_train.make_batch(GIVEN, GIVEN.size, torch.device("cpu"))
-    ours = bench_train.Ours(GIVEN, "vgg19", "float32", GIVEN.size)
+    batch = bench_train.make_batch(ARGUMENTS, ARGUMENTS.size, torch.device("cpu"))
+    ours = bench_train.Ours(ARGUMENTS, "vgg19", "float32", ARGUMENTS.size)
     ours.prepare(batch)
     return ours, bench_reference.Reference(ours.state, ours.objective), batch
 

@@ -137,8 +137,8 @@ def test_a_videos_frames_share_their_draws(make):
     frames = pixels(1, 3, 16, 16).expand(5, -1, -1, -1)
     result = make(strength=(0.1, 1.0), seed=2)(tv_tensors.Video(frames))
     assert torch.equal(result, result[:1].expand_as(result))
-    several = make(strength=(0.1, 1.0))(tv_tensors.Video(pixels(1, 3, 16, 16).expand(2, 5, -1, -1, -1)))
-    assert torch.equal(several[0, 0], several[0, 4]) and not torch.equal(several[0], several[1])
+    stylized = make(strength=(0.1, 1.0))(tv_tensors.Video(pixels(1, 3, 16, 16).expand(2, 5, -1, -1, -1)))
+    assert torch.equal(stylized[0, 0], stylized[0, 4]) and not torch.equal(stylized[0], stylized[1])
 
 
 @pytest.mark.parametrize("model", ["library", "single"])
@@ -353,9 +353,9 @@ def painted(tmp_path, monkeypatch) -> Path:
     (photos / "data.yaml").write_text("path: .\ntrain: images/train\nval: images/val\nnames: [cup, cat]\n")
     monkeypatch.chdir(tmp_path)
     (command,) = [line for line in "".join(blocks("bash")).splitlines() if line.startswith("gan-style make-dataset")]
-    words = [*shlex.split(command)[1:], "runtime.device=cpu"]
+    arguments = [*shlex.split(command)[1:], "runtime.device=cpu"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    subprocess.run([sys.executable, "-m", "gan_style.cli", *words], check=True, env=environment)
+    subprocess.run([sys.executable, "-m", "gan_style.cli", *arguments], check=True, env=environment)
     (both,) = blocks("yaml")
     Path("both.yaml").write_text(both)
     return tmp_path / "painted" / "data"

@@ -52,13 +52,13 @@ def test_a_wheel_in_another_environment_trains_and_stylizes(tmp_path):
         wheel,
         folder=tmp_path,
     )
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    place = run(python, "-c", "import gan_style; print(gan_style.__file__)", folder=elsewhere)
+    other_environment = tmp_path / "elsewhere"
+    other_environment.mkdir()
+    place = run(python, "-c", "import gan_style; print(gan_style.__file__)", folder=other_environment)
     assert str(site_packages) in place
     script = tmp_path / "venv" / "bin" / "gan-style"
-    run(script, "train", "experiment=smoke", folder=elsewhere)
-    run(script, "stylize", "checkpoint=runs/smoke", "input=demo:heldout", "output=stylized", folder=elsewhere)
-    assert len(list((elsewhere / "stylized").iterdir())) == 2
-    assert "stylize" in run(python, "-m", "gan_style.cli", "--help", folder=elsewhere)
-    assert "training:" in run(python, "-m", "gan_style.commands.train", "--help", folder=elsewhere)
+    run(script, "train", "experiment=smoke", folder=other_environment)
+    run(script, "stylize", "checkpoint=runs/smoke", "input=demo:heldout", "output=stylized", folder=other_environment)
+    assert len(list((other_environment / "stylized").iterdir())) == 2
+    assert "stylize" in run(python, "-m", "gan_style.cli", "--help", folder=other_environment)
+    assert "training:" in run(python, "-m", "gan_style.commands.train", "--help", folder=other_environment)

@@ -52,13 +52,13 @@ def visit(chromium, address):
     context.close()
 
 
-def shown(tab) -> list[str]:
+def displayed_source(tab) -> list[str]:
     return tab.eval_on_selector_all("#result img", "(images) => images.map((image) => image.src)")
 
 
 def changed(tab, action) -> None:
     """Wait until an action has changed the result that is shown."""
-    before = shown(tab)
+    before = displayed_source(tab)
     action()
     tab.wait_for_function(
         "(before) => { const now = [...document.querySelectorAll('#result img')].map((image) => image.src);"

@@ -22,8 +22,8 @@ RED = Settings(["mine: red"])
 
 
 def painted(backend, photo, settings) -> np.ndarray:
-    ((path, words),) = backend.results([photo], settings)
-    assert path is not None, words
+    ((path, message),) = backend.results([photo], settings)
+    assert path is not None, message
     with Image.open(path) as picture:
         return np.asarray(picture).astype(int)
 
@@ -63,10 +63,10 @@ def test_a_large_photo_is_previewed_as_broadly_as_it_will_be_painted(backend, tm
     photo = backend.open(tmp_path / "large.png")
     assert photo.size == (2000, 1500)
     assert 0.95 * PREVIEW_PIXELS < photo.preview[0].numel() < 1.05 * PREVIEW_PIXELS
-    shown = backend.preview(photo, RED).float()
+    preview = backend.preview(photo, RED).float()
     result = torch.from_numpy(painted(backend, tmp_path / "large.png", RED)).permute(2, 0, 1).float()
-    scaled = torch.nn.functional.interpolate(result[None], shown.shape[1:], mode="bilinear", antialias=True)[0]
-    assert (shown - scaled).abs().mean() < 5
+    scaled = torch.nn.functional.interpolate(result[None], preview.shape[1:], mode="bilinear", antialias=True)[0]
+    assert (preview - scaled).abs().mean() < 5
 
 
 def test_outside_of_what_is_painted_the_photo_stays_as_it_is(backend, photo):
@@ -77,8 +77,8 @@ def test_outside_of_what_is_painted_the_photo_stays_as_it_is(backend, photo):
     np.testing.assert_array_equal(result[:, :58], before[:, :58])
     assert np.abs(result[:, 64:] - before[:, 64:]).mean() > 5
     opened = backend.open(photo)
-    shown = backend.preview(opened, replace(RED, mask=mask))
-    assert torch.equal(shown[..., :58], opened.preview[..., :58])
+    preview = backend.preview(opened, replace(RED, mask=mask))
+    assert torch.equal(preview[..., :58], opened.preview[..., :58])
 
 
 def test_a_picture_s_style_and_two_mixed(backend, runs, photo, tmp_path):

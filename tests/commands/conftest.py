@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from run_files import SMOKE
 
 
 @dataclass
@@ -18,14 +19,25 @@ class Outcome:
 
 @pytest.fixture
 def gan_style(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """gan_style("train", "name=value", ...): status and what was printed."""
+    """gan_style("train", "name=value", ..., status=0): what a command printed that ended with this status."""
 
-    def call(command: str, *arguments: str) -> Outcome:
+    def call(command: str, *arguments: str, status: int = 0) -> Outcome:
         monkeypatch.setattr(sys, "argv", [f"gan-style {command}", *arguments])
         with pytest.raises(SystemExit) as exit_:
             import_module(f"gan_style.commands.{command}").main()
         captured = capsys.readouterr()
-        return Outcome(int(exit_.value.code or 0), captured.out, captured.err)
+        assert int(exit_.value.code or 0) == status, captured.err
+        return Outcome(status, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def smoke(gan_style, tmp_path) -> Callable[..., Outcome]:
+    """smoke("name=value", ..., root=tmp_path, status=0): a run in root / "smoke" that ends with this status."""
+
+    def call(*options: str, root: Path = tmp_path, status: int = 0) -> Outcome:
+        return gan_style("train", *SMOKE, f"run.root={root}", *options, status=status)
 
     return call
 

@@ -21,12 +21,11 @@ def test_bad_input_is_named_in_the_users_words(gan_style, tmp_path, case):
         other.bind(("127.0.0.1", 0))
         other.listen()
         places = {"tmp": tmp_path, "port": other.getsockname()[1]}
-        arguments, words = BAD_INPUT[case]
-        outcome = gan_style("app", *(argument.format(**places) for argument in arguments))
-    assert outcome.status == 2 and words.format(**places) in outcome.err
+        arguments, message = BAD_INPUT[case]
+        outcome = gan_style("app", *(argument.format(**places) for argument in arguments), status=2)
+    assert message.format(**places) in outcome.err
 
 
 def test_without_gradio_it_says_how_to_get_it(gan_style, monkeypatch):
     monkeypatch.setattr("gan_style.commands.app.find_spec", lambda name: None)
-    outcome = gan_style("app")
-    assert outcome.status == 2 and "gan_style[app]" in outcome.err
+    assert "gan_style[app]" in gan_style("app", status=2).err

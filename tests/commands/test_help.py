@@ -11,14 +11,14 @@ from gan_style.cli import COMMANDS
 from gan_style.config import CONFIG_PATH
 
 
-def shown(*arguments: str) -> str:
+def help_of(*arguments: str) -> str:
     return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=True).stdout
 
 
 def test_the_overview_names_every_command():
-    overview = shown("gan_style.cli", "--help")
+    overview = help_of("gan_style.cli", "--help")
     assert all(name in overview for name in COMMANDS)
-    assert "gan-style stylize name=value" in shown("gan_style.cli", "stylize", "--help")
+    assert "gan-style stylize name=value" in help_of("gan_style.cli", "stylize", "--help")
 
 
 def groups_of(name: str) -> set[str]:

@@ -17,7 +17,7 @@ from gan_style.search.space import read_space
 from gan_style.search.study import SearchPlan, Study
 
 HERE = Path(__file__).parent
-GIVEN = ("experiment=smoke", "perceptual.weights=random")
+TRAINING = ("experiment=smoke", "perceptual.weights=random")
 SPACE = "space={loss.style.weight: {low: 0.1, high: 10, log: true}, training.seed: [0, 1]}"
 
 
@@ -31,7 +31,7 @@ def starts(folder: Path) -> dict[str, list[str]]:
 
 
 def begin(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(HERE / "search_driver.py"), *GIVEN, SPACE, f"search.root={tmp_path}", *arguments]
+    command = [sys.executable, str(HERE / "search_driver.py"), *TRAINING, SPACE, f"search.root={tmp_path}", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -43,14 +43,15 @@ def await_step(folder: Path, trial: int) -> None:
 def test_a_folder_of_something_else_is_left_alone(gan_style, stub, tmp_path, name):
     (tmp_path / "s" / name).parent.mkdir(parents=True)
     (tmp_path / "s" / name).write_text("mine")
-    outcome = gan_style("search", *GIVEN, SPACE, "search.trials=1", f"search.root={tmp_path}", "search.name=s")
-    assert outcome.status == 2 and "search.name" in outcome.err
+    outcome = gan_style(
+        "search", *TRAINING, SPACE, "search.trials=1", f"search.root={tmp_path}", "search.name=s", status=2
+    )
+    assert "search.name" in outcome.err
     assert [path.read_text() for path in (tmp_path / "s").rglob("*") if path.is_file()] == ["mine"]
 
 
 def test_a_search_prints_its_best_and_leaves_a_summary(gan_style, stub, tmp_path):
-    outcome = gan_style("search", *GIVEN, SPACE, "search.trials=3", f"search.root={tmp_path}", "search.name=s")
-    assert outcome.status == 0, outcome.err
+    outcome = gan_style("search", *TRAINING, SPACE, "search.trials=3", f"search.root={tmp_path}", "search.name=s")
     assert "3 trials: 3 complete, 0 pruned, 0 failed" in outcome.out
     summary = json.loads((tmp_path / "s" / "summary.json").read_text())
     weights = [row["parameters"]["loss.style.weight"] for row in summary["trials"]]
@@ -60,8 +61,8 @@ def test_a_search_prints_its_best_and_leaves_a_summary(gan_style, stub, tmp_path
     assert summary["best"] == [best]
     output = f"best: trial {best}, heldout/composite {min(expected):.4g}: loss.style.weight={weights[best]}"
     assert output in outcome.out
-    again = gan_style("search", *GIVEN, SPACE, "search.trials=3", f"search.root={tmp_path}", "search.name=s")
-    assert again.status == 0 and "3 of 3 trials done" in again.out and f"best: trial {best}," in again.out
+    again = gan_style("search", *TRAINING, SPACE, "search.trials=3", f"search.root={tmp_path}", "search.name=s")
+    assert "3 of 3 trials done" in again.out and f"best: trial {best}," in again.out
     assert starts(tmp_path / "s") == {f"{n:04}": ["start 0", "end"] for n in range(3)}
 
 
@@ -99,29 +100,26 @@ def test_an_interrupted_search_ends_with_as_many_trials(tmp_path, number, status
 
 def test_two_metrics_print_a_front(gan_style, stub, tmp_path):
     metric = "search.metric=[heldout/content,heldout/style]"
-    outcome = gan_style("search", *GIVEN, SPACE, metric, "search.trials=3", f"search.root={tmp_path}")
-    assert outcome.status == 0, outcome.err
+    outcome = gan_style("search", *TRAINING, SPACE, metric, "search.trials=3", f"search.root={tmp_path}")
     assert "Pareto front of heldout/content and heldout/style, 3 of 3 trials:" in outcome.out  # style is 1 / content
 
 
 def test_a_crash_ends_one_trial_and_not_the_search(gan_style, stub, tmp_path):
     space = "space={loss.style.weight: [1.0, 2.0], loss.tv.weight: [12, 13]}"
     options = ("search.sampler=grid", "search.trials=null", f"search.root={tmp_path}")
-    outcome = gan_style("search", *GIVEN, space, *options)
-    assert outcome.status == 0
+    outcome = gan_style("search", *TRAINING, space, *options)
     assert "4 trials: 2 complete, 0 pruned, 2 failed" in outcome.out
     assert "trial 1 failed: an unlucky number" in outcome.out
     assert "best: trial 0, heldout/composite 0.25: loss.style.weight=1.0 loss.tv.weight=12" in outcome.out
-    only = gan_style("search", *GIVEN, space.replace("[12, 13]", "[13]"), *options, "search.name=failing")
-    assert only.status == 3 and "no trial was completed" in only.out
+    only = gan_style("search", *TRAINING, space.replace("[12, 13]", "[13]"), *options, "search.name=failing", status=3)
+    assert "no trial was completed" in only.out
 
 
 @pytest.mark.slow  # trainings in processes of their own
 def test_a_bad_trial_is_ended_early_by_the_pruner(gan_style, stub, tmp_path):
     space = "space={loss.style.weight: [1.0, 1.5, 5.0]}"
     options = ("search.sampler=grid", "search.pruner=median", "search.pruner_startup=2", "training.steps=23")
-    outcome = gan_style("search", *GIVEN, space, *options, "metrics.every=2", f"search.root={tmp_path}")
-    assert outcome.status == 0
+    outcome = gan_style("search", *TRAINING, space, *options, "metrics.every=2", f"search.root={tmp_path}")
     assert "3 trials: 2 complete, 1 pruned, 0 failed" in outcome.out
     last = starts(tmp_path / "default")["0002"][-1]
     assert last.startswith("stopped") and int(last.split()[1]) < 23
@@ -130,16 +128,16 @@ def test_a_bad_trial_is_ended_early_by_the_pruner(gan_style, stub, tmp_path):
 def test_every_trial_has_its_name_group_and_folder(gan_style, stub, tmp_path, monkeypatch):
     commands = []
     monkeypatch.setattr(search, "train", lambda command, *_, **__: commands.append(command) or sys.exit(9))
-    assert gan_style("search", *GIVEN, SPACE, f"search.root={tmp_path}", "search.name=a b").status == 9
+    gan_style("search", *TRAINING, SPACE, f"search.root={tmp_path}", "search.name=a b", status=9)
     (command,) = commands
-    assert command[2:4] == list(GIVEN)
+    assert command[2:4] == list(TRAINING)
     assert command[-4:-1] == [f"run.root='{tmp_path}/a b/trials'", "run.name='0000'", "tracking.group='a b'"]
     assert command[-1].startswith("tracking.name='0 loss.style.weight=")
 
 
 def test_a_dry_run_shows_the_space_and_writes_nothing(gan_style, tmp_path):
-    outcome = gan_style("search", *GIVEN, "space=weights", f"search.root={tmp_path / 's'}", "dry_run=true")
-    assert outcome.status == 0 and "nothing was written" in outcome.out
+    outcome = gan_style("search", *TRAINING, "space=weights", f"search.root={tmp_path / 's'}", "dry_run=true")
+    assert "nothing was written" in outcome.out
     assert "loss.style.weight: numbers from 0.05 to 3, logarithmic" in outcome.out
     assert not (tmp_path / "s").exists()
 
@@ -147,8 +145,7 @@ def test_a_dry_run_shows_the_space_and_writes_nothing(gan_style, tmp_path):
 def test_the_space_may_be_a_file(gan_style, tmp_path):
     place = tmp_path / "my space.yaml"
     place.write_text("loss.style.weight: {low: 1, high: 100, log: true}\ntraining:\n  batch: {low: 2, high: 4}\n")
-    outcome = gan_style("search", *GIVEN, f"space={place}", "dry_run=true")
-    assert outcome.status == 0, outcome.err
+    outcome = gan_style("search", *TRAINING, f"space={place}", "dry_run=true")
     assert "training.batch: whole numbers from 2 to 4" in outcome.out
     assert "loss.style.weight: numbers from 1 to 100, logarithmic" in outcome.out
 
@@ -156,25 +153,24 @@ def test_the_space_may_be_a_file(gan_style, tmp_path):
 def test_what_is_built_says_which_numbers_it_takes(gan_style):
     """A weight of 1 in an experiment is no whole number for that."""
     outcome = gan_style(
-        "search", *GIVEN, "loss.style.weight=1", "space={loss.tv.weight: {low: 1, high: 4}}", "dry_run=true"
+        "search", *TRAINING, "loss.style.weight=1", "space={loss.tv.weight: {low: 1, high: 4}}", "dry_run=true"
     )
     assert "loss.tv.weight: numbers from 1 to 4" in outcome.out, outcome.err
     options = ("loss.style.weight=1", "loss.tv.weight=2")
     outcome = gan_style(
-        "search", *GIVEN, *options[1:], "space={loss.style.weight: {low: 0.1, high: 4}}", "dry_run=true"
+        "search", *TRAINING, *options[1:], "space={loss.style.weight: {low: 0.1, high: 4}}", "dry_run=true"
     )
-    assert outcome.status == 0, outcome.err
-    outcome = gan_style("search", *GIVEN, "space={generator.blocks: {low: 1, high: 4}}", "dry_run=true")
+    outcome = gan_style("search", *TRAINING, "space={generator.blocks: {low: 1, high: 4}}", "dry_run=true")
     assert "generator.blocks: whole numbers from 1 to 4" in outcome.out, outcome.err
 
 
 def test_a_space_that_changes_the_ruler_is_told(gan_style):
-    options = (*GIVEN, "dry_run=true")
+    options = (*TRAINING, "dry_run=true")
     outcome = gan_style("search", *options, "space={data.size: [32, 48], training.seed: [0, 1]}")
     assert "warning: trials differ in data.size, so" in outcome.out, outcome.err
     assert "warning" not in gan_style("search", *options, "space=weights").out
     single = gan_style("search", *options, "space={data.size: [32, 48]}", "search.metric=loss/total")
-    assert single.status == 0 and "warning" not in single.out
+    assert "warning" not in single.out
 
 
 BAD = [
@@ -223,11 +219,10 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("options", "words"), BAD, ids=[" ".join(options) or "nothing" for options, _ in BAD])
-def test_bad_input_is_refused_before_anything_starts(gan_style, tmp_path, options, words):
-    outcome = gan_style("search", *GIVEN, f"search.root={tmp_path / 's'}", *options)
-    assert outcome.status == 2
-    assert re.search(words, outcome.err), outcome.err
+@pytest.mark.parametrize(("options", "message"), BAD, ids=[" ".join(options) or "nothing" for options, _ in BAD])
+def test_bad_input_is_refused_before_anything_starts(gan_style, tmp_path, options, message):
+    outcome = gan_style("search", *TRAINING, f"search.root={tmp_path / 's'}", *options, status=2)
+    assert re.search(message, outcome.err), outcome.err
     assert not (tmp_path / "s").exists()
 
 
@@ -235,8 +230,9 @@ def test_another_space_in_the_same_folder_is_refused(gan_style, tmp_path):
     (tmp_path / "default").mkdir()
     space = read_space({"loss.style.weight": [1.0, 2.0]}, lambda _: False)
     Study(tmp_path / "default", SearchPlan(space, {"heldout/composite": "minimise"}))
-    outcome = gan_style("search", *GIVEN, "space={loss.style.weight: [1.0, 3.0]}", f"search.root={tmp_path}")
-    assert outcome.status == 2
+    outcome = gan_style(
+        "search", *TRAINING, "space={loss.style.weight: [1.0, 3.0]}", f"search.root={tmp_path}", status=2
+    )
     assert "default holds another search; choose another search.name" in outcome.err
     assert (
         "space.loss.style.weight: Categorical(values=(1.0, 2.0)) there, Categorical(values=(1.0, 3.0)) here"
@@ -246,8 +242,8 @@ def test_another_space_in_the_same_folder_is_refused(gan_style, tmp_path):
 
 def test_without_optuna_the_message_says_what_to_install(gan_style, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    outcome = gan_style("search", *GIVEN, "space=weights", f"search.root={tmp_path}")
-    assert outcome.status == 2 and "pip install 'gan_style[search]'" in outcome.err
+    outcome = gan_style("search", *TRAINING, "space=weights", f"search.root={tmp_path}", status=2)
+    assert "pip install 'gan_style[search]'" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -272,7 +268,7 @@ def test_options_of_train_are_told_from_those_of_the_search():
 
 @pytest.mark.slow  # ten trainings of four steps: two minutes on one core
 def test_real_trainings_interrupted_end_with_eight(tmp_path):
-    command = [sys.executable, "-m", "gan_style.commands.search", *GIVEN, SPACE, f"search.root={tmp_path}"]
+    command = [sys.executable, "-m", "gan_style.commands.search", *TRAINING, SPACE, f"search.root={tmp_path}"]
     command += ["search.trials=8", "training.checkpoint_every=1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment)

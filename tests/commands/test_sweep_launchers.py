@@ -139,24 +139,26 @@ class TestShares:
         cpu = SweepJob("a", (), folder=tmp_path, here=tmp_path, takes_gpus=False)
         assert "CUDA_VISIBLE_DEVICES" not in environment_of(1, 3, cpu, ["0", "1"])
 
-    @pytest.mark.parametrize(("gpus", "devices", "wanted"), [(0, 1, 2), (4, 1, 4), (4, 2, 2), (1, 2, 1)])
-    def test_as_many_at_a_time_as_the_gpus_are_enough_for(self, job, monkeypatch, gpus, devices, wanted):
+    @pytest.mark.parametrize(("gpus", "devices", "expected"), [(0, 1, 2), (4, 1, 4), (4, 2, 2), (1, 2, 1)])
+    def test_as_many_at_a_time_as_the_gpus_are_enough_for(self, job, monkeypatch, gpus, devices, expected):
         joblib = pytest.importorskip("joblib", reason="not installed (the extra sweep)")
-        seen, whole = [], joblib.Parallel
+        n_jobs, parallel = [], joblib.Parallel
         monkeypatch.setattr(launchers, "visible_gpus", lambda: [str(number) for number in range(gpus)])
-        monkeypatch.setattr(joblib, "Parallel", lambda **options: seen.append(options["n_jobs"]) or whole(**options))
+        monkeypatch.setattr(
+            joblib, "Parallel", lambda **options: n_jobs.append(options["n_jobs"]) or parallel(**options)
+        )
         jobs = [job(name, "pass", devices=devices) for name in "abcde"]
         assert {item.status for item in ended(Joblib(), jobs).values()} == {0}
         assert ended(Joblib(), jobs[:1])["a"].status == 0
-        assert seen == [wanted, 1]
+        assert n_jobs == [expected, 1]
 
 
 @pytest.mark.parametrize(
-    ("make", "words"), [(Joblib, "hydra/launcher=joblib"), (SubmititSlurm, "hydra/launcher=submitit_slurm")]
+    ("make", "message"), [(Joblib, "hydra/launcher=joblib"), (SubmititSlurm, "hydra/launcher=submitit_slurm")]
 )
-def test_without_its_library_a_launcher_says_what_to_install(monkeypatch, make, words):
+def test_without_its_library_a_launcher_says_what_to_install(monkeypatch, make, message):
     monkeypatch.setattr(launchers, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=rf"{words} needs .*gan_style\[sweep\]"):
+    with pytest.raises(ValueError, match=rf"{message} needs .*gan_style\[sweep\]"):
         make()
 
 
@@ -194,8 +196,8 @@ class TestSubmitit:
 
 
 @pytest.mark.parametrize(
-    ("status", "words"),
+    ("status", "message"),
     [(137, "killed by SIGKILL"), (255, "ended with status 255"), (128, "ended with status 128"), (1, "status 1")],
 )
-def test_every_status_has_words(job, status, words):
-    assert words in JobEnd(job(str(status), "pass"), status, 1.0).message()
+def test_every_status_has_words(job, status, message):
+    assert message in JobEnd(job(str(status), "pass"), status, 1.0).message()

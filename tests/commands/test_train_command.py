@@ -1,18 +1,18 @@
 """gan-style train, from the command line to the files that it leaves."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
-from run_files import assert_same, rows, steps_in
+from run_files import SMOKE, assert_same, rows, steps_in
 
 from gan_style.commands import train as train_command
 from gan_style.losses.style import Style
@@ -23,19 +23,15 @@ from gan_style.runtime.files import locked
 from gan_style.runtime.tracking import JsonlTracker
 from gan_style.stylize.model import load_generator
 
-SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2")
 
-
-def test_a_run_leaves_what_the_readme_promises(gan_style, tmp_path):
-    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
-    run = tmp_path / "smoke"
-    assert outcome.status == 0
+def test_a_run_leaves_what_the_readme_promises(smoke, tmp_path):
+    outcome, run = smoke(), tmp_path / "smoke"
     assert steps_in(run) == [1, 2, 3, 4]
     assert sorted(path.name for path in (run / "samples").iterdir()) == ["step_00000002.jpg", "step_00000004.jpg"]
-    assert [path.name for path in CheckpointFolder(run / "checkpoints").paths()] == [
-        "step_00000004.pt",
-        "step_00000002.pt",
-    ]
+    with Image.open(run / "samples" / "step_00000004.jpg") as sheet:
+        assert sheet.height == 64 + 4 + 64  # two held-out photos with a short side of 64, and the gap
+    saved = [path.name for path in CheckpointFolder(run / "checkpoints").paths()]
+    assert saved == ["step_00000004.pt", "step_00000002.pt"]
     assert "steps: 4" in (run / "config.yaml").read_text()
     generator = load_generator(run, torch.device("cpu"))
     assert generator(torch.zeros(1, 3, 9, 7)).shape == (1, 3, 9, 7)
@@ -44,34 +40,24 @@ def test_a_run_leaves_what_the_readme_promises(gan_style, tmp_path):
     assert "generator:            " in outcome.out  # derived sizes are shown
 
 
-def test_samples_show_every_held_out_photo_beside_style_and_result(gan_style, tmp_path):
-    gan_style("train", *SMOKE, f"run.root={tmp_path}")
-    with Image.open(tmp_path / "smoke" / "samples" / "step_00000004.jpg") as sheet:
-        assert sheet.height == 64 + 4 + 64  # two held-out photos with a short side of 64, and the gap
-
-
-def test_a_finished_run_says_so_and_does_nothing(gan_style, tmp_path):
-    gan_style("train", *SMOKE, f"run.root={tmp_path}")
+def test_a_finished_run_says_so_and_does_nothing(smoke, tmp_path):
+    smoke()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "smoke").rglob("*")}
-    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
-    assert outcome.status == 0
-    assert "finished: 4 steps" in outcome.out
+    assert "finished: 4 steps" in smoke().out
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "smoke").rglob("*")}
 
 
-def assert_two_parts_equal_a_whole(gan_style, tmp_path, *options: str) -> None:
+def assert_two_parts_equal_a_whole(smoke, tmp_path, *options: str) -> None:
     """Four steps, and two and two with another process's memory: bit for bit, with all that was measured."""
-    constant = (*SMOKE, "training.decay=constant", *options)
-    for name, steps in (("whole", 4), ("parts", 2), ("parts", 4)):
-        outcome = gan_style("train", *constant, f"run.root={tmp_path / name}", f"training.steps={steps}")
-        assert outcome.status == 0, outcome.err
+    for name, steps in (("single", 4), ("parts", 2), ("parts", 4)):
+        outcome = smoke("training.decay=constant", *options, f"training.steps={steps}", root=tmp_path / name)
     assert "after step 2" in outcome.out
-    whole, parts = (tmp_path / name / "smoke" for name in ("whole", "parts"))
+    single, parts = (tmp_path / name / "smoke" for name in ("single", "parts"))
     assert steps_in(parts) == [1, 2, 3, 4]
-    first, two = (read_checkpoint(run / "checkpoints" / "step_00000004.pt") for run in (whole, parts))
+    first, two = (read_checkpoint(run / "checkpoints" / "step_00000004.pt") for run in (single, parts))
     for key in ("state", "objective"):
         assert_same(first[key], two[key], key)
-    assert_same(*(read_generator(run / "generator.safetensors") for run in (whole, parts)), "generator")
+    assert_same(*(read_generator(run / "generator.safetensors") for run in (single, parts)), "generator")
 
 
 @pytest.mark.parametrize(
@@ -91,151 +77,103 @@ def assert_two_parts_equal_a_whole(gan_style, tmp_path, *options: str) -> None:
     ],
     ids=["after the warm-up", "within the warm-up", "target each", "grey and audited", "given scales", "torchvision"],
 )
-def test_going_on_with_more_steps_equals_a_run_that_never_stopped(gan_style, tmp_path, options):
-    assert_two_parts_equal_a_whole(gan_style, tmp_path, "loss.adversarial.augment=[colour]", *options)
+def test_going_on_with_more_steps_equals_a_run_that_never_stopped(smoke, tmp_path, options):
+    assert_two_parts_equal_a_whole(smoke, tmp_path, "loss.adversarial.augment=[colour]", *options)
 
 
-def test_a_dry_run_shows_everything_and_writes_nothing(gan_style, tmp_path):
-    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path / 'runs'}", "dry_run=true")
-    assert outcome.status == 0
+def test_a_dry_run_shows_everything_and_writes_nothing(smoke, tmp_path):
+    outcome = smoke("dry_run=true", root=tmp_path / "runs")
     assert "stopping before step 1" in outcome.out
     assert "discriminator:" in outcome.out
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(gan_style, tmp_path):
-    gan_style("train", *SMOKE, f"run.root={tmp_path}")
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(smoke, tmp_path):
+    smoke()
     newest = tmp_path / "smoke" / "checkpoints" / "step_00000004.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
-    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
-    assert outcome.status == 0
+    outcome = smoke()
     assert f"{newest} is damaged" in outcome.out
     assert "after step 2" in outcome.out
     assert steps_in(tmp_path / "smoke") == [1, 2, 3, 4]
 
 
-def test_training_from_scratch_never_follows_from_damaged_checkpoints(gan_style, tmp_path):
-    gan_style("train", *SMOKE, f"run.root={tmp_path}")
+def test_training_from_scratch_never_follows_from_damaged_checkpoints(smoke, tmp_path):
+    smoke()
     for path in (tmp_path / "smoke" / "checkpoints").iterdir():
         path.write_bytes(b"")
-    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
-    assert outcome.status == 2
-    assert "no checkpoint in" in outcome.err
+    assert "no checkpoint in" in smoke(status=2).err
 
 
-def test_a_run_with_other_settings_is_refused_and_the_difference_named(gan_style, tmp_path):
-    gan_style("train", *SMOKE, f"run.root={tmp_path}")
-    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "loss.style.weight=7", "training.steps=8")
-    assert outcome.status == 2
+def test_a_run_with_other_settings_is_refused_and_the_difference_named(smoke, tmp_path):
+    smoke()
+    outcome = smoke("loss.style.weight=7", "training.steps=8", status=2)
     assert "loss.style.weight" in outcome.err
     assert "7" in outcome.err
 
 
-def test_a_term_that_is_not_finite_stops_the_run_names_step_and_term_and_leaves_the_last_good_checkpoint(
-    gan_style, tmp_path, monkeypatch
-):
-    calls = []
-
-    def broken_from_the_second_call(images: torch.Tensor) -> torch.Tensor:
-        calls.append(images)
-        return images.square().mean() * (float("nan") if len(calls) >= 2 else 1.0)
-
-    monkeypatch.setattr("gan_style.losses.pixel.total_variation_squared", broken_from_the_second_call)
-    often = ("training.checkpoint_every=1", "training.log_every=1", "training.steps=9", "training.skip_patience=1")
-    outcome = gan_style("train", *SMOKE, *often, f"run.root={tmp_path}")  # step 1 is the warm-up, without tv
-    assert outcome.status == 4
-    assert "step 3: not a finite number: generator/gradient, loss/tv, loss/total (after going back 2" in outcome.err
-    assert_newest_checkpoint_is_good(tmp_path / "smoke", step=2)
-
-
-def test_the_step_of_a_number_that_is_not_finite_is_exact_though_nothing_was_logged_since(
-    gan_style, tmp_path, monkeypatch
-):
+def test_the_step_of_a_number_that_is_not_finite_is_exact_though_nothing_was_logged_since(smoke, tmp_path, monkeypatch):
     monkeypatch.setattr("gan_style.losses.pixel.total_variation_squared", lambda images: images.mean() * float("inf"))
     seldom = ("training.checkpoint_every=9", "training.log_every=9", "training.sample_every=9", "training.steps=9")
-    outcome = gan_style("train", *SMOKE, *seldom, f"run.root={tmp_path}", "training.skip_patience=3")
-    assert outcome.status == 4
+    outcome = smoke(*seldom, "training.skip_patience=3", status=4)
     assert "step 4: not a finite number: generator/gradient, loss/tv" in outcome.err  # the third in a row
     assert [f"step {step}: not a finite number" in outcome.out for step in range(1, 6)] == [0, 1, 1, 1, 0]
 
 
-def test_weights_that_are_not_finite_are_never_saved(gan_style, tmp_path):
-    options = ("training.checkpoint_every=1", "training.clip=null")
-    assert gan_style("train", *SMOKE, *options, f"run.root={tmp_path}", "training.steps=2").status == 0
-    broken = ("run.name=broken", "optimiser.generator.lr=1.0e+38")
-    outcome = gan_style("train", *SMOKE, *options, *broken, f"run.root={tmp_path}")
-    assert outcome.status == 4
+def test_weights_that_are_not_finite_are_never_saved(smoke, tmp_path):
+    outcome = smoke("training.checkpoint_every=1", "training.clip=null", "optimiser.generator.lr=1.0e+38", status=4)
     assert "step 1: not a finite number: weights/generator" in outcome.err
-    assert not list((tmp_path / "broken" / "checkpoints").iterdir())
-    assert_newest_checkpoint_is_good(tmp_path / "smoke", step=2)
+    assert not list((tmp_path / "smoke" / "checkpoints").iterdir())
 
 
-def assert_newest_checkpoint_is_good(run: Path, step: int) -> None:
-    state = read_checkpoint(CheckpointFolder(run / "checkpoints").paths()[0])["state"]
-    assert state["step"] == step
-    assert all(tensor.isfinite().all() for weights in state["networks"].values() for tensor in weights.values())
-    assert load_generator(run, torch.device("cpu")) is not None
+def described(run: Path) -> dict[str, Any]:
+    """What a run's generator file says of its objective."""
+    return read_generator(run / "generator.safetensors")[1]["objective"]
 
 
-def test_removing_the_adversarial_term_trains_without_a_discriminator(gan_style, tmp_path):
-    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "~loss.adversarial")
-    assert outcome.status == 0
-    assert "none (no adversarial term)" in outcome.out
-    assert set(read_checkpoint(tmp_path / "smoke/checkpoints/step_00000004.pt")["state"]["networks"]) == {
-        "generator",
-        "ema",
-    }
+def test_removing_the_adversarial_term_trains_without_a_discriminator(smoke, tmp_path):
+    assert "none (no adversarial term)" in smoke("~loss.adversarial").out
+    networks = read_checkpoint(tmp_path / "smoke/checkpoints/step_00000004.pt")["state"]["networks"]
+    assert set(networks) == {"generator", "ema"}
 
 
 def test_another_loss_leaves_out_what_an_experiment_sets_of_terms_that_it_lacks_and_says_so(gan_style, tmp_path):
     options = ("experiment=quickstart", "loss=perceptual", f"run.root={tmp_path}", "dry_run=true")
-    outcome = gan_style("train", *options)
-    assert outcome.status == 0 and "loss.adversarial" in outcome.out.splitlines()[0]
+    assert "loss.adversarial" in gan_style("train", *options).out.splitlines()[0]
 
 
-def test_precision_auto_is_the_faster_one_and_is_shown(gan_style, tmp_path):
-    outcome = gan_style("train", *SMOKE, "training.precision=auto", "runtime.device=cpu", f"run.root={tmp_path}")
-    assert outcome.status == 0, outcome.err
+def test_precision_auto_is_the_faster_one_and_is_shown(smoke, tmp_path):
+    outcome = smoke("training.precision=auto", "runtime.device=cpu")
     dtype = str(fastest_precision(torch.device("cpu"))).removeprefix("torch.")
     assert [line for line in outcome.out.splitlines() if line.startswith("device:") and f"cpu, {dtype}," in line]
 
 
-def test_every_setting_of_every_term_trains(gan_style, tmp_path):
-    everything = (
-        "loss=full",
-        "loss.adversarial.formula=least_squares",
-        "loss.adversarial.r1=1",
-        "loss.style.target=each",
-        "training.audit_every=1",
-    )
+def test_every_setting_of_every_term_trains(smoke, tmp_path):
+    terms = ("loss=full", "loss.adversarial.formula=least_squares", "loss.adversarial.r1=1", "loss.style.target=each")
     more = ("loss.adversarial.augment=[colour,translation,cutout]", "discriminator.receptive_field=16")
-    outcome = gan_style("train", *SMOKE, *everything, *more, "training.precision=bfloat16", f"run.root={tmp_path}")
-    assert outcome.status == 0, outcome.err
-    last = (tmp_path / "smoke" / "metrics.jsonl").read_text().splitlines()[-2]
-    assert {"loss/identity", "loss/colour", "discriminator/r1", "share/identity"} <= json.loads(last).keys()
+    smoke(*terms, *more, "training.precision=bfloat16", "training.audit_every=1")
+    assert {"loss/identity", "loss/colour", "discriminator/r1", "share/identity"} <= rows(tmp_path / "smoke")[-1].keys()
 
 
 @pytest.mark.parametrize("kind", Style.__subclasses__())
 @pytest.mark.parametrize("target", ["mean", "each", "demo:styles/mosaic"])
-def test_every_kind_of_style_trains_with_every_target(gan_style, tmp_path, kind, target):
+def test_every_kind_of_style_trains_with_every_target(smoke, tmp_path, kind, target):
     options = (f"loss.style._target_=gan_style.losses.style.{kind.__name__}", f"loss.style.target={target}")
     more = ("loss.style.grey=true", "data.style=demo:styles", "training.steps=2")
-    outcome = gan_style("train", *SMOKE, *options, *more, f"run.root={tmp_path}")
-    assert outcome.status == 0, outcome.err
+    outcome = smoke(*options, *more)
     assert f"computing the style's statistics ({target})" in outcome.out
     assert "of the photo's own" in outcome.out  # measured by Gram matrices whatever was trained on
     rows = logged(tmp_path / "smoke")
     assert rows[2]["loss/style"] > 0
     targets = read_checkpoint(tmp_path / "smoke/checkpoints/step_00000002.pt")["objective"]["style_targets"]
-    kept = {len(statistics) for statistics in targets.values()}
-    assert kept == (set() if target == "each" else {1})  # a row for every picture would be much to keep
+    row_counts = {len(statistics) for statistics in targets.values()}
+    assert row_counts == (set() if target == "each" else {1})  # a row for every picture would be much to keep
 
 
-def test_the_losses_of_gatys_train_on_the_layers_that_compact_has(gan_style, tmp_path):
+def test_the_losses_of_gatys_train_on_the_layers_that_compact_has(smoke, tmp_path):
     """conf/loss/gatys.yaml asks for VGG up to relu5_1."""
     layers = ("loss.content.layers=[relu4_2]", "loss.style.layers=[relu1_1,relu2_1,relu3_1,relu4_1]")
-    outcome = gan_style("train", *SMOKE, "loss=gatys", *layers, f"run.root={tmp_path}")
-    assert outcome.status == 0, outcome.err
+    smoke("loss=gatys", *layers)
     assert logged(tmp_path / "smoke")[4].keys() >= {"loss/content", "loss/style"}
 
 
@@ -245,28 +183,23 @@ def logged(run: Path) -> dict[int, dict[str, float]]:
 
 
 @pytest.mark.parametrize(("every", "expected"), [(0, []), (1, [1, 2, 3, 4, 5]), (2, [2, 4]), (9, [])])
-def test_audits_are_logged_when_they_are_due_and_change_nothing(gan_style, tmp_path, every, expected):
+def test_audits_are_logged_when_they_are_due_and_change_nothing(smoke, tmp_path, every, expected):
     """Also between the steps that are logged anyway."""
     options = ("training.steps=5", "training.log_every=9", "training.warmup_steps=1")
     for name, interval in (("plain", 0), ("audited", every)):
-        arguments = (*SMOKE, *options, f"run.root={tmp_path / name}", f"training.audit_every={interval}")
-        assert gan_style("train", *arguments).status == 0
+        smoke(*options, f"training.audit_every={interval}", root=tmp_path / name)
     rows = logged(tmp_path / "audited" / "smoke")
     assert sorted(rows) == sorted({*expected, 5})
     for step in expected:
         terms = {"content", "style", "tv"} | ({"adversarial"} if step > 1 else set())
-        shares = {name: rows[step].get(f"share/{name}") for name in terms}
-        assert sum(shares.values()) == pytest.approx(1, rel=1e-4)
+        assert sum(rows[step][f"share/{name}"] for name in terms) == pytest.approx(1, rel=1e-4)
         assert all(rows[step][f"gradient/{name}"] > 0 for name in terms)
     assert not [key for key in rows[5] if key.startswith("share/")] or 5 in expected
-    first, two = (
-        read_generator(tmp_path / name / "smoke" / "generator.safetensors")[0] for name in ("plain", "audited")
-    )
-    assert all(torch.equal(first[key], two[key]) for key in first)
+    assert_same(*(read_generator(tmp_path / x / "smoke" / "generator.safetensors")[0] for x in ("plain", "audited")))
 
 
 @pytest.mark.parametrize("change", ["a picture more", "another cache"])
-def test_targets_of_each_style_picture_stay_with_their_pictures_when_a_run_goes_on(gan_style, tmp_path, change):
+def test_targets_of_each_style_picture_stay_with_their_pictures_when_a_run_goes_on(smoke, tmp_path, change):
     """Cached, a set leaves out what cannot be read; not cached, it keeps its number: other numbers either way."""
     (tmp_path / "styles").mkdir()
     for number in range(3):
@@ -275,12 +208,11 @@ def test_targets_of_each_style_picture_stay_with_their_pictures_when_a_run_goes_
         (tmp_path / "styles" / "a.png").write_text("no picture")
     moments = "loss.style._target_=gan_style.losses.style.MomentStyle"  # small enough for a cache that is too small
     each = (moments, "loss.style.target=each", f"data.style={tmp_path / 'styles'}", "data.max_unreadable=0.5")
-    assert gan_style("train", *SMOKE, *each, f"run.root={tmp_path}").status == 0
+    smoke(*each)
     if change == "a picture more":
         Image.new("RGB", (64, 64), "blue").save(tmp_path / "styles" / "a.png")
     cache = ("data.cache_mb=0.02",) if change == "another cache" else ()
-    outcome = gan_style("train", *SMOKE, *each, *cache, f"run.root={tmp_path}", "training.steps=8")
-    assert outcome.status == 0, outcome.err
+    outcome = smoke(*each, *cache, "training.steps=8")
     assert "computing the style's statistics (each)" in outcome.out  # anew, so that rows and numbers are of one set
     assert not read_checkpoint(tmp_path / "smoke/checkpoints/step_00000008.pt")["objective"]["style_targets"]
 
@@ -288,37 +220,33 @@ def test_targets_of_each_style_picture_stay_with_their_pictures_when_a_run_goes_
 class TestBalance:
     OPTIONS = ("loss.balance={content:1,style:2,adversarial:1}", "training.warmup_steps=2", "training.audit_every=1")
 
-    def test_finds_weights_in_the_warm_up_prints_them_and_keeps_them_with_the_results(self, gan_style, tmp_path):
-        outcome = gan_style("train", *SMOKE, *self.OPTIONS, f"run.root={tmp_path}")
-        assert outcome.status == 0, outcome.err
-        run = tmp_path / "smoke"
-        weights = read_generator(run / "generator.safetensors")[1]["objective"]["weights"]
-        shown = "  ".join(f"loss.{name}.weight={weights[name]:.4g}" for name in ("content", "style", "adversarial"))
-        assert f"balanced after 2 audits, for the rest of the run: {shown}" in outcome.out
+    def test_finds_weights_in_the_warm_up_that_give_the_shares_of_the_logged_gradients_and_keep_their_sum(
+        self, smoke, tmp_path
+    ):
+        outcome, run = smoke(*self.OPTIONS), tmp_path / "smoke"
+        rows, weights = logged(run), described(run)["weights"]
+        printed = "  ".join(f"loss.{name}.weight={weights[name]:.4g}" for name in ("content", "style", "adversarial"))
+        assert f"balanced after 2 audits, for the rest of the run: {printed}" in outcome.out
         for step in (2, 4):
             saved = read_checkpoint(run / "checkpoints" / f"step_{step:08d}.pt")["objective"]
             assert saved["weights"] == weights and saved["balance"]["settled"]
         assert weights["tv"] == 0.1  # not in the balance
+        loss = OmegaConf.load(run / "config.yaml").loss
 
-    def test_gives_the_shares_of_the_gradients_that_were_logged_and_keeps_their_sum(self, gan_style, tmp_path):
-        gan_style("train", *SMOKE, *self.OPTIONS, f"run.root={tmp_path}")
-        rows = logged(tmp_path / "smoke")
-        weights = read_generator(tmp_path / "smoke" / "generator.safetensors")[1]["objective"]["weights"]
-        loss = OmegaConf.load(tmp_path / "smoke" / "config.yaml").loss
         configured = {name: loss[name].weight for name in ("content", "style", "adversarial")}
         norms = {name: (rows[1][f"gradient/{name}"] + rows[2][f"gradient/{name}"]) / 2 for name in configured}
-        whole = sum(configured[name] * norm for name, norm in norms.items())
+        total = sum(configured[name] * norm for name, norm in norms.items())
         for name, share in {"content": 0.25, "style": 0.5, "adversarial": 0.25}.items():
-            assert weights[name] * norms[name] / whole == pytest.approx(share, rel=1e-4)
+            assert weights[name] * norms[name] / total == pytest.approx(share, rel=1e-4)
         assert rows[2]["loss/total"] == pytest.approx(configured["content"] * rows[2]["loss/content"], rel=1e-6)
         terms = [name.removeprefix("loss/") for name in rows[4] if name.startswith("loss/") and "total" not in name]
         trained = sum(weights[name] * rows[4][f"loss/{name}"] for name in terms)
         assert rows[4]["loss/total"] == pytest.approx(trained, rel=1e-5)
 
-    def test_takes_the_audits_within_the_warm_up_alone(self, gan_style, tmp_path):
+    def test_takes_the_audits_within_the_warm_up_alone(self, smoke, tmp_path):
         """Of steps 2, 4, 6 ... the first two lie in a warm-up of 5."""
         options = ("training.warmup_steps=5", "training.audit_every=2", "training.steps=8")
-        outcome = gan_style("train", *SMOKE, *self.OPTIONS, *options, f"run.root={tmp_path}")
+        outcome = smoke(*self.OPTIONS, *options)
         assert "balanced after 2 audits" in outcome.out and outcome.out.count("balanced after") == 1
         saved = read_checkpoint(tmp_path / "smoke" / "checkpoints" / "step_00000008.pt")["objective"]
         rows = logged(tmp_path / "smoke")
@@ -328,155 +256,112 @@ class TestBalance:
 
     @pytest.mark.parametrize("warmup", [1, 2, 3])
     @pytest.mark.parametrize("shares", ["{content:1,style:2,adversarial:1}", "{content:3,tv:1}"])
-    def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(self, gan_style, tmp_path, warmup, shares):
+    def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(self, smoke, tmp_path, warmup, shares):
         """Stopped after step 2: after the warm-up, at its end, within it."""
         options = (f"training.warmup_steps={warmup}", "training.audit_every=1", f"loss.balance={shares}")
-        assert_two_parts_equal_a_whole(gan_style, tmp_path, *options, "loss.adversarial.augment=[colour]")
+        assert_two_parts_equal_a_whole(smoke, tmp_path, *options, "loss.adversarial.augment=[colour]")
 
-    def test_of_a_term_without_a_gradient_ends_in_words(self, gan_style, tmp_path, monkeypatch):
+    def test_of_a_term_without_a_gradient_ends_in_words(self, smoke, tmp_path, monkeypatch):
         monkeypatch.setattr("gan_style.losses.pixel.total_variation_squared", lambda images: images.sum() * 0.0)
         options = ("loss.balance={content:1,tv:1}", "training.audit_every=1")
-        outcome = gan_style("train", *SMOKE, *options, f"run.root={tmp_path}")
-        assert outcome.status == 2
-        assert "loss.balance: the gradient of tv was 0 all through the warm-up" in outcome.err
+        assert "loss.balance: the gradient of tv was 0 all through the warm-up" in smoke(*options, status=2).err
         assert not list(tmp_path.rglob("*.pt"))
 
-    def test_of_other_shares_is_another_run(self, gan_style, tmp_path):
-        gan_style("train", *SMOKE, *self.OPTIONS, f"run.root={tmp_path}")
+    def test_of_other_shares_is_another_run(self, smoke, tmp_path):
+        smoke(*self.OPTIONS)
         changed = ("loss.balance={content:2,style:2,adversarial:1}", "training.steps=8")
-        outcome = gan_style("train", *SMOKE, *self.OPTIONS, *changed, f"run.root={tmp_path}")
-        assert outcome.status == 2
-        assert "loss.balance.content: 1 there, 2 here" in outcome.err
+        assert "loss.balance.content: 1 there, 2 here" in smoke(*self.OPTIONS, *changed, status=2).err
 
 
-def test_given_feature_scales_are_used_as_they_are(gan_style, tmp_path, monkeypatch):
+def test_given_feature_scales_are_used_as_they_are(smoke, tmp_path, monkeypatch):
     def calibrate(*_: object) -> None:
         raise AssertionError("there is nothing to measure")
 
     monkeypatch.setattr(Perceptual, "calibrate", calibrate)
     scales = {"relu1_1": 0.5, "relu2_1": 2.0, "relu3_1": 3.0, "relu4_1": 4.0, "relu4_2": 5.0}
     options = ",".join(f"{layer}:{scale}" for layer, scale in scales.items())
-    outcome = gan_style("train", *SMOKE, f"perceptual.scales={{{options}}}", f"run.root={tmp_path}")
-    assert outcome.status == 0, outcome.err
+    outcome = smoke(f"perceptual.scales={{{options}}}")
     assert "feature scales relu1_1 0.5, relu2_1 2, relu3_1 3, relu4_1 4, relu4_2 5" in outcome.out
-    messages = read_generator(tmp_path / "smoke" / "generator.safetensors")[1]["objective"]
-    assert messages["scales"] == scales and messages["perceptual"] == "compact"
+    assert described(tmp_path / "smoke")["scales"] == scales
     assert read_checkpoint(tmp_path / "smoke/checkpoints/step_00000004.pt")["objective"]["scales"] == scales
 
 
-def test_measured_feature_scales_are_kept_with_the_results(gan_style, tmp_path):
-    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
-    scales = read_generator(tmp_path / "smoke" / "generator.safetensors")[1]["objective"]["scales"]
+def test_measured_feature_scales_are_kept_with_the_results(smoke, tmp_path):
+    outcome = smoke()
+    scales = described(tmp_path / "smoke")["scales"]
     assert scales.keys() == {"relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu4_2"}
     assert "feature scales " + ", ".join(f"{layer} {scale:.3g}" for layer, scale in scales.items()) in outcome.out
-    again = (f"perceptual.scales={{{','.join(f'{layer}:{scale}' for layer, scale in scales.items())}}}", "run.name=b")
-    assert gan_style("train", *SMOKE, *again, f"run.root={tmp_path}").status == 0
-    first, two = (read_generator(tmp_path / name / "generator.safetensors")[0] for name in ("smoke", "b"))
-    assert all(torch.equal(first[key], two[key]) for key in first)
+    smoke(f"perceptual.scales={{{','.join(f'{layer}:{scale}' for layer, scale in scales.items())}}}", "run.name=b")
+    assert_same(*(read_generator(tmp_path / name / "generator.safetensors")[0] for name in ("smoke", "b")))
 
 
-def test_data_workers_change_nothing(gan_style, tmp_path):
-    for workers in (0, 2):
-        options = (f"run.root={tmp_path / str(workers)}", f"data.workers={workers}", "data.cache_mb=0")
-        assert gan_style("train", *SMOKE, *options).status == 0
-    first, two = (read_generator(tmp_path / workers / "smoke" / "generator.safetensors")[0] for workers in "02")
-    assert all(torch.equal(first[key], two[key]) for key in first)
+def test_data_workers_change_nothing(smoke, tmp_path):
+    for workers in "02":
+        smoke(f"data.workers={workers}", "data.cache_mb=0", root=tmp_path / workers)
+    assert_same(*(read_generator(tmp_path / x / "smoke" / "generator.safetensors")[0] for x in "02"))
 
 
-AUDITED = "training.audit_every=1"
+AUDITS = "training.audit_every=1"
 
 BAD_INPUT = {
-    "missing folder": (["data.content={tmp}/nowhere"], ["data.content=", "no such folder"]),
-    "empty folder": (["data.style={tmp}/empty"], ["data.style=", "no picture in this folder"]),
-    "no readable picture": (["data.content={tmp}/text"], ["data.content", "none of its 2 pictures can be read"]),
-    "one text file named .jpg": (["data.content={tmp}/mixed"], ["fake.jpg", "not a JPEG", "data.max_unreadable=0.05"]),
-    "truncated jpg": (["data.content={tmp}/cut"], ["cut.jpg", "truncated"]),
-    "unknown layer": (["loss.style.layers=[relu3_9]"], ["no layer 'relu3_9'", "did you mean relu3_"]),
-    "layer too deep": (["loss.content.layers=[relu4_3]"], ["no layer 'relu4_3'", "did you mean relu4_2?"]),
-    "wrong type": (["training.steps=many"], ["training.steps", "many"]),
-    "wrong type in a node": (["generator.width=wide"], ["generator.width=wide", "whole number expected"]),
-    "mistyped key": (["trainig.steps=3"], ["no option trainig.steps", "did you mean training.steps"]),
-    "mistyped key below": (["training.stepz=3"], ["did you mean training.steps"]),
-    "mistyped key of a node": (["+generator.widht=3"], ["generator.widht", "did you mean width"]),
-    "mistyped term": (["~loss.stile"], ["loss.stile"]),
-    "unknown experiment": (["experiment=smok"], ["experiment=smok", "quickstart"]),
-    "unknown formula": (["loss.adversarial.formula=hing"], ["loss.adversarial.formula=hing", "hinge"]),
-    "negative weight": (["loss.tv.weight=-1"], ["loss.tv.weight=-1"]),
-    "foreign target": (["generator._target_=os.system"], ["generator._target_=os.system", "gan_style."]),
-    "crop larger than picture": (["data.size=100"], ["data.resize=[48, 64]", "data.size=100"]),
-    "three lengths": (["data.resize=[48,64,80]"], ["data.resize=[48, 64, 80]; two lengths"]),
-    "one length": (["data.style_resize=[48]"], ["data.style_resize=[48]; two lengths"]),
-    "no style": (["data.style={}"], ["data.style={} names no style"]),
-    "crop smaller than patch": (["data.size=32", "data.resize=[32,32]"], ["34 pixels", "discriminator"]),
-    "missing weights file": (["perceptual.weights={tmp}/none.pth"], ["perceptual.weights=", "no such file"]),
-    "weights that are text": (
-        ["perceptual.weights={tmp}/text/a.jpg"],
-        ["perceptual.weights=", "not a readable weights file"],
-    ),
-    "unknown device": (["runtime.device=warp"], ["runtime.device=warp"]),
-    "output below a file": (["run.root={tmp}/text/a.jpg"], ["run.root", "cannot write"]),
-    "unknown demo set": (["data.style=demo:styles/cubism"], ["demo:styles/cubism", "demo:styles/mosaic"]),
-    "a number for a path": (["data.content=123"], ["data.content=123", "a path"]),
-    "nothing for a path": (["data.content=null"], ["data.content=null"]),
-    "a term that is nothing": (["loss.tv=null"], ["~loss.tv"]),
-    "betas that are no pair": (["optimiser.generator.betas=0.5"], ["optimiser.generator"]),
-    "negative learning rate": (["optimiser.generator.lr=-1"], ["optimiser.generator", "-1"]),
-    "a seed too large": (["training.seed=99999999999999999999"], ["training.seed", "64 bits"]),
-    "no name": (["run.name="], ["run.name"]),
-    "negative workers": (["data.workers=-1"], ["data.workers=-1"]),
-    "clip that is no number": (["training.clip=nan"], ["training.clip=nan"]),
-    "online without a key": (["tracking.wandb=online"], ["tracking.wandb=online", "needs a key"]),
-    "unknown tracking": (["tracking.wandb=yes please"], ["tracking.wandb=yes please", "offline"]),
-    "negative audits": (["training.audit_every=-1"], ["training.audit_every=-1", "from 0"]),
-    "balance that is a number": (["loss.balance=3", AUDITED], ["loss.balance=3", "{content: 1, style: 2}"]),
-    "balance that is a list": (["loss.balance=[1,2]", AUDITED], ["loss.balance=[1, 2]", "{content: 1, style: 2}"]),
-    "balance of an unknown term": (
-        ["loss.balance={nosuch:1,style:1}", AUDITED],
-        ["loss.balance names nosuch", "adversarial, content, style, tv"],
-    ),
-    "balance of a removed term": (
-        ["loss.balance={adversarial:1,style:1}", AUDITED, "~loss.adversarial"],
-        ["loss.balance names adversarial", "content, style, tv"],
-    ),
-    "balance of one term": (["loss.balance={style:1}", AUDITED], ["loss.balance={'style': 1}", "at least two terms"]),
-    "balance with a share of zero": (
-        ["loss.balance={content:0,style:1}", AUDITED],
-        ["loss.balance.content=0", "numbers above 0"],
-    ),
-    "balance of weights that are zero": (
-        ["loss.balance={tv:1,style:1}", AUDITED, "loss.tv.weight=0", "loss.style.weight=0"],
-        ["loss.balance", "at least one needs a weight above 0"],
-    ),
-    "balance without an audit in the warm-up": (
-        ["loss.balance={content:1,style:1}", "training.warmup_steps=3", "training.audit_every=4"],
-        ["loss.balance", "training.warmup_steps=3", "training.audit_every=4", "1 to training.warmup_steps"],
-    ),
-    "balance without audits": (
-        ["loss.balance={content:1,style:1}", "training.audit_every=0"],
-        ["loss.balance", "training.audit_every=0"],
-    ),
-    "balance without a warm-up": (
-        ["loss.balance={content:1,style:1}", "training.warmup_steps=0", "training.audit_every=1"],
-        ["loss.balance", "training.warmup_steps=0"],
-    ),
-    "feature scale of zero": (
-        ["perceptual.scales={relu1_1:0}", "loss.content.layers=[relu1_1]", "loss.style.layers=[relu1_1]"],
-        ["perceptual.scales.relu1_1=0", "numbers above 0"],
-    ),
-    "feature scale missing": (
-        ["perceptual.scales={relu1_1:1}"],
-        ["perceptual.scales", "relu2_1, relu3_1, relu4_1, relu4_2 missing"],
-    ),
-    "target each beyond the memory": (
-        ["loss.style.target=each", "data.cache_mb=0.001"],
-        ["style target each", "data.cache_mb=0.001", "MomentStyle", "mean"],
-    ),
-    "target that is nothing known": (["loss.style.target=paired"], ["style target (mean, each, or a picture)=paired"]),
+    "data.content={tmp}/nowhere": ["data.content=", "no such folder"],
+    "data.style={tmp}/empty": ["data.style=", "no picture in this folder"],
+    "data.content={tmp}/text": ["data.content", "none of its 2 pictures can be read"],
+    "data.content={tmp}/mixed": ["fake.jpg", "not a JPEG", "data.max_unreadable=0.05"],
+    "data.content={tmp}/cut": ["cut.jpg", "truncated"],
+    "loss.style.layers=[relu3_9]": ["no layer 'relu3_9'", "did you mean relu3_"],
+    "loss.content.layers=[relu4_3]": ["no layer 'relu4_3'", "did you mean relu4_2?"],
+    "training.steps=many": ["training.steps", "many"],
+    "generator.width=wide": ["generator.width=wide", "whole number expected"],
+    "trainig.steps=3": ["no option trainig.steps", "did you mean training.steps"],
+    "training.stepz=3": ["did you mean training.steps"],
+    "+generator.widht=3": ["generator.widht", "did you mean width"],
+    "~loss.stile": ["loss.stile"],
+    "experiment=smok": ["experiment=smok", "quickstart"],
+    "loss.adversarial.formula=hing": ["loss.adversarial.formula=hing", "hinge"],
+    "loss.tv.weight=-1": ["loss.tv.weight=-1"],
+    "generator._target_=os.system": ["generator._target_=os.system", "gan_style."],
+    "data.size=100": ["data.resize=[48, 64]", "data.size=100"],
+    "data.resize=[48,64,80]": ["data.resize=[48, 64, 80]; two lengths"],
+    "data.style_resize=[48]": ["data.style_resize=[48]; two lengths"],
+    "data.style={}": ["data.style={} names no style"],
+    "data.size=32 data.resize=[32,32]": ["34 pixels", "discriminator"],
+    "perceptual.weights={tmp}/none.pth": ["perceptual.weights=", "no such file"],
+    "perceptual.weights={tmp}/text/a.jpg": ["perceptual.weights=", "not a readable weights file"],
+    "runtime.device=warp": ["runtime.device=warp"],
+    "run.root={tmp}/text/a.jpg": ["run.root", "cannot write"],
+    "data.style=demo:styles/cubism": ["demo:styles/cubism", "demo:styles/mosaic"],
+    "data.content=123": ["data.content=123", "a path"],
+    "data.content=null": ["data.content=null"],
+    "loss.tv=null": ["~loss.tv"],
+    "optimiser.generator.betas=0.5": ["optimiser.generator"],
+    "optimiser.generator.lr=-1": ["optimiser.generator", "-1"],
+    "training.seed=99999999999999999999": ["training.seed", "64 bits"],
+    "run.name=": ["run.name"],
+    "data.workers=-1": ["data.workers=-1"],
+    "training.clip=nan": ["training.clip=nan"],
+    "tracking.wandb=online": ["tracking.wandb=online", "needs a key"],
+    "tracking.wandb=yes": ["tracking.wandb=", "offline"],
+    "training.audit_every=-1": ["training.audit_every=-1", "from 0"],
+    f"loss.balance=3 {AUDITS}": ["loss.balance=3", "{content: 1, style: 2}"],
+    f"loss.balance=[1,2] {AUDITS}": ["loss.balance=[1, 2]", "{content: 1, style: 2}"],
+    f"loss.balance={{nosuch:1,style:1}} {AUDITS}": ["loss.balance names nosuch", "adversarial, content, style, tv"],
+    f"loss.balance={{adversarial:1,style:1}} {AUDITS} ~loss.adversarial": ["loss.balance names adversarial"],
+    f"loss.balance={{style:1}} {AUDITS}": ["loss.balance={'style': 1}", "at least two terms"],
+    f"loss.balance={{content:0,style:1}} {AUDITS}": ["loss.balance.content=0", "numbers above 0"],
+    f"loss.balance={{tv:1,style:1}} {AUDITS} loss.tv.weight=0 loss.style.weight=0": ["loss.balance", "weight above 0"],
+    "loss.balance={content:1,style:1} training.warmup_steps=3 training.audit_every=4": ["training.audit_every=4"],
+    "loss.balance={content:1,style:1} training.audit_every=0": ["loss.balance", "training.audit_every=0"],
+    f"loss.balance={{content:1,style:1}} training.warmup_steps=0 {AUDITS}": ["loss.balance", "training.warmup_steps=0"],
+    "perceptual.scales={relu1_1:0} loss.content.layers=[relu1_1] loss.style.layers=[relu1_1]": ["scales.relu1_1=0"],
+    "perceptual.scales={relu1_1:1}": ["perceptual.scales", "relu2_1, relu3_1, relu4_1, relu4_2 missing"],
+    "loss.style.target=each data.cache_mb=0.001": ["style target each", "data.cache_mb=0.001", "MomentStyle", "mean"],
+    "loss.style.target=paired": ["style target (mean, each, or a picture)=paired"],
 }
 
 
-@pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_is_named_in_the_users_words_and_leaves_nothing(gan_style, tmp_path, case):
+@pytest.mark.parametrize("options", BAD_INPUT)
+def test_bad_input_is_named_in_the_users_words_and_leaves_nothing(smoke, tmp_path, options):
     for folder in ("empty", "text", "mixed", "cut"):
         (tmp_path / folder).mkdir()
     for name in ("text/a.jpg", "text/b.png", "mixed/fake.jpg"):
@@ -484,21 +369,14 @@ def test_bad_input_is_named_in_the_users_words_and_leaves_nothing(gan_style, tmp
     Image.new("RGB", (64, 64), "red").save(tmp_path / "mixed" / "good.png")
     Image.effect_noise((200, 200), 60).save(tmp_path / "cut" / "cut.jpg")
     (tmp_path / "cut" / "cut.jpg").write_bytes((tmp_path / "cut" / "cut.jpg").read_bytes()[:3000])
-    options, words = BAD_INPUT[case]
-    outcome = gan_style(
-        "train", *SMOKE, f"run.root={tmp_path}/runs", *(option.replace("{tmp}", str(tmp_path)) for option in options)
-    )
-    assert outcome.status == 2
+    outcome = smoke(*options.replace("{tmp}", str(tmp_path)).split(), root=tmp_path / "runs", status=2)
     assert "Traceback" not in outcome.err
-    for word in words:
-        assert word in outcome.err + outcome.out
+    assert all(word in outcome.err + outcome.out for word in BAD_INPUT[options])
     assert not (tmp_path / "runs").exists()
 
 
 def test_missing_options_are_named(gan_style):
-    outcome = gan_style("train", "experiment=monet")
-    assert outcome.status == 2
-    assert "data.content=... is missing" in outcome.err
+    assert "data.content=... is missing" in gan_style("train", "experiment=monet", status=2).err
 
 
 def test_weights_that_cannot_be_downloaded_name_the_file_its_place_and_the_alternative(
@@ -509,29 +387,26 @@ def test_weights_that_cannot_be_downloaded_name_the_file_its_place_and_the_alter
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    outcome = gan_style("train", "experiment=smoke", "perceptual=vgg19", f"run.root={tmp_path}")
-    assert outcome.status == 2
+    outcome = gan_style("train", "experiment=smoke", "perceptual=vgg19", f"run.root={tmp_path}", status=2)
     for word in ("vgg19-dcbb9e9d.pth", str(tmp_path / "hub" / "checkpoints"), "perceptual=compact"):
         assert word in outcome.err
 
 
-def test_an_unwritable_value_of_hydras_grammar_is_taken_as_it_stands(gan_style, tmp_path):
+def test_an_unwritable_value_of_hydras_grammar_is_taken_as_it_stands(smoke, tmp_path):
     folder = tmp_path / "my photos (1), old"
     folder.mkdir()
-    for number in range(2):
-        Image.effect_noise((80, 80), 60).convert("RGB").save(folder / f"{number}.png")
-    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", f"data.content={folder}")
-    assert outcome.status == 0, outcome.err
+    write_pictures(folder, 2)
+    smoke(f"data.content={folder}")
 
 
-def test_a_run_whose_last_checkpoint_is_there_has_its_result_too(gan_style, tmp_path, monkeypatch):
+def test_a_run_whose_last_checkpoint_is_there_has_its_result_too(smoke, tmp_path, monkeypatch):
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("gan_style.training.supervisor.write_generator", killed)
-        assert gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.checkpoint_every=9").status == 130
-    assert gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.checkpoint_every=9").status == 0
+        smoke("training.checkpoint_every=9", status=130)
+    smoke("training.checkpoint_every=9")
     assert read_generator(tmp_path / "smoke" / "generator.safetensors")[1]["step"] == 4
 
 
@@ -544,104 +419,89 @@ EXITS = {
 
 
 @pytest.mark.parametrize("name", EXITS)
-def test_every_exit_tells_the_trackers(gan_style, tmp_path, monkeypatch, name):
+def test_every_exit_tells_the_trackers(smoke, tmp_path, monkeypatch, name):
     happen, status = EXITS[name]
     messages, finish = [], JsonlTracker.finish
     monkeypatch.setattr(JsonlTracker, "preempted", lambda self: messages.append("preempted"))
-    monkeypatch.setattr(
-        JsonlTracker, "finish", lambda self, *, failed: (messages.append(failed), finish(self, failed=failed))
-    )
+    ending = lambda self, *, failed: (messages.append(failed), finish(self, failed=failed))  # noqa: E731
+    monkeypatch.setattr(JsonlTracker, "finish", ending)
     monkeypatch.setattr("gan_style.training.supervisor.Progress.update", lambda *_: happen())
-    assert gan_style("train", *SMOKE, f"run.root={tmp_path}").status == status
+    smoke(status=status)
     assert messages == (["preempted", True] if status == 75 else [status != 0])
 
 
-def test_a_second_process_on_the_same_run_is_refused_and_a_dead_one_holds_nothing(gan_style, tmp_path):
+def test_a_second_process_on_the_same_run_is_refused_and_a_dead_one_holds_nothing(smoke, tmp_path):
     (tmp_path / "smoke").mkdir()
     with locked(tmp_path / "smoke"):
-        outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}")
-        assert outcome.status == 2
-        assert "another process works in" in outcome.err
-    assert gan_style("train", *SMOKE, f"run.root={tmp_path}").status == 0
+        assert "another process works in" in smoke(status=2).err
+    smoke()
 
 
-def test_pictures_held_out_are_not_trained_on(gan_style, tmp_path):
-    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "data.content=[demo:photos,demo:heldout]")
-    assert outcome.status == 0
+def write_pictures(folder: Path, count: int, name: str = "") -> None:
+    for number in range(count):
+        Image.new("RGB", (80, 64), (20 * number, 90, 30)).save(folder / f"{name}{number}.png")
+
+
+def test_pictures_held_out_are_not_trained_on(smoke, tmp_path):
+    outcome = smoke("data.content=[demo:photos,demo:heldout]")
     assert "2 pictures of data.holdout" in outcome.out
     assert "content pictures:     3" in outcome.out
 
 
-def test_pictures_that_are_held_out_by_another_path_are_not_trained_on(gan_style, tmp_path):
-    for number in range(4):
-        Image.new("RGB", (80, 64), (60 * number, 90, 30)).save(tmp_path / f"{number}.png")
+def test_pictures_that_are_held_out_by_another_path_are_not_trained_on(smoke, tmp_path):
+    write_pictures(tmp_path, 4)
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "3.png").symlink_to(tmp_path / "3.png")
-    options = (f"data.content={tmp_path}/*.png", f"data.holdout={tmp_path}/links/3.png", f"run.root={tmp_path}")
-    outcome = gan_style("train", *SMOKE, *options, "dry_run=true")
-    assert outcome.status == 0, outcome.err
+    options = (f"data.content={tmp_path}/*.png", f"data.holdout={tmp_path}/links/3.png")
+    outcome = smoke(*options, "dry_run=true")
     assert "1 pictures of data.holdout" in outcome.out and "content pictures:     3" in outcome.out
 
 
-def test_a_run_whose_pictures_have_changed_goes_on_and_says_so(gan_style, tmp_path):
-    for number in range(4):
-        Image.new("RGB", (80, 64), (60 * number, 90, 30)).save(tmp_path / f"{number}.png")
-    options = (f"data.content={tmp_path}/*.png", f"run.root={tmp_path}")
-    assert gan_style("train", *SMOKE, *options).status == 0
-    assert "is not what this run" not in gan_style("train", *SMOKE, *options, "training.steps=5").out
+def test_a_run_whose_pictures_have_changed_goes_on_and_says_so(smoke, tmp_path):
+    write_pictures(tmp_path, 4)
+    content = f"data.content={tmp_path}/*.png"
+    smoke(content)
+    assert "is not what this run" not in smoke(content, "training.steps=5").out
     Image.new("RGB", (80, 64)).save(tmp_path / "4.png")
-    outcome = gan_style("train", *SMOKE, *options, "training.steps=6")
-    assert outcome.status == 0, outcome.err
+    outcome = smoke(content, "training.steps=6")
     assert "warning: data.content is not what this run was trained on before" in outcome.out
 
 
-def test_a_run_whose_style_has_changed_says_what_follows(gan_style, tmp_path):
+def test_a_run_whose_style_has_changed_says_what_follows(smoke, tmp_path):
     Image.new("RGB", (80, 64), (200, 90, 30)).save(tmp_path / "style.png")
-    options = (f"data.style={tmp_path}/style.png", f"run.root={tmp_path}")
-    assert gan_style("train", *SMOKE, *options).status == 0
+    smoke(f"data.style={tmp_path}/style.png")
     Image.new("RGB", (90, 64), (20, 90, 130)).save(tmp_path / "style.png")
-    outcome = gan_style("train", *SMOKE, *options, "training.steps=5")
-    assert outcome.status == 0 and "warning: data.style is not what this run was trained on before" in outcome.out
+    outcome = smoke(f"data.style={tmp_path}/style.png", "training.steps=5")
+    assert "warning: data.style is not what this run was trained on before" in outcome.out
     assert "data.content is not" not in outcome.out
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_the_best_of_other_held_out_pictures_is_forgotten(gan_style, tmp_path, monkeypatch, kept):
-    for name, number in (("photo", 4), ("held", 2)):
-        for item in range(number):
-            Image.new("RGB", (80, 64), (60 * item, 90, 30)).save(tmp_path / f"{name}{item}.png")
+@pytest.mark.parametrize("remembered", [True, False])
+def test_the_best_of_other_held_out_pictures_is_forgotten(smoke, tmp_path, monkeypatch, remembered):
+    write_pictures(tmp_path, 4, "photo")
+    write_pictures(tmp_path, 2, "held")
     lowest, make = [], train_command.make_composite
     monkeypatch.setattr(train_command, "make_composite", lambda *a: lowest.append(a[2]) or make(*a))
-    options = (f"data.content={tmp_path}/photo*.png", f"data.holdout={tmp_path}/held*.png", f"run.root={tmp_path}")
-    assert gan_style("train", *SMOKE, *options, "metrics.every=1").status == 0
-    if not kept:
+    options = (f"data.content={tmp_path}/photo*.png", f"data.holdout={tmp_path}/held*.png")
+    smoke(*options, "metrics.every=1")
+    if not remembered:
         Image.new("RGB", (80, 64), (0, 200, 0)).save(tmp_path / "held9.png")
-    assert gan_style("train", *SMOKE, *options, "metrics.every=1", "training.steps=5").status == 0
-    assert lowest[0] is None and (lowest[1] is not None) is kept
+    smoke(*options, "metrics.every=1", "training.steps=5")
+    assert lowest[0] is None and (lowest[1] is not None) is remembered
 
 
-def test_an_unreadable_picture_does_not_make_the_data_others(gan_style, tmp_path):
-    for number in range(10):
-        Image.new("RGB", (80, 64), (20 * number, 90, 30)).save(tmp_path / f"{number}.png")
+def test_an_unreadable_picture_does_not_make_the_data_others(gan_style, smoke, tmp_path):
+    write_pictures(tmp_path, 10)
     (tmp_path / "5.png").write_bytes(b"no picture")
-    settings = (
-        f"data.content={tmp_path}/*.png",
-        "data.holdout=null",
-        "data.holdout_count=2",
-        "data.max_unreadable=0.5",
-    )
-    settings = (*settings, f"run.root={tmp_path}")
-    assert gan_style("train", *SMOKE, *settings).status == 0
-    assert (
-        "is not what this run" not in gan_style("train", *SMOKE, *settings, "training.steps=5", "data.cache_mb=0").out
-    )
+    settings = (f"data.content={tmp_path}/*.png", "data.holdout=null", "data.holdout_count=2")
+    settings = (*settings, "data.max_unreadable=0.5")
+    smoke(*settings)
+    assert "is not what this run" not in smoke(*settings, "training.steps=5", "data.cache_mb=0").out
     options = (f"checkpoint={tmp_path}/smoke", "metrics=[ssim]", "size=32", f"output={tmp_path}/evaluation")
-    outcome = gan_style("evaluate", "perceptual.weights=random", *options)
-    assert outcome.status == 0, outcome.err
-    assert "is not what this run" not in outcome.out
+    assert "is not what this run" not in gan_style("evaluate", "perceptual.weights=random", *options).out
 
 
-def test_a_run_that_another_process_has_trained_meanwhile_is_not_gone_back_upon(gan_style, tmp_path, monkeypatch):
+def test_a_run_that_another_process_has_trained_meanwhile_is_not_gone_back_upon(smoke, tmp_path, monkeypatch):
     calibrate = train_command.calibrate
 
     def meanwhile(*arguments):
@@ -651,32 +511,27 @@ def test_a_run_that_another_process_has_trained_meanwhile_is_not_gone_back_upon(
         calibrate(*arguments)
 
     monkeypatch.setattr(train_command, "calibrate", meanwhile)
-    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.steps=5")
-    assert outcome.status == 2 and "another process has trained" in outcome.err
-    assert gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.steps=5").status == 0
+    assert "another process has trained" in smoke("training.steps=5", status=2).err
+    smoke("training.steps=5")
     assert steps_in(tmp_path / "smoke") == [1, 2, 3, 4, 5]
 
 
-def test_a_run_that_is_all_warm_up_says_so(gan_style, tmp_path):
-    outcome = gan_style("train", *SMOKE, "training.warmup_steps=9", f"run.root={tmp_path}")
-    words = "ends within training.warmup_steps=9: content alone is trained, no adversarial, no style"
-    assert outcome.status == 0 and words in outcome.out
-    assert words[:30] not in gan_style("train", *SMOKE, f"run.root={tmp_path}", "run.name=other").out
+def test_a_run_that_is_all_warm_up_says_so(smoke, tmp_path):
+    outcome = smoke("training.warmup_steps=9")
+    message = "ends within training.warmup_steps=9: content alone is trained, no adversarial, no style"
+    assert message in outcome.out
+    assert message[:30] not in smoke("run.name=other").out
 
 
-def test_features_are_scaled_alike_whatever_the_seed(gan_style, tmp_path):
+def test_features_are_scaled_alike_whatever_the_seed(smoke, tmp_path):
     scales = []
-    for seed in (0, 1):
-        options = ("perceptual.weights=packaged", f"training.seed={seed}", f"run.root={tmp_path}", f"run.name={seed}")
-        gan_style("train", *SMOKE, *options, "training.steps=1")
-        description = read_generator(tmp_path / str(seed) / "generator.safetensors")[1]
-        scales.append(description["objective"]["scales"])
+    for seed in "01":
+        smoke("perceptual.weights=packaged", f"training.seed={seed}", f"run.name={seed}", "training.steps=1")
+        scales.append(described(tmp_path / seed)["scales"])
     assert scales[0] == scales[1] and scales[0]
 
 
-def test_a_moved_run_goes_on(gan_style, tmp_path):
-    gan_style("train", *SMOKE, f"run.root={tmp_path}")
+def test_a_moved_run_goes_on(smoke, tmp_path):
+    smoke()
     (tmp_path / "smoke").rename(tmp_path / "other")
-    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "run.name=other", "training.steps=6")
-    assert outcome.status == 0, outcome.err
-    assert "after step 4" in outcome.out
+    assert "after step 4" in smoke("run.name=other", "training.steps=6").out

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from run_files import SMOKE
 
 from gan_style.cli import error_message
 
-SMOKE = ("experiment=smoke", "training.calibration_pictures=2")
-
 
 @pytest.fixture
-def finished(gan_style, tmp_path) -> Path:
-    assert gan_style("train", *SMOKE, f"run.root={tmp_path}").status == 0
+def finished(smoke, tmp_path) -> Path:
+    smoke()
     return tmp_path / "smoke"
 
 
@@ -25,77 +24,74 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_a_result_whose_checkpoints_are_gone_is_not_replaced_by_another_run(gan_style, finished, tmp_path):
+def test_a_result_whose_checkpoints_are_gone_is_not_replaced_by_another_run(smoke, finished, tmp_path):
     shutil.rmtree(finished / "checkpoints")
     before = contents(finished)
-    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.seed=5")
-    assert outcome.status == 2 and "training.seed" in outcome.err and "run.name" in outcome.err
+    outcome = smoke("training.seed=5", status=2)
+    assert "training.seed" in outcome.err and "run.name" in outcome.err
     (finished / "config.yaml").unlink()
-    assert gan_style("train", *SMOKE, f"run.root={tmp_path}").status == 2
+    smoke(status=2)
     assert contents(finished) == {name: data for name, data in before.items() if not name.endswith("config.yaml")}
 
 
-def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(gan_style, finished, tmp_path):
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(smoke, finished, tmp_path):
     before = (finished / "generator.safetensors").read_bytes()
     shutil.rmtree(finished / "checkpoints")
-    assert gan_style("train", *SMOKE, f"run.root={tmp_path}").status == 0
+    smoke()
     assert (finished / "generator.safetensors").read_bytes() == before  # the same weights, and the same file
 
 
-def test_what_would_train_nothing_is_refused(gan_style, tmp_path):
+def test_what_would_train_nothing_is_refused(smoke, tmp_path):
     zero = [f"loss.{name}.weight=0" for name in ("adversarial", "content", "style", "tv")]
     for options, name in ((zero, "loss"), (["optimiser.generator.lr=0"], "optimiser.generator.lr=0")):
-        outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}/runs", *options)
-        assert outcome.status == 2 and name in outcome.err
+        assert name in smoke(*options, root=tmp_path / "runs", status=2).err
     assert not (tmp_path / "runs").exists()
 
 
-def test_more_steps_that_raise_the_learning_rate_again_say_so(gan_style, finished, tmp_path):
+def test_more_steps_that_raise_the_learning_rate_again_say_so(smoke, finished, tmp_path):
     """After 4 of 4 steps it is 0; of 8 steps, half of them at the full rate, the fifth is trained at that."""
-    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.steps=8")
-    assert outcome.status == 0 and "training.steps=8 stretches the decay" in outcome.out
-    again = gan_style("train", *SMOKE, f"run.root={tmp_path}", "training.steps=9", "training.log_every=3")
+    assert "training.steps=8 stretches the decay" in smoke("training.steps=8").out
+    again = smoke("training.steps=9", "training.log_every=3")
     assert "stretches the decay" in again.out  # from 0 of a decay that has ended
     constant = ("run.name=constant", "training.decay=constant")
-    assert gan_style("train", *SMOKE, f"run.root={tmp_path}", *constant).status == 0
-    assert "stretches" not in gan_style("train", *SMOKE, f"run.root={tmp_path}", *constant, "training.steps=5").out
+    smoke(*constant)
+    assert "stretches" not in smoke(*constant, "training.steps=5").out
 
 
-def test_held_out_pictures_that_are_replaced_are_named(gan_style, tmp_path):
+def test_held_out_pictures_that_are_replaced_are_named(smoke, tmp_path):
     photo = tmp_path / "held" / "a.png"
     photo.parent.mkdir()
     Image.new("RGB", (70, 64), "red").save(photo)
-    options = (*SMOKE, f"run.root={tmp_path}", f"data.holdout={photo.parent}")
-    assert gan_style("train", *options).status == 0
+    smoke(f"data.holdout={photo.parent}")
     Image.effect_noise((90, 64), 50).convert("RGB").save(photo)
-    outcome = gan_style("train", *options, "training.steps=5")
-    assert outcome.status == 0 and "data.holdout is not what" in outcome.out
+    outcome = smoke(f"data.holdout={photo.parent}", "training.steps=5")
+    assert "data.holdout is not what" in outcome.out
 
 
-def test_a_style_that_was_not_learned_is_said(gan_style, tmp_path):
-    assert "hardly any of the style was learned" in gan_style("train", *SMOKE, f"run.root={tmp_path}").out
+def test_a_style_that_was_not_learned_is_said(smoke, tmp_path):
+    assert "hardly any of the style was learned" in smoke("perceptual.weights=packaged").out
 
 
-def test_wandb_that_cannot_be_imported_costs_no_run(gan_style, tmp_path, monkeypatch):
+def test_wandb_that_cannot_be_imported_costs_no_run(smoke, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "tracking.wandb=auto")
-    assert outcome.status == 0 and "wandb cannot be imported" in outcome.out
-    outcome = gan_style("train", *SMOKE, f"run.root={tmp_path}", "run.name=other", "tracking.wandb=offline")
-    assert outcome.status == 2 and "tracking.wandb=offline" in outcome.err and "Traceback" not in outcome.err
+    outcome = smoke("tracking.wandb=auto")
+    assert "wandb cannot be imported" in outcome.out
+    outcome = smoke("run.name=other", "tracking.wandb=offline", status=2)
+    assert "tracking.wandb=offline" in outcome.err and "Traceback" not in outcome.err
 
 
 def test_a_weights_cache_that_cannot_be_written_is_named(gan_style, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "file"))
-    outcome = gan_style("train", "experiment=smoke", "perceptual=vgg19", f"run.root={tmp_path}")
-    assert outcome.status == 2 and str(tmp_path / "file") in outcome.err and "perceptual=compact" in outcome.err
+    outcome = gan_style("train", "experiment=smoke", "perceptual=vgg19", f"run.root={tmp_path}", status=2)
+    assert str(tmp_path / "file") in outcome.err and "perceptual=compact" in outcome.err
 
 
 def test_a_sweep_over_nothing_is_refused(gan_style, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    outcome = gan_style("train", "-m", *SMOKE, "generator=glob(zzz*)")
-    assert outcome.status == 2 and "generator=glob(zzz*)" in outcome.err and "Traceback" not in outcome.err
+    outcome = gan_style("train", "-m", *SMOKE, "generator=glob(zzz*)", status=2)
+    assert "generator=glob(zzz*)" in outcome.err and "Traceback" not in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -109,8 +105,8 @@ def test_a_sweep_over_nothing_is_refused(gan_style, tmp_path, monkeypatch):
 def test_a_rank_that_has_lost_its_neighbour_says_so_in_a_line(monkeypatch, message):
     assert error_message("train", RuntimeError(message)) is None  # alone, it is something else
     monkeypatch.setenv("WORLD_SIZE", "2")
-    words = error_message("train", RuntimeError(message))
-    assert words is not None and words[1] == 1 and "\n" not in words[0]
+    message_line = error_message("train", RuntimeError(message))
+    assert message_line is not None and message_line[1] == 1 and "\n" not in message_line[0]
 
 
 def test_a_stop_signal_ends_a_run_whose_data_workers_stand_still(tmp_path):

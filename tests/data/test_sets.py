@@ -60,8 +60,10 @@ def test_style_pictures_bear_the_numbers_that_the_stream_tells(
     assert sorted(tones.values()) == [number for number in range(6) if number not in broken]
     crop = Crop(16, (16, 16))
     stream = PairStream(pictures.content, list(pictures.styles.values()), content_crop=crop, style_crop=crop, seed=0)
-    drawn = {index: tone(to_float(style)) for _, style, index, *_ in (stream[position] for position in range(12))}
-    assert drawn == tones
+    tone_by_index = {
+        index: tone(to_float(style)) for _, style, index, *_ in (stream[position] for position in range(12))
+    }
+    assert tone_by_index == tones
 
 
 def test_style_pictures_are_whole_and_in_the_middle_of_the_range_of_crops(opened) -> None:
@@ -115,10 +117,10 @@ def test_for_a_photo_that_cannot_be_read_another_is_measured(tmp_path: Path) -> 
 
 
 def test_style_pictures_are_held_out_where_that_is_asked_for(opened) -> None:
-    whole, cut = opened(), opened(held_out=3)  # never more than a fifth of them
-    assert whole.held_out_styles == [] and len(whole.style_paths) == 6
+    complete, cut = opened(), opened(held_out=3)  # never more than a fifth of them
+    assert complete.held_out_styles == [] and len(complete.style_paths) == 6
     assert len(cut.held_out_styles) == 1
-    assert sorted([*cut.style_paths, *cut.held_out_styles]) == whole.style_paths
+    assert sorted([*cut.style_paths, *cut.held_out_styles]) == complete.style_paths
 
 
 def test_where_style_pictures_are_too_few_some_are_both(tmp_path: Path) -> None:

@@ -179,12 +179,12 @@ def test_also_where_one_that_cannot_be_read_was_passed_over(tmp_path: Path, cach
     content = colour_set(tmp_path, "content", 2)
     style = colour_set(tmp_path, "style", 5, broken=(2,), cache_bytes=cache_bytes)
     stream = PairStream(content, [style], content_crop=Crop(8, (8, 8)), style_crop=Crop(8, (8, 8)), seed=0)
-    seen = set()
+    indices = set()
     for batch in collected(stream, 0, 5, batch=2):
         for crop, index in zip(batch.style, batch.style_index.tolist(), strict=True):
             assert style.paths[index].name == f"style{number_of(crop)}.png"
-            seen.add(index)
-    assert seen == ({0, 1, 2, 3} if cache_bytes else {0, 1, 3, 4})
+            indices.add(index)
+    assert indices == ({0, 1, 2, 3} if cache_bytes else {0, 1, 3, 4})
 
 
 def test_a_batch_goes_to_a_device_whole() -> None:
@@ -218,8 +218,8 @@ def test_workers_do_not_change_the_stream(make_stream: MakeStream) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stream_started_in_the_middle_goes_on_as_if_never_stopped(make_stream: MakeStream, workers: int) -> None:
-    whole = collected(make_stream(), 0, 8)
-    assert same(collected(make_stream(), 5, 8, workers=workers), whole[5:])
+    uninterrupted = collected(make_stream(), 0, 8)
+    assert same(collected(make_stream(), 5, 8, workers=workers), uninterrupted[5:])
 
 
 def test_cached_and_lazy_sets_give_the_same_stream(make_stream: MakeStream) -> None:
@@ -328,11 +328,11 @@ def test_an_unreadable_picture_is_replaced_by_another_of_the_set_and_reported(
     tmp_path: Path, make_stream: MakeStream, workers: int
 ) -> None:
     stream = make_stream(content=5, broken=(2,), cache_bytes=0)
-    drawn, reported = [], []
+    indices, reported = [], []
     for batch in collected(stream, 0, 3, batch=5, workers=workers):  # three epochs of the content
-        drawn.append([number_of(crop) for crop in batch.content])
+        indices.append([number_of(crop) for crop in batch.content])
         reported.append(batch.unreadable)
-    for epoch in drawn:
+    for epoch in indices:
         counts = Counter(epoch)
         assert set(counts) == {0, 1, 3, 4}  # every good one is there, and one of them twice
         assert sum(counts.values()) == 5
@@ -346,10 +346,10 @@ def test_an_unreadable_picture_is_replaced_by_another_of_the_set_and_reported(
 def test_good_draws_are_the_same_with_and_without_a_broken_picture_in_the_set(make_stream: MakeStream) -> None:
     """The broken one's neighbours stay where they are."""
     with_broken = collected(make_stream(content=5, broken=(2,), cache_bytes=0), 0, 5, batch=1)
-    whole = collected(make_stream(content=5, cache_bytes=0), 0, 5, batch=1)
+    intact = collected(make_stream(content=5, cache_bytes=0), 0, 5, batch=1)
     differing = [
         step
-        for step, (a, b) in enumerate(zip(whole, with_broken, strict=True))
+        for step, (a, b) in enumerate(zip(intact, with_broken, strict=True))
         if not torch.equal(a.content, b.content)
     ]
     assert differing == [step for step, batch in enumerate(with_broken) if batch.unreadable]
@@ -456,12 +456,12 @@ def test_a_style_picture_is_cut_and_turned_as_its_photo(tmp_path: Path) -> None:
         sets.append(PictureSet(paths[::-1] if role == "style" else paths, short_side=40, cache_bytes=1e9, watch=watch))
     crop = Crop(24, (24, 40))
     stream = PairStream(PairedPictures(*sets), [sets[1]], content_crop=crop, style_crop=crop, seed=3)
-    seen = set()
+    crops = set()
     for position in range(12):
         content, style, index, *_ = stream[position]
         assert (content.int() + style.int() - 255).abs().max() <= 2  # rounded once for the rows, once for the columns
-        seen.add(index)
-    assert seen == {0, 1, 2}
+        crops.add(index)
+    assert crops == {0, 1, 2}
 
 
 # Masks

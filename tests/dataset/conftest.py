@@ -28,9 +28,9 @@ def make(tmp_path, monkeypatch):
 
     def call(layout: str = "folder", *, output: str = "out", spec: str = "in", size: int | None = None, **more):
         def pipeline(root, scheme, pause):
-            loader, choices = Loader(root, 16_000_000, size, keep_color=True), ChoiceSampler(0, [1.0], (1.0, 1.0), 0.0)
+            loader, sampler = Loader(root, 16_000_000, size, keep_color=True), ChoiceSampler(0, [1.0], (1.0, 1.0), 0.0)
             batching, gate, device = Batching(4, 2_000_000), Gate(None, 0), torch.device("cpu")
-            return Pipeline(loader, choices, [Negative()], scheme, batching, gate, None, device, {})
+            return Pipeline(loader, sampler, [Negative()], scheme, batching, gate, None, device, {})
 
         with monkeypatch.context() as patch:
             patch.setattr(torchless, "Backwards", pipeline)

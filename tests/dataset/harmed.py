@@ -16,11 +16,11 @@ class Harmed(torchless.Making):
 
     def __call__(self, number: int = 0) -> ShardWorker:
         worker = super().__call__(number)
-        plain, died, seen = worker.make, worker.records.output.parent / "died", []
+        plain, died, shards = worker.make, worker.records.output.parent / "died", []
 
         def make(samples):
-            seen.append(samples)
-            if number == 0 and len(seen) == 2 and not died.exists():
+            shards.append(samples)
+            if number == 0 and len(shards) == 2 and not died.exists():
                 died.touch()
                 os.kill(os.getpid(), self.harm)
             while number != 0 and not died.exists():

@@ -37,7 +37,7 @@ def png(width: int, height: int, rows: bytes, *extra: bytes, end: bool = True) -
 
 def bad() -> Iterator[tuple[str, bytes, tuple[str, ...]]]:
     """(name, content, kinds)."""
-    whole = {
+    encoded_files = {
         "jpg": encoded("JPEG"),
         "progressive.jpg": encoded("JPEG", progressive=True),
         "png": encoded("PNG"),
@@ -47,7 +47,7 @@ def bad() -> Iterator[tuple[str, bytes, tuple[str, ...]]]:
         "tif": encoded("TIFF"),
         "lzw.tif": encoded("TIFF", compression="tiff_lzw"),
     }
-    for name, data in whole.items():
+    for name, data in encoded_files.items():
         for percent in (1, 15, 40, 60, 75, 90):
             yield f"cut {percent}.{name}", data[: len(data) * percent // 100], (*DAMAGED, "empty", "too large")
         yield f"zeros.{name}", b"\0" * len(data), NOT
@@ -66,7 +66,7 @@ def bad() -> Iterator[tuple[str, bytes, tuple[str, ...]]]:
     yield "plain.jpg", encoded("PPM"), NOT
     yield "heic.jpg", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", DAMAGED
     yield "two bytes.jpg", b"\xff\xd8", DAMAGED
-    yield "no scan.jpg", whole["jpg"][:200] + b"\xff\xd9", DAMAGED
+    yield "no scan.jpg", encoded_files["jpg"][:200] + b"\xff\xd9", DAMAGED
     yield "signature.png", b"\x89PNG\r\n\x1a\n", DAMAGED
     yield "no pixels.png", png(40, 50, b"")[: 8 + 25], DAMAGED
     yield "few pixels.png", png(40, 50, bytes(1000)), DAMAGED
@@ -102,22 +102,22 @@ def text_bomb() -> bytes:
 
 def odd() -> Iterator[tuple[str, bytes, tuple[int, int]]]:
     """Whole pictures of unusual kinds: (name, content, size)."""
-    whole = Image.fromarray(pixels(30, 20))
+    image = Image.fromarray(pixels(30, 20))
     for mode in ("1", "L", "P", "I;16", "LA", "RGBA"):
-        yield f"{mode.replace(';', '')}.png", encoded("PNG", whole.convert("L").convert(mode)), (20, 30)
+        yield f"{mode.replace(';', '')}.png", encoded("PNG", image.convert("L").convert(mode)), (20, 30)
     for mode in ("CMYK", "YCbCr", "I", "F"):
-        yield f"{mode}.tif", encoded("TIFF", whole.convert("L" if mode in "IF" else "RGB").convert(mode)), (20, 30)
+        yield f"{mode}.tif", encoded("TIFF", image.convert("L" if mode in "IF" else "RGB").convert(mode)), (20, 30)
     yield "one pixel.png", encoded("PNG", Image.new("RGB", (1, 1))), (1, 1)
     yield "a strip.png", encoded("PNG", Image.new("RGB", (1, 900))), (1, 900)
-    yield "named otherwise.jpg", encoded("PNG", whole), (20, 30)
-    yield "many frames.webp", encoded("WEBP", whole, save_all=True, append_images=[whole] * 3), (20, 30)
-    yield "turned.jpg", turned(whole, 6), (30, 20)
-    yield "mirrored.jpg", turned(whole, 2), (20, 30)
-    yield "nonsense turn.jpg", turned(whole, 77), (20, 30)
-    yield "bad profile.png", encoded("PNG", whole, icc_profile=b"no profile"), (20, 30)
+    yield "named otherwise.jpg", encoded("PNG", image), (20, 30)
+    yield "many frames.webp", encoded("WEBP", image, save_all=True, append_images=[image] * 3), (20, 30)
+    yield "turned.jpg", turned(image, 6), (30, 20)
+    yield "mirrored.jpg", turned(image, 2), (20, 30)
+    yield "nonsense turn.jpg", turned(image, 77), (20, 30)
+    yield "bad profile.png", encoded("PNG", image, icc_profile=b"no profile"), (20, 30)
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", "x" * 10_000, zip=True)
-    yield "text.png", encoded("PNG", whole, pnginfo=info), (20, 30)
+    yield "text.png", encoded("PNG", image, pnginfo=info), (20, 30)
 
 
 def turned(picture: Image.Image, orientation: int) -> bytes:

@@ -13,10 +13,10 @@ def photo(path: Path, width: int = 40, height: int = 30, **options) -> None:
     Image.fromarray(pixels).save(path, **options)
 
 
-def turned(path: Path, orientation: int = 6) -> None:
+def turned(path: Path, orientation: int = 6, **options) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    photo(path, exif=exif)
+    photo(path, exif=exif, **options)
 
 
 def text(path: Path, content: str | dict | list) -> None:

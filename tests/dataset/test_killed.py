@@ -71,17 +71,17 @@ def run(source: Path, output: Path, layout: str, *trap: object) -> int:
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_a_named_point(source, undisturbed, tmp_path, point):
-    layout, wanted = undisturbed
+    layout, expected = undisturbed
     trap = POINTS[point]
     if layout == "webdataset" and "/data/" in trap[1]:
         trap = (trap[0], trap[1], min(2, trap[2]), trap[3])  # there are fewer files
     output = tmp_path / "out"
     assert run(source, output, layout, *trap) == -signal.SIGKILL
-    left = visible(tree(output))
-    assert left.items() <= wanted.items(), "whatever has its final name is whole"
+    interrupted = visible(tree(output))
+    assert interrupted.items() <= expected.items(), "whatever has its final name is whole"
     done = {path: path.stat().st_mtime_ns for path in output.glob(".gan_style/records/[0-9]*")}
     torchless.make(str(source), output, layout)
-    assert tree(output) == wanted
+    assert tree(output) == expected
     assert done == {path: path.stat().st_mtime_ns for path in done}, "what was done is not done again"
 
 
@@ -89,7 +89,7 @@ def test_killed_at_a_named_point(source, undisturbed, tmp_path, point):
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))]
 )  # a second each
 def test_killed_again_and_again(source, undisturbed, tmp_path, seed):
-    layout, wanted = undisturbed
+    layout, expected = undisturbed
     rng, kills = random.Random(seed), 0
     while kills < 8:
         call = rng.choice(["replace", "fsync", "unlink"])
@@ -99,14 +99,14 @@ def test_killed_again_and_again(source, undisturbed, tmp_path, seed):
         ):
             break
         kills += 1
-        assert visible(tree(tmp_path / "out")).items() <= wanted.items()
+        assert visible(tree(tmp_path / "out")).items() <= expected.items()
     torchless.make(str(source), tmp_path / "out", layout)
-    assert kills > 0 and tree(tmp_path / "out") == wanted
+    assert kills > 0 and tree(tmp_path / "out") == expected
 
 
 def test_two_jobs_on_one_output(source, undisturbed, tmp_path):
-    layout, wanted = undisturbed
+    layout, expected = undisturbed
     program = [sys.executable, torchless.__file__, source, tmp_path / "out", layout, 4]
     jobs = [subprocess.Popen([str(part) for part in program]) for _ in range(2)]
     assert [job.wait(timeout=60) for job in jobs] == [0, 0]
-    assert tree(tmp_path / "out") == wanted
+    assert tree(tmp_path / "out") == expected

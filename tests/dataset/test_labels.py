@@ -66,7 +66,7 @@ def coco(tmp_path: Path) -> Path:
     return root
 
 
-def made(source: Path | str, output: Path, layout: str, **more) -> list[dict]:
+def make_dataset(source: Path | str, output: Path, layout: str, **more) -> list[dict]:
     merge = torchless.make(str(source), output, layout, **more)
     root = Path(source) if Path(source).is_dir() else None
     assert list(Verify(merge.records, root)()) == []
@@ -78,25 +78,25 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def members(folder: Path) -> dict[str, bytes]:
-    found = {}
+    contents = {}
     for path in sorted(folder.glob("*.tar")):
         with tarfile.open(path) as tar:
-            found |= {member.name: tar.extractfile(member).read() for member in tar}
-    return found
+            contents |= {member.name: tar.extractfile(member).read() for member in tar}
+    return contents
 
 
-def backwards(given: dict[str, bytes]) -> dict[str, bytes]:
-    return {name: data[::-1] if name.endswith(".jpg") else data for name, data in given.items()}
+def backwards(contents: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: data[::-1] if name.endswith(".jpg") else data for name, data in contents.items()}
 
 
 def test_folder_to_folder_changes_pictures_alone(folder, tmp_path):
-    made(folder, tmp_path / "out", "folder")
+    make_dataset(folder, tmp_path / "out", "folder")
     assert files(tmp_path / "out" / "data") == backwards(files(folder))
 
 
 def test_torchvision_reads_the_folder(folder, tmp_path):
     datasets = pytest.importorskip("torchvision.datasets")
-    made(folder, tmp_path / "out", "folder")
+    make_dataset(folder, tmp_path / "out", "folder")
     valid = {"is_valid_file": lambda path: path.endswith(".jpg"), "loader": lambda path: Path(path).read_bytes()}
     for split in ("train", "val"):
         old, new = (datasets.ImageFolder(place / split, **valid) for place in (folder, tmp_path / "out" / "data"))
@@ -106,34 +106,34 @@ def test_torchvision_reads_the_folder(folder, tmp_path):
 
 def test_webdataset_reads_the_archives(folder, tmp_path):
     webdataset = pytest.importorskip("webdataset")
-    rows = made(folder, tmp_path / "out", "webdataset", shard_size=5)
+    rows = make_dataset(folder, tmp_path / "out", "webdataset", shard_size=5)
     names = (tmp_path / "out" / "data" / "classes.txt").read_text().split()
     assert tuple(names) == CLASSES
-    given, seen = files(folder), 0
+    source_files, count = files(folder), 0
     for split in ("train", "val"):
         archives = sorted(str(path) for path in (tmp_path / "out" / "data").glob(f"{split}-*.tar"))
         assert len(archives) == 2
         for sample in webdataset.WebDataset(archives, shardshuffle=False):
             key = sample["__key__"]
             assert key.split("/")[:2] == [split, names[int(sample["cls"])]]
-            assert sample["jpg"] == given[f"{key}.jpg"][::-1]
-            assert (sample["txt"], sample["mask.png"]) == (given[f"{key}.txt"], given[f"{key}.mask.png"])
-            seen += 1
-    assert seen == 12
+            assert sample["jpg"] == source_files[f"{key}.jpg"][::-1]
+            assert (sample["txt"], sample["mask.png"]) == (source_files[f"{key}.txt"], source_files[f"{key}.mask.png"])
+            count += 1
+    assert count == 12
     strays = {row["key"]: (row["status"], row["kind"]) for row in rows if row["status"] != "ok"}
     assert strays == {"labels.csv": ("skipped", "no home")}
     first = members(tmp_path / "out" / "data")
-    assert first["train/cats/0-0.xml"] == given["Annotations/0-0.xml"]
+    assert first["train/cats/0-0.xml"] == source_files["Annotations/0-0.xml"]
     assert json.loads(first["train/cats/0-0.labels.json"]) == {"0": "train/cats/0-0.jpg", "1": "cats"}
 
 
 def test_archives_back_to_folders(folder, tmp_path):
-    made(folder, tmp_path / "tars", "webdataset")
-    made(tmp_path / "tars" / "data", tmp_path / "out", "folder")
-    wanted = {name: data for name, data in files(folder).items() if name.count("/") == 2}
-    found = files(tmp_path / "out" / "data")
-    said = ("train/cats/0-0.labels.json", "train/cats/0-0.xml")  # of the table, and of Annotations/
-    assert {name: data for name, data in found.items() if not name.endswith(".cls") and name not in said} == wanted
+    make_dataset(folder, tmp_path / "tars", "webdataset")
+    make_dataset(tmp_path / "tars" / "data", tmp_path / "out", "folder")
+    expected = {name: data for name, data in files(folder).items() if name.count("/") == 2}
+    result = files(tmp_path / "out" / "data")
+    added = ("train/cats/0-0.labels.json", "train/cats/0-0.xml")  # of the table, and of Annotations/
+    assert {name: data for name, data in result.items() if not name.endswith(".cls") and name not in added} == expected
 
 
 def test_archives_with_numbers_for_classes_become_class_folders(tmp_path):
@@ -143,7 +143,7 @@ def test_archives_with_numbers_for_classes_become_class_folders(tmp_path):
             for name, content in ((f"{number:04d}.jpg", b"picture"), (f"{number:04d}.cls", b"%d" % (number % 2))):
                 (tmp_path / "part").write_bytes(content)
                 tar.add(tmp_path / "part", name)
-    made(str(tmp_path / "in" / "train-{000..000}.tar"), tmp_path / "out", "folder")
+    make_dataset(str(tmp_path / "in" / "train-{000..000}.tar"), tmp_path / "out", "folder")
     pictures = {name for name in files(tmp_path / "out" / "data") if name.endswith(".jpg")}
     assert pictures == {"train/0/0000.jpg", "train/1/0001.jpg", "train/0/0002.jpg", "train/1/0003.jpg"}
 
@@ -161,10 +161,10 @@ NUMBERED = {
 
 @pytest.mark.parametrize("case", NUMBERED)
 def test_numbers_mean_the_same_in_the_archives_that_are_made(tmp_path, case):
-    names, given, labels = NUMBERED[case]
+    names, numbers, labels = NUMBERED[case]
     (tmp_path / "in").mkdir()
     with tarfile.open(tmp_path / "in" / "000.tar", "w") as tar:
-        for number, text in enumerate(given):
+        for number, text in enumerate(numbers):
             for name, content in ((f"{number:04d}.jpg", b"picture"), (f"{number:04d}.cls", text.encode())):
                 (tmp_path / "part").write_bytes(content)
                 tar.add(tmp_path / "part", name)
@@ -172,13 +172,13 @@ def test_numbers_mean_the_same_in_the_archives_that_are_made(tmp_path, case):
         (tmp_path / "in" / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     source = tmp_path / "in"
     for output in ("once", "twice"):
-        assert [row["label"] for row in made(source, tmp_path / output, "webdataset")] == labels
+        assert [row["label"] for row in make_dataset(source, tmp_path / output, "webdataset")] == labels
         source = tmp_path / output / "data"
-        kept = [data.decode() for name, data in members(source).items() if name.endswith(".cls")]
-        assert kept == given
+        written = [data.decode() for name, data in members(source).items() if name.endswith(".cls")]
+        assert written == numbers
         there = source / "classes.txt"
         assert (there.read_text(encoding="utf-8").split("\n")[:-1] if there.exists() else None) == names
-    rows = made(source, tmp_path / "folders", "folder")
+    rows = make_dataset(source, tmp_path / "folders", "folder")
     assert [row["label"] for row in rows] == labels
 
 
@@ -188,7 +188,7 @@ def test_a_stale_cls_in_a_class_folder_does_not_contradict_the_folder(tmp_path):
         (tmp_path / "in" / label / f"{len(label)}{label[0]}.jpg").write_bytes(b"picture")
     (tmp_path / "in" / "cats" / "4c.cls").write_text("1")
     (tmp_path / "in" / "cats" / "4c.txt").write_text("a caption")
-    rows = made(tmp_path / "in", tmp_path / "out", "webdataset")
+    rows = make_dataset(tmp_path / "in", tmp_path / "out", "webdataset")
     numbers = {row["label"]: members(tmp_path / "out" / "data")[row["output"].partition("#")[2].replace(".jpg", ".cls")]
                for row in rows if row["status"] == "ok"}  # fmt: skip
     names = (tmp_path / "out" / "data" / "classes.txt").read_text().split("\n")
@@ -201,7 +201,7 @@ def test_a_stale_cls_in_a_class_folder_does_not_contradict_the_folder(tmp_path):
         "no home",
         "the folder says the class",
     )
-    made(tmp_path / "in", tmp_path / "plain", "folder")
+    make_dataset(tmp_path / "in", tmp_path / "plain", "folder")
     assert (tmp_path / "plain" / "data" / "cats" / "4c.cls").read_text() == "1"
 
 
@@ -212,19 +212,19 @@ def test_a_cls_that_is_no_class_is_carried_over_and_verifies(tmp_path):
         for name, content in (("a.jpg", b"picture"), ("a.cls", b"x" * 5000)):
             (tmp_path / "part").write_bytes(content)
             tar.add(tmp_path / "part", name)
-    rows = made(tmp_path / "in", tmp_path / "out", "webdataset")
+    rows = make_dataset(tmp_path / "in", tmp_path / "out", "webdataset")
     assert [row["label"] for row in rows] == [None]
     assert members(tmp_path / "out" / "data")["a.cls"] == b"x" * 5000
 
 
 def test_archives_to_archives_carry_every_member(folder, tmp_path):
-    made(folder, tmp_path / "tars", "webdataset")
-    made(tmp_path / "tars" / "data", tmp_path / "out", "webdataset", shard_size=3)
+    make_dataset(folder, tmp_path / "tars", "webdataset")
+    make_dataset(tmp_path / "tars" / "data", tmp_path / "out", "webdataset", shard_size=3)
     assert members(tmp_path / "out" / "data") == backwards(members(tmp_path / "tars" / "data"))
 
 
 def test_coco_to_coco_changes_file_names_alone(coco, tmp_path):
-    made(coco, tmp_path / "out", "coco", suffix=".webp")
+    make_dataset(coco, tmp_path / "out", "coco", suffix=".webp")
     for path in (coco / "annotations").iterdir():
         old, new = (
             json.loads((place / "annotations" / path.name).read_text()) for place in (coco, tmp_path / "out" / "data")
@@ -237,7 +237,7 @@ def test_coco_to_coco_changes_file_names_alone(coco, tmp_path):
 
 def test_pycocotools_reads_it_and_copies_have_ids_of_their_own(coco, tmp_path, capsys):
     tools = pytest.importorskip("pycocotools.coco")
-    made(coco, tmp_path / "out", "coco", copies=3)
+    make_dataset(coco, tmp_path / "out", "coco", copies=3)
     new = tools.COCO(str(tmp_path / "out" / "data" / "annotations" / "instances_train2017.json"))
     old = tools.COCO(str(coco / "annotations" / "instances_train2017.json"))
     assert len(new.getImgIds()) == 9 and len(new.getAnnIds()) == 18
@@ -257,7 +257,7 @@ def test_pycocotools_reads_it_and_copies_have_ids_of_their_own(coco, tmp_path, c
 def test_failed_and_unannotated_pictures_are_left_out_of_cocos_files(coco, tmp_path):
     (coco / "train2017" / "000000000101.jpg").unlink()
     (coco / "train2017" / "stranger.jpg").write_bytes(b"stranger")
-    rows = {row["key"]: row for row in made(coco, tmp_path / "out", "coco")}
+    rows = {row["key"]: row for row in make_dataset(coco, tmp_path / "out", "coco")}
     assert rows["train2017/000000000101.jpg"]["kind"] == "missing"
     assert (rows["train2017/stranger.jpg"]["status"], rows["train2017/stranger.jpg"]["kind"]) == (
         "skipped",
@@ -275,11 +275,11 @@ def test_coco_through_another_layout_and_back(coco, tmp_path, between):
     for path in (coco / "annotations").glob("*"):  # a category that nothing has, and not in the order of numbers
         content = json.loads(path.read_text())
         path.write_text(json.dumps(content | {"categories": [{"id": 90, "name": "hat"}, *content["categories"]]}))
-    made(coco, tmp_path / "between", between)
-    found = members(tmp_path / "between" / "data") if between == "webdataset" else files(tmp_path / "between" / "data")
-    said = json.loads(found["train2017/000000000100.json"])
-    assert said["image"]["id"] == 100 and [note["id"] for note in said["annotations"]] == [1000, 1001]
-    made(tmp_path / "between" / "data", tmp_path / "out", "coco")
+    make_dataset(coco, tmp_path / "between", between)
+    result = members(tmp_path / "between" / "data") if between == "webdataset" else files(tmp_path / "between" / "data")
+    sidecar = json.loads(result["train2017/000000000100.json"])
+    assert sidecar["image"]["id"] == 100 and [note["id"] for note in sidecar["annotations"]] == [1000, 1001]
+    make_dataset(tmp_path / "between" / "data", tmp_path / "out", "coco")
     new = [json.loads(path.read_text()) for path in (tmp_path / "out" / "data" / "annotations").iterdir()]
     old = [json.loads(path.read_text()) for path in (coco / "annotations").iterdir()]
     for name in ("annotations", "categories"):
@@ -300,14 +300,14 @@ def test_nothing_that_is_said_of_a_coco_picture_overwrites_another(coco, tmp_pat
     content["images"].append({**content["images"][1], "id": 999})
     content["annotations"].append({"id": 1, "image_id": 999, "caption": "the second"})
     table.write_text(json.dumps(content))
-    made(coco, tmp_path / "between", "folder")
-    found = files(tmp_path / "between" / "data" / "train2017")
-    assert found["000000000100.json"] == b'{"shapes": []}'
-    assert json.loads(found["000000000100.instances_train2017.json"])["image"]["id"] == 100
-    said = [json.loads(found[f"000000000101.instances_train2017{number}.json"]) for number in ("", ".2")]
-    assert [one["image"]["id"] for one in said] == [101, 999]
-    assert said[1]["annotations"] == [{"id": 1, "image_id": 999, "caption": "the second"}]
-    made(tmp_path / "between" / "data", tmp_path / "out", "coco")
+    make_dataset(coco, tmp_path / "between", "folder")
+    result = files(tmp_path / "between" / "data" / "train2017")
+    assert result["000000000100.json"] == b'{"shapes": []}'
+    assert json.loads(result["000000000100.instances_train2017.json"])["image"]["id"] == 100
+    sidecars = [json.loads(result[f"000000000101.instances_train2017{number}.json"]) for number in ("", ".2")]
+    assert [entry["image"]["id"] for entry in sidecars] == [101, 999]
+    assert sidecars[1]["annotations"] == [{"id": 1, "image_id": 999, "caption": "the second"}]
+    make_dataset(tmp_path / "between" / "data", tmp_path / "out", "coco")
     (new,) = [json.loads(path.read_text()) for path in (tmp_path / "out" / "data" / "annotations").iterdir()]
     assert {note["id"] for note in new["annotations"] if note["image_id"] == 100} == {1000, 1001}
 
@@ -317,8 +317,8 @@ def test_masks_among_cocos_annotations_are_carried(coco, tmp_path):
     (coco / "annotations" / "panoptic_train2017" / "000000000100.png").write_bytes(b"a mask")
     carry = yaml.safe_load((Path(__file__).parents[2] / "conf" / "make_dataset.yaml").read_text())["carry"]
     source = open_layout(str(coco), "coco", target="coco", carry=carry)
-    carried = [sample.key for sample in source.samples() if sample.passthrough]
-    assert carried == ["annotations/panoptic_train2017/000000000100.png"]
+    passed = [sample.key for sample in source.samples() if sample.passthrough]
+    assert passed == ["annotations/panoptic_train2017/000000000100.png"]
 
 
 @pytest.mark.parametrize("kind", ["folder", "webdataset"])
@@ -326,9 +326,9 @@ def test_classes_become_coco_categories_without_boxes(folder, tmp_path, kind):
     tools = pytest.importorskip("pycocotools.coco")
     source = folder
     if kind == "webdataset":
-        made(folder, tmp_path / "tars", "webdataset")
+        make_dataset(folder, tmp_path / "tars", "webdataset")
         source = tmp_path / "tars" / "data"
-    made(source, tmp_path / "out", "coco")
+    make_dataset(source, tmp_path / "out", "coco")
     read = tools.COCO(str(tmp_path / "out" / "data" / "annotations" / "val.json"))
     for image in read.loadImgs(read.getImgIds()):
         (note,) = read.loadAnns(read.getAnnIds(image["id"]))
@@ -340,7 +340,7 @@ def test_classes_become_coco_categories_without_boxes(folder, tmp_path, kind):
 def test_what_is_no_annotation_file_is_named(coco, tmp_path):
     (coco / "annotations" / "instances_val2017.json").write_text("{}")
     with pytest.raises(ValueError, match=r"instances_val2017\.json is no COCO annotation file"):
-        made(coco, tmp_path / "out", "coco")
+        make_dataset(coco, tmp_path / "out", "coco")
 
 
 def test_records_know_what_is_done(folder, tmp_path):

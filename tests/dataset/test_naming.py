@@ -9,31 +9,31 @@ from gan_style.dataset.naming import CompactNameSet
 
 
 @given(st.lists(st.text(max_size=3)), st.lists(st.text(max_size=3)))
-def test_it_holds_what_was_added_and_nothing_else(added, asked):
-    found, known = CompactNameSet(), set()
+def test_it_holds_what_was_added_and_nothing_else(added, queries):
+    names, known = CompactNameSet(), set()
     for name in added:
-        assert (name in found) is (name in known)
-        found.add(name)
+        assert (name in names) is (name in known)
+        names.add(name)
         known.add(name)
-    assert all((name in found) is (name in known) for name in [*added, *asked])
+    assert all((name in names) is (name in known) for name in [*added, *queries])
 
 
 def test_names_that_are_no_text_can_be_added():
-    found = CompactNameSet()
-    found.add("b\udce9")
-    assert "b\udce9" in found and "b" not in found
+    name_set = CompactNameSet()
+    name_set.add("b\udce9")
+    assert "b\udce9" in name_set and "b" not in name_set
 
 
 def test_it_takes_few_bytes_a_name():
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        found = CompactNameSet()
+        name_set = CompactNameSet()
         for number in range(200_000):
-            found.add(f"folder/{number}.jpg")
+            name_set.add(f"folder/{number}.jpg")
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
     assert taken < 27 * 200_000
-    assert all(f"folder/{number}.jpg" in found for number in range(0, 200_000, 997))
-    assert not any(f"folder/{number}.png" in found for number in range(0, 200_000, 997))
+    assert all(f"folder/{number}.jpg" in name_set for number in range(0, 200_000, 997))
+    assert not any(f"folder/{number}.png" in name_set for number in range(0, 200_000, 997))

@@ -31,12 +31,8 @@ class TestTables:
         make(copies=2, size=15)
         assert rows_of(data / "boxes.csv")[1:3] == [[f"0a1~{n}", "/m/1", "0.25", "0.5"] for n in (1, 2)]
         assert rows_of(data / "wheat.csv")[1] == ["0a1~1", "20", "15", "[5.0, 6.0, 4.0, 3.0]"]
-        assert rows_of(data / "breeds.csv")[1:] == [
-            ["0a1~1", "cat"],
-            ["0a1~2", "cat"],
-            ["0b2~1", "dog"],
-            ["0b2~2", "dog"],
-        ]
+        kinds = [["0a1~1", "cat"], ["0a1~2", "cat"], ["0b2~1", "dog"], ["0b2~2", "dog"]]
+        assert rows_of(data / "breeds.csv")[1:] == kinds
 
     def test_numbers_that_are_no_names_stay(self, source, make, data):
         for name in ("1", "2", "3", "4"):
@@ -60,9 +56,8 @@ class TestTables:
         text(source / "results.csv", 'image_name| comment_number| comment\n1_a.jpg| 0| Two "men" , one old\n')
         text(source / "Flickr8k.token.txt", "1_a.jpg#0\tA child .\n1_a.jpg#1\tA girl .\n")
         make(copies=2)
-        assert rows_of(data / "results.csv", "|")[1:] == [
-            [f"1_a~{n}.jpg", " 0", ' Two "men" , one old'] for n in (1, 2)
-        ]
+        captions = [[f"1_a~{n}.jpg", " 0", ' Two "men" , one old'] for n in (1, 2)]
+        assert rows_of(data / "results.csv", "|")[1:] == captions
         lines = (data / "Flickr8k.token.txt").read_text().splitlines()
         assert [line.split("\t")[0] for line in lines] == [f"1_a~{n}.jpg#{at}" for at in (0, 1) for n in (1, 2)]
 
@@ -81,15 +76,10 @@ class TestTables:
             number, *box = line.split()
             assert list(map(float, box)) == ([5, 6, 4, 3] if "B_1" in names[number] else [2, 3, 4, 5])
         parts = [line.split() for line in (data / "parts/part_locs.txt").read_text().splitlines()]
-        assert {tuple(part[1:]) for part in parts if "B_1" in names[part[0]]} == {
-            ("1", "5", "6", "1"),
-            ("2", "0", "0", "0"),
-        }
+        assert {" ".join(part[1:]) for part in parts if "B_1" in names[part[0]]} == {"1 5 6 1", "2 0 0 0"}
         splits = dict(line.split() for line in (data / "train_test_split.txt").read_text().splitlines())
-        assert {names[number].split("/")[0]: split for number, split in splits.items()} == {
-            "001.Black": "0",
-            "002.White": "1",
-        }
+        by_class = {names[number].split("/")[0]: split for number, split in splits.items()}
+        assert by_class == {"001.Black": "0", "002.White": "1"}
 
     def test_lists_of_two_columns_and_counted_ones(self, source, make, data):
         """DAVIS: from the root, picture and mask; CelebA: first how many."""
@@ -161,33 +151,25 @@ class TestJson:
         photo(source / "images/b.jpg")
         value = {"x": 25.0, "y": 30.0, "width": 10.5, "height": 20, "rectanglelabels": ["c"]}
         sides = {"original_width": 40, "original_height": 30}
-        uploaded = {
-            "data": {"image": "/data/upload/1/1f2e3d4c-a.jpg"},
-            "annotations": [{"result": [sides | {"value": value}]}],
-        }
-        local = {"image": "/data/local-files/?d=images/b.jpg", "label": [sides | value]}
-        text(source / "project.json", [uploaded])
-        text(source / "min.json", [local])
+        annotations = [{"result": [sides | {"value": value}]}]
+        uploaded = {"image": "/data/upload/1/1f2e3d4c-a.jpg"}
+        text(source / "project.json", [{"data": uploaded, "annotations": annotations}])
+        text(source / "min.json", [{"image": "/data/local-files/?d=images/b.jpg", "label": [sides | value]}])
         make(copies=2, size=15)
         halved = {"original_width": 20, "original_height": 15}
         for number, task in enumerate(json.loads((data / "project.json").read_text()), 1):
             assert task["data"]["image"] == f"./images/a~{number}.jpg"
             assert task["annotations"][0]["result"] == [halved | {"value": value}]
-        assert json.loads((data / "min.json").read_text())[1] == {
-            "image": "./images/b~2.jpg",
-            "label": [halved | value],
-        }
+        second = json.loads((data / "min.json").read_text())[1]
+        assert second == {"image": "./images/b~2.jpg", "label": [halved | value]}
 
     def test_vias_shapes_in_a_csv_and_labelboxs_lines(self, source, make, data):
         photo(source / "a.jpg")
         shape = {"name": "rect", "x": 10, "y": 12, "width": 8, "height": 6}
         quoted = json.dumps(shape).replace('"', '""')
         text(source / "via.csv", f'filename,region_shape_attributes\na.jpg,"{quoted}"\n')
-        row = {
-            "data_row": {"external_id": "a.jpg"},
-            "objects": [{"bounding_box": {"top": 12, "left": 10, "height": 6, "width": 8}}],
-        }
-        text(source / "export.ndjson", json.dumps(row) + "\n")
+        objects = [{"bounding_box": {"top": 12, "left": 10, "height": 6, "width": 8}}]
+        text(source / "export.ndjson", json.dumps({"data_row": {"external_id": "a.jpg"}, "objects": objects}) + "\n")
         make(copies=2, size=15)
         for number, (name, cell) in enumerate(rows_of(data / "via.csv")[1:], 1):
             assert name == f"a~{number}.jpg"
@@ -197,6 +179,7 @@ class TestJson:
         assert second["objects"] == [{"bounding_box": {"top": 6, "left": 5, "height": 3, "width": 4}}]
 
 
+PTS = "version: 1\nn_points: 2\n{{\n{}\n{}\n}}\n"
 KITTI = "Car 0.00 0 -1.57 10.00 12.00 20.00 22.00 1.57 1.73 4.15 1.00 1.75 13.22 1.62\n"
 DOTA = "imagesource:GoogleEarth\ngsd:0.5\n10.0 12.0 20.0 12.0 20.0 22.0 10.0 22.0 plane 0\n"
 
@@ -207,11 +190,7 @@ class TestLabelsOfOnePicture:
         [
             ("labels/1.txt", KITTI, KITTI.replace("10.00 12.00 20.00 22.00", "5 6 10 11")),
             ("labelTxt/1.txt", DOTA, "imagesource:GoogleEarth\ngsd:1\n5 6 10 6 10 11 5 11 plane 0\n"),
-            (
-                "images/1.pts",
-                "version: 1\nn_points: 2\n{\n10 12\n20 22\n}\n",
-                "version: 1\nn_points: 2\n{\n5 6\n10 11\n}\n",
-            ),
+            ("images/1.pts", PTS.format("10 12", "20 22"), PTS.format("5 6", "10 11")),
         ],
     )
     def test_places_in_texts_are_scaled(self, source, make, data, name, content, expected):
@@ -233,10 +212,8 @@ class TestLabelsOfOnePicture:
     @pytest.mark.parametrize("name", ["calib/1.txt", "depth/1.npy", "images/1.mat", "images/1.flo", "page/1.xml"])
     def test_what_cannot_be_scaled_is_refused_and_else_follows(self, source, make, data, name):
         photo(source / "images/1.jpg")
-        text(
-            source / name,
-            "<page><line points='1,2 3,4'/></page>" if name.endswith("xml") else "P2: 721.5 0 609.5 44.8 0\n",
-        )
+        page = "<page><line points='1,2 3,4'/></page>"
+        text(source / name, page if name.endswith("xml") else "P2: 721.5 0 609.5 44.8 0\n")
         assert [row["status"] for row in make(copies=2)] == ["ok", "ok"]
         assert (data / name.replace("1.", "1~2.")).read_bytes() == (source / name).read_bytes()
         assert {row["kind"] for row in make(size=15, output="small")} == {"labels"}
@@ -250,10 +227,8 @@ class TestLabelsOfOnePicture:
         """Penn-Fudan's text and ADE20K's JSON name their picture, and its mask."""
         photo(source / "PNGImages/F1.png")
         mask(source / "PedMasks/F1_mask.png")
-        text(
-            source / "Annotation/F1.txt",
-            'file : "P/PNGImages/F1.png"\nbox : (10, 12) - (20, 22)\nmask : "P/PedMasks/F1_mask.png"\n',
-        )
+        label = 'file : "P/PNGImages/F1.png"\nbox : (10, 12) - (20, 22)\nmask : "P/PedMasks/F1_mask.png"\n'
+        text(source / "Annotation/F1.txt", label)
         photo(source / "A_1.jpg")
         text(source / "A_1.json", {"annotation": {"filename": "A_1.jpg", "object": []}})
         make(copies=2)
@@ -281,10 +256,8 @@ class TestMasks:
     def test_photos_that_are_numbered_are_photos(self, source, make):
         for name in ("depth_1", "depth_2", "mask_1"):
             photo(source / f"{name}.jpg")
-        layout = open_layout(str(source), "auto", target="folder", carry=[])
-        inventory = Inventory(layout)
-        list(inventory.watch(layout.samples()))
-        assert inventory.pictures == 3
+        inventory = Inventory(open_layout(str(source), "auto", target="folder", carry=[]))
+        assert len(list(inventory.watch(inventory.layout.samples()))) == inventory.pictures == 3
 
 
 class TestRunLengths:
@@ -317,10 +290,7 @@ class TestRunLengths:
         ("name", "content"),
         [
             ("train.csv", "ImageId,EncodedPixels\na.jpg,1 3 10 5\n"),
-            (
-                "cvat.xml",
-                '<annotations><image name="a.jpg"><mask rle="3, 4, 5" left="1" top="1"/></image></annotations>',
-            ),
+            ("cvat.xml", '<annotations><image name="a.jpg"><mask rle="3, 4" left="1" top="1"/></image></annotations>'),
             ("brush.json", '[{"image": "a.jpg", "label": [{"format": "rle", "rle": [0, 1]}]}]'),
         ],
     )
@@ -402,11 +372,9 @@ def test_label_studios_short_form_and_labelboxes_outlines_become_cocos(source, m
     make("coco")
     content = json.loads((data / "annotations/dataset.json").read_text())
     names = {category["id"]: category["name"] for category in content["categories"]}
-    found = {names[item["category_id"]]: (item["bbox"], item.get("segmentation")) for item in content["annotations"]}
-    assert found == {
-        "cat": ([10, 12, 8, 6], None),
-        "dog": ([10, 12, 8, 6], [[10, 12, 18, 12, 18, 18]]),
-    }
+    outlines = {names[item["category_id"]]: item.get("segmentation") for item in content["annotations"]}
+    assert outlines == {"cat": None, "dog": [[10, 12, 18, 12, 18, 18]]}
+    assert all(item["bbox"] == [10, 12, 8, 6] for item in content["annotations"])
 
 
 def test_key_points_of_other_tools_are_scaled(source, make, data):
@@ -422,8 +390,8 @@ def test_key_points_of_other_tools_are_scaled(source, make, data):
     assert pose == {"people": [{"pose_keypoints_2d": [5, 6, 0.9, 9, 9, 0.5]}]}
     (person,) = json.loads((data / "mpii.json").read_text())
     assert person == {"image": "a.jpg", "joints": [[5, 6], [9, 9]], "scale": 1.5, "center": [5, 6]}
-    found = [json.loads(line) for line in (data / "lanes.json").read_text().splitlines()]
-    assert found == [{"lanes": [[-2, 5], [10, -2]], "h_samples": [5, 6], "raw_file": f"{name}.jpg"} for name in "ab"]
+    lanes = [json.loads(line) for line in (data / "lanes.json").read_text().splitlines()]
+    assert lanes == [{"lanes": [[-2, 5], [10, -2]], "h_samples": [5, 6], "raw_file": f"{name}.jpg"} for name in "ab"]
 
 
 def test_columns_in_other_words_are_scaled(source, make, data):
@@ -496,8 +464,8 @@ def test_cameras_in_pixels_are_scaled_or_refused(source, make, data):
     photo(source / "leftImg8bit/a_leftImg8bit.png")
     text(source / "camera/a_camera.json", {"intrinsic": {"fx": 700.0, "fy": 710.0, "u0": 20.0, "v0": 15.0}})
     make(size=15)
-    found = json.loads((data / "camera/a_camera.json").read_text())
-    assert found["intrinsic"] == {"fx": 350, "fy": 355, "u0": 10, "v0": 7.5}
+    camera = json.loads((data / "camera/a_camera.json").read_text())
+    assert camera["intrinsic"] == {"fx": 350, "fy": 355, "u0": 10, "v0": 7.5}
     frame = {"file_path": "leftImg8bit/a_leftImg8bit.png", "transform_matrix": [[1, 0], [0, 1]]}
     text(source / "transforms.json", {"fl_x": 700.0, "cx": 20.0, "w": 40, "frames": [frame]})
     with pytest.raises(ValueError, match=r"transforms\.json"):

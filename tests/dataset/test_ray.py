@@ -75,7 +75,7 @@ def undisturbed(source: Path, tmp_path: Path) -> dict[str, bytes]:
     return tree(tmp_path / "whole")
 
 
-def made(source: Path, tmp_path: Path) -> dict[str, bytes]:
+def make_dataset(source: Path, tmp_path: Path) -> dict[str, bytes]:
     torchless.make(str(source), tmp_path / "out", shard_size=3)
     return tree(tmp_path / "out")
 
@@ -84,27 +84,27 @@ def test_actors_make_the_bytes_that_one_process_makes(run, source, tmp_path):
     """One of the two has no room, and holds up nothing."""
     assert run(actors=2)
     assert sorted(shard.number for shard in run.seen if shard) == list(range(12))
-    assert made(source, tmp_path) == undisturbed(source, tmp_path)
+    assert make_dataset(source, tmp_path) == undisturbed(source, tmp_path)
 
 
 def test_a_killed_actor_is_replaced(run, source, tmp_path, capfd):
     assert run(harmed.Harmed)
     assert "actor 0 is lost, another takes its place" in capfd.readouterr().err
-    assert made(source, tmp_path) == undisturbed(source, tmp_path)
+    assert make_dataset(source, tmp_path) == undisturbed(source, tmp_path)
 
 
 def test_a_lost_machine_leaves_its_work_to_the_other(run, cluster, source, tmp_path, capfd):
-    node, seen = cluster.add_node(num_cpus=1), []
+    node, shards = cluster.add_node(num_cpus=1), []
     cluster.wait_for_nodes()
 
     def report(shard):
-        seen.append(shard)
-        if sum(one is not None for one in seen) == 4 and shard is not None:
+        shards.append(shard)
+        if sum(shard_number is not None for shard_number in shards) == 4 and shard is not None:
             threading.Thread(target=cluster.remove_node, args=(node, False)).start()
 
     assert run(actors=2, report=report, pause=0.5)
     assert "is lost" in capfd.readouterr().err
-    assert made(source, tmp_path) == undisturbed(source, tmp_path)
+    assert make_dataset(source, tmp_path) == undisturbed(source, tmp_path)
 
 
 def test_when_all_fail_the_reason_is_raised(run):
@@ -114,13 +114,13 @@ def test_when_all_fail_the_reason_is_raised(run):
 
 def test_a_stop_ends_after_the_shards_in_flight(run, tmp_path):
     stop = Stop()
-    seen = []
+    shards = []
 
     def report(shard):
         if shard is not None:
-            seen.append(shard)
+            shards.append(shard)
             stop.reason = "SIGTERM"
 
     begun = time.monotonic()
     assert not run(stop=stop, report=report, pause=0.2) and time.monotonic() - begun < 30
-    assert len(seen) == 1 and len(list((tmp_path / "out" / ".gan_style" / "records").glob("*.json"))) == 1
+    assert len(shards) == 1 and len(list((tmp_path / "out" / ".gan_style" / "records").glob("*.json"))) == 1

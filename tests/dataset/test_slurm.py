@@ -56,7 +56,7 @@ def undisturbed(source: Path, tmp_path: Path) -> dict[str, bytes]:
     return tree(tmp_path / "whole")
 
 
-def made(source: Path, tmp_path: Path) -> dict[str, bytes]:
+def make_dataset(source: Path, tmp_path: Path) -> dict[str, bytes]:
     """What is there once the driver has merged, without the jobs' logs."""
     torchless.make(str(source), tmp_path / "out", shard_size=3)
     return {name: data for name, data in tree(tmp_path / "out").items() if "/slurm/" not in name}
@@ -69,18 +69,18 @@ def logs(tmp_path: Path) -> str:
 def test_jobs_make_the_bytes_that_one_process_makes(run, source, tmp_path):
     assert run(tasks=3)
     assert len({shard.number for shard in run.seen if shard}) == 8
-    assert made(source, tmp_path) == undisturbed(source, tmp_path)
+    assert make_dataset(source, tmp_path) == undisturbed(source, tmp_path)
 
 
 def test_a_job_that_is_pre_empted_goes_on(run, source, tmp_path):
     assert run(harmed.Preempted)
     assert "Requeued job" in logs(tmp_path) and "SIGUSR2" in logs(tmp_path)
-    assert made(source, tmp_path) == undisturbed(source, tmp_path)
+    assert make_dataset(source, tmp_path) == undisturbed(source, tmp_path)
 
 
 def test_a_killed_job_leaves_its_work_to_the_others(run, source, tmp_path):
     assert run(harmed.Harmed)
-    assert made(source, tmp_path) == undisturbed(source, tmp_path)
+    assert make_dataset(source, tmp_path) == undisturbed(source, tmp_path)
 
 
 def test_a_job_that_cannot_write_leaves_its_work_to_the_others_and_is_named(run, capfd):
@@ -98,7 +98,7 @@ def test_a_stop_cancels_the_jobs(run, source, tmp_path):
     stop.reason = "SIGTERM"
     begun = time.monotonic()
     assert not run(stop=stop, pause=5.0) and time.monotonic() - begun < 5
-    assert run() and made(source, tmp_path) == undisturbed(source, tmp_path)
+    assert run() and make_dataset(source, tmp_path) == undisturbed(source, tmp_path)
 
 
 @pytest.fixture
@@ -109,11 +109,11 @@ def slurm(tmp_path, monkeypatch) -> Path:
 def test_an_array_under_slurm_with_a_job_that_is_pre_empted(run, slurm, source, tmp_path):
     more = {"qos": "low", "additional_parameters": {"requeue": True}}
     assert run(harmed.Preempted, local=False, partition="dev", time=30, gpus=1, memory_gb=1.5, more=more)
-    assert made(source, tmp_path) == undisturbed(source, tmp_path)
+    assert make_dataset(source, tmp_path) == undisturbed(source, tmp_path)
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=?(.*)$", (slurm / "script").read_text(), re.MULTILINE))
-    wanted = {"partition": "dev", "time": "30", "array": "0-1%2", "gpus-per-node": "1", "cpus-per-task": "1"}
-    wanted |= {"mem": "1536MB", "qos": "low", "requeue": "", "signal": "USR2@90"}
-    assert wanted.items() <= options.items()
+    expected = {"partition": "dev", "time": "30", "array": "0-1%2", "gpus-per-node": "1", "cpus-per-task": "1"}
+    expected |= {"mem": "1536MB", "qos": "low", "requeue": "", "signal": "USR2@90"}
+    assert expected.items() <= options.items()
     until = time.monotonic() + 20
     while not (slurm / "starts_0").exists() and time.monotonic() < until:
         time.sleep(0.1)

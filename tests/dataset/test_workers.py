@@ -41,11 +41,11 @@ class OneDies(torchless.Making):
 
     def __call__(self, number: int = 0):
         worker = super().__call__(number)
-        plain, died, seen = worker.make, worker.records.state / "died", []
+        plain, died, shards = worker.make, worker.records.state / "died", []
 
         def make(samples):
-            seen.append(samples)
-            if number == 0 and len(seen) == 2:
+            shards.append(samples)
+            if number == 0 and len(shards) == 2:
                 died.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             while number == 1 and not died.exists():
@@ -156,12 +156,17 @@ def test_when_all_fail_the_reason_is_raised(source, tmp_path):
 
 def test_an_impatient_worker_leaves_what_others_have(source, tmp_path):
     plan, root = torchless.make_plan(str(source), tmp_path / "out", shard_size=3)
-    worker, seen = torchless.make_worker(tmp_path / "out", plan, root), []
+    worker, shards = torchless.make_worker(tmp_path / "out", plan, root), []
     with worker.records.lease(plan.shards[0]):
         assert work(
-            worker, plan.shards, retry=(), stopped=lambda: False, report=lambda shard: seen.append(shard), patient=False
+            worker,
+            plan.shards,
+            retry=(),
+            stopped=lambda: False,
+            report=lambda shard: shards.append(shard),
+            patient=False,
         )
-    assert worker.records.left(plan.shards) == plan.shards[:1] and None not in seen
+    assert worker.records.left(plan.shards) == plan.shards[:1] and None not in shards
 
 
 @pytest.mark.parametrize(("engine", "extra"), [(slurm, "slurm"), (ray, "ray")])

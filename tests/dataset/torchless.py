@@ -38,9 +38,9 @@ class Backwards:
         time.sleep(self.pause)
         for number, sample in reversed(samples):  # results may come in any order
             for copy in range(copies_of(sample, self.scheme.copies)):
-                yield self._made(number, sample, copy)
+                yield self._result_of(number, sample, copy)
 
-    def _made(self, number: int, sample: Sample, copy: int) -> SampleResult:
+    def _result_of(self, number: int, sample: Sample, copy: int) -> SampleResult:
         try:
             if sample.problem is not None:
                 raise SampleError(*sample.problem)
@@ -59,21 +59,21 @@ class Backwards:
 
 
 def make_plan(
-    source_of: str, output: Path, made: str = "folder", shard_size: int = 4, copies: int = 1, **settings: object
+    source_of: str, output: Path, target: str = "folder", shard_size: int = 4, copies: int = 1, **settings: object
 ) -> tuple[Plan, Path]:
     """The plan that is there, checked, or a new one; and the input's root."""
-    layout = open_layout(source_of, "auto", target=made, carry=["*.mask.png"])
-    scheme = make_scheme(copies, settings.get("suffix"), layout.kind, made)
-    wanted = {
+    layout = open_layout(source_of, "auto", target=target, carry=["*.mask.png"])
+    scheme = make_scheme(copies, settings.get("suffix"), layout.kind, target)
+    namer = {
         "folder": in_folders if layout.kind == "webdataset" else None,
         "coco": None if layout.kind == "coco" else among_images,
-    }.get(made)
-    settings = {"format": "keep", "copies": copies, "input_layout": layout.kind, "output_layout": made, **settings}
+    }.get(target)
+    settings = {"format": "keep", "copies": copies, "input_layout": layout.kind, "output_layout": target, **settings}
     with only_one(output / STATE / "plan.lock"):
         plan = read_plan(output / STATE)
         if plan is None:
-            names = Names(scheme, wanted) if wanted else Names(scheme)
-            classes = layout.classes() if made == "webdataset" else None
+            names = Names(scheme, namer) if namer else Names(scheme)
+            classes = layout.classes() if target == "webdataset" else None
             facts = layout.facts()
             plan = write_plan(output / STATE, layout.samples(), settings, names, shard_size, facts, classes=classes)
         else:
@@ -181,9 +181,9 @@ class HalfWritten:
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    if len(given) == 8:
-        kill_at(given[4], given[5], int(given[6]), given[7])
-    workers, pause = (int(given[4]), float(given[5])) if len(given) == 6 else (1, 0.0)
-    made = make(given[0], Path(given[1]), given[2], int(given[3]), workers, pause)
-    sys.exit(0 if made else 75)
+    argv = sys.argv[1:]
+    if len(argv) == 8:
+        kill_at(argv[4], argv[5], int(argv[6]), argv[7])
+    workers, pause = (int(argv[4]), float(argv[5])) if len(argv) == 6 else (1, 0.0)
+    merge = make(argv[0], Path(argv[1]), argv[2], int(argv[3]), workers, pause)
+    sys.exit(0 if merge else 75)

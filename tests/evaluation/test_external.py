@@ -114,9 +114,9 @@ class TestLpips:
     def test_without_weights_says_where_they_belong(self, hub):
         with pytest.raises(ValueError) as refusal:
             lpips(CPU)
-        words = str(refusal.value)
-        assert "the metric lpips: its weights cannot be loaded" in words and "no network" in words
-        assert str(hub / "alexnet-owt-7be5be79.pth") in words
+        message = str(refusal.value)
+        assert "the metric lpips: its weights cannot be loaded" in message and "no network" in message
+        assert str(hub / "alexnet-owt-7be5be79.pth") in message
 
     def test_damaged_weights_are_no_traceback(self, alexnet, hub):
         (hub / "alexnet-owt-7be5be79.pth").write_bytes(b"no weights")
@@ -142,8 +142,8 @@ class TestInception:
     def test_without_weights_names_the_option(self):
         with pytest.raises(ValueError) as refusal:
             inception(None, CPU)
-        words = str(refusal.value)
-        assert "the metric fid" in words and "no network" in words and "inception_weights=<path>" in words
+        message = str(refusal.value)
+        assert "the metric fid" in message and "no network" in message and "inception_weights=<path>" in message
 
     def test_a_file_that_is_not_there_is_named(self, tmp_path):
         with pytest.raises(ValueError, match=r"inception_weights=.*nowhere\.pth: there is no such file"):

@@ -186,9 +186,9 @@ class TestWorst:
     def test_half_are_the_worst_by_content_and_style_in_turn(self):
         content, style = [0.0] * 20, [0.0] * 20
         content[13], content[4], style[17], style[6] = 9.0, 8.0, 9.0, 8.0
-        shown = pick_worst({"a": self.scored(content, style)}, 8)
-        assert len(shown) == 8 == len(set(shown)) and shown == sorted(shown)
-        assert {13, 4, 17, 6} <= set(shown)
+        chosen = pick_worst({"a": self.scored(content, style)}, 8)
+        assert len(chosen) == 8 == len(set(chosen)) and chosen == sorted(chosen)
+        assert {13, 4, 17, 6} <= set(chosen)
 
     def test_every_models_worst_comes_before_one_models_second(self):
         first, two = [0.0] * 20, [0.0] * 20

@@ -54,44 +54,48 @@ def cloud(count, seed, *, centre=0.0, width=5):
     return torch.randn(count, width, generator=torch.Generator().manual_seed(seed)) + centre
 
 
-def the_same(one: Measurements, two: Measurements) -> bool:
+def the_same(first: Measurements, second: Measurements) -> bool:
     """To the bit, and in the same order."""
     return (
-        list(one.numbers.items()) == list(two.numbers.items())
-        and list(one.embeddings) == list(two.embeddings)
-        and all(torch.equal(one.embeddings[n][k], two.embeddings[n][k]) for n in one.embeddings for k in (PERCEPTUAL,))
+        list(first.numbers.items()) == list(second.numbers.items())
+        and list(first.embeddings) == list(second.embeddings)
+        and all(
+            torch.equal(first.embeddings[n][k], second.embeddings[n][k])
+            for n in first.embeddings
+            for k in (PERCEPTUAL,)
+        )
     )
 
 
 class TestMeasured:
     @given(shares=st.lists(st.integers(0, 3), min_size=20, max_size=20), order=st.permutations(range(4)))
     def test_any_split_into_parts_gives_the_same_to_the_bit(self, shares, order):
-        whole = measured(cloud(20, 0), style=torch.linspace(0.1, 3.0, 20).tolist())
+        at_once = measured(cloud(20, 0), style=torch.linspace(0.1, 3.0, 20).tolist())
         parts = [
             Measurements(
-                {n: whole.numbers[n] for n in range(20) if shares[n] == part},
-                {n: whole.embeddings[n] for n in range(20) if shares[n] == part},
+                {n: at_once.numbers[n] for n in range(20) if shares[n] == part},
+                {n: at_once.embeddings[n] for n in range(20) if shares[n] == part},
             )
             for part in range(4)
         ]
         merged = Measurements.merged(parts[number] for number in order)
-        assert the_same(merged, whole)
+        assert the_same(merged, at_once)
         reference = measured(cloud(9, 1))
         names = ("kid", "frechet", "deception", "style")
-        assert summary({PHOTOS: merged}, reference, names) == summary({PHOTOS: whole}, reference, names)
+        assert summary({PHOTOS: merged}, reference, names) == summary({PHOTOS: at_once}, reference, names)
 
     def test_means_have_the_standard_error_of_the_mean_by_hand(self):
-        found = measured(cloud(4, 0), ssim=[1.0, 2.0, 3.0, 6.0]).means()
-        assert found["ssim"].value == 3.0  # deviations -2, -1, 0, 3: variance 14 / 3
-        assert found["ssim"].error == pytest.approx((14 / 3 / 4) ** 0.5, rel=1e-12)
-        assert found["ssim"].n == 4
+        means = measured(cloud(4, 0), ssim=[1.0, 2.0, 3.0, 6.0]).means()
+        assert means["ssim"].value == 3.0  # deviations -2, -1, 0, 3: variance 14 / 3
+        assert means["ssim"].error == pytest.approx((14 / 3 / 4) ** 0.5, rel=1e-12)
+        assert means["ssim"].n == 4
 
     def test_one_picture_has_a_mean_and_no_error(self):
         assert measured(cloud(1, 0), ssim=[0.25]).means() == {"ssim": Estimate(0.25, None, 1)}
 
     def test_a_number_that_only_some_pictures_have_counts_those(self):
-        found = Measurements({0: {"a": 1.0}, 1: {"a": 3.0, "b": 5.0}}).means()
-        assert (found["a"].n, found["a"].value, found["b"]) == (2, 2.0, Estimate(5.0, None, 1))
+        means = Measurements({0: {"a": 1.0}, 1: {"a": 3.0, "b": 5.0}}).means()
+        assert (means["a"].n, means["a"].value, means["b"]) == (2, 2.0, Estimate(5.0, None, 1))
 
     def test_rows_of_chosen_pictures_leave_out_those_that_could_not_be_read(self):
         first = measured(cloud(6, 0))
@@ -126,8 +130,8 @@ class TestWhyNot:
             reference, others = (rows[half] for half in halves(range(styles)))
             sets = {PHOTOS: measured(cloud(photos, 1))} | ({STYLES: measured(others)} if len(others) else {})
             names = [name for name in DEFAULT if name not in missing_requirements(DEFAULT, photos, styles)]
-            found = summary(sets, measured(reference), names)
-            assert set(found[PHOTOS]) == {"kid", "frechet", "deception"} & set(names)
+            metrics = summary(sets, measured(reference), names)
+            assert set(metrics[PHOTOS]) == {"kid", "frechet", "deception"} & set(names)
 
     def test_too_few_to_compare_with_is_counted_in_the_reference_half(self):
         """8 style pictures are divided, 7 are not."""
@@ -174,29 +178,29 @@ def blurred(photo, factor):
     return F.interpolate(F.avg_pool2d(photo, factor, ceil_mode=True), photo.shape[-2:], mode="bilinear")
 
 
-def scores(suite, made, photo):
-    features = suite.features(made)
-    return suite.measure_pair(made, photo, features, suite.features(photo)) | suite.measure_image(made, features)
+def scores(suite, result, photo):
+    features = suite.features(result)
+    return suite.measure_pair(result, photo, features, suite.features(photo)) | suite.measure_image(result, features)
 
 
 class TestMetricSuite:
     def test_numbers_are_those_of_the_formulas(self, suite, photos):
         result, photo = noised(photos[0], 0.3), photos[0]
-        found, network = scores(suite, result, photo), suite.perceptual
-        assert found["content"] == pytest.approx(content_distance(network, result, photo, CONTENT), rel=1e-5)
-        assert found["style"] == pytest.approx(style_distance(network, result, suite.grams), rel=1e-5)
+        actual, network = scores(suite, result, photo), suite.perceptual
+        assert actual["content"] == pytest.approx(content_distance(network, result, photo, CONTENT), rel=1e-5)
+        assert actual["style"] == pytest.approx(style_distance(network, result, suite.grams), rel=1e-5)
         item, two = network(result, ["relu3_1"])["relu3_1"], network(photo, ["relu3_1"])["relu3_1"]
-        assert found["content/relu3_1"] == pytest.approx(F.mse_loss(item, two).item(), rel=1e-5)
+        assert actual["content/relu3_1"] == pytest.approx(F.mse_loss(item, two).item(), rel=1e-5)
         expected = (gram_matrix(item) - suite.grams["relu3_1"]).square().mean()
-        assert found["style/relu3_1"] == pytest.approx(expected.item(), rel=1e-5)
-        assert found["ssim"] == ssim(result, photo).item()
-        assert found["structure"] == structure(result, photo).item()
-        assert [found["colour/mean"], found["colour/spread"]] == [item.item() for item in colour_drift(result, photo)]
+        assert actual["style/relu3_1"] == pytest.approx(expected.item(), rel=1e-5)
+        assert actual["ssim"] == ssim(result, photo).item()
+        assert actual["structure"] == structure(result, photo).item()
+        assert [actual["colour/mean"], actual["colour/spread"]] == [item.item() for item in colour_drift(result, photo)]
 
     def test_a_mean_over_layers_is_that_of_its_layers(self, suite, photos):
-        found = scores(suite, blurred(photos[1], 3), photos[1])
+        actual = scores(suite, blurred(photos[1], 3), photos[1])
         for name, layers in (("content", CONTENT), ("style", STYLE)):
-            assert found[name] == pytest.approx(sum(found[f"{name}/{layer}"] for layer in layers) / 3, rel=1e-12)
+            assert actual[name] == pytest.approx(sum(actual[f"{name}/{layer}"] for layer in layers) / 3, rel=1e-12)
 
     def test_an_embedding_is_that_of_the_embedding_layers(self, suite, photos):
         features = suite.features(photos[0])
@@ -205,10 +209,10 @@ class TestMetricSuite:
 
     def test_photos_score_as_photos(self, suite, photos):
         for photo in photos:
-            found = scores(suite, photo, photo)
-            assert found["content"] == found["colour/mean"] == found["colour/spread"] == 0.0
-            assert found["ssim"] == pytest.approx(1.0, abs=1e-6)
-            assert found["structure"] == pytest.approx(1.0, abs=1e-6)
+            actual = scores(suite, photo, photo)
+            assert actual["content"] == actual["colour/mean"] == actual["colour/spread"] == 0.0
+            assert actual["ssim"] == pytest.approx(1.0, abs=1e-6)
+            assert actual["structure"] == pytest.approx(1.0, abs=1e-6)
 
     def test_the_style_picture_itself_has_no_style_distance_and_photos_have_one(self, suite, photos):
         style = to_float(decode(demo_pictures("styles/flow")[0], short_side=96)[None])
@@ -219,36 +223,36 @@ class TestMetricSuite:
     @pytest.mark.parametrize(("damage", "strengths"), [(noised, [0.05, 0.1, 0.2, 0.4]), (blurred, [2, 3, 5, 8])])
     def test_damage_scores_worse_the_stronger_it_is(self, suite, photos, number, damage, strengths):
         photo = photos[number]
-        found = [scores(suite, photo, photo), *(scores(suite, damage(photo, s), photo) for s in strengths)]
-        for less, more in pairwise(found):
+        actual = [scores(suite, photo, photo), *(scores(suite, damage(photo, s), photo) for s in strengths)]
+        for less, more in pairwise(actual):
             assert more["content"] > less["content"]
             assert more["ssim"] < less["ssim"] and more["structure"] < less["structure"]
 
     @pytest.mark.parametrize("name", OF_PICTURES)
     def test_only_what_is_asked_for_is_measured(self, suite, photos, name):
         single = MetricSuite(suite.perceptual, [name], CONTENT, STYLE, EMBEDDING, suite.grams)
-        found, whole = (
+        actual, complete = (
             scores(single, noised(photos[0], 0.2), photos[0]),
             scores(suite, noised(photos[0], 0.2), photos[0]),
         )
-        assert set(found) == {key for key in whole if key == name or key.startswith(f"{name}/")}
-        assert found == pytest.approx({key: whole[key] for key in found}, rel=1e-5)
+        assert set(actual) == {key for key in complete if key == name or key.startswith(f"{name}/")}
+        assert actual == pytest.approx({key: complete[key] for key in actual}, rel=1e-5)
         assert single.embed(photos[0], single.features(photos[0])) == {}
 
     def test_other_peoples_networks_are_asked_where_they_are_there(self, photos):
         suite = MetricSuite(
             compact(layers=[]), ["artfid"], [], [], [],
-            lpips=lambda made, content: (made - content).abs().mean().reshape(1),
+            lpips=lambda image, content: (image - content).abs().mean().reshape(1),
             inception=lambda picture: picture.mean(dim=(2, 3)),
         )  # fmt: skip
-        found = scores(suite, photos[0] * 0.5, photos[0])
-        assert found == {"lpips": pytest.approx((photos[0] * 0.5).abs().mean().item(), rel=1e-6)}
+        actual = scores(suite, photos[0] * 0.5, photos[0])
+        assert actual == {"lpips": pytest.approx((photos[0] * 0.5).abs().mean().item(), rel=1e-6)}
         rows = suite.embed(photos[0], {})
         assert torch.equal(rows[INCEPTION], photos[0].mean(dim=(2, 3))[0]) and PERCEPTUAL not in rows
 
 
 @pytest.fixture(scope="module")
-def found():
+def actual():
     """Synthetic sets: photos around 0, style pictures around 4, a model that has come half the way."""
     styles = cloud(40, 1, centre=4.0)
     reference, others = (styles[half] for half in halves(range(40)))
@@ -258,42 +262,42 @@ def found():
 
 
 class TestSummary:
-    def test_style_pictures_against_each_other_are_near_nothing(self, found):
-        assert abs(found[STYLES]["kid"].value) < 2 * found[STYLES]["kid"].error
-        assert found[STYLES]["kid"].value < 0.01 * found[PHOTOS]["kid"].value
-        assert found[STYLES]["frechet"].value < 0.1 * found[PHOTOS]["frechet"].value
+    def test_style_pictures_against_each_other_are_near_nothing(self, actual):
+        assert abs(actual[STYLES]["kid"].value) < 2 * actual[STYLES]["kid"].error
+        assert actual[STYLES]["kid"].value < 0.01 * actual[PHOTOS]["kid"].value
+        assert actual[STYLES]["frechet"].value < 0.1 * actual[PHOTOS]["frechet"].value
 
-    def test_a_model_that_came_half_the_way_lies_between(self, found):
+    def test_a_model_that_came_half_the_way_lies_between(self, actual):
         for metric in ("kid", "frechet"):
-            assert found[STYLES][metric].value < found["model"][metric].value < found[PHOTOS][metric].value
-        assert found[PHOTOS]["deception"].value < found["model"]["deception"].value
+            assert actual[STYLES][metric].value < actual["model"][metric].value < actual[PHOTOS][metric].value
+        assert actual[PHOTOS]["deception"].value < actual["model"]["deception"].value
 
-    def test_photos_are_taken_for_photos_and_style_pictures_for_style_pictures(self, found):
+    def test_photos_are_taken_for_photos_and_style_pictures_for_style_pictures(self, actual):
         # of those that were not learned from; Wilson's interval for 0 of n ends at z^2 / (n + z^2)
         error = pytest.approx(1.959964**2 / (20 + 1.959964**2) / (2 * 1.959964), rel=1e-6)
         for name, rate in ((PHOTOS, 0.0), (STYLES, 1.0)):
-            first = found[name]["deception"]
+            first = actual[name]["deception"]
             assert (first.value, first.error, first.n) == (rate, error, 20)
 
-    def test_the_error_of_a_rate_is_that_of_a_share(self, found):
-        rate = found["model"]["deception"]
+    def test_the_error_of_a_rate_is_that_of_a_share(self, actual):
+        rate = actual["model"]["deception"]
         assert 0 < rate.value < 1 and rate.n == 20
         plain = (rate.value * (1 - rate.value) / 20) ** 0.5
         assert plain < rate.error < 1.2 * plain  # Wilson's for a share that is not near an end
 
     def test_distances_are_those_of_the_formulas(self):
         x, y = cloud(6, 1), cloud(5, 2, centre=1.0)
-        found = summary({PHOTOS: measured(x)}, measured(y), ["kid", "frechet"])[PHOTOS]
-        assert found == {"kid": kernel_distance(x, y), "frechet": frechet_distance(Moments.of(x), Moments.of(y))}
+        actual = summary({PHOTOS: measured(x)}, measured(y), ["kid", "frechet"])[PHOTOS]
+        assert actual == {"kid": kernel_distance(x, y), "frechet": frechet_distance(Moments.of(x), Moments.of(y))}
 
     def test_artfid_is_made_of_lpips_and_fid(self):
         x, y = cloud(6, 1), cloud(5, 2, centre=1.0)
         photos = measured(x, space=INCEPTION, lpips=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
-        found = summary({PHOTOS: photos}, measured(y, space=INCEPTION), ["artfid"])[PHOTOS]
+        actual = summary({PHOTOS: photos}, measured(y, space=INCEPTION), ["artfid"])[PHOTOS]
         fid = frechet_distance(Moments.of(x), Moments.of(y)).value
-        assert found["fid"].value == fid
-        assert found["artfid"] == Estimate(pytest.approx((1 + 0.35) * (1 + fid), rel=1e-12), None, 6)
+        assert actual["fid"].value == fid
+        assert actual["artfid"] == Estimate(pytest.approx((1 + 0.35) * (1 + fid), rel=1e-12), None, 6)
 
     def test_style_pictures_that_are_too_few_to_divide_leave_their_end_open(self):
-        found = summary({PHOTOS: measured(cloud(4, 1))}, measured(cloud(3, 2)), ["kid"])
-        assert set(found) == {PHOTOS}
+        actual = summary({PHOTOS: measured(cloud(4, 1))}, measured(cloud(3, 2)), ["kid"])
+        assert set(actual) == {PHOTOS}

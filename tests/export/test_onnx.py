@@ -24,7 +24,7 @@ pytest.importorskip("onnxscript", reason="the extra export is not installed")
 STYLES = ["monet", "wave", "scream"]
 
 
-def drawn(generator: nn.Module) -> nn.Module:
+def randomised(generator: nn.Module) -> nn.Module:
     """Draw all numbers at random: as they begin, blocks do nothing and styles are alike."""
     random = torch.Generator().manual_seed(3)
     for tensor in (*generator.parameters(), *generator.buffers()):
@@ -39,7 +39,7 @@ def export(network: ExportedGenerator, **options) -> bytes:
 
 @pytest.fixture(scope="module")
 def library() -> nn.Module:
-    return drawn(LibraryGenerator(width=4, blocks=1, styles=STYLES))
+    return randomised(LibraryGenerator(width=4, blocks=1, styles=STYLES))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_any_size_and_batch_gives_the_generators_numbers(library, content, noise
 
 
 def test_a_mobile_generator_gives_the_same_numbers_and_fits_in_int8(noise):
-    generator = drawn(MobileGenerator(width=4, blocks=1, styles=STYLES))
+    generator = randomised(MobileGenerator(width=4, blocks=1, styles=STYLES))
     network = ExportedGenerator(generator)
     images, styles = noise(2, 3, 25, 30), torch.eye(3)[:2]
     result = OnnxModel(export(network))(images.numpy(), styles.numpy())
@@ -107,7 +107,7 @@ def test_bytes_go_in_and_come_out_where_one_style_is_fixed(library, noise):
 
 
 def test_a_model_of_one_style_takes_pictures_alone(noise):
-    generator = drawn(ResnetGenerator(width=4, blocks=1))
+    generator = randomised(ResnetGenerator(width=4, blocks=1))
     model = OnnxModel(export(ExportedGenerator(generator)))
     images = noise(1, 3, 30, 19)
     torch.testing.assert_close(torch.from_numpy(model(images.numpy())), generator(images), rtol=0, atol=1e-4)

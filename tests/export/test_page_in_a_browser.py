@@ -177,11 +177,11 @@ def test_by_keyboard(visit):
     tab.keyboard.press("ArrowDown")
     assert tab.evaluate("document.querySelector('[name=style]:checked').value") == "1"
     idle(tab)
-    reached, controls = set(), {"cut", "file", "camera", "save", "strength", "second", "keep"}
+    focused, controls = set(), {"cut", "file", "camera", "save", "strength", "second", "keep"}
     for _ in range(30):
         tab.keyboard.press("Tab")
-        reached.add(tab.evaluate("document.activeElement.id"))
-    assert controls <= reached
+        focused.add(tab.evaluate("document.activeElement.id"))
+    assert controls <= focused
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -16,8 +16,8 @@ from gan_style.export import web
 
 RUNTIME = {name: name.encode() for name in web.RUNTIME_FILES}
 FACTS = {"checkpoint": "0" * 64, "gan_style": "0.1.0", "precision": "float32", "result": "1" * 32, "step": 7}
-SEVERAL = FACTS | {"styles": ["red", "dark_blue"], "about": {"red": "of a test"}, "inputs": ["image", "styles"]}
-ONE = FACTS | {"styles": [], "style": "monet", "inputs": ["image"]}
+MULTI_STYLE = FACTS | {"styles": ["red", "dark_blue"], "about": {"red": "of a test"}, "inputs": ["image", "styles"]}
+SINGLE_STYLE = FACTS | {"styles": [], "style": "monet", "inputs": ["image"]}
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def dist(tmp_path: Path) -> Path:
 
 
 def test_a_page_is_whole_and_names_nothing_elsewhere(tmp_path):
-    web.write_page(tmp_path / "page", b"the model", SEVERAL, RUNTIME)
+    web.write_page(tmp_path / "page", b"the model", MULTI_STYLE, RUNTIME)
     page = tmp_path / "page"
     assert (page / "model.onnx").read_bytes() == b"the model"
     for file in (*page.glob("*.html"), *page.glob("*.js"), *page.glob("*.css"), *page.glob("*.webmanifest")):
@@ -47,7 +47,7 @@ def test_a_page_is_whole_and_names_nothing_elsewhere(tmp_path):
 def test_a_page_that_differs_has_another_version_for_its_cache(tmp_path):
     workers = set()
     for model in (b"first", b"second", b"first"):
-        web.write_page(tmp_path, model, ONE, RUNTIME)
+        web.write_page(tmp_path, model, SINGLE_STYLE, RUNTIME)
         workers.add((tmp_path / "sw.js").read_text())
     assert len(workers) == 2
     assert json.loads((tmp_path / "page.json").read_text())["styles"][0]["name"] == "monet"

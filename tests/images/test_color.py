@@ -50,9 +50,9 @@ def test_a_flat_picture_takes_the_mean_colour(noise):
 
 def test_luminance_keeps_the_contents_chroma_and_takes_the_canvas_for_luma(noise):
     content, canvas = tinted(noise), noise(1, 1, 20, 30, seed=5) * 0.3
-    shown = rgb_to_yuv(assemble_result("luminance", canvas, content))
-    assert torch.allclose(shown[:, 1:], rgb_to_yuv(content)[:, 1:], atol=1e-5)
-    assert torch.allclose(shown[:, :1], canvas * 0.5 + 0.5, atol=1e-5)
+    yuv = rgb_to_yuv(assemble_result("luminance", canvas, content))
+    assert torch.allclose(yuv[:, 1:], rgb_to_yuv(content)[:, 1:], atol=1e-5)
+    assert torch.allclose(yuv[:, :1], canvas * 0.5 + 0.5, atol=1e-5)
 
 
 def test_luminance_shows_a_coarse_canvas_at_its_own_size(noise):
@@ -66,9 +66,9 @@ def test_what_is_shown_is_clamped(noise):
 @pytest.mark.parametrize(("colours", "channels"), [("style", 3), ("histogram", 3), ("luminance", 1)])
 def test_what_the_transfer_sees(noise, colours, channels):
     content, style = tinted(noise, seed=1), tinted(noise, seed=2, width=9, tint=(-0.3, 0.1, 0.2))
-    seen, (seen_style,) = transfer_inputs(colours, content, [style])
-    assert seen.shape == content.shape and seen_style.shape == style.shape
+    seen_content, (seen_style,) = transfer_inputs(colours, content, [style])
+    assert seen_content.shape == content.shape and seen_style.shape == style.shape
     assert canvas_channels(colours) == channels
-    assert torch.equal(seen, grey(content) if colours == "luminance" else content)
-    close = torch.allclose(seen_style.mean(dim=(0, 2, 3)), seen.mean(dim=(0, 2, 3)), atol=1e-4)
+    assert torch.equal(seen_content, grey(content) if colours == "luminance" else content)
+    close = torch.allclose(seen_style.mean(dim=(0, 2, 3)), seen_content.mean(dim=(0, 2, 3)), atol=1e-4)
     assert close == (colours != "style")

@@ -37,8 +37,8 @@ def test_every_listed_suffix_is_a_picture_that_is_read_and_written(tmp_path, suf
         write_original(file, suffix, Original(decode(io.BytesIO(encoded("PNG")))))
     assert is_picture(path) and list_pictures(tmp_path) == [path]
     assert np.abs(decode(path).numpy().transpose(1, 2, 0).astype(int) - PIXELS).mean() < 8
-    with Image.open(path) as seen:
-        assert seen.format in (FORMAT_OF_SUFFIX[suffix.lower()].name, "DIB")
+    with Image.open(path) as opened:
+        assert opened.format in (FORMAT_OF_SUFFIX[suffix.lower()].name, "DIB")
 
 
 @pytest.mark.parametrize("kind", ["HEIF", "AVIF", "WEBP", "TIFF", "BMP"])
@@ -48,7 +48,7 @@ def test_the_content_says_how_a_file_is_read_whatever_its_name(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"", "empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
@@ -61,9 +61,9 @@ def test_the_content_says_how_a_file_is_read_whatever_its_name(tmp_path, kind):
         (b"GIF89a", "stylize-video"),
     ],
 )
-def test_what_is_no_picture_is_called_what_it_is(tmp_path, content, words):
+def test_what_is_no_picture_is_called_what_it_is(tmp_path, content, message):
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(UnreadablePictureError, match=words):
+    with pytest.raises(UnreadablePictureError, match=message):
         decode(tmp_path / "a.jpg")
 
 
@@ -75,10 +75,10 @@ def test_files_that_are_passed_over_are_counted_by_kind_and_broken_links_named(t
     (tmp_path / "h.jpg").symlink_to(tmp_path / "h.jpg")
     pictures, others = scan_folder(tmp_path)
     assert pictures == [tmp_path / "a.png"] and len(others) == 7
-    words = describe_others(others)
-    assert words is not None
+    message = describe_others(others)
+    assert message is not None
     for part in ("2 .gif", "1 .jxl", "1 without a suffix", "1 .txt", "2 broken links", str(tmp_path / "g.jpg")):
-        assert part in words
+        assert part in message
     assert describe_others([]) is None
 
 

@@ -68,8 +68,8 @@ def test_other_programs_read_our_16_bits(tmp_path, suffix, channels):
     options = original(channels)
     written(tmp_path / f"a{suffix}", options)
     planes = values(channels).numpy().transpose(1, 2, 0)
-    with Image.open(tmp_path / f"a{suffix}") as seen:
-        assert np.array_equal(np.asarray(seen), (planes >> 8).astype(np.uint8))
+    with Image.open(tmp_path / f"a{suffix}") as opened:
+        assert np.array_equal(np.asarray(opened), (planes >> 8).astype(np.uint8))
     if suffix == ".tif":
         tifffile = pytest.importorskip("tifffile")
         assert np.array_equal(tifffile.imread(tmp_path / "a.tif"), planes)

@@ -68,15 +68,17 @@ def test_premultiplied_alpha_is_divided_out_and_keeps_its_bits(tmp_path, deep, p
     most = 65535 if deep else 255
     alpha = np.linspace(most // 4, most, 33 * 47).reshape(33, 47, 1)
     colours = RGB16 / 65535.0 * most
-    stored = np.concatenate([colours * alpha / most, alpha], axis=2).round().astype(np.uint16 if deep else np.uint8)
-    values = stored.transpose(2, 0, 1) if planar else stored
+    premultiplied = (
+        np.concatenate([colours * alpha / most, alpha], axis=2).round().astype(np.uint16 if deep else np.uint8)
+    )
+    values = premultiplied.transpose(2, 0, 1) if planar else premultiplied
     order = {"planarconfig": "separate" if planar else "contig"}
     path = write(
         tmp_path / "a.tif", values, photometric="rgb", extrasamples=["assocalpha"], compression="zlib", **order
     )
     original = read_original(path, max_megapixels=1)
     assert original.pixels.dtype == (torch.uint16 if deep else torch.uint8)
-    assert np.array_equal(original.alpha[0].numpy(), stored[..., 3])
+    assert np.array_equal(original.alpha[0].numpy(), premultiplied[..., 3])
     assert np.abs(original.pixels.numpy().transpose(1, 2, 0) - colours).max() <= 4
 
 
@@ -93,7 +95,7 @@ def test_floats_of_each_usual_range_keep_their_grey(tmp_path, most, kind):
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "message"),
     [
         (np.full((8, 8), 5.0, np.float32), "0 to 255"),
         (np.full((8, 8), -3.0, np.float32), "-3"),
@@ -102,10 +104,10 @@ def test_floats_of_each_usual_range_keep_their_grey(tmp_path, most, kind):
         (np.zeros((8, 8), np.complex64), "complex"),
     ],
 )
-def test_what_cannot_be_read_rightly_is_refused_with_its_kind(tmp_path, values, words):
+def test_what_cannot_be_read_rightly_is_refused_with_its_kind(tmp_path, values, message):
     path = write(tmp_path / "a.tif", values, photometric="minisblack")
     for reader in (decode, lambda place: read_original(place, max_megapixels=1)):
-        with pytest.raises(UnreadablePictureError, match=f"a.tif.*{words}"):
+        with pytest.raises(UnreadablePictureError, match=f"a.tif.*{message}"):
             reader(path)
 
 

@@ -92,16 +92,18 @@ class TestSettle:
 
 def test_what_was_measured_goes_through_json_and_on():
     shares = {"content": 2, "style": 3}
-    whole, first, second = Balance(shares), Balance(shares), Balance(shares)
+    uninterrupted, first, second = Balance(shares), Balance(shares), Balance(shares)
     audits = [{"content": 0.5, "style": 0.75}, {"content": 1.5, "style": 0.25}, {"content": 0.1, "style": 0.9}]
     for norms in audits:
-        whole.observe(norms)
+        uninterrupted.observe(norms)
     first.observe(audits[0])
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     for norms in audits[1:]:
         second.observe(norms)
-    assert second.state_dict() == whole.state_dict()
-    assert second.freeze_weights({"content": 1.0, "style": 1.0}) == whole.freeze_weights({"content": 1.0, "style": 1.0})
+    assert second.state_dict() == uninterrupted.state_dict()
+    assert second.freeze_weights({"content": 1.0, "style": 1.0}) == uninterrupted.freeze_weights(
+        {"content": 1.0, "style": 1.0}
+    )
     first.load_state_dict(second.state_dict())
     assert first.settled and first.audits == 3
 
@@ -150,12 +152,12 @@ def test_an_objective_trains_with_its_own_weights_until_they_are_balanced_and_th
         balance={"style": 3, "content": 1},
     )
     assert objective.weights == {"adversarial": 0.5, "content": 2.0, "style": 4.0, "tv": 0.1}
-    scene = LossInputs(*(noise(1, 3, 16, 16, seed=seed) for seed in range(3)))
+    inputs = LossInputs(*(noise(1, 3, 16, 16, seed=seed) for seed in range(3)))
     objective.balance.observe({"content": 1.0, "style": 0.5})
-    loss, parts = objective.generator_loss(scene, None, warming_up=False)
+    loss, parts = objective.generator_loss(inputs, None, warming_up=False)
     torch.testing.assert_close(loss, 2.0 * parts["content"] + 4.0 * parts["style"] + 0.1 * parts["tv"])
     balanced = {"adversarial": 0.5, "content": 1.0, "style": 6.0, "tv": 0.1}
     assert objective.settle_balance() == pytest.approx(balanced)
     assert objective.weights == pytest.approx(balanced) == objective.describe()["weights"]
-    loss, _ = objective.generator_loss(scene, None, warming_up=False)
+    loss, _ = objective.generator_loss(inputs, None, warming_up=False)
     torch.testing.assert_close(loss, 1.0 * parts["content"] + 6.0 * parts["style"] + 0.1 * parts["tv"])

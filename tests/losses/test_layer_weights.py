@@ -14,7 +14,7 @@ LAYERS = ["relu1_1", "relu2_1"]
 
 
 @pytest.fixture
-def scene(noise):
+def inputs(noise):
     """Features of two layers, and for every kind of statistic here the style's Gram matrices."""
     features = [
         {layer: noise(2, 4, 5, 6, seed=10 * number + place) for place, layer in enumerate(LAYERS)} for number in (1, 2)
@@ -27,8 +27,8 @@ def scene(noise):
 
 
 @pytest.mark.parametrize("kind", [Content, GatysContent, GramStyle, GatysStyle])
-def test_a_terms_layers_are_weighted_in_any_unit(scene, kind):
-    single = [kind(weight=1.0, layers=[layer])(scene) for layer in LAYERS]
+def test_a_terms_layers_are_weighted_in_any_unit(inputs, kind):
+    single = [kind(weight=1.0, layers=[layer])(inputs) for layer in LAYERS]
     assert not torch.isclose(*single, rtol=1e-2)
     for weights, expected in (
         (None, (single[0] + single[1]) / 2),
@@ -36,20 +36,20 @@ def test_a_terms_layers_are_weighted_in_any_unit(scene, kind):
         ([3, 1], (3 * single[0] + single[1]) / 4),
         ([0.0, 2.0], single[1]),
     ):
-        assert torch.allclose(kind(weight=1.0, layers=LAYERS, layer_weights=weights)(scene), expected)
+        assert torch.allclose(kind(weight=1.0, layers=LAYERS, layer_weights=weights)(inputs), expected)
 
 
 @pytest.mark.parametrize("kind", [GramStyle, GatysStyle])
-def test_relative_distances_are_shares_of_the_targets_mean_square(scene, kind):
+def test_relative_distances_are_shares_of_the_targets_mean_square(inputs, kind):
     """Whatever the style's statistics are: ten times larger on both sides changes nothing."""
     term = kind(weight=1.0, layers=LAYERS, relative=True)
-    absolute = kind(weight=1.0, layers=LAYERS[:1])(scene)
-    energy = scene.style_targets[term.key(LAYERS[0])].square().mean()
-    torch.testing.assert_close(kind(weight=1.0, layers=LAYERS[:1], relative=True)(scene), absolute / energy)
-    first = term(scene)
-    scene.style_targets = {key: 10.0 * target for key, target in scene.style_targets.items()}
-    scene.fake_features = {layer: 10.0**0.5 * features for layer, features in scene.fake_features.items()}
-    torch.testing.assert_close(term(scene), first)
+    absolute = kind(weight=1.0, layers=LAYERS[:1])(inputs)
+    energy = inputs.style_targets[term.key(LAYERS[0])].square().mean()
+    torch.testing.assert_close(kind(weight=1.0, layers=LAYERS[:1], relative=True)(inputs), absolute / energy)
+    first = term(inputs)
+    inputs.style_targets = {key: 10.0 * target for key, target in inputs.style_targets.items()}
+    inputs.fake_features = {layer: 10.0**0.5 * features for layer, features in inputs.fake_features.items()}
+    torch.testing.assert_close(term(inputs), first)
 
 
 def test_scales_look_at_the_picture_made_smaller(make_objective, noise):
@@ -103,9 +103,9 @@ def test_weights_that_make_no_mean_are_refused_by_name(kind, weights):
 
 def test_content_that_was_looked_at_is_not_looked_at_again(make_objective, noise):
     objective = make_objective(adversarial=None)
-    scene = LossInputs(noise(1, 3, 16, 16), noise(1, 3, 16, 16), noise(1, 3, 16, 16, seed=2))
-    first, _ = objective.generator_loss(scene, None, warming_up=False)
-    kept = scene.content_features
-    scene.content = torch.full_like(scene.content, float("nan"))  # would be seen
-    second, _ = objective.generator_loss(scene, None, warming_up=False)
-    assert scene.content_features is kept and torch.equal(first, second)
+    inputs = LossInputs(noise(1, 3, 16, 16), noise(1, 3, 16, 16), noise(1, 3, 16, 16, seed=2))
+    first, _ = objective.generator_loss(inputs, None, warming_up=False)
+    cached = inputs.content_features
+    inputs.content = torch.full_like(inputs.content, float("nan"))  # would be seen
+    second, _ = objective.generator_loss(inputs, None, warming_up=False)
+    assert inputs.content_features is cached and torch.equal(first, second)

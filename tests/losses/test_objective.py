@@ -22,19 +22,19 @@ from gan_style.models.perceptual import compact
 
 
 @pytest.fixture
-def scene(noise) -> LossInputs:
+def loss_inputs(noise) -> LossInputs:
     """The first content stands beside the style set's number 1, the second beside number 0."""
     fake = noise(2, 3, 16, 16).requires_grad_()
     return LossInputs(noise(2, 3, 16, 16, seed=1), noise(2, 3, 16, 16, seed=2), fake, style_index=torch.tensor([1, 0]))
 
 
-def gradient(objective: Objective, scene: LossInputs, *, warming_up: bool = False) -> Tensor:
-    loss, _ = objective.generator_loss(scene, None, warming_up=warming_up)
-    return torch.autograd.grad(loss, scene.fake)[0]
+def gradient(objective: Objective, loss_inputs: LossInputs, *, warming_up: bool = False) -> Tensor:
+    loss, _ = objective.generator_loss(loss_inputs, None, warming_up=warming_up)
+    return torch.autograd.grad(loss, loss_inputs.fake)[0]
 
 
 class TestSum:
-    def test_is_that_of_the_weighted_terms_each_computed_by_itself(self, make_objective, scene, noise):
+    def test_is_that_of_the_weighted_terms_each_computed_by_itself(self, make_objective, loss_inputs, noise):
         objective = make_objective(
             content=Content(weight=2.0, layers=["relu2_1"]),
             style=GramStyle(weight=3.0, layers=["relu1_1", "relu2_1"], target="each"),
@@ -43,16 +43,17 @@ class TestSum:
         styles = noise(2, 3, 20, 12, seed=30)
         objective.set_style("each", enumerate(styles.split(1)))
         logits = [torch.tensor([1.0, -3.0])]
-        loss, parts = objective.generator_loss(scene, logits, warming_up=False)
+        loss, parts = objective.generator_loss(loss_inputs, logits, warming_up=False)
         fake, content, style = (
-            objective.perceptual(x, ["relu1_1", "relu2_1"]) for x in (scene.fake, scene.content, styles.flip(0))
+            objective.perceptual(x, ["relu1_1", "relu2_1"])
+            for x in (loss_inputs.fake, loss_inputs.content, styles.flip(0))
         )
         of_layers = [gram_loss(gram_matrix(fake[x]), gram_matrix(style[x])) for x in ("relu1_1", "relu2_1")]
         expected = {
             "adversarial": torch.tensor(1.0),  # hinge: minus the mean logit
             "content": content_loss(fake["relu2_1"], content["relu2_1"]),
             "style": sum(of_layers) / 2,
-            "tv": total_variation_squared(scene.fake),
+            "tv": total_variation_squared(loss_inputs.fake),
         }
         assert parts.keys() == expected.keys()
         for name, value in expected.items():
@@ -60,10 +61,10 @@ class TestSum:
         weights = {"adversarial": 0.5, "content": 2.0, "style": 3.0, "tv": 0.5}
         torch.testing.assert_close(loss, sum(weights[name] * value for name, value in expected.items()))
 
-    def test_removing_a_term_removes_its_share_and_its_name(self, make_objective, scene):
-        everything, parts = make_objective().generator_loss(scene, None, warming_up=False)
-        without, fewer = make_objective(tv=None).generator_loss(scene, None, warming_up=False)
-        torch.testing.assert_close(everything - without, 0.1 * parts["tv"])
+    def test_removing_a_term_removes_its_share_and_its_name(self, make_objective, loss_inputs):
+        total, parts = make_objective().generator_loss(loss_inputs, None, warming_up=False)
+        without, fewer = make_objective(tv=None).generator_loss(loss_inputs, None, warming_up=False)
+        torch.testing.assert_close(total - without, 0.1 * parts["tv"])
         assert parts.keys() - fewer.keys() == {"tv"}
 
     def test_of_eight_copies_is_that_of_one(self, make_objective, noise):
@@ -73,40 +74,42 @@ class TestSum:
         copies, _ = objective.generator_loss(LossInputs(*(x.repeat(8, 1, 1, 1) for x in first)), None, warming_up=False)
         torch.testing.assert_close(copies, single, rtol=1e-5, atol=0)
 
-    def test_in_the_warm_up_is_the_content_term_alone(self, make_objective, scene):
+    def test_in_the_warm_up_is_the_content_term_alone(self, make_objective, loss_inputs):
         content_only = make_objective(adversarial=None, style=None, tv=None)
-        loss, parts = make_objective().generator_loss(scene, None, warming_up=True)
+        loss, parts = make_objective().generator_loss(loss_inputs, None, warming_up=True)
         assert parts.keys() == {"content"}
-        torch.testing.assert_close(loss, content_only.generator_loss(scene, None, warming_up=False)[0])
-        torch.testing.assert_close(gradient(make_objective(), scene, warming_up=True), gradient(content_only, scene))
+        torch.testing.assert_close(loss, content_only.generator_loss(loss_inputs, None, warming_up=False)[0])
+        torch.testing.assert_close(
+            gradient(make_objective(), loss_inputs, warming_up=True), gradient(content_only, loss_inputs)
+        )
 
 
 class TestWeightZero:
-    def test_logs_the_term_and_does_not_train_on_it(self, make_objective, scene):
+    def test_logs_the_term_and_does_not_train_on_it(self, make_objective, loss_inputs):
         watched = make_objective(tv=SquaredVariation(weight=0.0))
-        _, parts = watched.generator_loss(scene, None, warming_up=False)
-        torch.testing.assert_close(parts["tv"], total_variation_squared(scene.fake))
-        assert torch.equal(gradient(watched, scene), gradient(make_objective(tv=None), scene))
+        _, parts = watched.generator_loss(loss_inputs, None, warming_up=False)
+        torch.testing.assert_close(parts["tv"], total_variation_squared(loss_inputs.fake))
+        assert torch.equal(gradient(watched, loss_inputs), gradient(make_objective(tv=None), loss_inputs))
 
-    def test_of_the_adversarial_term_logs_it_too(self, make_objective, scene):
+    def test_of_the_adversarial_term_logs_it_too(self, make_objective, loss_inputs):
         objective = make_objective(adversarial=Adversarial(weight=0.0))
-        logits = [scene.fake.mean(dim=1)]
-        loss, parts = objective.generator_loss(scene, logits, warming_up=False)
-        torch.testing.assert_close(parts["adversarial"], -scene.fake.mean())
-        without, _ = make_objective(adversarial=None).generator_loss(scene, None, warming_up=False)
+        logits = [loss_inputs.fake.mean(dim=1)]
+        loss, parts = objective.generator_loss(loss_inputs, logits, warming_up=False)
+        torch.testing.assert_close(parts["adversarial"], -loss_inputs.fake.mean())
+        without, _ = make_objective(adversarial=None).generator_loss(loss_inputs, None, warming_up=False)
         torch.testing.assert_close(loss, without)
 
-    def test_everywhere_gives_a_zero_that_can_be_trained_on(self, make_objective, scene):
+    def test_everywhere_gives_a_zero_that_can_be_trained_on(self, make_objective, loss_inputs):
         objective = make_objective(
             adversarial=Adversarial(weight=0.0),
             content=Content(weight=0.0, layers=["relu2_1"]),
             style=GramStyle(weight=0.0, layers=["relu1_1"], target="each"),
             tv=SquaredVariation(weight=0.0),
         )
-        loss, parts = objective.generator_loss(scene, [scene.fake.mean(dim=1)], warming_up=False)
+        loss, parts = objective.generator_loss(loss_inputs, [loss_inputs.fake.mean(dim=1)], warming_up=False)
         assert loss == 0 and all(part != 0 for part in parts.values())
-        assert gradient(objective, scene).count_nonzero() == 0
-        assert gradient(objective, scene, warming_up=True).count_nonzero() == 0
+        assert gradient(objective, loss_inputs).count_nonzero() == 0
+        assert gradient(objective, loss_inputs, warming_up=True).count_nonzero() == 0
 
 
 class TestStyleTargets:
@@ -120,14 +123,14 @@ class TestStyleTargets:
             torch.testing.assert_close(result[layer], sum(grams) / 3)
             assert not result[layer].requires_grad
 
-    def test_a_fixed_target_is_what_the_results_are_compared_with(self, make_objective, scene, noise):
+    def test_a_fixed_target_is_what_the_results_are_compared_with(self, make_objective, loss_inputs, noise):
         objective = make_objective(style_target="a/picture.jpg")
         assert objective.targets == ["a/picture.jpg"]
         target = noise(1, 3, 20, 28, seed=7)
         objective.set_style("a/picture.jpg", [(0, target)])
-        _, parts = objective.generator_loss(scene, None, warming_up=False)
+        _, parts = objective.generator_loss(loss_inputs, None, warming_up=False)
         layers = ["relu1_1", "relu2_1"]
-        result, expected = objective.perceptual(scene.fake, layers), objective.perceptual(target, layers)
+        result, expected = objective.perceptual(loss_inputs.fake, layers), objective.perceptual(target, layers)
         losses = [gram_loss(gram_matrix(result[x]), gram_matrix(expected[x])) for x in layers]
         torch.testing.assert_close(parts["style"], sum(losses) / 2)
 
@@ -139,32 +142,35 @@ class TestStyleTargets:
 
     @pytest.mark.parametrize(("target", "matters"), [("mean", False), ("each", True), ("b.jpg", False)])
     def test_which_style_picture_stands_beside_a_content_matters_only_to_each(
-        self, make_objective, scene, noise, target, matters
+        self, make_objective, loss_inputs, noise, target, matters
     ):
         objective = make_objective(style_target=target)
         objective.set_style("b.jpg", [(0, noise(1, 3, 16, 16, seed=40))])
-        others = replace(scene, style=noise(2, 3, 16, 16, seed=8)), replace(scene, style_index=torch.tensor([1, 1]))
-        losses = [objective.generator_loss(x, None, warming_up=False)[0] for x in (scene, *others)]
+        others = (
+            replace(loss_inputs, style=noise(2, 3, 16, 16, seed=8)),
+            replace(loss_inputs, style_index=torch.tensor([1, 1])),
+        )
+        losses = [objective.generator_loss(x, None, warming_up=False)[0] for x in (loss_inputs, *others)]
         assert losses[0] == losses[1]  # the crops themselves are never looked at
         assert (losses[0] != losses[2]).item() is matters
 
     @pytest.mark.parametrize("kind", Style.__subclasses__())
     @pytest.mark.parametrize("without_colours", [False, True])
-    def test_of_crops_are_each_samples_own(self, make_objective, scene, noise, kind, without_colours):
+    def test_of_crops_are_each_samples_own(self, make_objective, loss_inputs, noise, kind, without_colours):
         """As if each crop were the only style picture; nothing has to be computed before step 1."""
         term = kind(weight=1.0, layers=["relu1_1", "relu2_1"], target="crop", grey=without_colours)
         objective, single = make_objective(style=term), make_objective(style=replace(term, target="mean"))
         assert objective.targets == []
-        _, parts = objective.generator_loss(scene, None, warming_up=False)
+        _, parts = objective.generator_loss(loss_inputs, None, warming_up=False)
         expected = []
         for number in range(2):
-            of_one = [x[number : number + 1] for x in (scene.content, scene.style, scene.fake)]
+            of_one = [x[number : number + 1] for x in (loss_inputs.content, loss_inputs.style, loss_inputs.fake)]
             single.set_style("mean", [(0, of_one[1])])
             expected.append(single.generator_loss(LossInputs(*of_one), None, warming_up=False)[1]["style"])
         torch.testing.assert_close(parts["style"], torch.stack(expected).mean())
         assert objective.style_targets == {} and objective.state_dict()["style_targets"] == {}
 
-    def test_terms_with_different_targets_live_side_by_side(self, make_objective, scene, noise):
+    def test_terms_with_different_targets_live_side_by_side(self, make_objective, loss_inputs, noise):
         layers = {"layers": ["relu1_1"], "weight": 1.0}
         objective = make_objective(
             style=GramStyle(**layers, target="mean"),
@@ -174,17 +180,19 @@ class TestStyleTargets:
         assert objective.targets == ["b.jpg", "each", "mean"]
         for seed, target in enumerate(objective.targets):
             objective.set_style(target, enumerate(noise(2, 3, 16, 16, seed=20 + seed).split(1)))
-        _, parts = objective.generator_loss(scene, None, warming_up=False)
+        _, parts = objective.generator_loss(loss_inputs, None, warming_up=False)
         assert len({parts[name].item() for name in ("style", "second", "third")}) == 3
 
     @pytest.mark.parametrize("kind", Style.__subclasses__())
-    def test_each_compares_every_result_with_its_own_style_picture(self, make_objective, scene, noise, kind):
+    def test_each_compares_every_result_with_its_own_style_picture(self, make_objective, loss_inputs, noise, kind):
         objective = make_objective(style=kind(weight=1.0, layers=["relu1_1", "relu2_1"], target="each"))
         styles = [noise(1, 3, 16, 16, seed=50), noise(1, 3, 12, 30, seed=51), noise(1, 3, 21, 9, seed=52)]
         objective.set_style("each", enumerate(styles))
-        _, parts = objective.generator_loss(replace(scene, style_index=torch.tensor([2, 0])), None, warming_up=False)
+        _, parts = objective.generator_loss(
+            replace(loss_inputs, style_index=torch.tensor([2, 0])), None, warming_up=False
+        )
         losses = []
-        for fake, style in ((scene.fake[:1], styles[2]), (scene.fake[1:], styles[0])):
+        for fake, style in ((loss_inputs.fake[:1], styles[2]), (loss_inputs.fake[1:], styles[0])):
             for layer in ("relu1_1", "relu2_1"):
                 result, expected = (kind.statistic(objective.perceptual(x, [layer])[layer]) for x in (fake, style))
                 losses.append(kind.distance(result, expected))
@@ -235,8 +243,8 @@ class TestStyleTargets:
         pictures = [noise(1, 3, 16, 16), noise(1, 3, 12, 20, seed=1)]
         both.set_style(target, enumerate(pictures))
         in_colour, texture = both.terms["style"], both.terms["texture"]
-        for term, seen in ((in_colour, pictures), (texture, [grey(picture) for picture in pictures])):
-            single.set_style(target, enumerate(seen))
+        for term, expected_pictures in ((in_colour, pictures), (texture, [grey(picture) for picture in pictures])):
+            single.set_style(target, enumerate(expected_pictures))
             for layer in term.layers:
                 expected = single.style_targets[in_colour.key(layer)]
                 torch.testing.assert_close(both.style_targets[term.key(layer)], expected)
@@ -327,47 +335,49 @@ class TestLooking:
     @pytest.fixture
     def looked(self, make_objective, monkeypatch) -> tuple[Objective, list[tuple[Tensor, set[str], bool]]]:
         """An objective with targets of all kinds, and what its network is shown: pictures, layers, with gradients?"""
-        objective, seen = make_objective(second=MomentStyle(weight=1.0, layers=["relu1_1"], target="each")), []
+        objective, passes = make_objective(second=MomentStyle(weight=1.0, layers=["relu1_1"], target="each")), []
         real = objective.perceptual.forward
 
         def forward(images, layers):
-            seen.append((images, set(layers), torch.is_grad_enabled()))
+            passes.append((images, set(layers), torch.is_grad_enabled()))
             return real(images, layers)
 
         monkeypatch.setattr(objective.perceptual, "forward", forward)
-        return objective, seen
+        return objective, passes
 
-    def test_goes_over_the_fake_once_and_over_targets_only_as_far_as_needed(self, looked, scene):
-        objective, seen = looked
-        objective.generator_loss(scene, None, warming_up=False)
-        with_gradients = [(images, layers) for images, layers, kept in seen if kept]
-        assert len(with_gradients) == 1 and with_gradients[0][0] is scene.fake
+    def test_goes_over_the_fake_once_and_over_targets_only_as_far_as_needed(self, looked, loss_inputs):
+        objective, passes = looked
+        objective.generator_loss(loss_inputs, None, warming_up=False)
+        with_gradients = [(images, layers) for images, layers, with_gradient in passes if with_gradient]
+        assert len(with_gradients) == 1 and with_gradients[0][0] is loss_inputs.fake
         assert with_gradients[0][1] == {"relu1_1", "relu2_1"}
-        targets = [(images, layers) for images, layers, kept in seen if not kept and layers]
-        assert len(targets) == 1 and targets[0][0] is scene.content and targets[0][1] == {"relu2_1"}
+        targets = [(images, layers) for images, layers, with_gradient in passes if not with_gradient and layers]
+        assert len(targets) == 1 and targets[0][0] is loss_inputs.content and targets[0][1] == {"relu2_1"}
 
     @pytest.mark.parametrize("target", ["mean", "each", "b.jpg"])
     @pytest.mark.parametrize("kind", Style.__subclasses__())
-    def test_never_looks_at_the_batchs_style_pictures(self, make_objective, scene, noise, monkeypatch, kind, target):
+    def test_never_looks_at_the_batchs_style_pictures(
+        self, make_objective, loss_inputs, noise, monkeypatch, kind, target
+    ):
         objective = make_objective(style=kind(weight=1.0, layers=["relu1_1"], target=target, grey=True))
         objective.set_style(target, enumerate(noise(2, 3, 16, 16, seed=40).split(1)))
-        seen, real = [], objective.perceptual.forward
-        monkeypatch.setattr(objective.perceptual, "forward", lambda *args: (seen.append(args[0]), real(*args))[1])
-        objective.generator_loss(scene, None, warming_up=False, audit=True)
-        assert [id(images) for images in seen] == [id(scene.fake), id(scene.content)]
+        passes, real = [], objective.perceptual.forward
+        monkeypatch.setattr(objective.perceptual, "forward", lambda *args: (passes.append(args[0]), real(*args))[1])
+        objective.generator_loss(loss_inputs, None, warming_up=False, audit=True)
+        assert [id(images) for images in passes] == [id(loss_inputs.fake), id(loss_inputs.content)]
 
-    def test_looks_at_nothing_but_content_in_the_warm_up(self, looked, scene):
-        objective, seen = looked
-        objective.generator_loss(scene, None, warming_up=True)
-        assert {layer for _, layers, _ in seen for layer in layers} == {"relu2_1"}
+    def test_looks_at_nothing_but_content_in_the_warm_up(self, looked, loss_inputs):
+        objective, passes = looked
+        objective.generator_loss(loss_inputs, None, warming_up=True)
+        assert {layer for _, layers, _ in passes for layer in layers} == {"relu2_1"}
 
-    def test_sends_no_gradient_into_the_targets(self, make_objective, scene):
-        scene.content.requires_grad_()
-        scene.style.requires_grad_()
-        loss, _ = make_objective().generator_loss(scene, None, warming_up=False)
+    def test_sends_no_gradient_into_the_targets(self, make_objective, loss_inputs):
+        loss_inputs.content.requires_grad_()
+        loss_inputs.style.requires_grad_()
+        loss, _ = make_objective().generator_loss(loss_inputs, None, warming_up=False)
         loss.backward()
-        assert scene.content.grad is None and scene.style.grad is None
-        assert scene.fake.grad.count_nonzero() > 0
+        assert loss_inputs.content.grad is None and loss_inputs.style.grad is None
+        assert loss_inputs.fake.grad.count_nonzero() > 0
 
     def test_names_the_layers_of_its_terms(self):
         terms = [
@@ -390,7 +400,7 @@ class TestLooking:
 
 class TestAudit:
     @pytest.fixture
-    def audited(self, make_objective, scene) -> tuple[Objective, LossInputs, dict[str, Tensor]]:
+    def audited(self, make_objective, loss_inputs) -> tuple[Objective, LossInputs, dict[str, Tensor]]:
         """An objective with terms of every kind and odd weights, its scene, and what the audit finds."""
         objective = make_objective(
             adversarial=Adversarial(weight=0.25),
@@ -399,18 +409,18 @@ class TestAudit:
             identity=Identity(weight=0.5),
             colour=Colour(weight=2.0),
         )
-        rebuilt = (scene.style.flip(3) * 0.9).requires_grad_()
-        scene.auxiliary = {"rebuilt": AuxiliaryPass(rebuilt)}
-        _, parts = objective.generator_loss(scene, self.logits(scene.fake), warming_up=False, audit=True)
-        return objective, scene, objective.gradient_norms(parts, [scene.fake, rebuilt])
+        rebuilt = (loss_inputs.style.flip(3) * 0.9).requires_grad_()
+        loss_inputs.auxiliary = {"rebuilt": AuxiliaryPass(rebuilt)}
+        _, parts = objective.generator_loss(loss_inputs, self.logits(loss_inputs.fake), warming_up=False, audit=True)
+        return objective, loss_inputs, objective.gradient_norms(parts, [loss_inputs.fake, rebuilt])
 
     def logits(self, fake: Tensor) -> list[Tensor]:
         return [fake.square().mean(dim=1), fake[:, :1, ::2]]
 
     def test_measures_each_terms_gradient_at_the_output_without_its_weight(self, audited):
-        objective, scene, actual = audited
-        fake = scene.fake.detach().requires_grad_()
-        result, content = (objective.perceptual(x, ["relu1_1", "relu2_1"]) for x in (fake, scene.content))
+        objective, loss_inputs, actual = audited
+        fake = loss_inputs.fake.detach().requires_grad_()
+        result, content = (objective.perceptual(x, ["relu1_1", "relu2_1"]) for x in (fake, loss_inputs.content))
         targets = [objective.style_grams("mean")[x] for x in ("relu1_1", "relu2_1")]
         grams = [gram_matrix(result[x]) for x in ("relu1_1", "relu2_1")]
         by_hand = {
@@ -418,17 +428,17 @@ class TestAudit:
             "content": content_loss(result["relu2_1"], content["relu2_1"]),
             "style": sum(gram_loss(*pair) for pair in zip(grams, targets, strict=True)) / 2,
             "tv": total_variation_squared(fake),
-            "colour": colour_loss(fake, scene.content),
+            "colour": colour_loss(fake, loss_inputs.content),
         }
         norms = {name: torch.autograd.grad(loss, fake, retain_graph=True)[0].norm() for name, loss in by_hand.items()}
-        norms["identity"] = torch.tensor(scene.style.numel() ** -0.5)  # each entry's is +-1 / their number
+        norms["identity"] = torch.tensor(loss_inputs.style.numel() ** -0.5)  # each entry's is +-1 / their number
         assert actual.keys() == norms.keys()
         for name, norm in norms.items():
             torch.testing.assert_close(actual[name], norm, rtol=1e-5, atol=0)
-        pulls = {name: norm * objective.weights[name] for name, norm in norms.items()}
+        weighted_norms = {name: norm * objective.weights[name] for name, norm in norms.items()}
         shares = objective.gradient_shares({name: norm.item() for name, norm in actual.items()})
-        for name, pull in pulls.items():
-            assert shares[name] == pytest.approx((pull / sum(pulls.values())).item(), rel=1e-5)
+        for name, weighted_norm in weighted_norms.items():
+            assert shares[name] == pytest.approx((weighted_norm / sum(weighted_norms.values())).item(), rel=1e-5)
 
     def test_gives_shares_that_add_up_to_one_and_none_to_weight_zero(self, audited):
         objective, _, actual = audited
@@ -437,49 +447,51 @@ class TestAudit:
         assert shares.pop("tv") == 0 and actual["tv"] > 0
         assert all(share > 0 for share in shares.values())
 
-    def test_counts_the_gradient_of_all_outputs_together(self, make_objective, scene):
+    def test_counts_the_gradient_of_all_outputs_together(self, make_objective, loss_inputs):
         """A term that looks at both, as none of ours does: the norm over the two, not the sum of norms."""
-        rebuilt = scene.style.clone().requires_grad_()
-        both = scene.fake.sum() * 3 + rebuilt.sum() * 4
-        actual = make_objective().gradient_norms({"tv": both}, [scene.fake, rebuilt])
-        assert actual["tv"].item() == pytest.approx(5 * scene.fake.numel() ** 0.5, rel=1e-5)
+        rebuilt = loss_inputs.style.clone().requires_grad_()
+        both = loss_inputs.fake.sum() * 3 + rebuilt.sum() * 4
+        actual = make_objective().gradient_norms({"tv": both}, [loss_inputs.fake, rebuilt])
+        assert actual["tv"].item() == pytest.approx(5 * loss_inputs.fake.numel() ** 0.5, rel=1e-5)
 
-    def test_of_a_term_that_pulls_at_nothing_is_zero(self, make_objective, scene):
-        elsewhere = torch.ones(3, requires_grad=True)
+    def test_of_a_term_that_pulls_at_nothing_is_zero(self, make_objective, loss_inputs):
+        unrelated = torch.ones(3, requires_grad=True)
         objective = make_objective()
-        actual = objective.gradient_norms({"content": scene.fake.sum(), "tv": elsewhere.sum()}, [scene.fake])
+        actual = objective.gradient_norms(
+            {"content": loss_inputs.fake.sum(), "tv": unrelated.sum()}, [loss_inputs.fake]
+        )
         shares = objective.gradient_shares({name: norm.item() for name, norm in actual.items()})
         assert (actual["tv"], shares["tv"], shares["content"]) == (0, 0, 1)
 
-    def test_of_weights_that_are_all_zero_gives_no_shares(self, make_objective, scene):
+    def test_of_weights_that_are_all_zero_gives_no_shares(self, make_objective, loss_inputs):
         objective = make_objective(tv=SquaredVariation(weight=0.0))
-        actual = objective.gradient_norms({"tv": total_variation_squared(scene.fake)}, [scene.fake])
+        actual = objective.gradient_norms({"tv": total_variation_squared(loss_inputs.fake)}, [loss_inputs.fake])
         assert actual["tv"] > 0 and objective.gradient_shares({"tv": actual["tv"].item()}) == {"tv": 0}
 
-    def test_leaves_the_gradient_of_the_loss_as_it_is(self, make_objective, scene):
+    def test_leaves_the_gradient_of_the_loss_as_it_is(self, make_objective, loss_inputs):
         objective = make_objective()
-        expected = gradient(objective, scene)
-        loss, parts = objective.generator_loss(scene, None, warming_up=False, audit=True)
-        objective.gradient_norms(parts, [scene.fake])
-        assert scene.fake.grad is None
+        expected = gradient(objective, loss_inputs)
+        loss, parts = objective.generator_loss(loss_inputs, None, warming_up=False, audit=True)
+        objective.gradient_norms(parts, [loss_inputs.fake])
+        assert loss_inputs.fake.grad is None
         loss.backward()
-        assert torch.equal(scene.fake.grad, expected)
+        assert torch.equal(loss_inputs.fake.grad, expected)
 
-    def test_in_the_warm_up_computes_all_terms_but_trains_on_content_alone(self, make_objective, scene):
+    def test_in_the_warm_up_computes_all_terms_but_trains_on_content_alone(self, make_objective, loss_inputs):
         objective = make_objective(content=Content(weight=3.0, layers=["relu2_1"]))
-        logits = self.logits(scene.fake)
-        loss, parts = objective.generator_loss(scene, logits, warming_up=True, audit=True)
-        _, expected = objective.generator_loss(scene, logits, warming_up=False)
+        logits = self.logits(loss_inputs.fake)
+        loss, parts = objective.generator_loss(loss_inputs, logits, warming_up=True, audit=True)
+        _, expected = objective.generator_loss(loss_inputs, logits, warming_up=False)
         assert parts.keys() == expected.keys() == {"adversarial", "content", "style", "tv"}
         for name, part in parts.items():
             torch.testing.assert_close(part, expected[name])
         assert torch.equal(loss, 3.0 * parts["content"])
-        (result,) = torch.autograd.grad(loss, scene.fake)
-        assert torch.equal(result, gradient(objective, scene, warming_up=True))
+        (result,) = torch.autograd.grad(loss, loss_inputs.fake)
+        assert torch.equal(result, gradient(objective, loss_inputs, warming_up=True))
 
 
 class TestRoundTrip:
-    def test_of_what_was_measured_goes_through_a_file(self, make_objective, scene, noise):
+    def test_of_what_was_measured_goes_through_a_file(self, make_objective, loss_inputs, noise):
         options = {"style_target": "mean", "balance": {"style": 3, "tv": 1}}
         old, new = make_objective(**options), make_objective(**options)
         old.perceptual.calibrate([noise(1, 3, 16, 16)])
@@ -488,10 +500,10 @@ class TestRoundTrip:
         old.settle_balance()
         torch.save(old.state_dict(), buffer := io.BytesIO())
         buffer.seek(0)
-        expected, before = (x.generator_loss(scene, None, warming_up=False)[0] for x in (old, new))
+        expected, before = (x.generator_loss(loss_inputs, None, warming_up=False)[0] for x in (old, new))
         assert expected != before
         new.load_state_dict(torch.load(buffer, weights_only=True), torch.device("cpu"))
-        assert torch.equal(new.generator_loss(scene, None, warming_up=False)[0], expected)
+        assert torch.equal(new.generator_loss(loss_inputs, None, warming_up=False)[0], expected)
         assert new.describe() == old.describe() and new.weights["style"] != 1.0
         assert new.balance.settled and new.balance.norms == {"style": 0.5, "tv": 0.125}
 
@@ -538,8 +550,8 @@ class TestLibrary:
         sets = [[noise(1, 3, 16, 16, seed=50), noise(1, 3, 20, 12, seed=51)], [noise(1, 3, 16, 18, seed=52)]]
         objective.set_library("mean", {str(n): enumerate(pictures) for n, pictures in enumerate(sets)})
         content, fake = noise(3, 3, 16, 16, seed=1), noise(3, 3, 16, 16, seed=2)
-        scene = LossInputs(content, content, fake, condition=self.CONDITION)
-        _, parts = objective.generator_loss(scene, None, warming_up=False)
+        loss_inputs = LossInputs(content, content, fake, condition=self.CONDITION)
+        _, parts = objective.generator_loss(loss_inputs, None, warming_up=False)
 
         def of(pictures: Tensor) -> Tensor:
             return statistic(objective.perceptual(pictures, ["relu1_1"])["relu1_1"])

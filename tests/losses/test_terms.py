@@ -143,7 +143,7 @@ class TestThroughVgg:
         return [to_float(decode(path, short_side=120)[None, :, 20:100, 30:94]) for path in paths]
 
     @pytest.fixture
-    def made(self, network, pictures) -> Callable[..., dict[str, float]]:
+    def vgg_inputs(self, network, pictures) -> Callable[..., dict[str, float]]:
         """The unweighted losses of content and style terms."""
 
         def make(content, style) -> dict[str, float]:
@@ -172,13 +172,13 @@ class TestThroughVgg:
             "entries": fake[content].numel(),
         }
 
-    def test_gatys_terms_are_the_papers(self, made, expected):
-        losses = made(GatysContent, GatysStyle)
+    def test_gatys_terms_are_the_papers(self, vgg_inputs, expected):
+        losses = vgg_inputs(GatysContent, GatysStyle)
         assert losses["content"] == pytest.approx(expected["content"], rel=1e-5, abs=0)
         assert losses["style"] == pytest.approx(expected["style"], rel=1e-5, abs=0)
 
-    def test_default_terms_are_the_papers_up_to_their_factors(self, made, expected):
-        losses = made(Content, GramStyle)
+    def test_default_terms_are_the_papers_up_to_their_factors(self, vgg_inputs, expected):
+        losses = vgg_inputs(Content, GramStyle)
         assert losses["content"] == pytest.approx(2 * expected["content"] / expected["entries"], rel=1e-5, abs=0)
         assert losses["style"] == pytest.approx(4 * expected["style"], rel=1e-5, abs=0)
 
@@ -207,11 +207,11 @@ class TestBfloat16:
         }
         objective = Objective(terms, network)
         objective.set_style(target, enumerate(paintings.split(1)))
-        scene = LossInputs(photos, paintings, fake, style_index=torch.tensor([0, 1]))
-        _, full = objective.generator_loss(scene, None, warming_up=False)
+        inputs = LossInputs(photos, paintings, fake, style_index=torch.tensor([0, 1]))
+        _, full = objective.generator_loss(inputs, None, warming_up=False)
         with torch.autocast("cpu", torch.bfloat16):
-            _, half = objective.generator_loss(scene, None, warming_up=False)
-        assert scene.fake_features["relu3_2"].dtype == torch.bfloat16
+            _, half = objective.generator_loss(inputs, None, warming_up=False)
+        assert inputs.fake_features["relu3_2"].dtype == torch.bfloat16
         for name, part in half.items():
             assert part.dtype == torch.float32
             assert part.item() == pytest.approx(full[name].item(), rel=0.01, abs=0), name
@@ -299,7 +299,7 @@ def scene_of(fake: Tensor, content: Tensor, style: Tensor) -> LossInputs:
 
 class TestTerms:
     @pytest.fixture
-    def scene(self, noise) -> LossInputs:
+    def inputs(self, noise) -> LossInputs:
         return scene_of(*(noise(2, 3, 8, 8, seed=seed) for seed in range(3)))
 
     @pytest.mark.parametrize("layers", [["a"], ["b"], ["a", "b"]])
@@ -307,9 +307,9 @@ class TestTerms:
         ("term", "loss"),
         [(Content, content_loss), (GatysContent, gatys_content_loss), (AbsoluteContent, absolute_content_loss)],
     )
-    def test_content_is_the_mean_over_its_layers(self, scene, layers, term, loss):
-        expected = sum(loss(scene.fake_features[x], scene.content_features[x]) for x in layers) / len(layers)
-        torch.testing.assert_close(term(weight=1.0, layers=layers)(scene), expected)
+    def test_content_is_the_mean_over_its_layers(self, inputs, layers, term, loss):
+        expected = sum(loss(inputs.fake_features[x], inputs.content_features[x]) for x in layers) / len(layers)
+        torch.testing.assert_close(term(weight=1.0, layers=layers)(inputs), expected)
 
     @pytest.mark.parametrize("layers", [["a"], ["b"], ["a", "b"]])
     @pytest.mark.parametrize(
@@ -321,15 +321,15 @@ class TestTerms:
             (MomentStyle, channel_moments, moments_loss),
         ],
     )
-    def test_style_is_the_mean_over_its_layers(self, scene, layers, term, statistic, loss):
-        features = {"a": scene.style, "b": scene.style[..., ::2, ::2] * 2.0}
+    def test_style_is_the_mean_over_its_layers(self, inputs, layers, term, statistic, loss):
+        features = {"a": inputs.style, "b": inputs.style[..., ::2, ::2] * 2.0}
         to_mean, to_each = [], []
         for layer in layers:
-            result, expected = statistic(scene.fake_features[layer]), statistic(features[layer])
+            result, expected = statistic(inputs.fake_features[layer]), statistic(features[layer])
             to_mean.append(loss(result, expected.mean(dim=0, keepdim=True)))
             to_each.append(loss(result, expected))
-        torch.testing.assert_close(term(weight=1.0, layers=layers)(scene), sum(to_mean) / len(layers))
-        torch.testing.assert_close(term(weight=1.0, layers=layers, target="each")(scene), sum(to_each) / len(layers))
+        torch.testing.assert_close(term(weight=1.0, layers=layers)(inputs), sum(to_mean) / len(layers))
+        torch.testing.assert_close(term(weight=1.0, layers=layers, target="each")(inputs), sum(to_each) / len(layers))
 
     @pytest.mark.parametrize("kind", STYLES)
     def test_style_of_each_compares_every_result_with_its_own_partner(self, noise, kind):
@@ -341,12 +341,12 @@ class TestTerms:
         swapped.style_index = torch.tensor([1, 0])
         assert term(swapped) == 0
 
-    def test_pixel_terms_are_their_formulas_on_the_right_pictures(self, scene):
-        assert SquaredVariation(weight=1.0)(scene) == total_variation_squared(scene.fake)
-        assert AbsoluteVariation(weight=1.0)(scene) == total_variation_absolute(scene.fake)
-        assert Colour(weight=1.0)(scene) == colour_loss(scene.fake, scene.content)
-        assert Identity(weight=1.0)(scene) == identity_loss(scene.style * 0.5, scene.style)
-        assert Paired(weight=1.0)(scene) == paired_loss(scene.fake, scene.style)
+    def test_pixel_terms_are_their_formulas_on_the_right_pictures(self, inputs):
+        assert SquaredVariation(weight=1.0)(inputs) == total_variation_squared(inputs.fake)
+        assert AbsoluteVariation(weight=1.0)(inputs) == total_variation_absolute(inputs.fake)
+        assert Colour(weight=1.0)(inputs) == colour_loss(inputs.fake, inputs.content)
+        assert Identity(weight=1.0)(inputs) == identity_loss(inputs.style * 0.5, inputs.style)
+        assert Paired(weight=1.0)(inputs) == paired_loss(inputs.fake, inputs.style)
 
 
 def smooth(size: int, seed: int) -> Tensor:
@@ -382,11 +382,11 @@ def losses_by_size() -> dict[int, dict[str, float]]:
     for size in (256, 512, 1024):
         fake, content = smooth(size, 1), smooth(size, 2)
         of_fake, of_content = network(fake, LAYERS), network(content, LAYERS)
-        scene = LossInputs(content, content, fake, torch.tensor([0]))
-        scene.fake_features, scene.content_features = of_fake, of_content
-        scene.auxiliary = {"rebuilt": AuxiliaryPass(fake)}
-        scene.style_targets = {terms["style"].key(layer): gram_matrix(of_content[layer]) for layer in LAYERS}
-        actual[size] = {name: term(scene).item() for name, term in terms.items()}
+        inputs = LossInputs(content, content, fake, torch.tensor([0]))
+        inputs.fake_features, inputs.content_features = of_fake, of_content
+        inputs.auxiliary = {"rebuilt": AuxiliaryPass(fake)}
+        inputs.style_targets = {terms["style"].key(layer): gram_matrix(of_content[layer]) for layer in LAYERS}
+        actual[size] = {name: term(inputs).item() for name, term in terms.items()}
     return actual
 
 

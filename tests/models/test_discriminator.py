@@ -18,8 +18,8 @@ def seen_by_the_middle_logit(discriminator: PatchDiscriminator, picture: Tensor,
     picture = picture.clone().requires_grad_()
     logits = discriminator(picture)[scale]
     (gradient,) = torch.autograd.grad(logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2], picture)
-    reached = gradient[0].abs().sum(dim=0) > 0
-    rows, columns = (reached.any(dim=d).nonzero() for d in (1, 0))
+    receptive = gradient[0].abs().sum(dim=0) > 0
+    rows, columns = (receptive.any(dim=d).nonzero() for d in (1, 0))
     return int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1)
 
 
@@ -31,8 +31,8 @@ def test_a_logit_sees_exactly_its_receptive_field(noise, field):
 
 def test_each_further_scale_sees_twice_as_far(noise):
     discriminator, picture = make(receptive_field=16, scales=3), noise(1, 3, 192, 192)
-    seen = [seen_by_the_middle_logit(discriminator, picture, scale) for scale in range(3)]
-    assert seen == [(16, 16), (32, 32), (64, 64)]
+    areas = [seen_by_the_middle_logit(discriminator, picture, scale) for scale in range(3)]
+    assert areas == [(16, 16), (32, 32), (64, 64)]
     assert discriminator.smallest == 64
 
 

@@ -261,18 +261,18 @@ def test_upsample_is_still_read_from_files_of_two_modules():
 
 def test_recomputing_changes_no_gradient_and_keeps_less(noise):
     torch.manual_seed(0)
-    generator, kept = ResnetGenerator(width=4, blocks=2), {}
+    generator, saved = ResnetGenerator(width=4, blocks=2), {}
     gradients = {}
     for recompute in (False, True):
         generator.recompute, sizes = recompute, []
         generator.zero_grad()
         with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
             result = generator(noise(2, 3, 32, 32))
-        kept[recompute] = sum(sizes)
+        saved[recompute] = sum(sizes)
         result.square().sum().backward()
         gradients[recompute] = [parameter.grad.clone() for parameter in generator.parameters()]
     assert all(torch.equal(first, two) for first, two in zip(*gradients.values(), strict=True))
-    assert kept[True] < 0.2 * kept[False]
+    assert saved[True] < 0.2 * saved[False]
 
 
 @pytest.mark.parametrize("height", [64, 129, 132, 133, 200])

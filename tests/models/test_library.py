@@ -78,8 +78,8 @@ def test_results_change_evenly_with_strength(library, noise):
 
 def test_samples_of_a_batch_have_conditions_of_their_own(library, noise):
     pictures, conditions = noise(3, 3, 20, 20), torch.tensor([[1.0, 0, 0], [0, 0.4, 0.1], [0, 0, 0]])
-    alone = torch.cat([library(p[None], c[None]) for p, c in zip(pictures, conditions, strict=True)])
-    torch.testing.assert_close(library(pictures, conditions), alone, rtol=1e-4, atol=1e-5)
+    one_by_one = torch.cat([library(p[None], c[None]) for p, c in zip(pictures, conditions, strict=True)])
+    torch.testing.assert_close(library(pictures, conditions), one_by_one, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 6), (24, 20), (48, 40)])

@@ -97,9 +97,9 @@ class TestNetwork:
 
     def test_features_do_not_depend_on_what_else_is_asked_for(self, network, noise):
         images = noise(1, 3, 48, 48)
-        everything = network(images, network.layers)
+        all_features = network(images, network.layers)
         for layer in network.layers:
-            torch.testing.assert_close(network(images, [layer])[layer], everything[layer])
+            torch.testing.assert_close(network(images, [layer])[layer], all_features[layer])
         assert network(images, []) == {}
 
     def test_calibration_makes_the_mean_activation_of_every_layer_one(self, network, noise):

@@ -8,7 +8,7 @@ from PIL import Image
 from gan_style.optimise.regions import clustered_regions, read_regions
 
 
-def scene(sky: tuple[float, float, float], seed: int, sky_rows: int) -> torch.Tensor:
+def landscape(sky: tuple[float, float, float], seed: int, sky_rows: int) -> torch.Tensor:
     """A plain sky above noisy ground, (1, 3, 64, 96)."""
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(seed)) * 1.2 - 1.0
     image[:, :, :sky_rows] = torch.tensor(sky).view(1, 3, 1, 1)
@@ -22,8 +22,8 @@ def sides(image: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("turn", [lambda image: image, sides])
 def test_sky_is_matched_with_sky_of_another_colour_by_height_and_features(turn):
-    photo = turn(scene((0.3, 0.6, 1.0), 0, 32))
-    paintings = [turn(scene((0.9, 0.8, 0.2), 1, 40)), turn(scene((0.9, 0.8, 0.2), 1, 40))]
+    photo = turn(landscape((0.3, 0.6, 1.0), 0, 32))
+    paintings = [turn(landscape((0.9, 0.8, 0.2), 1, 40)), turn(landscape((0.9, 0.8, 0.2), 1, 40))]
     if turn is sides:
         paintings[1] = paintings[1].flip(3)  # sky to the right
     regions = clustered_regions(photo, paintings, 2)

@@ -37,17 +37,17 @@ METHODS = {
 }
 
 
-class Pull(Term):
+class TowardsValue(Term):
     """Pixels are drawn to a value; counts how often it is asked, and says ``bad`` at the given time."""
 
     def __init__(self, to=0.5, weight=1.0, bad_at=None):
         super().__init__(weight=weight)
         self.to, self.bad_at, self.calls = to, bad_at, 0
 
-    def __call__(self, scene):
+    def __call__(self, inputs):
         self.calls += 1
         factor = float("nan") if self.calls == self.bad_at else 1.0
-        return (scene.fake - self.to).square().mean() * factor
+        return (inputs.fake - self.to).square().mean() * factor
 
 
 def pulled(term, noise, *, method="lbfgs", steps=20, size=32, levels=1, channels=3):
@@ -109,17 +109,19 @@ def test_every_forward_and_backward_is_counted_and_they_are_as_many_as_asked_for
 
 @pytest.mark.parametrize("method", ["lbfgs", "lbfgs, several steps"])
 def test_lbfgs_finds_the_minimum_of_a_parabola(noise, method):
-    assert torch.allclose(finish(pulled(Pull(0.5), noise, method=method)), torch.tensor(0.5), atol=1e-4)
+    assert torch.allclose(finish(pulled(TowardsValue(0.5), noise, method=method)), torch.tensor(0.5), atol=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_pixels_are_not_clamped_on_their_way(noise, method):
     steps = 120 if method == "adam" else 20
-    assert finish(pulled(Pull(1.7), noise, method=method, steps=steps)).mean().item() == pytest.approx(1.7, abs=0.02)
+    assert finish(pulled(TowardsValue(1.7), noise, method=method, steps=steps)).mean().item() == pytest.approx(
+        1.7, abs=0.02
+    )
 
 
 def test_one_channel_is_shown_to_the_losses_as_grey(noise):
-    optimisation = pulled(Pull(0.25), noise, channels=1)
+    optimisation = pulled(TowardsValue(0.25), noise, channels=1)
     assert finish(optimisation).shape == (1, 1, 32, 32)
     assert torch.allclose(optimisation.canvas, torch.tensor(0.25), atol=1e-4)
 
@@ -127,7 +129,7 @@ def test_one_channel_is_shown_to_the_losses_as_grey(noise):
 @pytest.mark.parametrize("method", METHODS)
 def test_it_comes_to_an_end_where_nothing_moves(noise, method):
     """No gradient anywhere: the start is the result, after as many evaluations as were asked for."""
-    optimisation = pulled(Pull(weight=0.0), noise, method=method)
+    optimisation = pulled(TowardsValue(weight=0.0), noise, method=method)
     start = optimisation.canvas.detach().clone()
     assert torch.equal(finish(optimisation), start)
     assert optimisation.evaluation == 20
@@ -136,7 +138,7 @@ def test_it_comes_to_an_end_where_nothing_moves(noise, method):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("left_at", [3, 12, 20])
 def test_going_on_gives_the_same_bits_as_never_having_stopped(noise, method, left_at):
-    whole = finish(painted(noise, method=method))
+    uninterrupted = finish(painted(noise, method=method))
     first = painted(noise, method=method)
     for _ in first.iterates():
         if first.evaluation >= left_at:
@@ -146,7 +148,7 @@ def test_going_on_gives_the_same_bits_as_never_having_stopped(noise, method, lef
     file.seek(0)
     second = painted(noise, method=method)
     second.load_state_dict(torch.load(file, weights_only=True))
-    assert torch.equal(finish(second), whole)
+    assert torch.equal(finish(second), uninterrupted)
 
 
 def test_targets_and_content_are_looked_at_once_a_level(noise):
@@ -187,14 +189,14 @@ def test_the_target_of_several_styles_is_the_weighted_mean_of_their_statistics(n
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_number_that_is_not_finite_is_named_and_the_picture_before_it_kept(noise, method):
-    optimisation = pulled(Pull(bad_at=4), noise, method=method)
+    optimisation = pulled(TowardsValue(bad_at=4), noise, method=method)
     with pytest.raises(NonFiniteLossError, match=r"evaluation 4: .*pull"):
         finish(optimisation)
     assert optimisation.last_good.isfinite().all()
 
 
 def test_a_step_into_nothing_is_seen_before_anyone_gets_the_picture(noise):
-    optimisation = pulled(Pull(), noise, method="adam")
+    optimisation = pulled(TowardsValue(), noise, method="adam")
     optimisation.optimiser.param_groups[0]["lr"] = float("inf")
     with pytest.raises(NonFiniteLossError, match=r"evaluation 1: .*the picture after it"):
         finish(optimisation)
@@ -272,7 +274,7 @@ def test_the_orientations_are_the_eight_of_a_square():
 @pytest.mark.parametrize(("down", "right"), [(0, 0), (2, 0), (0, -3), (-1, 2), (3, 4), (-3, -4), (9, -9)])
 def test_a_shift_moves_each_pixel_and_mirrors_what_lies_beyond_the_edge(down, right):
     image = torch.arange(20.0).reshape(1, 1, 4, 5)
-    seen = View(0, down, right).of(image)[0, 0]
+    view = View(0, down, right).of(image)[0, 0]
     down, right = max(-3, min(3, down)), max(-4, min(4, right))  # as far as there is something to mirror
 
     def mirrored(place, length):
@@ -280,7 +282,7 @@ def test_a_shift_moves_each_pixel_and_mirrors_what_lies_beyond_the_edge(down, ri
 
     for y in range(4):
         for x in range(5):
-            assert seen[y, x] == image[0, 0, mirrored(y - down, 4), mirrored(x - right, 5)]
+            assert view[y, x] == image[0, 0, mirrored(y - down, 4), mirrored(x - right, 5)]
 
 
 def test_views_come_from_seed_and_evaluation_and_cover_all_orientations_and_shifts():
@@ -297,9 +299,9 @@ class Alike(Term):
         super().__init__(weight=1.0)
         self.shown = []
 
-    def __call__(self, scene):
-        self.shown.append((scene.content, scene.fake.detach(), scene.style_targets))
-        return (scene.fake - scene.content).square().mean()
+    def __call__(self, inputs):
+        self.shown.append((inputs.content, inputs.fake.detach(), inputs.style_targets))
+        return (inputs.fake - inputs.content).square().mean()
 
 
 def watched(noise, view, *, height=32, width=40, steps=40):
@@ -320,12 +322,12 @@ def watched(noise, view, *, height=32, width=40, steps=40):
 
 
 def test_content_and_style_lie_as_the_picture_does(noise):
-    optimisation, shown = watched(noise, partial(draw_view, 0, reach=3), steps=12)
+    optimisation, views = watched(noise, partial(draw_view, 0, reach=3), steps=12)
     network, problem = optimisation.problem.objective.perceptual, optimisation.problem
     before = optimisation.canvas.detach().clone()
     for number, _ in enumerate(optimisation.iterates()):
         view = draw_view(0, number, 3)
-        content, fake, targets = shown[number]
+        content, fake, targets = views[number]
         assert torch.equal(content, view.of(problem.content)) and torch.equal(fake, view.of(before))
         style = network(turn(problem.styles[0], view.orientation), ["relu1_1"])["relu1_1"]
         torch.testing.assert_close(targets["gram_matrix/colour/relu1_1/mean"], gram_matrix(style))
@@ -343,8 +345,8 @@ def test_the_gradient_comes_back_to_the_pixels_it_belongs_to(noise):
 
 
 def test_it_goes_on_with_the_views_that_it_would_have_had(noise):
-    whole, _ = watched(noise, partial(draw_view, 5, reach=3), steps=9)
-    for canvas in whole.iterates():
+    uninterrupted, _ = watched(noise, partial(draw_view, 5, reach=3), steps=9)
+    for canvas in uninterrupted.iterates():
         expected = canvas
     first, _ = watched(noise, partial(draw_view, 5, reach=3), steps=9)
     for _ in zip(range(4), first.iterates(), strict=False):

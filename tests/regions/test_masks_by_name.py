@@ -49,8 +49,8 @@ def test_tables_in_files(tmp_path):
     assert read_table(str(tmp_path / "names.txt"))[0] == {0: "floor", 1: "ceiling"}
     assert read_table(str(tmp_path / "names.json"))[0] == {7: "lake"}
     (tmp_path / "bad.json").write_text("{")
-    for spec, words in {str(tmp_path / "bad.json"): "not a table of names", "vok": "did you mean voc"}.items():
-        with pytest.raises(ValueError, match=words):
+    for spec, message in {str(tmp_path / "bad.json"): "not a table of names", "vok": "did you mean voc"}.items():
+        with pytest.raises(ValueError, match=message):
             read_table(spec)
 
 
@@ -126,12 +126,12 @@ def weights(tmp_path, monkeypatch):
     """weights(classes, seen): a file of weights with which the network sees one class everywhere; an empty cache."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
-    def make(classes: int, seen: int, name: str = "weights.pth"):
+    def make(classes: int, classes_in_file: int, name: str = "weights.pth"):
         from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
         network = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=classes)
         state = {key: torch.zeros_like(value) for key, value in network.state_dict().items()}
-        state["classifier.high_classifier.bias"][seen] = 20.0
+        state["classifier.high_classifier.bias"][classes_in_file] = 20.0
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, tmp_path / name)
         return str(tmp_path / name)
@@ -165,14 +165,14 @@ def test_weights_that_are_not_there_or_do_not_fit_are_named(weights, tmp_path, m
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     (tmp_path / "text.pth").write_text("no weights")
-    for network, file, words in [
+    for network, file, message in [
         (NETWORK, None, r"could not be downloaded \(no route\).*segmentation\.weights=PATH"),
         (NETWORK, str(tmp_path / "none.pth"), r"segmentation\.weights=.*none\.pth"),
         (NETWORK, str(tmp_path / "text.pth"), r"segmentation\.weights=.*text\.pth"),
         ("fcn_resnet50", weights(21, 0), r"segmentation\.weights=.*do not fit"),
         ("fcn_resnet5", None, "did you mean fcn_resnet50"),
     ]:
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             make_segmenter(network=network, weights=file)
     with pytest.raises(ValueError, match=r"segmentation\.network=\.\.\."):
         make_segmenter(weights="a.pth")
@@ -189,11 +189,11 @@ def test_what_mask_options_mean(tmp_path, monkeypatch):
     assert (plan.files, plan.names, plan.rest) == ({"monet": "sky.png"}, {"wave": ["1", "2"]}, "dots")
     assert plan_masks("sky", by_name=True).names == {"": ["sky"]}
     assert auto_masks(["monet", "wave"], None) == ({"monet": 1, "wave": 2}, 2)
-    for options, words in {
+    for options, message in {
         "sky": "mask=sky: there is no such file or folder.*numbers from the top",
         "rest": "mask=rest",
     }.items():
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             plan_masks(options, by_name=False)
     with pytest.raises(ValueError, match="regions=3"):
         auto_masks(["monet", "wave"], 3)

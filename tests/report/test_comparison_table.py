@@ -43,9 +43,9 @@ def measured_with(run, protocol):
     return run
 
 
-def with_settings(one, **settings):
-    one.settings |= {key.replace("__", "."): value for key, value in settings.items()}
-    return one
+def with_settings(run, **settings):
+    run.settings |= {key.replace("__", "."): value for key, value in settings.items()}
+    return run
 
 
 def two():
@@ -161,8 +161,8 @@ class TestText:
         lines = as_text(table, width).splitlines()
         assert all(len(line) <= width for line in lines[:3])
         assert lines[0].split()[:2] == ["run", "status"]
-        shown = 0 if width == 400 else 1
-        assert ("more columns" in lines[-1]) == (shown == 1 or not all(column.visible for column in table.columns))
+        rows_shown = 0 if width == 400 else 1
+        assert ("more columns" in lines[-1]) == (rows_shown == 1 or not all(column.visible for column in table.columns))
 
     def test_the_best_is_marked_and_content_and_style_come_first(self):
         text = as_text(make_table(two()), 70)

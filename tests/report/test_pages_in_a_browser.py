@@ -100,7 +100,7 @@ def test_nothing_runs_over_the_window_and_no_label_over_another(visit, page, wid
 def test_pictures_keep_their_proportions_and_those_of_a_row_are_equally_wide(visit, page, width):
     tab = visit(page, width)
     sizes = tab.evaluate("[...document.images].map((i) => [i.width, i.height, i.naturalWidth, i.naturalHeight])")
-    assert len(sizes) >= 4 and len({shown for shown, *_ in sizes}) == 1
+    assert len(sizes) >= 4 and len({displayed for displayed, *_ in sizes}) == 1
     assert tab.evaluate("getComputedStyle(document.images[0]).objectFit") == "contain"
     for shown_width, shown_height, real_width, real_height in sizes:
         assert shown_height == pytest.approx(min(320, shown_width * real_height / real_width), abs=1.5)

@@ -45,28 +45,28 @@ def make_search(tmp_path: Path) -> Callable[..., Search]:
         plan: SearchPlan,
         formula: Callable[[int, Mapping[str, Any]], Mapping[int, Mapping[str, float]]],
         trials: int = 8,
-        asked: Callable[[int], str] = lambda number: "",
+        prompt: Callable[[int], str] = lambda number: "",
         folder: Path = tmp_path,
     ) -> Search:
         study = Study(folder, plan)
         search: Search
 
         def train(
-            number: int, overrides: Sequence[str], reached: Callable[[int, Mapping[str, float]], bool]
+            number: int, overrides: Sequence[str], report: Callable[[int, Mapping[str, float]], bool]
         ) -> TrainingEnd:
             parameters = next(trial.parameters for trial in study.trials() if trial.number == number)
-            if reason := asked(number):
+            if reason := prompt(number):
                 return TrainingEnd(reason, 75, {})
             try:
                 rows = formula(number, parameters)
             except OSError:
                 return TrainingEnd("", 1, {})
-            seen: dict[str, float] = {}
+            reported_values: dict[str, float] = {}
             for step, values in rows.items():
-                seen |= values
-                if reached(step, values):
-                    return TrainingEnd("pruned", 75, seen)
-            return TrainingEnd("", 0, seen)
+                reported_values |= values
+                if report(step, values):
+                    return TrainingEnd("pruned", 75, reported_values)
+            return TrainingEnd("", 0, reported_values)
 
         search = Search(study, study.limit(trials), folder, train, lambda number: f"why {number}", say=output.append)
         search.said = output

@@ -33,15 +33,15 @@ def tried(study: Study) -> list[tuple]:
 def test_an_interrupted_search_tries_what_one_in_a_piece_does(make_plan, make_search, tmp_path, sampler):
     plan = make_plan(sampler=sampler)
     (tmp_path / "whole").mkdir()
-    whole = make_search(plan, bowl, folder=tmp_path / "whole")
-    assert whole.run() is None
+    single = make_search(plan, bowl, folder=tmp_path / "whole")
+    assert single.run() is None
     for stop_at in (2, 5, 6):
-        parts = make_search(plan, bowl, asked=lambda number, at=stop_at: "SIGTERM" if number == at else "")
+        parts = make_search(plan, bowl, prompt=lambda number, at=stop_at: "SIGTERM" if number == at else "")
         assert parts.run() == "SIGTERM"
         assert [trial.state for trial in parts.study.trials()] == ["complete"] * stop_at + ["running"]
     parts = make_search(plan, bowl)
     assert parts.run() is None
-    assert tried(parts.study) == tried(whole.study)
+    assert tried(parts.study) == tried(single.study)
     assert len({str(trial.parameters) for trial in parts.study.trials()}) == 8
     assert len(parts.study.trials()) == parts.study.finished() == 8
     assert parts.run() is None and parts.study.finished() == 8  # complete: nothing more
@@ -94,7 +94,7 @@ def test_a_grid_is_tried_point_by_point_and_only_once(make_plan, make_search):
     space = {"n": Range(1, 3, whole=True), "kind": Categorical(("a", None)), "s": Range(0.0, 0.3, step=0.1)}
     plan = make_plan(space=space, sampler="grid")
     ask = lambda number: "SIGTERM" if number == 7 else ""  # noqa: E731
-    assert make_search(plan, lambda n, v: {1: {"heldout/composite": n}}, 100, asked=ask).run() == "SIGTERM"
+    assert make_search(plan, lambda n, v: {1: {"heldout/composite": n}}, 100, prompt=ask).run() == "SIGTERM"
     search = make_search(plan, lambda n, v: {1: {"heldout/composite": n}}, 100)
     assert search.run() is None
     points = [tuple(trial.parameters.values()) for trial in search.study.trials()]
@@ -111,12 +111,12 @@ def test_the_best_is_the_best(make_plan, make_search, direction, best):
     )
     search.run()
     assert [trial.number for trial in search.study.best()] == [best]
-    words = "\n".join(closing_lines(search.study, lambda number: f"trials/{number}"))
-    assert "8 trials: 8 complete, 0 pruned, 0 failed" in words
-    assert f"best: trial {best}, heldout/composite {values[best]:g}: x=" in words and f"(trials/{best})" in words
-    kept = json.loads((search.folder / "summary.json").read_text())
-    assert kept["best"] == [best]
-    assert [row["values"]["heldout/composite"] for row in kept["trials"]] == values
+    message = "\n".join(closing_lines(search.study, lambda number: f"trials/{number}"))
+    assert "8 trials: 8 complete, 0 pruned, 0 failed" in message
+    assert f"best: trial {best}, heldout/composite {values[best]:g}: x=" in message and f"(trials/{best})" in message
+    summary = json.loads((search.folder / "summary.json").read_text())
+    assert summary["best"] == [best]
+    assert [row["values"]["heldout/composite"] for row in summary["trials"]] == values
 
 
 def test_several_metrics_have_a_front(make_plan, make_search):
@@ -125,9 +125,9 @@ def test_several_metrics_have_a_front(make_plan, make_search):
     search = make_search(make_plan(metrics=metrics), lambda n, _: {1: dict(zip(metrics, points[n], strict=True))})
     search.run()
     assert [trial.number for trial in search.study.best()] == front(points) == [5, 1, 2, 0, 6]
-    words = list(closing_lines(search.study, lambda number: f"trials/{number}"))
-    assert words[1] == "Pareto front of heldout/content and heldout/style, 5 of 8 trials:"
-    assert words[2].startswith("  trial 5, heldout/content 0.5  heldout/style 9: x=")
+    message = list(closing_lines(search.study, lambda number: f"trials/{number}"))
+    assert message[1] == "Pareto front of heldout/content and heldout/style, 5 of 8 trials:"
+    assert message[2].startswith("  trial 5, heldout/content 0.5  heldout/style 9: x=")
 
 
 def test_a_trial_that_fails_is_counted_and_ends_nothing(make_plan, make_search):
@@ -185,7 +185,7 @@ def test_a_resumed_trial_reports_no_step_twice(make_plan, make_search):
 
 
 @pytest.mark.parametrize(
-    ("changed", "words"),
+    ("changed", "message"),
     [
         ({"space": {"x": Range(-2.0, 1.0)}}, r"space.x: .*low=-1.0.* there, .*low=-2.0.* here"),
         ({"metrics": {"heldout/style": "minimise"}}, "search.metric: .*composite.* there, .*style.* here"),
@@ -194,10 +194,10 @@ def test_a_resumed_trial_reports_no_step_twice(make_plan, make_search):
         ({"settings": {"training.steps": 5}}, "training.steps: 4 there, 5 here"),
     ],
 )
-def test_a_folder_belongs_to_one_search(make_plan, tmp_path, changed, words):
+def test_a_folder_belongs_to_one_search(make_plan, tmp_path, changed, message):
     plan = {"settings": {"training.steps": 4}}
     Study(tmp_path, make_plan(**plan))
-    with pytest.raises(ValueError, match=rf"holds another search; choose another search.name.\n(.*\n)*  {words}"):
+    with pytest.raises(ValueError, match=rf"holds another search; choose another search.name.\n(.*\n)*  {message}"):
         Study(tmp_path, make_plan(**(plan | changed)))
 
 
@@ -227,8 +227,8 @@ def test_a_folder_may_have_any_name(make_plan, tmp_path):
     assert (folder / "study.db").is_file() and len(Study(folder, make_plan()).trials()) == 1
 
 
-def space_of(content: object, whole: tuple[str, ...] = ()):
-    return read_space(content, lambda name: name in whole)
+def space_of(content: object, integers: tuple[str, ...] = ()):
+    return read_space(content, lambda name: name in integers)
 
 
 def test_dotted_and_nested_names_are_the_same():
@@ -242,7 +242,9 @@ def test_dotted_and_nested_names_are_the_same():
 
 
 def test_an_option_of_whole_numbers_has_a_range_of_them():
-    actual = space_of({"training.batch": {"low": 2, "high": 8}, "x": {"low": 2, "high": 8}}, whole=("training.batch",))
+    actual = space_of(
+        {"training.batch": {"low": 2, "high": 8}, "x": {"low": 2, "high": 8}}, integers=("training.batch",)
+    )
     assert [type(x) for x in actual["training.batch"].examples()] == [int, int]
     assert [type(x) for x in actual["x"].examples()] == [float, float]
 
@@ -252,7 +254,7 @@ def test_numbers_that_yaml_takes_for_words_are_read():
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         ({}, "space={}: options with their values or ranges expected"),
         ([1], "options with their values or ranges expected"),
@@ -276,9 +278,9 @@ def test_numbers_that_yaml_takes_for_words_are_read():
         ({"n": {"low": 0.5, "high": 1}}, r"space.n.low=0.5; the option takes whole numbers"),
     ],
 )
-def test_what_is_no_space_is_refused_in_words(content, words):
-    with pytest.raises(ValueError, match=words):
-        space_of(content, whole=("n",))
+def test_what_is_no_space_is_refused_in_words(content, message):
+    with pytest.raises(ValueError, match=message):
+        space_of(content, integers=("n",))
 
 
 def test_a_grid_has_every_combination_the_last_option_fastest():

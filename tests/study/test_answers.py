@@ -19,7 +19,7 @@ def page(*, questions: int = 8, repeats: int = 2, allow_ties: bool = True, photo
     return study_page(pictures, title="t", questions=questions, repeats=repeats, allow_ties=allow_ties, seed=seed)[0]
 
 
-def left(kind: str, left: str, right: str) -> str:
+def choose_left(kind: str, left: str, right: str) -> str:
     return "left"
 
 
@@ -53,7 +53,7 @@ def test_consistency_counts_the_same_preference_not_the_same_side(take_part, sav
     order = {name: number for number, name in enumerate(MODELS)}
     rules = {
         PEOPLE[0]: lambda kind, left, right: "left" if order[left] < order[right] else "right",
-        PEOPLE[1]: left,
+        PEOPLE[1]: choose_left,
         PEOPLE[2]: lambda kind, left, right: "tie" if kind == "style" else "left",
     }
     people = [read_participant(save(take_part(html, name, rule), f"{name}.json")) for name, rule in rules.items()]
@@ -83,22 +83,22 @@ def test_answers_drawn_from_known_strengths_lead_back_to_them(take_part, save):
 
 
 def test_a_participant_who_comes_twice_counts_once_with_the_fuller_file(take_part, save):
-    full = take_part(page(), PEOPLE[0], left)
+    full = take_part(page(), PEOPLE[0], choose_left)
     half = save(full | {"answers": full["answers"][:5]}, "half.json")
-    other = save(take_part(page(), PEOPLE[1], left), "other.json")
+    other = save(take_part(page(), PEOPLE[1], choose_left), "other.json")
     people, warnings = read_participants([half, save(full, "full.json"), other])
     assert [(person.name, len(person.answers)) for person in people] == [(PEOPLE[0], 10), (PEOPLE[1], 10)]
     assert len(warnings) == 1 and "half.json" in warnings[0] and "full.json counts" in warnings[0]
 
 
 def test_files_of_two_studies_are_refused_with_both_named(take_part, save):
-    paths = [save(take_part(page(seed=seed), PEOPLE[seed], left), f"{seed}.json") for seed in (0, 1)]
+    paths = [save(take_part(page(seed=seed), PEOPLE[seed], choose_left), f"{seed}.json") for seed in (0, 1)]
     with pytest.raises(ValueError, match=r"1\.json: answers of study .*0\.json is of study"):
         read_participants(paths)
 
 
 def test_the_models_names_are_part_of_the_study(take_part, save):
-    content = take_part(page(), PEOPLE[0], left)
+    content = take_part(page(), PEOPLE[0], choose_left)
     renamed = encode_names(dict(zip(content["models"], ("x", "y", "z"), strict=True)))
     with pytest.raises(ValueError, match=r"b\.json: the same study, but other names"):
         read_participants([save(content), save(content | {"names": renamed, "participant": PEOPLE[1]}, "b.json")])
@@ -150,11 +150,11 @@ FLAWS = {
 
 @pytest.mark.parametrize("flaw", FLAWS)
 def test_a_changed_file_is_refused_by_name_and_reason(take_part, save, flaw):
-    change, words = FLAWS[flaw]
-    path = save(change(take_part(page(), PEOPLE[0], left)))
+    change, message = FLAWS[flaw]
+    path = save(change(take_part(page(), PEOPLE[0], choose_left)))
     with pytest.raises(ValueError) as refusal:
         read_participant(path)
-    assert str(path) in str(refusal.value) and words in str(refusal.value)
+    assert str(path) in str(refusal.value) and message in str(refusal.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null", "\x00\xff", "[" * 100_000, "9" * 5000])

@@ -29,22 +29,22 @@ def pair(question: Question) -> frozenset:
 
 
 @given(sheets())
-def test_pairs_pictures_and_sides_come_equally_often_and_nothing_comes_twice(drawn):
-    count, sheet = drawn
+def test_pairs_pictures_and_sides_come_equally_often_and_nothing_comes_twice(design):
+    count, sheet = design
     for kind in KINDS:
-        asked = [question for question in sheet if question.kind == kind and question.repeat_of is None]
-        if not asked:
+        questions = [question for question in sheet if question.kind == kind and question.repeat_of is None]
+        if not questions:
             continue
-        assert len({(pair(question), question.picture) for question in asked}) == len(asked)
-        assert spread([pair(question) for question in asked], math.comb(count["models"], 2)) <= 1
-        assert spread([question.picture for question in asked], count["pictures"]) <= 1
-        for item in {pair(question) for question in asked}:
-            assert spread([question.left for question in asked if pair(question) == item], 2) <= 1
+        assert len({(pair(question), question.picture) for question in questions}) == len(questions)
+        assert spread([pair(question) for question in questions], math.comb(count["models"], 2)) <= 1
+        assert spread([question.picture for question in questions], count["pictures"]) <= 1
+        for item in {pair(question) for question in questions}:
+            assert spread([question.left for question in questions if pair(question) == item], 2) <= 1
 
 
 @given(sheets())
-def test_as_many_as_asked_for_the_two_kinds_in_turn(drawn):
-    count, sheet = drawn
+def test_as_many_as_asked_for_the_two_kinds_in_turn(design):
+    count, sheet = design
     assert sum(question.repeat_of is None for question in sheet) == count["questions"]
     assert len(sheet) == count["questions"] + count["repeats"]
     kinds = [question.kind for question in sheet]
@@ -52,8 +52,8 @@ def test_as_many_as_asked_for_the_two_kinds_in_turn(drawn):
 
 
 @given(sheets())
-def test_repeats_ask_an_earlier_question_again_with_its_sides_swapped(drawn):
-    _, sheet = drawn
+def test_repeats_ask_an_earlier_question_again_with_its_sides_swapped(design):
+    _, sheet = design
     again = [(place, question) for place, question in enumerate(sheet) if question.repeat_of is not None]
     for place, question in again:
         first = sheet[question.repeat_of]
@@ -70,10 +70,10 @@ def test_repeats_ask_an_earlier_question_again_with_its_sides_swapped(drawn):
 def test_over_many_participants_every_cell_and_every_side_come_about_equally_often():
     """Each of 3 * 4 cells is expected 200 * 10 / 12 = 167 times; 5 standard deviations of a binomial are 62."""
     sheets = [make_sheet(models=3, pictures=4, questions=20, repeats=0, random=Random(n)) for n in range(200)]
-    asked = [question for sheet in sheets for question in sheet if question.kind == "style"]
-    cells = Counter((pair(question), question.picture) for question in asked)
+    questions = [question for sheet in sheets for question in sheet if question.kind == "style"]
+    cells = Counter((pair(question), question.picture) for question in questions)
     assert len(cells) == 12 and all(abs(times - 167) < 62 for times in cells.values())
-    sides = Counter((question.left, question.right) for question in asked)
+    sides = Counter((question.left, question.right) for question in questions)
     assert len(sides) == 6 and all(abs(times - 333) < 84 for times in sides.values())
     first = Counter(sheet[0].picture for sheet in sheets)
     assert all(abs(times - 50) < 31 for times in first.values()), "the first picture is as random"

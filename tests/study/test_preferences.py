@@ -79,11 +79,11 @@ class TestBradleyTerry:
 
     def test_is_the_same_in_a_batch_and_in_any_order(self):
         wins = torch.randint(0, 9, (4, 3, 3), generator=torch.Generator().manual_seed(1)).double()
-        together = bradley_terry(wins)
-        for first, scores in zip(wins, together, strict=True):
+        batched = bradley_terry(wins)
+        for first, scores in zip(wins, batched, strict=True):
             torch.testing.assert_close(bradley_terry(first), scores, atol=1e-7, rtol=0)
         order = [2, 0, 1]
-        torch.testing.assert_close(bradley_terry(wins[:, order][:, :, order]), together[:, order], atol=1e-7, rtol=0)
+        torch.testing.assert_close(bradley_terry(wins[:, order][:, :, order]), batched[:, order], atol=1e-7, rtol=0)
 
     def test_stays_finite_where_one_always_wins_and_where_two_never_met(self):
         wins = torch.zeros(4, 4)
@@ -162,16 +162,16 @@ class TestPreferences:
 
 
 class TestConclusions:
-    def said(self, votes: list[Vote], models: str = "ab") -> list[str]:
+    def conclusions_of(self, votes: list[Vote], models: str = "ab") -> list[str]:
         return conclusions(preferences(votes, list(models), seed=0))
 
     def test_names_the_better_one(self):
         votes = simulated({"a": -1.0, "b": 1.0}, participants=8, each=20, seed=0)
-        assert self.said(votes) == ["b is preferred to a"]
+        assert self.conclusions_of(votes) == ["b is preferred to a"]
 
     def test_says_so_where_nothing_is_shown(self):
         votes = [Vote(str(n % 6), "a", "b", float(n % 4 < 2)) for n in range(48)]
-        assert self.said(votes) == ["no difference shown between a and b"]
+        assert self.conclusions_of(votes) == ["no difference shown between a and b"]
 
     def test_does_not_take_few_people_who_answer_much_for_many(self):
         """Four of six always prefer a: Wilson's interval of 200 of 300 answers is [0.61, 0.72], but six are few."""
@@ -181,10 +181,10 @@ class TestConclusions:
         assert conclusions(actual) == ["no difference shown between a and b"]
 
     def test_says_plainly_that_there_is_too_little(self):
-        assert "too little to conclude: 0 participants" in self.said([])[0]
+        assert "too little to conclude: 0 participants" in self.conclusions_of([])[0]
         few_people = [Vote(str(n % 4), "a", "b", 1.0) for n in range(100)]
-        assert "too little to conclude: 4 participants, at least 5" in self.said(few_people)[0]
+        assert "too little to conclude: 4 participants, at least 5" in self.conclusions_of(few_people)[0]
         few_answers = [Vote(str(n), "a", "b", 1.0) for n in range(9)]
-        assert "too little to conclude: 9 answers on a and b, at least 10" in self.said(few_answers)[0]
+        assert "too little to conclude: 9 answers on a and b, at least 10" in self.conclusions_of(few_answers)[0]
         never_met = [Vote(str(n % 6), "a", "b", 1.0) for n in range(60)]
-        assert sum("0 answers" in line for line in self.said(never_met, "abc")) == 2
+        assert sum("0 answers" in line for line in self.conclusions_of(never_met, "abc")) == 2

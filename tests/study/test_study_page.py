@@ -102,7 +102,7 @@ def test_a_picture_as_a_data_uri_is_the_picture():
 # ----------------------------------------------------------------------------------------------- in a real browser
 
 KEYS = {"left": "ArrowLeft", "right": "ArrowRight", "tie": "ArrowDown"}
-CHOICES = ("left", "right", "tie", "right", "left", "left", "tie", "right", "right", "left")
+ANSWERS = ("left", "right", "tie", "right", "left", "left", "tie", "right", "right", "left")
 SETTLED = 300  # milliseconds; see SETTLE_MS in study.js
 
 
@@ -138,18 +138,18 @@ def test_a_participant_answers_by_keyboard_reloads_undoes_and_saves(visit, study
     assert tab.inner_text("#count") == "1 of 10"
     press(tab, "Backspace")
     assert tab.inner_text("#count") == "1 of 10", "nothing to undo yet"
-    for choice in CHOICES[:4]:
+    for choice in ANSWERS[:4]:
         press(tab, KEYS[choice])
     press(tab, KEYS["left"])
     press(tab, "Backspace")  # that was a slip
     assert tab.inner_text("#count") == "5 of 10"
 
-    shown = tab.get_attribute("#left img", "src")
+    displayed = tab.get_attribute("#left img", "src")
     tab.reload()
     assert tab.inner_text("#count") == "5 of 10"
-    assert tab.get_attribute("#left img", "src") == shown
+    assert tab.get_attribute("#left img", "src") == displayed
 
-    for choice in CHOICES[4:]:
+    for choice in ANSWERS[4:]:
         assert tab.is_visible("#asking")
         press(tab, KEYS[choice])
     assert tab.is_visible("#done") and "all 10" in tab.inner_text("#done-text")
@@ -162,10 +162,10 @@ def test_a_participant_answers_by_keyboard_reloads_undoes_and_saves(visit, study
     assert content == json.loads(tab.input_value("#answers"))
     assert saved.name == f"gan-style-study-{content['study']}-{content['participant']}.json"
     read = read_participant(saved)
-    assert tuple(answer.choice for answer in read.answers) == CHOICES
+    assert tuple(answer.choice for answer in read.answers) == ANSWERS
     assert all(0.2 < answer.seconds < 60 for answer in read.answers)
-    choices = iter(CHOICES)
-    expected = take_part(study.read_text(), content["participant"], lambda *_: next(choices))
+    pending = iter(ANSWERS)
+    expected = take_part(study.read_text(), content["participant"], lambda *_: next(pending))
     for content_answer, answer in zip(content["answers"], expected["answers"], strict=True):
         assert content_answer | {"seconds": 1.5} == answer
     assert content | {"answers": None} == expected | {"answers": None}
@@ -212,17 +212,17 @@ def test_clicks_pause_copy_and_the_next_person(visit):
     assert tab.is_visible("#intro")
     tab.click("#start")
     assert tab.inner_text("#count") == "1 of 10"
-    kept = json.loads(tab.evaluate("Object.values(localStorage)[0]"))
-    assert kept["answers"] == [] and kept["participant"] != json.loads(before)["participant"]
+    stored_value = json.loads(tab.evaluate("Object.values(localStorage)[0]"))
+    assert stored_value["answers"] == [] and stored_value["participant"] != json.loads(before)["participant"]
     assert troubles == []
 
 
 @pytest.mark.slow  # starts a browser
-@pytest.mark.parametrize("kept", ["no json", "{}", '{"participant": "x", "answers": []}', "null"])
-def test_what_is_kept_but_not_ours_is_passed_over(visit, kept):
+@pytest.mark.parametrize("stored_value", ["no json", "{}", '{"participant": "x", "answers": []}', "null"])
+def test_what_is_kept_but_not_ours_is_passed_over(visit, stored_value):
     tab, troubles = visit
     tab.click("#start")
-    tab.evaluate("(kept) => localStorage.setItem(Object.keys(localStorage)[0], kept)", kept)
+    tab.evaluate("(kept) => localStorage.setItem(Object.keys(localStorage)[0], kept)", stored_value)
     tab.reload()
     assert tab.is_visible("#intro")
     assert troubles == []

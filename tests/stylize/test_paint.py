@@ -108,8 +108,8 @@ def test_deep_inside_its_mask_a_library_gives_the_full_result(library, tile):
     regions = regions_of({"monet": left, "wave": 255 - left}, {})
     result = paint(library, options, Controls({}, tile=tile), regions=regions)
     for name, place in (("monet", slice(0, 90)), ("wave", slice(210, 300))):
-        whole = paint(library, options, Controls({name: 1.0}))
-        assert (level(result) - level(whole))[..., place].abs().max() <= 1
+        full = paint(library, options, Controls({name: 1.0}))
+        assert (level(result) - level(full))[..., place].abs().max() <= 1
 
 
 @pytest.mark.parametrize(("soft", "stepwise"), [(1, True), (250, False)])
@@ -227,8 +227,8 @@ MIXTURES = {
 
 @pytest.mark.parametrize("case", MIXTURES)
 def test_bad_mixtures_are_refused_in_the_users_words(case):
-    style, words = MIXTURES[case]
-    with pytest.raises(ValueError, match=words):
+    style, message = MIXTURES[case]
+    with pytest.raises(ValueError, match=message):
         mixture(style, KNOWN)
 
 
@@ -243,7 +243,7 @@ def test_mixtures_are_normalised():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         ({"strength": 1.1}, "strength=1.1; allowed are 0"),
         ({"strength": float("nan")}, "strength=nan"),
@@ -253,8 +253,8 @@ def test_mixtures_are_normalised():
         ({"tile": 8}, "tile=8; .*from 64"),
     ],
 )
-def test_bad_controls_are_refused(arguments, words):
-    with pytest.raises(ValueError, match=words):
+def test_bad_controls_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
         Controls({"monet": 1.0}, **arguments)
 
 

@@ -67,8 +67,8 @@ def test_auto_is_the_models_own_up_to_512_pixels_and_broader_beyond():
 def test_tiles_make_no_difference():
     torch.manual_seed(0)
     generator, photo = ResnetGenerator(width=4, blocks=1).eval(), edges(300, 420)
-    whole, tiled = (paint(model(generator), photo, controls(2.0, tile=tile)) for tile in ("off", 64))
-    assert (whole.int() - tiled.int()).abs().max() <= 1
+    untiled, tiled = (paint(model(generator), photo, controls(2.0, tile=tile)) for tile in ("off", 64))
+    assert (untiled.int() - tiled.int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 301), (63, 2)])

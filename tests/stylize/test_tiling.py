@@ -60,8 +60,8 @@ def test_the_tiled_result_is_that_of_the_whole_picture(single, noise, size):
 def test_so_is_a_librarys_at_any_condition(library, noise, size, condition):
     images, expected = uneven(noise, *size), torch.tensor([condition])
     with torch.no_grad():
-        whole = library(images, expected)
-    torch.testing.assert_close(in_tiles(library, images, expected, tile=64), whole, rtol=0, atol=ROUNDING)
+        untiled = library(images, expected)
+    torch.testing.assert_close(in_tiles(library, images, expected, tile=64), untiled, rtol=0, atol=ROUNDING)
 
 
 def test_statistics_of_each_tile_alone_would_be_wrong(single, noise):
@@ -98,9 +98,11 @@ def canvas_of(generator: ResidualCoder, images: Tensor, shares: Tensor, conditio
 def test_tiles_make_what_the_whole_would_where_styles_meet(library, noise, size):
     images, soft = uneven(noise, *size), torch.linspace(0, 1, size[1]).expand(1, 1, *size)
     shares, conditions = torch.cat([soft, 1 - soft], dim=1), torch.eye(3)[:2]
-    whole, tiled = (canvas_of(library, images, shares, conditions, tile) for tile in (10_000, 64))
-    torch.testing.assert_close(tiled, whole, rtol=0, atol=ROUNDING)
-    assert (whole - in_tiles(library, images, torch.tensor([[1.0, 0.0]]))).abs().mean() > 0.01  # the other style counts
+    untiled, tiled = (canvas_of(library, images, shares, conditions, tile) for tile in (10_000, 64))
+    torch.testing.assert_close(tiled, untiled, rtol=0, atol=ROUNDING)
+    assert (
+        untiled - in_tiles(library, images, torch.tensor([[1.0, 0.0]]))
+    ).abs().mean() > 0.01  # the other style counts
 
 
 def test_deep_inside_its_region_a_style_is_as_on_the_whole_picture(noise):
@@ -134,10 +136,10 @@ def test_large_activations_lie_in_a_file(single, noise, monkeypatch):
 @settings(max_examples=20)
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(1, 90))
 def test_boxes_cover_everything_once(height, width, side):
-    seen = torch.zeros(height, width)
+    covered = torch.zeros(height, width)
     for box in boxes(height, width, side):
-        seen[box.place] += 1
-    assert torch.equal(seen, torch.ones(height, width))
+        covered[box.place] += 1
+    assert torch.equal(covered, torch.ones(height, width))
 
 
 def test_a_box_is_cut_out_of_a_larger_one_at_any_scale():
@@ -163,9 +165,9 @@ def test_weighted_moments_count_what_the_weights_say(noise):
     moments = RunningMoments()
     for rows, weights in zip(values.split(4, dim=2), chosen.split(4, dim=2), strict=True):
         moments.add(rows, weights)
-    kept = values[0][:, chosen[0, 0] > 0].double()
-    torch.testing.assert_close(moments.mean, kept.mean(dim=1))
-    torch.testing.assert_close(moments.variance, kept.var(dim=1, correction=0))
+    selected = values[0][:, chosen[0, 0] > 0].double()
+    torch.testing.assert_close(moments.mean, selected.mean(dim=1))
+    torch.testing.assert_close(moments.variance, selected.var(dim=1, correction=0))
 
 
 @pytest.mark.slow  # minutes: 100 megapixels are read, painted and written

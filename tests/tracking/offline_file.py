@@ -47,19 +47,19 @@ def _payloads(data: bytes) -> Iterator[bytes]:
         offset += _HEADER + length
 
 
-def history(found: list[Any]) -> list[dict[str, Any]]:
+def history(payloads: list[Any]) -> list[dict[str, Any]]:
     """The rows, {name: value}."""
-    return [_items(item.history.item) for item in found if item.WhichOneof("record_type") == "history"]
+    return [_items(item.history.item) for item in payloads if item.WhichOneof("record_type") == "history"]
 
 
-def config(found: list[Any]) -> dict[str, Any]:
+def config(payloads: list[Any]) -> dict[str, Any]:
     """As it was given at the start."""
-    runs = [item.run for item in found if item.WhichOneof("record_type") == "run"]
+    runs = [item.run for item in payloads if item.WhichOneof("record_type") == "run"]
     return {key: value for key, value in _items(runs[0].config.update).items() if key != "_wandb"}
 
 
-def summary(found: list[Any]) -> dict[str, Any]:
-    updates = [item.summary.update for item in found if item.WhichOneof("record_type") == "summary"]
+def summary(payloads: list[Any]) -> dict[str, Any]:
+    updates = [item.summary.update for item in payloads if item.WhichOneof("record_type") == "summary"]
     return {key: value for update in updates for key, value in _items(update).items()}
 
 

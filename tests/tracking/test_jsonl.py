@@ -92,10 +92,10 @@ def test_a_resumed_run_goes_on_in_the_same_file(path: Path) -> None:
     assert lines(path) == [{"step": 10, "loss": 1.0}, {"step": 20, "loss": 2.0}, {"step": 30, "loss": 9.0}]
 
 
-@pytest.mark.parametrize(("last", "kept"), [(0, []), (9, []), (10, [10]), (25, [10, 20]), (99, [10, 20, 30])])
-def test_steps_after_the_checkpoint_are_dropped(path: Path, last: int, kept: list[int]) -> None:
+@pytest.mark.parametrize(("last", "remaining"), [(0, []), (9, []), (10, [10]), (25, [10, 20]), (99, [10, 20, 30])])
+def test_steps_after_the_checkpoint_are_dropped(path: Path, last: int, remaining: list[int]) -> None:
     JsonlTracker(written(path, 10, 20, 30), last_step=last).finish(failed=False)
-    assert [line["step"] for line in lines(path)] == kept
+    assert [line["step"] for line in lines(path)] == remaining
 
 
 def test_no_step_stands_twice_after_a_resume(path: Path) -> None:
@@ -109,9 +109,9 @@ def test_no_step_stands_twice_after_a_resume(path: Path) -> None:
 
 @pytest.mark.parametrize("cut", range(2, 27))
 def test_a_torn_last_line_is_dropped_wherever_it_is_torn(path: Path, cut: int) -> None:
-    whole = written(path, 10, 20).read_bytes()
-    assert len(whole) == 2 * 26  # with the line's end, which cut 1 would take and leave the line whole
-    path.write_bytes(whole[:-cut])
+    complete = written(path, 10, 20).read_bytes()
+    assert len(complete) == 2 * 26  # with the line's end, which cut 1 would take and leave the line whole
+    path.write_bytes(complete[:-cut])
     JsonlTracker(path, last_step=20).finish(failed=False)
     assert [line["step"] for line in lines(path)] == [10]
 

@@ -116,18 +116,18 @@ def test_the_config_is_plain_nested_values(resumed):
 def test_grids_are_pictures_of_their_step(resumed):
     rows = offline_file.history(files(resumed)[1])
     assert [row["samples/_type"] for row in rows] == ["image-file"] * 2
-    kept = [path.name for path in resumed.glob("wandb/offline-run-*/files/media/images/samples_*")]
-    assert sorted(name.split("_")[1] for name in kept) == ["1", "2", "3", "4"]
+    names = [path.name for path in resumed.glob("wandb/offline-run-*/files/media/images/samples_*")]
+    assert sorted(name.split("_")[1] for name in names) == ["1", "2", "3", "4"]
 
 
 def test_the_final_pictures_are_a_table(resumed):
     row = offline_file.history(files(resumed)[1])[-1]
     assert (row["results/_type"], row["results/nrows"], row["results/ncols"]) == ("table-file", 2, 3)
     (table,) = [item for item in of_kind(files(resumed)[1], "artifact") if item.type == "run_table"]
-    kept = {entry.path: Path(entry.local_path) for entry in table.manifest.contents}
-    content = json.loads(kept["results.table.json"].read_text())
+    table_files = {entry.path: Path(entry.local_path) for entry in table.manifest.contents}
+    content = json.loads(table_files["results.table.json"].read_text())
     assert content["columns"] == ["content", "style", "result"]
-    shades = [[int(decode(kept[cell["path"]]).unique()) for cell in row] for row in content["data"]]
+    shades = [[int(decode(table_files[cell["path"]]).unique()) for cell in row] for row in content["data"]]
     assert shades == [[0, 10, 20], [40, 50, 60]]
 
 
@@ -140,8 +140,8 @@ def test_the_summary_has_the_last_and_the_best(resumed):
 def artifacts(folder: Path) -> dict[str, tuple[str, bytes]]:
     """{aliases: (the file's name, what it holds)} of the models."""
     models = [item for item in of_kind(files(folder)[-1], "artifact") if item.type == "model"]
-    kept = {" ".join(sorted(set(item.aliases) - {"latest"})): item.manifest.contents[0] for item in models}
-    return {aliases: (entry.path, Path(entry.local_path).read_bytes()) for aliases, entry in kept.items()}
+    by_alias = {" ".join(sorted(set(item.aliases) - {"latest"})): item.manifest.contents[0] for item in models}
+    return {aliases: (entry.path, Path(entry.local_path).read_bytes()) for aliases, entry in by_alias.items()}
 
 
 def test_the_best_and_the_last_are_artifacts_that_outlive_their_files(resumed):
@@ -196,17 +196,17 @@ def test_a_resumed_run_goes_on_behind_wandbs_own_count(tmp_path, monkeypatch):
     """After going back that is ahead of the step, and W&B drops what comes before it without a word."""
     first = tracker(tmp_path)
     first.finish(failed=False)
-    seen = []
+    steps_logged = []
     monkeypatch.setattr(type(first._run), "starting_step", 1401)
     again = tracker(tmp_path)
-    monkeypatch.setattr(again._run, "log", lambda values, step: seen.append((values["step"], step)))
+    monkeypatch.setattr(again._run, "log", lambda values, step: steps_logged.append((values["step"], step)))
     for step in (901, 902, 1200):
         again.scalars(step, {"loss/style": 1.0})
     again.rewind(1000)
     again.scalars(1001, {"loss/style": 1.0})
     again.finish(failed=False)
-    assert [step for step, _ in seen] == [901, 902, 1200, 1001]
-    own = [count for _, count in seen]
+    assert [step for step, _ in steps_logged] == [901, 902, 1200, 1001]
+    own = [count for _, count in steps_logged]
     assert own[0] >= 1401 and own == sorted(set(own))
 
 
@@ -263,8 +263,10 @@ def agent_command(**values: Any) -> list[str]:
     content = OmegaConf.to_container(OmegaConf.load(SWEEP), resolve=False)
     assert isinstance(content, dict)
     filled = create_sweep_command_args({"args": {name: {"value": value} for name, value in values.items()}})
-    words = create_sweep_command(content["command"])
-    return [part for word in words for part in (filled["args_no_hyphens"] if word == "${args_no_hyphens}" else [word])]
+    arguments = create_sweep_command(content["command"])
+    return [
+        part for word in arguments for part in (filled["args_no_hyphens"] if word == "${args_no_hyphens}" else [word])
+    ]
 
 
 def test_the_sweep_file_s_command_trains(monkeypatch, capsys, tmp_path):

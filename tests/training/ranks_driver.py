@@ -103,7 +103,7 @@ VARIANTS = {
 # reference's; 7); from this one none does in the few steps of these tests.
 START = 8
 
-TOGETHER = {
+COMBINED = {
     "each, identity, colour, absolute variation, R1, augmented": Variant(
         {
             "adversarial": Adversarial(r1=1.0, augment=list(AUGMENTATIONS)),
@@ -206,8 +206,8 @@ def batch_of(step: int, group: Ranks, *, library: bool = False, reference: bool 
     positions = list(range(step * BATCH, (step + 1) * BATCH))
     condition = torch.tensor([[1.0, 0.0], [0.0, 0.6], [0.1, 0.0], [0.0, 1.0]]) if library else None
     condition = torch.tensor([[1.0], [0.6], [0.1], [1.0]]) if reference else condition
-    whole = Batch(pictures[0], pictures[1], torch.arange(BATCH) % 2, positions, [], condition)
-    return whole.split(group.count)[group.rank]
+    full = Batch(pictures[0], pictures[1], torch.arange(BATCH) % 2, positions, [], condition)
+    return full.split(group.count)[group.rank]
 
 
 def train(variant: Variant, group: Ranks, accumulate: int = 1, steps: int = STEPS) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def train(variant: Variant, group: Ranks, accumulate: int = 1, steps: int = STEP
         scalars = train_step(state, batch, objective, precision, audit=True)
         ((_, values),) = fetch_scalars([(state.step, scalars)], group)
         actual["scalars"].append(values)
-        settle(objective, values, last=state.step == variant.warmup_steps)
+        end_warmup(objective, values, last=state.step == variant.warmup_steps)
         if step == 0:
             trained = {
                 name: [p.grad for p in network.parameters() if p.requires_grad] for name, network in networks.items()
@@ -238,7 +238,7 @@ def train(variant: Variant, group: Ranks, accumulate: int = 1, steps: int = STEP
     return actual | {"term weights": dict(objective.weights)}
 
 
-def settle(objective: Objective, values: dict[str, float], *, last: bool) -> None:
+def end_warmup(objective: Objective, values: dict[str, float], *, last: bool) -> None:
     """What the loop does with an audit within the warm-up."""
     if objective.balance is not None and not objective.balance.settled:
         objective.balance.observe({name: values[f"gradient/{name}"] for name in objective.balance.shares})
@@ -253,9 +253,9 @@ class Poisoned(Term):
         super().__init__(weight=1.0)
         self.kind, self.rank, self.calls = kind, rank, 0
 
-    def __call__(self, scene: Any) -> Tensor:
+    def __call__(self, inputs: Any) -> Tensor:
         self.calls += 1
-        mean: Tensor = scene.fake.mean()
+        mean: Tensor = inputs.fake.mean()
         if self.calls != 3 or self.rank != 1:
             return mean
         return mean + math.inf if self.kind == "loss" else (mean - mean.detach()).sqrt()  # value 0, gradient infinite
@@ -280,7 +280,7 @@ def trained_part(state: TrainState) -> list[Tensor]:
 def main(folder: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
     with ranks() as group:
-        actual: dict[str, Any] = {name: train((VARIANTS | TOGETHER)[name], group) for name in names}
+        actual: dict[str, Any] = {name: train((VARIANTS | COMBINED)[name], group) for name in names}
         actual["poisoned"] = {
             (kind, name): poisoned(kind, group, optimiser)
             for kind in ("loss", "gradient")

@@ -22,15 +22,15 @@ def test_culprits_are_the_names_of_what_is_not_finite_in_order():
 
 
 @pytest.mark.parametrize(
-    ("here", "elsewhere", "told"),
+    ("here", "other_rank", "reported"),
     [(True, False, "weights/generator"), (False, True, "weights of another rank"), (False, False, "")],
 )
-def test_ranks_agree_on_weights_that_are_not_finite(make_state, here, elsewhere, told):
+def test_ranks_agree_on_weights_that_are_not_finite(make_state, here, other_rank, reported):
     """One that went back alone would wait for ever for the others, who train on (seen by tools/chaos_train.py)."""
-    state, ranks = make_state(), SimpleNamespace(any=lambda mine: mine or elsewhere)
+    state, ranks = make_state(), SimpleNamespace(any=lambda mine: mine or other_rank)
     if here:
         nn.init.constant_(next(state.generator.parameters()), math.nan)
-    assert nonfinite_weights(state, ranks) == told
+    assert nonfinite_weights(state, ranks) == reported
 
 
 def test_networks_whose_weights_are_not_finite_are_named_and_the_average_is_none_of_them(make_state):
@@ -90,8 +90,8 @@ class TestHealth:
         assert (f"going back {rollbacks} times" in str(error.value)) is (rollbacks > 0)
 
 
-VITAL = {"health/saturated": 0.1, "health/spread": 0.4, "health/variety": 0.8}
-WELL = {"discriminator/real": 0.5, "discriminator/fake": -0.5} | VITAL
+HEALTHY = {"health/saturated": 0.1, "health/spread": 0.4, "health/variety": 0.8}
+WELL = {"discriminator/real": 0.5, "discriminator/fake": -0.5} | HEALTHY
 # (values, the sign that they are, a little less, that is none)
 SIGNS = {
     "the discriminator wins": ({"discriminator/real": 3.0, "discriminator/fake": -3.1}, {"discriminator/real": 5.4}),
@@ -107,7 +107,7 @@ class TestSigns:
     def test_each_is_told_by_name_once_it_has_lasted_and_told_once(self, name):
         signs, bad = CollapseWarnings(patience=3), WELL | SIGNS[name][0]
         messages = [signs.warnings(bad) for _ in range(10)]
-        assert [len(words) for words in messages] == [0, 0, 1, *[0] * 7]
+        assert [len(lines) for lines in messages] == [0, 0, 1, *[0] * 7]
         assert messages[2][0].startswith(f"{name}: ")
 
     @pytest.mark.parametrize("name", SIGNS)
@@ -131,7 +131,7 @@ class TestSigns:
         """Without a discriminator, and in steps that were not audited."""
         signs = CollapseWarnings(patience=1)
         assert signs.warnings({"loss/total": 1.0}) == []
-        assert signs.warnings({"loss/total": 1.0} | VITAL) == []
+        assert signs.warnings({"loss/total": 1.0} | HEALTHY) == []
 
     def test_a_skipped_step_is_no_sign(self):
         signs = CollapseWarnings(patience=1)

@@ -113,7 +113,7 @@ class TestComposite:
 
 class TestCompositeWeights:
     @pytest.mark.parametrize(
-        ("weights", "names", "words"),
+        ("weights", "names", "message"),
         [
             (None, ["contnt"], r"metrics\.names: there is no metric 'contnt' \(did you mean content\?"),
             (None, ["kid"], r"metrics\.names: there is no metric 'kid'; known are content, ssim"),
@@ -128,8 +128,8 @@ class TestCompositeWeights:
             (["content"], ["content"], r"metrics\.best=\[content\]: weights such as"),
         ],
     )
-    def test_names_the_option_and_what_is_wrong(self, weights, names, words):
-        with pytest.raises(ValueError, match=words):
+    def test_names_the_option_and_what_is_wrong(self, weights, names, message):
+        with pytest.raises(ValueError, match=message):
             composite_weights(weights, names)
 
     @pytest.mark.parametrize("weights", [None, {}, {"content": 0.0}, {"ssim": 1.0, "style": 2}])

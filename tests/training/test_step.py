@@ -21,7 +21,7 @@ from gan_style.training.step import Precision, train_step
 FLOAT32 = Precision(torch.device("cpu"))
 BFLOAT16 = Precision(torch.device("cpu"), torch.bfloat16)
 SGD = torch.optim.SGD  # without momentum: a step is minus the learning rate times the gradient
-VITAL = {f"health/{name}" for name in ("saturated", "spread", "variety")}
+HEALTH_KEYS = {f"health/{name}" for name in ("saturated", "spread", "variety")}
 
 
 def snapshot(network: nn.Module) -> dict[str, Tensor]:
@@ -92,22 +92,24 @@ class TestHalves:
 
     def test_share_one_generator_forward(self, make_state, step):
         for terms in ({}, {"identity": Identity(weight=1.0)}, {"adversarial": None}):
-            state, seen = make_state(adversarial=terms.get("adversarial", True) is not None), []
-            state.generator.register_forward_hook(lambda _, inputs, made, seen=seen: seen.append(len(inputs[0])))
+            state, batch_sizes = make_state(adversarial=terms.get("adversarial", True) is not None), []
+            state.generator.register_forward_hook(
+                lambda _, inputs, output, batch_sizes=batch_sizes: batch_sizes.append(len(inputs[0]))
+            )
             step(3, state=state, terms=terms)
-            assert seen == [4 if "identity" in terms else 2] * 3  # with identity the style pictures ride along
+            assert batch_sizes == [4 if "identity" in terms else 2] * 3  # with identity the style pictures ride along
 
     def test_discriminator_is_trained_on_style_and_the_detached_fake(self, make_state, make_batch, step):
-        state, seen = make_state(), []
-        state.discriminator.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, inputs[0])))
+        state, calls = make_state(), []
+        state.discriminator.register_forward_pre_hook(lambda module, inputs: calls.append((module.training, inputs[0])))
         with torch.no_grad():
             fake = state.generator(to_float(make_batch(0).content))
         step(state=state)
-        (training, judged), (eval_training, asked) = seen
+        (training, judged), (eval_training, eval_images) = calls
         assert training and not eval_training
-        assert not judged.requires_grad and asked.requires_grad
+        assert not judged.requires_grad and eval_images.requires_grad
         torch.testing.assert_close(judged, torch.cat([to_float(make_batch(0).style), fake]), rtol=1e-4, atol=1e-5)
-        assert torch.equal(asked, judged[2:])
+        assert torch.equal(eval_images, judged[2:])
 
     def test_generators_half_asks_the_updated_discriminator(self, make_state, make_batch, step):
         state = make_state(generator_optimiser=None, optimiser=SGD)
@@ -195,10 +197,10 @@ class TestWarmUp:
         assert not same(before, snapshot(state.discriminator))
 
     def test_passes_over_no_style_pictures(self, make_state, step):
-        state, seen = make_state(warmup_steps=1), []
-        state.generator.register_forward_hook(lambda _, inputs, made: seen.append(len(inputs[0])))
+        state, batch_sizes = make_state(warmup_steps=1), []
+        state.generator.register_forward_hook(lambda _, inputs, output: batch_sizes.append(len(inputs[0])))
         step(2, state=state, terms={"identity": Identity(weight=1.0)})
-        assert seen == [2, 4]
+        assert batch_sizes == [2, 4]
 
 
 class TestAudit:
@@ -228,7 +230,7 @@ class TestAudit:
         _, scalars = step(audit=True, terms=terms)
         names = {"adversarial", "content", "style", "tv", *terms}
         assert {key for key in scalars if key.startswith("gradient/")} == {f"gradient/{name}" for name in names}
-        assert all(scalars[f"gradient/{name}"] > 0 for name in names) and scalars.keys() >= VITAL
+        assert all(scalars[f"gradient/{name}"] > 0 for name in names) and scalars.keys() >= HEALTH_KEYS
         assert all(isinstance(x, Tensor) and x.dim() == 0 and not x.requires_grad for x in scalars.values())
 
     def test_measures_at_the_generators_output(self, make_state, make_objective, make_batch):
@@ -245,21 +247,21 @@ class TestAudit:
             by_hand.narrow(dim, 0, d.shape[dim]).sub_(2 * d / d.numel())
         assert scalars["gradient/tv"].item() == pytest.approx(by_hand.norm().item(), rel=1e-4)
         assert scalars["gradient/identity"].item() == pytest.approx(fake.numel() ** -0.5, rel=1e-5)
-        asked = -state.discriminator.eval()(fake)[0].mean()
-        expected = torch.autograd.grad(asked, fake)[0].norm()
+        adversarial = -state.discriminator.eval()(fake)[0].mean()
+        expected = torch.autograd.grad(adversarial, fake)[0].norm()
         assert scalars["gradient/adversarial"].item() == pytest.approx(expected.item(), rel=1e-4)
 
     def test_in_the_warm_up_tells_of_all_terms_but_the_resting_discriminators(self, make_state, step):
-        state, seen = make_state(warmup_steps=2), []
-        state.generator.register_forward_hook(lambda _, inputs, made: seen.append(len(inputs[0])))
+        state, batch_sizes = make_state(warmup_steps=2), []
+        state.generator.register_forward_hook(lambda _, inputs, output: batch_sizes.append(len(inputs[0])))
         before = snapshot(state.discriminator)
         _, scalars = step(2, state=state, terms={"identity": Identity(weight=1.0)}, audit=True)
         names = {"content", "style", "tv", "identity"}
         messages = {f"{kind}/{name}" for kind in ("gradient", "loss") for name in names}
-        assert scalars.keys() == messages | VITAL | {"loss/total", "generator/gradient", "generator/skipped"}
+        assert scalars.keys() == messages | HEALTH_KEYS | {"loss/total", "generator/gradient", "generator/skipped"}
         assert torch.equal(scalars["loss/total"], scalars["loss/content"])
         assert same(before, snapshot(state.discriminator))
-        assert seen == [4, 4]  # the style pictures too, which the warm-up otherwise leaves out
+        assert batch_sizes == [4, 4]  # the style pictures too, which the warm-up otherwise leaves out
         single, _ = step(2, terms={"adversarial": None, "style": None, "tv": None})
         assert same(snapshot(state.generator), snapshot(single.generator))
 

@@ -34,7 +34,7 @@ BAD = {
 }
 
 
-def everything(state: TrainState) -> dict[str, Any]:
+def snapshot(state: TrainState) -> dict[str, Any]:
     """Weights, moments and counts, as they are now."""
     return copy.deepcopy(
         {
@@ -44,12 +44,12 @@ def everything(state: TrainState) -> dict[str, Any]:
     )
 
 
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return torch.equal(one, other) if isinstance(one, Tensor) else bool(one == other)
+def same(first: Any, other: Any) -> bool:
+    if isinstance(first, dict):
+        return first.keys() == other.keys() and all(same(first[key], other[key]) for key in first)
+    if isinstance(first, list):
+        return len(first) == len(other) and all(map(same, first, other))
+    return torch.equal(first, other) if isinstance(first, Tensor) else bool(first == other)
 
 
 @pytest.fixture(params=OPTIMISERS)
@@ -79,10 +79,10 @@ class TestSkipping:
     @pytest.mark.parametrize("clip", [None, 1.0])
     def test_leaves_weights_moments_and_counts_as_they_are_and_says_so(self, small, kind, clip):
         small.clip = clip
-        before = everything(small)
+        before = snapshot(small)
         parts = [small.generator(torch.ones(4, 3)).square().mean(), BAD[kind](small.generator(torch.ones(1, 3)))]
         messages = update(small, parts)
-        assert same(everything(small), before)
+        assert same(snapshot(small), before)
         assert messages["skipped"].item() == 1.0 and not messages["gradient"].isfinite()
 
     def test_is_forgotten_with_the_next_update(self, small):
@@ -91,13 +91,13 @@ class TestSkipping:
         update(small, [BAD["loss nan"](small.generator(torch.ones(1, 3)))])
         for state in (small, other):
             assert good_update(state)["skipped"].item() == 0.0
-        assert same(everything(small), everything(other))
+        assert same(snapshot(small), snapshot(other))
 
     def test_never_leaves_out_a_finite_update(self, small):
-        before = everything(small)
+        before = snapshot(small)
         messages = good_update(small)
         assert messages["skipped"].item() == 0.0 and messages["gradient"] > 0
-        assert not same(everything(small), before)
+        assert not same(snapshot(small), before)
 
     def test_of_very_large_finite_gradients_is_clipping(self, small):
         small.clip = 1.0
@@ -107,7 +107,7 @@ class TestSkipping:
 
     def test_of_one_network_leaves_the_other_to_train(self, make_state, make_objective, make_batch, monkeypatch):
         """A term of G that is no number says nothing against D, and the EMA stays where G is."""
-        monkeypatch.setattr(SquaredVariation, "__call__", lambda self, scene: scene.fake.mean() * math.nan)
+        monkeypatch.setattr(SquaredVariation, "__call__", lambda self, inputs: inputs.fake.mean() * math.nan)
         state = make_state(optimiser=functools.partial(torch.optim.Adam, fused=True))
         before = {name: copy.deepcopy(getattr(state, name).state_dict()) for name in ("generator", "discriminator")}
         scalars = train_step(state, make_batch(), make_objective(), FLOAT32)
@@ -219,4 +219,4 @@ class TestFloat16:
         assert scales["generator"] < 2.0**127
         for item in (state, resumed):
             train_step(item, make_batch(item.step), objective, FLOAT16)
-        assert same(everything(state), everything(resumed))
+        assert same(snapshot(state), snapshot(resumed))

@@ -45,8 +45,8 @@ def test_a_picture_moved_by_whole_pixels_has_no_warp_error_where_it_was_seen(shi
     previous, current = pan(shift)
     field = np.broadcast_to(np.float32(shift), (120, 120, 2)).copy()
     mask = consistency_mask(field, -field)
-    kept = (120 - abs(shift[0])) * (120 - abs(shift[1]))
-    assert mask.sum() == kept  # what was outside of the previous frame is not trusted
+    overlap = (120 - abs(shift[0])) * (120 - abs(shift[1]))
+    assert mask.sum() == overlap  # what was outside of the previous frame is not trusted
     assert warp_error(current, previous, field, mask) == 0
     np.testing.assert_array_equal(warp(previous, field)[mask], current[mask])
 
@@ -109,7 +109,7 @@ class TestFollower:
         assert np.median(result) == 104
 
     def test_sums_add_up_over_parts(self):
-        whole = WarpErrors(1, 0.1, 0.4, [3]) + WarpErrors(3, 0.3, 1.2, [9])
-        assert (whole.pairs, whole.cuts) == (4, [3, 9])
-        assert whole.means() == pytest.approx(((0.4 / 4) ** 0.5, (1.6 / 4) ** 0.5))
+        total = WarpErrors(1, 0.1, 0.4, [3]) + WarpErrors(3, 0.3, 1.2, [9])
+        assert (total.pairs, total.cuts) == (4, [3, 9])
+        assert total.means() == pytest.approx(((0.4 / 4) ** 0.5, (1.6 / 4) ** 0.5))
         assert WarpErrors().means() is None

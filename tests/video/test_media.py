@@ -29,11 +29,11 @@ class TestReading:
         assert video.time_base == TICK and video.aspect == 1 and not (video.transposed or video.flip_x or video.flip_y)
 
     def test_frames_are_the_pictures(self, tmp_path):
-        shown = smooth_picture(48 + 8, 64 + 8)
+        smooth = smooth_picture(48 + 8, 64 + 8)
         actual = pictures_of(write_clip(tmp_path / "clip.mp4"))
         assert len(actual) == 8
         for number, picture in enumerate(actual):
-            expected = shown[number : number + 48, number : number + 64]
+            expected = smooth[number : number + 48, number : number + 64]
             assert np.abs(picture.astype(int) - expected).mean() < 6
 
     @pytest.mark.parametrize(("turn", "quarters"), [(-90, 3), (90, 1), (180, 2)])
@@ -88,7 +88,7 @@ class TestDecodeTimes:
     def test_grow_are_never_late_and_span_as_much(self, times, random):
         random.shuffle(times)
         actual = decode_times(times)
-        assert all(when <= shown for when, shown in zip(actual, times, strict=True))
+        assert all(when <= presented for when, presented in zip(actual, times, strict=True))
         assert actual == sorted(set(actual))
         assert not times or actual[-1] - actual[0] == max(times) - min(times)
 
@@ -128,7 +128,7 @@ class TestEncoding:
                 self.choose(video, **changed)
 
     @pytest.mark.parametrize(
-        ("changed", "words"),
+        ("changed", "message"),
         [
             ({"codec": "nonsense"}, r"codec=nonsense: there is no such video encoder here; there are libx264, "),
             ({"codec": "aac"}, "no such video encoder"),
@@ -139,8 +139,8 @@ class TestEncoding:
             ({"options": {"preset": "sluggish"}}, "cannot encode 64 x 48 pixels here"),
         ],
     )
-    def test_says_what_cannot_be_and_what_can(self, video, changed, words):
-        with pytest.raises(ValueError, match=words):
+    def test_says_what_cannot_be_and_what_can(self, video, changed, message):
+        with pytest.raises(ValueError, match=message):
             self.choose(video, **changed)
 
 

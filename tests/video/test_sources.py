@@ -22,9 +22,9 @@ def copied(video, target, container):
     for tick in read_frames(video, report):
         encoder.add(to_rgb(video, tick), tick.pts, tick.duration)
     packets = encoder.finish()
-    kept, left = copyable_streams(video, container)
+    copied_streams, left = copyable_streams(video, container)
     times = [packet.pts for packet in packets]
-    join(target, container, video, encoding, packets, times=times, copied_indices=kept, note="{}")
+    join(target, container, video, encoding, packets, times=times, copied_indices=copied_streams, note="{}")
     return report, left
 
 
@@ -97,7 +97,7 @@ def with_matrix(path, a, b, c, d):
 
 
 @pytest.mark.parametrize(
-    ("matrix", "seen"),
+    ("matrix", "expected"),
     [
         ((-1, 0, 0, 1), lambda x: x[:, ::-1]),  # a selfie camera's
         ((1, 0, 0, -1), lambda x: x[::-1]),
@@ -108,11 +108,11 @@ def with_matrix(path, a, b, c, d):
         ((0, -1, -1, 0), lambda x: x.swapaxes(0, 1)[::-1, ::-1]),
     ],
 )
-def test_the_whole_display_matrix_is_applied(tmp_path, matrix, seen):
+def test_the_whole_display_matrix_is_applied(tmp_path, matrix, expected):
     straight, turned = (probe(with_matrix(tmp_path / f"{m[0]}{m[1]}.mp4", *m)) for m in ((1, 0, 0, 1), matrix))
     frames = [to_rgb(video, next(read_frames(video, ReadReport()))) for video in (straight, turned)]
     assert frames[1].shape[:2] == (turned.height, turned.width)
-    assert np.abs(seen(frames[0]).astype(int) - frames[1]).mean() < 2
+    assert np.abs(expected(frames[0]).astype(int) - frames[1]).mean() < 2
 
 
 def nits_in_pq(nits):
@@ -123,11 +123,11 @@ def nits_in_pq(nits):
 def test_pq_is_tone_mapped_where_dark_light_stays_and_highlights_keep_their_order():
     nits = np.array([0.0, 5.0, 20.0, 50.0, 203.0, 400.0, 1000.0])
     signal = np.round(nits_in_pq(nits) * 65535).astype(np.uint16)
-    shown = to_sdr(np.repeat(signal[None, :, None], 3, axis=2), PQ, wide=True)[0]
-    assert (np.ptp(shown.astype(int), axis=1) <= 1).all(), "greys stay grey"
+    sdr = to_sdr(np.repeat(signal[None, :, None], 3, axis=2), PQ, wide=True)[0]
+    assert (np.ptp(sdr.astype(int), axis=1) <= 1).all(), "greys stay grey"
     expected = (nits[:4] / 203) ** (1 / 2.4) * 255
-    assert np.abs(shown[:4, 0] - expected).max() <= 2
-    assert (np.diff(shown[:, 0].astype(int)) > 0).all() and shown[-1, 0] >= 254 and shown[4, 0] < 240
+    assert np.abs(sdr[:4, 0] - expected).max() <= 2
+    assert (np.diff(sdr[:, 0].astype(int)) > 0).all() and sdr[-1, 0] >= 254 and sdr[4, 0] < 240
 
 
 def test_hlg_s_reference_white_is_bright_and_not_burned_out():
@@ -203,7 +203,7 @@ def test_a_cover_is_kept(tmp_path, before, after):
 def test_a_cover_that_has_no_place_is_named(tmp_path, container):
     with_cover(tmp_path / "c.mkv", "mkv")
     _, left = copyable_streams(probe(tmp_path / "c.mkv"), container)
-    assert any("cover" in words for words in left)
+    assert any("cover" in message for message in left)
 
 
 # Damage
@@ -212,10 +212,10 @@ def test_a_cover_that_has_no_place_is_named(tmp_path, container):
 def test_a_cut_matroska_file_is_known_to_end_early(tmp_path):
     data = write_clip(tmp_path / "whole.mkv", frames=60).read_bytes()
     (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
-    for name, whole in (("whole", True), ("cut", False)):
+    for name, complete in (("whole", True), ("cut", False)):
         video, report = probe(tmp_path / f"{name}.mkv"), ReadReport()
         count = len(list(read_frames(video, report)))
-        assert (report.problems == [] and report.end > video.seconds - 0.1) == whole and (count == 60) == whole
+        assert (report.problems == [] and report.end > video.seconds - 0.1) == complete and (count == 60) == complete
 
 
 def test_concealed_damage_counts(tmp_path):

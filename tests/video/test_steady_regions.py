@@ -23,8 +23,8 @@ class Flickering:
 
 
 def frames(count: int, shift: int) -> list[torch.Tensor]:
-    whole = smooth_picture(64, 96 + count * shift)
-    cuts = [whole[:, n * shift : n * shift + 96].copy() for n in range(count)]
+    wide = smooth_picture(64, 96 + count * shift)
+    cuts = [wide[:, n * shift : n * shift + 96].copy() for n in range(count)]
     return [torch.from_numpy(cut).permute(2, 0, 1) for cut in cuts]
 
 
