@@ -158,8 +158,8 @@ def _changes(video: "Video") -> list[str]:
     if video.is_hdr:
         changes.append(f"{video.path} is HDR; its colours are tone-mapped to BT.709, without HDR")
     if video.tracks > 1:
-        shown = f"the one that players show is stylized ({video.width} x {video.height})"
-        changes.append(f"{video.path} has {video.tracks} video tracks; {shown}, the others are left out")
+        stylized = f"the one that players show is stylized ({video.width} x {video.height})"
+        changes.append(f"{video.path} has {video.tracks} video tracks; {stylized}, the others are left out")
     if video.transparent:
         changes.append(f"the transparency of {video.path} is lost")
     if words := missing_numbers(video):

@@ -32,13 +32,13 @@ def report(*, title: str, facts: Sequence[str], scores: Scores, sheet: Sequence[
     ]
     chart = None
     if points:
-        floor = scores[STYLES]["style"].value if "style" in scores.get(STYLES, {}) else None
+        of_styles = scores[STYLES]["style"].value if "style" in scores.get(STYLES, {}) else None
         chart = scatter(
             points,
             x_range=(0.0, 1.15 * max(point.x for point in points) or 1.0),
-            y_range=(0.0, 1.1 * max([*(point.y for point in points), floor or 0.0]) or 1.0),
+            y_range=(0.0, 1.1 * max([*(point.y for point in points), of_styles or 0.0]) or 1.0),
             titles=("content distance ↓", "style distance ↓"),
-            reference_line=None if floor is None else (floor, STYLES),
+            reference_line=None if of_styles is None else (of_styles, STYLES),
         )
     return render(
         "evaluation.html",

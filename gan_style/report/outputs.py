@@ -83,8 +83,8 @@ class FolderOutputs:
         file = self.match([path])[path]
         output = to_float(decode(file, short_side=min(content.shape[-2:]))[None].to(content.device))
         if output.shape != content.shape:
-            got, wanted = (f"{x.shape[-1]} x {x.shape[-2]}" for x in (output, content))
-            raise ValueError(f"{file}: a result of {got} pixels for content of {wanted}; they have to agree")
+            actual, expected = (f"{x.shape[-1]} x {x.shape[-2]}" for x in (output, content))
+            raise ValueError(f"{file}: a result of {actual} pixels for content of {expected}; they have to agree")
         return output
 
 

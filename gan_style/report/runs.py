@@ -86,8 +86,8 @@ class Run:
     def data(self, name: str) -> Any:
         """Return the paths that data.NAME holds, found from anywhere; of several styles {style: its paths}."""
         beginning = f"data.{name}."
-        several = {key.removeprefix(beginning): x for key, x in self.settings.items() if key.startswith(beginning)}
-        return _locate(several or self.settings.get(f"data.{name}"), self.folder, self.settings)
+        styles = {key.removeprefix(beginning): x for key, x in self.settings.items() if key.startswith(beginning)}
+        return _locate(styles or self.settings.get(f"data.{name}"), self.folder, self.settings)
 
     def seconds(self) -> float | None:
         """Estimate how long its steps took: pictures seen by pictures a second, as measured last."""

@@ -140,19 +140,19 @@ class VideoStylizer:
         before: tuple[TimedFrame, Segment] | None = None  # the last frame that is there, where it was not made just now
         for number in count():
             part = islice(stream, self.length)
-            kept = self.segments.load(number)
-            if kept is None:
+            existing = self.segments.load(number)
+            if existing is None:
                 frames, before = self._make(number, part, before), None
             else:
                 frames = 0
                 for tick in part:
-                    frames, before = frames + 1, (tick, kept)
+                    frames, before = frames + 1, (tick, existing)
                 self.progress.skip(frames)
-                if frames != kept.frames:
+                if frames != existing.frames:
                     raise ValueError(f"{self.segments.folder}: segment {number} is of another video; remove the folder")
             if frames < self.length:
                 return number + (frames > 0)
-            if stop.reason is not None and kept is None:
+            if stop.reason is not None and existing is None:
                 return None
         raise AssertionError
 
