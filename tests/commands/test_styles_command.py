@@ -70,6 +70,14 @@ def test_the_sheet_shows_the_photo_and_every_style(gan_style, tmp_path):
         assert sheet.size == (5 * 40 + 4 * 4, rows * (32 + 24) + (rows - 1) * 4)
 
 
+def test_warnings_are_lines_of_their_own_in_every_command(gan_style, tmp_path):
+    photo(tmp_path / "photo.png")
+    (tmp_path / "notes.txt").write_text("none")
+    outcome = gan_style("styles", f"input={tmp_path}", "size=16", f"sheet={tmp_path / 'sheet.jpg'}")
+    (line,) = [line for line in (outcome.out + outcome.err).splitlines() if ".txt" in line]
+    assert line.startswith("warning: input=") and ".py:" not in outcome.err
+
+
 def test_a_sheet_never_replaces_a_photo(gan_style, tmp_path):
     source = photo(tmp_path / "photo.png")
     before = source.read_bytes()
