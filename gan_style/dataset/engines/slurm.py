@@ -57,7 +57,7 @@ def run_array(
     """Submit the array, and wait until all is done. False where we were stopped (the array is cancelled), or where all
     jobs ended before the shards did. ValueError for settings that submitit refuses, OSError for what a job raised.
 
-    make: must pickle; tasks: of the array, at most; settings: see ``_parameters``.
+    make: must pickle; tasks: of the array, at most; settings: see conf/make_dataset.yaml.
     """
     folder = (records.state / "slurm").absolute()
     executor = _executor(folder, local, settings)
@@ -120,40 +120,26 @@ def _executor(folder: Path, local: bool, settings: Mapping[str, Any]) -> Any:
         raise ValueError("engine=slurm needs submitit: pip install 'gan_style[slurm]'")
     import submitit
 
-    timeouts = settings["timeouts"]
     try:
         if local:
-            executor: Any = submitit.LocalExecutor(folder, max_num_timeout=timeouts)
+            executor: Any = submitit.LocalExecutor(folder, max_num_timeout=settings["timeouts"])
             executor.update_parameters(timeout_min=settings["time"], gpus_per_node=settings["gpus"])
-        else:
-            executor = submitit.SlurmExecutor(folder, max_num_timeout=timeouts)
-            executor.update_parameters(**_parameters(**settings))
+            return executor
+        memory = settings["memory_gb"]
+        parameters = {  # submitit's names for our settings; those that are None are left to the cluster
+            "job_name": "make-dataset",
+            "array_parallelism": settings["at_once"],
+            "partition": settings["partition"],
+            "time": settings["time"],
+            "gpus_per_node": settings["gpus"] or None,
+            "cpus_per_task": settings["cpus"],
+            "mem": None if memory is None else f"{round(memory * 1024)}MB",
+        }
+        parameters = {name: value for name, value in parameters.items() if value is not None}
+        executor = submitit.SlurmExecutor(folder, max_num_timeout=settings["timeouts"])
+        executor.update_parameters(**parameters | dict(settings["more"] or {}))
+        return executor
     except RuntimeError as error:
         raise ValueError(f"engine=slurm: {error} (slurm.local=true tries it on this machine)") from error
     except ValueError as error:
         raise ValueError(f"slurm.more: {error}") from error
-    return executor
-
-
-def _parameters(
-    *,
-    at_once: int,
-    partition: str | None,
-    time: int,
-    timeouts: int,
-    gpus: int,
-    cpus: int,
-    memory_gb: float | None,
-    more: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """submitit's names for our settings, see conf/make_dataset.yaml; those that are None are left to the cluster."""
-    parameters = {
-        "job_name": "make-dataset",
-        "array_parallelism": at_once,
-        "partition": partition,
-        "time": time,
-        "gpus_per_node": gpus or None,
-        "cpus_per_task": cpus,
-        "mem": None if memory_gb is None else f"{round(memory_gb * 1024)}MB",
-    }
-    return {name: value for name, value in parameters.items() if value is not None} | dict(more or {})

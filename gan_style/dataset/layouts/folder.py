@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from gan_style.dataset.layouts.masks import is_label_folder
 from gan_style.dataset.layouts.statements import Statements, read_statements
 from gan_style.dataset.layouts.tables import OPAQUE_SUFFIXES, TABLE_SUFFIXES, check_scaling
-from gan_style.dataset.layouts.tree import Match, Tree, split_of_file, stem_of
+from gan_style.dataset.layouts.tree import Match, Matches, Tree, split_of_file, stem_of
 from gan_style.dataset.sample import (
     ALL_PICTURE_SUFFIXES,
     NO_HOME,
@@ -87,13 +87,9 @@ class FolderLayout(Layout):
         if parts and self.kind not in _CLASSLESS:  # a class is a line of classes.txt
             label = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", printable("/".join(parts)))
         owners = [owner for owner in self.tree.picture_folders_of(path) if not self.tree.is_label_path(owner)]
-        taken = set().union(*(self.tree.matches(owner).taken for owner in owners)) if owners else set()
         orphaned = not owners and self._are_orphaned_masks(path)
-        sidecars: Mapping[str, Mapping[str, Match]] = {}
-        shapes: Mapping[str, tuple[str, str, str]] = {}
-        if not owners:
-            matches = self.tree.matches(path)
-            taken, sidecars, shapes = matches.taken, matches.sidecars, matches.shapes
+        matches = Matches() if owners else self.tree.matches(path)
+        taken = matches.taken.union(*(self.tree.matches(owner).taken for owner in owners))
         for name in sorted([*listing.folders, *listing.files]):
             full = join(path, name)
             if name not in listing.files:
@@ -103,7 +99,7 @@ class FolderLayout(Layout):
             elif self.tree.is_picture(full) and not self.tree.is_carried(full) and not owners and not orphaned:
                 by_name = split is None and self.tree.names_say_splits(path) and full not in self._statements.splits
                 own = split_of_file(name) if by_name else split
-                yield self._picture(full, own, label, sidecars.get(name, {}), shapes.get(name))
+                yield self._picture(full, own, label, matches.sidecars.get(name, {}), matches.shapes.get(name))
             else:
                 yield self._other(full, split, label, is_mask=orphaned)
 
@@ -158,10 +154,8 @@ class FolderLayout(Layout):
             if suffix in OTHER_PICTURE_SUFFIXES:
                 problem = ("unsupported kind", f"{suffix} pictures are not read")
             elif self.tree.holds_picture(path):
-                problem = (
-                    "unsupported kind",
-                    "a picture, by its bytes, whose name does not end as those of pictures do",
-                )
+                why = "a picture, by its bytes, whose name does not end as those of pictures do"
+                problem = ("unsupported kind", why)
         if problem is None and self.made == "webdataset":
             problem = NO_HOME
             if self._says_the_class(path, label):
@@ -172,6 +166,6 @@ class FolderLayout(Layout):
                 problem = ("no home", "what it says of each picture goes with that picture")
         if problem is not None:
             return replace(sample, problem=problem)
-        table = size < (1_000_000_000 if suffix in (*TABLE_SUFFIXES, *OPAQUE_SUFFIXES) else 10_000_000)
-        table = table and suffix not in ALL_PICTURE_SUFFIXES
+        most = 1_000_000_000 if suffix in (*TABLE_SUFFIXES, *OPAQUE_SUFFIXES) else 10_000_000
+        table = size < most and suffix not in ALL_PICTURE_SUFFIXES
         return replace(sample, picture=Location(path, size), passthrough=True, table=table)

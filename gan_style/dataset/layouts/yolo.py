@@ -121,15 +121,13 @@ def rewritten_yaml(content: dict[str, Any], path: str, root: Path) -> tuple[byte
     """
     import yaml  # type: ignore[import-untyped]
 
-    here = (root / path).parent
-    base = _base(content, here, root)
+    here = (root / path).parent.resolve()
     changed = {name: value for name, value in content.items() if name != "path"}
     outside: list[str] = []
-    for name in _SPLITS:
-        if isinstance(value := content.get(name), str | list) and value:
-            listed = [value] if isinstance(value, str) else value
-            moved = [_relative(str(path), base, here, root, outside) for path in listed]
-            changed[name] = moved[0] if isinstance(value, str) else moved
+    for name, places in _splits_in(content, path, root).items():
+        moved = [Path(os.path.relpath(place, here)).as_posix() if place else value for value, place in places]
+        outside += [value for value, place in places if place is None]
+        changed[name] = moved[0] if isinstance(content[name], str) else moved
     if changed == content:
         return None, outside
     return yaml.safe_dump(changed, sort_keys=False, allow_unicode=True).encode(), outside
@@ -137,37 +135,33 @@ def rewritten_yaml(content: dict[str, Any], path: str, root: Path) -> tuple[byte
 
 def split_places(root: Path, path: str) -> list[tuple[str, str]]:
     """(split, the folder or file below the root that holds its pictures) by data.yaml; path: the file's."""
-    content, here = read_yaml(root / path) or {}, (root / path).parent
-    places: list[tuple[str, str]] = []
-    for name in _SPLITS:
-        value = content.get(name)
-        for place in [value] if isinstance(value, str) else value or []:
-            found = (here / _relative(str(place), _base(content, here, root), here, root, [])).resolve()
-            if found.is_relative_to(root.resolve()):
-                places.append((name, found.relative_to(root.resolve()).as_posix()))
-    return places
+    splits, top = _splits_in(read_yaml(root / path) or {}, path, root), root.resolve()
+    return [
+        (split, place.relative_to(top).as_posix()) for split, places in splits.items() for _, place in places if place
+    ]
 
 
-def _base(content: dict[str, Any], here: Path, root: Path) -> Path:
-    """The folder that data.yaml's splits are relative to."""
-    if not content.get("path"):
-        return here
-    path = Path(str(content["path"])).expanduser()
-    candidates = [path if path.is_absolute() else here / path, here]
-    return next((path for path in candidates if path.resolve().is_relative_to(root.resolve()) and path.exists()), here)
+def _splits_in(content: dict[str, Any], path: str, root: Path) -> dict[str, list[tuple[str, Path | None]]]:
+    """The paths of each split, as they are written, and where they are below the root; None where they are not."""
+    here = base = (root / path).parent
+    if content.get("path"):  # what they are relative to
+        given = here / Path(str(content["path"])).expanduser()
+        base = given if given.exists() and given.resolve().is_relative_to(root.resolve()) else here
+    listed = {name: [value] if isinstance(value := content.get(name), str) else value for name in _SPLITS}
+    return {
+        name: [(str(value), _locate(str(value), base, here, root)) for value in values]
+        for name, values in listed.items()
+        if isinstance(values, list) and values != [] and values != [""]
+    }
 
 
-def _relative(value: str, base: Path, here: Path, root: Path, outside: list[str]) -> str:
-    """A split's path as seen from the file's folder."""
+def _locate(value: str, base: Path, here: Path, root: Path) -> Path | None:
+    """A split's path below the root, also where its beginning is that of another place."""
     path = Path(value).expanduser()
-    places = [path if path.is_absolute() else base / path]
-    if not path.is_absolute():
+    if path.is_absolute():  # of another machine, or of where the dataset lay before
+        places = [path, *(root.joinpath(*path.parts[at:]) for at in range(1, len(path.parts)))]
+    else:
         trimmed = [part for part in PurePosixPath(value).parts if part != ".."]
-        places += [base.joinpath(*trimmed), here.joinpath(*trimmed), here.parent.joinpath(*trimmed)]
-    else:  # of another machine, or of where the dataset lay before
-        places += [root.joinpath(*path.parts[at:]) for at in range(1, len(path.parts))]
-    for place in places:
-        if place.exists() and place.resolve().is_relative_to(root.resolve()):
-            return Path(os.path.relpath(place.resolve(), here.resolve())).as_posix()
-    outside.append(value)
-    return value
+        places = [base / path, *(folder.joinpath(*trimmed) for folder in (base, here, here.parent))]
+    resolved = (place.resolve() for place in places if place.exists())
+    return next((place for place in resolved if place.is_relative_to(root.resolve())), None)
