@@ -272,10 +272,10 @@ def text_of(number: float) -> str:
     return f"{round(number, 6):g}" if abs(number) < 1e5 else str(round(number, 3))
 
 
-def scale_words(words: list[str], places: Iterable[int], factors: tuple[float, float]) -> None:
-    """Scale the numbers at these places among words, in turn for x and y."""
+def scale_numbers(parts: list[str], places: Iterable[int], factors: tuple[float, float]) -> None:
+    """Scale the numbers at these places among the parts of a line, in turn for x and y."""
     for number, at in enumerate(places):
-        words[at] = text_of(float(words[at]) * factors[number % 2])
+        parts[at] = text_of(float(parts[at]) * factors[number % 2])
 
 
 def has_places(record: Any) -> bool:

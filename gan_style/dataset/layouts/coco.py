@@ -350,12 +350,12 @@ def from_classes(
     for row in rows:
         if row["status"] != "ok":
             continue
-        split, beside = row["split"] or "dataset", _read_beside(output, row)
-        statements = dict(_statements(beside))
+        split, sidecars = row["split"] or "dataset", _read_sidecars(output, row)
+        statements = dict(_statements(sidecars))
         for name, statement in statements.items():
             contents.setdefault(name or split, _Annotations(classes, names)).add(row, statement, ())
         if not statements:
-            labels = list(_labels(beside, (row["width"], row["height"]), names, unknown))
+            labels = list(_labels(sidecars, (row["width"], row["height"]), names, unknown))
             boxes = [label for label in labels if "caption" not in label]
             captions = [label for label in labels if "caption" in label]
             contents.setdefault(split, _Annotations(classes, names)).add(row, None, boxes)
@@ -428,22 +428,22 @@ def _free(identifier: Any, taken: Mapping[Any, Any]) -> Any:
     return number
 
 
-def _read_beside(output: Path, row: Row) -> dict[str, bytes]:
+def _read_sidecars(output: Path, row: Row) -> dict[str, bytes]:
     """The files beside a result that are no pictures, by extension; empty where they cannot be read."""
     stem = row["output"].removesuffix(PurePosixPath(row["output"]).suffix)
-    beside = {}
+    sidecars = {}
     for extension in json.loads(row["sidecars"] or "{}"):
         if not extension.lower().endswith(PICTURE_SUFFIXES):
             try:
-                beside[extension] = (output / DATA / (stem + extension)).read_bytes()
+                sidecars[extension] = (output / DATA / (stem + extension)).read_bytes()
             except OSError:
-                beside[extension] = b""
-    return beside
+                sidecars[extension] = b""
+    return sidecars
 
 
-def _statements(beside: Mapping[str, bytes]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _statements(sidecars: Mapping[str, bytes]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """What JSON beside a result says, where it is of COCO's kind: (the annotation file's name, the content)."""
-    for extension, content in beside.items():
+    for extension, content in sidecars.items():
         if not extension.endswith(".json"):
             continue
         try:
@@ -457,13 +457,13 @@ def _statements(beside: Mapping[str, bytes]) -> Iterator[tuple[str, Mapping[str,
 
 
 def _labels(
-    beside: Mapping[str, bytes], size: tuple[int, int], names: Sequence[str], unknown: Counter[str]
+    sidecars: Mapping[str, bytes], size: tuple[int, int], names: Sequence[str], unknown: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     """COCO's annotations from what lies beside a result: YOLO's boxes, VOC's, LabelMe's, those of records, captions.
     unknown: counts, by extension, labels of places that none was made of.
     """
     captions = set[str]()
-    for extension, content in beside.items():
+    for extension, content in sidecars.items():
         label = read_label(extension, content)
         annotations = label.annotations(size, names) if label is not None else []
         yield from annotations

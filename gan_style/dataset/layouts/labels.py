@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from gan_style.dataset.geometry import Change, Label, box_around, decoded, scale_words, text_of
+from gan_style.dataset.geometry import Change, Label, box_around, decoded, scale_numbers, text_of
 from gan_style.dataset.layouts.masks import Mask
 from gan_style.dataset.layouts.records import JsonLabel
 from gan_style.dataset.layouts.yolo import YoloLabel
@@ -194,15 +194,15 @@ class TextLabel(Label):
     def annotations(self, size: tuple[int, int], names: Sequence[str]) -> list[dict[str, Any]]:
         objects = []
         for line in decoded(self.raw)[0].splitlines():
-            words = line.split("," if self.kind in ("icdar", "visdrone") else None)
-            if self.kind == "visdrone" and len(words) > 7 and words[4].strip() == "1":  # 0: what does not count
-                objects.append({"name": words[5].strip(), "bbox": [float(word) for word in words[:4]]})
-            elif self.kind == "kitti" and words and words[0] != "DontCare":
-                left, top, right, bottom = map(float, words[4:8])
-                objects.append({"name": words[0], "bbox": [left, top, right - left, bottom - top]})
-            elif (self.kind == "dota" and len(words) > 8) or (self.kind == "icdar" and len(words) > 7):
-                outline = [float(word) for word in words[:8]]
-                name = words[8] if self.kind == "dota" else "text"
+            fields = line.split("," if self.kind in ("icdar", "visdrone") else None)
+            if self.kind == "visdrone" and len(fields) > 7 and fields[4].strip() == "1":  # 0: what does not count
+                objects.append({"name": fields[5].strip(), "bbox": [float(word) for word in fields[:4]]})
+            elif self.kind == "kitti" and fields and fields[0] != "DontCare":
+                left, top, right, bottom = map(float, fields[4:8])
+                objects.append({"name": fields[0], "bbox": [left, top, right - left, bottom - top]})
+            elif (self.kind == "dota" and len(fields) > 8) or (self.kind == "icdar" and len(fields) > 7):
+                outline = [float(word) for word in fields[:8]]
+                name = fields[8] if self.kind == "dota" else "text"
                 objects.append(
                     {"name": name, "bbox": box_around(outline[::2], outline[1::2]), "segmentation": [outline]}
                 )
@@ -236,7 +236,7 @@ def _scaled_line(kind: str, line: str, factors: tuple[float, float]) -> str:
         parts = [parts[1] + parts[2], *parts[3:]]
     if kind == "dota" and len(parts) < 17:
         return line
-    scale_words(parts, [2 * at for at in places], factors)
+    scale_numbers(parts, [2 * at for at in places], factors)
     return "".join(parts)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
-from gan_style.dataset.geometry import NotScalableError, decoded, has_places, scale_words, scaled
+from gan_style.dataset.geometry import NotScalableError, decoded, has_places, scale_numbers, scaled
 from gan_style.dataset.layouts.masks import core_of
 from gan_style.dataset.layouts.tree import Tree
 from gan_style.dataset.layouts.yolo import read_yaml, rewritten_yaml
@@ -149,8 +149,8 @@ class Index:
                 match = path if path in self.files else self._folded.get(path.casefold())
                 if match is not None:
                     return match
-            beside = (join(folder, f"{inner}/{down[-1]}") for inner in _BESIDE_TABLES)
-            match = next((path for path in beside if path in self.files), None)
+            paths = (join(folder, f"{inner}/{down[-1]}") for inner in _BESIDE_TABLES)
+            match = next((path for path in paths if path in self.files), None)
             if (match := match or self._names.get(down[-1].casefold())) is not None:
                 return match
         return None
@@ -464,7 +464,7 @@ class Rewriter:
                 if self.references(word) == path:
                     copy[at] = self.name(word, path, copy_number)
             if output.is_scaled:
-                scale_words(copy, _places_in(self.table, parts), output.factors)
+                scale_numbers(copy, _places_in(self.table, parts), output.factors)
             yield "".join(copy)
 
     def are_stems(self, lines: Sequence[str]) -> bool:
@@ -495,16 +495,16 @@ class Rewriter:
         for row in rows:
             outputs = self.index.files.get(frames.get(int(row[0]), ""), ())
             if outputs and outputs[0].is_scaled:
-                scale_words(row, range(2, 6), outputs[0].factors)
+                scale_numbers(row, range(2, 6), outputs[0].factors)
         return "\n".join(map(",".join, rows)) + "\n" * text.endswith("\n")
 
     def _line_copies(self, block: Sequence[str], stems: bool, header: Sequence[str]) -> Iterator[str]:
         """Of a line, and the boxes below it: a line that is a name, one that begins with a stem, or one with names."""
-        line, words = block[0], block[0].split()
+        line, fields = block[0], block[0].split()
         parts = re.split(r"(\s+|,)", line)
         paths = {at: reference for at, word in enumerate(parts) if (reference := self.references(word)) is not None}
         whole = self.references(line.strip()) if len(paths) < 2 else None  # its name may have blanks
-        if whole is not None and (whole not in paths.values() or len(words) == 1):
+        if whole is not None and (whole not in paths.values() or len(fields) == 1):
             for number, output in self.copies(whole):
                 yield line.replace(line.strip(), self.name(line.strip(), whole, number))
                 yield from (_scaled_box(line, output) for line in block[1:])
@@ -513,9 +513,9 @@ class Rewriter:
                 copy = [self.name(part, paths[at], number) if at in paths else part for at, part in enumerate(parts)]
                 scaled_words = _scaled_columns(copy, header, output) if header else None
                 yield "".join(scaled_words or _scaled_words(copy, max(paths), output))
-        elif stems and words and (path := self.index.find_stem(words[0], self.folder)):
+        elif stems and fields and (path := self.index.find_stem(fields[0], self.folder)):
             for number, _ in self.copies(path):
-                yield line.replace(words[0], self.name(words[0], path, number), 1)
+                yield line.replace(fields[0], self.name(fields[0], path, number), 1)
         else:
             yield line
 
@@ -560,7 +560,7 @@ def _scaled_box(line: str, output: Output) -> str:
     if not output.is_scaled or not _is_box(line):
         return line
     parts = line.split()
-    scale_words(parts, range(4), output.factors)
+    scale_numbers(parts, range(4), output.factors)
     return " ".join(parts)
 
 
@@ -603,7 +603,7 @@ def _scaled_words(parts: list[str], reference: int, output: Output) -> list[str]
         places = places[are_numbers.index(True) :][:4]
     elif not all(are_numbers):
         raise NotScalableError(f"numbers in a line that is not known ({''.join(parts)[:60]})")
-    scale_words(pieces, places, output.factors)
+    scale_numbers(pieces, places, output.factors)
     return [*parts[: reference + 1], *pieces]
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections import Counter, deque
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import cached_property, lru_cache
@@ -354,9 +354,7 @@ class Tree:
         return matches
 
     def _add_masks_of_the_same_name(self, path: str, pictures: Sequence[str], matches: Matches) -> None:
-        stems: dict[str, list[str]] = {}
-        for name in pictures:
-            stems.setdefault(stem_of(name), []).append(name)
+        stems = _grouped(pictures, stem_of)
         for names in [names for names in stems.values() if len(names) > 1]:
             looked = {name: self.looks_like_mask(join(path, name)) for name in names}
             photos = [name for name in names if not looked[name]]
@@ -488,15 +486,10 @@ def match(pictures: Sequence[str], files: Iterable[tuple[str, str]], *, same_fol
     where what follows says that it is a label; or to that of the same name without such words (mask_6.png of 6.jpg).
     same_folder: in the pictures' own folder, where pictures are labels only if their names say so.
     """
-    stems: dict[str, list[str]] = {}
-    cores: dict[str, list[str]] = {}
-    photos = [name for name in pictures if not same_folder or core_of(stem_of(name)).role != "label"]
-    for name in pictures:
-        stems.setdefault(stem_of(name), []).append(name)
-    for name in photos:
-        core = core_of(stem_of(name))
-        if core.role:
-            cores.setdefault(core.base, []).append(name)
+    roles = ("label", "picture") if not same_folder else ("picture",)
+    stems = _grouped(pictures, stem_of)
+    photos = [name for name in pictures if core_of(stem_of(name)).role in roles]
+    cores = _grouped(photos, lambda name: core_of(stem_of(name)).base)
     matches = Matches()
     for name, folder in files:
         is_picture = name.lower().endswith(ALL_PICTURE_SUFFIXES)
@@ -519,6 +512,13 @@ def match(pictures: Sequence[str], files: Iterable[tuple[str, str]], *, same_fol
     for name in labels & matches.sidecars.keys():  # a picture that is another's label has none of its own
         del matches.sidecars[name]
     return matches
+
+
+def _grouped(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(key(name), []).append(name)
+    return groups
 
 
 def _placed(

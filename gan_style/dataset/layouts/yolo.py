@@ -145,8 +145,8 @@ def _splits_in(content: dict[str, Any], path: str, root: Path) -> dict[str, list
     """The paths of each split, as they are written, and where they are below the root; None where they are not."""
     here = base = (root / path).parent
     if content.get("path"):  # what they are relative to
-        given = here / Path(str(content["path"])).expanduser()
-        base = given if given.exists() and given.resolve().is_relative_to(root.resolve()) else here
+        stated = here / Path(str(content["path"])).expanduser()
+        base = stated if stated.exists() and stated.resolve().is_relative_to(root.resolve()) else here
     listed = {name: [value] if isinstance(value := content.get(name), str) else value for name in _SPLITS}
     return {
         name: [(str(value), _locate(str(value), base, here, root)) for value in values]
