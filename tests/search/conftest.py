@@ -45,7 +45,7 @@ def make_search(tmp_path: Path) -> Callable[..., Search]:
         plan: SearchPlan,
         formula: Callable[[int, Mapping[str, Any]], Mapping[int, Mapping[str, float]]],
         trials: int = 8,
-        prompt: Callable[[int], str] = lambda number: "",
+        stop_reason: Callable[[int], str] = lambda number: "",
         folder: Path = tmp_path,
     ) -> Search:
         study = Study(folder, plan)
@@ -55,7 +55,7 @@ def make_search(tmp_path: Path) -> Callable[..., Search]:
             number: int, overrides: Sequence[str], report: Callable[[int, Mapping[str, float]], bool]
         ) -> TrainingEnd:
             parameters = next(trial.parameters for trial in study.trials() if trial.number == number)
-            if reason := prompt(number):
+            if reason := stop_reason(number):
                 return TrainingEnd(reason, 75, {})
             try:
                 rows = formula(number, parameters)

@@ -36,7 +36,7 @@ def test_an_interrupted_search_tries_what_one_in_a_piece_does(make_plan, make_se
     single = make_search(plan, bowl, folder=tmp_path / "whole")
     assert single.run() is None
     for stop_at in (2, 5, 6):
-        parts = make_search(plan, bowl, prompt=lambda number, at=stop_at: "SIGTERM" if number == at else "")
+        parts = make_search(plan, bowl, stop_reason=lambda number, at=stop_at: "SIGTERM" if number == at else "")
         assert parts.run() == "SIGTERM"
         assert [trial.state for trial in parts.study.trials()] == ["complete"] * stop_at + ["running"]
     parts = make_search(plan, bowl)
@@ -94,7 +94,7 @@ def test_a_grid_is_tried_point_by_point_and_only_once(make_plan, make_search):
     space = {"n": Range(1, 3, whole=True), "kind": Categorical(("a", None)), "s": Range(0.0, 0.3, step=0.1)}
     plan = make_plan(space=space, sampler="grid")
     ask = lambda number: "SIGTERM" if number == 7 else ""  # noqa: E731
-    assert make_search(plan, lambda n, v: {1: {"heldout/composite": n}}, 100, prompt=ask).run() == "SIGTERM"
+    assert make_search(plan, lambda n, v: {1: {"heldout/composite": n}}, 100, stop_reason=ask).run() == "SIGTERM"
     search = make_search(plan, lambda n, v: {1: {"heldout/composite": n}}, 100)
     assert search.run() is None
     points = [tuple(trial.parameters.values()) for trial in search.study.trials()]
