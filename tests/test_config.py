@@ -12,7 +12,6 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import ConfigCompositionException
 from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
@@ -111,8 +110,7 @@ class TestComposition:
     def test_every_choice_of_every_group_builds(self, choice):
         needed = {
             "generator=reference": ["loss.style.target=crop"],
-            "loss=guided": [f"data.regions.{name}=x" for name in ("content", "style", "classes")]
-            + ["data.regions.names=[sky,rest]"],
+            "loss=guided": ["data.regions={content: x, style: x, classes: x, names: [sky, rest]}"],
             "loss=paired": ["data.paired=true", "training.warmup_steps=0"],
             "loss=patch_nce": ["training.warmup_steps=0"],
             "perceptual=torchvision": ["loss.style.layers=[conv1,layer1]", "loss.content.layers=[layer2.0]"],
@@ -137,9 +135,7 @@ class TestComposition:
         assert type(term) is kind and term.grey is grey
 
     def test_there_are_choices(self):
-        assert {"generator=slim", "discriminator=patch34", "perceptual=vgg16", "loss=full", "loss=gatys"} <= set(
-            group_choices()
-        )
+        assert {"generator=slim", "discriminator=patch34", "perceptual=vgg16", "loss=full"} <= set(group_choices())
         assert {"smoke", "quickstart", "monet"} <= set(EXPERIMENTS)
 
     @pytest.mark.parametrize(("choice", "least", "most"), [("resnet", 1.6e6, 1.75e6), ("slim", 0.35e6, 0.5e6)])
@@ -155,43 +151,17 @@ class TestComposition:
         forbidden = (nn.modules.batchnorm._BatchNorm, nn.modules.conv._ConvTransposeNd)
         assert not [module for module in network.modules() if isinstance(module, forbidden)]
 
-    @pytest.mark.parametrize(
-        ("override", "named"),
-        [
-            ("training.stpes=3", "stpes"),
-            ("trainning.steps=3", "trainning"),
-            ("generator=slimm", "slimm"),
-            ("experiment=nothing", "nothing"),
-            ("training.steps=many", "many"),
-            ("training.steps=2.5", "2.5"),
-            ("data.flip=perhaps", "perhaps"),
-            ("data.resize=[1,2,3,x]", "resize"),
-            ("run=3", "run"),
-        ],
-    )
-    def test_mistyped_options_fail_at_once_and_are_named(self, override, named):
-        with pytest.raises(Exception, match=named) as refusal:
-            compose("train", *PICTURES, override)
-        causes = f"{type(refusal.value).__module__} {type(refusal.value.__cause__).__module__}"
-        assert "hydra" in causes or "omegaconf" in causes
-
     def test_terms_are_overridden_and_removed_by_name(self):
         cfg = compose("train", *PICTURES, "loss.style.weight=2.5", "~loss.tv", "loss.content.layers=[relu2_2,relu4_1]")
         terms = all_terms(objective_of(cfg))
         assert terms.keys() == {"adversarial", "content", "style"}
         assert terms["style"].weight == 2.5 and terms["content"].layers == ["relu2_2", "relu4_1"]
 
-    def test_an_unknown_term_is_refused(self):
-        with pytest.raises(ConfigCompositionException):
-            compose("train", *PICTURES, "~loss.stile")
-
 
 class TestBuild:
-    def test_gives_the_object_plain_arguments(self):
+    def test_gives_the_object_plain_arguments_and_what_the_config_does_not_hold(self):
         term = build(node("gan_style.losses.content.Content", weight=1, layers=["relu1_1"]), "loss.content")
         assert isinstance(term, Content) and type(term.layers) is list
-
-    def test_hands_over_what_the_config_does_not_hold(self):
         network = build(node("gan_style.models.perceptual.vgg16", weights="random"), "perceptual", layers=["relu1_2"])
         assert network.layers == ["relu1_2"]
 
@@ -204,14 +174,10 @@ class TestBuild:
     @pytest.mark.parametrize(
         "target",
         [
-            "os.getcwd",
-            "builtins.dict",
-            "torch.nn.Flatten",
-            "torch.optimistic.Adam",
+            *("os.getcwd", "builtins.dict", "torch.nn.Flatten", "torch.optimistic.Adam", ""),
             "gan_styles.models.generator.ResnetGenerator",
-            "",
-            "gan_style.runtime.files.os.getcwd",  # through a module that a module of ours imports
-            "gan_style.models.blocks.nn.Flatten",
+            # through a module that a module of ours imports
+            *("gan_style.runtime.files.os.getcwd", "gan_style.models.blocks.nn.Flatten"),
         ],
     )
     def test_refuses_targets_of_anyone_else(self, target):
@@ -241,13 +207,7 @@ class TestBuild:
             ("losses.pixel.Colour", "x", {"weight": "high"}, r"x\.weight=high: a number"),
             ("losses.pixel.Colour", "x", {"weight": False}, r"x\.weight=false: a number"),
             ("losses.adversarial.Adversarial", "x", {"formula": 3}, r"x\.formula=3: a single"),
-            # what the object itself refuses
-            (
-                "models.discriminator.PatchDiscriminator",
-                "d",
-                {"receptive_field": 50},
-                r"receptive_field=50; allowed are",
-            ),
+            ("models.discriminator.PatchDiscriminator", "d", {"receptive_field": 50}, r"receptive_field=50; allowed"),
         ],
     )
     def test_refuses_arguments_that_do_not_exist_are_missing_or_do_not_fit(self, target, option, arguments, message):
@@ -325,35 +285,19 @@ class TestQuoted:
     @pytest.mark.parametrize(
         "argument",
         [
-            "training.steps=3",
-            "training.steps=10_000",
-            "optimiser.generator.lr=1e-3",
-            "generator.width=1_6",
-            "optimiser.discriminator.lr=1_0",
-            "dry_run=true",
-            "data.resize=[1,2]",
-            "loss.style.layers=[relu1_1, relu2_1]",
-            "data.holdout=null",
-            "generator={width: 4}",
-            "~loss.tv",
-            "+x=1",
-            "--help",
-            "-m",
-            "data.style='quoted, by the user'",
+            *("training.steps=3", "training.steps=10_000", "optimiser.generator.lr=1e-3", "generator.width=1_6"),
+            *("optimiser.discriminator.lr=1_0", "dry_run=true", "data.resize=[1,2]", "data.holdout=null"),
+            *("loss.style.layers=[relu1_1, relu2_1]", "generator={width: 4}", "data.style='quoted, by the user'"),
+            *("~loss.tv", "+x=1", "--help", "-m"),
         ],
     )
     def test_what_hydra_understands_stays_as_it_is(self, argument):
         assert readable("train", argument) == argument
 
-    def test_a_list_of_styles_of_libraries_is_a_list(self):
-        argument = "checkpoint=[runs/my library#monet, runs/library#wave]"
-        assert compose("evaluate", readable("evaluate", argument)).checkpoint == [
-            "runs/my library#monet",
-            "runs/library#wave",
-        ]
-
-    def test_a_list_of_one_is_a_list(self):
-        assert compose("evaluate", readable("evaluate", "checkpoint=[runs/a#monet]")).checkpoint == ["runs/a#monet"]
+    @pytest.mark.parametrize("checkpoints", [["runs/my library#monet", "runs/library#wave"], ["runs/a#monet"]])
+    def test_a_list_of_styles_of_libraries_is_a_list(self, checkpoints):
+        argument = f"checkpoint=[{', '.join(checkpoints)}]"
+        assert compose("evaluate", readable("evaluate", argument)).checkpoint == checkpoints
 
     @pytest.mark.parametrize(("command", "argument"), [("stylize_video", "crf=2_3"), ("make_dataset", "size=1_024")])
     def test_a_number_of_an_option_of_many_types_is_a_number(self, command, argument):
@@ -388,6 +332,13 @@ class TestMessages:
         ("override", "parts"),
         [
             ("training.stpes=3", ["there is no option training.stpes", "did you mean training.steps?"]),
+            ("trainning.steps=3", ["trainning"]),
+            ("generator=slimm", ["slimm"]),
+            ("experiment=nothing", ["nothing"]),
+            ("training.steps=many", ["training.steps=many"]),
+            ("data.flip=perhaps", ["data.flip=perhaps"]),
+            ("data.resize=[1,2,3,x]", ["data.resize"]),
+            ("run=3", ["run=3"]),
             ("generator.widht=3", ["generator.widht", "did you mean generator.width?"]),
             ("loss.content.layers=relu3_1", ["loss.content.layers=relu3_1", "[relu3_1]"]),
             ("loss.style.layers=relu3_1", ["loss.style.layers=relu3_1", "[relu3_1]"]),
