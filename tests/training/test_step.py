@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from run_files import assert_same
 from torch import Tensor, nn
 
 from gan_style.functional import AUGMENTATIONS
@@ -34,28 +35,11 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return all(torch.equal(first[key], second[key]) for key in first)
 
 
-def same_state(first: Any, second: Any) -> bool:
-    """Plain containers, tensors and numbers, bit by bit."""
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same_state(first[key], second[key]) for key in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(same_state, first, second))
-    return torch.equal(first, second) if isinstance(first, Tensor) else bool(first == second)
-
-
 @pytest.fixture
 def step(make_state, make_objective, make_batch) -> Callable[..., tuple[Any, dict[str, Tensor]]]:
     """Take steps on noise and give back the state and the last step's scalars."""
 
-    def take(
-        count: int = 1,
-        *,
-        precision: Precision = FLOAT32,
-        state: Any = None,
-        terms: Any = None,
-        audit: bool = False,
-        **fields: Any,
-    ):
+    def take(count: int = 1, *, precision=FLOAT32, state=None, terms=None, audit: bool = False, **fields: Any):
         objective = make_objective(**(terms or {}))
         state = state or make_state(adversarial=objective.adversarial is not None, **fields)
         for _ in range(count):
@@ -88,16 +72,24 @@ class TestHalves:
         after_d, after_g = between["D"], snapshot(state.generator)
         assert not any(torch.equal(before["D"][key], after_d[key]) for key in before["D"] if "original" in key)
         assert not all(torch.equal(before["D"][key], after_d[key]) for key in before["D"] if key.endswith("_u"))
+        assert state.discriminator.training and all(p.requires_grad for p in state.discriminator.parameters())
         assert not any(torch.equal(before["G"][key], after_g[key]) for key in before["G"] if key.endswith("weight"))
 
-    def test_share_one_generator_forward(self, make_state, step):
-        for terms in ({}, {"identity": Identity(weight=1.0)}, {"adversarial": None}):
-            state, batch_sizes = make_state(adversarial=terms.get("adversarial", True) is not None), []
-            state.generator.register_forward_hook(
-                lambda _, inputs, output, batch_sizes=batch_sizes: batch_sizes.append(len(inputs[0]))
-            )
-            step(3, state=state, terms=terms)
-            assert batch_sizes == [4 if "identity" in terms else 2] * 3  # with identity the style pictures ride along
+    @pytest.mark.parametrize(
+        ("terms", "warmup_steps", "expected"),
+        [
+            ({}, 0, [2, 2]),
+            ({"identity": Identity(weight=1.0)}, 0, [4, 4]),  # the style pictures ride along
+            ({"identity": Identity(weight=1.0)}, 1, [2, 4]),  # but for the warm-up
+            ({"adversarial": None}, 0, [2, 2]),
+        ],
+    )
+    def test_share_one_generator_forward(self, make_state, step, terms, warmup_steps, expected):
+        adversarial = terms.get("adversarial", True) is not None
+        state, batch_sizes = make_state(adversarial=adversarial, warmup_steps=warmup_steps), []
+        state.generator.register_forward_hook(lambda _, inputs, output: batch_sizes.append(len(inputs[0])))
+        step(2, state=state, terms=terms)
+        assert batch_sizes == expected
 
     def test_discriminator_is_trained_on_style_and_the_detached_fake(self, make_state, make_batch, step):
         state, calls = make_state(), []
@@ -142,11 +134,6 @@ class TestHalves:
         for now, before in zip(state.generator.parameters(), other.parameters(), strict=True):
             torch.testing.assert_close(now, before - 1e-3 * before.grad, rtol=1e-4, atol=1e-7)
 
-    def test_leave_the_discriminator_ready_to_train(self, step):
-        state, _ = step()
-        assert state.discriminator.training
-        assert all(parameter.requires_grad for parameter in state.discriminator.parameters())
-
     def test_leave_the_discriminator_ready_to_train_also_when_the_generators_half_fails(
         self, make_state, make_objective, make_batch, monkeypatch
     ):
@@ -159,8 +146,7 @@ class TestHalves:
         monkeypatch.setattr(objective, "generator_loss", fail)
         with pytest.raises(MemoryError):
             train_step(state, make_batch(), objective, FLOAT32)
-        assert state.discriminator.training
-        assert all(parameter.requires_grad for parameter in state.discriminator.parameters())
+        assert state.discriminator.training and all(p.requires_grad for p in state.discriminator.parameters())
         assert state.step == 0
 
     def test_generators_half_leaves_no_gradient_on_the_discriminator(self, make_state, step):
@@ -196,12 +182,6 @@ class TestWarmUp:
         assert {"loss/adversarial", "loss/style", "discriminator/loss"} <= scalars.keys()
         assert not same(before, snapshot(state.discriminator))
 
-    def test_passes_over_no_style_pictures(self, make_state, step):
-        state, batch_sizes = make_state(warmup_steps=1), []
-        state.generator.register_forward_hook(lambda _, inputs, output: batch_sizes.append(len(inputs[0])))
-        step(2, state=state, terms={"identity": Identity(weight=1.0)})
-        assert batch_sizes == [2, 4]
-
 
 class TestAudit:
     @pytest.mark.parametrize("precision", [FLOAT32, BFLOAT16], ids=["float32", "bfloat16"])
@@ -221,7 +201,7 @@ class TestAudit:
     def test_changes_nothing_of_what_is_trained(self, step, terms, warmup_steps, precision):
         options = {"terms": terms, "precision": precision, "warmup_steps": warmup_steps, "clip": 1.0}
         (state, plain), (audited, actual) = (step(3, audit=audit, **options) for audit in (False, True))
-        assert same_state(state.state_dict(), audited.state_dict())
+        assert_same(state.state_dict(), audited.state_dict())
         names = {key.split("/")[1] for key in actual if key.startswith("gradient/")}
         assert names and all(torch.equal(plain[key], actual[key]) for key in plain)
 
@@ -307,11 +287,8 @@ class TestScalars:
         """
         fused = functools.partial(optimiser, fused=True)
         state, batch = make_state(optimiser=fused, clip=1.0, accumulate=accumulate), make_batch()
-        objective = make_objective(
-            adversarial=Adversarial(r1=1.0, augment=list(AUGMENTATIONS)),
-            identity=Identity(weight=1.0),
-            style_target="each",
-        )
+        adversarial = Adversarial(r1=1.0, augment=list(AUGMENTATIONS))
+        objective = make_objective(adversarial=adversarial, identity=Identity(weight=1.0), style_target="each")
 
         def wait(*_):
             raise AssertionError("the step waits for a number")
