@@ -172,15 +172,12 @@ class TestThroughVgg:
             "entries": fake[content].numel(),
         }
 
-    def test_gatys_terms_are_the_papers(self, vgg_inputs, expected):
-        losses = vgg_inputs(GatysContent, GatysStyle)
-        assert losses["content"] == pytest.approx(expected["content"], rel=1e-5, abs=0)
-        assert losses["style"] == pytest.approx(expected["style"], rel=1e-5, abs=0)
-
-    def test_default_terms_are_the_papers_up_to_their_factors(self, vgg_inputs, expected):
-        losses = vgg_inputs(Content, GramStyle)
-        assert losses["content"] == pytest.approx(2 * expected["content"] / expected["entries"], rel=1e-5, abs=0)
-        assert losses["style"] == pytest.approx(4 * expected["style"], rel=1e-5, abs=0)
+    @pytest.mark.parametrize("of_paper", [True, False], ids=["Gatys' terms", "default terms, up to their factors"])
+    def test_terms_are_the_papers(self, vgg_inputs, expected, of_paper):
+        losses = vgg_inputs(GatysContent, GatysStyle) if of_paper else vgg_inputs(Content, GramStyle)
+        content, style = (1, 1) if of_paper else (2 / expected["entries"], 4)
+        assert losses["content"] == pytest.approx(content * expected["content"], rel=1e-5, abs=0)
+        assert losses["style"] == pytest.approx(style * expected["style"], rel=1e-5, abs=0)
 
 
 class TestBfloat16:
