@@ -154,7 +154,8 @@ def test_strength_1_is_the_style_and_low_strengths_are_near_the_photo(make, fold
 
     image = pixels(3, 16, 20)
     full = gan_style.load(folder / "library.safetensors", device="cpu")(image[None], style="wave")[0]
-    assert torch.equal(make("wave", strength=1.0)(image), full)
+    differences = (make("wave", strength=1.0)(image).int() - full.int()).abs()
+    assert differences.max() <= 1 and differences.float().mean() < 0.01  # floats in [0, 1] round in another way
     weak = make("wave", strength=0.1)(image)
     assert (weak.float() - image).abs().mean() < 0.5 * (full.float() - image).abs().mean()
 
