@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from gan_style.functional import RunningMoments
 from gan_style.models.winograd import Convolution3x3
 
-_BAND, _LEAST_ROWS = 2**15, 32  # pixels and rows of a band
+_WHOLE, _BAND, _LEAST_ROWS = 2**21, 2**14, 32  # values up to which there is one band; pixels and rows of a band
 _ROWS = 4  # of a result that conv2d_by_rows computes side by side
 _SUMMED = 2**14  # pixels whose values are summed in float32
 EPSILON = 1e-5  # what keeps a flat channel's normalisation finite
@@ -112,9 +112,10 @@ def in_bands(x: Tensor, side: int, mode: str, convolve: Callable[[Tensor], Tenso
     twice, and what a convolution needs for its work may be as large as its result. Small pictures are one band: to put
     bands together takes time.
     """
-    height, result = x.shape[2], None
-    band_rows = max(_LEAST_ROWS, _BAND // x.shape[3] // 4 * 4)
-    if not x.is_cpu or torch.is_grad_enabled() or torch.compiler.is_compiling() or height <= 2 * band_rows:
+    (height, width), result = x.shape[2:], None
+    band_rows = max(_LEAST_ROWS, _BAND // width // 4 * 4)
+    small = x[0].numel() <= _WHOLE or height <= 2 * band_rows
+    if small or not x.is_cpu or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return convolve(pad(x, side, mode))
     tops = range(0, height - side, band_rows)  # the last band has rows enough to be reflected
     for top in tops:

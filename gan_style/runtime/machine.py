@@ -6,7 +6,7 @@ import platform
 import re
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-_LARGE = 1 << 27  # bytes; holes between kept arrays of this size cost more memory than clearing their pages costs time
+_LARGE = 3 << 25  # bytes; holes between kept arrays of this size cost more memory than clearing their pages costs time
 # "alloc_failed" is cuBLAS's and cuDNN's word for it
 _SHORTAGES = ("allocate memory", "out of memory", "alloc_failed")
 

@@ -108,8 +108,9 @@ class _Source:
     regions: Regions | None
 
     def photo(self, box: Box) -> Tensor:
-        """Return the picture as it is, (1, 3, h, w)."""
-        return _as_float(self.pixels[(slice(None), *box.place)][None].to(self.model.device))
+        """Return the picture as it is, (1, 3, h, w), in channels_last."""
+        pixels = self.pixels[(slice(None), *box.place)][None]
+        return _as_float(pixels.to(self.model.device, memory_format=torch.channels_last))
 
     def network_input(self, box: Box) -> Tensor:
         """Make the network's input, (1, 3, h, w): white where nothing can be seen."""
