@@ -278,6 +278,7 @@ def test_recomputing_changes_no_gradient_and_keeps_less(noise):
 @pytest.mark.parametrize("height", [64, 129, 132, 133, 200])
 def test_few_channels_without_gradients_are_those_with_them(noise, height, monkeypatch):
     """Without, tall pictures are done band by band."""
+    monkeypatch.setattr(blocks, "_WHOLE", 0)
     monkeypatch.setattr(blocks, "_BAND", 0)
     network = FewChannels(4, 3, 9)
     x = noise(2, 4, height, 11)
@@ -289,6 +290,7 @@ def test_few_channels_without_gradients_are_those_with_them(noise, height, monke
 @pytest.mark.parametrize("height", [65, 96, 97, 131])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_without_gradients_a_convolution_goes_through_tall_pictures_in_bands(noise, height, stride, monkeypatch):
+    monkeypatch.setattr(blocks, "_WHOLE", 0)
     monkeypatch.setattr(blocks, "_BAND", 0)
     convolution, x = ReflectedConv2d(4, 5, 3, stride), noise(2, 4, height, 6)
     with torch.no_grad():
