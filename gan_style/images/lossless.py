@@ -194,11 +194,15 @@ def white_level(pixels: Tensor) -> float:
 def to_eight_bits(original: Original) -> Original:
     if original.pixels.dtype == torch.uint8:
         return original
-    planes = original.pixels if original.alpha is None else torch.cat([original.pixels, original.alpha])
-    divided = torch.empty(planes.shape, dtype=torch.uint8)
-    for rows in _rows(*planes.shape[1:]):
-        divided[:, rows] = (planes[:, rows].float() / 257.0).round().to(torch.uint8)
-    return replace(original, pixels=divided[:3], alpha=None if original.alpha is None else divided[3:])
+
+    def divided(plane: Tensor) -> Tensor:
+        rounded = torch.empty(plane.shape, dtype=torch.uint8)
+        for rows in _rows(*plane.shape[1:]):
+            rounded[:, rows] = (plane[:, rows].float() / 257.0).round().to(torch.uint8)
+        return rounded
+
+    alpha = None if original.alpha is None else divided(original.alpha)
+    return replace(original, pixels=divided(original.pixels), alpha=alpha)
 
 
 def preview(original: Original, height: int, width: int = 65_500) -> Tensor:
