@@ -240,6 +240,8 @@ class TestWhatIsMeasured:
         actual = numbers_in(tmp_path / "out")["metrics"]
         assert {*actual["smoke"]} == {"kid", "colour/spread"} and {*actual[STYLES]} == {"kid"}
         assert "<svg" not in (tmp_path / "out" / "report.html").read_text()
+        evaluate("metrics=ssim", "overwrite=true")  # one needs no brackets
+        assert {*numbers_in(tmp_path / "out")["metrics"]["smoke"]} == {"ssim"}
 
     def test_several_models_and_a_folder_of_results_beside_them(self, gan_style, evaluate, place, tmp_path):
         """Results that stylize wrote score as those that are made, but for their eight bits."""
@@ -315,7 +317,7 @@ class TestWhatIsMeasured:
 
 BAD_INPUT = {
     "an unknown metric": (["metrics=[ssim,contnt]"], ["metrics: there is no metric 'contnt'", "did you mean content"]),
-    "no metrics": (["metrics=[]"], ["metrics=[]", "a list"]),
+    "no metrics": (["metrics=[]"], ["metrics=[]", "a list of at least one"]),
     "an unknown layer": (["layers.content=[relu3_9]"], ["no layer 'relu3_9'", "did you mean relu3_"]),
     "no layers": (["layers.style=[]"], ["layers.style=[]", "at least one layer"]),
     "too few for kid": (
@@ -343,7 +345,7 @@ BAD_INPUT = {
     "no such checkpoint": (["checkpoint={tmp}/nowhere"], ["checkpoint={tmp}/nowhere", "no such file or folder"]),
     "a checkpoint that is none": (["checkpoint={a}"], ["a.png"]),
     "an empty folder": (["checkpoint={tmp}/empty"], ["checkpoint={tmp}/empty", "is it a run's folder"]),
-    "an empty list": (["checkpoint=[]"], ["checkpoint=[]", "at least one"]),
+    "an empty list": (["checkpoint=[]"], ["checkpoint=[]", "a list of at least one"]),
     "a model given twice": (["checkpoint=[{run},{run}/]"], ["is given twice"]),
     "an output below a file": (["output={a}/out"], ["output", "cannot write"]),
     "all content trained on": (["content={photos}/00.png"], ["content=", "trained on"]),

@@ -121,9 +121,19 @@ def test_the_step_of_a_number_that_is_not_finite_is_exact_though_nothing_was_log
 
 
 def test_weights_that_are_not_finite_are_never_saved(smoke, tmp_path):
-    outcome = smoke("training.checkpoint_every=1", "training.clip=null", "optimiser.generator.lr=1.0e+38", status=4)
+    options = ("training.checkpoint_every=1", "training.clip=null")
+    smoke(*options, "training.steps=2")
+    outcome = smoke(*options, "run.name=broken", "optimiser.generator.lr=1.0e+38", status=4)
     assert "step 1: not a finite number: weights/generator" in outcome.err
-    assert not list((tmp_path / "smoke" / "checkpoints").iterdir())
+    assert not list((tmp_path / "broken" / "checkpoints").iterdir())
+    assert_newest_checkpoint_is_good(tmp_path / "smoke", step=2)
+
+
+def assert_newest_checkpoint_is_good(run: Path, step: int) -> None:
+    state = read_checkpoint(CheckpointFolder(run / "checkpoints").paths()[0])["state"]
+    assert state["step"] == step
+    assert all(tensor.isfinite().all() for weights in state["networks"].values() for tensor in weights.values())
+    assert load_generator(run, torch.device("cpu")) is not None
 
 
 def described(run: Path) -> dict[str, Any]:
@@ -340,14 +350,25 @@ BAD_INPUT = {
     f"loss.balance=3 {AUDITS}": ["loss.balance=3", "{content: 1, style: 2}"],
     f"loss.balance=[1,2] {AUDITS}": ["loss.balance=[1, 2]", "{content: 1, style: 2}"],
     f"loss.balance={{nosuch:1,style:1}} {AUDITS}": ["loss.balance names nosuch", "adversarial, content, style, tv"],
-    f"loss.balance={{adversarial:1,style:1}} {AUDITS} ~loss.adversarial": ["loss.balance names adversarial"],
+    f"loss.balance={{adversarial:1,style:1}} {AUDITS} ~loss.adversarial": [
+        "loss.balance names adversarial",
+        "content, style, tv",
+    ],
     f"loss.balance={{style:1}} {AUDITS}": ["loss.balance={'style': 1}", "at least two terms"],
     f"loss.balance={{content:0,style:1}} {AUDITS}": ["loss.balance.content=0", "numbers above 0"],
-    f"loss.balance={{tv:1,style:1}} {AUDITS} loss.tv.weight=0 loss.style.weight=0": ["loss.balance", "weight above 0"],
-    "loss.balance={content:1,style:1} training.warmup_steps=3 training.audit_every=4": ["training.audit_every=4"],
+    f"loss.balance={{tv:1,style:1}} {AUDITS} loss.tv.weight=0 loss.style.weight=0": [
+        "loss.balance",
+        "at least one needs a weight above 0",
+    ],
+    "loss.balance={content:1,style:1} training.warmup_steps=3 training.audit_every=4": [
+        *("loss.balance", "training.warmup_steps=3", "training.audit_every=4", "1 to training.warmup_steps"),
+    ],
     "loss.balance={content:1,style:1} training.audit_every=0": ["loss.balance", "training.audit_every=0"],
     f"loss.balance={{content:1,style:1}} training.warmup_steps=0 {AUDITS}": ["loss.balance", "training.warmup_steps=0"],
-    "perceptual.scales={relu1_1:0} loss.content.layers=[relu1_1] loss.style.layers=[relu1_1]": ["scales.relu1_1=0"],
+    "perceptual.scales={relu1_1:0} loss.content.layers=[relu1_1] loss.style.layers=[relu1_1]": [
+        "perceptual.scales.relu1_1=0",
+        "numbers above 0",
+    ],
     "perceptual.scales={relu1_1:1}": ["perceptual.scales", "relu2_1, relu3_1, relu4_1, relu4_2 missing"],
     "loss.style.target=each data.cache_mb=0.001": ["style target each", "data.cache_mb=0.001", "MomentStyle", "mean"],
     "loss.style.target=paired": ["style target (mean, each, or a picture)=paired"],
