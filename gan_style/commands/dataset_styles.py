@@ -68,10 +68,10 @@ def find_styles(cfg: Mapping[str, Any]) -> list[StyleSource]:
             f"reference={next(iter(references.values()))}: what {', '.join(map(str, files))} can paint was learned in "
             "training; give a checkpoint of generator=reference"
         )
-    known = [source.style for source in sources if source.style]
+    style_names = [source.style for source in sources if source.style]
     for name in wanted_names:
-        if name not in known:
-            raise unknown_style(name, known or ["none, since the checkpoints are of one style each"])
+        if name not in style_names:
+            raise unknown_style(name, style_names or ["none, since the checkpoints are of one style each"])
     if wanted_names:
         sources = [source for name in wanted_names for source in sources if source.style == name]
     if by_style and len(models := dict.fromkeys(str(source.path) for source in sources)) > 1:

@@ -301,8 +301,8 @@ def _run(job: Job, stop: Stop, progress: ShardProgress) -> bool:
     cfg, records = job.cfg, job.records
     shards = job.plan.shards[cfg["shard_index"] :: cfg["shard_count"]]
     todo = records.left(shards)
-    done = [(shard, record) for shard in shards if cfg["retry_failed"] and (record := records.record(shard))]
-    retry = [shard for shard, record in done if record["failures"]]
+    finished = [(shard, record) for shard in shards if cfg["retry_failed"] and (record := records.record(shard))]
+    retry = [shard for shard, record in finished if record["failures"]]
     print(f"{_inputs(shards)} inputs in {len(shards)} shards, {_inputs(todo)} left to do", flush=True)
     if not todo and not retry:
         return True

@@ -173,9 +173,9 @@ class Documents:
         """The results of each file that a table may name."""
         files: dict[str, list[Output]] = {}
         labels: set[str] = set()
-        samples = self.records.plan.all_samples()
-        each = (sample for sample in samples for _ in range(copies_of(sample, self.scheme.copies)))
-        for sample, row in zip(each, self.rows(), strict=True):
+        inputs = self.records.plan.all_samples()
+        samples = (sample for sample in inputs for _ in range(copies_of(sample, self.scheme.copies)))
+        for sample, row in zip(samples, self.rows(), strict=True):
             places = {extension: place.path for extension, place in sample.sidecars.items()}
             labels.update(places.values())
             for path in (sample.key, *places.values()):

@@ -125,9 +125,10 @@ def run_processes(
         pipes = [context.Pipe() for _ in range(count)]
         children = []
         for number, (_, theirs) in enumerate(pipes):
-            own, foreign = set(again[number::count]), set(again) - set(again[number::count])
+            to_retry = set(again[number::count])
+            foreign = set(again) - to_retry
             queue = [shard for shard in order_of(before, number, count) if shard.number not in foreign]
-            arguments = (theirs, make, number, queue, own, os.getpid())
+            arguments = (theirs, make, number, queue, to_retry, os.getpid())
             children.append(context.Process(target=_child, args=arguments))
         for child in children:
             child.start()

@@ -178,10 +178,10 @@ def _connected(ray: Any, address: str | None, cpus: int) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ours = {number: signal.getsignal(number) for number in NUMBERS}
-    started = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
-    own = started if address is None else {"address": address}
+    local = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+    options = local if address is None else {"address": address}
     try:
-        ray.init(logging_level="warning", log_to_driver=False, **own)
+        ray.init(logging_level="warning", log_to_driver=False, **options)
     except ConnectionError as error:
         raise ValueError(f"ray.address={address}: {error}") from error
     for number, handler in ours.items():

@@ -156,38 +156,39 @@ class CocoLayout(FolderLayout):
 
     def samples(self) -> Iterator[Sample]:
         """The folder's pictures, those that no annotation file names among them; then those that are not there."""
-        images: dict[str, list[tuple[CocoTable, Mapping[str, Any]]]] = {}  # what is said of each picture
+        entries: dict[str, list[tuple[CocoTable, Mapping[str, Any]]]] = {}  # of annotation files, by picture
         for table in self.tables:
             for image in table.content["images"]:
-                images.setdefault(table.pictures[image["id"]], []).append((table, image))
-        for sample in self._others:
-            own = images.pop(sample.key, None)
+                entries.setdefault(table.pictures[image["id"]], []).append((table, image))
+        for sample in self._folder_samples:
+            images = entries.pop(sample.key, None)
             if sample.picture is None or sample.passthrough:
                 yield sample
-            elif own is None:
+            elif images is None:
                 yield replace(sample, picture=None, problem=("not annotated", "no annotation file names it"))
             else:
-                yield self._annotated(sample, own)
-        for path in sorted(images):
+                yield self._annotated(sample, images)
+        for path in sorted(entries):
             safe = path and not path.startswith("/") and not {"", ".", ".."} & set(path.split("/"))
             problem = ("missing", "there is no such file") if safe else ("unsafe name", "absolute, or with . or ..")
             yield Sample(path or "(no name)", path if safe else "_", problem=problem)
 
     @cached_property
-    def _others(self) -> list[Sample]:
+    def _folder_samples(self) -> list[Sample]:
         """What the folder holds besides its annotation files. One that is called as a picture is (a.json of a.jpg) is
         not that picture's alone.
         """
-        others = []
+        samples = []
         for sample in super().samples():
-            own = {extension: place for extension, place in sample.sidecars.items() if place.path not in self.paths}
+            sidecars = {name: place for name, place in sample.sidecars.items() if place.path not in self.paths}
             if sample.key not in self.paths:
-                others.append(sample if len(own) == len(sample.sidecars) else replace(sample, sidecars=own))
-        return others
+                is_same = len(sidecars) == len(sample.sidecars)
+                samples.append(sample if is_same else replace(sample, sidecars=sidecars))
+        return samples
 
     @cached_property
     def tables(self) -> list[CocoTable]:
-        paths = {sample.key for sample in self._others if sample.picture and not sample.passthrough}
+        paths = {sample.key for sample in self._folder_samples if sample.picture and not sample.passthrough}
         index = Index(dict.fromkeys(sorted(paths), ()))
         return [self._read(path, index) for path in self.paths]
 
@@ -239,9 +240,9 @@ class CocoLayout(FolderLayout):
 
 def _folders(path: str, images: Sequence[Mapping[str, Any]], index: Index) -> list[str]:
     """Where an annotation file's names may start from, the likeliest first: where most of the first pictures lie."""
-    own, stem = path.rpartition("/")[0], PurePosixPath(path).stem
-    up, last, split = own.rpartition("/")[0], stem.rpartition("_")[2], split_in(stem)
-    folders = [own, up]
+    folder, stem = path.rpartition("/")[0], PurePosixPath(path).stem
+    up, last, split = folder.rpartition("/")[0], stem.rpartition("_")[2], split_in(stem)
+    folders = [folder, up]
     for base in ("", up):
         for word in (last, split[0] if split else last):
             folders += [join(base, word), join(base, f"images/{word}")]

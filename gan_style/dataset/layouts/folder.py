@@ -98,8 +98,8 @@ class FolderLayout(Layout):
                 continue
             elif self.tree.is_picture(full) and not self.tree.is_carried(full) and not owners and not orphaned:
                 by_name = split is None and self.tree.names_say_splits(path) and full not in self._statements.splits
-                own = split_of_file(name) if by_name else split
-                yield self._picture(full, own, label, matches.sidecars.get(name, {}), matches.shapes.get(name))
+                file_split = split_of_file(name) if by_name else split
+                yield self._picture(full, file_split, label, matches.sidecars.get(name, {}), matches.shapes.get(name))
             else:
                 yield self._other(full, split, label, is_mask=orphaned)
 

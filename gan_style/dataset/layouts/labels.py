@@ -212,8 +212,8 @@ class TextLabel(Label):
 def _kind_of(extension: str, text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for kind in ("kitti", "dota", "visdrone", "icdar"):
-        own = [line for line in lines if kind != "dota" or not _DOTA_HEADER.match(line)]
-        if own and all(map(_KINDS[kind][0].fullmatch, own)):
+        objects = [line for line in lines if kind != "dota" or not _DOTA_HEADER.match(line)]
+        if objects and all(map(_KINDS[kind][0].fullmatch, objects)):
             return kind
     if any(map(_PROJECTION.fullmatch, lines)) and all(map(_CALIBRATION.fullmatch, lines)):
         return "calibration"

@@ -184,18 +184,18 @@ class Index:
     def renamed(self, reference: str, path: str, output: Output, folder: str) -> str:
         """The reference to a result, in the form of that to its source."""
         slashed, absolute = reference.replace("\\", "/"), re.match(r"([A-Za-z]:)?[/\\]", reference) is not None
-        own, parts = unquote(slashed).split("/"), path.split("/")
+        words, parts = unquote(slashed).split("/"), path.split("/")
         same = 0
-        while same < min(len(own), len(parts)) and own[-1 - same].casefold() == parts[-1 - same].casefold():
+        while same < min(len(words), len(parts)) and words[-1 - same].casefold() == parts[-1 - same].casefold():
             same += 1
         new = output.path.split("/")
-        if absolute and same < len(own) - 1:  # it would lead to the originals; /images/1.jpg starts from the root here
+        if absolute and same < len(words) - 1:  # which would lead to the originals; /images/1.jpg is from our root
             below = output.path.removeprefix(f"{folder}/") if folder else output.path
             up = [".."] * len(folder.split("/")) if folder else ["."]
             return f"./{below}" if below != output.path or not folder else "/".join([*up, *new])
         if output.path == path:
             return reference
-        result = "/".join([*slashed.split("/")[: len(own) - same], *new[len(new) - same :]])
+        result = "/".join([*slashed.split("/")[: len(words) - same], *new[len(new) - same :]])
         return result.replace("/", "\\") if "\\" in reference and "/" not in reference else result
 
 
@@ -760,8 +760,8 @@ def _rewritten(
         return None if ElementTree.tostring(tree) == before else after
 
     if suffix == ".ini":
-        own = [path for path in index.pictures if path.startswith(rewriter.folder)]
-        if len(factors := {output.factors for path in own for output in index.files[path]}) == 1:
+        pictures = [path for path in index.pictures if path.startswith(rewriter.folder)]
+        if len(factors := {output.factors for path in pictures for output in index.files[path]}) == 1:
             (scale,) = factors
             text = _SIZE.sub(lambda line: f"{line[1]}{round(int(line[3]) * scale[bool(line[2])])}", text)
             return None if scale == (1.0, 1.0) else text.encode(encoding)

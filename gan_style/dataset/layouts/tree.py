@@ -505,8 +505,8 @@ def match(pictures: Sequence[str], files: Iterable[tuple[str, str]], *, same_fol
             if base is not None:
                 core = core_of(stem_of(owner))
                 matches.shapes[owner] = (core.before, core.base, core.after)
-            own = matches.sidecars.setdefault(owner, {})
-            own[_free(_key(before, after), own)] = Match(join(folder, name), before, after)
+            sidecars = matches.sidecars.setdefault(owner, {})
+            sidecars[_free(_key(before, after), sidecars)] = Match(join(folder, name), before, after)
             matches.taken.add(join(folder, name))
     labels = {PurePosixPath(path).name for path in matches.taken} if same_folder else set()
     for name in labels & matches.sidecars.keys():  # a picture that is another's label has none of its own
@@ -584,12 +584,12 @@ def _merge(matches: Matches, more: Matches, tree: str, *, is_plain: bool) -> Non
     """Add what lies in a tree of labels; its name tells a mask from the picture: masks.png. is_plain: whether other
     files have no need for it (label_2/1.txt, beside calib/1.txt).
     """
-    for picture, sidecars in more.sidecars.items():
-        own = matches.sidecars.setdefault(picture, {})
-        for key, place in sidecars.items():
+    for picture, additions in more.sidecars.items():
+        sidecars = matches.sidecars.setdefault(picture, {})
+        for key, place in additions.items():
             is_unique = "." in key or (is_plain and not f".{key}".lower().endswith(ALL_PICTURE_SUFFIXES))
             with_tree = f"{_word(tree)}.{key}"
-            own[_free(key if is_unique and key not in own else with_tree, own)] = place
+            sidecars[_free(key if is_unique and key not in sidecars else with_tree, sidecars)] = place
     matches.taken |= more.taken
     matches.shapes |= {picture: shape for picture, shape in more.shapes.items() if picture not in matches.shapes}
 
