@@ -10,6 +10,14 @@ from torch.nn import functional as F
 # From this many channels (the fewer of both sides, the more of both) and values of a sample on, half the
 # multiplications outweigh more additions.
 _FEWER, _MORE, _VALUES = 64, 80, 2**16
+_KERNELS_FROM_ROWS = (
+    (1 / 4, 0.0, 0.0),
+    (-1 / 6, -1 / 6, -1 / 6),
+    (-1 / 6, 1 / 6, -1 / 6),
+    (1 / 24, 1 / 12, 1 / 6),
+    (1 / 24, -1 / 12, 1 / 6),
+    (0.0, 0.0, 1.0),
+)
 
 
 class Convolution3x3:
@@ -47,11 +55,9 @@ class Convolution3x3:
     @cached_property
     def kernels(self) -> list[Tensor]:
         """Make the six kernels, each (O, C, 1, 3)."""
-        weight = self.weight.detach()
-        a, b, c = weight.unbind(2)
-        odd, far = (a + c) / 6, a / 24 + c / 6
-        kernels = (a / 4, -odd - b / 6, -odd + b / 6, far + b / 12, far - b / 12, c)
-        return [kernel[:, :, None].contiguous(memory_format=torch.channels_last) for kernel in kernels]
+        rows = self.weight.detach().permute(2, 0, 3, 1)  # (3, O, 3, C): kernels come out in channels_last
+        kernels = torch.tensordot(rows.new_tensor(_KERNELS_FROM_ROWS), rows, dims=1)
+        return [kernel.transpose(1, 2)[:, :, None] for kernel in kernels]
 
     @cached_property
     def adjoint(self) -> "Convolution3x3":
@@ -70,16 +76,18 @@ class _ConvolveByRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        of_input, of_weight, _ = ctx.needs_input_grad
-        if not of_weight:
+        needs_input, needs_weight, _ = ctx.needs_input_grad
+        if not needs_weight:
             return ctx.convolution.adjoint.by_rows(gradient), None, None
         x, weight = ctx.saved_tensors
-        by_rows = of_input and not torch.is_grad_enabled()  # a gradient of this gradient needs the weights in it
-        of_x, of_weights, _ = torch.ops.aten.convolution_backward(
+        by_rows = needs_input and not torch.is_grad_enabled()  # a gradient of this gradient needs the weights in it
+        input_gradient, weight_gradient, _ = torch.ops.aten.convolution_backward(
             gradient, x, weight, None, [1, 1], [ctx.convolution.padding] * 2, [1, 1], False, [0, 0], 1,
-            [of_input and not by_rows, True, False],
+            [needs_input and not by_rows, True, False],
         )  # fmt: skip
-        return ctx.convolution.adjoint.by_rows(gradient) if by_rows else of_x, of_weights, None
+        if by_rows:
+            input_gradient = ctx.convolution.adjoint.by_rows(gradient)
+        return input_gradient, weight_gradient, None
 
 
 def _convolve(x: Tensor, convolution: Convolution3x3) -> Tensor:
