@@ -177,7 +177,7 @@ def analyse(results: Sequence[str], *, output: Path | None, seed: int, mark: str
     print("\n".join(report_lines(report)))
     if output is not None:
         ensure_writable(output.parent, "output")
-        write_json(output, report | {"result": mark})
+        write_json(output, report | {"result": mark}, allow_nan=False)
         print(output)
 
 

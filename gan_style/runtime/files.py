@@ -45,8 +45,8 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_bytes(path, json.dumps(dict(content), indent=1).encode() + b"\n")
+def write_json(path: Path, content: Mapping[str, Any], *, allow_nan: bool = True) -> None:
+    write_bytes(path, json.dumps(dict(content), indent=1, allow_nan=allow_nan).encode() + b"\n")
 
 
 def file_hash(path: Path) -> str:
