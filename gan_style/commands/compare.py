@@ -115,16 +115,19 @@ def read_runs(places: Sequence[str]) -> dict[str, Run]:
 
 def read_run_of(folder: Path) -> Run:
     """Read a run's folder. A run whose settings cannot be read is one without settings; it says so."""
+    return read_run(folder, *read_settings(folder))
+
+
+def read_settings(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return a run's settings, flat, and what is wrong with them where they cannot be read."""
     path = folder / CONFIG_FILE
     if not path.is_file():
-        return read_run(folder, {}, [f"{folder} has no {CONFIG_FILE}"])
+        return {}, [f"{folder} has no {CONFIG_FILE}"]
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except Exception as error:  # YAML's and OmegaConf's own classes, OSError, UnicodeDecodeError
-        return read_run(folder, {}, [f"{path} cannot be read ({first_line(error)})"])
-    if not isinstance(content, dict):
-        return read_run(folder, {}, [f"{path} holds no settings"])
-    return read_run(folder, flat(content))
+        return {}, [f"{path} cannot be read ({first_line(error)})"]
+    return (flat(content), []) if isinstance(content, dict) else ({}, [f"{path} holds no settings"])
 
 
 def warn_of(runs: Mapping[str, Run]) -> None:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from gan_style import __version__
 from gan_style.cli import command
-from gan_style.commands.compare import read_run_of
+from gan_style.commands.compare import read_settings
 from gan_style.config import build, plain
 from gan_style.data.pictures import UnreadablePictures, find_pictures
 from gan_style.data.sets import split
@@ -162,11 +162,11 @@ def main(cfg: DictConfig) -> int:
 
 
 def find_run(checkpoint: Path) -> Run | None:
-    """Return the run that a checkpoint is of; None where there is no run's folder to ask."""
+    """Return the run that a checkpoint is of, with its settings alone; None where there is no run's folder to ask."""
     for folder in (checkpoint, *list(checkpoint.absolute().parents)[:2]):
         if (folder / CONFIG_FILE).is_file():
-            run = read_run_of(folder)
-            return run if any(key.startswith("data.") for key in run.settings) else None
+            settings, _ = read_settings(folder)
+            return Run(folder, settings) if any(key.startswith("data.") for key in settings) else None
     return None
 
 
