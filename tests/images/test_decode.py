@@ -285,7 +285,7 @@ def refused_pictures() -> dict[str, tuple[bytes, str]]:
         Image.fromarray(noise(40, 40)).save(buffer := io.BytesIO(), kind)
         data = buffer.getvalue()
         refused[name] = (
-            (data, kinds) if kind == "GIF" else (data[: len(data) // 2], "" if kind == "WEBP" else "truncated")
+            (data, kinds) if kind == "GIF" else (data[: len(data) // 2], r"\w+" if kind == "WEBP" else "truncated")
         )
     return refused
 

@@ -208,7 +208,7 @@ class TestNetwork:
             (vgg19, "rellu2_1", r" \(did you mean relu2_1\?"),
             (vgg16, "relu_3_3", r" \(did you mean relu3_3\?"),
             (compact, "relu3_5", r" \(did you mean relu3_4\?"),
-            *((vgg16, "relu3_4", ""), (compact, "conv1_1", ""), (compact, "relu4_3", "")),
+            *((vgg16, "relu3_4", ".*relu1_1"), (compact, "conv1_1", ".*relu1_1"), (compact, "relu4_3", ".*relu1_1")),
         ],
     )
     def test_unknown_layer_is_refused_with_the_nearest(self, build, layer, suggestion):
@@ -447,11 +447,12 @@ class TestGivenScales:
         assert [network.scales_given for network in networks] == [False, True]
 
     @pytest.mark.parametrize("build", [vgg19, vgg16, compact])
-    @pytest.mark.parametrize("value", [None, 0, -2.0, math.nan, math.inf, "one"])
+    @pytest.mark.parametrize("value", [None, 0, -2.5, math.nan, math.inf, "one"])
     def test_that_cannot_be_are_refused_naming_the_option(self, build, value):
         scales = {"relu2_1": 1.0} | ({} if value is None else {"relu1_1": value})
-        message = r"\.relu1_1=.*; allowed are numbers above 0" if value is not None else ": relu1_1 missing"
-        with pytest.raises(ValueError, match=rf"perceptual\.scales{message}"):
+        missing = ": relu1_1 missing; give one for each of relu1_1, relu2_1"
+        message = missing if value is None else f".relu1_1={value}; allowed are numbers above 0"
+        with pytest.raises(ValueError, match=re.escape(f"perceptual.scales{message}")):
             build(layers=["relu2_1", "relu1_1"], weights="random", scales=scales)
 
 

@@ -7,10 +7,11 @@ from torch.nn import functional as F
 from gan_style.models.winograd import Convolution3x3
 
 
-@pytest.mark.parametrize("height", [3, 4, 6, 7, 13])
+@pytest.mark.parametrize("height", [1, 3, 4, 6, 7, 13])
 @pytest.mark.parametrize(("padding", "with_bias"), [(1, True), (1, False), (0, False), (2, False)])
 def test_is_the_convolution_at_any_height(noise, height, padding, with_bias):
-    x, weight = noise(2, 3, height, 5).double(), noise(4, 3, 3, 3, seed=1).double()
+    rows = height if padding else height + 2  # as many as the kernel has, at least
+    x, weight = noise(2, 3, rows, 5).double(), noise(4, 3, 3, 3, seed=1).double()
     bias = noise(4, seed=2).double() if with_bias else None
     result = Convolution3x3(weight, bias, padding).by_rows(x)
     torch.testing.assert_close(result, F.conv2d(x, weight, bias, padding=padding))
