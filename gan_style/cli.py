@@ -78,8 +78,8 @@ def join_plain_words(arguments: Sequence[str], option: str) -> list[str]:
     if not own_arguments:
         return options
     if any(argument.startswith(f"{option}=") for argument in options):
-        both = f"give {own_arguments[0]} and the like either as plain words or as {option}=[...]"
-        print(f"gan-style: {both}", file=sys.stderr)
+        message = f"give {own_arguments[0]} and the like either as plain words or as {option}=[...]"
+        print(f"gan-style: {message}", file=sys.stderr)
         sys.exit(USER_ERROR)
     return [*options, f"{option}=[{','.join(map(quoted, own_arguments))}]"]
 

@@ -95,8 +95,8 @@ def check_arguments(function: Any, arguments: Mapping[str, Any], extras: Mapping
         if expected not in (bool, int, float, str):
             expected = type(parameters[name].default)
             expected = float if expected is int else expected
-        kinds = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
-        if expected in kinds and type(value) not in kinds[expected]:
+        allowed = (int, float) if expected is float else (expected,)
+        if expected in (bool, int, float, str) and type(value) not in allowed:
             raise ValueError(f"{option}.{name}={as_typed(value)}: {_KINDS[expected]} expected")
     for name, parameter in parameters.items():
         needed = parameter.default is inspect.Parameter.empty and parameter.kind is inspect.Parameter.KEYWORD_ONLY
@@ -225,8 +225,13 @@ def _split(text: str) -> list[str]:
     return [*items, text[begin:].strip()]
 
 
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
-_KINDS |= {str: "a single name or text", list: "a list such as [a,b]"}
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a single name or text",
+    list: "a list such as [a,b]",
+}
 
 
 def composition_message(name: str, error: BaseException) -> str:

@@ -187,23 +187,23 @@ def _content_pictures(cfg: DictConfig, runs: Mapping[str, Run | None]) -> tuple[
             reason = f"the pictures of {spec} are not found ({error})"
             continue
         if changed_since(run.folder, {"content": training}):
-            differs = "data.content is not what this run was trained on (pictures were added, removed or changed)"
-            warnings.warn(f"{spec}: {differs}: held-out ones may be trained on; give content=...", stacklevel=2)
+            problem = "data.content is not what this run was trained on (pictures were added, removed or changed)"
+            warnings.warn(f"{spec}: {problem}: held-out ones may be trained on; give content=...", stacklevel=2)
         trained += training
         held_out = held_out or own_held_out
 
     # Leave out what was trained on, and spread the rest over the pictures allowed.
     if cfg.content is None and not held_out:
         raise ValueError(f"content=... is missing, and {reason}")
-    asked = held_out if cfg.content is None else find_pictures(plain(cfg.content), "content")
-    chosen = without_copies(asked, trained)
+    candidates = held_out if cfg.content is None else find_pictures(plain(cfg.content), "content")
+    chosen = without_copies(candidates, trained)
     if not chosen:
-        were = f"all {len(asked)} pictures were trained on, maybe under other names"
-        raise ValueError(f"content={as_typed(plain(cfg.content))}: {were}; give others")
-    return spread(chosen, cfg.max_pictures or len(chosen)), len(asked) - len(chosen)
+        problem = f"all {len(candidates)} pictures were trained on, maybe under other names"
+        raise ValueError(f"content={as_typed(plain(cfg.content))}: {problem}; give others")
+    return spread(chosen, cfg.max_pictures or len(chosen)), len(candidates) - len(chosen)
 
 
-def without_copies(asked: Sequence[Path], trained: Sequence[Path]) -> list[Path]:
+def without_copies(candidates: Sequence[Path], trained: Sequence[Path]) -> list[Path]:
     """Return the pictures that were not trained on, under whatever path: those of which no trained file has the bytes.
 
     Only files of equal size are read.
@@ -214,7 +214,7 @@ def without_copies(asked: Sequence[Path], trained: Sequence[Path]) -> list[Path]
         by_size.setdefault(path.stat().st_size, []).append(path)
     hashes: dict[int, set[str]] = {}
     chosen = []
-    for path in asked:
+    for path in candidates:
         size = path.stat().st_size
         if path.resolve() in paths:
             continue
@@ -233,12 +233,12 @@ def _style_pictures(cfg: DictConfig, runs: Mapping[str, Run | None]) -> list[Pat
     spec, first = next(((spec, run) for spec, run in runs.items() if run is not None), ("", None))
     if first is None:
         raise ValueError("style=... is missing, and there is no run whose style pictures could be taken")
-    style, asked = first.data("style"), of_style(spec)[1]
+    style, style_name = first.data("style"), of_style(spec)[1]
     if isinstance(style, dict):
-        if asked not in style:
+        if style_name not in style:
             raise no_style(spec, style)
-        return find_pictures(style[asked], "style")
-    return find_pictures(style if asked is None else asked, "style")  # a picture that the style is taken from
+        return find_pictures(style[style_name], "style")
+    return find_pictures(style if style_name is None else style_name, "style")  # a picture that the style is taken from
 
 
 def _metrics(cfg: DictConfig, photos: int, styles: int) -> tuple[list[str], list[str]]:

@@ -81,8 +81,8 @@ def _picture(path: Path) -> Lines:
     except UnreadablePictureError as error:
         if is_picture(path):
             raise
-        known = "a picture, a video, a model (.safetensors, .onnx, .pt2), a checkpoint (.pt) or a run's folder"
-        raise ValueError(f"file={path}: not {known}") from error
+        allowed = "a picture, a video, a model (.safetensors, .onnx, .pt2), a checkpoint (.pt) or a run's folder"
+        raise ValueError(f"file={path}: not {allowed}") from error
     if note is None:
         kind = FORMAT_OF_SUFFIX.get(path.suffix.lower())
         hint = "; files of this kind hold none" if kind is not None and not kind.metadata else ""

@@ -210,14 +210,14 @@ def _metrics(metrics: Any, direction: Any, settings: DictConfig) -> dict[str, st
     held_out = [*held_out, *(["style_ratio"] if "style" in held_out else []), *composite]
     losses = [*(str(term) for term in settings.loss if term != "balance"), "total"]
     for name in names:
-        for prefix, known, where in ((PREFIX, held_out, "metrics.names, metrics.best"), ("loss/", losses, "loss")):
+        for prefix, choices, source in ((PREFIX, held_out, "metrics.names, metrics.best"), ("loss/", losses, "loss")):
             what = name.removeprefix(prefix)
             inner = what.partition("/")[2]  # of one of a library's styles no numbers of several parts are told
-            is_known = what in known or not ("/" in inner and inner in known)
-            if name.startswith(prefix) and not (is_known and any(part in known for part in _parts(what))):
-                hint = did_you_mean(name, [prefix + metric for metric in known])
-                allowed = ", ".join(prefix + metric for metric in known)
-                raise ValueError(f"search.metric={name} is not measured{hint}. By {where} there are {allowed}")
+            is_known = what in choices or not ("/" in inner and inner in choices)
+            if name.startswith(prefix) and not (is_known and any(part in choices for part in _parts(what))):
+                hint = did_you_mean(name, [prefix + metric for metric in choices])
+                allowed = ", ".join(prefix + metric for metric in choices)
+                raise ValueError(f"search.metric={name} is not measured{hint}. By {source} there are {allowed}")
     return {name: direction_of(name) if d == "auto" else d for name, d in zip(names, directions, strict=True)}
 
 

@@ -103,9 +103,9 @@ def write_page(cfg: DictConfig, mark: str) -> None:
             continue
         read = [decode(finished[label][path], short_side=size) for path in contents]
         aspects = [[math.log(x.shape[-1] / x.shape[-2]) for x in pictures] for pictures in (read, photos)]
-        other = sum(abs(result - photo) > _OTHER_SHAPE for result, photo in zip(*aspects, strict=True))
-        if other:  # cropped or squashed results give themselves away
-            print(f"warning: {other} of {len(read)} pictures of {label} have another shape than their photos")
+        reshaped = sum(abs(result - photo) > _OTHER_SHAPE for result, photo in zip(*aspects, strict=True))
+        if reshaped:  # cropped or squashed results give themselves away
+            print(f"warning: {reshaped} of {len(read)} pictures of {label} have another shape than their photos")
         results[label] = [_as_shown(result) for result in read]
     artworks = [_as_shown(decode(path, short_side=size)) for path in styles]
     pictures = StudyPictures([_as_shown(photo) for photo in photos], artworks, results)
@@ -113,8 +113,8 @@ def write_page(cfg: DictConfig, mark: str) -> None:
     # There are only so many different questions.
     questions, repeats, possible = cfg.questions, cfg.repeats, most_questions(len(models), len(photos))
     if questions > possible:
-        those = f"of {len(models)} models and {len(photos)} pictures there are only {possible}"
-        print(f"warning: questions={questions}, but {those}")
+        limit = f"of {len(models)} models and {len(photos)} pictures there are only {possible}"
+        print(f"warning: questions={questions}, but {limit}")
         questions, repeats = possible, min(repeats, possible // 2)
 
     # Write the page.

@@ -46,8 +46,8 @@ def sweep(arguments: Sequence[str], *, command: str, finished: Callable[[DictCon
     # Compose every point of the grid, and give each its folder.
     composed = _compose_grid(command, arguments)
     folder, node = _folder(composed), composed[0].hydra.launcher
-    own = str(node.get("_target_")).startswith("hydra.")  # Hydra's own, basic, for which ours stands
-    launcher: Launcher = Basic() if own else build(node, "hydra.launcher")
+    is_basic = str(node.get("_target_")).startswith("hydra.")  # Hydra's own, basic, for which ours stands
+    launcher: Launcher = Basic() if is_basic else build(node, "hydra.launcher")
     check_place(folder, "run.root, run.sweep")
     names = _job_names(composed)
     jobs = [_job(command, folder, item, name) for item, name in zip(composed, names, strict=True)]

@@ -277,10 +277,10 @@ def _train(cfg: DictConfig, group: Ranks) -> int:
         group.say(f"{folder} is finished: {saved['state']['step']} steps; a larger training.steps goes on")
         return 0
     if group.first:
-        training, others = cfg.training, set(map(str, cfg.loss)) - {"balance", "content"}
-        if 0 < training.steps <= training.warmup_steps and others:
+        training, other_terms = cfg.training, set(map(str, cfg.loss)) - {"balance", "content"}
+        if 0 < training.steps <= training.warmup_steps and other_terms:
             end = f"training.steps={training.steps} ends within training.warmup_steps={training.warmup_steps}"
-            warnings.warn(f"{end}: content alone is trained, no {', no '.join(sorted(others))}", stacklevel=2)
+            warnings.warn(f"{end}: content alone is trained, no {', no '.join(sorted(other_terms))}", stacklevel=2)
 
     # Build the networks and find the pictures.
     objective = make_objective(setup)
@@ -443,8 +443,8 @@ def _check_results_are_own(setup: TrainSetup) -> None:
         differing = ["its config.yaml is missing or damaged"]
     if differing:
         lines = "\n  ".join(differing)
-        whose = f"{results[0]} is the result of another run, whose checkpoints are gone"
-        raise ValueError(f"{whose}; choose another run.name, or move {setup.folder} away.\n  {lines}")
+        problem = f"{results[0]} is the result of another run, whose checkpoints are gone"
+        raise ValueError(f"{problem}; choose another run.name, or move {setup.folder} away.\n  {lines}")
 
 
 def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -380,10 +380,10 @@ def _load_start(path: Path, generator: nn.Module) -> None:
     if isinstance(source, LibraryGenerator) and isinstance(generator, ReferenceGenerator) and of_one_shape:
         return generator.start_from(source)
     if saved | {"arguments": saved["arguments"] | {"tone": built["arguments"]["tone"]}} != built:
-        its, ours = (
+        start, new = (
             f"{x['class']} with {', '.join(f'{k}={v}' for k, v in x['arguments'].items())}" for x in (saved, built)
         )
-        raise ValueError(f"training.start={path}: its generator is {its}, this run's is {ours}")
+        raise ValueError(f"training.start={path}: its generator is {start}, this run's is {new}")
     tones = {name: tensor for name, tensor in generator.state_dict().items() if name == "tones"}  # of this run's styles
     generator.load_state_dict(source.state_dict() | tones)
 
@@ -394,10 +394,10 @@ def _make_optimiser(cfg: DictConfig, name: str, network: nn.Module, projection: 
     norms = network.conditional_norms().values() if isinstance(network, LibraryGenerator) else ()
     rows = [row for norm in norms for row in norm.parameters()]
     trained = (parameter for parameter in network.parameters() if parameter.requires_grad)
-    others = [parameter for parameter in trained if not any(parameter is row for row in rows)]
-    others += projection.parameters() if projection is not None else []
+    parameters = [parameter for parameter in trained if not any(parameter is row for row in rows)]
+    parameters += projection.parameters() if projection is not None else []
     try:
-        optimiser: Optimizer = make([{"params": others}, {"params": rows}] if rows else others)
+        optimiser: Optimizer = make([{"params": parameters}, {"params": rows}] if rows else parameters)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"optimiser.{name}: {error}") from error
     for group in optimiser.param_groups[1:]:
@@ -491,18 +491,18 @@ def make_tracker(setup: TrainSetup, step: int) -> MultiTracker:
     if not setup.ranks.first:
         return MultiTracker()
     arguments = dict(setup.settings["tracking"])
-    asked = arguments.pop("wandb")
-    mode, optional = resolve_mode(asked), dict[str, Tracker]()
+    requested_mode = arguments.pop("wandb")
+    mode, optional = resolve_mode(requested_mode), dict[str, Tracker]()
     make_wandb = partial(WandbTracker, **arguments, folder=setup.folder, config=setup.settings)
     try:
         optional = {} if mode == "disabled" else {"W&B": make_wandb(mode=mode)}
     except ImportError as error:
-        if asked != "auto":
+        if requested_mode != "auto":
             raise ValueError(f"{error}, or use tracking.wandb=disabled") from error
         warnings.warn(f"{error}; tracking with metrics.jsonl alone", stacklevel=2)
         mode = "disabled"
     except ConnectionError as error:
-        if asked != "auto":
+        if requested_mode != "auto":
             raise
         warnings.warn(f"{error}; tracking offline", stacklevel=2)  # a server out of reach is not worth a run
         mode, optional = "offline", {"W&B": make_wandb(mode="offline")}

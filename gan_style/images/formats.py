@@ -149,8 +149,8 @@ def open_picture(path: Path | IO[bytes], *, limited: bool = True) -> Image.Image
         name = next((name for name in (*READABLE_FORMATS, _HEADLESS) if _begins_as(name, head)), None)
         if name is None:
             *kinds, last = ({"WEBP": "WebP"}.get(kind, kind) for kind in READABLE_FORMATS)
-            known = f"{', '.join(kinds)} or {last}"
-            raise Image.UnidentifiedImageError(f"its content is not a {known} picture; it is {describe_content(head)}")
+            allowed, content = f"{', '.join(kinds)} or {last}", describe_content(head)
+            raise Image.UnidentifiedImageError(f"its content is not a {allowed} picture; it is {content}")
 
         # Let Pillow open it, without what it would refuse for its length.
         long_chunks: dict[str, Any] = {}

@@ -126,8 +126,9 @@ def _to_unsigned(values: np.ndarray, page: Any, kind: str, lost: list[str]) -> n
         ranges = (*_FLOAT_RANGES[:2], (4096.0, 32767.0)) if values.dtype == np.int16 else _FLOAT_RANGES
         white = white_of_numbers(lowest, highest, ranges)
         if white is None:
-            known = f"0 to 1, 0 to 255 and 0 to {ranges[-1][1]:g}"
-            raise ValueError(f"{kind} with values from {lowest:g} to {highest:g} is not read; known ranges are {known}")
+            allowed = f"0 to 1, 0 to 255 and 0 to {ranges[-1][1]:g}"
+            values_text = f"values from {lowest:g} to {highest:g}"
+            raise ValueError(f"{kind} with {values_text} is not read; known ranges are {allowed}")
         numbers = "floats" if values.dtype.kind == "f" else "signed numbers"
         lost.append(f"its {8 * values.dtype.itemsize}-bit {numbers} (they are rounded to 16 bits)")
         return _scale(values, 65535.0 / white)

@@ -55,8 +55,8 @@ class Record:
             if identity(path) in written:
                 raise ValueError(f"output={self.output}: {path} is one of the inputs, which are never written over")
             if path.resolve().parent == self.steps_folder.resolve():
-                where = f"pictures on the way go into {self.steps_folder}"
-                raise ValueError(f"output={self.output}: {where}, where {path} lies")
+                problem = f"pictures on the way go into {self.steps_folder}"
+                raise ValueError(f"output={self.output}: {problem}, where {path} lies")
 
     def load(self) -> dict[str, Any] | None:
         """Return the state that an earlier command left; None where there is none.
@@ -70,9 +70,9 @@ class Record:
         except ValueError as error:
             raise ValueError(f"{error}; overwrite=true starts over") from error
         if lines := differences(content.get("settings", {}), self.settings):
-            other = f"{self.state_path} is of an optimisation with other settings"
+            problem = f"{self.state_path} is of an optimisation with other settings"
             hint = "choose another output, or overwrite=true to start over."
-            raise ValueError("\n  ".join([f"{other}; {hint}", *lines]))
+            raise ValueError("\n  ".join([f"{problem}; {hint}", *lines]))
         return content
 
     def save(self, state: Mapping[str, Any], frames: Sequence[int], *, finished: bool = False) -> None:

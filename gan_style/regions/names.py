@@ -77,8 +77,8 @@ def read_table(spec: str, option: str = "segmentation.names") -> tuple[dict[int,
             return dict(enumerate(line.strip() for line in text.splitlines())), {}
         return _from_json(json.loads(text))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        known = "text with a name a line, or JSON with a list, {number: name} or COCO's categories"
-        raise ValueError(f"{option}: not a table of names ({error}); known are {known}") from error
+        allowed = "text with a name a line, or JSON with a list, {number: name} or COCO's categories"
+        raise ValueError(f"{option}: not a table of names ({error}); known are {allowed}") from error
 
 
 def _from_json(content: Any) -> tuple[dict[int, str], dict[str, dict[int, int]]]:

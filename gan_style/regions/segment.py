@@ -59,8 +59,8 @@ def segmentation_network(name: str, weights: str = "default") -> tuple[Segmentat
 
     # Get the weights.
     if name not in NETWORKS:
-        hint, known = did_you_mean(name, NETWORKS), ", ".join(NETWORKS)
-        raise ValueError(f"segmentation.network={name}: there is no such network{hint}; known are {known}")
+        hint, allowed = did_you_mean(name, NETWORKS), ", ".join(NETWORKS)
+        raise ValueError(f"segmentation.network={name}: there is no such network{hint}; known are {allowed}")
     if weights == "default":
         file = get_model_weights(name).DEFAULT
         try:

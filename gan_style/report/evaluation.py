@@ -72,8 +72,8 @@ def number(estimate: Estimate | None) -> str:
 
 
 def _heads(metrics: Sequence[str]) -> list[TableHead]:
-    known = {name: TableHead(name + ARROWS[metric.better], metric.meaning) for name, metric in METRICS.items()}
-    return [known.get(name, TableHead(name, name)) for name in metrics]
+    heads = {name: TableHead(name + ARROWS[metric.better], metric.meaning) for name, metric in METRICS.items()}
+    return [heads.get(name, TableHead(name, name)) for name in metrics]
 
 
 def _rows(scores: Scores, metrics: Sequence[str], models: Sequence[str]) -> list[TableRow]:

@@ -65,8 +65,8 @@ class FolderOutputs:
         owners: dict[Path, Path] = {}
         for path, file in matched.items():
             if owners.setdefault(file, path) != path:
-                both = f"{file.name} would be the result of {owners[file]} and of {path}"
-                raise ValueError(f"{self.option}={self.folder}: {both}; keep the content's folders in it")
+                problem = f"{file.name} would be the result of {owners[file]} and of {path}"
+                raise ValueError(f"{self.option}={self.folder}: {problem}; keep the content's folders in it")
         return matched
 
     def find(self, content: Path) -> Path | None:

@@ -135,8 +135,9 @@ def status_of(run: Run) -> str:
 
 def differing(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the dotted names in which {label: settings} differ, in their own order; run names and such aside."""
-    keys = dict.fromkeys(key for own in settings.values() for key in own if not key.startswith(_NO_DIFFERENCE))
-    return [key for key in keys if len({repr(own.get(key)) for own in settings.values()}) > 1]
+    runs = settings.values()
+    keys = dict.fromkeys(key for run in runs for key in run if not key.startswith(_NO_DIFFERENCE))
+    return [key for key in keys if len({repr(run.get(key)) for run in runs}) > 1]
 
 
 def _shortest(key: str, known: Iterable[str]) -> str:

@@ -110,8 +110,8 @@ class CheckpointFolder:
             except ValueError as error:
                 warn(f"{error}; trying the one before")
         if paths:
-            tried = f"no checkpoint in {self.folder} can be read ({len(paths)} tried)"
-            raise ValueError(f"{tried}; remove them to start over")
+            problem = f"no checkpoint in {self.folder} can be read ({len(paths)} tried)"
+            raise ValueError(f"{problem}; remove them to start over")
         return None
 
 

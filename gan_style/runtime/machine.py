@@ -44,6 +44,6 @@ def first_line(error: BaseException) -> str:
 
 def has_lost_neighbour(error: BaseException) -> bool:
     """Return whether a rank has failed as another one has gone, by what torch.distributed raises in all backends."""
-    words = r"(?i)connection (closed|reset|refused|was closed)|closed by peer|broken pipe|gloo|nccl|recvValue"
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-    return not alone and not isinstance(error, ValueError | OSError) and re.search(words, str(error)) is not None
+    pattern = r"(?i)connection (closed|reset|refused|was closed)|closed by peer|broken pipe|gloo|nccl|recvValue"
+    is_distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return is_distributed and not isinstance(error, ValueError | OSError) and bool(re.search(pattern, str(error)))

@@ -263,5 +263,5 @@ def check_replaceable(
     foreign = [path for path, mark in outputs if (path.exists() or path.is_symlink()) and not carries(path, mark())]
     if foreign:
         more = f", and {len(foreign) - 1} more," if len(foreign) > 1 else ""
-        there = f"{foreign[0]}{more} is there already, and not as an earlier result of this command"
-        raise ValueError(f"{option}: {there}; give another name, or overwrite=true to replace it")
+        problem = f"{foreign[0]}{more} is there already, and not as an earlier result of this command"
+        raise ValueError(f"{option}: {problem}; give another name, or overwrite=true to replace it")

@@ -147,8 +147,8 @@ class Search:
         study.end("failed", reason=reason, seconds=seconds)
         self.say(f"trial {number} failed: {reason}")
         if missing:
-            known = ", ".join(sorted(ended.last)) or "nothing"
-            raise ValueError(f"search.metric={missing[0]}: trial {number} measured no such thing; it measured {known}")
+            names = ", ".join(sorted(ended.last)) or "nothing"
+            raise ValueError(f"search.metric={missing[0]}: trial {number} measured no such thing; it measured {names}")
         return None
 
     def _write_summary(self) -> None:

@@ -57,8 +57,8 @@ def read_participants(paths: Sequence[Path]) -> tuple[list[Participant], list[st
         earlier = participants.get(read.name)
         participants[read.name] = read if earlier is None or len(read.answers) > len(earlier.answers) else earlier
         if earlier is not None:
-            which = participants[read.name].path
-            warnings.append(f"{path} and {earlier.path} are of the same participant; {which} counts")
+            counted = participants[read.name].path
+            warnings.append(f"{path} and {earlier.path} are of the same participant; {counted} counts")
     return list(participants.values()), warnings
 
 
@@ -188,8 +188,8 @@ def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield the report as lines for a terminal; intervals are in brackets."""
     people = report["participants"].values()
     unfinished = sum(person["answers"] < person["questions"] for person in people)
-    rest = f", {unfinished} of them did not finish" if unfinished else ""
-    yield f"study {report['study']}: {_count(len(people), 'participant')}{rest}"
+    unfinished_text = f", {unfinished} of them did not finish" if unfinished else ""
+    yield f"study {report['study']}: {_count(len(people), 'participant')}{unfinished_text}"
     for kind, report_of_kind in report["kinds"].items():
         yield from ("", *_of_kind(_ASKED[kind], report_of_kind))
 

@@ -45,8 +45,8 @@ def choose_encoding(
     context = _encoder(codec, container)
     private_options = {option.name for option in context.supported_options.private}
     if unknown := sorted(set(options) - private_options):
-        known = ", ".join(sorted(private_options))
-        raise ValueError(f"options.{unknown[0]}: {codec} has no such option; it has {known}")
+        allowed = ", ".join(sorted(private_options))
+        raise ValueError(f"options.{unknown[0]}: {codec} has no such option; it has {allowed}")
     chosen = {name: str(value) for name, value in (_SPECIAL.get(codec, {}) | dict(options)).items()}
     if crf != "auto" and "crf" not in private_options:
         raise ValueError(f"crf={crf}: {codec} has no constant quality; leave it out, or choose another codec")

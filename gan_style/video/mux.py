@@ -17,6 +17,11 @@ from gan_style.video.encode import EncodedPacket, Encoding, configure, decode_ti
 
 _TIMED = ("mp4", "mov")  # with timecode tracks, which cannot be copied
 _COVERS = ("mp4", "matroska")  # which can hold a picture that stands for the whole
+# How metadata begin that tell of the source's file and encoding, and not of the result's.
+_OF_OLD_FILE = (
+    *("encoder", "rotate", "duration", "vendor_id", "bps", "number_of_", "_"),
+    *("major_brand", "minor_version", "compatible_brands"),
+)
 
 
 def copyable_streams(video: Video, container: str) -> tuple[list[int], list[str]]:
@@ -137,8 +142,7 @@ def _describe(stream: Any, source: Any) -> None:
 
 
 def _portable_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    old = "encoder rotate duration vendor_id major_brand minor_version compatible_brands bps number_of_ _"
-    return {key: value for key, value in metadata.items() if not key.lower().startswith(tuple(old.split()))}
+    return {key: value for key, value in metadata.items() if not key.lower().startswith(_OF_OLD_FILE)}
 
 
 def _packets(

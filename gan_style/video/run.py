@@ -53,9 +53,9 @@ class Segments:
         path = self.folder / PLAN
         if path.is_file():
             if lines := differences(json.loads(path.read_text(encoding="utf-8")), settings):
-                there = f"{self.folder} holds a part of this video made with other settings"
+                problem = f"{self.folder} holds a part of this video made with other settings"
                 hint = "give them again, or remove the folder to begin anew."
-                raise ValueError("\n  ".join([f"{there}; {hint}", *lines]))
+                raise ValueError("\n  ".join([f"{problem}; {hint}", *lines]))
             return
         ensure_folder(self.folder)
         write_json(path, settings)
