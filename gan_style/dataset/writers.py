@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -53,8 +53,10 @@ class ShardFiles:
             return FolderWriter(files, self.data, self.scheme)
         return TarWriter(files, self.data, self.scheme, self.archive)
 
-    def remove_leftovers(self, samples: Sequence[Sample], tokens: Iterable[str]) -> None:
+    def remove_leftovers(self, samples: Sequence[Sample], tokens: Sequence[str]) -> None:
         """Remove the temporary files that dead writers of this shard left."""
+        if not tokens:
+            return  # nearly always; the paths of all files take longer to make
         paths = [self.archive] if self.archive else []
         for sample, copy in product(samples, range(self.scheme.copies)) if not self.archive else ():
             paths += [self.scheme.path(sample, copy, extension) for extension in self.scheme.extensions(sample)]

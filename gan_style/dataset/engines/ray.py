@@ -154,9 +154,10 @@ def run_actors(
     import ray
 
     with _connected(ray, address, max(1, math.ceil(actors * cpus))):
+        resources = ray.cluster_resources()
         for name, needed in {"CPU": cpus, "GPU": gpus}.items():
-            if (there := ray.cluster_resources().get(name, 0)) < needed:
-                warn(f"an actor takes {needed:g} {name} and the cluster has {there:g}; waiting for more")
+            if (available := resources.get(name, 0)) < needed:
+                warn(f"an actor takes {needed:g} {name} and the cluster has {available:g}; waiting for more")
         remote = ray.remote(num_gpus=gpus, num_cpus=cpus, max_restarts=0)(Actor)
         pool = ActorPool(ray, lambda number: remote.remote(make, number), deque(shards), set(retry), report)
         try:

@@ -86,8 +86,8 @@ def open_layout(spec: str, layout: str, *, target: str, carry: Sequence[str]) ->
 
 def _kind_of(tree: Tree) -> str:
     """Which of FOLDERS a tree is, by what belongs to its first pictures."""
-    files = {path: list(tree.try_listing(path).files) for path in tree.folders}
-    if any(re.fullmatch(r"metadata\.(jsonl|csv|parquet)", name) for names in files.values() for name in names):
+    files = (name for path in tree.folders for name in tree.try_listing(path).files)
+    if any(re.fullmatch(r"metadata\.(jsonl|csv|parquet)", name) for name in files):
         return "imagefolder"
     labels: Counter[str] = Counter()
     for path in [folder for folder in tree.folders if not tree.is_label_path(folder)][:60]:
@@ -97,8 +97,8 @@ def _kind_of(tree: Tree) -> str:
             sidecars = matches.sidecars.get(name, {}).values()
             labels.update({kind for place in sidecars if (kind := _label_kind(tree, place.path))})
             labels["pictures"] += 1
-    yamls = (join(path, name) for path in tree.folders[:20] for name in files[path][:200] if name.endswith(YAML))
-    if any(read_yaml(tree.root / path) for path in yamls):
+    files = (join(path, name) for path in tree.folders[:20] for name in islice(tree.try_listing(path).files, 200))
+    if any(read_yaml(tree.root / path) for path in files if path.endswith(YAML)):
         return "yolo"
     for kind in ("yolo", "voc", "labelme", "cityscapes"):
         if labels[kind] >= max(1, labels["pictures"] / 5):

@@ -284,8 +284,8 @@ class Tree:
     def _has_photos(self, path: str) -> bool:
         """Whether a folder that is called as labels are holds photos, or leads to them."""
         folders = [path, *(join(path, name) for name in self.try_listing(path).folders[:5])]
-        pictures = {folder: names for folder in folders if (names := self.pictures(folder))}
-        return any(not self._are_masks(folder, names) for folder, names in pictures.items())
+        pictures = ((folder, self.pictures(folder)) for folder in folders)
+        return any(names and not self._are_masks(folder, names) for folder, names in pictures)
 
     def _are_masks(self, path: str, names: Sequence[str], *, strictly: bool = False) -> bool:
         """Whether some of a folder's pictures look like masks; not strictly: grey ones, too (depth, mattes)."""
