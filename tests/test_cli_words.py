@@ -67,5 +67,5 @@ def test_every_command_with_plain_words_has_that_option():
 
 def test_a_value_for_a_group_of_options_is_refused_in_our_words():
     arguments = ["train", "run=mine", "data.content=.", "data.style=."]
-    done = subprocess.run([sys.executable, "-m", "gan_style.cli", *arguments], capture_output=True, text=True)
-    assert done.returncode == 2 and "run.NAME" in done.stderr
+    result = subprocess.run([sys.executable, "-m", "gan_style.cli", *arguments], capture_output=True, text=True)
+    assert result.returncode == 2 and "run.NAME" in result.stderr

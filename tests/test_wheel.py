@@ -52,13 +52,13 @@ def test_a_wheel_in_another_environment_trains_and_stylizes(tmp_path):
         wheel,
         folder=tmp_path,
     )
-    other_environment = tmp_path / "elsewhere"
-    other_environment.mkdir()
-    place = run(python, "-c", "import gan_style; print(gan_style.__file__)", folder=other_environment)
+    folder_of_user = tmp_path / "elsewhere"
+    folder_of_user.mkdir()
+    place = run(python, "-c", "import gan_style; print(gan_style.__file__)", folder=folder_of_user)
     assert str(site_packages) in place
     script = tmp_path / "venv" / "bin" / "gan-style"
-    run(script, "train", "experiment=smoke", folder=other_environment)
-    run(script, "stylize", "checkpoint=runs/smoke", "input=demo:heldout", "output=stylized", folder=other_environment)
-    assert len(list((other_environment / "stylized").iterdir())) == 2
-    assert "stylize" in run(python, "-m", "gan_style.cli", "--help", folder=other_environment)
-    assert "training:" in run(python, "-m", "gan_style.commands.train", "--help", folder=other_environment)
+    run(script, "train", "experiment=smoke", folder=folder_of_user)
+    run(script, "stylize", "checkpoint=runs/smoke", "input=demo:heldout", "output=stylized", folder=folder_of_user)
+    assert len(list((folder_of_user / "stylized").iterdir())) == 2
+    assert "stylize" in run(python, "-m", "gan_style.cli", "--help", folder=folder_of_user)
+    assert "training:" in run(python, "-m", "gan_style.commands.train", "--help", folder=folder_of_user)

@@ -193,4 +193,4 @@ def test_what_is_no_run_is_named(compare, photos, tmp_path, place):
 
 
 def test_no_runs_at_all(compare):
-    assert "runs=[]" in compare(status=2).err
+    assert "runs=[]: one expected, or a list" in compare(status=2).err

@@ -8,12 +8,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from run_files import SMOKE
 
 from gan_style.commands.train import check_styles
 from gan_style.runtime.checkpoint import read_generator
 from gan_style.stylize.model import load_generator
 
-SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2")
 LIBRARY = (*SMOKE, "generator=library", "data.style={flow: 'demo:styles/flow', tiles: 'demo:styles/mosaic'}")
 
 

@@ -748,8 +748,11 @@ def test_other_styles_of_the_same_library_are_another_dataset(make, library):
     ],
 )
 def test_what_a_library_cannot_do_is_said(make, library, changed, message):
-    assert "style=wave: there is no such style" in make("single", style="wave", status=2).err
     assert message in make("out", checkpoint=str(library), **changed, status=2).err
+
+
+def test_a_generator_of_one_style_has_no_names(make):
+    assert "style=wave: there is no such style" in make("out", style="wave", status=2).err
 
 
 # Masks

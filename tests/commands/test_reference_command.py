@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from run_files import SMOKE
 
 import gan_style
 from gan_style.commands.dataset_styles import StyleSource, make_stylizers
@@ -24,7 +25,7 @@ from gan_style.stylize import model as inference_load
 from gan_style.stylize.model import load_generator
 
 REFERENCE = (
-    *("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2"),
+    *SMOKE,
     *("generator=reference", "loss.style.target=crop", "data.style=['demo:styles', 'demo:photos']"),
 )
 
@@ -148,7 +149,7 @@ def test_from_python(far, tmp_path):
         ((), "reference=... is missing: this model takes its style from a picture that it is shown"),
         (("reference=nowhere.jpg",), "reference: cannot read the picture nowhere.jpg: there is no such file"),
         (("reference=[]",), "reference=[]: one expected, or a list"),
-        (("reference={a: b}",), "reference={a: b}"),
+        (("reference={a: b}",), "reference={a: b}: one expected, or a list"),
         (("reference=[FAR/sea.png,FAR/out/sea.png]",), "there is no such file"),
         (("reference=FAR/sea.png", "style=monet"), "style=monet: there is no such style; known are sea"),
     ],

@@ -170,7 +170,7 @@ BAD_INPUT = {
     "a folder without results": (["results=photos"], "results=photos: there is no .json"),
     "a foreign file": (["results=[foreign.json]"], "foreign.json: no file of answers"),
     "a damaged file": (["results=[damaged.json]"], "damaged.json: damaged"),
-    "an empty list": (["results=[]"], "results=[]"),
+    "an empty list": (["results=[]"], "results=[]: one expected, or a list"),
     "an analysis to a page": (["results=a.json", "output=a.html"], "ends in .json"),
 }
 

@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from run_files import SMOKE
 
 from gan_style.commands import train
 from gan_style.commands.launchers import Basic, JobEnd
@@ -21,7 +22,6 @@ from gan_style.commands.sweep import folder_name
 from gan_style.config import CONFIG_PATH
 from gan_style.runtime.files import locked
 
-SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2")
 GRID = ("loss.style.weight=1,3,10", "training.seed=0,1")
 NAMES = [f"loss.style.weight_{weight}+training.seed_{seed}" for weight in (1, 3, 10) for seed in (0, 1)]
 

@@ -73,11 +73,9 @@ class TestYolo:
             photo(source / pictures.format(name, "a"))
             text(source / labels.format(name, "a"), f"{number} .5 .5 .2 .4\n")
             photo(source / pictures.format(name, f"empty{name}"))
-        content = {"path": "/of/another/machine", "names": ["cat", "dog"]}
-        text(
-            source / "data.yaml",
-            yaml.safe_dump(content | {split_name: split.format(split_name) for split_name in ("train", "val")}),
-        )
+        splits = {name: split.format(name) for name in ("train", "val")}
+        content = {"path": "/of/another/machine", "names": ["cat", "dog"]} | splits
+        text(source / "data.yaml", yaml.safe_dump(content))
         text(source / "train.txt", "./" + pictures.format("train", "a") + "\n")
         return source
 
@@ -553,10 +551,10 @@ def test_splits_of_archives_do_not_mix(source, make, archives):
         archive(source / name, {f"{number}.jpg": encoded(PHOTO, "JPEG")})
     rows = make("webdataset")
     assert {int(row["key"]): row["split"] for row in rows} == dict(enumerate(archives.values()))
-    folders = {}
+    splits_in = {}
     for row in rows:
-        folders.setdefault(row["output"].partition("#")[0], set()).add(row["split"])
-    assert all(len(splits) == 1 for splits in folders.values())
+        splits_in.setdefault(row["output"].partition("#")[0], set()).add(row["split"])
+    assert all(len(splits) == 1 for splits in splits_in.values())
 
 
 @pytest.mark.parametrize("name", ["x.tar.zst", "val.zip", "b.7z"])

@@ -10,12 +10,12 @@ from gan_style.dataset.naming import CompactNameSet
 
 @given(st.lists(st.text(max_size=3)), st.lists(st.text(max_size=3)))
 def test_it_holds_what_was_added_and_nothing_else(added, queries):
-    names, known = CompactNameSet(), set()
+    names, expected = CompactNameSet(), set()
     for name in added:
-        assert (name in names) is (name in known)
+        assert (name in names) is (name in expected)
         names.add(name)
-        known.add(name)
-    assert all((name in names) is (name in known) for name in [*added, *queries])
+        expected.add(name)
+    assert all((name in names) is (name in expected) for name in [*added, *queries])
 
 
 def test_names_that_are_no_text_can_be_added():

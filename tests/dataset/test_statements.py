@@ -24,15 +24,15 @@ LISTS = {
 
 
 @pytest.mark.parametrize("case", LISTS)
-@pytest.mark.parametrize("expected", ["webdataset", "coco"])
-def test_splits_by_lists_do_not_mix(source, make, data, case, expected):
+@pytest.mark.parametrize("target", ["webdataset", "coco"])
+def test_splits_by_lists_do_not_mix(source, make, data, case, target):
     for name in ("a", "b"):
         photo(source / f"images/{name}.jpg")
     for name, content in LISTS[case].items():
         text(source / name, content)
-    rows = {row["key"]: row["split"] for row in make(expected) if row["status"] == "ok"}
+    rows = {row["key"]: row["split"] for row in make(target) if row["status"] == "ok"}
     assert rows == {"images/a.jpg": "train", "images/b.jpg": "val"}
-    if expected == "coco":
+    if target == "coco":
         for split, name in (("train", "a"), ("val", "b")):
             images = json.loads((data / f"annotations/{split}.json").read_text())["images"]
             assert [image["file_name"] for image in images] == [f"{name}.jpg"]

@@ -220,10 +220,8 @@ def test_short_side_sets_the_shorter_side_and_keeps_the_ratio(tmp_path_factory, 
     path = saved(np.zeros((height, width, 3), np.uint8), tmp_path_factory.getbasetemp() / "scaled.bmp")
     _, *sides = decode(path, short_side=short).shape
     assert min(sides) == short
-    assert all(
-        abs(side - before * short / min(width, height)) <= 0.5
-        for side, before in zip(sides, (height, width), strict=True)
-    )
+    for side, before in zip(sides, (height, width), strict=True):
+        assert abs(side - before * short / min(width, height)) <= 0.5
 
 
 @pytest.mark.parametrize("short_side", [40, 160], ids=["smaller", "larger"])
@@ -271,22 +269,19 @@ def written(path: Path, data: bytes) -> Path:
 
 
 def refused_pictures() -> dict[str, tuple[bytes, str]]:
+    """{name: (content, reason)}: what is no picture that can be read, and pictures that are cut in half."""
+
+    def encoded(kind: str) -> bytes:
+        Image.fromarray(noise(40, 40)).save(buffer := io.BytesIO(), kind)
+        return buffer.getvalue()
+
     kinds = "its content is not a JPEG, PNG, WebP"
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
     refused = {"text.jpg": (b"no picture at all\n" * 50, kinds), "empty.png": (b"", kinds), "figure.jpg": (eps, kinds)}
-    for name, kind in (
-        ("gif.png", "GIF"),
-        ("cut.jpg", "JPEG"),
-        ("cut.png", "PNG"),
-        ("cut.bmp", "BMP"),
-        ("cut.tif", "TIFF"),
-        ("cut.webp", "WEBP"),
-    ):
-        Image.fromarray(noise(40, 40)).save(buffer := io.BytesIO(), kind)
-        data = buffer.getvalue()
-        refused[name] = (
-            (data, kinds) if kind == "GIF" else (data[: len(data) // 2], r"\w+" if kind == "WEBP" else "truncated")
-        )
+    refused["gif.png"] = (encoded("gif"), kinds)
+    for kind in ("jpeg", "png", "bmp", "tiff", "webp"):
+        data = encoded(kind)
+        refused[f"cut.{kind}"] = (data[: len(data) // 2], r"\w+" if kind == "webp" else "truncated")
     return refused
 
 

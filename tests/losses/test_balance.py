@@ -101,9 +101,8 @@ def test_what_was_measured_goes_through_json_and_on():
     for norms in audits[1:]:
         second.observe(norms)
     assert second.state_dict() == uninterrupted.state_dict()
-    assert second.freeze_weights({"content": 1.0, "style": 1.0}) == uninterrupted.freeze_weights(
-        {"content": 1.0, "style": 1.0}
-    )
+    weights = {"content": 1.0, "style": 1.0}
+    assert second.freeze_weights(weights) == uninterrupted.freeze_weights(weights)
     first.load_state_dict(second.state_dict())
     assert first.settled and first.audits == 3
 

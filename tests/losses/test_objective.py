@@ -91,12 +91,12 @@ class TestWeightZero:
         torch.testing.assert_close(loss, without)
 
     def test_everywhere_gives_a_zero_that_can_be_trained_on(self, make_objective, loss_inputs):
-        content, style = (
-            Content(weight=0.0, layers=["relu2_1"]),
-            GramStyle(weight=0.0, layers=["relu1_1"], target="each"),
+        objective = make_objective(
+            adversarial=Adversarial(weight=0.0),
+            content=Content(weight=0.0, layers=["relu2_1"]),
+            style=GramStyle(weight=0.0, layers=["relu1_1"], target="each"),
+            tv=SquaredVariation(weight=0.0),
         )
-        terms = {"adversarial": Adversarial(weight=0.0), "content": content, "style": style}
-        objective = make_objective(**terms, tv=SquaredVariation(weight=0.0))
         loss, parts = objective.generator_loss(loss_inputs, [loss_inputs.fake.mean(dim=1)], warming_up=False)
         assert loss == 0 and all(part != 0 for part in parts.values())
         for warming_up in (False, True):
@@ -136,11 +136,10 @@ class TestStyleTargets:
     ):
         objective = make_objective(style_target=target)
         objective.set_style("b.jpg", [(0, noise(1, 3, 16, 16, seed=40))])
-        others = (
-            replace(loss_inputs, style=noise(2, 3, 16, 16, seed=8)),
-            replace(loss_inputs, style_index=torch.tensor([1, 1])),
-        )
-        losses = [objective.generator_loss(x, None, warming_up=False)[0] for x in (loss_inputs, *others)]
+        other_crops = replace(loss_inputs, style=noise(2, 3, 16, 16, seed=8))
+        other_pictures = replace(loss_inputs, style_index=torch.tensor([1, 1]))
+        variants = (loss_inputs, other_crops, other_pictures)
+        losses = [objective.generator_loss(x, None, warming_up=False)[0] for x in variants]
         assert losses[0] == losses[1]  # the crops themselves are never looked at
         assert (losses[0] != losses[2]).item() is matters
 

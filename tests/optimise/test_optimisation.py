@@ -115,9 +115,8 @@ def test_lbfgs_finds_the_minimum_of_a_parabola(noise, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_pixels_are_not_clamped_on_their_way(noise, method):
     steps = 120 if method == "adam" else 20
-    assert finish(pulled(TowardsValue(1.7), noise, method=method, steps=steps)).mean().item() == pytest.approx(
-        1.7, abs=0.02
-    )
+    result = finish(pulled(TowardsValue(1.7), noise, method=method, steps=steps))
+    assert result.mean().item() == pytest.approx(1.7, abs=0.02)
 
 
 def test_one_channel_is_shown_to_the_losses_as_grey(noise):

@@ -123,15 +123,15 @@ NETWORK = "lraspp_mobilenet_v3_large"
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
-    """weights(classes, seen): a file of weights with which the network sees one class everywhere; an empty cache."""
+    """weights(classes, predicted): weights with which the network predicts one class everywhere; an empty cache."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
-    def make(classes: int, classes_in_file: int, name: str = "weights.pth"):
+    def make(classes: int, predicted: int, name: str = "weights.pth"):
         from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
         network = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=classes)
         state = {key: torch.zeros_like(value) for key, value in network.state_dict().items()}
-        state["classifier.high_classifier.bias"][classes_in_file] = 20.0
+        state["classifier.high_classifier.bias"][predicted] = 20.0
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, tmp_path / name)
         return str(tmp_path / name)

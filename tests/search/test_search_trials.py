@@ -125,9 +125,9 @@ def test_several_metrics_have_a_front(make_plan, make_search):
     search = make_search(make_plan(metrics=metrics), lambda n, _: {1: dict(zip(metrics, points[n], strict=True))})
     search.run()
     assert [trial.number for trial in search.study.best()] == front(points) == [5, 1, 2, 0, 6]
-    message = list(closing_lines(search.study, lambda number: f"trials/{number}"))
-    assert message[1] == "Pareto front of heldout/content and heldout/style, 5 of 8 trials:"
-    assert message[2].startswith("  trial 5, heldout/content 0.5  heldout/style 9: x=")
+    lines = list(closing_lines(search.study, lambda number: f"trials/{number}"))
+    assert lines[1] == "Pareto front of heldout/content and heldout/style, 5 of 8 trials:"
+    assert lines[2].startswith("  trial 5, heldout/content 0.5  heldout/style 9: x=")
 
 
 def test_a_trial_that_fails_is_counted_and_ends_nothing(make_plan, make_search):

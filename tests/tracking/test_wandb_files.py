@@ -206,8 +206,8 @@ def test_a_resumed_run_goes_on_behind_wandbs_own_count(tmp_path, monkeypatch):
     again.scalars(1001, {"loss/style": 1.0})
     again.finish(failed=False)
     assert [step for step, _ in steps_logged] == [901, 902, 1200, 1001]
-    own = [count for _, count in steps_logged]
-    assert own[0] >= 1401 and own == sorted(set(own))
+    counts = [count for _, count in steps_logged]
+    assert counts[0] >= 1401 and counts == sorted(set(counts))
 
 
 @pytest.mark.parametrize("kind", ["closed", "silent"])

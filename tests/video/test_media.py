@@ -161,8 +161,7 @@ class TestSegments:
         assert (loaded.frames, loaded.packets, loaded.tally) == (2, packets, segment.tally)
         np.testing.assert_array_equal(loaded.last, last)
         (file,) = (tmp_path / "o.mp4.parts").glob("0*")
-        whole = file.read_bytes()
-        file.write_bytes(whole[:-9])
+        file.write_bytes(file.read_bytes()[:-9])
         assert segments.load(0) is None
 
     def test_belong_to_one_set_of_settings(self, tmp_path):

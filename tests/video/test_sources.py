@@ -22,10 +22,10 @@ def copied(video, target, container):
     for tick in read_frames(video, report):
         encoder.add(to_rgb(video, tick), tick.pts, tick.duration)
     packets = encoder.finish()
-    copied_streams, left = copyable_streams(video, container)
+    copied_streams, dropped = copyable_streams(video, container)
     times = [packet.pts for packet in packets]
     join(target, container, video, encoding, packets, times=times, copied_indices=copied_streams, note="{}")
-    return report, left
+    return report, dropped
 
 
 @pytest.mark.parametrize("sizes", [((64, 48), (128, 96)), ((128, 96), (64, 48))], ids=["second", "first"])
@@ -43,9 +43,9 @@ def test_the_track_that_players_show_is_stylized_and_alone_in_the_result(tmp_pat
         file.mux([packet for stream in streams for packet in stream.encode(None)])
     video = probe(tmp_path / "two.mp4")
     assert (video.width, video.height, video.tracks) == (128, 96, 2)
-    _, left = copied(video, tmp_path / "o.mp4", "mp4")
+    _, dropped = copied(video, tmp_path / "o.mp4", "mp4")
     with av.open(str(tmp_path / "o.mp4")) as file:
-        assert [(stream.type, stream.width) for stream in file.streams] == [("video", 128)] and not left
+        assert [(stream.type, stream.width) for stream in file.streams] == [("video", 128)] and not dropped
 
 
 # Joined recordings
@@ -190,8 +190,8 @@ def with_cover(path, container):
 def test_a_cover_is_kept(tmp_path, before, after):
     picture = with_cover(tmp_path / f"c.{before}", before)
     video = probe(tmp_path / f"c.{before}")
-    _, left = copied(video, tmp_path / f"o.{after}", {"mkv": "matroska"}.get(after, after))
-    assert left == []
+    _, dropped = copied(video, tmp_path / f"o.{after}", {"mkv": "matroska"}.get(after, after))
+    assert dropped == []
     with av.open(str(tmp_path / f"o.{after}")) as file:
         covers = [s for s in file.streams.video if s.disposition & av.stream.Disposition.attached_pic]
         assert len(covers) == 1 and len(file.streams) == 3
@@ -202,8 +202,8 @@ def test_a_cover_is_kept(tmp_path, before, after):
 @pytest.mark.parametrize("container", ["mov", "webm"])
 def test_a_cover_that_has_no_place_is_named(tmp_path, container):
     with_cover(tmp_path / "c.mkv", "mkv")
-    _, left = copyable_streams(probe(tmp_path / "c.mkv"), container)
-    assert any("cover" in message for message in left)
+    _, dropped = copyable_streams(probe(tmp_path / "c.mkv"), container)
+    assert any("cover" in message for message in dropped)
 
 
 # Damage
