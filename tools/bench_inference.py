@@ -5,8 +5,9 @@
     python tools/bench_inference.py --checkpoint runs/monet --sizes 512 --compile --markdown inference.md
 
 All settings take turns within one process; ratios are medians over rounds. "off by" is the mean difference from the
-plain network's results in 8-bit levels, where 1 is the last bit of a picture. --compile takes a C++ compiler and half a
-minute. ONNX Runtime is measured where onnxruntime, onnx and onnxscript are installed. Peaks are a fresh process's.
+results of the plain network, which has no tone stage, in 8-bit levels, where 1 is the last bit of a picture. --compile
+takes a C++ compiler and half a minute. ONNX Runtime is measured where onnxruntime, onnx and onnxscript are installed.
+Peaks are a fresh process's.
 """
 
 import argparse
@@ -36,10 +37,11 @@ Paint = Callable[[Tensor], Tensor]
 
 def alone(one: OneStyle) -> ResnetGenerator:
     """One style of a library as a generator of that style alone: the same operations, one row of scales and shifts."""
-    generator = ResnetGenerator(**{name: one.library.arguments[name] for name in ("width", "blocks")})
+    generator = ResnetGenerator(**{name: one.library.arguments[name] for name in ("width", "blocks", "output", "tone")})
     row = LibraryGenerator.shares(one.condition)[0]
     weights = one.library.state_dict()
-    weights["tones"] = torch.einsum("nk,klc->nlc", one.condition, weights["tones"])
+    if "tones" in weights:
+        weights["tones"] = torch.einsum("nk,klc->nlc", one.condition, weights["tones"])
     generator.load_state_dict({name: row @ x if x.ndim == 2 else x for name, x in weights.items()})
     return generator.requires_grad_(False).eval()
 
