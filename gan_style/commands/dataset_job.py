@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from gan_style import __version__
-from gan_style.commands import dataset_styles
 from gan_style.commands.dataset_styles import (
     StyleSource,
+    absolute_options,
     find_styles,
     fingerprint,
     make_region_finder,
@@ -58,7 +58,7 @@ class Job:
 
 def with_absolute_paths(job: Job) -> Job:
     """Return the same job for a process with another working folder."""
-    cfg = {**dataset_styles.with_absolute_paths(job.cfg), "output": str(job.output.absolute())}
+    cfg = {**absolute_options(job.cfg), "output": str(job.output.absolute())}
     return replace(job, cfg=cfg, root=job.root.absolute(), plan=Plan(job.plan.folder.absolute(), job.plan.content))
 
 

@@ -329,7 +329,7 @@ def mask_settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
     return {"mask": {"order": list(plan.order), "files": files, **region_settings(plan, cfg["segmentation"], count)}}
 
 
-def with_absolute_paths(cfg: Mapping[str, Any]) -> dict[str, Any]:
+def absolute_options(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Return the same options for a process with another working folder: those that name styles' files, and masks."""
 
     def absolute(path: str) -> str:

@@ -28,6 +28,7 @@ _LINE = "line"  # what a list says of one picture, as it is
 _SIZES = {f"{picture}{side}" for picture in ("image", "img", "image_", "img_") for side in ("width", "height")}
 _ORIGINAL = ("original_width", "original_height")
 _ROW_OF_NUMBERS = re.compile(r"(?<!\S)-?\d+(?:\.\d+)?(?:[\s,;]+-?\d+(?:\.\d+)?)+(?!\S)")
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"  # a pattern, as text files have it
 PLACES = _XY | {"all_points_x", "encodedpixels", "rle", "bitmap"}
 _CORNERS = {"xmin", "x1", "x_1", "xtl"}
 

@@ -125,11 +125,11 @@ def write_plan(
     None to number the samples' labels; about: asked, once all are known, what they are, in a line for people.
     """
     # What was planned before.
-    parts, tables, known, listing = list[Any](), list[Any](), list[str](), Fingerprint()
+    parts, tables, class_names, listing = list[Any](), list[Any](), list[str](), Fingerprint()
     if before:
         parts += before.content["parts"]
         tables += before.content.get("tables", ())
-        known += before.classes
+        class_names += before.classes
         for sample in before.all_samples():
             listing.add(sample)
 
@@ -160,7 +160,7 @@ def write_plan(
         "about": about(),
         "tables": tables,
         "facts": dict(facts),
-        "classes": known + sorted(labels - set(known)) if classes is None else list(classes),
+        "classes": class_names + sorted(labels - set(class_names)) if classes is None else list(classes),
         "parts": [*parts, {"file": file, "inputs": sum(shard[1] for shard in shards), "shards": shards}],
     }
     content["sum"] = _sum(content)

@@ -2,7 +2,6 @@
 COCO ships them (annotations/instances_train2017.json), as Roboflow does (train/_annotations.coco.json), or as CVAT.
 """
 
-import hashlib
 import json
 import mmap
 import re
@@ -20,6 +19,7 @@ from gan_style.dataset.layouts.labels import read_label
 from gan_style.dataset.layouts.tables import Index, check_scaling
 from gan_style.dataset.layouts.tree import Tree, split_in, splits_in
 from gan_style.dataset.sample import PICTURE_SUFFIXES, Sample, join
+from gan_style.runtime.files import file_hash
 
 _IMAGES = "images/"
 _NAMES = ("file_name", "coco_url")  # fields that name an image's file
@@ -137,8 +137,7 @@ class CocoLayout(FolderLayout):
         self.paths = paths
 
     def facts(self) -> Mapping[str, Any]:
-        sums = {path: hashlib.sha256((self.root / path).read_bytes()).hexdigest() for path in self.paths}
-        return {"annotation files": sums}
+        return {"annotation files": {path: file_hash(self.root / path) for path in self.paths}}
 
     def doubts(self) -> list[str]:
         return []  # annotation files say what is stylized

@@ -134,9 +134,9 @@ class FolderLayout(Layout):
         for extension, place in matches.items():
             if extension == "cls" and self._says_the_class("1.cls", label):
                 continue
-            own_size, error = self.tree.size_of(place.path)
+            sidecar_size, error = self.tree.size_of(place.path)
             problem = problem or (error and (error[0], f"its .{extension}: {error[1]}"))
-            sidecars[extension] = Location(place.path, own_size)
+            sidecars[extension] = Location(place.path, sidecar_size)
             where = place.path.rpartition("/")[0], place.before, place.after
             if shape or where != (folder, "", f".{extension}"):
                 paths[extension] = where

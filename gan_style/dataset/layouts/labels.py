@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from gan_style.dataset.geometry import Change, Label, box_around, decoded, scale_numbers, text_of
+from gan_style.dataset.geometry import NUMBER, Change, Label, box_around, decoded, scale_numbers, text_of
 from gan_style.dataset.layouts.masks import Mask
 from gan_style.dataset.layouts.records import JsonLabel
 from gan_style.dataset.layouts.yolo import YoloLabel
@@ -27,23 +27,22 @@ _X, _Y = "xmin|xmax|x|x1|x2|x3|x4|cx|w|width", "ymin|ymax|y|y1|y2|y3|y4|cy|h|hei
 _SIZE = re.compile(r"<size>.*?</size>", re.DOTALL)
 _PLACED = re.compile(r"<(object|part)\b.*</\1>", re.DOTALL)
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 # Kinds of text files with an object in each line: what a line is, and which of its words are x, y, x, y ...
 _KINDS = {
-    "kitti": (re.compile(rf"[A-Za-z_]+(?:\s+{_NUMBER}){{14,15}}"), range(4, 8)),
-    "dota": (re.compile(rf"(?:{_NUMBER}\s+){{8}}\S+(?:\s+[0-2])?"), range(8)),
+    "kitti": (re.compile(rf"[A-Za-z_]+(?:\s+{NUMBER}){{14,15}}"), range(4, 8)),
+    "dota": (re.compile(rf"(?:{NUMBER}\s+){{8}}\S+(?:\s+[0-2])?"), range(8)),
     # x, y, width, height, score, category, truncation, occlusion
     "visdrone": (
-        re.compile(rf"(?:{_NUMBER}\s*,\s*){{4}}[01]\s*,\s*\d\d?\s*,\s*-?[0-2]\s*,\s*-?[0-2]\s*,?"),
+        re.compile(rf"(?:{NUMBER}\s*,\s*){{4}}[01]\s*,\s*\d\d?\s*,\s*-?[0-2]\s*,\s*-?[0-2]\s*,?"),
         range(4),
     ),
-    "icdar": (re.compile(rf"(?:{_NUMBER}\s*,\s*){{8}}.*"), range(8)),
-    "pts": (re.compile(rf"{_NUMBER}[\s,]+{_NUMBER}"), range(2)),  # among other lines: told by the file's suffix
+    "icdar": (re.compile(rf"(?:{NUMBER}\s*,\s*){{8}}.*"), range(8)),
+    "pts": (re.compile(rf"{NUMBER}[\s,]+{NUMBER}"), range(2)),  # among other lines: told by the file's suffix
 }
 _DOTA_HEADER = re.compile(r"(imagesource|gsd):")
 _CALIBRATION = re.compile(r"(P\d|P_rect_\d+|R\w*|T\w*|S_\w+|K_\w+|D_\w+|calib_time|corner_dist):.*")
-_PROJECTION = re.compile(rf"(P\d|P_rect_\d+):(\s+{_NUMBER}){{12}}")  # KITTI's, from the scene to pixels
-_ROW_OF_NUMBERS = re.compile(rf"(?<![\w.])(?:{_NUMBER}[\s,;:|()\[\]-]+){{3,}}{_NUMBER}")
+_PROJECTION = re.compile(rf"(P\d|P_rect_\d+):(\s+{NUMBER}){{12}}")  # KITTI's, from the scene to pixels
+_ROW_OF_NUMBERS = re.compile(rf"(?<![\w.])(?:{NUMBER}[\s,;:|()\[\]-]+){{3,}}{NUMBER}")
 _TIME = re.compile(r"\d{4}[-:/]\d\d[-:/]\d\d|\d\d?:\d\d(:\d\d)?")  # in a caption, or what EXIF says
 _OPAQUE = (".xml", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".flo", ".pkl", ".pickle")
 _MOST_BYTES = 10_000_000
@@ -225,7 +224,7 @@ def _kind_of(extension: str, text: str) -> str:
 def _scaled_line(kind: str, line: str, factors: tuple[float, float]) -> str:
     """A line of a known kind: its places times the factors, in turn for x and y."""
     if kind == "dota" and line.startswith("gsd:"):  # metres a pixel
-        return re.sub(_NUMBER, lambda match: text_of(float(match[0]) / (factors[0] * factors[1]) ** 0.5), line)
+        return re.sub(NUMBER, lambda match: text_of(float(match[0]) / (factors[0] * factors[1]) ** 0.5), line)
     if kind == "calibration":
         return _scaled_projection(line, factors)
     pattern, places = _KINDS[kind]

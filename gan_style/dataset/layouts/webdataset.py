@@ -77,10 +77,10 @@ class WebDatasetLayout(Layout):
                     if (problem := _problem(member)) is not None:
                         yield Sample(f"{archive}#{member.name}", member.name.strip("/") or "_", problem=problem)
                         continue
-                    own_key, extension = _halves(_plain(member.name))
-                    if own_key != key:
+                    member_key, extension = _halves(_plain(member.name))
+                    if member_key != key:
                         yield from self._samples(archive, key, members, names)
-                        key, members = own_key, []
+                        key, members = member_key, []
                     members.append((extension, Location(archive, member.size, member.offset_data, member.name)))
                 yield from self._samples(archive, key, members, names)
         except (tarfile.TarError, OSError, ValueError, EOFError, RecursionError, zlib.error, lzma.LZMAError) as error:

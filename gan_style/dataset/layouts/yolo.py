@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gan_style.dataset.geometry import Change, Label, box_around
+from gan_style.dataset.geometry import NUMBER, Change, Label, box_around
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_LINE = re.compile(rf"\s*\d+(?:\.0*)?(?:\s+{_NUMBER}){{4,}}\s*")
+_LINE = re.compile(rf"\s*\d+(?:\.0*)?(?:\s+{NUMBER}){{4,}}\s*")
 _SPLITS = ("train", "val", "test", "minival")
 
 
