@@ -211,10 +211,10 @@ def grid(rows: Sequence[Sequence[Tensor]], *, gap: int = 4) -> Tensor:
             if image.shape[-2] != height:
                 size = (height, max(1, round(image.shape[-1] * height / image.shape[-2])))
                 images[number] = F.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
-        strips.append(torch.cat([F.pad(image, (0, gap), value=1.0) for image in images], dim=-1)[..., :-gap])
+        strips.append(torch.cat([F.pad(image, (0, gap), value=1.0) for image in images], dim=-1)[..., : -gap or None])
     width = max(strip.shape[-1] for strip in strips)
     padded = [F.pad(strip, (0, width - strip.shape[-1], 0, gap), value=1.0) for strip in strips]
-    return torch.cat(padded, dim=1)[:, :-gap]
+    return torch.cat(padded, dim=1)[:, : -gap or None]
 
 
 def labelled_grid(cells: Sequence[tuple[str, Tensor]], *, columns: int) -> Tensor:

@@ -391,6 +391,7 @@ def test_a_grid_lays_rows_of_pictures_on_white_without_gradients():
     expected[:, 6:, :5] = 0.5
     assert torch.equal(sheet, expected) and not sheet.requires_grad
     assert torch.equal(grid([[plain(3, 4, 0.5)]]), plain(3, 4, 0.5))
+    assert torch.equal(grid([[plain(3, 2, 0.5)] * 2] * 2, gap=0), plain(6, 4, 0.5))
 
 
 def test_a_grid_scales_each_picture_to_the_height_of_its_row():
