@@ -269,18 +269,18 @@ def load_picture(
     cfg: DictConfig, path: Path, short_side: int | None, device: torch.device, original: Original | None = None
 ) -> Tensor:
     """Load a picture, (1, 3, H, W) in [-1, 1] on the device; of an original of 16 bits with all of them."""
-    if original is None or original.pixels.dtype == torch.uint8:
-        picture = to_float(decode(path, short_side=short_side)[None])
-    else:
-        picture = on_white(original).pixels.float()[None] / 32767.5 - 1.0
-        factor = 1.0 if short_side is None else short_side / min(picture.shape[-2:])
-        height, width = (max(1, round(length * factor)) for length in picture.shape[-2:])
-        picture = resize(picture, height, width).clamp(-1.0, 1.0)
-    height, width = picture.shape[-2:]
+    deep = original if original is not None and original.pixels.dtype != torch.uint8 else None
+    pixels = decode(path, short_side=short_side) if deep is None else on_white(deep).pixels
+    height, width = pixels.shape[-2:]
+    if deep is not None and short_side is not None:
+        factor = short_side / min(height, width)
+        height, width = (max(1, round(length * factor)) for length in (height, width))
     if height * width > cfg.max_megapixels * 1e6:
-        pixels = f"{width} x {height} = {height * width / 1e6:.1f} megapixels"
-        raise ValueError(f"{path}: {pixels}, more than max_megapixels={cfg.max_megapixels:g}; give a smaller size")
-    return picture.to(device)
+        megapixels = f"{width} x {height} = {height * width / 1e6:.1f} megapixels"
+        raise ValueError(f"{path}: {megapixels}, more than max_megapixels={cfg.max_megapixels:g}; give a smaller size")
+    if deep is None:
+        return to_float(pixels[None].to(device))
+    return resize(pixels.float()[None] / 32767.5 - 1.0, height, width).clamp(-1.0, 1.0).to(device)
 
 
 def make_optimisation(
