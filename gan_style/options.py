@@ -40,7 +40,9 @@ def as_typed(value: Any) -> str:
 
 def listed(value: Any) -> list[str]:
     """Return the texts of an option that is one or many; none of null."""
-    return [] if value is None else list(map(str, value)) if _is_list(value) else [str(value)]
+    if value is None:
+        return []
+    return [str(item) for item in value] if _is_list(value) else [str(value)]
 
 
 def _is_list(value: Any) -> bool:

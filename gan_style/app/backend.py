@@ -141,8 +141,8 @@ class Backend:
             target = _free(folder, f"{path.stem}_{'_'.join(controls.mix)}", suffix)
             stylizer = BatchStylizer(model, controls, note, note, max_megapixels=self.max_megapixels)
             for _, problem, lost in stylizer([PictureJob(path, target, masks)]):
-                losses = "; ".join(f"without {name}" for name in lost)
-                yield (None, self.plain(problem, path)) if problem else (target, losses)
+                missing = "; ".join(f"without {name}" for name in lost)
+                yield (None, self.plain(problem, path)) if problem else (target, missing)
 
     def zipped(self, results: Sequence[Path]) -> Path:
         path = results[0].parent / "pictures.zip"
@@ -176,7 +176,8 @@ class Backend:
         mix = {names[0]: 1.0} if len(names) == 1 else {names[0]: 1.0 - settings.share, names[1]: settings.share}
         mix = {name: share for name, share in mix.items() if share > 0}
         side = STROKES[settings.stroke]
-        stroke: Stroke = "auto" if side == STROKE_SIDE else max(1.0, min(size) / side) if side else 1.0
+        stroke: Stroke = 1.0 if side is None else max(1.0, min(size) / side)
+        stroke = "auto" if side == STROKE_SIDE else stroke
         controls = Controls(mix, settings.strength, settings.colours, stroke=stroke)
         return model, controls, {**note, "style": mix, "strength": settings.strength}
 
