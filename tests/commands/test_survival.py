@@ -27,6 +27,7 @@ from run_files import SMOKE, assert_same, rows, steps_in
 import gan_style as package
 from gan_style.runtime.checkpoint import CheckpointFolder, read_checkpoint
 from gan_style.runtime.files import locked
+from gan_style.stylize.model import load_generator
 from gan_style.training.sampling import Sampler
 
 # Long enough to be met in the midst, with checkpoints that are seldom where a signal comes.
@@ -391,6 +392,7 @@ def test_going_back_is_tried_so_often_and_then_the_run_ends_with_the_culprits(sm
     state = newest(tmp_path / "smoke")["state"]
     assert state["step"] == 3
     assert all(tensor.isfinite().all() for network in state["networks"].values() for tensor in network.values())
+    load_generator(tmp_path / "smoke", torch.device("cpu"))  # what the run has left can be used
 
 
 def test_a_run_whose_last_step_is_bad_is_no_success(smoke, tmp_path, breaking):

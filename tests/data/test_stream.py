@@ -328,11 +328,11 @@ def test_an_unreadable_picture_is_replaced_by_another_of_the_set_and_reported(
     tmp_path: Path, make_stream: MakeStream, workers: int
 ) -> None:
     stream = make_stream(content=5, broken=(2,), cache_bytes=0)
-    indices, reported = [], []
+    epochs, reported = [], []
     for batch in collected(stream, 0, 3, batch=5, workers=workers):  # three epochs of the content
-        indices.append([number_of(crop) for crop in batch.content])
+        epochs.append([number_of(crop) for crop in batch.content])
         reported.append(batch.unreadable)
-    for epoch in indices:
+    for epoch in epochs:
         counts = Counter(epoch)
         assert set(counts) == {0, 1, 3, 4}  # every good one is there, and one of them twice
         assert sum(counts.values()) == 5
@@ -456,12 +456,12 @@ def test_a_style_picture_is_cut_and_turned_as_its_photo(tmp_path: Path) -> None:
         sets.append(PictureSet(paths[::-1] if role == "style" else paths, short_side=40, cache_bytes=1e9, watch=watch))
     crop = Crop(24, (24, 40))
     stream = PairStream(PairedPictures(*sets), [sets[1]], content_crop=crop, style_crop=crop, seed=3)
-    crops = set()
+    indices = set()
     for position in range(12):
         content, style, index, *_ = stream[position]
         assert (content.int() + style.int() - 255).abs().max() <= 2  # rounded once for the rows, once for the columns
-        crops.add(index)
-    assert crops == {0, 1, 2}
+        indices.add(index)
+    assert indices == {0, 1, 2}
 
 
 # Masks
