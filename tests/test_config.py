@@ -207,7 +207,12 @@ class TestBuild:
             ("losses.pixel.Colour", "x", {"weight": "high"}, r"x\.weight=high: a number"),
             ("losses.pixel.Colour", "x", {"weight": False}, r"x\.weight=false: a number"),
             ("losses.adversarial.Adversarial", "x", {"formula": 3}, r"x\.formula=3: a single"),
-            ("models.discriminator.PatchDiscriminator", "d", {"receptive_field": 50}, r"receptive_field=50; allowed"),
+            (
+                "models.discriminator.PatchDiscriminator",
+                "d",
+                {"receptive_field": 50},
+                r"receptive_field=50; allowed are",
+            ),
         ],
     )
     def test_refuses_arguments_that_do_not_exist_are_missing_or_do_not_fit(self, target, option, arguments, message):

@@ -74,7 +74,7 @@ def _main(cfg: DictConfig) -> int:
     if search.trials is None and search.sampler != "grid":
         raise ValueError(f"search.trials=null needs search.sampler=grid; with {search.sampler} give a number")
     if (count := len(listed(search.metric))) > 1 and search.pruner != "none":
-        raise ValueError(f"search.pruner={search.pruner} needs one search.metric, and there are {count}; give none")
+        raise ValueError(f"search.pruner={search.pruner} needs one search.metric, not {count}; use search.pruner=none")
     folder = Path(search.root).expanduser() / search.name
     check_place(folder, "search.root, search.name")
     plan = make_plan(cfg)

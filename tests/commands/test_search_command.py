@@ -198,7 +198,7 @@ BAD = [
     (("space=weights", "search.pruner=hyper"), "search.pruner=hyper; allowed are none, median, halving"),
     (
         ("space=weights", "search.pruner=median", "search.metric=[heldout/content,heldout/style]"),
-        r"search.pruner=median needs one search.metric",
+        r"search.pruner=median needs one search.metric, not 2; use search.pruner=none",
     ),
     (("space=weights", "search.metric=heldout/stile"), r"is not measured \(did you mean heldout/style\?"),
     (("space=weights", "search.metric=heldout/composite", "metrics.best=null"), "heldout/composite is not measured"),

@@ -345,7 +345,7 @@ BAD_INPUT = {
     "data.workers=-1": ["data.workers=-1"],
     "training.clip=nan": ["training.clip=nan"],
     "tracking.wandb=online": ["tracking.wandb=online", "needs a key"],
-    "tracking.wandb=yes": ["tracking.wandb=", "offline"],
+    "tracking.wandb=maybe": ["tracking.wandb=maybe", "offline"],
     "training.audit_every=-1": ["training.audit_every=-1", "from 0"],
     f"loss.balance=3 {AUDITS}": ["loss.balance=3", "{content: 1, style: 2}"],
     f"loss.balance=[1,2] {AUDITS}": ["loss.balance=[1, 2]", "{content: 1, style: 2}"],
