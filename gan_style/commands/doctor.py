@@ -164,9 +164,9 @@ def place(folder: Path) -> str:
 def pictures(spec: Any, option_name: str) -> str:
     paths = find_pictures(spec, option_name)
     folder = Path(spec).expanduser() if isinstance(spec, str) else None
-    others = describe_others(scan_folder(folder)[1]) if folder is not None and folder.is_dir() else None
+    passed_over = describe_others(scan_folder(folder)[1]) if folder is not None and folder.is_dir() else None
     size = sum(path.stat().st_size for path in paths)
-    return f"{len(paths):,} pictures, {size / 1e6:,.1f} MB{f'; {others}' if others else ''}"
+    return f"{len(paths):,} pictures, {size / 1e6:,.1f} MB{f'; {passed_over}' if passed_over else ''}"
 
 
 def without_home(text: str) -> str:

@@ -27,7 +27,7 @@ _LOOK_EVERY = 0.2  # seconds, at the jobs of submitit, which asks SLURM itself l
 
 @dataclass(frozen=True)
 class SweepJob:
-    """A command line and its folder. here: where it is run; devices: processes that it starts.
+    """A command line and its folder. directory: where it is run; devices: processes that it starts.
 
     takes_gpus: whether it takes the first GPUs that it sees.
     """
@@ -35,7 +35,7 @@ class SweepJob:
     name: str
     command: tuple[str, ...]
     folder: Path
-    here: Path
+    directory: Path
     devices: int = 1
     takes_gpus: bool = True
 
@@ -146,7 +146,7 @@ def run_here(
         await_folder(job.folder)
         (job.folder / FAILURE_FILE).unlink(missing_ok=True)
         log = job.folder / LOG_FILE if logged else None
-        _, status = run_process(job.command, lambda: stop.reason, log=log, environment=environment, cwd=job.here)
+        _, status = run_process(job.command, lambda: stop.reason, log=log, environment=environment, cwd=job.directory)
     except (OSError, ValueError) as error:
         return JobEnd(job, 1, time.monotonic() - begun, f"it cannot be started: {error}")
     return JobEnd(job, status, time.monotonic() - begun)

@@ -184,7 +184,7 @@ def _try_examples(space: dict[str, Dimension], base: list[str]) -> None:
     """Check that gan-style train takes the ends of each range and each choice."""
     examples = {name: dimension.examples() for name, dimension in space.items()}
     for number in range(max(map(len, examples.values()))):
-        values = {name: each[number % len(each)] for name, each in examples.items()}
+        values = {name: choices[number % len(choices)] for name, choices in examples.items()}
         try:
             cfg = compose_command("train", [*base, *(override(name, value) for name, value in values.items())])
             check_options(TrainOptions, cfg)

@@ -201,7 +201,7 @@ def _job(command: str, folder: Path, composed: Composed, name: str) -> SweepJob:
         name,
         (sys.executable, "-m", f"gan_style.commands.{command}", *arguments, *placed),
         folder=(folder / name).absolute(),
-        here=Path.cwd(),
+        directory=Path.cwd(),
         devices=composed.cfg.runtime.devices,
         takes_gpus=composed.cfg.runtime.device in ("auto", "cuda"),
     )

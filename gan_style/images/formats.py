@@ -284,10 +284,10 @@ def scan_folder(folder: Path) -> tuple[list[Path], list[Path]]:
     return pictures, [path for path, broken in files if broken or not is_picture(path)]
 
 
-def describe_others(others: Iterable[Path]) -> str | None:
+def describe_others(files: Iterable[Path]) -> str | None:
     """Return a line that counts files which are not read as pictures, by kind; None where there are none."""
     kinds, broken = Counter[str](), []
-    for path in others:
+    for path in files:
         if is_broken_link(path):
             broken.append(path)
         else:

@@ -46,11 +46,11 @@ def _matching_weights(length: int) -> Tensor:
     return torch.tensor([1.0] * (length - 5) + [0.0, 0.0, 0.0, _HEIGHT, 1.0])
 
 
-def _match(centres: Tensor, others: Tensor) -> list[int]:
+def _match(centres: Tensor, other_centres: Tensor) -> list[int]:
     """Match each of the centres (R, D) with the number of another's centre, each once."""
-    distances, numbers = torch.cdist(centres, others), [0] * len(centres)
+    distances, numbers = torch.cdist(centres, other_centres), [0] * len(centres)
     for _ in numbers:
-        centre, other = divmod(int(distances.argmin()), len(others))
+        centre, other = divmod(int(distances.argmin()), len(other_centres))
         numbers[centre] = other
         distances[centre], distances[:, other] = torch.inf, torch.inf
     return numbers

@@ -140,11 +140,11 @@ def differing(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [key for key in keys if len({repr(run.get(key)) for run in runs}) > 1]
 
 
-def _shortest(key: str, known: Iterable[str]) -> str:
+def _shortest(key: str, names: Iterable[str]) -> str:
     """Return the last parts of a dotted name, at least two, that no other name ends in."""
-    parts, others = key.split("."), {other for other in known if other != key}
+    parts, other_names = key.split("."), {other for other in names if other != key}
     ends = (".".join(parts[-count:]) for count in range(min(2, len(parts)), len(parts) + 1))
-    return next((end for end in ends if not any(f".{other}".endswith(f".{end}") for other in others)), key)
+    return next((end for end in ends if not any(f".{other}".endswith(f".{end}") for other in other_names)), key)
 
 
 def _rank(name: str) -> tuple[int, int]:
@@ -231,14 +231,14 @@ def axes_of(table: Table) -> tuple[Column, Column] | None:
     return next((pair for count, pair in counted if count == largest and count), None)
 
 
-def curve_names(runs: Mapping[str, Run], asked: Sequence[str] | None) -> list[str]:
+def curve_names(runs: Mapping[str, Run], requested: Sequence[str] | None) -> list[str]:
     """Return the metrics to draw over the steps. ValueError for a wanted one that no run has."""
     measured = dict.fromkeys(name for run in runs.values() for name in run.series)
-    if asked is None:
+    if requested is None:
         return [name for name in _CURVES if name in measured]
-    if missing := [name for name in asked if name not in measured]:
+    if missing := [name for name in requested if name not in measured]:
         raise ValueError(f"curves: no run has {missing[0]!r}; there are {', '.join(sorted(measured))}")
-    return list(asked)
+    return list(requested)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:

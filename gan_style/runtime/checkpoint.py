@@ -61,8 +61,8 @@ class CheckpointFolder:
         ValueError, with all that was there untouched, where the disk has no room for it.
         """
         path = self._write(f"step_{step:08d}.pt", content)
-        others = [other for other in self.paths() if other != path]  # a damaged one may carry a higher number
-        for old in others[self.keep - 1 :]:
+        earlier = [other for other in self.paths() if other != path]  # a damaged one may carry a higher number
+        for old in earlier[self.keep - 1 :]:
             if not (self.keep_every and _step_of(old) % self.keep_every == 0):
                 old.unlink(missing_ok=True)
         remove_leftovers(self.folder)

@@ -154,9 +154,9 @@ def name_of_start(store: dist.Store, rank: int, count: int) -> str:
         for other in sorted(missing):
             if store.check([f"start/{word}/{other}"]):
                 missing.remove(other)
-            elif store.check([f"start/{other}"]) and (asked := store.get(f"start/{other}")) not in answered:
-                store.set(f"start/answer/{asked.decode()}", word)
-                answered.add(asked)
+            elif store.check([f"start/{other}"]) and (rank_word := store.get(f"start/{other}")) not in answered:
+                store.set(f"start/answer/{rank_word.decode()}", word)
+                answered.add(rank_word)
         if missing and time.monotonic() - begin > COLLECTIVE_TIMEOUT.total_seconds():
             raise RuntimeError(f"ranks {', '.join(map(str, sorted(missing)))} of {count} did not come")
         time.sleep(0.02 if missing else 0)

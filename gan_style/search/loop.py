@@ -18,9 +18,9 @@ from gan_style.search.study import Study, Trial
 
 @dataclass(frozen=True)
 class TrainingEnd:
-    """Hold how a training ended: why it was asked to ("" if it was not), its exit status, its metrics' last values."""
+    """Hold how a training ended. stop_reason: why it was asked to, "" if it was not; last: its metrics' last values."""
 
-    asked: str
+    stop_reason: str
     status: int
     last: Mapping[str, float]
 
@@ -122,8 +122,8 @@ class Search:
         begun = time.monotonic()
         ended = self.train(number, settings, should_prune)
         seconds = time.monotonic() - begun
-        if ended.asked and not pruned and ended.status != 0:
-            return ended.asked
+        if ended.stop_reason and not pruned and ended.status != 0:
+            return ended.stop_reason
 
         # Note how it ended: pruned, failed for a reason, or complete.
         if pruned and ended.status != 0:

@@ -138,7 +138,7 @@ def grid(space: Mapping[str, Dimension]) -> list[dict[str, Any]]:
             values[name] = dimension.grid()
         except ValueError as error:
             raise ValueError(f"space.{name}: {error}") from None
-    if (count := math.prod(len(each) for each in values.values())) > _LARGEST_GRID:
+    if (count := math.prod(len(points) for points in values.values())) > _LARGEST_GRID:
         raise ValueError(f"the grid has {count:,} points; allowed are {_LARGEST_GRID:,}")
     return [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
 

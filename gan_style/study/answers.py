@@ -164,7 +164,7 @@ def consistency_of(participants: Sequence[Participant], kind: str | None = None)
     return sum(_POINTS[again.choice] == 1.0 - _POINTS[first.choice] for again, first in pairs), len(pairs)
 
 
-_ASKED = {"content": "Which keeps the content better", "style": "Which carries the style better"}
+_TITLES = {"content": "Which keeps the content better", "style": "Which carries the style better"}
 
 
 @dataclass(frozen=True)
@@ -191,13 +191,13 @@ def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
     unfinished_text = f", {unfinished} of them did not finish" if unfinished else ""
     yield f"study {report['study']}: {_count(len(people), 'participant')}{unfinished_text}"
     for kind, report_of_kind in report["kinds"].items():
-        yield from ("", *_of_kind(_ASKED[kind], report_of_kind))
+        yield from ("", *_of_kind(_TITLES[kind], report_of_kind))
 
 
-def _of_kind(asked: str, report: Mapping[str, Any]) -> Iterator[str]:
+def _of_kind(title: str, report: Mapping[str, Any]) -> Iterator[str]:
     results = report["preferences"]
     people = _count(results["participants"], "participant")
-    yield f"{asked}: {_count(results['answers'], 'answer')} of {people}; 95 % intervals"
+    yield f"{title}: {_count(results['answers'], 'answer')} of {people}; 95 % intervals"
     of_models = [(model["name"], model) for model in results["models"]]
     paired = [(f"{pair['first']} over {pair['second']}", pair) for pair in results["pairs"]]
     width = max(len(name) for name, _ in [*of_models, *paired])

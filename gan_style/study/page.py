@@ -73,17 +73,17 @@ def _draw_balanced(kind: str, models: int, pictures: int, count: int, random: Ra
     return questions
 
 
-def _with_repeats(asked: list[Question], repeats: int, random: Random) -> list[tuple[Question, int | None]]:
-    """Return questions of one kind, each with the place (among ``asked``) of the one that it repeats.
+def _with_repeats(questions: list[Question], repeats: int, random: Random) -> list[tuple[Question, int | None]]:
+    """Return questions of one kind, each with the place (among ``questions``) of the one that it repeats.
 
     Repeated are some of the first half; they come again in the last quarter.
     """
-    again = random.sample(range((len(asked) + 1) // 2), repeats)
-    head = math.ceil(len(asked) * 3 / 4)
-    tail: list[tuple[Question, int | None]] = [(question, None) for question in asked[head:]]
-    tail += [(replace(asked[i], left=asked[i].right, right=asked[i].left), i) for i in again]
+    again = random.sample(range((len(questions) + 1) // 2), repeats)
+    head = math.ceil(len(questions) * 3 / 4)
+    tail: list[tuple[Question, int | None]] = [(question, None) for question in questions[head:]]
+    tail += [(replace(questions[i], left=questions[i].right, right=questions[i].left), i) for i in again]
     random.shuffle(tail)
-    return [*((question, None) for question in asked[:head]), *tail]
+    return [*((question, None) for question in questions[:head]), *tail]
 
 
 def _in_turn(parts: list[list[tuple[Question, int | None]]]) -> list[Question]:

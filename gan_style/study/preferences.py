@@ -125,8 +125,8 @@ def bradley_terry(wins: Tensor, *, prior: float = _PRIOR) -> Tensor:
 
 
 def _with_prior(wins: Tensor, prior: float) -> Tensor:
-    others = 1.0 - torch.eye(wins.shape[-1], dtype=torch.float64)
-    return (wins.double() + prior) * others
+    off_diagonal = 1.0 - torch.eye(wins.shape[-1], dtype=torch.float64)
+    return (wins.double() + prior) * off_diagonal
 
 
 def contrasts(units: Tensor, weights: Tensor, *, seed: int) -> list[Interval]:

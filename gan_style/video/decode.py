@@ -413,8 +413,8 @@ def _read_picture_sequence(path: Path, fps: float | None) -> Video:
     except UnreadablePictureError as error:
         raise UnreadableVideoError(f"input={path}: {error}") from error
     sizes = {file: _stored_size(file) for file in files}
-    if others := [file for file, size in sizes.items() if size not in (None, sizes[files[0]])]:
-        differs = f"{others[0].name} has another size than {files[0].name}"
+    if misfits := [file for file, size in sizes.items() if size not in (None, sizes[files[0]])]:
+        differs = f"{misfits[0].name} has another size than {files[0].name}"
         raise UnreadableVideoError(f"input={path}: {differs}; pictures of one size expected")
     return _of_pictures(path, timed, width=picture.shape[2], height=picture.shape[1], rate=step)
 

@@ -36,7 +36,7 @@ TWICE = "import os, sys; again = os.path.exists('{0}'); open('{0}', 'a').write('
 def job(tmp_path):
     def make(name: str, program: str, **fields) -> SweepJob:
         (tmp_path / name).mkdir()
-        return SweepJob(name, (sys.executable, "-c", program), folder=tmp_path / name, here=tmp_path, **fields)
+        return SweepJob(name, (sys.executable, "-c", program), folder=tmp_path / name, directory=tmp_path, **fields)
 
     return make
 
@@ -86,7 +86,7 @@ def test_what_a_job_says_is_in_its_folder(job):
 
 def test_a_program_that_is_not_there_is_a_failure(tmp_path):
     (tmp_path / "a").mkdir()
-    first = run_here(SweepJob("a", ("/nowhere/python",), folder=tmp_path / "a", here=tmp_path), Stop())
+    first = run_here(SweepJob("a", ("/nowhere/python",), folder=tmp_path / "a", directory=tmp_path), Stop())
     assert first.status == 1 and "cannot be started" in first.message()
 
 
@@ -109,7 +109,7 @@ with locked(Path.cwd()):
     open("begun", "w").close()
     time.sleep(60)
 '''
-list(Basic().run([SweepJob("a", (sys.executable, "-c", program), folder=folder, here=folder)], Stop()))
+list(Basic().run([SweepJob("a", (sys.executable, "-c", program), folder=folder, directory=folder)], Stop()))
 """
 
 
@@ -120,13 +120,13 @@ def test_a_job_whose_sweep_was_killed_saves_itself_and_the_next_waits_for_it(tmp
     sweep.kill()
     sweep.wait()
     command = (sys.executable, "-c", "open('saved')")
-    assert run_here(SweepJob("a", command, folder=tmp_path, here=tmp_path), Stop()).status == 0
+    assert run_here(SweepJob("a", command, folder=tmp_path, directory=tmp_path), Stop()).status == 0
 
 
 class TestShares:
     def test_each_place_has_its_own_gpus_in_turn(self, tmp_path, monkeypatch):
         monkeypatch.setenv("OMP_NUM_THREADS", "3")
-        job = SweepJob("a", (), folder=tmp_path, here=tmp_path, devices=2)
+        job = SweepJob("a", (), folder=tmp_path, directory=tmp_path, devices=2)
         actual = [environment_of(place, 3, job, ["4", "5", "6", "7"]) for place in range(3)]
         assert [item["CUDA_VISIBLE_DEVICES"] for item in actual] == ["4,5", "6,7", "4,5"]
         assert all("OMP_NUM_THREADS" not in item for item in actual)
@@ -134,9 +134,9 @@ class TestShares:
     def test_none_is_chosen_where_there_is_no_choice(self, tmp_path, monkeypatch):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)))  # of 64, say
-        job = SweepJob("a", (), folder=tmp_path, here=tmp_path)
+        job = SweepJob("a", (), folder=tmp_path, directory=tmp_path)
         assert environment_of(1, 3, job, ["0"]) == {"OMP_NUM_THREADS": "4"}
-        cpu = SweepJob("a", (), folder=tmp_path, here=tmp_path, takes_gpus=False)
+        cpu = SweepJob("a", (), folder=tmp_path, directory=tmp_path, takes_gpus=False)
         assert "CUDA_VISIBLE_DEVICES" not in environment_of(1, 3, cpu, ["0", "1"])
 
     @pytest.mark.parametrize(("gpus", "devices", "expected"), [(0, 1, 2), (4, 1, 4), (4, 2, 2), (1, 2, 1)])
