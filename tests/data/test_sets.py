@@ -60,10 +60,8 @@ def test_style_pictures_bear_the_numbers_that_the_stream_tells(
     assert sorted(tones.values()) == [number for number in range(6) if number not in broken]
     crop = Crop(16, (16, 16))
     stream = PairStream(pictures.content, list(pictures.styles.values()), content_crop=crop, style_crop=crop, seed=0)
-    tone_by_index = {
-        index: tone(to_float(style)) for _, style, index, *_ in (stream[position] for position in range(12))
-    }
-    assert tone_by_index == tones
+    draws = [stream[position] for position in range(12)]
+    assert {index: tone(to_float(style)) for _, style, index, *_ in draws} == tones
 
 
 def test_style_pictures_are_whole_and_in_the_middle_of_the_range_of_crops(opened) -> None:

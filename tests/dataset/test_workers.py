@@ -158,14 +158,8 @@ def test_an_impatient_worker_leaves_what_others_have(source, tmp_path):
     plan, root = torchless.make_plan(str(source), tmp_path / "out", shard_size=3)
     worker, shards = torchless.make_worker(tmp_path / "out", plan, root), []
     with worker.records.lease(plan.shards[0]):
-        assert work(
-            worker,
-            plan.shards,
-            retry=(),
-            stopped=lambda: False,
-            report=lambda shard: shards.append(shard),
-            patient=False,
-        )
+        options = {"retry": (), "stopped": lambda: False, "report": shards.append}
+        assert work(worker, plan.shards, **options, patient=False)
     assert worker.records.left(plan.shards) == plan.shards[:1] and None not in shards
 
 

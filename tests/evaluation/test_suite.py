@@ -59,11 +59,7 @@ def the_same(first: Measurements, second: Measurements) -> bool:
     return (
         list(first.numbers.items()) == list(second.numbers.items())
         and list(first.embeddings) == list(second.embeddings)
-        and all(
-            torch.equal(first.embeddings[n][k], second.embeddings[n][k])
-            for n in first.embeddings
-            for k in (PERCEPTUAL,)
-        )
+        and all(torch.equal(rows[PERCEPTUAL], second.embeddings[n][PERCEPTUAL]) for n, rows in first.embeddings.items())
     )
 
 
@@ -231,10 +227,7 @@ class TestMetricSuite:
     @pytest.mark.parametrize("name", OF_PICTURES)
     def test_only_what_is_asked_for_is_measured(self, suite, photos, name):
         single = MetricSuite(suite.perceptual, [name], CONTENT, STYLE, EMBEDDING, suite.grams)
-        actual, complete = (
-            scores(single, noised(photos[0], 0.2), photos[0]),
-            scores(suite, noised(photos[0], 0.2), photos[0]),
-        )
+        actual, complete = (scores(x, noised(photos[0], 0.2), photos[0]) for x in (single, suite))
         assert set(actual) == {key for key in complete if key == name or key.startswith(f"{name}/")}
         assert actual == pytest.approx({key: complete[key] for key in actual}, rel=1e-5)
         assert single.embed(photos[0], single.features(photos[0])) == {}

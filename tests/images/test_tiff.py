@@ -68,9 +68,8 @@ def test_premultiplied_alpha_is_divided_out_and_keeps_its_bits(tmp_path, deep, p
     most = 65535 if deep else 255
     alpha = np.linspace(most // 4, most, 33 * 47).reshape(33, 47, 1)
     colours = RGB16 / 65535.0 * most
-    premultiplied = (
-        np.concatenate([colours * alpha / most, alpha], axis=2).round().astype(np.uint16 if deep else np.uint8)
-    )
+    premultiplied = np.concatenate([colours * alpha / most, alpha], axis=2).round()
+    premultiplied = premultiplied.astype(np.uint16 if deep else np.uint8)
     values = premultiplied.transpose(2, 0, 1) if planar else premultiplied
     order = {"planarconfig": "separate" if planar else "contig"}
     path = write(
