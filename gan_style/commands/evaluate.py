@@ -108,9 +108,7 @@ def main(cfg: DictConfig) -> int:
             if isinstance(model, FolderOutputs):
                 model.match(contents)
         suite = make_suite(cfg, metrics, contents, device)
-        network = suite.perceptual
-        scales = ", ".join(f"{layer} {scale:.3g}" for layer, scale in network.scales.items())
-        facts.append(f"perceptual network {network.name}; feature scales {scales}")
+        facts.append(f"perceptual network {suite.perceptual.summary()}")
         evaluator = Evaluator(suite, cfg.size, device, group, group.say)
         ensure_writable(output, "output")
 

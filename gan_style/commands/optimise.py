@@ -123,13 +123,11 @@ def main(cfg: DictConfig) -> int:
 
     # Show the settings and what follows from them.
     print(to_yaml(plain(cfg)))
-    network = objective.perceptual
-    scales = ", ".join(f"{layer} {scale:.3g}" for layer, scale in network.scales.items())
     sizes = {
         "device": f"{device}, {torch.get_num_threads()} CPU threads",
         "sizes (evaluations)": ", ".join(f"{x.width} x {x.height} ({x.evaluations})" for x in levels),
         "styles": ", ".join(f"{style.shape[-1]} x {style.shape[-2]}" for style in pictures),
-        "perceptual network": f"{network.name}; feature scales {scales}",
+        "perceptual network": objective.perceptual.summary(),
     }
     for name, value in sizes.items():
         print(f"{name + ':':<22}{value}", flush=True)

@@ -529,7 +529,6 @@ def _sizes(setup: TrainSetup, state: TrainState, objective: Objective, pictures:
     dtype = str(setup.precision).removeprefix("torch.")
     precision = f"{setup.device}, {dtype}, {torch.get_num_threads()} CPU threads, allocator {allocator()}"
     d = f"{count_parameters(state.discriminator):,} parameters" if state.discriminator else "none (no adversarial term)"
-    scales = ", ".join(f"{layer} {scale:.3g}" for layer, scale in objective.perceptual.scales.items())
     styles = " + ".join(f"{len(style)}{f' {name}' if name else ''}" for name, style in pictures.styles.items())
     parts = f", in {training.accumulate} parts" if training.accumulate > 1 else ""
     total = training.steps * training.batch
@@ -543,7 +542,7 @@ def _sizes(setup: TrainSetup, state: TrainState, objective: Objective, pictures:
         "data workers": str(worker_count(setup, pictures)),
         "generator": f"{count_parameters(state.generator):,} parameters",
         "discriminator": d,
-        "perceptual network": f"{objective.perceptual.name}; feature scales {scales}",
+        "perceptual network": objective.perceptual.summary(),
         "ranks": f"{count}, a batch of {training.batch} is {training.batch // count} for each{parts}",
         "steps": f"{state.step} done of {training.steps}, {training.warmup_steps} of them warm-up",
         "pictures in all": f"{total:,}, {total / len(content):,.1f} epochs",

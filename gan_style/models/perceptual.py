@@ -90,6 +90,11 @@ class Perceptual(nn.Module):
         raise NotImplementedError
 
     @torch.no_grad()
+    def summary(self) -> str:
+        """Return its name and its feature scales, as one line."""
+        scales = ", ".join(f"{layer} {scale:.3g}" for layer, scale in self.scales.items())
+        return f"{self.name}; feature scales {scales}"
+
     def calibrate(self, images: Sequence[Tensor]) -> None:
         """Set ``scales`` so that each layer's mean activation over the given pictures is 1 (Gatys et al. 2015, sec. 2).
 
