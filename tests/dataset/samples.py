@@ -1,6 +1,8 @@
-"""Pictures, masks and texts for made-up datasets."""
+"""Pictures, masks, texts and archives for made-up datasets."""
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -31,3 +33,22 @@ VALUES[:, 20:], VALUES[:9] = 1, 2
 def mask(path: Path, values: np.ndarray = VALUES) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(values).save(path)
+
+
+def archive(path: Path, content: dict[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    packed = {".tgz": "gz", ".gz": "gz", ".bz2": "bz2", ".xz": "xz", ".txz": "xz"}.get(path.suffix, "")
+    with tarfile.open(path, f"w:{packed}") as tar:
+        for name, part in content.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(part)
+            tar.addfile(info, io.BytesIO(part))
+
+
+def members(folder: Path) -> dict[str, bytes]:
+    """Read all archives of a folder."""
+    contents = {}
+    for path in sorted(folder.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            contents |= {member.name: tar.extractfile(member).read() for member in tar}
+    return contents

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import tarfile
 from pathlib import Path
 
 import malformed
@@ -10,6 +9,7 @@ import pytest
 import torchless
 import yaml
 from PIL import Image
+from samples import archive, members
 
 from gan_style.dataset.journal import Records
 from gan_style.dataset.layouts.recognise import open_layout
@@ -77,14 +77,6 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def members(folder: Path) -> dict[str, bytes]:
-    contents = {}
-    for path in sorted(folder.glob("*.tar")):
-        with tarfile.open(path) as tar:
-            contents |= {member.name: tar.extractfile(member).read() for member in tar}
-    return contents
-
-
 def backwards(contents: dict[str, bytes]) -> dict[str, bytes]:
     return {name: data[::-1] if name.endswith(".jpg") else data for name, data in contents.items()}
 
@@ -136,13 +128,16 @@ def test_archives_back_to_folders(folder, tmp_path):
     assert {name: data for name, data in result.items() if not name.endswith(".cls") and name not in added} == expected
 
 
+def numbered(classes: list[str]) -> dict[str, bytes]:
+    """Name samples 0000, 0001 ...: a picture and the number of its class."""
+    samples = {}
+    for number, text in enumerate(classes):
+        samples |= {f"{number:04d}.jpg": b"picture", f"{number:04d}.cls": text.encode()}
+    return samples
+
+
 def test_archives_with_numbers_for_classes_become_class_folders(tmp_path):
-    (tmp_path / "in").mkdir()
-    with tarfile.open(tmp_path / "in" / "train-000.tar", "w") as tar:
-        for number in range(4):
-            for name, content in ((f"{number:04d}.jpg", b"picture"), (f"{number:04d}.cls", b"%d" % (number % 2))):
-                (tmp_path / "part").write_bytes(content)
-                tar.add(tmp_path / "part", name)
+    archive(tmp_path / "in" / "train-000.tar", numbered(["0", "1", "0", "1"]))
     make_dataset(str(tmp_path / "in" / "train-{000..000}.tar"), tmp_path / "out", "folder")
     pictures = {name for name in files(tmp_path / "out" / "data") if name.endswith(".jpg")}
     assert pictures == {"train/0/0000.jpg", "train/1/0001.jpg", "train/0/0002.jpg", "train/1/0003.jpg"}
@@ -162,12 +157,7 @@ NUMBERED = {
 @pytest.mark.parametrize("case", NUMBERED)
 def test_numbers_mean_the_same_in_the_archives_that_are_made(tmp_path, case):
     names, numbers, labels = NUMBERED[case]
-    (tmp_path / "in").mkdir()
-    with tarfile.open(tmp_path / "in" / "000.tar", "w") as tar:
-        for number, text in enumerate(numbers):
-            for name, content in ((f"{number:04d}.jpg", b"picture"), (f"{number:04d}.cls", text.encode())):
-                (tmp_path / "part").write_bytes(content)
-                tar.add(tmp_path / "part", name)
+    archive(tmp_path / "in" / "000.tar", numbered(numbers))
     if names is not None:
         (tmp_path / "in" / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     source = tmp_path / "in"
@@ -207,11 +197,7 @@ def test_a_stale_cls_in_a_class_folder_does_not_contradict_the_folder(tmp_path):
 
 def test_a_cls_that_is_no_class_is_carried_over_and_verifies(tmp_path):
     """Found by tools/chaos_make_dataset.py: the label was cut, and verify-dataset took it for another one."""
-    (tmp_path / "in").mkdir()
-    with tarfile.open(tmp_path / "in" / "000.tar", "w") as tar:
-        for name, content in (("a.jpg", b"picture"), ("a.cls", b"x" * 5000)):
-            (tmp_path / "part").write_bytes(content)
-            tar.add(tmp_path / "part", name)
+    archive(tmp_path / "in" / "000.tar", {"a.jpg": b"picture", "a.cls": b"x" * 5000})
     rows = make_dataset(tmp_path / "in", tmp_path / "out", "webdataset")
     assert [row["label"] for row in rows] == [None]
     assert members(tmp_path / "out" / "data")["a.cls"] == b"x" * 5000

@@ -5,7 +5,6 @@ the layout's own readers do it.
 import io
 import itertools
 import json
-import tarfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image, ImageCms
-from samples import VALUES, mask, photo, text, turned
+from samples import VALUES, archive, mask, members, photo, text, turned
 
 from gan_style.dataset.layouts.masks import looks_like_mask
 from gan_style.dataset.layouts.recognise import Inventory, open_layout
@@ -22,24 +21,6 @@ from gan_style.dataset.sampling import ChoiceSampler
 
 def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def members(folder: Path) -> dict[str, bytes]:
-    contents = {}
-    for path in sorted(folder.glob("*.tar")):
-        with tarfile.open(path) as tar:
-            contents |= {member.name: tar.extractfile(member).read() for member in tar}
-    return contents
-
-
-def archive(path: Path, content: dict[str, bytes]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    packed = {".tgz": "gz", ".gz": "gz", ".bz2": "bz2", ".xz": "xz", ".txz": "xz"}.get(path.suffix, "")
-    with tarfile.open(path, f"w:{packed}") as tar:
-        for name, part in content.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(part)
-            tar.addfile(info, io.BytesIO(part))
 
 
 def encoded(values: np.ndarray, kind: str = "PNG") -> bytes:

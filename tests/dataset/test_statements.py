@@ -8,8 +8,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 from PIL import Image
-from samples import mask, photo, text
-from test_layouts import members
+from samples import mask, members, photo, text
 
 from gan_style.dataset.layouts.recognise import Inventory, open_layout
 
