@@ -287,9 +287,9 @@ def _listed(value: Any, option: str, expected: str) -> list[str]:
 
 def _styles_of(path: Path, references: Mapping[str, Path]) -> list[StyleSource]:
     """List the styles of a file: a library's, or those of the references; "" for a generator of one style."""
-    from gan_style.runtime.checkpoint import read_checkpoint, read_generator
+    from gan_style.runtime.checkpoint import read_checkpoint, read_header
 
-    content = read_checkpoint(path)["generator"] if path.suffix == ".pt" else read_generator(path)[1]
+    content = read_checkpoint(path)["generator"] if path.suffix == ".pt" else read_header(path)[0]
     if content.get("class") == "ReferenceGenerator":
         if not references:
             raise ValueError(
