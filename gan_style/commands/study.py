@@ -1,7 +1,6 @@
 """``gan-style study``: ask people which model is better, and analyse what they say."""
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from gan_style.report.html import data_uri
 from gan_style.report.outputs import FolderOutputs, holds_outputs, model_labels
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import check_place, ensure_writable, write_json, write_text
+from gan_style.runtime.progress import warn
 from gan_style.runtime.provenance import check_replaceable, marked_page, options_mark
 from gan_style.study.answers import Participant, consistency_of, kind_report, read_participants, report_lines
 from gan_style.study.page import KINDS, StudyPictures, most_questions, study_page
@@ -164,9 +164,9 @@ def analyse(results: Sequence[str], *, output: Path | None, seed: int, mark: str
         if not inside:
             raise ValueError(f"results={path}: there is no .json file in this folder")
         paths |= dict.fromkeys(inside)
-    participants, warnings = read_participants(list(paths))
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    participants, messages = read_participants(list(paths))
+    for message in messages:
+        warn(message)
     report = {
         "format": "gan-style study analysis",
         "version": 1,
