@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Generators = Sequence[torch.Generator]  # one for each sample
+RandomGenerators = Sequence[torch.Generator]  # one for each sample
 
 
 def gram_matrix(features: Tensor) -> Tensor:
@@ -218,7 +218,7 @@ def smooth_edges(images: Tensor, threshold: float = 0.6) -> Tensor:
     return torch.where(near_edge > 0, smooth, images.float())
 
 
-def diff_augment(images: Tensor, kinds: Iterable[str], random: Generators) -> Tensor:
+def diff_augment(images: Tensor, kinds: Iterable[str], random: RandomGenerators) -> Tensor:
     """Apply DiffAugment (Zhao et al. 2020, section 3): differentiable augmentation, drawn for each sample from its own.
 
     images: (N, 3, H, W) in [-1, 1]; kinds among AUGMENTATIONS, applied in the given order; random: N generators on the
@@ -229,18 +229,18 @@ def diff_augment(images: Tensor, kinds: Iterable[str], random: Generators) -> Te
     return images
 
 
-def _uniform(images: Tensor, random: Generators) -> Tensor:
+def _uniform(images: Tensor, random: RandomGenerators) -> Tensor:
     """Draw one number in [0, 1) per sample, (N, 1, 1, 1)."""
     draws = [torch.rand(1, 1, 1, generator=generator) for generator in random]
     return torch.stack(draws).to(images.device, non_blocking=True)
 
 
-def _integers(low: int, high: int, random: Generators) -> Tensor:
+def _integers(low: int, high: int, random: RandomGenerators) -> Tensor:
     """Draw one integer from ``low`` up to ``high`` (excluded) per sample, (N, 1)."""
     return torch.stack([torch.randint(low, high, (1,), generator=generator) for generator in random])
 
 
-def _augment_colour(images: Tensor, random: Generators) -> Tensor:
+def _augment_colour(images: Tensor, random: RandomGenerators) -> Tensor:
     """Change brightness by +-0.5, saturation 0..2 and contrast 0.5..1.5, as in the paper's appendix."""
     images = images + (_uniform(images, random) - 0.5)
     grey = images.mean(dim=1, keepdim=True)
@@ -249,7 +249,7 @@ def _augment_colour(images: Tensor, random: Generators) -> Tensor:
     return (images - mean) * (_uniform(images, random) + 0.5) + mean
 
 
-def _augment_translation(images: Tensor, random: Generators) -> Tensor:
+def _augment_translation(images: Tensor, random: RandomGenerators) -> Tensor:
     """Shift by up to an eighth of each side; what comes in is zero (grey)."""
     rows = _shifted_index(images, images.shape[2], random)
     columns = _shifted_index(images, images.shape[3], random)
@@ -259,7 +259,7 @@ def _augment_translation(images: Tensor, random: Generators) -> Tensor:
     return moved.permute(0, 3, 1, 2)
 
 
-def _shifted_index(images: Tensor, length: int, random: Generators) -> Tensor:
+def _shifted_index(images: Tensor, length: int, random: RandomGenerators) -> Tensor:
     """Draw for each sample the source index of each row (or column), (N, length), in a picture padded by one."""
     reach = length // 8
     shift = _integers(-reach, reach + 1, random)
@@ -267,21 +267,21 @@ def _shifted_index(images: Tensor, length: int, random: Generators) -> Tensor:
     return index.clamp(0, length + 1).to(images.device, non_blocking=True)
 
 
-def _augment_cutout(images: Tensor, random: Generators) -> Tensor:
+def _augment_cutout(images: Tensor, random: RandomGenerators) -> Tensor:
     """Set a rectangle of half of each side to zero (grey); it may reach over the edge."""
     inside_rows = _inside_cut(images, images.shape[2], random)[:, None, :, None]
     inside_columns = _inside_cut(images, images.shape[3], random)[:, None, None, :]
     return images * ~(inside_rows & inside_columns)
 
 
-def _inside_cut(images: Tensor, length: int, random: Generators) -> Tensor:
+def _inside_cut(images: Tensor, length: int, random: RandomGenerators) -> Tensor:
     size = length // 2
     start = _integers(0, length + 1, random) - size // 2
     index = torch.arange(length)[None]
     return ((index >= start) & (index < start + size)).to(images.device, non_blocking=True)
 
 
-AUGMENTATIONS: dict[str, Callable[[Tensor, Generators], Tensor]] = {
+AUGMENTATIONS: dict[str, Callable[[Tensor, RandomGenerators], Tensor]] = {
     "colour": _augment_colour,
     "translation": _augment_translation,
     "cutout": _augment_cutout,

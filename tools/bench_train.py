@@ -36,8 +36,8 @@ from gan_style.commands.train_setup import TrainSetup
 from gan_style.config import CONFIG_PATH, plain
 from gan_style.data.stream import Batch
 from gan_style.images.decode import to_float
-from gan_style.losses.inputs import LossInputs
 from gan_style.losses.objective import content_layers, style_layers
+from gan_style.losses.term import LossInputs
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import write_bytes
 from gan_style.runtime.machine import keep_freed_memory

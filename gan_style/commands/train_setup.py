@@ -23,9 +23,9 @@ from gan_style.data.sets import Pictures, load, open_pictures
 from gan_style.data.stream import Batch, Crop, PairStream, Positions, batches, interruptible
 from gan_style.evaluation.suite import MetricSuite
 from gan_style.images.decode import to_uint8
-from gan_style.losses.inputs import Features
 from gan_style.losses.objective import Objective, check_terms, content_layers, mean_gram, style_layers
 from gan_style.losses.style import CROP, EACH, MEAN, StyleTerm
+from gan_style.losses.term import Features
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.reference import ReferenceGenerator, StatisticsEncoder
 from gan_style.models.registry import describe
@@ -56,7 +56,7 @@ from gan_style.training.sampling import (
 )
 from gan_style.training.schedule import Schedule
 from gan_style.training.state import Ema, TrainState
-from gan_style.training.supervisor import Every, Supervisor
+from gan_style.training.supervisor import Intervals, Supervisor
 
 
 @dataclass(frozen=True)
@@ -558,7 +558,7 @@ def make_supervisor(
         state=state,
         objective=objective,
         device=setup.device,
-        every=Every(
+        intervals=Intervals(
             log=training.log_every,
             sample=training.sample_every,
             metrics=setup.cfg.metrics.every,

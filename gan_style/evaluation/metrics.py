@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_style.functional import channel_moments, rgb_to_lab, rgb_to_yuv
-from gan_style.losses.inputs import Features
+from gan_style.losses.term import Features
 
 _BAND_PIXELS = 4_000_000
 MIN_SIZE = 11  # pixels a side, the window of SSIM

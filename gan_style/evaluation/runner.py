@@ -13,8 +13,8 @@ from gan_style.evaluation.suite import PHOTOS, Measurements, MetricSuite, halves
 from gan_style.functional import gram_matrix
 from gan_style.images.decode import decode, to_float
 from gan_style.images.formats import UnreadablePictureError
-from gan_style.losses.inputs import Features
 from gan_style.losses.objective import mean_of
+from gan_style.losses.term import Features
 from gan_style.runtime.distributed import Ranks
 
 

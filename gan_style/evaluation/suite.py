@@ -27,8 +27,8 @@ from gan_style.evaluation.metrics import (
 )
 from gan_style.functional import gram_matrix
 from gan_style.losses.content import content_loss
-from gan_style.losses.inputs import Features
 from gan_style.losses.style import gram_loss
+from gan_style.losses.term import Features
 from gan_style.models.perceptual import Perceptual
 from gan_style.options import did_you_mean
 

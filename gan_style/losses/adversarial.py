@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_style.functional import AUGMENTATIONS, Generators, diff_augment, grey, smooth_edges
+from gan_style.functional import AUGMENTATIONS, RandomGenerators, diff_augment, grey, smooth_edges
 from gan_style.options import as_typed
 
 Logits = Sequence[Tensor]  # a map for each scale
@@ -106,7 +106,7 @@ class Adversarial:
         return ["real", "fake", *(self.negatives or ())]
 
     def logits(
-        self, discriminator: nn.Module, images: Tensor, random: Generators, condition: Tensor | None = None
+        self, discriminator: nn.Module, images: Tensor, random: RandomGenerators, condition: Tensor | None = None
     ) -> Logits:
         """Compute the discriminator's logits for augmented pictures (N, 3, H, W); random: a generator for each.
 
@@ -122,7 +122,7 @@ class Adversarial:
         discriminator: nn.Module,
         real: Tensor,
         fake: Tensor,
-        random: Generators,
+        random: RandomGenerators,
         condition: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss of D on real and (detached) fake pictures (N, 3, H, W), R1 inside; and its parts by name.

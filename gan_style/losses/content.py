@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_style.functional import weighted_mean
-from gan_style.losses.inputs import LossInputs, Term
+from gan_style.losses.term import LossInputs, Term
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from gan_style.functional import gram_matrix, grey
 from gan_style.losses.adversarial import Adversarial, Logits
 from gan_style.losses.content import Content
-from gan_style.losses.inputs import Features, LossInputs, Term
 from gan_style.losses.palette import PIXELS
 from gan_style.losses.style import CROP, EACH, MEAN, GramStyle, Style, StyleTerm
+from gan_style.losses.term import Features, LossInputs, Term
 from gan_style.models.perceptual import Perceptual
 from gan_style.options import as_typed
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gan_style.losses.inputs import LossInputs
 from gan_style.losses.style import EACH, MEAN, StyleTerm
+from gan_style.losses.term import LossInputs
 
 PIXELS = "pixels"  # the feature that is the picture itself
 LEVELS = 33  # of each channel, 8 of 255 apart

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan_style.functional import Generators
-from gan_style.losses.inputs import AuxiliaryPass, Draw, Features, LossInputs, Term
+from gan_style.functional import RandomGenerators
+from gan_style.losses.term import AuxiliaryPass, Features, LossInputs, RandomFor, Term
 from gan_style.models.generator import ResnetGenerator
 
 
@@ -69,7 +69,7 @@ class PatchNCE(Term):
     def auxiliary(self) -> str | None:
         return "rebuilt" if self.identity else None
 
-    def auxiliary_pass(self, content: Tensor, style: Tensor, draw: Draw) -> AuxiliaryPass:
+    def auxiliary_pass(self, content: Tensor, style: Tensor, random_for: RandomFor) -> AuxiliaryPass:
         return AuxiliaryPass(style)
 
     def projection(self, generator: nn.Module) -> PatchProjection:
@@ -88,14 +88,14 @@ class PatchNCE(Term):
 
     def _compare(self, inputs: LossInputs, fake: Tensor, original: Tensor, role: str) -> Tensor:
         """Compute the loss of what the generator made of pictures, at places drawn for each layer and sample."""
-        generator, projection, draw = inputs.generator, inputs.projection, inputs.draw
-        assert isinstance(generator, ResnetGenerator) and projection is not None and draw is not None
+        generator, projection, random_for = inputs.generator, inputs.projection, inputs.random_for
+        assert isinstance(generator, ResnetGenerator) and projection is not None and random_for is not None
         features = generator.features(fake, self.layers)
         with torch.no_grad():
             targets = generator.features(original, self.layers)
 
         # The same places of both; their projections in one pass.
-        random, samples = draw(role), {}
+        random, samples = random_for(role), {}
         for layer in self.layers:
             places = random_places(features[layer], random, self.patches)
             samples[layer] = torch.cat([take(features[layer], places), take(targets[layer], places)])
@@ -106,7 +106,7 @@ class PatchNCE(Term):
         return torch.stack(losses).mean()
 
 
-def random_places(features: Tensor, random: Generators, count: int) -> Tensor:
+def random_places(features: Tensor, random: RandomGenerators, count: int) -> Tensor:
     """Draw up to ``count`` different places of each sample's features (N, C, h, w): their numbers (N, P)."""
     positions = features.shape[2] * features.shape[3]
     drawn = [torch.randperm(positions, generator=generator)[:count] for generator in random]

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan_style.functional import rgb_to_yuv, total_variation_absolute, total_variation_squared
-from gan_style.losses.inputs import AuxiliaryPass, Draw, LossInputs, Term
+from gan_style.losses.term import AuxiliaryPass, LossInputs, RandomFor, Term
 
 
 def identity_loss(rebuilt: Tensor, style: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ class Identity(Term):
 
     auxiliary = "rebuilt"
 
-    def auxiliary_pass(self, content: Tensor, style: Tensor, draw: Draw) -> AuxiliaryPass:
+    def auxiliary_pass(self, content: Tensor, style: Tensor, random_for: RandomFor) -> AuxiliaryPass:
         return AuxiliaryPass(style)
 
     def __call__(self, inputs: LossInputs) -> Tensor:

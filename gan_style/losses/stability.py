@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gan_style.functional import Generators
-from gan_style.losses.inputs import AuxiliaryPass, Draw, LossInputs, Term
+from gan_style.functional import RandomGenerators
+from gan_style.losses.term import AuxiliaryPass, LossInputs, RandomFor, Term
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Warp:
             )
 
 
-def small_warp(images: Tensor, random: Generators, *, shift: float, turn: float, scale: float, bend: float) -> Warp:
+def small_warp(
+    images: Tensor, random: RandomGenerators, *, shift: float, turn: float, scale: float, bend: float
+) -> Warp:
     """Return a warp for each picture (N, C, H, W), drawn from its own generator: a similarity, and a smooth bend.
 
     Uniform draws: shift, up to so large a share of the shorter side, along each axis; turn, up to so many degrees;
@@ -98,9 +100,9 @@ class Stability(Term):
                 )
 
     @torch.no_grad()
-    def auxiliary_pass(self, content: Tensor, style: Tensor, draw: Draw) -> AuxiliaryPass:
+    def auxiliary_pass(self, content: Tensor, style: Tensor, random_for: RandomFor) -> AuxiliaryPass:
         """Move each photo (N, 3, H, W) in [-1, 1] by a warp of its own, the context, and add noise."""
-        random = draw("shaken")
+        random = random_for("shaken")
         warp = small_warp(content, random, shift=self.shift, turn=self.turn, scale=self.scale, bend=self.bend)
         noise = torch.stack([torch.randn(content.shape[1:], generator=generator) for generator in random])
         moved = warp(content) + self.noise * noise.to(content.device, non_blocking=True)

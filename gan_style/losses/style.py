@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gan_style.functional import by_region, centred_gram_matrix, channel_moments, gram_matrix, weighted_mean
-from gan_style.losses.inputs import Features, LossInputs, Term
+from gan_style.losses.term import Features, LossInputs, Term
 
 MEAN, EACH, CROP = "mean", "each", "crop"
 

@@ -1,4 +1,4 @@
-"""Generators: (N, 3, H, W) in [-1, 1] to the same shape and range, for any H and W from 1 upward."""
+"""RandomGenerators: (N, 3, H, W) in [-1, 1] to the same shape and range, for any H and W from 1 upward."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

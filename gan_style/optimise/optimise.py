@@ -27,9 +27,9 @@ from torch.optim import Optimizer
 
 from gan_style.functional import grey
 from gan_style.images.color import match_colours
-from gan_style.losses.inputs import Features, LossInputs
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import MEAN
+from gan_style.losses.term import Features, LossInputs
 from gan_style.optimise.regions import GuidedRegions
 from gan_style.options import as_typed
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan_style.losses.content import Content
-from gan_style.losses.inputs import LossInputs
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import MEAN, GramStyle
+from gan_style.losses.term import LossInputs
 from gan_style.models.generator import MIN_INPUT_SIZE
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.perceptual import compact

@@ -43,7 +43,8 @@ _NAME = re.compile(r"step_(\d{8,})\.pt")
 class CheckpointFolder:
     """The checkpoints of one run, ``step_00001000.pt`` and so on, beside ``best.pt`` and a manifest of their sha256.
 
-    The last ``keep`` are kept, and every one whose step is a multiple of ``keep_every`` (None: no more).
+    The last ``keep`` are kept, and every one whose step is a multiple of ``keep_every`` (None: no more). When one is
+    saved, training/supervisor.py decides.
     """
 
     folder: Path

@@ -77,8 +77,8 @@ class TrainState:
         """Return whether the generator is shown the style pictures, each beside the photo that is to get its style."""
         return isinstance(self.generator, ReferenceGenerator)
 
-    def run(self, name: str) -> nn.Module:
-        """Return the network to call for a forward pass that is trained on: shared with the other ranks, if any."""
+    def wrapped(self, name: str) -> nn.Module:
+        """Return the network to call in a training step: in DistributedDataParallel where there are several ranks."""
         network: nn.Module = self.parallel.get(name) or getattr(self, name)
         return network
 
@@ -135,8 +135,8 @@ class TrainState:
         norm = nn.utils.get_total_norm(gradients)
         if self.clip is not None:
             factor = (self.clip / (norm + 1e-6)).clamp(max=1.0)
-            finite = torch.where(norm.isfinite(), factor, 1.0)  # NaN stays where it is, to be found
-            torch._foreach_mul_(gradients, finite)
+            factor = torch.where(norm.isfinite(), factor, 1.0)  # NaN stays where it is, to be found
+            torch._foreach_mul_(gradients, factor)
         skipped = ~norm.isfinite()
         _step(optimiser, skipped)
         scalars = {"gradient": norm, "skipped": skipped.float()}

@@ -27,8 +27,8 @@ from gan_style.training.state import TrainState
 
 
 @dataclass(frozen=True)
-class Every:
-    """Say after how many steps to log, to sample, to measure and to save; each happens after the last step too.
+class Intervals:
+    """After how many steps to log, to sample, to measure and to save a checkpoint; each happens after the last, too.
 
     audit: how often to measure what each loss term contributes, 0 for never.
     """
@@ -59,7 +59,7 @@ class Supervisor:
     state: TrainState
     objective: Objective
     device: torch.device
-    every: Every
+    intervals: Intervals
     folder: Path
     checkpoints: CheckpointFolder
     sampler: Sampler | LibrarySampler | None
@@ -83,7 +83,7 @@ class Supervisor:
 
     def audit_due(self) -> bool:
         """Say whether the next step is to measure what each loss term contributes."""
-        return self.every.audit > 0 and (self.state.step + 1) % self.every.audit == 0
+        return self.intervals.audit > 0 and (self.state.step + 1) % self.intervals.audit == 0
 
     def after_step(self, batch: Batch, scalars: dict[str, Tensor]) -> bool:
         """Log, measure and save what is due after a step on this batch; return whether the next batch is to follow.
@@ -108,7 +108,7 @@ class Supervisor:
             self._nonfinite = self._stopping = False
             self._go_back()
             return True
-        if not self._stopping and self.state.step < self.every.last:
+        if not self._stopping and self.state.step < self.intervals.last:
             self._save_where_data_ended_early()
         self._background.wait()
         self.ranks.wait()
@@ -117,7 +117,7 @@ class Supervisor:
     @property
     def stopped_by(self) -> str | None:
         """Name what stopped the run before its last step; None where nothing did."""
-        return self.stop.reason if self.state.step < self.every.last else None
+        return self.stop.reason if self.state.step < self.intervals.last else None
 
     def close(self) -> None:
         """End the progress bar and the thread that writes checkpoints."""
@@ -136,18 +136,18 @@ class Supervisor:
         """Say whether to stop. Ranks agree after every step, so that none waits for one that has gone."""
         if time.monotonic() >= self.deadline:
             self.stop.reason = self.stop.reason or "training.max_time"
-        if self.state.step == self.every.last or not self.ranks.any(self.stop.reason is not None):
+        if self.state.step == self.intervals.last or not self.ranks.any(self.stop.reason is not None):
             return False
         self.stop.reason = self.stop.reason or "another rank"
         return True
 
     def _do_what_is_due(self, *, stopping: bool) -> bool:
         """Log, sample and save where that is due, but only finite weights; return whether to go back instead."""
-        step, every = self.state.step, self.every
-        audited = every.audit > 0 and step % every.audit == 0
-        log = audited or stopping or every.due(step, every.log)
-        sample, measure = every.due(step, every.sample), every.due(step, every.metrics)
-        save = stopping or every.due(step, every.checkpoint)
+        step, intervals = self.state.step, self.intervals
+        audited = intervals.audit > 0 and step % intervals.audit == 0
+        log = audited or stopping or intervals.due(step, intervals.log)
+        sample, measure = intervals.due(step, intervals.sample), intervals.due(step, intervals.metrics)
+        save = stopping or intervals.due(step, intervals.checkpoint)
         if not (log or sample or measure or save):
             return False
 
@@ -187,7 +187,7 @@ class Supervisor:
                 self._say(f"warning: {self.health.last}; the step was skipped ({self.health.skipped} so far)")
             if new := sorted(self.health.passing - passing):
                 self._say(f"warning: step {step}: not a finite number: {', '.join(new)}; nothing is trained on it")
-            if go_back or (step == self.every.last and self.health.in_a_row):
+            if go_back or (step == self.intervals.last and self.health.in_a_row):
                 return values, True
         return steps[-1][1], False
 
@@ -230,7 +230,7 @@ class Supervisor:
             return
         if not nonfinite_keys(norms):
             balance.observe({name: norms[name] for name in balance.shares})
-        if self.state.step + self.every.audit > warmup:
+        if self.state.step + self.intervals.audit > warmup:
             weights = self.objective.settle_balance()
             weights_text = "  ".join(f"loss.{name}.weight={weights[name]:.4g}" for name in balance.shares)
             self._say(f"balanced after {balance.audits} audits, for the rest of the run: {weights_text}")

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from gan_style.losses.adversarial import Adversarial
 from gan_style.losses.content import Content
-from gan_style.losses.inputs import LossInputs
 from gan_style.losses.objective import Balance, Objective, check_shares
 from gan_style.losses.pixel import SquaredVariation
 from gan_style.losses.style import GramStyle
+from gan_style.losses.term import LossInputs
 from gan_style.models.perceptual import compact
 
 NAMES = ("content", "style", "tv")

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from gan_style.functional import by_region, gram_matrix
-from gan_style.losses.inputs import LossInputs
 from gan_style.losses.objective import Objective, check_terms
 from gan_style.losses.style import GatysStyle, GramStyle, MomentStyle, Style
+from gan_style.losses.term import LossInputs
 from gan_style.models.perceptual import compact
 
 LAYERS = ["relu1_1", "relu2_1"]

@@ -6,9 +6,9 @@ from torch.nn import functional as F
 
 from gan_style.functional import weighted_mean
 from gan_style.losses.content import Content, GatysContent
-from gan_style.losses.inputs import LossInputs
 from gan_style.losses.objective import check_terms, mean_of
 from gan_style.losses.style import GatysStyle, GramStyle
+from gan_style.losses.term import LossInputs
 
 LAYERS = ["relu1_1", "relu2_1"]
 

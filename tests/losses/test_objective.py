@@ -13,10 +13,10 @@ from torch import Tensor
 from gan_style.functional import channel_moments, gram_matrix, grey, total_variation_squared
 from gan_style.losses.adversarial import FORMULAS, Adversarial
 from gan_style.losses.content import Content, content_loss
-from gan_style.losses.inputs import AuxiliaryPass, LossInputs
 from gan_style.losses.objective import Objective, content_layers, mean_gram, mean_of, style_layers
 from gan_style.losses.pixel import Colour, Identity, SquaredVariation, colour_loss
 from gan_style.losses.style import CentredGramStyle, GatysStyle, GramStyle, MomentStyle, Style, gram_loss
+from gan_style.losses.term import AuxiliaryPass, LossInputs
 from gan_style.models.perceptual import compact
 
 LAYERS = ["relu1_1", "relu2_1"]

@@ -6,9 +6,9 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from gan_style.losses.inputs import LossInputs
 from gan_style.losses.objective import Objective
 from gan_style.losses.palette import LEVELS, Palette, color_shares, distance_to_colors
+from gan_style.losses.term import LossInputs
 from gan_style.models.perceptual import compact
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gan_style.losses.inputs import AuxiliaryPass, LossInputs
 from gan_style.losses.patch_nce import PatchNCE, PatchProjection, patch_nce_loss, random_places, take
+from gan_style.losses.term import AuxiliaryPass, LossInputs
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 
@@ -64,7 +64,7 @@ class TestTerm:
             auxiliary={"rebuilt": AuxiliaryPass(noise(2, 3, 16, 16, seed=3))},
             generator=generator,
             projection=term.projection(generator),
-            draw=draws,
+            random_for=draws,
         )
 
     @pytest.mark.parametrize("identity", [0.0, 0.5])

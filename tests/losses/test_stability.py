@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gan_style.losses.inputs import AuxiliaryPass, LossInputs
 from gan_style.losses.objective import check_terms
 from gan_style.losses.stability import Stability, small_warp, stability_loss
+from gan_style.losses.term import AuxiliaryPass, LossInputs
 
 STILL = {"shift": 0.0, "turn": 0.0, "scale": 0.0, "bend": 0.0}
 

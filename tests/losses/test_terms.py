@@ -25,7 +25,6 @@ from gan_style.losses.content import (
     content_loss,
     gatys_content_loss,
 )
-from gan_style.losses.inputs import AuxiliaryPass, LossInputs
 from gan_style.losses.objective import Objective
 from gan_style.losses.pixel import (
     AbsoluteVariation,
@@ -47,6 +46,7 @@ from gan_style.losses.style import (
     gram_loss,
     moments_loss,
 )
+from gan_style.losses.term import AuxiliaryPass, LossInputs
 from gan_style.models.perceptual import Perceptual, compact, vgg19
 
 

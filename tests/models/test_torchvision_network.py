@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
 from gan_style.losses.content import Content
-from gan_style.losses.inputs import LossInputs
 from gan_style.losses.objective import Objective
 from gan_style.losses.style import GramStyle
+from gan_style.losses.term import LossInputs
 from gan_style.models.torchvision_network import torchvision_network
 
 LAYERS = ["conv1", "bn1", "layer1.0", "layer1", "layer2.0"]

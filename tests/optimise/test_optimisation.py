@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from gan_style.functional import gram_matrix
 from gan_style.losses.content import Content
-from gan_style.losses.inputs import Term
 from gan_style.losses.objective import Objective
 from gan_style.losses.pixel import SquaredVariation
 from gan_style.losses.style import GramStyle
+from gan_style.losses.term import Term
 from gan_style.models.perceptual import compact
 from gan_style.optimise.optimise import (
     ORIENTATIONS,

@@ -18,12 +18,12 @@ from gan_style.data.stream import Batch
 from gan_style.functional import AUGMENTATIONS
 from gan_style.losses.adversarial import FORMULAS, Adversarial
 from gan_style.losses.content import Content, GatysContent
-from gan_style.losses.inputs import Term
 from gan_style.losses.objective import Objective, content_layers, style_layers
 from gan_style.losses.patch_nce import PatchNCE
 from gan_style.losses.pixel import AbsoluteVariation, Colour, Identity, SquaredVariation
 from gan_style.losses.stability import Stability
 from gan_style.losses.style import CROP, EACH, MEAN, CentredGramStyle, GatysStyle, GramStyle, MomentStyle
+from gan_style.losses.term import Term
 from gan_style.models.discriminator import PatchDiscriminator
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator

@@ -18,10 +18,10 @@ from quality import CONTENT_LAYER, STYLE_LAYERS, contestant
 
 from gan_style.images.decode import decode, to_float
 from gan_style.losses.content import Content
-from gan_style.losses.inputs import LossInputs
 from gan_style.losses.objective import Objective
 from gan_style.losses.pixel import SquaredVariation
 from gan_style.losses.style import GramStyle
+from gan_style.losses.term import LossInputs
 from gan_style.models.perceptual import vgg19
 from gan_style.optimise.optimise import Level, Optimisation, Problem
 

@@ -1,4 +1,4 @@
-"""What loss terms are: a weight, what they need, and a scalar of a batch's inputs."""
+"""The base class of loss terms: a weight, what a term needs (features, generator passes), a scalar of a batch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gan_style.functional import Generators
+from gan_style.functional import RandomGenerators
 
 Features = dict[str, Tensor]
-Draw = Callable[[str], Generators]  # a role to a random generator for each sample, which follows from (seed, position)
+# From a role to a random generator for each sample, which follows from (seed, role, position).
+RandomFor = Callable[[str], RandomGenerators]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class LossInputs:
     in the order of the condition's columns; ``auxiliary`` are the results of auxiliary passes, by Term.auxiliary;
     ``masks`` (N, R, H, W) in [0, 1] say where the regions are whose styles are compared by themselves.
     ``generator`` and ``projection`` (what Term.projection built, as it is trained) serve terms that look through the
-    generator's own layers; ``draw`` gives random generators for each sample.
+    generator's own layers; ``random_for`` gives random generators for each sample.
     """
 
     content: Tensor
@@ -51,7 +52,7 @@ class LossInputs:
     masks: Tensor | None = None
     generator: nn.Module | None = None
     projection: nn.Module | None = None
-    draw: Draw | None = None
+    random_for: RandomFor | None = None
 
 
 @dataclass(kw_only=True)
@@ -76,7 +77,7 @@ class Term(ABC):
     def style_features(self) -> list[str]:
         return []
 
-    def auxiliary_pass(self, content: Tensor, style: Tensor, draw: Draw) -> AuxiliaryPass:
+    def auxiliary_pass(self, content: Tensor, style: Tensor, random_for: RandomFor) -> AuxiliaryPass:
         """Make the pictures of the auxiliary pass from those of the batch."""
         raise NotImplementedError
 
