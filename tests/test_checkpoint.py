@@ -71,18 +71,6 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
         assert torch.equal(actual["tensors"][dtype], tensor)
 
 
-def test_an_optimiser_and_its_schedule_come_back(tmp_path: Path) -> None:
-    """What a resumed run lives on: Adam's moments pass through a file that may hold no code."""
-    layer = torch.nn.Linear(3, 2)
-    optimiser = torch.optim.Adam(layer.parameters(), lr=1e-3, betas=(0.5, 0.99))
-    layer(torch.ones(1, 3)).sum().backward()
-    optimiser.step()
-    path = CheckpointFolder(tmp_path).save(1, {"optimiser": optimiser.state_dict()})
-    actual = read_checkpoint(path)["optimiser"]
-    assert actual["param_groups"] == optimiser.state_dict()["param_groups"]
-    assert torch.equal(actual["state"][0]["exp_avg"], optimiser.state_dict()["state"][0]["exp_avg"])
-
-
 def test_newest_is_by_step_and_not_by_name_or_date(tmp_path: Path) -> None:
     checkpoints = folder_with(tmp_path, 99_999_999, 5, 100_000_000, 3_000)
     assert steps_of(checkpoints) == [100_000_000, 99_999_999, 3_000, 5]

@@ -23,7 +23,6 @@ from gan_style.commands.train_setup import TrainSetup, make_objective
 from gan_style.config import CONFIG_PATH, build, flat, plain, readable, to_yaml
 from gan_style.losses.content import Content
 from gan_style.losses.objective import Objective
-from gan_style.losses.style import Style
 from gan_style.models.blocks import count_parameters
 from gan_style.options import check_options
 
@@ -54,7 +53,6 @@ def group_choices() -> list[str]:
     return [choice for choice in actual if not choice.startswith("experiment=")]
 
 
-STYLES = Style.__subclasses__()
 EXPERIMENTS = sorted(path.stem for path in (CONFIG_PATH / "experiment").glob("*.yaml"))
 
 
@@ -127,13 +125,6 @@ class TestComposition:
             assert {key: getattr(terms[name], key) for key in written} == written
             assert objective.weights[name] == written["weight"]
 
-    @pytest.mark.parametrize("kind", STYLES)
-    @pytest.mark.parametrize("grey", [False, True])
-    def test_every_style_term_can_stand_in_for_the_default_one(self, kind, grey):
-        swap = f"loss.style._target_=gan_style.losses.style.{kind.__name__}"
-        term = objective_of(compose("train", *PICTURES, swap, f"loss.style.grey={grey}")).terms["style"]
-        assert type(term) is kind and term.grey is grey
-
     def test_there_are_choices(self):
         assert {"generator=slim", "discriminator=patch34", "perceptual=vgg16", "loss=full"} <= set(group_choices())
         assert {"smoke", "quickstart", "monet"} <= set(EXPERIMENTS)
@@ -144,11 +135,11 @@ class TestComposition:
         assert least <= count_parameters(build(cfg.generator, "generator")) <= most
 
     @pytest.mark.parametrize("choice", [c for c in group_choices() if c.startswith(("generator", "discriminator"))])
-    def test_every_network_is_free_of_checkerboards_and_batch_statistics(self, choice):
+    def test_every_network_is_free_of_checkerboards_and_statistics_of_torchs(self, choice):
         group = choice.split("=")[0]
         overrides = {"styles": ["one"]} if choice in ("generator=library", "generator=mobile") else {}
         network = build(compose("train", *PICTURES, choice)[group], group, **overrides)
-        forbidden = (nn.modules.batchnorm._BatchNorm, nn.modules.conv._ConvTransposeNd)
+        forbidden = (nn.modules.batchnorm._NormBase, nn.modules.conv._ConvTransposeNd)
         assert not [module for module in network.modules() if isinstance(module, forbidden)]
 
     def test_terms_are_overridden_and_removed_by_name(self):

@@ -45,15 +45,6 @@ def each(count: int, seed: int = 0) -> list[torch.Generator]:
 
 
 class TestGramMatrix:
-    @pytest.mark.parametrize("size", [(1, 1), (4, 4), (3, 17)])
-    def test_of_ones_is_ones_at_any_size(self, size):
-        torch.testing.assert_close(gram_matrix(torch.ones(2, 5, *size)), torch.ones(2, 5, 5))
-
-    def test_of_orthogonal_maps_is_diagonal_with_their_mean_squares(self):
-        maps = torch.zeros(1, 3, 2, 3)
-        maps[0, 0, 0, 0], maps[0, 1, 1, 2], maps[0, 2, 0, 1] = 1.0, 2.0, -3.0
-        torch.testing.assert_close(gram_matrix(maps)[0], torch.diag(torch.tensor([1.0, 4.0, 9.0])) / 6)
-
     def test_equals_a_loop_in_float64(self, noise):
         features = noise(3, 4, 5, 7)
         torch.testing.assert_close(gram_matrix(features).double(), gram_in_loops(features), rtol=1e-6, atol=1e-7)
@@ -74,58 +65,15 @@ class TestGramMatrix:
         torch.testing.assert_close(result, expected)
         assert result.is_contiguous(memory_format=layout) or layout == torch.contiguous_format
 
-    def test_is_per_sample(self, noise):
-        features = noise(3, 4, 6, 6)
-        one_by_one = torch.cat([gram_matrix(sample[None]) for sample in features])
-        torch.testing.assert_close(gram_matrix(features), one_by_one)
-
-    def test_a_sample_does_not_feel_its_neighbours(self, noise):
-        features = noise(3, 4, 6, 6).requires_grad_()
-        (gradient,) = torch.autograd.grad(gram_matrix(features)[1].sum(), features)
-        assert gradient[1].abs().min() > 0
-        assert gradient[0].count_nonzero() == gradient[2].count_nonzero() == 0
-
-    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-    def test_is_float32_and_exact_for_the_given_features(self, noise, dtype):
-        features = noise(2, 4, 8, 8).to(dtype)
-        gram = gram_matrix(features)
-        assert gram.dtype == torch.float32
-        torch.testing.assert_close(gram.double(), gram_in_loops(features), rtol=1e-6, atol=1e-7)
-
-    def test_is_float32_under_autocast(self, noise):
-        features = noise(2, 4, 8, 8)
-        with torch.autocast("cpu", torch.bfloat16):
-            gram = gram_matrix(features)
-        assert gram.dtype == torch.float32
-        torch.testing.assert_close(gram, gram_matrix(features), rtol=0, atol=0)
-
 
 class TestCentredGramMatrix:
-    def test_equals_a_loop_in_float64(self, noise):
-        features = noise(3, 4, 5, 7) + 2.0
-        centred = features.double() - features.double().mean(dim=(2, 3), keepdim=True)
-        result = centred_gram_matrix(features).double()
-        torch.testing.assert_close(result, gram_in_loops(centred), rtol=1e-5, atol=1e-6)
-
     def test_is_torchs_covariance_over_positions(self, noise):
         features = noise(2, 5, 6, 4)
         expected = torch.stack([torch.cov(sample.double().flatten(1), correction=0) for sample in features])
         torch.testing.assert_close(centred_gram_matrix(features).double(), expected, rtol=1e-5, atol=1e-7)
 
-    def test_does_not_see_a_constant_added_to_a_channel(self, noise):
-        features, constants = noise(2, 4, 8, 8), 10.0 * noise(2, 4, 1, 1, seed=1)
-        result, expected = centred_gram_matrix(features + constants), centred_gram_matrix(features)
-        torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
-        assert not torch.allclose(gram_matrix(features + constants), gram_matrix(features), rtol=0.1)
-
     def test_of_plain_tones_is_zero(self):
         assert not centred_gram_matrix(torch.tensor([1.0, -3.0]).view(1, 2, 1, 1).expand(1, 2, 5, 5)).any()
-
-    def test_is_what_the_means_leave_of_the_gram_matrix(self, noise):
-        features = noise(2, 4, 5, 7) + 1.0
-        means = features.mean(dim=(2, 3))
-        expected = gram_matrix(features) - means[:, :, None] * means[:, None]
-        torch.testing.assert_close(centred_gram_matrix(features), expected, rtol=1e-4, atol=1e-5)
 
 
 class TestChannelMoments:
@@ -141,12 +89,6 @@ class TestChannelMoments:
         assert result[0, :, 0].tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
         assert result[0, :, 1].tolist() == pytest.approx([3**0.5, 300**0.5], rel=1e-5)
 
-    def test_are_numpys(self, noise):
-        features = noise(3, 4, 5, 7) * 3 + 1.0
-        of_numpy = features.double().numpy()
-        expected = np.stack([of_numpy.mean((2, 3)), np.sqrt(of_numpy.var((2, 3)) + self.EPSILON)], axis=2)
-        np.testing.assert_allclose(channel_moments(features).numpy(), expected, rtol=1e-5, atol=1e-6)
-
     def test_of_a_plain_tone_have_a_gradient(self):
         """The root of a variance of 0 has none; the epsilon under it keeps a silent channel from spoiling training."""
         features = torch.full((1, 2, 4, 4), 0.5, requires_grad=True)
@@ -161,10 +103,10 @@ class TestChannelMoments:
         assert torch.equal(result[..., 0], features[..., 0, 0]) and result.isfinite().all()
 
 
-def moments_in_float64(features: Tensor) -> Tensor:
-    values = features.double().flatten(2)
-    variance = (values**2).mean(dim=2) - values.mean(dim=2) ** 2
-    return torch.stack([values.mean(dim=2), (variance + TestChannelMoments.EPSILON).sqrt()], dim=2)
+def moments_by_numpy(features: Tensor) -> Tensor:
+    values = features.double().numpy()
+    moments = values.mean((2, 3)), np.sqrt(values.var((2, 3)) + TestChannelMoments.EPSILON)
+    return torch.from_numpy(np.stack(moments, axis=2))
 
 
 def centred_gram_in_loops(features: Tensor) -> Tensor:
@@ -174,7 +116,7 @@ def centred_gram_in_loops(features: Tensor) -> Tensor:
 STATISTICS = {
     gram_matrix: gram_in_loops,
     centred_gram_matrix: centred_gram_in_loops,
-    channel_moments: moments_in_float64,
+    channel_moments: moments_by_numpy,
 }
 
 
@@ -228,10 +170,6 @@ def ramp(height: int, width: int, *, down: float, right: float) -> Tensor:
 
 
 class TestTotalVariation:
-    @pytest.mark.parametrize("function", [total_variation_squared, total_variation_absolute])
-    def test_of_a_constant_is_zero(self, function):
-        assert function(torch.full((2, 3, 5, 6), 0.7)) == 0
-
     def test_of_a_ramp_is_the_sum_of_its_slopes(self):
         picture = ramp(6, 9, down=-0.1, right=0.05)
         assert total_variation_absolute(picture).item() == pytest.approx(0.15, rel=1e-5)
@@ -272,14 +210,6 @@ class TestRgbToYuv:
         expected = torch.tensor(yuv, dtype=torch.float32).view(1, 3, 1, 1).expand(2, 3, 2, 2)
         torch.testing.assert_close(rgb_to_yuv(picture), expected, rtol=0, atol=2e-5)
 
-    def test_chroma_follows_the_definition_from_luma(self, noise):
-        """BT.601: U = 0.436 (B - Y) / (1 - 0.114), V = 0.615 (R - Y) / (1 - 0.299)."""
-        picture = noise(2, 3, 4, 4)
-        y, u, v = rgb_to_yuv(picture).unbind(1)
-        red, _, blue = (picture * 0.5 + 0.5).unbind(1)
-        torch.testing.assert_close(u, 0.436 * (blue - y) / (1 - 0.114), rtol=0, atol=3e-5)
-        torch.testing.assert_close(v, 0.615 * (red - y) / (1 - 0.299), rtol=0, atol=3e-5)
-
     def test_is_float32_under_autocast(self, noise):
         with torch.autocast("cpu", torch.bfloat16):
             result = rgb_to_yuv(noise(1, 3, 4, 4))
@@ -297,21 +227,6 @@ class TestGrey:
         result = grey(picture)
         assert result.shape == picture.shape and result.dtype == torch.float32
         torch.testing.assert_close(result, torch.full((2, 3, 2, 4), 2 * luma - 1), rtol=0, atol=1e-6)
-
-    def test_leaves_neutral_pictures_as_they_are(self, noise):
-        picture = noise(2, 1, 5, 7).expand(2, 3, 5, 7)
-        torch.testing.assert_close(grey(picture), picture, rtol=0, atol=1e-6)
-
-    def test_twice_is_as_good_as_once(self, noise):
-        once = grey(noise(2, 3, 5, 7))
-        torch.testing.assert_close(grey(once), once, rtol=0, atol=1e-6)
-        assert not torch.allclose(once, noise(2, 3, 5, 7), atol=0.1)
-
-    def test_keeps_the_luma(self, noise):
-        picture = noise(2, 3, 5, 7)
-        luma, *chroma = rgb_to_yuv(grey(picture)).unbind(1)
-        torch.testing.assert_close(luma, rgb_to_yuv(picture)[:, 0], rtol=0, atol=1e-6)
-        assert all(values.abs().max() < 1e-4 for values in chroma)
 
 
 KINDS = list(AUGMENTATIONS)
@@ -368,20 +283,6 @@ class TestDiffAugment:
         result = diff_augment(pictures, [kind], each(2, 1))
         assert result.shape == pictures.shape and result.dtype == torch.float32
         assert torch.equal(pictures, before)
-
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_draws_for_each_sample(self, noise, kind):
-        pictures = noise(1, 3, 32, 32).expand(8, 3, 32, 32)
-        result = diff_augment(pictures, [kind], each(8, 1))
-        assert len({sample.numpy().tobytes() for sample in result}) > 4
-
-    @pytest.mark.parametrize("kind", KINDS)
-    def test_a_sample_is_made_from_itself_alone(self, noise, kind):
-        pictures = noise(3, 3, 16, 16).requires_grad_()
-        result = diff_augment(pictures, [kind], each(3, 1))
-        (gradient,) = torch.autograd.grad(result[1].square().sum(), pictures)
-        assert gradient[1].count_nonzero() > 0
-        assert gradient[0].count_nonzero() == gradient[2].count_nonzero() == 0
 
     @pytest.mark.parametrize("kinds", [[kind] for kind in KINDS] + [KINDS])
     def test_of_a_sample_is_the_same_wherever_it_stands_in_whatever_batch(self, noise, kinds):

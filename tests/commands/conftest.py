@@ -7,7 +7,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from run_files import SMOKE
+from run_files import SMOKE, assert_same, steps_in
+
+from gan_style.runtime.checkpoint import read_checkpoint, read_generator
 
 
 @dataclass
@@ -38,6 +40,25 @@ def smoke(gan_style, tmp_path) -> Callable[..., Outcome]:
 
     def call(*options: str, root: Path = tmp_path, status: int = 0) -> Outcome:
         return gan_style("train", *SMOKE, f"run.root={root}", *options, status=status)
+
+    return call
+
+
+@pytest.fixture
+def resumed_as_whole(gan_style, tmp_path) -> Callable[..., Path]:
+    """resumed_as_whole("name=value", ...): the folder of two and two steps, which equal four in a piece to the bit."""
+
+    def call(*options: str) -> Path:
+        for name, steps in (("whole", 4), ("parts", 2), ("parts", 4)):
+            more = ("training.decay=constant", f"training.steps={steps}", f"run.root={tmp_path / name}")
+            outcome = gan_style("train", *options, *more)
+        assert "after step 2" in outcome.out
+        whole, parts = (next((tmp_path / name).iterdir()) for name in ("whole", "parts"))
+        assert steps_in(parts) == [1, 2, 3, 4]
+        saved = [read_checkpoint(run / "checkpoints" / "step_00000004.pt") for run in (whole, parts)]
+        assert_same(*({key: item[key] for key in ("state", "objective")} for item in saved))
+        assert_same(*(read_generator(run / "generator.safetensors") for run in (whole, parts)))
+        return parts
 
     return call
 

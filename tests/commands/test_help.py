@@ -29,7 +29,7 @@ def groups_of(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_commands_help_names_every_option_and_no_other_block(gan_style, name):
+def test_a_commands_help_names_every_option_and_no_other_block_and_lists_the_choices_of_groups(gan_style, name):
     text = gan_style(name.replace("-", "_"), "--help").out
     with initialize_config_dir(str(CONFIG_PATH), version_base="1.3"):
         config = compose(name.replace("-", "_"))
@@ -40,11 +40,6 @@ def test_a_commands_help_names_every_option_and_no_other_block(gan_style, name):
             assert f"  {option}:" in text
     assert "defaults:" not in text
     assert "hydra:" not in text and "sweep: {dir" not in text
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_commands_help_lists_the_choices_of_its_groups(gan_style, name):
-    text = gan_style(name.replace("-", "_"), "--help").out
     for group in groups_of(name):
         listed = next(line for line in text.splitlines() if line.startswith(f"  {group}: "))
         assert listed == f"  {group}: {', '.join(sorted(path.stem for path in (CONFIG_PATH / group).glob('*.yaml')))}"

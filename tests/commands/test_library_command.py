@@ -41,16 +41,8 @@ def test_the_sheet_shows_every_photo_in_every_style_below_the_styles(run):
         assert columns == int(columns)
 
 
-def test_a_library_goes_on_where_it_stopped_bit_for_bit(run, gan_style, tmp_path):
-    arguments = (*LIBRARY, "training.decay=constant", f"run.root={tmp_path}")
-    gan_style("train", *arguments, "training.steps=2")
-    gan_style("train", *arguments, "training.steps=4")
-    single = (*LIBRARY, "training.decay=constant", f"run.root={tmp_path / 'whole'}")
-    gan_style("train", *single)
-    first, two = (
-        read_generator(root / "smoke" / "generator.safetensors")[0] for root in (tmp_path, tmp_path / "whole")
-    )
-    assert all(torch.equal(first[name], two[name]) for name in first)
+def test_a_library_goes_on_where_it_stopped_bit_for_bit(resumed_as_whole):
+    resumed_as_whole(*LIBRARY)
 
 
 def test_styles_in_another_order_are_another_run(run, gan_style, tmp_path):

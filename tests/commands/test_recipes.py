@@ -1,14 +1,12 @@
 """The field's recipes in conf/experiment: each trains on tiny pictures with all its terms, and resumes to the bit."""
 
-import json
 import shutil
-from pathlib import Path
 
 import pytest
-import torch
+from run_files import rows
 
 from gan_style.demo import demo_pictures
-from gan_style.runtime.checkpoint import read_checkpoint, read_generator
+from gan_style.runtime.checkpoint import read_checkpoint
 
 TINY = (
     "perceptual=compact",  # the recipes with VGG-16 and VGG-19 take the same layers of it, but for relu4_3 and relu4_4
@@ -22,7 +20,6 @@ TINY = (
     "data.sample_size=32",
     "training.batch=2",
     "training.warmup_steps=0",
-    "training.decay=constant",
     "training.log_every=1",
     "training.calibration_pictures=1",
     "tracking.wandb=disabled",
@@ -51,25 +48,13 @@ def pictures(tmp_path) -> tuple[str, str]:
     return f"data.content={folders[0]}", f"data.style={folders[1]}"
 
 
-def steps(folder: Path) -> list[dict[str, float]]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in rows if "loss/total" in row]
-
-
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_trains_four_steps_and_resumes_to_the_bit(gan_style, tmp_path, pictures, recipe):
+def test_trains_four_steps_and_resumes_to_the_bit(resumed_as_whole, pictures, recipe):
     options, terms = RECIPES[recipe]
-    arguments = (f"experiment={recipe}", *TINY, *options, *pictures)
-    for name, count in (("whole", 4), ("parts", 2), ("parts", 4)):
-        outcome = gan_style("train", *arguments, f"run.root={tmp_path / name}", f"training.steps={count}")
-    assert "after step 2" in outcome.out
-    single, parts = (tmp_path / name / recipe for name in ("whole", "parts"))
-    logged = steps(parts)
-    assert [row["step"] for row in logged] == [1, 2, 3, 4]
-    assert {key.removeprefix("loss/") for key in logged[-1] if key.startswith("loss/")} == terms | {"total"}
-    whole_weights, resumed_weights = (read_generator(run / "generator.safetensors")[0] for run in (single, parts))
-    assert all(torch.equal(whole_weights[name], resumed_weights[name]) for name in whole_weights)
-    saved = read_checkpoint(parts / "checkpoints" / "step_00000004.pt")["state"]["networks"]
+    run = resumed_as_whole(f"experiment={recipe}", *TINY, *options, *pictures)
+    last = rows(run)[-1]
+    assert {key.removeprefix("loss/") for key in last if key.startswith("loss/")} == terms | {"total"}
+    saved = read_checkpoint(run / "checkpoints" / "step_00000004.pt")["state"]["networks"]
     assert ("projection" in saved) is (recipe == "cut")
 
 

@@ -20,7 +20,7 @@ from gan_style.models.generator import ResnetGenerator
 from gan_style.models.perceptual import compact
 from gan_style.models.reference import ReferenceGenerator
 from gan_style.models.registry import describe
-from gan_style.runtime.checkpoint import read_generator, write_generator
+from gan_style.runtime.checkpoint import write_generator
 from gan_style.stylize import model as inference_load
 from gan_style.stylize.model import load_generator
 
@@ -70,15 +70,8 @@ def test_is_trained_and_measured_in_a_style_that_is_held_out(run):
         assert sheet.height == 3 * 64 + 2 * 4  # the reference, two held-out photos, and the gaps
 
 
-def test_goes_on_where_it_stopped_bit_for_bit(gan_style, tmp_path):
-    arguments = (*REFERENCE, "training.decay=constant")
-    for steps in (2, 4):
-        gan_style("train", *arguments, f"run.root={tmp_path}", f"training.steps={steps}")
-    gan_style("train", *arguments, f"run.root={tmp_path / 'whole'}")
-    first, two = (
-        read_generator(root / "smoke" / "generator.safetensors")[0] for root in (tmp_path, tmp_path / "whole")
-    )
-    assert all(torch.equal(first[name], two[name]) for name in first)
+def test_goes_on_where_it_stopped_bit_for_bit(resumed_as_whole):
+    resumed_as_whole(*REFERENCE)
 
 
 def test_pictures_get_the_style_of_their_reference_and_say_so(far, gan_style, tmp_path):

@@ -3,7 +3,6 @@
 Each process costs some five seconds before it trains: the fast set starts a handful, the whole matrix is slow.
 """
 
-import errno
 import itertools
 import json
 import os
@@ -436,17 +435,6 @@ def test_a_disk_that_fills_up_stops_the_run_in_words_and_what_was_saved_is_whole
     assert newest(tmp_path / "smoke")["state"]["step"] == 4
     smoke(*options)
     assert steps_in(tmp_path / "smoke") == list(range(1, 9))
-
-
-def test_a_quota_met_in_the_midst_of_a_write_likewise(smoke, tmp_path, monkeypatch):
-    def full(*_: Any) -> None:
-        raise OSError(errno.EDQUOT, "Disk quota exceeded")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("gan_style.runtime.checkpoint.write_durably", full)
-        outcome = smoke(status=2)
-    assert "is full" in outcome.err
-    smoke()
 
 
 def test_training_does_not_wait_for_a_checkpoint_to_be_written(smoke, tmp_path, monkeypatch):

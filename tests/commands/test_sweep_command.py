@@ -166,6 +166,7 @@ class TestRefusals:
             (("hydra.job.chdir=true,false",), "hydra.job.chdir is the same for all jobs"),
             (("training.seed=interval(0,1)",), "a sweep takes values one by one"),
             (("loss.styl.weight=1,2",), "did you mean loss.style"),
+            (("generator=glob(zzz*)",), "generator=glob(zzz*)"),
             (("training.seed=0,1", "hydra/launcher=slurm"), "slurm"),
             (("training.seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"), "n_jobs=0"),
             (("training.seed=0,1", "run.name=a/${training.seed}"), "run.name=a/0: in a sweep"),

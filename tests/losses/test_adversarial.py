@@ -117,11 +117,6 @@ class TestR1:
         penalty = r1_penalty([real.square() / 2], real)
         torch.testing.assert_close(penalty, real.detach().square().sum(dim=1).mean())
 
-    def test_can_be_trained_on(self, noise):
-        discriminator, real = OneByOne((1.0, -2.0, 3.0)), noise(2, 3, 8, 8).requires_grad_()
-        r1_penalty(discriminator(real), real).backward()
-        torch.testing.assert_close(discriminator.weights[0].grad.flatten(), torch.tensor([2.0, -4.0, 6.0]))
-
 
 class TestDiscriminatorLoss:
     @pytest.mark.parametrize("formula", FORMULAS)
@@ -135,12 +130,6 @@ class TestDiscriminatorLoss:
         torch.testing.assert_close(parts["loss"], loss)
         torch.testing.assert_close(parts["real"], sum(x.mean() for x in on_real).detach() / 2)
         torch.testing.assert_close(parts["fake"], sum(x.mean() for x in on_fake).detach() / 2)
-
-    def test_judges_real_and_fake_in_one_pass(self, noise):
-        discriminator, real, fake = OneByOne((1.0, 1.0, 1.0)), noise(2, 3, 8, 8), noise(2, 3, 8, 8, seed=1)
-        Adversarial().discriminator_loss(discriminator, real, fake, each(4))
-        assert len(discriminator.calls) == 1
-        assert torch.equal(discriminator.calls[0], torch.cat([real, fake]))
 
     @pytest.mark.parametrize("formula", FORMULAS)
     def test_counts_negatives_as_fakes_by_their_weights(self, noise, formula):
@@ -195,8 +184,8 @@ class TestDiscriminatorLoss:
         discriminator, real, fake = OneByOne((1.0, 1.0, 1.0)), noise(2, 3, 16, 16), noise(2, 3, 16, 16, seed=1)
         Adversarial(augment=kinds).discriminator_loss(discriminator, real, fake, each(4, 4))
         expected = diff_augment(torch.cat([real, fake]), kinds, each(4, 4))
-        assert torch.equal(discriminator.calls[0], expected)
-        assert not torch.equal(discriminator.calls[0], torch.cat([real, fake]))
+        (images,) = discriminator.calls  # in one pass
+        assert torch.equal(images, expected) and not torch.equal(images, torch.cat([real, fake]))
 
 
 class TestGeneratorLoss:

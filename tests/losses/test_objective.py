@@ -13,7 +13,7 @@ from torch import Tensor
 from gan_style.functional import channel_moments, gram_matrix, grey, total_variation_squared
 from gan_style.losses.adversarial import FORMULAS, Adversarial
 from gan_style.losses.content import Content, content_loss
-from gan_style.losses.objective import Objective, content_layers, mean_gram, mean_of, style_layers
+from gan_style.losses.objective import Objective, content_layers, mean_gram, style_layers
 from gan_style.losses.pixel import Colour, Identity, SquaredVariation, colour_loss
 from gan_style.losses.style import CentredGramStyle, GatysStyle, GramStyle, MomentStyle, Style, gram_loss
 from gan_style.losses.term import AuxiliaryPass, LossInputs
@@ -67,13 +67,6 @@ class TestSum:
         torch.testing.assert_close(total - without, 0.1 * parts["tv"])
         assert parts.keys() - fewer.keys() == {"tv"}
 
-    def test_of_eight_copies_is_that_of_one(self, make_objective, noise):
-        objective = make_objective(colour=Colour(weight=1.0))
-        first = [noise(1, 3, 16, 16, seed=seed) for seed in range(3)]
-        single, _ = objective.generator_loss(LossInputs(*first), None, warming_up=False)
-        copies, _ = objective.generator_loss(LossInputs(*(x.repeat(8, 1, 1, 1) for x in first)), None, warming_up=False)
-        torch.testing.assert_close(copies, single, rtol=1e-5, atol=0)
-
 
 class TestWeightZero:
     def test_logs_the_term_and_does_not_train_on_it(self, make_objective, loss_inputs):
@@ -123,12 +116,6 @@ class TestStyleTargets:
         result, expected = objective.perceptual(loss_inputs.fake, LAYERS), objective.perceptual(target, LAYERS)
         losses = [gram_loss(gram_matrix(result[x]), gram_matrix(expected[x])) for x in LAYERS]
         torch.testing.assert_close(parts["style"], sum(losses) / 2)
-
-    def test_the_result_of_a_target_picture_itself_has_no_style_loss(self, make_objective, noise):
-        objective, picture = make_objective(style_target="mean"), noise(1, 3, 16, 16)
-        objective.set_style("mean", [(0, picture)])
-        _, parts = objective.generator_loss(LossInputs(picture, picture, picture), None, warming_up=False)
-        assert parts["style"].item() == pytest.approx(0, abs=1e-12)
 
     @pytest.mark.parametrize(("target", "matters"), [("mean", False), ("each", True), ("b.jpg", False)])
     def test_which_style_picture_stands_beside_a_content_matters_only_to_each(
@@ -294,14 +281,6 @@ class TestStyleTargets:
         objective.style_targets.clear()
         objective.set_style("each", enumerate(noise(5, 3, 16, 16).split(1)))
         assert sum(rows.nbytes for rows in objective.style_targets.values()) == 5 * objective.bytes_of_each()
-
-
-def test_the_mean_of_named_tensors_leaves_them_alone(noise):
-    named = [{"a": noise(2, 3, seed=seed), "b": torch.tensor(float(seed))} for seed in range(4)]
-    result = mean_of(iter(named))
-    assert result.keys() == {"a", "b"} and result["b"] == 1.5
-    torch.testing.assert_close(result["a"], torch.stack([noise(2, 3, seed=seed) for seed in range(4)]).mean(dim=0))
-    assert torch.equal(named[0]["a"], noise(2, 3)) and mean_of([]) == {}
 
 
 class TestLooking:

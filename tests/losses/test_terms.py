@@ -66,39 +66,25 @@ def gatys_style(features: Tensor, target: Tensor) -> float:
 STYLES = Style.__subclasses__()
 
 
-class TestContentLoss:
-    @pytest.mark.parametrize("shape", [(1, 5, 4, 6), (3, 2, 7, 7)])
-    def test_is_twice_that_of_gatys_per_entry(self, noise, shape):
-        features, target = noise(*shape), noise(*shape, seed=1)
-        expected = 2 * gatys_content(features, target) / math.prod(shape)
-        assert content_loss(features, target).item() == pytest.approx(expected, rel=1e-6)
-
-    def test_is_computed_in_float32(self, noise):
-        features, target = noise(1, 4, 8, 8).bfloat16(), noise(1, 4, 8, 8, seed=1).bfloat16()
-        assert content_loss(features, target).dtype == torch.float32
-        assert content_loss(features, target) == content_loss(features.float(), target.float())
-
-    def test_does_not_overflow_in_half_precision(self):
-        features = torch.full((1, 2, 4, 4), 1000.0).half()
-        assert content_loss(features, -features) == 4e6
+@pytest.mark.parametrize(
+    "loss", [content_loss, absolute_content_loss, gatys_content_loss, identity_loss, paired_loss, colour_loss]
+)
+def test_losses_are_computed_in_float32(noise, loss):
+    pictures = [noise(1, 3, 8, 8).bfloat16(), noise(1, 3, 8, 8, seed=1).bfloat16()]
+    assert loss(*pictures).dtype == torch.float32
+    assert loss(*pictures) == loss(*(x.float() for x in pictures))
 
 
-class TestGramLoss:
-    @pytest.mark.parametrize("shape", [(1, 5, 4, 6), (1, 2, 9, 9)])
-    def test_is_four_times_that_of_gatys(self, noise, shape):
-        features, target = noise(*shape), noise(*shape, seed=1)
-        result = gram_loss(gram_matrix(features), gram_matrix(target)).item()
-        assert result == pytest.approx(4 * gatys_style(features, target), rel=1e-5)
+@pytest.mark.parametrize(("loss", "expected"), [(content_loss, 4e6), (gatys_content_loss, 0.5 * 32 * 4e6)])
+def test_content_does_not_overflow_in_half_precision(loss, expected):
+    features = torch.full((1, 2, 4, 4), 1000.0).half()
+    assert loss(features, -features) == expected
 
-    def test_takes_one_target_for_the_whole_batch(self, noise):
-        grams, target = gram_matrix(noise(3, 4, 5, 5)), gram_matrix(noise(1, 4, 5, 5, seed=1))
-        expected = sum(gram_loss(gram[None], target) for gram in grams) / 3
-        torch.testing.assert_close(gram_loss(grams, target), expected)
 
-    def test_compares_pictures_of_different_sizes(self, noise):
-        features = noise(1, 4, 6, 5)
-        larger = features.repeat_interleave(3, dim=2).repeat_interleave(2, dim=3)
-        assert gram_loss(gram_matrix(features), gram_matrix(larger)).item() == pytest.approx(0, abs=1e-12)
+def test_one_target_serves_a_whole_batch_of_gram_matrices(noise):
+    grams, target = gram_matrix(noise(3, 4, 5, 5)), gram_matrix(noise(1, 4, 5, 5, seed=1))
+    expected = sum(gram_loss(gram[None], target) for gram in grams) / 3
+    torch.testing.assert_close(gram_loss(grams, target), expected)
 
 
 class TestGatys:
@@ -116,11 +102,6 @@ class TestGatys:
         expected = sum(gatys_style(*pair) for pair in zip(features.split(1), target.split(1), strict=True)) / 3
         result = gatys_style_loss(gram_matrix(features), gram_matrix(target)).item()
         assert result == pytest.approx(expected, rel=1e-5)
-
-    def test_content_is_computed_in_float32_and_does_not_overflow(self):
-        features = torch.full((1, 2, 4, 4), 1000.0).half()
-        result = gatys_content_loss(features, -features)
-        assert result.dtype == torch.float32 and result == 0.5 * 32 * 4e6
 
 
 class TestThroughVgg:
@@ -189,9 +170,8 @@ class TestBfloat16:
     LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu3_3")
 
     @pytest.mark.parametrize("style", STYLES)
-    @pytest.mark.parametrize("content", [Content, GatysContent])
     @pytest.mark.parametrize("target", ["mean", "each"])
-    def test_keeps_content_and_style_within_one_percent_of_float32(self, content, style, target):
+    def test_keeps_content_and_style_within_one_percent_of_float32(self, style, target):
         pytest.importorskip("skimage")
         paths = [*demo_pictures("photos")[:2], *demo_pictures("heldout")[:2], *demo_pictures("styles")[:2]]
         cropped = torch.cat([to_float(decode(path, short_side=120)[None, :, :96, :96]) for path in paths])
@@ -199,7 +179,8 @@ class TestBfloat16:
         network = compact(layers=[*self.LAYERS, "relu3_2"])
         network.calibrate(photos.split(1))
         terms = {
-            "content": content(weight=1.0, layers=["relu3_2"]),
+            "content": Content(weight=1.0, layers=["relu3_2"]),
+            "of Gatys": GatysContent(weight=1.0, layers=["relu3_2"]),
             "style": style(weight=1.0, layers=self.LAYERS, target=target),
         }
         objective = Objective(terms, network)
@@ -228,11 +209,8 @@ class TestMomentsLoss:
 
 def test_absolute_content_is_the_mean_absolute_difference_in_float64(noise):
     features, target = noise(2, 5, 4, 6), noise(2, 5, 4, 6, seed=1)
-    expected = (
-        sum(abs(a - b) for a, b in zip(features.flatten().tolist(), target.flatten().tolist(), strict=True)) / 240
-    )
+    expected = (features.double() - target.double()).abs().sum().item() / 240
     assert absolute_content_loss(features, target).item() == pytest.approx(expected, rel=1e-6)
-    assert absolute_content_loss(features.bfloat16(), target.bfloat16()).dtype == torch.float32
 
 
 class TestPixelLosses:
@@ -262,12 +240,6 @@ class TestPixelLosses:
             torch.tensor(c, dtype=torch.float32).view(1, 3, 1, 1).expand(2, 3, 4, 4) for c in (fake, content)
         )
         assert colour_loss(result, target).item() == pytest.approx(expected, abs=3e-5)
-
-    @pytest.mark.parametrize("loss", [identity_loss, colour_loss])
-    def test_are_computed_in_float32(self, noise, loss):
-        pictures = [noise(1, 3, 4, 4).bfloat16(), noise(1, 3, 4, 4, seed=1).bfloat16()]
-        assert loss(*pictures).dtype == torch.float32
-        assert loss(*pictures) == loss(*(x.float() for x in pictures))
 
 
 def scene_of(fake: Tensor, content: Tensor, style: Tensor) -> LossInputs:
@@ -327,16 +299,6 @@ class TestTerms:
             to_each.append(loss(result, expected))
         torch.testing.assert_close(term(weight=1.0, layers=layers)(inputs), sum(to_mean) / len(layers))
         torch.testing.assert_close(term(weight=1.0, layers=layers, target="each")(inputs), sum(to_each) / len(layers))
-
-    @pytest.mark.parametrize("kind", STYLES)
-    def test_style_of_each_compares_every_result_with_its_own_partner(self, noise, kind):
-        pictures = noise(2, 3, 8, 8)
-        term = kind(weight=1.0, layers=["a", "b"], target="each")
-        assert term(scene_of(pictures, pictures, pictures)) == 0
-        assert term(scene_of(pictures, pictures, pictures.flip(0))) > 0
-        swapped = scene_of(pictures, pictures, pictures.flip(0))
-        swapped.style_index = torch.tensor([1, 0])
-        assert term(swapped) == 0
 
     def test_pixel_terms_are_their_formulas_on_the_right_pictures(self, inputs):
         assert SquaredVariation(weight=1.0)(inputs) == total_variation_squared(inputs.fake)

@@ -60,12 +60,6 @@ def test_a_sample_is_judged_from_itself_alone(noise, training):
     assert gradient[0].count_nonzero() == gradient[2].count_nonzero() == 0
 
 
-def test_each_logit_is_the_same_in_a_batch_as_alone(noise):
-    discriminator, pictures = make(receptive_field=16).eval(), noise(3, 3, 32, 32)
-    one_by_one = torch.cat([discriminator(picture[None])[0] for picture in pictures])
-    torch.testing.assert_close(discriminator(pictures)[0], one_by_one, rtol=1e-4, atol=1e-6)
-
-
 def test_every_convolution_comes_to_a_spectral_norm_of_one(noise):
     discriminator = make(receptive_field=34, scales=2)
     for layer in convolutions(discriminator):  # far from one at first
@@ -84,11 +78,6 @@ def test_judging_in_eval_moves_no_buffer(noise):
     assert before and all(torch.equal(a, b) for a, b in zip(before, discriminator.buffers(), strict=True))
     discriminator.train()(noise(1, 3, 32, 32))  # while in training they do move
     assert not all(torch.equal(a, b) for a, b in zip(before, discriminator.buffers(), strict=True))
-
-
-def test_has_no_batch_statistics():
-    forbidden = nn.modules.batchnorm._NormBase
-    assert not [module for module in make(scales=2).modules() if isinstance(module, forbidden)]
 
 
 @pytest.mark.parametrize("field", [0, 64, 71])

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -34,15 +34,10 @@ def generator() -> ResnetGenerator:
     return ResnetGenerator(width=4, blocks=1)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 50), (3, 2), (15, 17), (16, 16), (21, 34), (37, 5), (64, 48)])
-def test_keeps_the_size(generator, noise, size):
-    assert generator(noise(2, 3, *size)).shape == (2, 3, *size)
-
-
 @given(height=st.integers(1, 40), width=st.integers(1, 40))
-def test_keeps_any_size(height, width):
-    torch.manual_seed(0)
-    assert ResnetGenerator(width=1, blocks=0)(torch.zeros(1, 3, height, width)).shape == (1, 3, height, width)
+@example(height=1, width=1)
+def test_keeps_any_size(generator, height, width):
+    assert generator(torch.zeros(2, 3, height, width)).shape == (2, 3, height, width)
 
 
 @pytest.mark.parametrize("output", ["linear", "tanh"])
@@ -91,13 +86,6 @@ def test_every_parameter_is_learned(noise):
     silent = [name for name, parameter in generator.named_parameters() if not parameter.grad.any()]
     generator.zero_grad()
     assert silent == []
-
-
-def test_has_no_transposed_convolutions_and_no_batch_statistics(generator):
-    kinds = {type(module) for module in generator.modules()}
-    assert not any(issubclass(kind, nn.modules.batchnorm._BatchNorm) for kind in kinds)
-    assert not any(issubclass(kind, nn.modules.conv._ConvTransposeNd) for kind in kinds)
-    assert InstanceNorm in kinds
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -166,12 +154,6 @@ def test_has_the_parameters_of_the_paper(width, blocks):
     assert count_parameters(ResnetGenerator(width=width, blocks=blocks)) == parameters_by_hand(width, blocks)
 
 
-def test_rebuilds_from_its_arguments(generator, noise):
-    again = ResnetGenerator(**generator.arguments)
-    again.load_state_dict(generator.state_dict())
-    assert torch.equal(again(noise(1, 3, 20, 20)), generator(noise(1, 3, 20, 20)))
-
-
 @pytest.mark.parametrize("arguments", [{"width": 0}, {"blocks": -1}])
 def test_refuses_what_cannot_be_built(arguments):
     (name, value), *_ = arguments.items()
@@ -186,12 +168,6 @@ class TestBlocks:
         normalised = block[1](block[0](noise(2, 3, 16, 16)))
         torch.testing.assert_close(normalised.mean(dim=(2, 3)), torch.zeros(2, 4), rtol=0, atol=1e-5)
         torch.testing.assert_close(normalised.var(dim=(2, 3), correction=0), torch.ones(2, 4), rtol=1e-3, atol=0)
-
-    def test_residual_block_with_a_silent_branch_is_the_identity(self, noise):
-        block = ResidualBlock(4)
-        nn.init.zeros_(block.norm.weight)
-        features = noise(2, 4, 8, 8)  # half of them negative: a ReLU after the sum would show
-        assert torch.equal(block(features), features)
 
     def test_upsample_doubles_the_size_before_it_convolves(self, noise):
         torch.manual_seed(0)

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import sys
 import warnings
 
 import pytest
@@ -206,12 +205,6 @@ def test_more_trials_or_another_pruner_go_on(make_plan, make_search):
     search = make_search(make_plan(pruning=Pruning("median")), bowl, 5)
     search.run()
     assert search.study.finished() == 5
-
-
-def test_without_optuna_the_message_says_what_to_install(make_plan, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ValueError, match=r"needs Optuna: pip install 'gan_style\[search\]'"):
-        Study(tmp_path, make_plan())
 
 
 def test_a_damaged_file_is_named(make_plan, tmp_path):
