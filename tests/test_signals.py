@@ -8,18 +8,15 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-from processes import wait_until
+from processes import REPOSITORY, wait_until
 
-import gan_style
 from gan_style.runtime.distributed import Ranks, launch, local_device, name_of_start, ranks
 from gan_style.runtime.signals import NUMBERS, PREEMPTED, stop_on_signals
 
-REPOSITORY = Path(gan_style.__file__).parents[1]
 WAITING = """
 import os, sys, time
 from gan_style.runtime.signals import stop_on_signals

@@ -20,38 +20,15 @@ def run(*command: str | Path, folder: Path) -> str:
 
 
 def test_a_wheel_in_another_environment_trains_and_stylizes(tmp_path):
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        tmp_path,
-        REPOSITORY,
-        folder=tmp_path,
-    )
+    pip = (sys.executable, "-m", "pip")
+    run(*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, REPOSITORY, folder=tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
     venv.create(tmp_path / "venv", with_pip=False)
     python = tmp_path / "venv" / "bin" / "python"
     (site_packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
     # what gan_style depends on comes from the tests' own environment, whose editable gan_style a .pth line leaves out
     (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        python,
-        "install",
-        "-q",
-        "--no-deps",
-        "--no-index",
-        wheel,
-        folder=tmp_path,
-    )
+    run(*pip, "--python", python, "install", "-q", "--no-deps", "--no-index", wheel, folder=tmp_path)
     folder_of_user = tmp_path / "elsewhere"
     folder_of_user.mkdir()
     place = run(python, "-c", "import gan_style; print(gan_style.__file__)", folder=folder_of_user)

@@ -1,15 +1,13 @@
 """The app in a real browser, beside the Python interface."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import urlparse
 
 import numpy as np
 import pytest
 from PIL import Image
+from processes import start
 
 import gan_style
 
@@ -22,15 +20,8 @@ PATIENCE = 120_000  # milliseconds
 @pytest.fixture(scope="module")
 def address(runs) -> str:
     """Where the app runs, in a process of its own."""
-    command = [sys.executable, "-m", "gan_style.cli", "app", "port=0", f"checkpoint=[{runs[0]},{runs[1]}]"]
-    paths = {"PYTHONPATH": str(Path(gan_style.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*command, "runtime.device=cpu"], env=os.environ | paths, stdout=subprocess.PIPE, text=True
-    )
-    line = process.stdout.readline()
-    match = re.match(r"(http://127\.0\.0\.1:\d+/)", line)
-    assert match, line
-    yield match[1]
+    process = start("cli", "app", "port=0", f"checkpoint=[{runs[0]},{runs[1]}]", "runtime.device=cpu")
+    yield next(filter(None, (re.match(r"(http://127\.0\.0\.1:\d+/)", line) for line in process.stdout)))[1]
     process.terminate()
     assert process.wait(timeout=60) == 0, "a signal ends it in good order"
 
@@ -127,10 +118,7 @@ def test_the_style_of_a_picture(visit, runs, photo, tmp_path):
     tab.click("#save")
     tab.wait_for_selector("#results a[download*='other']")
     references, mixture = {"painting": painting, "other": other}, {"painting": 0.75, "other": 0.25}
-    same(
-        downloaded(tab, tmp_path),
-        gan_style.load(runs[1])(photo, reference=references, style=mixture, stroke="auto"),
-    )
+    same(downloaded(tab, tmp_path), gan_style.load(runs[1])(photo, reference=references, style=mixture, stroke="auto"))
 
 
 def test_only_where_somebody_paints(visit, photo, tmp_path):

@@ -1,7 +1,6 @@
 """gan-style search: what is refused, what it prints and leaves, and that interrupting it changes neither."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -9,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import wait_until
+from processes import finish, start, wait_until
 
 from gan_style.commands import search
 from gan_style.runtime.process import await_folder
@@ -246,14 +245,12 @@ def test_options_of_train_are_told_from_those_of_the_search():
 
 @pytest.mark.slow  # ten trainings of four steps: two minutes on one core
 def test_real_trainings_interrupted_end_with_eight(tmp_path):
-    command = [sys.executable, "-m", "gan_style.commands.search", *TRAINING, SPACE, f"search.root={tmp_path}"]
-    command += ["search.trials=8", "training.checkpoint_every=1"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment)
+    options = (*TRAINING, SPACE, f"search.root={tmp_path}", "search.trials=8", "training.checkpoint_every=1")
+    process = start("commands.search", *options)
     wait_until((tmp_path / "default" / "trials" / "0003" / "metrics.jsonl").exists, process, seconds=300)
     process.kill()
-    process.wait()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
-    assert "8 trials: 8 complete, 0 pruned, 0 failed" in done.stdout and "best: trial" in done.stdout
+    process.communicate()
+    status, output = finish(start("commands.search", *options), seconds=900)
+    assert status == 0, output
+    assert "8 trials: 8 complete, 0 pruned, 0 failed" in output and "best: trial" in output
     assert len(list((tmp_path / "default" / "trials").iterdir())) == 8

@@ -2,10 +2,7 @@
 
 import importlib
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,7 @@ import pytest
 import torch
 from clips import RATE, TICK, av, frame_times, smooth_picture, sound_packets, write_clip
 from PIL import Image
-from processes import wait_until
+from processes import finish, start, wait_until
 
 import gan_style as gan_style_package
 from gan_style.models.generator import ResnetGenerator
@@ -108,12 +105,10 @@ def test_blending_makes_results_flicker_less(gan_style, model, tmp_path):
 
 def interrupted(arguments: list[str], parts: Path, number: int, sent: int) -> int:
     """Start the command in a process of its own, send a signal once a segment is there; its status."""
-    paths = {"PYTHONPATH": str(Path(gan_style_package.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "gan_style.cli", "stylize-video", *arguments]
-    process = subprocess.Popen(command, env=os.environ | paths, stdout=subprocess.DEVNULL)
+    process = start("cli", "stylize-video", *arguments)
     wait_until((parts / f"{number:06}.npz").is_file, process)
     process.send_signal(sent)
-    return process.wait(timeout=100)
+    return finish(process)[0]
 
 
 def test_stopped_and_killed_it_goes_on_and_nothing_is_made_twice(gan_style, model, tmp_path, monkeypatch):

@@ -10,7 +10,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,10 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from processes import wait_until
+from processes import finish, start, wait_until
 from run_files import SMOKE, assert_same, rows, steps_in
 
-import gan_style as package
 from gan_style.runtime.checkpoint import CheckpointFolder, read_checkpoint
 from gan_style.runtime.files import locked
 from gan_style.stylize.model import load_generator
@@ -36,8 +34,6 @@ LONG = (*LONG, "training.checkpoint_every=10")
 TWO, BF16 = "runtime.devices=2", "training.precision=bfloat16"
 WORKERS = ("data.workers=2", "data.cache_mb=0")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-REPOSITORY = Path(package.__file__).parents[1]
-LIMIT = 120.0  # seconds; a hang is a failure
 SOON = 60.0  # of a pre-emption: some 3 s on an idle machine, and this one may be busy with other tests
 
 
@@ -58,27 +54,8 @@ def assert_ended_alike(first: Path, second: Path) -> None:
     assert_same(logged[0], logged[1], "metrics.jsonl")
 
 
-def start(root: Path, *options: str, own_group: bool = False) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "gan_style.commands.train", *options, f"run.root={root}"]
-    environment = os.environ | {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command,
-        cwd=REPOSITORY,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=own_group,
-    )
-
-
-def finish(process: subprocess.Popen[str], limit: float = LIMIT) -> tuple[int, str]:
-    try:
-        output, _ = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise AssertionError(f"it hangs: {process.communicate()[0]}") from None
-    return process.returncode, output
+def start_training(root: Path, *options: str, own_group: bool = False) -> subprocess.Popen[str]:
+    return start("commands.train", *options, f"run.root={root}", own_group=own_group)
 
 
 def await_steps(process: subprocess.Popen[str], run: Path, count: int) -> None:
@@ -108,7 +85,7 @@ def run(gan_style) -> Callable[..., tuple[int, str]]:
 
     def call(root: Path, *options: str) -> tuple[int, str]:
         if TWO in options:
-            return finish(start(root, *options))
+            return finish(start_training(root, *options))
         outcome = gan_style("train", *options, f"run.root={root}")
         return outcome.status, outcome.out + outcome.err
 
@@ -137,10 +114,10 @@ def assert_pre_empted(
     root: Path, options: tuple[str, ...], send: Callable[[subprocess.Popen[str]], None], message: str
 ) -> None:
     """Status 75 soon after, and a checkpoint of just the step that the log ends with."""
-    process = start(root, *LONG, *options, own_group=True)
+    process = start_training(root, *LONG, *options, own_group=True)
     await_steps(process, root / "smoke", 3)
     send(process)
-    status, output = finish(process, limit=SOON)
+    status, output = finish(process, seconds=SOON)
     assert status == 75, output
     step = steps_in(root / "smoke")[-1]
     assert newest(root / "smoke")["state"]["step"] == step
@@ -262,7 +239,7 @@ def survive_kills(run: Any, root: Path, options: tuple[str, ...], kills: int, se
         before = len(steps_in(folder)) if (folder / "metrics.jsonl").exists() else 0
         if before >= LAST - 4:
             break
-        process = start(root, *LONG, "training.checkpoint_every=3", *options, own_group=True)
+        process = start_training(root, *LONG, "training.checkpoint_every=3", *options, own_group=True)
         saved = newest(folder)["state"]["step"] if list(root.rglob("step_*.pt")) else 0
         await_steps(process, folder, saved + 1)
         time.sleep(rng.uniform(0.0, 0.4))

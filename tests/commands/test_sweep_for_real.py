@@ -5,43 +5,26 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from processes import wait_until
-
-import gan_style
+from processes import finish, start, wait_until
 
 pytestmark = pytest.mark.slow  # each has some ten processes that import torch and train
 
-REPOSITORY = Path(gan_style.__file__).parents[1]
 SMOKE = ("experiment=smoke", "perceptual.weights=random", "training.calibration_pictures=2", "runtime.threads=1")
 GRID = ("loss.style.weight=1,3,10", "training.seed=0,1")
 LIMIT = 1500.0  # seconds; a busy machine takes a minute for a job
-LAUNCHERS = {
-    "basic": ("basic",),
-    "joblib": ("joblib", "hydra.launcher.n_jobs=3"),
-}
+LAUNCHERS = {"basic": (), "joblib": ("hydra.launcher.n_jobs=3",)}
 
 
-def start(root: Path, launcher: str, *options: str) -> "subprocess.Popen[str]":
-    name, *own = LAUNCHERS[launcher]
-    command = [sys.executable, "-m", "gan_style.commands.train", "-m", f"hydra/launcher={name}", *own, *SMOKE, *options]
-    environment = os.environ | {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*command, f"run.root={root}"],
-        cwd=REPOSITORY,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start_sweep(root: Path, launcher: str, *options: str) -> "subprocess.Popen[str]":
+    launching = ("-m", f"hydra/launcher={launcher}", *LAUNCHERS[launcher])
+    return start("commands.train", *launching, *SMOKE, *options, f"run.root={root}")
 
 
-def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    output, _ = process.communicate(timeout=LIMIT)
-    return process.returncode, output
+def finish_sweep(process: "subprocess.Popen[str]") -> tuple[int, str]:
+    return finish(process, seconds=LIMIT)
 
 
 def rows(folder: Path) -> list[dict[str, float]]:
@@ -58,7 +41,7 @@ def results(sweep: Path) -> dict[str, list[dict[str, float]]]:
 def undisturbed(tmp_path_factory) -> dict[str, list[dict[str, float]]]:
     """Six jobs, one after the other."""
     root = tmp_path_factory.mktemp("basic")
-    status, output = finish(start(root, "basic", *GRID))
+    status, output = finish_sweep(start_sweep(root, "basic", *GRID))
     assert status == 0, output
     actual = results(root / "smoke")
     assert len(actual) == 6 and len({json.dumps(item) for item in actual.values()}) == 6
@@ -67,7 +50,7 @@ def undisturbed(tmp_path_factory) -> dict[str, list[dict[str, float]]]:
 
 @pytest.mark.parametrize("launcher", ["joblib"])
 def test_six_jobs_have_the_same_results_under_every_launcher(undisturbed, tmp_path, launcher):
-    status, output = finish(start(tmp_path, launcher, *GRID))
+    status, output = finish_sweep(start_sweep(tmp_path, launcher, *GRID))
     assert status == 0, output
     assert results(tmp_path / "smoke") == undisturbed
 
@@ -75,12 +58,12 @@ def test_six_jobs_have_the_same_results_under_every_launcher(undisturbed, tmp_pa
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_killed_half_way_and_started_again_no_job_is_run_twice_to_its_end(undisturbed, tmp_path, launcher):
     """The sweep is killed, and its jobs save themselves; the next sweep waits for that, and goes on with them."""
-    sweep, process = tmp_path / "smoke", start(tmp_path, launcher, *GRID)
+    sweep, process = tmp_path / "smoke", start_sweep(tmp_path, launcher, *GRID)
     wait_until(lambda: len(list(sweep.glob("*/checkpoints/step_00000004.pt"))) >= 2, process)
     process.send_signal(signal.SIGKILL)
     process.stdout.close()
     process.wait()
-    status, output = finish(start(tmp_path, launcher, *GRID))
+    status, output = finish_sweep(start_sweep(tmp_path, launcher, *GRID))
     assert status == 0, output
     assert results(sweep) == undisturbed  # each step once, and the same
     assert int(re.search(r"6 jobs, (\d) of them finished before", output)[1]) >= 2
@@ -96,14 +79,14 @@ def test_a_job_that_is_killed_is_tried_again_and_goes_on(undisturbed, tmp_path, 
         *("training.seed=0,1", "runtime.devices=2", "training.steps=200", "training.checkpoint_every=2"),
         *("training.sample_every=1000", "metrics.every=1000"),
     )
-    sweep, process = tmp_path / "smoke", start(tmp_path, launcher, *options)
+    sweep, process = tmp_path / "smoke", start_sweep(tmp_path, launcher, *options)
     first = sweep / "training.seed_0"
     wait_until(lambda: list(first.glob("checkpoints/step_*.pt")), process)
     os.kill(rank_of(first.name), signal.SIGKILL)
-    status, output = finish(process)
+    status, output = finish_sweep(process)
     assert status not in (0, 75) and "1 finished, 1 failed" in output, output
     assert [row["step"] for row in rows(sweep / "training.seed_1") if "loss/total" in row] == list(range(1, 201))
-    status, output = finish(start(tmp_path, launcher, *options))
+    status, output = finish_sweep(start_sweep(tmp_path, launcher, *options))
     assert status == 0 and "1 of them finished before" in output, output
     assert [row["step"] for row in rows(first) if "loss/total" in row] == list(range(1, 201))
 
@@ -123,14 +106,14 @@ def rank_of(name: str) -> int:
 
 def test_a_sweep_that_is_asked_to_stop_leaves_with_status_75_and_goes_on(tmp_path):
     options = ("training.seed=0,1", "training.steps=400", "training.sample_every=1000", "metrics.every=1000")
-    sweep, process = tmp_path / "smoke", start(tmp_path, "basic", *options)
+    sweep, process = tmp_path / "smoke", start_sweep(tmp_path, "basic", *options)
     metrics = sweep / "training.seed_0" / "metrics.jsonl"
     wait_until(lambda: metrics.exists() and metrics.stat().st_size, process)
     process.send_signal(signal.SIGTERM)
-    status, output = finish(process)
+    status, output = finish_sweep(process)
     assert status == 75 and "1 stopped, 1 not started" in output, output
     summary = json.loads((sweep / "summary.json").read_text())
     assert [job["status"] for job in summary["jobs"]] == ["stopped", "not started"]
     assert not (sweep / "training.seed_1").exists()
-    assert finish(start(tmp_path, "basic", *options))[0] == 0
+    assert finish_sweep(start_sweep(tmp_path, "basic", *options))[0] == 0
     assert [row["step"] for row in rows(metrics.parent) if "loss/total" in row] == list(range(1, 401))

@@ -7,13 +7,11 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
-from processes import wait_until
+from processes import REPOSITORY, wait_until
 from slurm_standins import install
 
-import gan_style
 from gan_style.commands import launchers
 from gan_style.commands.launchers import (
     Basic,
@@ -26,7 +24,6 @@ from gan_style.commands.launchers import (
 )
 from gan_style.runtime.signals import PREEMPTED, Stop
 
-REPOSITORY = Path(gan_style.__file__).parents[1]
 KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 PATIENT = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); time.sleep(20)"
 TWICE = "import os, sys; again = os.path.exists('{0}'); open('{0}', 'a').write('x'); sys.exit(0 if again else 75)"

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -12,6 +10,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from processes import finish, start
 from run_files import SMOKE, assert_same, rows, steps_in
 
 from gan_style.commands import train as train_command
@@ -479,8 +478,7 @@ def test_a_run_that_another_process_has_trained_meanwhile_is_not_gone_back_upon(
 
     def meanwhile(*arguments):
         monkeypatch.setattr(train_command, "calibrate", calibrate)
-        other = [sys.executable, "-m", "gan_style.cli", "train", *SMOKE, f"run.root={tmp_path}"]
-        subprocess.run(other, check=True, capture_output=True)
+        assert finish(start("commands.train", *SMOKE, f"run.root={tmp_path}"))[0] == 0
         calibrate(*arguments)
 
     monkeypatch.setattr(train_command, "calibrate", meanwhile)

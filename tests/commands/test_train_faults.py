@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import start
 from run_files import SMOKE
 
 from gan_style.cli import error_message
@@ -94,9 +95,8 @@ def test_a_rank_that_has_lost_its_neighbour_says_so_in_a_line(monkeypatch, messa
 
 def test_a_stop_signal_ends_a_run_whose_data_workers_stand_still(tmp_path):
     """As where shared memory or a network's disk stalls: what they have sent is there, and cannot be fetched."""
-    command = [sys.executable, "-m", "gan_style.cli", "train", *SMOKE, f"run.root={tmp_path}", "training.steps=100000"]
-    command += ["data.workers=1", "data.cache_mb=0", "training.log_every=1", "tracking.wandb=disabled"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+    options = ("training.steps=100000", "data.workers=1", "data.cache_mb=0", "training.log_every=1")
+    with start("cli", "train", *SMOKE, f"run.root={tmp_path}", *options) as run:
         try:
             next(line for line in run.stdout if line.startswith("step 2/"))
             workers = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
