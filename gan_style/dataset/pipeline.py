@@ -147,22 +147,36 @@ class Pipeline:
     def __call__(self, samples: Sequence[tuple[int, Sample]]) -> Iterator[SampleResult]:
         """All copies of all samples, in the order in which they are ready."""
         encoded: deque[Future[SampleResult]] = deque()
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="pictures") as pool:
+        with (
+            ThreadPoolExecutor(self.threads, thread_name_prefix="pictures") as pool,
+            ThreadPoolExecutor(1, thread_name_prefix="network") as network,
+        ):
             try:
-                for result in self._results(samples, pool):
+                for result in self._results(samples, pool, network):
                     encoded.append(pool.submit(result))
                     while encoded and (encoded[0].done() or len(encoded) > _WRITTEN_AHEAD):
                         yield encoded.popleft().result()
                 while encoded:
                     yield encoded.popleft().result()
             finally:
+                network.shutdown(wait=True, cancel_futures=True)
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _results(
-        self, samples: Sequence[tuple[int, Sample]], pool: ThreadPoolExecutor
+        self, samples: Sequence[tuple[int, Sample]], pool: ThreadPoolExecutor, network: ThreadPoolExecutor
     ) -> Iterator[Callable[[], SampleResult]]:
-        """For each copy what remains to be done, for a thread."""
-        groups = Groups(self.batching)
+        """For each copy what remains to be done, for a thread.
+
+        The network has a thread of its own, and works on one batch while the results before it are written.
+        """
+        groups, stylized = Groups(self.batching), deque[tuple[list[Item], Future[list[Result]]]]()
+
+        def finished(most_waiting: int) -> Iterator[Callable[[], SampleResult]]:
+            while len(stylized) > most_waiting:
+                batch, results = stylized.popleft()
+                for item, result in zip(batch, results.result(), strict=True):
+                    yield functools.partial(self._encode, item, result)
+
         for number, sample, loaded in self._loaded(samples, pool):
             if isinstance(loaded, SampleError):
                 yield from _failures(number, loaded, range(copies_of(sample, self.scheme.copies)))
@@ -180,9 +194,12 @@ class Pipeline:
                         yield functools.partial(self._encode, item, result)
                     else:
                         for batch in groups.add(item):
-                            yield from self._stylized(batch)
+                            stylized.append((batch, network.submit(self._stylize, batch)))
+                            yield from finished(1)
         for batch in groups.rest():
-            yield from self._stylized(batch)
+            stylized.append((batch, network.submit(self._stylize, batch)))
+            yield from finished(1)
+        yield from finished(0)
 
     def _loaded(
         self, samples: Sequence[tuple[int, Sample]], pool: ThreadPoolExecutor
@@ -211,13 +228,12 @@ class Pipeline:
         except SampleError as error:
             return error
 
-    def _stylized(self, batch: Sequence[Item]) -> Iterator[Callable[[], SampleResult]]:
+    def _stylize(self, batch: Sequence[Item]) -> list[Result]:
         begun = time.perf_counter()
         results = self._results_of(batch)
         self.clock.busy += time.perf_counter() - begun
         self.clock.pictures += len(batch)
-        for item, result in zip(batch, results, strict=True):
-            yield functools.partial(self._encode, item, result)
+        return results
 
     def _results_of(self, batch: Sequence[Item], *, tiled: bool = False) -> list[Result]:
         """Where memory does not suffice, the halves of the batch; then a picture's tiles; only then it fails."""
@@ -253,7 +269,7 @@ class Pipeline:
             painted[low] = again[low]
             scores = self._scores(painted, content)
             tries = [count + (number in low) for number, count in enumerate(tries)]
-        rejected, whole = self._under(scores), torch.isfinite(painted).flatten(1).all(1).tolist()
+        rejected, whole = self._under(scores), painted.sum((1, 2, 3)).isfinite().tolist()
         del at, content  # which large pictures need no memory for any more
         pictures = [
             to_uint16(result) if item.picture.dtype == torch.uint16 else to_uint8(result).cpu()

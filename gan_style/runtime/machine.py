@@ -5,7 +5,7 @@ import os
 import platform
 import re
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # of mallopt(3)
 _LARGE = 3 << 25  # bytes; holes between kept arrays of this size cost more memory than clearing their pages costs time
 # "alloc_failed" is cuBLAS's and cuDNN's word for it
 _SHORTAGES = ("allocate memory", "out of memory", "alloc_failed")
@@ -20,13 +20,14 @@ def keep_freed_memory() -> bool:
     """Have glibc keep what this process frees for what it allocates next; True where there is a glibc to do so.
 
     By itself it gives arrays from 32 MB back to the system at once, which then has to clear each page of the next one:
-    up to a third of a step's time. Here only those from _LARGE on are given back. For processes of our own; a library
-    leaves its caller's allocator alone.
+    up to a third of a step's time. Here only those from _LARGE on are given back, and threads share one arena: those of
+    their own keep nothing from 64 MB on. For processes of our own; a library leaves its caller's allocator alone.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(_M_MMAP_THRESHOLD, _LARGE) and libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1))
+    settings = {_M_MMAP_THRESHOLD: _LARGE, _M_TRIM_THRESHOLD: (1 << 31) - 1, _M_ARENA_MAX: 1}
+    return all(libc.mallopt(name, value) for name, value in settings.items())
 
 
 def is_shortage(error: BaseException) -> bool:
