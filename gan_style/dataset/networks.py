@@ -53,9 +53,7 @@ class Blend:
 
         def at(strengths: Tensor) -> Tensor:
             share = strengths.to(content).view(-1, 1, 1, 1)
-            if tiled:
-                return torch.lerp(content, result, share)
-            return result * share + content * (1.0 - share)
+            return torch.lerp(content, result, share)
 
         return at
 
