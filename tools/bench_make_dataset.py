@@ -7,9 +7,10 @@
 
 Speed: JPEG files to JPEG files that are written for good, with untrained networks (their speed is a trained one's),
 in turn, each in a process of its own; medians. make-dataset is the command from its look through the input to the
-manifest, in float32 and bfloat16; its files alone: the same with a network that gives back what it gets. The plain
-loops read, stylize, encode and write one picture after the other with as many threads for the network: with our
-generator, with the same one of stock modules (NCHW, float32, as published code has it), and AdaIN's
+manifest, in float32 and bfloat16, with a network of --width and --blocks. With the library it draws from all styles
+that come with us, as it does where no checkpoint is named. Its files alone: with a network that gives back what it
+gets. The plain loops read, stylize, encode and write one picture after the other with as many threads for the network:
+with our generator, with the same one of stock modules (NCHW, float32, as published code has it), and AdaIN's
 (tools/bench_adain.py). Slow ways do --slow-pictures of the pictures only. The score is left out (--score structure
 puts it into ours). Busy is the share of its time for which the network worked; core-seconds leave out the time for
 which others had the core. Memory: so many pictures of 16 px by the command itself, looked at from outside. Keys: a
@@ -57,13 +58,14 @@ from gan_style.stylize.model import load_generator
 
 Numbers = dict[str, float]
 _OURS = {"make-dataset, float32": "float32", "make-dataset, bfloat16": "bfloat16"}
+_LIBRARY = {"make-dataset, library, float32": "float32", "make-dataset, library, bfloat16": "bfloat16"}
 _FILES, _LOOP, _STOCK, _ADAIN = (
     "make-dataset, files alone",
     "plain loop",
     "plain loop, stock modules",
     "AdaIN's pipeline",
 )
-_WAYS = (*_OURS, _FILES, _LOOP, _STOCK, _ADAIN)
+_WAYS = (*_OURS, *_LIBRARY, _FILES, _LOOP, _STOCK, _ADAIN)
 _DECIDE = """
 import sys, time
 from pathlib import Path
@@ -199,7 +201,7 @@ def speed(work: Path, plan: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for number in range(plan.rounds):
             for way in plan.ways:
                 cfg = settings(
-                    checkpoint=str(work / "style.safetensors"),
+                    checkpoint=None if way in _LIBRARY else str(work / "style.safetensors"),
                     input=str(work / f"in{size}"),
                     output=str(work / f"{way} {size} {number}"),
                     score=plan.score,
@@ -207,7 +209,7 @@ def speed(work: Path, plan: argparse.Namespace) -> Iterator[dict[str, Any]]:
                     threads_per_worker=plan.threads,
                     runtime__device=plan.device,
                     runtime__io_threads=plan.io_threads,
-                    precision=_OURS.get(way, "float32"),
+                    precision=(_OURS | _LIBRARY).get(way, "float32"),
                 )
                 run = {
                     _FILES: partial(whole, cfg, Nothing()),
