@@ -1,10 +1,12 @@
 """A dataset made from in/ to out/ with a stand-in for the network."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 import torchless
+from samples import files, photo, text
 
 from gan_style.dataset.loading import Loader
 from gan_style.dataset.manifest import read_manifest
@@ -50,3 +52,46 @@ def data(tmp_path) -> Path:
 @pytest.fixture
 def source(tmp_path) -> Path:
     return tmp_path / "in"
+
+
+@pytest.fixture
+def written(source, make, data):
+    """written("a.jpg b.jpg", {name: content}, copies=2): what these files, beside the photos, hold in the dataset.
+
+    A content that is no text is JSON, and comes back parsed.
+    """
+
+    def call(photos: str, contents: dict, layout: str = "folder", **options) -> dict:
+        for name in photos.split():
+            photo(source / name)
+        for name, content in contents.items():
+            text(source / name, content)
+        make(layout, **options)
+        parse = {name: str if isinstance(content, str) else json.loads for name, content in contents.items()}
+        return {name: parse[name]((data / name).read_text()) for name in contents}
+
+    return call
+
+
+@pytest.fixture
+def planned(source, tmp_path, monkeypatch):
+    """The plan of 36 files in three class folders, in shards of three, and their root."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # jobs import what they unpickle
+    for number in range(36):
+        path = source / f"class {number % 3}" / f"{number:03d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes([number]) * 500)
+    return torchless.make_plan(str(source), tmp_path / "out", shard_size=3)
+
+
+@pytest.fixture
+def check_whole(planned, source, tmp_path):
+    """Merge what workers have left, and compare it with what one process makes."""
+
+    def check() -> None:
+        for output in ("out", "whole"):
+            torchless.make(str(source), tmp_path / output, shard_size=3)
+        made = {name: data for name, data in files(tmp_path / "out").items() if "/slurm/" not in name}  # jobs' logs
+        assert made == files(tmp_path / "whole")
+
+    return check

@@ -1,4 +1,4 @@
-"""Pictures, masks, texts and archives for made-up datasets."""
+"""Pictures, masks, texts and archives for made-up datasets; what make-dataset sees in them and has made of them."""
 
 import io
 import json
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from gan_style.dataset.layouts.recognise import Inventory, open_layout
 
 
 def photo(path: Path, width: int = 40, height: int = 30, **options) -> None:
@@ -52,3 +54,27 @@ def members(folder: Path) -> dict[str, bytes]:
         with tarfile.open(path) as tar:
             contents |= {member.name: tar.extractfile(member).read() for member in tar}
     return contents
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Read all files below a folder but locks."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def opened(folder: Path, kind: str = "auto", *, target: str = "folder", carry: tuple[str, ...] = ()):
+    return open_layout(str(folder), kind, target=target, carry=list(carry))
+
+
+def recognised(folder: Path) -> Inventory:
+    inventory = Inventory(opened(folder))
+    list(inventory.watch(inventory.layout.samples()))
+    return inventory
+
+
+def boxes_of(annotations: Path) -> list[tuple[str, str, list[float]]]:
+    """Read (picture, category, box) of each annotation of a COCO file."""
+    content = json.loads(annotations.read_text())
+    pictures = {image["id"]: image["file_name"] for image in content["images"]}
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    return [(pictures[a["image_id"]], names[a["category_id"]], a["bbox"]) for a in content["annotations"]]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torchless
+from samples import files
 
 LAYOUTS = ("folder", "webdataset")
 POINTS = {  # what the process was doing when it died
@@ -50,18 +51,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(request, source, tmp_path_factory) -> tuple[str, dict[str, bytes]]:
     output = tmp_path_factory.mktemp("undisturbed") / "out"
     torchless.make(str(source), output, request.param)
-    return request.param, tree(output)
+    return request.param, files(output)
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    """Everything below a folder but locks."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
-def visible(files: dict[str, bytes]) -> dict[str, bytes]:
-    """Without temporary files, wherever they are."""
-    return {name: data for name, data in files.items() if not name.rpartition("/")[2].startswith(".")}
+def visible(folder: Path) -> dict[str, bytes]:
+    """Read all files but temporary ones, wherever they are."""
+    return {name: data for name, data in files(folder).items() if not name.rpartition("/")[2].startswith(".")}
 
 
 def run(source: Path, output: Path, layout: str, *trap: object) -> int:
@@ -77,11 +72,10 @@ def test_killed_at_a_named_point(source, undisturbed, tmp_path, point):
         trap = (trap[0], trap[1], min(2, trap[2]), trap[3])  # there are fewer files
     output = tmp_path / "out"
     assert run(source, output, layout, *trap) == -signal.SIGKILL
-    interrupted = visible(tree(output))
-    assert interrupted.items() <= expected.items(), "whatever has its final name is whole"
+    assert visible(output).items() <= expected.items(), "whatever has its final name is whole"
     done = {path: path.stat().st_mtime_ns for path in output.glob(".gan_style/records/[0-9]*")}
     torchless.make(str(source), output, layout)
-    assert tree(output) == expected
+    assert files(output) == expected
     assert done == {path: path.stat().st_mtime_ns for path in done}, "what was done is not done again"
 
 
@@ -99,9 +93,9 @@ def test_killed_again_and_again(source, undisturbed, tmp_path, seed):
         ):
             break
         kills += 1
-        assert visible(tree(tmp_path / "out")).items() <= expected.items()
+        assert visible(tmp_path / "out").items() <= expected.items()
     torchless.make(str(source), tmp_path / "out", layout)
-    assert kills > 0 and tree(tmp_path / "out") == expected
+    assert kills > 0 and files(tmp_path / "out") == expected
 
 
 def test_two_jobs_on_one_output(source, undisturbed, tmp_path):
@@ -109,4 +103,4 @@ def test_two_jobs_on_one_output(source, undisturbed, tmp_path):
     program = [sys.executable, torchless.__file__, source, tmp_path / "out", layout, 4]
     jobs = [subprocess.Popen([str(part) for part in program]) for _ in range(2)]
     assert [job.wait(timeout=60) for job in jobs] == [0, 0]
-    assert tree(tmp_path / "out") == expected
+    assert files(tmp_path / "out") == expected

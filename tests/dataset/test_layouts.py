@@ -12,15 +12,10 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image, ImageCms
-from samples import VALUES, archive, mask, members, photo, text, turned
+from samples import VALUES, archive, boxes_of, files, mask, members, opened, photo, recognised, text, turned
 
 from gan_style.dataset.layouts.masks import looks_like_mask
-from gan_style.dataset.layouts.recognise import Inventory, open_layout
 from gan_style.dataset.sampling import ChoiceSampler
-
-
-def files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def encoded(values: np.ndarray, kind: str = "PNG") -> bytes:
@@ -30,12 +25,6 @@ def encoded(values: np.ndarray, kind: str = "PNG") -> bytes:
 
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
-
-
-def recognised(source: Path, **more) -> Inventory:
-    inventory = Inventory(open_layout(str(source), "auto", target="folder", carry=[], **more))
-    list(inventory.watch(inventory.layout.samples()))
-    return inventory
 
 
 TREES = {
@@ -84,14 +73,12 @@ class TestYolo:
         assert len(listed) == copies and all((data / path).is_file() for path in listed)
 
     def test_boxes_become_cocos(self, tree, make, data):
-        tools = pytest.importorskip("pycocotools.coco")
         make("coco", copies=2, size=15)
         for split, name in (("train", "cat"), ("val", "dog")):
-            read = tools.COCO(str(data / "annotations" / f"{split}.json"))
-            boxes = [note["bbox"] for note in read.loadAnns(read.getAnnIds())]
-            assert boxes == [[8, 4.5, 4, 6]] * 2 and len(read.getImgIds()) == 4
-            assert {read.loadCats(note["category_id"])[0]["name"] for note in read.loadAnns(read.getAnnIds())} == {name}
-            assert all((data / "images" / image["file_name"]).is_file() for image in read.loadImgs(read.getImgIds()))
+            path = data / "annotations" / f"{split}.json"
+            assert [box for _, *box in boxes_of(path)] == [[name, [8, 4.5, 4, 6]]] * 2
+            pictures = [image["file_name"] for image in json.loads(path.read_text())["images"]]
+            assert len(pictures) == 4 and all((data / "images" / picture).is_file() for picture in pictures)
 
     def test_in_archives_each_picture_has_its_boxes(self, tree, make, data):
         rows = make("webdataset", copies=2)
@@ -228,7 +215,7 @@ def test_masks_keep_their_values_and_follow_their_picture(source, make, data, ca
     rows = make(copies=2, size=15)
     assert [row["key"] for row in rows] == [picture, picture]
     outputs = {row["output"] for row in rows}
-    masks = sorted(files(data) - outputs)
+    masks = sorted(files(data).keys() - outputs)
     assert len(masks) == 2 and {Path(path).parent for path in masks} == {Path(labels).parent}
     for path in masks:
         with Image.open(data / path) as opened:
@@ -318,12 +305,10 @@ class TestImageFolder:
         contents = members(data.parent.parent / "tars" / "data")
         assert sorted(v for n, v in contents.items() if n.endswith(".txt")) == [b"a cat"] * copies + [b"a dog"] * copies
 
-    def test_boxes_are_scaled(self, source, make, data):
-        photo(source / "a.jpg")
-        objects = {"bbox": [[4, 8, 16, 16]], "categories": [0]}
-        text(source / "metadata.jsonl", json.dumps({"file_name": "a.jpg", "objects": objects}))
-        make(size=15)
-        assert json.loads((data / "metadata.jsonl").read_text())["objects"]["bbox"] == [[2, 4, 8, 8]]
+    def test_boxes_are_scaled(self, written):
+        objects, half = ({"bbox": [box], "categories": [0]} for box in ([4, 8, 16, 16], [2, 4, 8, 8]))
+        (after,) = written("a.jpg", {"metadata.jsonl": {"file_name": "a.jpg", "objects": objects}}, size=15).values()
+        assert after["objects"] == half
 
 
 COCO = {
@@ -408,13 +393,6 @@ class TestCoco:
             old, new = (json.loads(file.read_text()) for file in (path, data / "annotations" / path.name))
             assert new["annotations"] == old["annotations"]
 
-    def test_splits_by_annotation_file(self, source, make):
-        for name, split in (("a", "train"), ("b", "val")):
-            photo(source / "images" / f"{name}.jpg")
-            text(source / "annotations" / f"instances_{split}.json", coco(f"{name}.jpg"))
-        splits = {row["key"]: row["split"] for row in make("webdataset")}
-        assert splits == {"images/a.jpg": "train", "images/b.jpg": "val"}
-
     def test_one_labelme_file_among_annotations_stops_nothing(self, source, make):
         photo(source / "images" / "a b.jpg")
         text(source / "annotations" / "instances.json", COCO)
@@ -422,62 +400,54 @@ class TestCoco:
         assert "ok" in {row["status"] for row in make("coco")}
 
 
-BOX = {"x": 4, "y": 8, "width": 16, "height": 16}
-TABLES = {
-    "_annotations.csv": "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,40,30,cat,4,8,20,24\n",
-    "boxes.csv": "a.jpg,4,8,20,24,cat\n",
-    "via.json": json.dumps({"a.jpg99": {"filename": "a.jpg", "regions": [{"shape_attributes": BOX}]}}),
-    "wider.txt": "a.jpg\n1\n4 8 16 16 0 0\n",
-    "boxes.txt": "a.jpg\t4\t8\t20\t24\n",
-    "classes.txt": "a.jpg 4,8,20,24,7\n",
-    "attributes.txt": "a.jpg 1 -1 1 0\n",
-    "cvat.xml": '<annotations><image id="0" name="a.jpg" width="40" height="30"><box label="cat" xtl="4" '
-    'ytl="8" xbr="20" ybr="24"/></image></annotations>',
+TABLES = {  # the head, and a picture's line before and after
+    "_annotations.csv": (
+        "filename,width,height,class,xmin,ymin,xmax,ymax\n",
+        "{},40,30,cat,4,8,20,24\n",
+        "{},20,15,cat,2,4,10,12\n",
+    ),
+    "boxes.csv": ("", "{},4,8,20,24,cat\n", "{},2,4,10,12,cat\n"),
+    "wider.txt": ("", "{}\n1\n4 8 16 16 0 0\n", "{}\n1\n2 4 8 8 0 0\n"),
+    "boxes.txt": ("", "{}\t4\t8\t20\t24\n", "{}\t2\t4\t10\t12\n"),
+    "classes.txt": ("", "{} 4,8,20,24,7\n", "{} 2,4,10,12,7\n"),
+    "attributes.txt": ("", "{} 1 -1 1 0\n", "{} 1 -1 1 0\n"),
 }
-SCALED = {
-    "_annotations.csv": "filename,width,height,class,xmin,ymin,xmax,ymax\n"
-    "{0},20,15,cat,2,4,10,12\n{1},20,15,cat,2,4,10,12\n",
-    "boxes.csv": "{0},2,4,10,12,cat\n{1},2,4,10,12,cat\n",
-    "boxes.txt": "{0}\t2\t4\t10\t12\n{1}\t2\t4\t10\t12\n",
-    "classes.txt": "{0} 2,4,10,12,7\n{1} 2,4,10,12,7\n",
-    "attributes.txt": "{0} 1 -1 1 0\n{1} 1 -1 1 0\n",
-    "wider.txt": "{0}\n1\n2 4 8 8 0 0\n{1}\n1\n2 4 8 8 0 0\n",
-}
+BOX, HALF = {"x": 4, "y": 8, "width": 16, "height": 16}, {"x": 2, "y": 4, "width": 8, "height": 8}
+VIA = {"a.jpg99": {"filename": "a.jpg", "regions": [{"shape_attributes": BOX}]}}
+CVAT = '<image id="0" name="a.jpg" width="40" height="30"><box label="cat" xtl="4" ytl="8" xbr="20" ybr="24"/></image>'
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_tables_of_boxes_are_written_again(source, make, data, name):
-    photo(source / "a.jpg")
-    text(source / name, TABLES[name])
-    make(copies=2, size=15)
-    content = (data / name).read_text()
-    if name in SCALED:
-        assert content == SCALED[name].format("a~1.jpg", "a~2.jpg")
-    elif name == "via.json":
-        box = {"x": 2, "y": 4, "width": 8, "height": 8}
-        assert {e["filename"]: e["regions"][0]["shape_attributes"] for e in json.loads(content).values()} == {
-            "a~1.jpg": box, "a~2.jpg": box}  # fmt: skip
-    else:
-        images = list(ElementTree.fromstring(content).iter("image"))
-        assert [(entry.get("name"), entry.get("width"), entry[0].get("xbr")) for entry in images] == [
-            ("a~1.jpg", "20", "10"), ("a~2.jpg", "20", "10")]  # fmt: skip
+def test_tables_of_boxes_are_written_again(written, name):
+    head, before, after = TABLES[name]
+    result = written("a.jpg", {name: head + before.format("a.jpg")}, copies=2, size=15)
+    assert result == {name: head + after.format("a~1.jpg") + after.format("a~2.jpg")}
 
 
-def test_tables_that_need_no_change_stay_byte_for_byte(source, make, data):
-    photo(source / "a.jpg")
-    for name, content in TABLES.items():
-        text(source / name, content)
-    text(source / "README.txt", "a.jpg is a photo.\n")
-    make()
-    assert all((data / name).read_bytes() == (source / name).read_bytes() for name in [*TABLES, "README.txt"])
+def test_trees_of_boxes_are_written_again(written):
+    before = {"via.json": VIA, "cvat.xml": f"<annotations>{CVAT}</annotations>"}
+    after = written("a.jpg", before, copies=2, size=15)
+    entries = {entry["filename"]: entry["regions"][0]["shape_attributes"] for entry in after["via.json"].values()}
+    assert entries == {"a~1.jpg": HALF, "a~2.jpg": HALF}
+    images = ElementTree.fromstring(after["cvat.xml"]).iter("image")
+    described = [(entry.get("name"), entry.get("width"), entry[0].get("xbr")) for entry in images]
+    assert described == [("a~1.jpg", "20", "10"), ("a~2.jpg", "20", "10")]
 
 
+def test_tables_that_need_no_change_stay_byte_for_byte(written):
+    before = {name: head + line.format("a.jpg") for name, (head, line, _) in TABLES.items()}
+    before |= {"via.json": json.dumps(VIA), "cvat.xml": f"<annotations>{CVAT}</annotations>"}
+    before |= {"README.txt": "a.jpg is a photo.\n"}
+    assert written("a.jpg", before) == before
+
+
+BOTH = set(itertools.product(("train", "val"), ("cat", "dog")))
 SPLITS = {
-    "images/{split}/{label}/1.jpg": {("train", "cat"), ("train", "dog"), ("val", "cat"), ("val", "dog")},
-    "{split}/{label}/1.jpg": {("train", "cat"), ("train", "dog"), ("val", "cat"), ("val", "dog")},
-    "flowers/{split}/{label}/1.jpg": {("train", "cat"), ("train", "dog"), ("val", "cat"), ("val", "dog")},
-    "{label}/{split}/1.jpg": {("train", "cat"), ("train", "dog"), ("val", "cat"), ("val", "dog")},
-    "seg_{split}/seg_{split}/{label}/1.jpg": {("train", "cat"), ("train", "dog"), ("val", "cat"), ("val", "dog")},
+    "images/{split}/{label}/1.jpg": BOTH,
+    "{split}/{label}/1.jpg": BOTH,
+    "flowers/{split}/{label}/1.jpg": BOTH,
+    "{label}/{split}/1.jpg": BOTH,
+    "seg_{split}/seg_{split}/{label}/1.jpg": BOTH,
     "{split}2017/1{label}.jpg": {("train", None), ("val", None)},
     "{label}/1{split}.jpg": {(None, "cat"), (None, "dog")},
 }
@@ -543,7 +513,10 @@ def test_an_archive_that_is_not_read_is_refused_by_name(source, name):
     archive(source / "a.tar", {"0.jpg": encoded(PHOTO, "JPEG")})
     text(source / name, "x")
     with pytest.raises(ValueError, match=name):
-        open_layout(str(source), "auto", target="webdataset", carry=[])
+        opened(source, target="webdataset")
+
+
+FOLDS = [f"d/fold{n}/{split}/images/{label}" for n in (1, 2) for split in ("train", "test") for label in "ab"]
 
 
 @pytest.mark.parametrize(
@@ -553,6 +526,13 @@ def test_an_archive_that_is_not_read_is_refused_by_name(source, name):
         ("train/cat train/dog hld/cat hld/dog", {"train": 2, "hld": 2}, {"cat", "dog"}),
         ("fold1/cat fold1/dog fold2/cat fold2/dog", {"fold1": 2, "fold2": 2}, {"cat", "dog"}),
         ("trn/cat trn/dog tst/cat tst/dog", {"trn": 2, "tst": 2}, {"cat", "dog"}),
+        (
+            " ".join(
+                f"data/fold{n}/{split}/images/{label}" for n in "12" for split in ("train", "test") for label in "ab"
+            ),
+            {f"fold{n}-{split}": 2 for n in "12" for split in ("train", "test")},
+            {"a", "b"},
+        ),
         ("cat dog test", {"": 3}, {"cat", "dog", "test"}),
         ("TRAIN/a TEST/a TEST_SIMPLE/a", {"TRAIN": 1, "TEST": 1, "TEST_SIMPLE": 1}, {"a"}),
         ("trainA trainB testA testB", {"train": 2, "test": 2}, {"A", "B"}),
@@ -572,7 +552,7 @@ def test_pictures_of_one_name_share_their_caption_or_have_their_own(source, make
     photo(source / "a.png")
     text(source / "a.txt", "words")
     make()
-    assert files(data) == {"a.jpg", "a.png", "a.txt"}
+    assert files(data).keys() == {"a.jpg", "a.png", "a.txt"}
     rows = make(output="png", suffix=".png")
     folder = data.parent.parent / "png" / "data"
     assert [(folder / row["output"]).with_suffix(".txt").read_text() for row in rows] == ["words", "words"]
@@ -583,7 +563,7 @@ def test_pictures_that_are_not_read_are_failures_and_not_in_the_result(source, m
     photo(source / "b.jpg")
     photo(source / name, format="JPEG")
     assert {row["key"]: row["status"] for row in make()} == {name: "failed", "b.jpg": "ok"}
-    assert files(data) == {"b.jpg"}
+    assert files(data).keys() == {"b.jpg"}
 
 
 def test_nothing_to_stylize_is_an_error_that_names_what_is_there(source):
@@ -717,14 +697,6 @@ def test_splits_in_the_names_of_files(source, make):
     assert rows == {(key, split, key[:3]) for key, split in splits.items()}
 
 
-def test_splits_of_folds(source, make):
-    places = list(itertools.product("12", ("train", "test"), "ab"))
-    for n, split, label in places:
-        photo(source / f"data/fold{n}/{split}/images/{label}/1.jpg")
-    rows = {(row["split"], row["label"]) for row in make("webdataset")}
-    assert rows == {(f"fold{n}-{split}", label) for n, split, label in places}
-
-
 def test_what_is_hidden_is_said(source):
     photo(source / "a/1.jpg")
     photo(source / ".b/1.jpg")
@@ -753,4 +725,4 @@ def test_two_trees_of_masks_both_follow(source, make, data):
     for tree in ("LABELS", "COLOR"):
         mask(source / f"GT/{tree}/1.png")
     make(copies=2)
-    assert files(data) == {f"{folder}/1~{n}.png" for folder in ("RGB", "GT/LABELS", "GT/COLOR") for n in (1, 2)}
+    assert files(data).keys() == {f"{folder}/1~{n}.png" for folder in ("RGB", "GT/LABELS", "GT/COLOR") for n in (1, 2)}

@@ -11,7 +11,6 @@ from pathlib import Path
 import harmed
 import pytest
 import torchless
-from test_killed import tree
 
 from gan_style.dataset.engines.ray import run_actors
 from gan_style.dataset.journal import Records
@@ -39,61 +38,34 @@ def cluster():
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    for number in range(36):
-        (tmp_path / "in" / f"class {number % 3}").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "in" / f"class {number % 3}" / f"{number:03d}.jpg").write_bytes(bytes([number]) * 500)
-    return tmp_path / "in"
-
-
-@pytest.fixture
-def run(cluster, source, tmp_path):
+def run(cluster, planned, tmp_path):
     """run(Making, actors=...): whether all is done; .seen: what was reported."""
 
     def call(making=torchless.Making, actors=1, stop=None, report=None, pause=0.0) -> bool:
-        plan, root = torchless.make_plan(str(source), tmp_path / "out", shard_size=3)
+        plan, root = planned
         make = making(tmp_path / "out", plan, root, pause)
         Records(tmp_path / "out", plan).prepare()
         call.seen = []
-        return run_actors(
-            make,
-            shards=plan.shards,
-            retry=[],
-            stop=stop or Stop(),
-            report=report or call.seen.append,
-            address=None,
-            actors=actors,
-            gpus=0,
-            cpus=1,
-        )
+        work = {"shards": plan.shards, "retry": [], "stop": stop or Stop(), "report": report or call.seen.append}
+        return run_actors(make, **work, address=None, actors=actors, gpus=0, cpus=1)
 
     return call
 
 
-def undisturbed(source: Path, tmp_path: Path) -> dict[str, bytes]:
-    torchless.make(str(source), tmp_path / "whole", shard_size=3)
-    return tree(tmp_path / "whole")
-
-
-def make_dataset(source: Path, tmp_path: Path) -> dict[str, bytes]:
-    torchless.make(str(source), tmp_path / "out", shard_size=3)
-    return tree(tmp_path / "out")
-
-
-def test_actors_make_the_bytes_that_one_process_makes(run, source, tmp_path):
+def test_actors_make_the_bytes_that_one_process_makes(run, check_whole):
     """One of the two has no room, and holds up nothing."""
     assert run(actors=2)
     assert sorted(shard.number for shard in run.seen if shard) == list(range(12))
-    assert make_dataset(source, tmp_path) == undisturbed(source, tmp_path)
+    check_whole()
 
 
-def test_a_killed_actor_is_replaced(run, source, tmp_path, capfd):
+def test_a_killed_actor_is_replaced(run, check_whole, capfd):
     assert run(harmed.Harmed)
     assert "actor 0 is lost, another takes its place" in capfd.readouterr().err
-    assert make_dataset(source, tmp_path) == undisturbed(source, tmp_path)
+    check_whole()
 
 
-def test_a_lost_machine_leaves_its_work_to_the_other(run, cluster, source, tmp_path, capfd):
+def test_a_lost_machine_leaves_its_work_to_the_other(run, cluster, check_whole, capfd):
     node, shards = cluster.add_node(num_cpus=1), []
     cluster.wait_for_nodes()
 
@@ -104,7 +76,7 @@ def test_a_lost_machine_leaves_its_work_to_the_other(run, cluster, source, tmp_p
 
     assert run(actors=2, report=report, pause=0.5)
     assert "is lost" in capfd.readouterr().err
-    assert make_dataset(source, tmp_path) == undisturbed(source, tmp_path)
+    check_whole()
 
 
 def test_when_all_fail_the_reason_is_raised(run):

@@ -8,9 +8,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 from PIL import Image
-from samples import mask, members, photo, text
-
-from gan_style.dataset.layouts.recognise import Inventory, open_layout
+from samples import boxes_of, mask, members, opened, photo, recognised, text
 
 LISTS = {
     "VOC's": {f"ImageSets/Main/{n}.txt": t for n, t in (("train", "a\n"), ("val", "b\n"), ("trainval", "a\nb\n"))},
@@ -78,6 +76,8 @@ TABLES = {
     "people.odgt": '{"ID": "a", "gtboxes": [{"tag": "cat", "fbox": [10, 12, 8, 6]}]}\n',
     "fiftyone.json": {"labels": {"a": [{"label": "cat", "bounding_box": [0.25, 0.4, 0.2, 0.2]}]}},
     "ade.json": [{"filename": "a.jpg", "object": [{"name": "cat", "polygon": {"x": [10, 18, 18], "y": [12, 12, 18]}}]}],
+    "short.json": [{"image": "a.jpg", "label": [PERCENT | {"original_width": 40, "original_height": 30}]}],
+    "corners.csv": "image,xmin,ymin,xmax,ymax\na.jpg,10,12,18,18\n",
 }
 
 
@@ -87,11 +87,19 @@ def test_boxes_of_tables_become_cocos(source, make, data, name):
     photo(source / "images/b.jpg")
     text(source / name, TABLES[name])
     make("coco")
-    content = json.loads((data / "annotations/dataset.json").read_text())
-    (image,) = (image["id"] for image in content["images"] if image["file_name"] == "a.jpg")
-    (annotation,) = (annotation for annotation in content["annotations"] if annotation["image_id"] == image)
-    assert annotation["bbox"] == pytest.approx(BOX)
-    assert {category["id"]: category["name"] for category in content["categories"]}[annotation["category_id"]] == "cat"
+    boxes = [box for picture, *box in boxes_of(data / "annotations/dataset.json") if picture == "a.jpg"]
+    assert boxes == [["object" if name == "corners.csv" else "cat", pytest.approx(BOX)]]
+
+
+def test_labelboxes_outlines_become_cocos(source, make, data):
+    photo(source / "a.jpg")
+    outline = {"name": "dog", "polygon": [{"x": 10, "y": 12}, {"x": 18, "y": 12}, {"x": 18, "y": 18}]}
+    record = {"data_row": {"external_id": "a.jpg"}, "projects": {"p": {"labels": [{"objects": [outline]}]}}}
+    text(source / "export.ndjson", json.dumps(record) + "\n")
+    make("coco")
+    assert boxes_of(data / "annotations/dataset.json") == [("a.jpg", "dog", BOX)]
+    (annotation,) = json.loads((data / "annotations/dataset.json").read_text())["annotations"]
+    assert annotation["segmentation"] == [[10, 12, 18, 12, 18, 18]]
 
 
 def test_places_that_do_not_become_cocos_are_said(source, make, capsys):
@@ -116,57 +124,70 @@ def test_captions_of_lists(source, make, data):
     assert captions == {"A child .", "A girl .", "Two, three .", "A dog ."}
 
 
-def test_lines_with_classes_are_scaled(source, make, data):
-    """Numbers in fives, with commas or with a word behind four; landmarks, in columns or not."""
-    for name in ("a", "b"):
-        photo(source / f"{name}.jpg")
-    text(source / "yolo3.txt", "a.jpg 10,12,18,18,0 2,2,8,8,1\n")
-    text(source / "words.txt", "a.jpg 10 12 18 18 cat\nb.jpg 2 2 8 8 dog\n")
-    text(source / "marks.txt", "a.jpg 10 12 20 12 14 16 10 20 18 20\n")
-    text(source / "marks.csv", "image_id,lefteye_x,lefteye_y\na.jpg,10,12\n")
-    make(size=15)
-    assert (data / "yolo3.txt").read_text() == "a.jpg 5,6,9,9,0 1,1,4,4,1\n"
-    assert (data / "words.txt").read_text() == "a.jpg 5 6 9 9 cat\nb.jpg 1 1 4 4 dog\n"
-    assert (data / "marks.txt").read_text() == "a.jpg 5 6 10 6 7 8 5 10 9 10\n"
-    assert (data / "marks.csv").read_text().splitlines()[1] == "a.jpg,5,6"
+BOXES, KINDS = "image_name,label,x1,y1,x2,y2\na.jpg,3,{}\n", "image_name kind count size weight\na.jpg {}\n"
+LISA = "Filename;Upper left corner X;Upper left corner Y;Lower right corner X;Lower right corner Y;frame\na.jpg;{};7\n"
+GTSRB = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\na.jpg;{};3\n"
+FASHION = "1\nimage_name clothes_type landmark_visibility_1 landmark_location_x_1 landmark_location_y_1\na.jpg 4 2 {}\n"
+SHARES = "image\tXmin\tYmin\tXmax\tYmax\na.jpg\t{}\n"
+SCALED = {  # what a file says of a.jpg: its form, its places before, and once the picture is scaled by a half
+    "corners": ("list.csv", "filename,xmin,ymin,xmax,ymax,class\na.jpg,{},cat\n", "10,12,18,18", "5,6,9,9"),
+    "corners by numbers": ("list.csv", "image_id,x1,y1,x2,y2,label\na,{},cat\n", "10,12,18,18", "5,6,9,9"),
+    "the picture last": ("list.csv", "class,x_min,y_min,x_max,y_max,img\ncat,{},a.jpg\n", "10,12,18,18", "5,6,9,9"),
+    "sides": ("list.csv", "image,left,top,right,bottom\na.jpg,{}\n", "10.5,12,18,18", "5.25,6,9,9"),
+    "in a cell": ("list.csv", 'image,bbox\na.jpg,"[{}]"\n', "10, 12, 18, 18", "5, 6, 9, 9"),
+    "shares": ("list.tsv", SHARES, ".25\t.4\t.45\t.6", ".25\t.4\t.45\t.6"),
+    "shares: all of it": ("list.tsv", SHARES, "0\t0\t1\t1", "0\t0\t1\t1"),
+    "a class before the box": ("list.txt", BOXES, "10,12,18,18", "5,6,9,9"),
+    "numbers that are no places": ("list.txt", KINDS, "2 20 30 40", "2 20 30 40"),
+    "numbers in fives, with commas": ("list.txt", "a.jpg {}\n", "10,12,18,18,0 2,2,8,8,1", "5,6,9,9,0 1,1,4,4,1"),
+    "a word behind four numbers": ("list.txt", "a.jpg {} cat\nb.jpg {} dog\n", "2 2 8 8", "1 1 4 4"),
+    "landmarks": ("list.txt", "a.jpg {}\n", "10 12 20 12 14 16 10 20 18 20", "5 6 10 6 7 8 5 10 9 10"),
+    "landmarks in columns": ("list.csv", "image_id,lefteye_x,lefteye_y\na.jpg,{}\n", "10,12", "5,6"),
+    "Tiny ImageNet's": ("val_annotations.txt", "a.jpg\tn01\t{}\n", "10\t12\t18\t18", "5\t6\t9\t9"),
+    "DeepFashion's landmarks": ("list.txt", FASHION, "10 12", "5 6"),
+    "LISA's": ("list.csv", LISA, "10;12;18;18", "5;6;9;9"),
+    "GTSRB's": ("list.csv", GTSRB, "40;30;10;12;18;18", "20;15;5;6;9;9"),
+}
 
 
-def test_keys_and_ids_of_copies_are_their_own(source, make, data):
+@pytest.mark.parametrize("case", SCALED)
+def test_places_in_lists_are_scaled(written, case):
+    name, form, before, after = SCALED[case]
+    pictures = "a.jpg b.jpg" if "b.jpg" in form else "a.jpg"
+    assert written(pictures, {name: form.replace("{}", before)}, size=15) == {name: form.replace("{}", after)}
+
+
+def test_keys_and_ids_of_copies_are_their_own(written):
     """VIA's list of keys names the copies; CVAT's ids are unique, though one has the digits of another's and more."""
-    photo(source / "a.jpg")
-    photo(source / "b.jpg")
-    text(source / "via.json", {"_via_img_metadata": TABLES["via.json"], "_via_image_id_list": ["a.jpg123"]})
     images = "".join(f'<image id="{number}" name="{name}.jpg"/>' for name, number in (("a", 1), ("b", 1001)))
-    text(source / "annotations.xml", f"<annotations>{images}</annotations>")
-    make(copies=2)
-    via = json.loads((data / "via.json").read_text())
+    before = {
+        "via.json": {"_via_img_metadata": TABLES["via.json"], "_via_image_id_list": ["a.jpg123"]},
+        "annotations.xml": f"<annotations>{images}</annotations>",
+    }
+    after = written("a.jpg b.jpg", before, copies=2)
+    via = after["via.json"]
     assert via["_via_image_id_list"] == list(via["_via_img_metadata"]) == ["a~1.jpg123", "a~2.jpg123"]
-    ids = [part.split('"')[1] for part in (data / "annotations.xml").read_text().split("<image id=")[1:]]
+    ids = [part.split('"')[1] for part in after["annotations.xml"].split("<image id=")[1:]]
     assert len(ids) == len(set(ids)) == 4
 
 
-def test_json_lines_of_any_suffix_and_names_in_other_files(source, make, data, capsys):
-    photo(source / "a.jpg")
-    text(source / "people.odgt", '{"ID": "a", "gtboxes": [{"hbox": [10, 12, 8, 6]}]}\n')
-    text(source / "list.html", "<img src=a.jpg>")
-    make(copies=2, size=15)
-    lines = [json.loads(line) for line in (data / "people.odgt").read_text().splitlines()]
-    assert lines == [{"ID": f"a~{n}", "gtboxes": [{"hbox": [5, 6, 4, 3]}]} for n in (1, 2)]
+def test_json_lines_of_any_suffix_and_names_in_other_files(written, capsys):
+    line = '{{"ID": "{}", "gtboxes": [{{"hbox": {}}}]}}\n'
+    before = {"people.odgt": line.format("a", [10, 12, 8, 6]), "list.html": "<img src=a.jpg>"}
+    after = written("a.jpg", before, copies=2, size=15)
+    assert after["people.odgt"] == "".join(line.format(f"a~{n}", [5, 6, 4, 3]) for n in (1, 2))
     assert "list.html" in capsys.readouterr().out
 
 
-def test_lvis_names_pictures_by_their_url(source, make, data):
-    photo(source / "train2017/1.jpg")
+def test_lvis_names_pictures_by_their_url(written):
     url = "http://images.cocodataset.org/train2017/{}.jpg"
     annotation = {"id": 1, "image_id": 1, "bbox": [10, 12, 8, 6], "category_id": 1}
     image = {"id": 1, "coco_url": url.format(1), "width": 40, "height": 30}
     content = {"images": [image], "annotations": [annotation], "categories": [{"id": 1, "name": "cat"}], "info": {}}
-    text(source / "lvis_v1_train.json", content)
-    make("coco", copies=2, size=15)
-    content = json.loads((data / "lvis_v1_train.json").read_text())
-    assert [image["coco_url"] for image in content["images"]] == [url.format("1~1"), url.format("1~2")]
-    assert {tuple(annotation["bbox"]) for annotation in content["annotations"]} == {(5, 6, 4, 3)}
-    assert len({image["id"] for image in content["images"]}) == 2
+    (after,) = written("train2017/1.jpg", {"lvis_v1_train.json": content}, "coco", copies=2, size=15).values()
+    assert [image["coco_url"] for image in after["images"]] == [url.format("1~1"), url.format("1~2")]
+    assert {tuple(annotation["bbox"]) for annotation in after["annotations"]} == {(5, 6, 4, 3)}
+    assert len({image["id"] for image in after["images"]}) == 2
 
 
 @pytest.mark.parametrize("width", [2, 3])
@@ -221,14 +242,6 @@ def test_masks_three_folders_deep_follow(source, make, data):
     assert names == ["train~1.png", "train~2.png", "val~1.png", "val~2.png"]
 
 
-def test_boxes_without_a_class_have_a_category(source, make, data):
-    photo(source / "a.jpg")
-    text(source / "boxes.csv", "image,xmin,ymin,xmax,ymax\na.jpg,10,12,18,18\n")
-    make("coco")
-    content = json.loads((data / "annotations/dataset.json").read_text())
-    assert content["annotations"][0]["category_id"] == content["categories"][0]["id"]
-
-
 SQUARE = {"polygon": [{"x": [10, 20], "y": [12, 20]}]}
 EARTH = {"geometry": {"coordinates": [[[10.1, 12.2]]]}, "properties": {"image_id": "1.png"}}
 SCALING = {
@@ -243,7 +256,7 @@ def test_places_that_belong_to_no_known_picture_are_not_scaled(source, case):
     name, content, scales = SCALING[case]
     photo(source / "images/1.png")
     text(source / name, content)
-    layout = open_layout(str(source), "auto", target="folder", carry=[])
+    layout = opened(source)
     with nullcontext() if scales else pytest.raises(ValueError, match=name.split("/")[-1]):
         layout.check_scaling()
 
@@ -260,23 +273,23 @@ def test_data_yaml_says_the_splits(source, make, form):
     assert rows == {"check/images/check.jpg": "val", "fit/images/fit.jpg": "train"}
 
 
-def test_cocos_files_in_words_of_their_own_are_splits(source, make):
-    for number, name in enumerate(("fit", "check"), 1):
+@pytest.mark.parametrize(("form", "names"), [("instances_{}", ("train", "val")), ("boxes_{}", ("fit", "check"))])
+def test_cocos_files_are_splits_also_in_words_of_their_own(source, make, form, names):
+    for number, name in enumerate(names, 1):
         photo(source / f"images/{name}.jpg")
         image = {"id": number, "file_name": f"{name}.jpg"}
-        text(source / f"annotations/boxes_{name}.json", {"images": [image], "annotations": [], "categories": []})
-    assert {row["split"] for row in make("webdataset")} == {"fit", "check"}
+        text(source / f"annotations/{form.format(name)}.json", {"images": [image], "annotations": [], "categories": []})
+    splits = {row["key"]: row["split"] for row in make("webdataset")}
+    assert splits == {f"images/{name}.jpg": name for name in names}
 
 
-def test_lists_among_annotations_follow(source, make, data):
+def test_lists_among_annotations_follow(source, written):
     """Oxford's pets: annotations/list.txt, among what carry names."""
     for name in ("cat_1", "dog_2"):
-        photo(source / f"images/{name}.jpg")
         mask(source / f"annotations/trimaps/{name}.png")
-    text(source / "annotations/list.txt", "cat_1 1 1 1\ndog_2 2 2 1\n")
-    make(copies=2)
-    lines = (data / "annotations/list.txt").read_text().splitlines()
-    assert [line.split()[0] for line in lines] == ["cat_1~1", "cat_1~2", "dog_2~1", "dog_2~2"]
+    before = {"annotations/list.txt": "cat_1 1 1 1\ndog_2 2 2 1\n"}
+    (after,) = written("images/cat_1.jpg images/dog_2.jpg", before, copies=2).values()
+    assert [line.split()[0] for line in after.splitlines()] == ["cat_1~1", "cat_1~2", "dog_2~1", "dog_2~2"]
 
 
 def test_names_without_suffix_in_lists_of_json(source, make, data):
@@ -289,26 +302,19 @@ def test_names_without_suffix_in_lists_of_json(source, make, data):
     assert json.loads((data / "meta/train.json").read_text()) == {"pie": ["pie/1~1", "pie/1~2"]}
 
 
-def test_a_box_among_words_is_scaled_and_settings_are_no_places(source, make, data):
-    """Tiny ImageNet's val_annotations.txt; a "box" that is a number."""
-    photo(source / "val/images/val_0.jpg")
-    text(source / "val/val_annotations.txt", "val_0.jpg\tn01\t10\t12\t18\t18\n")
+def test_settings_are_no_places(source):
+    """A "box" that is a number."""
+    photo(source / "a.jpg")
     text(source / "meta.json", {"classes": [{"title": "cat", "config": {"box": 1}}]})
-    open_layout(str(source), "auto", target="folder", carry=[]).check_scaling()
-    make(size=15)
-    assert (data / "val/val_annotations.txt").read_text() == "val_0.jpg\tn01\t5\t6\t9\t9\n"
+    opened(source).check_scaling()
 
 
-def test_numbers_of_all_pictures_in_one_folder_name_them(source, make, data):
+def test_numbers_of_all_pictures_in_one_folder_name_them(written):
     """CIFAR-10 on Kaggle: train and test beside each other."""
-    for number in (1, 2, 3, 4):
-        photo(source / ("train" if number < 3 else "test") / f"{number}.png")
-    text(source / "trainLabels.csv", "id,label\n1,frog\n2,cat\n")
-    text(source / "years.csv", "year,count\n1,1\n9,2\n")
-    make(copies=2)
-    ids = [line.split(",")[0] for line in (data / "trainLabels.csv").read_text().splitlines()]
-    assert ids == ["id", "1~1", "1~2", "2~1", "2~2"]
-    assert (data / "years.csv").read_text() == (source / "years.csv").read_text()
+    before = {"trainLabels.csv": "id,label\n1,frog\n2,cat\n", "years.csv": "year,count\n1,1\n9,2\n"}
+    after = written("train/1.png train/2.png test/3.png test/4.png", before, copies=2)
+    assert after["trainLabels.csv"] == "id,label\n1~1,frog\n1~2,frog\n2~1,cat\n2~2,cat\n"
+    assert after["years.csv"] == before["years.csv"]
 
 
 def test_numbers_for_pictures_are_said_or_refused(source, make, capsys):
@@ -320,7 +326,7 @@ def test_numbers_for_pictures_are_said_or_refused(source, make, capsys):
     make(copies=2)
     assert "regions.json" in capsys.readouterr().out
     with pytest.raises(ValueError, match="regions"):
-        open_layout(str(source), "auto", target="folder", carry=[]).check_scaling()
+        opened(source).check_scaling()
 
 
 PAIRS = [("low", "high"), ("blur", "sharp"), ("rain", "clean"), ("hazy", "GT"), ("lq", "gt"), ("LR", "HR")]
@@ -332,7 +338,7 @@ def test_targets_by_the_names_of_two_folders_are_copied(source, make, data, pair
     for name in (1, 2):
         for folder in pair:
             photo(source / form.format(pair=folder, name=name))
-    layout = open_layout(str(source), "auto", target="folder", carry=[])
+    layout = opened(source)
     assert layout.kind in ("pairs", "masks")
     rows = make(copies=2)
     assert {row["key"] for row in rows} == {form.format(pair=pair[0], name=name) for name in (1, 2)}
@@ -368,9 +374,8 @@ def test_pairs_that_nothing_says_are_doubted(source, folders, is_doubtful):
     for folder in folders:
         for name in (1, 2):
             photo(source / folder / f"{'' if folder != 'norain' else 'norain-'}{name}.png")
-    layout = open_layout(str(source), "auto", target="folder", carry=[])
-    inventory = Inventory(layout)
-    assert len(list(inventory.watch(layout.samples()))) == 2 * len(folders)  # all are stylized
+    inventory = recognised(source)
+    assert inventory.pictures == 2 * len(folders)  # all are stylized
     assert ("carry=" in inventory.line()) is is_doubtful
 
 
@@ -378,20 +383,8 @@ def test_pairs_that_nothing_says_are_doubted(source, folders, is_doubtful):
 def test_layouts_without_pairs_stylize_both(source, kind):
     for folder in ("low", "high"):
         photo(source / folder / "1.png")
-    layout = open_layout(str(source), kind, target="folder", carry=[])
+    layout = opened(source, kind)
     assert [sample.key for sample in layout.samples()] == ["high/1.png", "low/1.png"]
-
-
-@pytest.mark.parametrize("end", ["", ","])
-def test_visdrones_boxes_are_scaled_and_become_cocos(source, make, data, end):
-    """x, y, width, height, score, category, truncation, occlusion; a score of 0 is a region that does not count."""
-    photo(source / "images/1.jpg")
-    text(source / "annotations/1.txt", f"10,12,8,6,1,4,0,1{end}\n2,2,8,8,0,0,0,0{end}\n")
-    make(size=15)
-    assert (data / "annotations/1.txt").read_text() == f"5,6,4,3,1,4,0,1{end}\n1,1,4,4,0,0,0,0{end}\n"
-    make("coco", output="coco")
-    content = json.loads((data.parent.parent / "coco/data/annotations/dataset.json").read_text())
-    assert [annotation["bbox"] for annotation in content["annotations"]] == [BOX]
 
 
 def test_kittis_boxes_and_projections_are_scaled(source, make, data):
@@ -412,23 +405,3 @@ def test_kittis_boxes_and_projections_are_scaled(source, make, data):
     make("webdataset", output="archives")
     suffixes = {name.partition(".")[2] for name in members(data.parent.parent / "archives/data")}
     assert suffixes == {"png", "txt", "calib.txt"}
-
-
-CORNERS = {
-    "boxes_a.csv": ("filename,xmin,ymin,xmax,ymax,class\na.jpg,{},cat\n", "10,12,18,18", "5,6,9,9"),
-    "boxes_b.csv": ("image_id,x1,y1,x2,y2,label\na,{},cat\n", "10,12,18,18", "5,6,9,9"),
-    "boxes_c.csv": ("class,x_min,y_min,x_max,y_max,img\ncat,{},a.jpg\n", "10,12,18,18", "5,6,9,9"),
-    "boxes_d.csv": ("image,left,top,right,bottom\na.jpg,{}\n", "10.5,12,18,18", "5.25,6,9,9"),
-    "boxes_e.csv": ('image,bbox\na.jpg,"[{}]"\n', "10, 12, 18, 18", "5, 6, 9, 9"),
-    "boxes_f.tsv": ("image\tXmin\tYmin\tXmax\tYmax\na.jpg\t{}\n", ".25\t.4\t.45\t.6", ".25\t.4\t.45\t.6"),
-    "boxes_g.tsv": ("image\tXmin\tYmin\tXmax\tYmax\na.jpg\t{}\n", "0\t0\t1\t1", "0\t0\t1\t1"),  # shares: all of it
-}
-
-
-@pytest.mark.parametrize("name", CORNERS)
-def test_corners_in_columns_are_scaled(source, make, data, name):
-    photo(source / "a.jpg")
-    form, old, new = CORNERS[name]
-    text(source / name, form.format(old))
-    make(size=15)
-    assert (data / name).read_text() == form.format(new)
