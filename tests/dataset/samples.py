@@ -50,7 +50,7 @@ def archive(path: Path, content: dict[str, bytes]) -> None:
 def members(folder: Path) -> dict[str, bytes]:
     """Read all archives of a folder."""
     contents = {}
-    for path in sorted(folder.glob("*.tar")):
+    for path in sorted(folder.rglob("*.tar")):
         with tarfile.open(path) as tar:
             contents |= {member.name: tar.extractfile(member).read() for member in tar}
     return contents

@@ -11,15 +11,16 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import malformed
+import numpy as np
 import pytest
 import torch
 import torchless
 from PIL import Image
-from samples import photo, text, turned
+from samples import files, mask, members, opened, photo, text, turned
 
 from gan_style.dataset.geometry import Change
 from gan_style.dataset.layouts.labels import read_label
-from gan_style.dataset.layouts.recognise import expand, open_layout
+from gan_style.dataset.layouts.recognise import expand
 from gan_style.dataset.loading import Loader
 from gan_style.dataset.manifest import read_manifest
 from gan_style.dataset.sample import Sample, SampleError
@@ -60,37 +61,46 @@ def test_sizes_from_1_to_257_are_kept(source, make):
     assert sorted((row["width"], row["height"]) for row in make()) == sorted(sizes)
 
 
+def made(source: Path, output: Path, layout: str = "folder", **options) -> list[dict]:
+    """Make the dataset without torch, and read its rows."""
+    torchless.make(str(source), output, layout, **options)
+    return list(read_manifest(output))
+
+
+def statuses(rows: list[dict]) -> dict[str, tuple[str, str | None]]:
+    return {row["key"]: (row["status"], row["kind"]) for row in rows}
+
+
 class TestTheFileSystem:
-    def test_what_is_no_file_of_its_own(self, tmp_path):
-        folder = tmp_path / "in"
-        (folder / "deep").mkdir(parents=True)
-        (folder / "deep" / "good.jpg").write_bytes(b"good")
-        (tmp_path / "elsewhere.jpg").write_bytes(b"elsewhere")
-        (folder / "linked.jpg").symlink_to(tmp_path / "elsewhere.jpg")
-        (folder / "dangling.jpg").symlink_to(tmp_path / "nowhere.jpg")
-        (folder / "deep" / "up").symlink_to(folder)
-        os.mkfifo(folder / "pipe.jpg")
-        (folder / ".hidden.jpg").write_bytes(b"hidden")
-        (folder / "moving.gif").write_bytes(b"GIF89a")
-        (folder / "labels.csv").write_text("good.jpg,1")
-        torchless.make(str(folder), tmp_path / "out")
-        rows = {row["key"]: (row["status"], row["kind"]) for row in read_manifest(tmp_path / "out")}
-        assert rows == {
+    def test_what_is_no_file_of_its_own(self, tmp_path, source):
+        contents = {
+            "deep/good.jpg": "good",
+            ".hidden.jpg": "hidden",
+            "moving.gif": "GIF89a",
+            "labels.csv": "good.jpg,1",
+        }
+        for name, content in contents.items():
+            text(source / name, content)
+        text(tmp_path / "elsewhere.jpg", "elsewhere")
+        (source / "linked.jpg").symlink_to(tmp_path / "elsewhere.jpg")
+        (source / "dangling.jpg").symlink_to(tmp_path / "nowhere.jpg")
+        (source / "deep" / "up").symlink_to(source)
+        os.mkfifo(source / "pipe.jpg")
+        assert statuses(made(source, tmp_path / "out")) == {
             "dangling.jpg": ("failed", "missing"),
             "deep/good.jpg": ("ok", None),
             "deep/up": ("failed", "link loop"),
             "labels.csv": ("carried", None),
             "linked.jpg": ("ok", None),
-            "moving.gif": ("failed", "unsupported kind"),
+            "a.gif": ("failed", "unsupported kind"),
             "pipe.jpg": ("failed", "not a regular file"),
         }
         assert (tmp_path / "out" / "data" / "labels.csv").read_text() == "good.jpg,1"
 
-    def test_what_cannot_be_listed_is_a_row_and_stops_nothing(self, tmp_path, monkeypatch):
-        folder = tmp_path / "in"
-        (folder / "closed").mkdir(parents=True)
-        (folder / "good.jpg").write_bytes(b"good")
-        (folder / "itself").symlink_to(folder / "itself")
+    def test_what_cannot_be_listed_is_a_row_and_stops_nothing(self, tmp_path, source, monkeypatch):
+        (source / "closed").mkdir(parents=True)
+        text(source / "good.jpg", "good")
+        (source / "itself").symlink_to(source / "itself")
         scandir = os.scandir
 
         def guarded(path):
@@ -99,31 +109,24 @@ class TestTheFileSystem:
             return scandir(path)
 
         monkeypatch.setattr(os, "scandir", guarded)
-        torchless.make(str(folder), tmp_path / "out")
-        rows = {row["key"]: (row["status"], row["kind"]) for row in read_manifest(tmp_path / "out")}
-        failed = {"closed": ("failed", "unreadable"), "itself": ("failed", "missing")}
-        assert rows == failed | {"good.jpg": ("ok", None)}
+        expected = {"closed": ("failed", "unreadable"), "itself": ("failed", "missing"), "good.jpg": ("ok", None)}
+        assert statuses(made(source, tmp_path / "out")) == expected
 
     @pytest.mark.parametrize("layout", ["folder", "webdataset", "coco"])
-    def test_extensions_that_are_no_utf8_are_carried_like_others(self, tmp_path, layout):
-        folder = tmp_path / "in"
-        folder.mkdir()
-        (folder / "photo.png").write_bytes(b"photo")
-        (folder / os.fsdecode(b"photo.caf\xe9.txt")).write_text("a caption")
-        (folder / os.fsdecode(b"notes.t\xe9t")).write_text("notes")
-        torchless.make(str(folder), tmp_path / "out", layout)
-        rows = {row["key"]: row for row in read_manifest(tmp_path / "out")}
-        expected = ("skipped", "no home") if layout == "webdataset" else ("carried", None)
-        assert (rows["notes.t\\xe9t"]["status"], rows["notes.t\\xe9t"]["kind"]) == expected
-        assert rows["photo.png"]["status"] == "ok" and len(json.loads(rows["photo.png"]["sidecars"])) == 1
+    def test_extensions_that_are_no_utf8_are_carried_like_others(self, tmp_path, source, layout):
+        for name in ("photo.png", os.fsdecode(b"photo.caf\xe9.txt"), os.fsdecode(b"notes.t\xe9t")):
+            text(source / name, "words")
+        rows = made(source, tmp_path / "out", layout)
+        notes = ("skipped", "no home") if layout == "webdataset" else ("carried", None)
+        assert statuses(rows) == {"photo.png": ("ok", None), "notes.t\\xe9t": notes}
+        assert [len(json.loads(row["sidecars"])) for row in rows if row["key"] == "photo.png"] == [1]
 
-    def test_a_file_that_changed_or_went_since_planning(self, tmp_path):
-        (tmp_path / "in").mkdir()
-        for name in ("a", "b", "c"):
-            (tmp_path / "in" / f"{name}.jpg").write_bytes(b"12345")
-        plan, root = torchless.make_plan(str(tmp_path / "in"), tmp_path / "out")
-        (tmp_path / "in" / "a.jpg").write_bytes(b"123456")
-        (tmp_path / "in" / "b.jpg").unlink()
+    def test_a_file_that_changed_or_went_since_planning(self, tmp_path, source):
+        for name in "abc":
+            text(source / f"{name}.jpg", "12345")
+        plan, root = torchless.make_plan(str(source), tmp_path / "out")
+        text(source / "a.jpg", "123456")
+        (source / "b.jpg").unlink()
         worker = torchless.make_worker(tmp_path / "out", plan, root)
         worker.process(plan.shards[0])
         assert [row["kind"] for row in worker.records.rows(plan.shards[0])] == ["changed", "missing", None]
@@ -143,19 +146,16 @@ NAMES = [
 @pytest.mark.parametrize("copies", [1, 2])
 @pytest.mark.parametrize("suffix", [None, ".webp"])
 @pytest.mark.parametrize("layout", ["folder", "webdataset", "coco"])
-def test_hostile_names_stay_apart_and_inside(tmp_path, layout, suffix, copies):
-    folder = tmp_path / "in"
+def test_hostile_names_stay_apart_and_inside(tmp_path, source, layout, suffix, copies):
     for number, name in enumerate(NAMES):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"%d" % number)
-    torchless.make(str(folder), tmp_path / "out", layout, copies=copies, suffix=suffix)
-    rows = list(read_manifest(tmp_path / "out"))
+        text(source / name, str(number))
+    rows = made(source, tmp_path / "out", layout, copies=copies, suffix=suffix)
     assert [row["status"] for row in rows] == ["ok"] * len(NAMES) * copies
     outputs = [row["output"].partition("#")[2] or row["output"] for row in rows]
     assert len({unicodedata.normalize("NFC", name).casefold() for name in outputs}) == len(rows)
     assert all(len(part.encode()) <= 255 and part not in ("", ".", "..") for n in outputs for part in n.split("/"))
-    files = contents(tmp_path / "out" / "data")
-    assert sorted(files[name] for name in outputs) == sorted(
+    results = contents(tmp_path / "out" / "data")
+    assert sorted(results[name] for name in outputs) == sorted(
         (b"%d" % number)[::-1] for number in range(len(NAMES)) for _ in range(copies)
     )
     if layout == "webdataset":
@@ -166,14 +166,7 @@ def test_hostile_names_stay_apart_and_inside(tmp_path, layout, suffix, copies):
 
 def contents(folder: Path) -> dict[str, bytes]:
     """All files below a folder, and all members of its archives."""
-    by_name = {}
-    for path in folder.rglob("*"):
-        if path.suffix == ".tar":
-            with tarfile.open(path) as tar:
-                by_name |= {member.name: tar.extractfile(member).read() for member in tar}
-        elif path.is_file():
-            by_name[path.relative_to(folder).as_posix()] = path.read_bytes()
-    return by_name
+    return files(folder) | members(folder)
 
 
 def member(name: str, content: bytes = b"", **fields) -> tuple[tarfile.TarInfo, bytes]:
@@ -214,10 +207,10 @@ ARCHIVES = {
 }
 
 
-def archive(path: Path, members) -> bytes:
+def archive(path: Path, contents) -> bytes:
     path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-        for info, content in members:
+        for info, content in contents:
             tar.addfile(info, io.BytesIO(content))
     return path.read_bytes()
 
@@ -225,24 +218,22 @@ def archive(path: Path, members) -> bytes:
 @pytest.mark.parametrize("layout", ["folder", "webdataset"])
 @pytest.mark.parametrize("case", ARCHIVES)
 def test_hostile_archives(tmp_path, case, layout):
-    members, kind = ARCHIVES[case]
-    archive(tmp_path / "in" / "a.tar", members)
-    torchless.make(str(tmp_path / "in" / "a.tar"), tmp_path / "out", layout)
-    rows = list(read_manifest(tmp_path / "out"))
+    packed, kind = ARCHIVES[case]
+    archive(tmp_path / "in" / "a.tar", packed)
+    rows = made(tmp_path / "in" / "a.tar", tmp_path / "out", layout)
     assert [row["kind"] for row in rows if row["status"] != "ok"] == ([kind] if kind else [])
     assert [row["label"] for row in rows if row["key"].startswith("good") and row["status"] == "ok"][-1] == "3"
-    pictures = sum(info.name.endswith(".jpg") for info, _ in members) if kind is None else 1
-    files = contents(tmp_path / "out" / "data")
-    assert sum(name.endswith(".jpg") for name in files) == pictures
-    assert b"doog" in files.values() and b"live" not in files.values()
+    pictures = sum(info.name.endswith(".jpg") for info, _ in packed) if kind is None else 1
+    results = contents(tmp_path / "out" / "data")
+    assert sum(name.endswith(".jpg") for name in results) == pictures
+    assert b"doog" in results.values() and b"live" not in results.values()
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
 
 
 def test_a_reason_that_holds_no_text_can_be_written_as_text(tmp_path):
     """Parquet refuses half surrogates, and so would keep the whole dataset from being finished."""
     archive(tmp_path / "in" / "a.tar", [member("b.t\udce9xt", b"1"), *GOOD])
-    torchless.make(str(tmp_path / "in" / "a.tar"), tmp_path / "out")
-    rows = list(read_manifest(tmp_path / "out"))
+    rows = made(tmp_path / "in" / "a.tar", tmp_path / "out")
     (failed,) = [row for row in rows if row["kind"] == "no picture"]
     assert "t\\xe9xt" in failed["error"]
     for row in rows:
@@ -254,7 +245,7 @@ def test_a_folder_of_many_files_is_listed_in_a_time_that_grows_with_their_number
         (tmp_path / f"{number}.jpg").touch()
         (tmp_path / f"{number}.txt").touch()
     begin = time.process_time()
-    samples = list(open_layout(str(tmp_path), "folder", target="folder", carry=[]).samples())
+    samples = list(opened(tmp_path, "folder").samples())
     assert len(samples) == 3000 and all(sample.sidecars for sample in samples)
     assert time.process_time() - begin < 1.0  # 0.1 s; with the square of their number it was 2
 
@@ -298,8 +289,7 @@ class TestDamagedArchives:
 
     def rows(self, tmp_path: Path) -> list[dict]:
         archive(tmp_path / "in" / "b.tar", [member("z.jpg", b"whole")])
-        torchless.make(str(tmp_path / "in" / "{a,b}.tar"), tmp_path / "out")
-        *rows, last = read_manifest(tmp_path / "out")
+        *rows, last = made(tmp_path / "in" / "{a,b}.tar", tmp_path / "out")
         assert last["key"] == "z" and last["status"] == "ok", "other archives are not disturbed"
         return rows
 
@@ -331,25 +321,24 @@ def test_the_layout_is_that_of_archives_or_of_pictures_or_has_to_be_told(tmp_pat
             pass
     if BY_NAMES[names] is BOTH:
         with pytest.raises(ValueError, match=r"holds an archive .* and pictures .* say input_layout=webdataset or"):
-            open_layout(str(tmp_path), "auto", target="folder", carry=[])
+            opened(tmp_path)
     else:
-        assert open_layout(str(tmp_path), "auto", target="folder", carry=[]).kind in BY_NAMES[names]
+        assert opened(tmp_path).kind in BY_NAMES[names]
 
 
 class TestMasks:
     """Masks that belong to a picture, beside it or in a tree of their own: they go along, and say how it lies."""
 
-    def folder(self, root: Path, mask: tuple[int, int]) -> Path:
-        (root / "SegmentationClass").mkdir(parents=True)
-        (root / "a.jpg").write_bytes(malformed.turned(Image.fromarray(malformed.pixels(30, 20)), 6))
-        (root / "a_b.jpg").write_bytes(malformed.turned(Image.fromarray(malformed.pixels(30, 20)), 6))
+    def folder(self, root: Path, size: tuple[int, int]) -> Path:
+        for name in ("a.jpg", "a_b.jpg"):
+            turned(root / name, 6, width=20, height=30)
         for name in ("a_mask.png", "SegmentationClass/a.png"):
-            (root / name).write_bytes(malformed.encoded("PNG", Image.new("L", mask)))
+            mask(root / name, np.zeros(size[::-1], np.uint8))
         return root
 
     def loaded(self, root: Path, short_side: int | None = None, target: str = "folder") -> dict[str, tuple[int, int]]:
         """What becomes of each input: the picture's size."""
-        layout, sizes = open_layout(str(root), "auto", target=target, carry=[]), {}
+        layout, sizes = opened(root, target=target), {}
         for sample in layout.samples():
             sample = Sample.from_line(sample.to_line())  # as a plan keeps it
             sample_content = Loader(root, max_pixels=1000, short_side=short_side)(sample)
@@ -359,39 +348,27 @@ class TestMasks:
         return sizes
 
     @pytest.mark.parametrize("target", ["folder", "webdataset", "coco"])
-    @pytest.mark.parametrize(("mask", "picture"), [((20, 30), (20, 30)), ((30, 20), (30, 20))])
-    def test_say_whether_the_picture_is_turned(self, tmp_path, mask, picture, target):
-        sizes = self.loaded(self.folder(tmp_path / "in", mask), target=target)
-        assert sizes == {"a.jpg": picture, "a_b.jpg": (30, 20)}
+    @pytest.mark.parametrize("size", [(20, 30), (30, 20)])
+    def test_say_whether_the_picture_is_turned(self, tmp_path, size, target):
+        sizes = self.loaded(self.folder(tmp_path / "in", size), target=target)
+        assert sizes == {"a.jpg": size, "a_b.jpg": (30, 20)}
 
     def test_of_no_picture_need_the_size_to_be_kept(self, tmp_path):
         root = self.folder(tmp_path / "in", (30, 20))
         (root / "a.jpg").unlink()
-        layout = open_layout(str(root), "auto", target="folder", carry=["*_mask.png"])
-        (mask,) = [sample for sample in layout.samples() if "a_mask" in sample.key]
+        layout = opened(root, carry=("*_mask.png",))
+        (sample,) = [sample for sample in layout.samples() if "a_mask" in sample.key]
         with pytest.raises(SampleError, match="size=keep"):
-            Loader(root, max_pixels=1000, short_side=10)(mask)
-        assert Loader(root, max_pixels=1000, short_side=None)(mask).raw == (root / "a_mask.png").read_bytes()
+            Loader(root, max_pixels=1000, short_side=10)(sample)
+        assert Loader(root, max_pixels=1000, short_side=None)(sample).raw == (root / "a_mask.png").read_bytes()
 
 
 PLACES = {
-    "coco": (
-        {"annotations": [{"id": 1, "bbox": [1, 2, 3, 4]}]},
-        {"annotations": [{"id": 1, "bbox": [0.5, 1, 1.5, 2]}]},
-    ),
     "outlines": ({"segmentation": [[1, 2, 3, 4, 5, 6]]}, {"segmentation": [[0.5, 1, 1.5, 2, 2.5, 3]]}),
     "captions": ({"annotations": [{"caption": "a", "bbox": []}]}, {"annotations": [{"caption": "a", "bbox": []}]}),
-    "labelme": (
-        {"imageWidth": 20, "shapes": [{"points": [[2, 4], [6, 8]]}]},
-        {"imageWidth": 10, "shapes": [{"points": [[1, 2], [3, 4]]}]},
-    ),
     "corners": ({"xmin": 4, "ymin": 8, "label": "4"}, {"xmin": 2, "ymin": 4, "label": "4"}),
     "shares": ({"bbox": [0.5, 0.25, 0.5, 1]}, {"bbox": [0.5, 0.25, 0.5, 1]}),
     "key points": ({"keypoints": [2, 4, 2, 6, 8, 1]}, {"keypoints": [1, 2, 2, 3, 4, 1]}),
-    "VIA": (
-        {"shape_attributes": {"x": 2, "y": 4, "width": 6, "height": 8}},
-        {"shape_attributes": {"x": 1, "y": 2, "width": 3, "height": 4}},
-    ),
 }
 
 
@@ -403,10 +380,10 @@ def test_places_in_pixels_are_scaled_with_the_picture(case):
 
 
 def test_what_cannot_be_scaled_needs_the_size_to_be_kept(tmp_path):
-    (tmp_path / "a.png").write_bytes(malformed.encoded("PNG", Image.fromarray(malformed.pixels(30, 20))))
+    photo(tmp_path / "a.png", 20, 30)
     for name, content in (("json", '{"segmentation": {"counts": "abc", "size": [30, 20]}}'), ("txt", "0 12 30 8 9")):
-        (tmp_path / f"a.{name}").write_text(content)
-        (sample,) = open_layout(str(tmp_path), "folder", target="folder", carry=[]).samples()
+        text(tmp_path / f"a.{name}", content)
+        (sample,) = opened(tmp_path, "folder").samples()
         assert Loader(tmp_path, max_pixels=1000, short_side=None)(sample).picture.shape == (3, 30, 20)
         with pytest.raises(SampleError, match="size=keep"):
             Loader(tmp_path, max_pixels=1000, short_side=10)(sample)
@@ -454,30 +431,27 @@ class TestOrientation:
         size = {"width": 4, "height": 6} if stated else {}
         images = [{"id": 7, "file_name": "a.tif", **size}]
         text(tmp_path / "annotations.json", {"images": images, "annotations": [], "categories": []})
-        samples = open_layout(str(tmp_path), "coco", target="coco", carry=[]).samples()
+        samples = opened(tmp_path, "coco", target="coco").samples()
         (sample,) = [sample for sample in samples if sample.key == "a.tif"]
         loaded = Loader(tmp_path, max_pixels=1000, short_side=None)(sample)
         assert torch.equal(loaded.picture.permute(1, 2, 0), torch.from_numpy(as_stored))
         assert loaded.orientation == (None if orientation == 1 else "stored")
 
 
-def test_a_source_is_listed_in_one_order_whatever_the_file_system_says(tmp_path, monkeypatch):
+def test_a_source_is_listed_in_one_order_whatever_the_file_system_says(tmp_path):
     for name in ("b/1.jpg", "a/2.jpg", "a.jpg", "a/10.jpg"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"1")
-    keys = [sample.key for sample in open_layout(str(tmp_path), "folder", target="folder", carry=[]).samples()]
+        text(tmp_path / name, "1")
+    keys = [sample.key for sample in opened(tmp_path, "folder").samples()]
     assert keys == ["a/10.jpg", "a/2.jpg", "a.jpg", "b/1.jpg"]
 
 
 def test_many_folders_are_not_listed_again_and_again(tmp_path, monkeypatch):
     """Where there are more of them than a small cache would hold."""
     for number in range(100):
-        picture = tmp_path / f"in/train/{number:03d}/1.jpg"
-        picture.parent.mkdir(parents=True)
-        picture.touch()
+        text(tmp_path / f"in/train/{number:03d}/1.jpg", "")
     listed = Counter()
     plain = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: listed.update([os.fspath(path)]) or plain(path))
-    layout = open_layout(str(tmp_path / "in"), "auto", target="folder", carry=[])
+    layout = opened(tmp_path / "in")
     assert len(list(layout.samples())) == 100
     assert listed.total() <= 3 * len(listed)
