@@ -92,7 +92,7 @@ class TestTheFileSystem:
             "deep/up": ("failed", "link loop"),
             "labels.csv": ("carried", None),
             "linked.jpg": ("ok", None),
-            "a.gif": ("failed", "unsupported kind"),
+            "moving.gif": ("failed", "unsupported kind"),
             "pipe.jpg": ("failed", "not a regular file"),
         }
         assert (tmp_path / "out" / "data" / "labels.csv").read_text() == "good.jpg,1"
