@@ -9,27 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from generators import make_library, make_resnet, write_file
 from PIL import Image, ImageCms
 
 import gan_style
 from gan_style.images.decode import decode, to_float
-from gan_style.models.generator import ResnetGenerator
-from gan_style.models.library import LibraryGenerator
-from gan_style.models.registry import describe
-from gan_style.runtime.checkpoint import write_generator
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """library.safetensors (monet, wave), single.safetensors and photo.png."""
     folder = tmp_path_factory.mktemp("api")
-    torch.manual_seed(0)
-    library = LibraryGenerator(width=4, blocks=1, styles=["monet", "wave"])
-    for parameter in library.parameters():
-        if parameter.ndim == 2:
-            parameter.data += 0.3 * torch.randn_like(parameter)
-    for name, generator in (("library", library), ("single", ResnetGenerator(width=4, blocks=1))):
-        write_generator(folder / f"{name}.safetensors", generator.state_dict(), describe(generator))
+    write_file(folder / "library.safetensors", make_library("monet", "wave"))
+    write_file(folder / "single.safetensors", make_resnet())
     Image.effect_noise((60, 40), 90).convert("RGB").save(folder / "photo.png")
     return folder
 

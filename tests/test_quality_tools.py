@@ -5,16 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from generators import make_resnet, write_file
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools" / "check"))
 pytest.importorskip("scipy")
 import droplets
-
-from gan_style.models.generator import ResnetGenerator
-from gan_style.models.registry import describe
-from gan_style.runtime.checkpoint import write_generator
 
 BLUE, SAND, RED = (40, 60, 120), (210, 190, 150), (250, 20, 20)
 
@@ -51,9 +47,7 @@ def test_a_few_pixels_are_no_droplet(colors):
 
 def test_a_spike_is_found_where_it_carries_the_statistics(tmp_path, noise):
     """One bright pixel on noise: at the first normalisation its energy is far above that of noise alone."""
-    torch.manual_seed(0)
-    generator = ResnetGenerator(width=4, blocks=1)
-    write_generator(tmp_path / "g.safetensors", generator.state_dict(), describe(generator))
+    write_file(tmp_path / "g.safetensors", make_resnet())
     plain, spiked = noise(1, 3, 64, 64) * 0.01, noise(1, 3, 64, 64) * 0.01
     spiked[..., 32, 32] = 1.0
     of_plain, of_spiked = (droplets.spikes(tmp_path / "g.safetensors", None, [images]) for images in (plain, spiked))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from generators import write_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,8 +24,6 @@ from torchvision.transforms import v2
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.reference import ReferenceGenerator
-from gan_style.models.registry import describe
-from gan_style.runtime.checkpoint import write_generator
 from gan_style.transforms import RandomStyle
 
 
@@ -45,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, generator in networks.items():
         for parameter in generator.parameters():
             parameter.data += 0.2 * torch.randn_like(parameter)
-        write_generator(folder / f"{name}.safetensors", generator.state_dict(), describe(generator))
+        write_file(folder / f"{name}.safetensors", generator)
     (folder / "paintings").mkdir()
     for number in range(4):
         picture = Image.fromarray(pixels(40, 30, 3, seed=number).numpy() // (number + 1))

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from generators import write_file
 from PIL import Image
 
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.reference import ReferenceGenerator
-from gan_style.models.registry import describe
-from gan_style.runtime.checkpoint import write_generator
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +24,7 @@ def runs(tmp_path_factory) -> list[Path]:
         for parameter in generator.parameters():
             if parameter.ndim == 2:
                 torch.nn.init.normal_(parameter)
-        files.append(tmp_path_factory.mktemp("runs") / f"{name}.safetensors")
-        write_generator(files[-1], generator.state_dict(), describe(generator))
+        files.append(write_file(tmp_path_factory.mktemp("runs") / f"{name}.safetensors", generator))
     return files
 
 

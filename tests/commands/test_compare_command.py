@@ -5,12 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
+from generators import make_resnet, write_file
 from PIL import Image
 
-from gan_style.models.generator import ResnetGenerator
-from gan_style.models.registry import describe
-from gan_style.runtime.checkpoint import GENERATOR_FILE, write_generator
+from gan_style.runtime.checkpoint import GENERATOR_FILE
 
 TWO_STEPS = ({"heldout/content": 2.0, "heldout/style": 4.0}, {"heldout/content": 1.0, "heldout/style": 3.0})
 
@@ -43,10 +41,7 @@ def make_run(tmp_path: Path, photos: Path):
         (folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
         Image.effect_noise((90, 30), 60).convert("RGB").save(folder / "samples" / "step_00000020.jpg")
         if with_samples:
-            torch.manual_seed(len(name))
-            generator = ResnetGenerator(width=2, blocks=1)
-            description = describe(generator) | {"step": 10 * len(values)}
-            write_generator(folder / GENERATOR_FILE, generator.state_dict(), description)
+            write_file(folder / GENERATOR_FILE, make_resnet(seed=len(name), width=2), step=10 * len(values))
         return folder
 
     return make

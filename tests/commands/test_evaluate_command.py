@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from generators import make_library, write_file
 from PIL import Image
 from web_pages import WebPage
 
@@ -21,10 +22,7 @@ from gan_style.data.sets import split
 from gan_style.evaluation.metrics import ssim
 from gan_style.evaluation.suite import DEFAULT, OF_PICTURES, PHOTOS, STYLES
 from gan_style.images.decode import decode, to_float
-from gan_style.models.library import LibraryGenerator
-from gan_style.models.registry import describe
 from gan_style.report.runs import read_evaluation
-from gan_style.runtime.checkpoint import write_generator
 from gan_style.stylize.model import load_generator
 
 FIGURES = {"content", "style", "ssim", "structure"}  # numbers under a result
@@ -78,14 +76,9 @@ def held_out(place: Path) -> list[str]:
 
 @pytest.fixture
 def evaluate(gan_style, place, tmp_path):
-    """evaluate("name=value", ...): of the run, into tmp_path/out; options that are given again count."""
-
-    def call(*options, status=0):
-        settings = {f"checkpoint={place}/runs/smoke": "checkpoint", f"output={tmp_path}/out": "output"}
-        defaults = [text for text, name in settings.items() if not any(o.startswith(f"{name}=") for o in options)]
-        return gan_style("evaluate", *FAST, *defaults, *options, status=status)
-
-    return call
+    """evaluate("name=value", ...): of the run, into tmp_path/out, where the options do not say otherwise."""
+    defaults = (*FAST, f"checkpoint={place}/runs/smoke", f"output={tmp_path}/out")
+    return lambda *options, status=0: gan_style("evaluate", *defaults, *options, status=status)
 
 
 def numbers_in(folder: Path) -> dict:
@@ -257,10 +250,10 @@ class TestWhatIsMeasured:
         assert actual["made"] != actual[str(run)]
         assert '<td class="best"' in (tmp_path / "out" / "report.html").read_text()
 
-    def test_a_generators_file_far_from_its_run_is_told_what_to_take(self, gan_style, place, tmp_path):
+    def test_a_generators_file_far_from_its_run_is_told_what_to_take(self, evaluate, place, tmp_path):
         shutil.copy(place / "runs/smoke/generator.safetensors", tmp_path)
-        options = (f"content={place}/photos", f"style={place}/styles", f"output={tmp_path}/out", "metrics=[style,ssim]")
-        gan_style("evaluate", *FAST, f"checkpoint={tmp_path}/generator.safetensors", *options)
+        data = (f"content={place}/photos", f"style={place}/styles", "metrics=[style,ssim]")
+        evaluate(f"checkpoint={tmp_path}/generator.safetensors", *data)
         assert len(numbers_in(tmp_path / "out")["pictures"][PHOTOS]) == 20
 
     def test_one_picture_and_one_style_are_enough_for_what_needs_no_set(self, evaluate, place, tmp_path):
@@ -385,14 +378,8 @@ def bad(tmp_path_factory, place) -> Path:
 @pytest.mark.parametrize("case", BAD_INPUT)
 def test_bad_input_is_named_in_the_users_words_and_nothing_is_half_written(evaluate, place, bad, tmp_path, case):
     options, message = BAD_INPUT[case]
-    places = {
-        "tmp": bad,
-        "a": bad / "a.png",
-        "b": bad / "b.png",
-        "photos": place / "photos",
-        "run": place / "runs/smoke",
-    }
-    places["styles"] = place / "styles"
+    places = {"tmp": bad, "a": bad / "a.png", "b": bad / "b.png"}
+    places |= {"photos": place / "photos", "styles": place / "styles", "run": place / "runs/smoke"}
     filled = [re.sub(r"{(\w+)}", lambda m: str(places[m[1]]), text) for text in options]
     if any(option.startswith("checkpoint=") for option in filled):
         filled += [f"style={place}/styles"] if not any(o.startswith("style=") for o in filled) else []
@@ -418,13 +405,12 @@ def test_what_no_run_can_tell_is_asked_for(gan_style, place, bad):
         assert f"{missing}... is missing" in gan_style("evaluate", *FAST, *options, status=2).err
 
 
-def test_a_folder_of_results_in_a_strangers_project_is_one_too(gan_style, place, tmp_path):
+def test_a_folder_of_results_in_a_strangers_project_is_one_too(evaluate, place, tmp_path):
     """Its config.yaml is none of ours."""
     (tmp_path / "config.yaml").write_text("data: /some/where\nmodel: {depth: 3}\n")
     paint(tmp_path / "results" / "a.png", 1)
     paint(tmp_path / "a.png", 2)
-    options = (f"content={tmp_path}/a.png", f"style={place}/styles", f"output={tmp_path}/out", "metrics=[ssim]")
-    gan_style("evaluate", *FAST, f"checkpoint={tmp_path}/results", *options)
+    evaluate(f"checkpoint={tmp_path}/results", f"content={tmp_path}/a.png", f"style={place}/styles", "metrics=[ssim]")
 
 
 @pytest.mark.slow  # launches torchrun
@@ -458,37 +444,27 @@ def test_two_ranks_agree_with_one(evaluate, place, tmp_path):
         assert two_ranks.stdout.count(text) == 1, text
 
 
-def test_a_style_of_a_library_is_measured_by_its_name(gan_style, place, tmp_path):
-    generator = LibraryGenerator(width=4, blocks=1, styles=["monet", "wave"])
-    write_generator(tmp_path / "library.safetensors", generator.state_dict(), describe(generator))
-    arguments = (
-        *FAST,
-        f"content={place}/photos",
-        "max_pictures=2",
-        f"style={place}/styles",
-        f"output={tmp_path / 'out'}",
-    )
-    arguments += ("overwrite=true",)
-    outcome = gan_style("evaluate", *arguments, f"checkpoint={tmp_path}/library.safetensors#wave", "metrics=[style]")
-    assert "library#wave" in json.loads((tmp_path / "out" / "metrics.json").read_text())["metrics"]
-    outcome = gan_style("evaluate", *arguments, f"checkpoint={tmp_path}/library.safetensors", status=2)
+def test_a_style_of_a_library_is_measured_by_its_name(evaluate, place, tmp_path):
+    library = write_file(tmp_path / "library.safetensors", make_library("monet", "wave"))
+    data = (f"content={place}/photos", "max_pictures=2", f"style={place}/styles", "metrics=[style]", "overwrite=true")
+    for checkpoint, label in ((f"{library}#wave", "library#wave"), ("shipped:mobile#wave", "mobile#wave")):
+        evaluate(*data, f"checkpoint={checkpoint}")
+        assert label in numbers_in(tmp_path / "out")["metrics"]
+    outcome = evaluate(*data, f"checkpoint={library}", status=2)
     assert "choose one of its styles" in outcome.err and "monet, wave" in outcome.err
-    outcome = gan_style("evaluate", *arguments, "checkpoint=shipped:mobile", status=2)
+    outcome = evaluate(*data, "checkpoint=shipped:mobile", status=2)
     assert "shipped:mobile#NAME: monet, wave" in outcome.err
-    outcome = gan_style("evaluate", *arguments, "checkpoint=shipped:mobile#wave", "metrics=[style]")
-    assert "mobile#wave" in (tmp_path / "out" / "metrics.json").read_text()
-    outcome = gan_style("evaluate", *arguments, f"checkpoint={tmp_path}/nowhere.safetensors#wave", status=2)
+    outcome = evaluate(*data, f"checkpoint={tmp_path}/nowhere.safetensors#wave", status=2)
     assert "there is no such file or folder" in outcome.err
 
 
-def test_copies_of_trained_pictures_are_not_measured(gan_style, place, tmp_path):
+def test_copies_of_trained_pictures_are_not_measured(evaluate, place, tmp_path):
     trained, held = split(str(place / "photos"), None, 4)[:2]
     folder = tmp_path / "copies"
     folder.mkdir()
     shutil.copy(trained[0], folder / "another name.png")
     shutil.copy(held[0], folder / "unseen.png")
-    options = (f"checkpoint={place}/runs/smoke", f"content={folder}", "metrics=[ssim]", f"output={tmp_path}/out")
-    gan_style("evaluate", *FAST, *options)
+    evaluate(f"content={folder}", "metrics=[ssim]")
     assert [Path(name).name for name in numbers_in(tmp_path / "out")["pictures"]["smoke"]] == ["unseen.png"]
 
 
@@ -505,11 +481,11 @@ def test_a_run_with_relative_paths_is_evaluated_from_another_folder(gan_style, p
     assert len(numbers_in(tmp_path / "elsewhere" / "out")["pictures"]["smoke#a"]) == 4
 
 
-def test_results_of_a_class_tree_are_measured(gan_style, place, tmp_path):
+def test_results_of_a_class_tree_are_measured(evaluate, place, tmp_path):
     for kind, seed in (("cat", 1), ("dog", 2)):
         paint(tmp_path / "photos" / kind / "1.png", seed)
         shutil.copytree(tmp_path / "photos" / kind, tmp_path / "results" / kind)
-    options = (f"checkpoint={tmp_path}/results", f"content={tmp_path}/photos", f"style={place}/styles")
-    gan_style("evaluate", *FAST, *options, "metrics=[ssim]", f"output={tmp_path}/out")
+    data = (f"content={tmp_path}/photos", f"style={place}/styles")
+    evaluate(f"checkpoint={tmp_path}/results", *data, "metrics=[ssim]")
     measured = numbers_in(tmp_path / "out")["pictures"]["results"]
     assert len(measured) == 2 and all(item["ssim"] == pytest.approx(1.0) for item in measured.values())

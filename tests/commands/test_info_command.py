@@ -6,24 +6,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from generators import make_resnet, write_file
 from PIL import Image
 
 from gan_style import __version__
 from gan_style.models.generator import ResnetGenerator
 from gan_style.models.registry import describe
-from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder, write_generator
+from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder
 from gan_style.runtime.provenance import record
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run's folder with a generator and a checkpoint that say what their style is called."""
-    torch.manual_seed(0)
-    generator, folder = ResnetGenerator(width=2, blocks=1), tmp_path / "run"
+    generator, folder = make_resnet(width=2), tmp_path / "run"
     folder.mkdir()
-    described = describe(generator) | {"step": 20, "objective": {"weights": {"style": 5.0}, "scales": {"relu1_1": 2.0}}}
+    objective = {"weights": {"style": 5.0}, "scales": {"relu1_1": 2.0}}
     origin = {"provenance": {"style": "flow", "seed": 3}}
-    write_generator(folder / GENERATOR_FILE, generator.state_dict(), described | origin)
+    write_file(folder / GENERATOR_FILE, generator, step=20, objective=objective, **origin)
     state = {"networks": {"ema": generator.state_dict()}, "step": 20}
     content = {"state": state, "generator": describe(generator), "config": {"training": {"steps": 20}}, **origin}
     (folder / "checkpoints").mkdir()

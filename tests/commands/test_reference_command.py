@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from generators import make_resnet, write_file
 from PIL import Image
 from run_files import SMOKE
 
@@ -16,11 +17,8 @@ from gan_style.functional import gram_matrix
 from gan_style.images.decode import decode, to_float
 from gan_style.images.metadata import read_note
 from gan_style.losses.style import gram_loss
-from gan_style.models.generator import ResnetGenerator
 from gan_style.models.perceptual import compact
 from gan_style.models.reference import ReferenceGenerator
-from gan_style.models.registry import describe
-from gan_style.runtime.checkpoint import write_generator
 from gan_style.stylize import model as inference_load
 from gan_style.stylize.model import load_generator
 
@@ -44,7 +42,7 @@ def far(run, tmp_path_factory) -> Path:
     for name, parameter in generator.named_parameters():
         if parameter.ndim == 2 and "style_encoder" not in name:
             parameter.data += 0.5 * torch.randn_like(parameter)
-    write_generator(folder / "generator.safetensors", generator.state_dict(), describe(generator))
+    write_file(folder / "generator.safetensors", generator)
     for name, colour in (("rust", (180, 70, 20)), ("sea", (10, 60, 160))):
         Image.blend(Image.new("RGB", (70, 90), colour), Image.effect_noise((70, 90), 90).convert("RGB"), 0.3).save(
             folder / f"{name}.png"
@@ -130,8 +128,7 @@ def test_from_python(far, tmp_path):
         stylizer(photo)
     with pytest.raises(ValueError, match=r"reference: a tensor of shape \(1, 3, H, W\) expected, got \(2, 3, 4, 4\)"):
         stylizer(photo, reference=torch.zeros(2, 3, 4, 4))
-    other = ResnetGenerator(width=4, blocks=1)
-    write_generator(tmp_path / "single.safetensors", other.state_dict(), describe(other))
+    write_file(tmp_path / "single.safetensors", make_resnet())
     with pytest.raises(ValueError, match=r"reference=reference: this model has learned its styles \(single\)"):
         gan_style.load(tmp_path / "single.safetensors", device="cpu")(photo, reference=photo)
 

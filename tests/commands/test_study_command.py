@@ -8,13 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
+from generators import make_resnet, write_file
 from PIL import Image
 
 from gan_style.commands.study import find_models, spread
-from gan_style.models.generator import ResnetGenerator
-from gan_style.models.registry import describe
-from gan_style.runtime.checkpoint import write_generator
 
 PEOPLE = [f"{number:08x}{number:08x}" for number in range(6)]
 
@@ -24,12 +21,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in: two runs, a folder of another tool's results, photos and a painting."""
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("first-run", "second-run")):
-        torch.manual_seed(seed)
         (tmp_path / "runs" / name / "samples").mkdir(parents=True)
         Image.new("RGB", (9, 9)).save(tmp_path / "runs" / name / "samples" / "step1.png")
-        generator = ResnetGenerator(width=4, blocks=1)
-        file = tmp_path / "runs" / name / "generator.safetensors"
-        write_generator(file, generator.state_dict(), describe(generator) | {"step": 1})
+        write_file(tmp_path / "runs" / name / "generator.safetensors", make_resnet(seed=seed), step=1)
     for folder, suffix, colour in (("photos", ".jpg", "red"), ("tool", ".png", "blue")):
         (tmp_path / folder).mkdir()
         for name in ("a", "b", "c (1)"):

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from generators import make_resnet, write_file
 from PIL import Image
 
 import gan_style as package
 from gan_style.images.decode import decode
 from gan_style.images.metadata import read_note
-from gan_style.models.generator import ResnetGenerator
-from gan_style.models.registry import describe
-from gan_style.runtime.checkpoint import read_generator, write_generator
+from gan_style.runtime.checkpoint import read_generator
 from gan_style.stylize.model import find_generator, resolve_model, shipped
 
 STYLES = [
@@ -133,9 +132,6 @@ def test_only_the_model_of_the_styles_is_taken():
 
 
 def test_a_model_of_one_style_is_listed_under_the_name_that_it_is_asked_for_by(gan_style, tmp_path):
-    torch.manual_seed(0)
-    generator = ResnetGenerator(width=2, blocks=1)
-    origin = {"provenance": {"style": "paintings"}}
-    write_generator(tmp_path / "g.safetensors", generator.state_dict(), describe(generator) | origin)
-    outcome = gan_style("styles", f"checkpoint={tmp_path / 'g.safetensors'}")
+    path = write_file(tmp_path / "g.safetensors", make_resnet(width=2), provenance={"style": "paintings"})
+    outcome = gan_style("styles", f"checkpoint={path}")
     assert outcome.out.splitlines() == ["g.safetensors  (1 style, 0.0 MB)", "  paintings"]

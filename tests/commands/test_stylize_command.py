@@ -6,24 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from generators import make_library, make_resnet, write_file
 from PIL import Image, ImageCms
 
 from gan_style.images.lossless import Original, read_original, write_original
 from gan_style.images.metadata import read_note
-from gan_style.models.generator import ResnetGenerator
-from gan_style.models.library import LibraryGenerator
-from gan_style.models.registry import describe
-from gan_style.runtime.checkpoint import write_generator
 
 
 @pytest.fixture
 def generator_file(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path / "generator.safetensors"
-    generator = ResnetGenerator(width=4, blocks=1)
-    more = {"step": 1, "objective": {"weights": {"style": 5.0}}}
-    write_generator(path, generator.state_dict(), describe(generator) | more)
-    return path
+    objective = {"weights": {"style": 5.0}}
+    return write_file(tmp_path / "generator.safetensors", make_resnet(), step=1, objective=objective)
 
 
 @pytest.fixture
@@ -87,13 +80,7 @@ def test_bad_input_is_named_in_the_users_words(stylize, generator_file, photos, 
 
 @pytest.fixture
 def library_file(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    generator = LibraryGenerator(width=4, blocks=1, styles=["monet", "wave"])
-    for parameter in generator.parameters():
-        if parameter.ndim == 2:
-            parameter.data += 0.3 * torch.randn_like(parameter)
-    write_generator(tmp_path / "library.safetensors", generator.state_dict(), describe(generator) | {"step": 1})
-    return tmp_path / "library.safetensors"
+    return write_file(tmp_path / "library.safetensors", make_library("monet", "wave"), step=1)
 
 
 def masks_of(tmp_path: Path, width: int, height: int) -> tuple[Path, Path]:

@@ -9,21 +9,16 @@ import numpy as np
 import pytest
 import torch
 from clips import RATE, TICK, av, frame_times, smooth_picture, sound_packets, write_clip
+from generators import make_resnet, write_file
 from PIL import Image
 from processes import finish, start, wait_until
 
 import gan_style as gan_style_package
-from gan_style.models.generator import ResnetGenerator
-from gan_style.models.registry import describe
-from gan_style.runtime.checkpoint import write_generator
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    generator = ResnetGenerator(width=2, blocks=0)
-    write_generator(tmp_path / "g.safetensors", generator.state_dict(), describe(generator) | {"step": 1})
-    return tmp_path / "g.safetensors"
+    return write_file(tmp_path / "g.safetensors", make_resnet(width=2, blocks=0), step=1)
 
 
 def pictures_of(path: Path) -> np.ndarray:
@@ -53,8 +48,7 @@ def test_the_pictures_are_the_generator_s(gan_style, model, tmp_path):
 
     source, target = write_clip(tmp_path / "clip.mp4", frames=5), tmp_path / "o.mp4"
     gan_style("stylize_video", *options(model, source, target, "crf=1", "pixels=yuv444p"))
-    torch.manual_seed(0)
-    generator = ResnetGenerator(width=2, blocks=0).eval()
+    generator = make_resnet(width=2, blocks=0).eval()
     for photo, actual in zip(pictures_of(source), pictures_of(target), strict=True):
         picture = torch.from_numpy(photo.astype(np.uint8)).permute(2, 0, 1)
         expected = (stylize(generator, picture, torch.device("cpu")) + 1) * 127.5

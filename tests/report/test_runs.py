@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from generators import make_resnet, write_file
 
-from gan_style.models.generator import ResnetGenerator
-from gan_style.models.registry import describe
 from gan_style.report.runs import find_runs, labels, read_metrics, read_run
-from gan_style.runtime.checkpoint import GENERATOR_FILE, write_generator
+from gan_style.runtime.checkpoint import GENERATOR_FILE
 
 
 def run_at(folder: Path, *, steps=(10, 20), generator_step=None) -> Path:
@@ -18,8 +17,7 @@ def run_at(folder: Path, *, steps=(10, 20), generator_step=None) -> Path:
     lines = [json.dumps({"step": step, "loss/content": 1.0 / step, "images_per_second": 8.0}) for step in steps]
     (folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
     if generator_step is not None:
-        generator = ResnetGenerator(width=2, blocks=1)
-        write_generator(folder / GENERATOR_FILE, generator.state_dict(), describe(generator) | {"step": generator_step})
+        write_file(folder / GENERATOR_FILE, make_resnet(width=2), step=generator_step)
     return folder
 
 
@@ -113,7 +111,7 @@ class TestGenerator:
     def test_its_parameters_are_counted_without_its_weights(self, tmp_path):
         folder = run_at(tmp_path / "a", generator_step=7)
         actual = read_run(folder, SETTINGS).generator
-        weights = ResnetGenerator(width=2, blocks=1).state_dict().values()
+        weights = make_resnet(width=2).state_dict().values()
         assert actual.parameters == sum(tensor.numel() for tensor in weights) and actual.step == 7
         assert actual.description["class"] == "ResnetGenerator"
 

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from generators import make_library, make_resnet
 from torch import Tensor, nn
 
 from gan_style.functional import lab_to_rgb, rgb_to_lab, rgb_to_yuv
 from gan_style.images.decode import to_float
 from gan_style.images.lossless import Original
-from gan_style.models.generator import ResnetGenerator
-from gan_style.models.library import LibraryGenerator
 from gan_style.stylize.controls import Controls, Regions, mask_of, mixture, regions_of
 from gan_style.stylize.model import Model, find_references
 from gan_style.stylize.paint import FramePainter, paint
@@ -38,12 +37,7 @@ def negative() -> Model:
 
 @pytest.fixture(scope="module")
 def library() -> Model:
-    torch.manual_seed(1)
-    generator = LibraryGenerator(width=4, blocks=1, styles=["monet", "wave"]).eval()
-    for parameter in generator.parameters():
-        if parameter.ndim == 2:
-            parameter.data += 0.3 * torch.randn_like(parameter)
-    return Model(generator, ("monet", "wave"), CPU)
+    return Model(make_library("monet", "wave", seed=1).eval(), ("monet", "wave"), CPU)
 
 
 def half(height: int, width: int, *, soft: int = 0) -> Tensor:
@@ -146,8 +140,7 @@ def test_luminance_takes_luma_from_the_result_and_chroma_from_the_photo(negative
 
 @pytest.mark.parametrize("tile", ["off", 64])
 def test_lab_gives_the_result_the_photos_mean_and_deviation(tile):
-    torch.manual_seed(0)
-    model = Model(ResnetGenerator(width=4, blocks=1).eval(), ("one",), CPU)
+    model = Model(make_resnet().eval(), ("one",), CPU)
     options = (picture(100, 90) // 4 + torch.tensor([120, 60, 90])[:, None, None]).to(torch.uint8)
     result, plain = (paint(model, options, Controls({"one": 1.0}, colours=c, tile=tile)) for c in ("lab", "style"))
     actual, photo, before = (rgb_to_lab(to_float(item[None])).flatten(2) for item in (result, options, plain))
@@ -158,8 +151,7 @@ def test_lab_gives_the_result_the_photos_mean_and_deviation(tile):
 
 @pytest.mark.parametrize("hidden", [0, 255])
 def test_lab_looks_at_what_can_be_seen_alone(hidden):
-    torch.manual_seed(0)
-    model = Model(ResnetGenerator(width=4, blocks=1).eval(), ("one",), CPU)
+    model = Model(make_resnet().eval(), ("one",), CPU)
     options = (picture(64, 90) // 4 + torch.tensor([120, 60, 90])[:, None, None]).to(torch.uint8)
     alpha = torch.full((1, 64, 90), 255, dtype=torch.uint8)
     alpha[..., 40:] = 0
@@ -197,8 +189,7 @@ def test_tiles_of_a_generator_that_has_no_stages_are_refused(negative):
 
 
 def test_auto_takes_tiles_where_the_picture_is_large(monkeypatch):
-    torch.manual_seed(0)
-    model = Model(ResnetGenerator(width=2, blocks=0).eval(), ("one",), CPU)
+    model = Model(make_resnet(width=2, blocks=0).eval(), ("one",), CPU)
     shapes: list[tuple[int, ...]] = []
     model.generator.encoder[0].register_forward_pre_hook(lambda _, options: shapes.append(tuple(options[0].shape[2:])))
     paint(model, picture(80, 150), Controls({"one": 1.0}))
@@ -329,18 +320,12 @@ def test_two_of_one_name_beside_each_other_are_refused(tmp_path):
     assert list(find_references([str(folder / "a.jpg"), str(folder / "a.jpg")])) == ["a"]
 
 
-def a_library() -> LibraryGenerator:
-    return LibraryGenerator(styles=["a", "b"], width=4, blocks=1)
-
-
-@pytest.mark.parametrize("kind", [lambda: ResnetGenerator(width=4, blocks=1), a_library], ids=["one style", "library"])
+@pytest.mark.parametrize("generator", [make_resnet(), make_library("a", "b")], ids=["one style", "library"])
 @pytest.mark.parametrize("colours", ["style", "luminance"])
 @pytest.mark.parametrize("strength", [0.0, 0.4, 1.0])
-def test_a_batch_of_frames_is_its_frames(kind, colours, strength):
-    torch.manual_seed(0)
-    generator = kind().eval()
+def test_a_batch_of_frames_is_its_frames(generator, colours, strength):
     styles = tuple(getattr(generator, "styles", ("only",)))
-    model = Model(generator, styles, torch.device("cpu"))
+    model = Model(generator.eval(), styles, CPU)
     controls = Controls({styles[0]: 1.0}, strength, colours)
     frames = torch.randint(0, 256, (3, 3, 20, 28), dtype=torch.uint8)
     result = FramePainter(model, controls)(frames)
@@ -351,7 +336,7 @@ def test_a_batch_of_frames_is_its_frames(kind, colours, strength):
 
 
 def test_numbers_that_are_not_finite_stop_it():
-    generator = ResnetGenerator(width=2, blocks=0)
+    generator = make_resnet(width=2, blocks=0)
     torch.nn.init.constant_(generator.decoder[-1].bias, float("nan"))
     painter = FramePainter(Model(generator, ("only",), torch.device("cpu")), Controls({"only": 1.0}))
     with pytest.raises(ArithmeticError, match="not a finite number"):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from generators import make_library, make_resnet, write_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,8 +17,6 @@ from torch import Tensor
 from gan_style.functional import RunningMoments
 from gan_style.models.generator import ResidualCoder, ResnetGenerator
 from gan_style.models.library import LibraryGenerator
-from gan_style.models.registry import describe
-from gan_style.runtime.checkpoint import write_generator
 from gan_style.stylize.paint import in_tiles
 from gan_style.stylize.tiling import ActivationStore, Box, TiledGenerator, boxes, clone_with_frozen_norms
 
@@ -28,18 +27,12 @@ ROUNDING = 1e-3  # of values in [-1, 1], a flat picture's included, whose roundi
 
 @pytest.fixture(scope="module")
 def single() -> ResnetGenerator:
-    torch.manual_seed(0)
-    return ResnetGenerator(width=4, blocks=2).eval()
+    return make_resnet(blocks=2).eval()
 
 
 @pytest.fixture(scope="module")
 def library() -> LibraryGenerator:
-    torch.manual_seed(1)
-    generator = LibraryGenerator(width=4, blocks=2, styles=["monet", "wave"]).eval()
-    for name, parameter in generator.named_parameters():
-        if parameter.shape[:1] == (3,) and name.endswith(("weight", "bias")) and parameter.ndim == 2:
-            parameter.data += 0.3 * torch.randn_like(parameter)  # styles that differ
-    return generator
+    return make_library("monet", "wave", seed=1, blocks=2).eval()
 
 
 def uneven(noise, height: int, width: int) -> Tensor:
@@ -171,9 +164,7 @@ def test_weighted_moments_count_what_the_weights_say(noise):
 
 @pytest.mark.slow  # minutes: 100 megapixels are read, painted and written
 def test_a_picture_of_100_megapixels_takes_at_most_2_gb(tmp_path):
-    torch.manual_seed(0)
-    generator = ResnetGenerator(width=2, blocks=1)
-    write_generator(tmp_path / "narrow.safetensors", generator.state_dict(), describe(generator))
+    write_file(tmp_path / "narrow.safetensors", make_resnet(width=2))
     Image.effect_noise((1000, 1000), 60).resize((10_000, 10_000)).convert("RGB").save(tmp_path / "big.jpg")
     program = (
         "import resource\n"
