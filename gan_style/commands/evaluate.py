@@ -15,7 +15,7 @@ from gan_style import __version__
 from gan_style.cli import command
 from gan_style.commands.compare import read_settings
 from gan_style.config import build, plain
-from gan_style.data.pictures import UnreadablePictures, find_pictures
+from gan_style.data.pictures import UnreadablePictures, find_pictures, first_of_parts
 from gan_style.data.sets import split
 from gan_style.evaluation.external import inception, lpips
 from gan_style.evaluation.runner import Evaluator, pick_worst
@@ -198,7 +198,7 @@ def _content_pictures(cfg: DictConfig, runs: Mapping[str, Run | None]) -> tuple[
     if not chosen:
         problem = f"all {len(candidates)} pictures were trained on, maybe under other names"
         raise ValueError(f"content={as_typed(plain(cfg.content))}: {problem}; give others")
-    return spread(chosen, cfg.max_pictures or len(chosen)), len(candidates) - len(chosen)
+    return first_of_parts(chosen, cfg.max_pictures or len(chosen)), len(candidates) - len(chosen)
 
 
 def without_copies(candidates: Sequence[Path], trained: Sequence[Path]) -> list[Path]:
@@ -265,7 +265,7 @@ def make_suite(cfg: DictConfig, metrics: list[str], contents: Sequence[Path], de
     perceptual = move_to(build(cfg.perceptual, "perceptual", layers=deep), device)
     if cfg.calibration_pictures and not perceptual.scales_given:
         # Those that cannot be read are named when they are measured.
-        paths, pictures = spread(contents, cfg.calibration_pictures), []
+        paths, pictures = first_of_parts(contents, cfg.calibration_pictures), []
         for path in paths:
             with suppress(UnreadablePictureError):
                 pictures.append(to_float(decode(path, short_side=cfg.size)[None].to(device)))
@@ -281,12 +281,6 @@ def make_suite(cfg: DictConfig, metrics: list[str], contents: Sequence[Path], de
         lpips=lpips(device) if {"lpips", "artfid"} & set(metrics) else None,
         inception=inception(cfg.inception_weights, device) if {"fid", "artfid"} & set(metrics) else None,
     )
-
-
-def spread(paths: Sequence[Path], count: int) -> list[Path]:
-    """Return at most so many of them, evenly spread."""
-    count = min(len(paths), count)
-    return [paths[i * len(paths) // count] for i in range(count)]
 
 
 def as_text(scores: Scores) -> str:

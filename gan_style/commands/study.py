@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan_style.cli import command
 from gan_style.config import plain
-from gan_style.data.pictures import find_pictures
+from gan_style.data.pictures import find_pictures, middle_of_parts
 from gan_style.images.decode import decode, to_float
 from gan_style.options import SEEDS, Runtime, as_typed, listed, option
 from gan_style.report.html import data_uri
@@ -85,7 +85,7 @@ def write_page(cfg: DictConfig, mark: str) -> None:
     # Find models, photos and artworks; a folder of finished results is a model, too.
     models = find_models(listed(cfg.checkpoints))
     contents = find_pictures(plain(cfg.content), "content")
-    styles = spread(find_pictures(plain(cfg.style), "style"), cfg.style_pictures)
+    styles = middle_of_parts(find_pictures(plain(cfg.style), "style"), cfg.style_pictures)
     finished = {
         label: FolderOutputs(Path(spec).expanduser(), "checkpoints").match(contents)
         for label, spec in models.items()
@@ -143,12 +143,6 @@ def find_models(checkpoints: Sequence[str]) -> dict[str, str]:
     if odd := [label for label in labels if not label.isprintable()]:
         raise ValueError(f"checkpoints: the name {odd[0]!r} cannot be printed; rename it")
     return dict(zip(labels, checkpoints, strict=True))
-
-
-def spread(paths: Sequence[Path], count: int) -> list[Path]:
-    """Return at most ``count`` of them, evenly spread."""
-    count = min(count, len(paths))
-    return [paths[(2 * number + 1) * len(paths) // (2 * count)] for number in range(count)]
 
 
 def _as_shown(picture: Tensor) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ from gan_style.images.formats import (
     scan_folder,
 )
 from gan_style.options import as_typed
+
+Item = TypeVar("Item")
 
 
 def find_pictures(spec: str | Sequence[str], option: str) -> list[Path]:
@@ -215,8 +218,20 @@ class MaskedPictures:
         return torch.cat([photo, masks])
 
 
+def first_of_parts(items: Sequence[Item], count: int) -> list[Item]:
+    """Cut the items into ``count`` equal parts and return the first of each; all items where there are no more."""
+    count = min(count, len(items))
+    return [items[part * len(items) // count] for part in range(count)]
+
+
+def middle_of_parts(items: Sequence[Item], count: int) -> list[Item]:
+    """Cut the items into ``count`` equal parts and return the middle of each; all items where there are no more."""
+    count = min(count, len(items))
+    return [items[(2 * part + 1) * len(items) // (2 * count)] for part in range(count)]
+
+
 def held_out_split(paths: Sequence[Path], count: int) -> tuple[list[Path], list[Path]]:
-    """Return (training, held out): ``count`` pictures, evenly spread, but never more than a fifth of the set."""
+    """Return (training, held out): ``count`` pictures, evenly spaced, but never more than a fifth of the set."""
     count = min(count, len(paths) // 5)
     chosen = {round((i + 0.5) * len(paths) / count - 0.5) for i in range(count)}
     training = [path for i, path in enumerate(paths) if i not in chosen]

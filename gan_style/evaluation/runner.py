@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gan_style.data.pictures import UnreadablePictures
+from gan_style.data.pictures import UnreadablePictures, first_of_parts
 from gan_style.evaluation.suite import PHOTOS, Measurements, MetricSuite, halves
 from gan_style.functional import gram_matrix
 from gan_style.images.decode import decode, to_float
@@ -117,5 +117,4 @@ def pick_worst(models: Mapping[str, Measurements], count: int) -> list[int]:
     chosen = dict.fromkeys(n for row in zip(*(r for r in rankings if r), strict=False) for n in row)
     picked = list(chosen)[: count // 2]
     rest = [n for n in numbers if n not in picked]
-    spread = [rest[i * len(rest) // (count - len(picked))] for i in range(count - len(picked))]
-    return sorted([*picked, *spread])
+    return sorted([*picked, *first_of_parts(rest, count - len(picked))])

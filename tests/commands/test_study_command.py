@@ -11,7 +11,7 @@ import pytest
 from generators import make_resnet, write_file
 from PIL import Image
 
-from gan_style.commands.study import find_models, spread
+from gan_style.commands.study import find_models
 
 PEOPLE = [f"{number:08x}{number:08x}" for number in range(6)]
 
@@ -184,10 +184,3 @@ def test_labels_are_names_or_where_these_are_the_same_what_was_given(place):
     shutil.copytree(place / "runs" / "first-run", place / "old" / "first-run")
     assert list(find_models(["runs/first-run", "tool"])) == ["first-run", "tool"]
     assert list(find_models(["runs/first-run", "old/first-run", "tool"])) == ["runs/first-run", "old/first-run", "tool"]
-
-
-def test_a_spread_takes_from_everywhere_and_never_more_than_there_are():
-    paths = [Path(str(number)) for number in range(10)]
-    assert [path.name for path in spread(paths, 2)] == ["2", "7"]
-    assert spread(paths, 10) == paths == spread(paths, 99)
-    assert spread(paths[:1], 3) == paths[:1]

@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gan_style.data.pictures import PairedPictures, PictureSet, UnreadablePictures, find_pictures, held_out_split
+from gan_style.data.pictures import (
+    PairedPictures,
+    PictureSet,
+    UnreadablePictures,
+    find_pictures,
+    first_of_parts,
+    held_out_split,
+    middle_of_parts,
+)
 from gan_style.images.decode import decode
 from gan_style.images.formats import UnreadablePictureError
 
@@ -319,3 +327,11 @@ def test_pairs_of_another_shape_or_unreadable_ones_are_passed_over_by_name(tmp_p
     for number, message in ((1, r"1\.png cannot be read"), (2, r"16 x 24 and 24 x 16 differ")):
         with pytest.raises(UnreadablePictureError, match=message):
             pairs[number]
+
+
+@pytest.mark.parametrize(("choose", "expected"), [(first_of_parts, [0, 5]), (middle_of_parts, [2, 7])])
+def test_equal_parts_give_one_item_each_and_never_more_than_there_are(choose, expected):
+    assert choose(range(10), 2) == expected
+    assert choose(range(10), 10) == list(range(10)) == choose(range(10), 99)
+    assert choose([7], 3) == [7]
+    assert choose([], 3) == choose(range(10), 0) == []
