@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gan_style.dataset.sample import Sample, SampleError
 from gan_style.dataset.sampling import strength_range
 from gan_style.images.formats import is_picture
-from gan_style.options import as_typed
+from gan_style.options import as_typed, listed
 from gan_style.runtime.files import file_hash
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def find_styles(cfg: Mapping[str, Any]) -> list[StyleSource]:
         mixture(style, (), masked=True)
 
     # List what the files can paint, and of that the styles that are asked for.
-    wanted_names = list(plan.order) if by_style else _listed(style, "style", "a name or a list of names")
-    references = {} if cfg["reference"] is None else find_references(_given_references(cfg))
+    wanted_names = list(plan.order) if by_style else listed(style)
+    references = {} if cfg["reference"] is None else find_references(listed(cfg["reference"]))
     files = _files(cfg, wanted_names, together=by_style)
     sources = [source for path in files for source in _styles_of(path, references)]
     if references and not any(source.reference for source in sources):
@@ -97,7 +97,7 @@ def listed_references(cfg: Mapping[str, Any]) -> list[str] | None:
     if cfg["reference"] is None:
         styles = [row["style"] for row in _rows(cfg["pairs"])] if cfg["pairs"] else []
         return list(dict.fromkeys(style for style in styles if _is_reference(style))) or None
-    references = list(find_references(_given_references(cfg)).values())
+    references = list(find_references(listed(cfg["reference"])).values())
     if missing := [path for path in references if not path.is_file()]:
         raise ValueError(f"reference: cannot read the picture {missing[0]}: there is no such file")
     return [str(path) for path in references]
@@ -260,7 +260,7 @@ def make_stylizers(
 def _files(cfg: Mapping[str, Any], names: list[str], *, together: bool) -> list[Path]:
     from gan_style.stylize.model import any_style_model, find_generator, resolve_model, shipped
 
-    if paths := _given_checkpoints(cfg):
+    if paths := listed(cfg["checkpoint"]):
         return [find_generator(Path(path).expanduser()) for path in paths]
     if cfg["reference"] is not None:
         return [any_style_model()]
@@ -268,21 +268,6 @@ def _files(cfg: Mapping[str, Any], names: list[str], *, together: bool) -> list[
         return [resolve_model(names, None)]
     names = names or [name for styles in shipped().values() for name in styles]
     return list(dict.fromkeys(resolve_model([name], None) for name in names)) or [resolve_model([], None)]
-
-
-def _given_checkpoints(cfg: Mapping[str, Any]) -> list[str]:
-    return _listed(cfg["checkpoint"], "checkpoint", "a path or a list of paths")
-
-
-def _given_references(cfg: Mapping[str, Any]) -> list[str]:
-    return _listed(cfg["reference"], "reference", "a picture, a folder of pictures, or a list of them")
-
-
-def _listed(value: Any, option: str, expected: str) -> list[str]:
-    values = [value] if isinstance(value, str) else [] if value is None else value
-    if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
-        raise ValueError(f"{option}={as_typed(value)}: {expected} expected")
-    return values
 
 
 def _styles_of(path: Path, references: Mapping[str, Path]) -> list[StyleSource]:
@@ -342,7 +327,7 @@ def absolute_options(cfg: Mapping[str, Any]) -> dict[str, Any]:
         name: absolute(str(value)) if name != "network" and Path(str(value)).expanduser().exists() else value
         for name, value in cfg["segmentation"].items()
     }
-    checkpoints, references = map(absolute, _given_checkpoints(cfg)), map(absolute, _given_references(cfg))
+    checkpoints, references = map(absolute, listed(cfg["checkpoint"])), map(absolute, listed(cfg["reference"]))
     styles = {"checkpoint": list(checkpoints) or None, "reference": list(references) or None}
     return {**cfg, **styles, "mask": mask, "segmentation": segmentation}
 

@@ -84,9 +84,9 @@ class RayOptions:
 
 @dataclass(kw_only=True)
 class MakeDatasetOptions:
-    checkpoint: Any = option(path=True)
-    style: Any = option(path=True)
-    reference: Any = option(path=True)
+    checkpoint: Any = option(path=True, many=True)
+    style: Any = option(path=True, many=True)
+    reference: Any = option(path=True, many=True)
     weights: list[float] | None
     pairs: str | None = option(path=True)
     input: str = option(path=True)

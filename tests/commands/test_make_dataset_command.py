@@ -733,11 +733,12 @@ def test_other_styles_of_the_same_library_are_another_dataset(make, library):
     [
         ({"style": "wawe"}, "style=wawe: there is no such style (did you mean wave?); known are monet, wave, scream"),
         ({"style": ["wave"], "weights": [1.0, 2.0]}, "one for each of 1 styles (wave)"),
-        ({"style": {"wave": 1}}, "a name or a list of names expected"),
+        ({"style": {"wave": 1}}, "style={wave: 1}: one expected, or a list"),
+        ({"checkpoint": []}, "checkpoint=[]: one expected, or a list"),
     ],
 )
 def test_what_a_library_cannot_do_is_said(make, library, changed, message):
-    assert message in make("out", checkpoint=str(library), **changed, status=2).err
+    assert message in make("out", **{"checkpoint": str(library)} | changed, status=2).err
 
 
 # Masks
