@@ -79,7 +79,7 @@ def main(cfg: DictConfig) -> int:
     from gan_style.video.encode import choose_encoding, container_format
     from gan_style.video.mux import copyable_streams, join, read_comment
     from gan_style.video.run import Segments, VideoStylizer
-    from gan_style.video.temporal import TemporalFilter, WarpErrors
+    from gan_style.video.temporal import TemporalFilter
 
     # What is read, how it will be written, and what of it cannot be kept.
     source, output = Path(str(cfg.input)).expanduser(), Path(str(cfg.output)).expanduser()
@@ -134,14 +134,12 @@ def main(cfg: DictConfig) -> int:
         if count is None:
             print(f"stopped by {stop.reason} after {progress.step} frames, kept; the same command goes on", flush=True)
             return PREEMPTED
-        times, tally = [], WarpErrors()
-        for segment in segments.load_all(count):
-            times += [packet.pts for packet in segment.packets]
-            tally += segment.tally
-        packets = (packet for segment in segments.load_all(count) for packet in segment.packets)
-        note_text = json.dumps(note)
-        join(output, container, video, encoding, packets, times=times, copied_indices=copied_indices, note=note_text)
+        packets, note_text = segments.packets(count), json.dumps(note)
+        join(
+            output, container, video, encoding, packets, times=work.times, copied_indices=copied_indices, note=note_text
+        )
         segments.remove(count)
+    tally = work.tally
     frames = ", ".join(map(str, tally.cuts[:12])) + (" ..." if len(tally.cuts) > 12 else "")
     print(f"{len(tally.cuts)} scene cuts" + (f" (at frames {frames})" if tally.cuts else ""))
     if (means := tally.means()) is not None:

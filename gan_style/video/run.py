@@ -89,12 +89,12 @@ class Segments:
         last, tally = arrays["last"] / np.float32(256), WarpErrors(**record["tally"])
         return Segment(record["frames"], packets, tally, last, arrays.get("regions"))
 
-    def load_all(self, count: int) -> Iterator[Segment]:
-        """Load one after the other of so many segments that are there."""
+    def packets(self, count: int) -> Iterator[EncodedPacket]:
+        """Yield the packets of so many segments that are there, with one segment in memory at a time."""
         for number in range(count):
             segment = self.load(number)
             assert segment is not None
-            yield segment
+            yield from segment.packets
 
     def remove(self, count: int) -> None:
         """Remove all segments and the folder, once the output is there, but no files of other names."""
@@ -117,7 +117,7 @@ class VideoStylizer:
 
     temporal_filter: blends each result with the last; progress: counts frames; length: frames of a
     segment; batch: frames that the painter is given together; steady: follows the regions that the painter uses, if
-    any. ``report`` tells what was read.
+    any. ``report`` tells what was read; ``times``, of all packets in decoding order, and ``tally`` are of all segments.
     """
 
     video: Video
@@ -130,6 +130,8 @@ class VideoStylizer:
     batch: int
     steady: TemporalMasks | None = None
     report: ReadReport = field(default_factory=ReadReport)
+    times: list[int] = field(default_factory=list)
+    tally: WarpErrors = field(default_factory=WarpErrors)
 
     def run(self, stop: Stop) -> int | None:
         """Make every segment that is not there; how many there are, or None where it was asked to stop.
@@ -142,22 +144,28 @@ class VideoStylizer:
             part = islice(stream, self.length)
             existing = self.segments.load(number)
             if existing is None:
-                frames, before = self._make(number, part, before), None
+                segment, before = self._make(number, part, before), None
+                if segment is None:
+                    return number
             else:
-                frames = 0
+                segment, frames = existing, 0
                 for tick in part:
                     frames, before = frames + 1, (tick, existing)
                 self.progress.skip(frames)
                 if frames != existing.frames:
                     raise ValueError(f"{self.segments.folder}: segment {number} is of another video; remove the folder")
-            if frames < self.length:
-                return number + (frames > 0)
+            self.times += [packet.pts for packet in segment.packets]
+            self.tally += segment.tally
+            if segment.frames < self.length:
+                return number + 1
             if stop.reason is not None and existing is None:
                 return None
         raise AssertionError
 
-    def _make(self, number: int, part: Iterator[TimedFrame], before: tuple[TimedFrame, Segment] | None) -> int:
-        """Make one segment; return how many frames it has (0: the video has ended, and nothing is kept)."""
+    def _make(
+        self, number: int, part: Iterator[TimedFrame], before: tuple[TimedFrame, Segment] | None
+    ) -> Segment | None:
+        """Make and keep one segment; None where the video has ended before it."""
         if before is not None:
             last, segment = before
             self.temporal_filter.last_source = to_rgb(self.video, last)
@@ -172,12 +180,14 @@ class VideoStylizer:
                 encoder.add(self.temporal_filter(tick.number, source, result), tick.pts, tick.duration)
             frames += len(batch)
             self.progress.update(self.progress.step + len(batch))
-        if frames:
-            last_result, tally = self.temporal_filter.last_result, self.temporal_filter.tally
-            assert last_result is not None
-            regions = None if self.steady is None else self.steady.state
-            self.segments.save(number, Segment(frames, encoder.finish(), tally, last_result, regions))
-        return frames
+        if not frames:
+            return None
+        last_result, tally = self.temporal_filter.last_result, self.temporal_filter.tally
+        assert last_result is not None
+        regions = None if self.steady is None else self.steady.state
+        segment = Segment(frames, encoder.finish(), tally, last_result, regions)
+        self.segments.save(number, segment)
+        return segment
 
 
 def stylize_frames(painter: Painter, frames: list[Frame]) -> list[Frame]:
