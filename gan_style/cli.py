@@ -107,6 +107,7 @@ def command(
     from hydra.core.config_store import ConfigStore
 
     from gan_style.config import CONFIG_PATH, readable
+    from gan_style.runtime.progress import warn
 
     ConfigStore.instance().store(name=f"{name}_schema", node=options)
 
@@ -130,7 +131,7 @@ def command(
             # Without its full errors Hydra prints its own words and exits before we are asked.
             in_words = _errors_in_words(name, statuses, in_full)
             with warnings.catch_warnings(), in_words, _terminated_as_an_exit(), _full_errors(True):
-                warnings.showwarning = lambda message, *_: print(f"warning: {message}", flush=True)
+                warnings.showwarning = lambda message, *_: warn(str(message))
                 if {"-h", "--help"} & set(sys.argv[1:]):
                     print(_help(name, function.__doc__ or ""), flush=True)
                     sys.exit(0)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from gan_style.cli import command
 from gan_style.options import Runtime, listed, option
 from gan_style.runtime.device import choose_device
+from gan_style.runtime.progress import warn
 from gan_style.runtime.signals import stop_on_signals
 from gan_style.stylize.model import find_generator
 
@@ -64,7 +65,7 @@ def main(cfg: DictConfig) -> int:
         except OSError as error:
             raise ValueError(f"host={cfg.host}, port={cfg.port} cannot be used ({error}); port=0 takes any") from error
         if cfg.host not in _LOOPBACK:
-            print(f"warning: host={cfg.host}: others can use the app, and it asks nobody for a password", flush=True)
+            warn(f"host={cfg.host}: others can use the app, and it asks nobody for a password")
         print(f"{address} shows the app; Ctrl-C ends", flush=True)
         while stop.reason is None:
             time.sleep(0.2)

@@ -36,6 +36,7 @@ from gan_style.report.table import (
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import check_place, ensure_writable, write_text
 from gan_style.runtime.machine import first_line
+from gan_style.runtime.progress import warn
 from gan_style.runtime.provenance import carries, check_replaceable, marked_page, options_mark
 from gan_style.stylize.model import load_painter
 
@@ -70,7 +71,7 @@ def main(cfg: DictConfig) -> None:
 
     def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
         messages.append(str(message))
-        print(f"warning: {message}", flush=True)
+        warn(str(message))
 
     warnings.showwarning = show_warning
 

@@ -39,6 +39,7 @@ from gan_style.report.table import align
 from gan_style.runtime.device import choose_device, in_full_float32, move_to
 from gan_style.runtime.distributed import ranks
 from gan_style.runtime.files import check_place, ensure_writable, file_hash, write_json, write_text
+from gan_style.runtime.progress import warn
 from gan_style.runtime.provenance import changed_since, check_replaceable, fingerprint, marked_page, options_mark
 from gan_style.stylize.model import find_generator, no_style, of_style, step_of
 
@@ -76,7 +77,7 @@ def main(cfg: DictConfig) -> int:
     Under torchrun every rank measures its share of the pictures.
     """
     with ranks() as group:
-        warnings.showwarning = lambda message, *_: group.say(f"warning: {message}")
+        warnings.showwarning = lambda message, *_: warn(str(message)) if group.first else None
 
         # Find models and pictures, and leave out what was trained on and what cannot be computed.
         device = choose_device(cfg.runtime.device, cfg.runtime.threads)

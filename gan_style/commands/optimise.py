@@ -42,7 +42,7 @@ from gan_style.optimise.run import Record, run_to_end
 from gan_style.options import SEEDS, Runtime, as_typed, listed, may_change, option
 from gan_style.runtime.device import choose_device, in_full_float32, move_to
 from gan_style.runtime.files import check_place, ensure_writable
-from gan_style.runtime.progress import Progress, duration
+from gan_style.runtime.progress import Progress, duration, warn
 
 AUTO = "auto"
 _MOST_MEGAPIXELS = 200.0  # of the content's file, before it is scaled
@@ -101,7 +101,7 @@ def main(cfg: DictConfig) -> int:
     frames = list(saved["frames"]) if saved is not None else []
     record.check_replaceable(frames, overwrite=cfg.overwrite)
     for message in lost_in(record.content, record.output.suffix):
-        print(f"warning: {record.output} is without {message}")
+        warn(f"{record.output} is without {message}")
 
     # The optimisation, from its parts, where it begins or goes on.
     objective = make_objective(cfg, device)

@@ -18,6 +18,7 @@ from gan_style.options import as_typed, check_options, did_you_mean, listed, opt
 from gan_style.report.table import better_end, is_measurement_setting
 from gan_style.runtime.files import check_place, ensure_writable, locked, remove_leftovers
 from gan_style.runtime.process import last_line
+from gan_style.runtime.progress import warn
 from gan_style.runtime.provenance import read_failure
 from gan_style.runtime.signals import PREEMPTED, Stop, stop_on_signals
 from gan_style.search.loop import SUMMARY_FILE, Search, ShouldPrune, TrainingEnd, closing_lines, train
@@ -78,7 +79,7 @@ def _main(cfg: DictConfig) -> int:
     folder = Path(search.root).expanduser() / search.name
     check_place(folder, "search.root, search.name")
     plan = make_plan(cfg)
-    print("\n".join(describe_plan(plan)), flush=True)
+    show_plan(plan)
     if cfg.dry_run:
         print("dry_run=true: stopping before the first trial; nothing was written")
         return 0
@@ -265,13 +266,14 @@ def make_search(cfg: DictConfig, folder: Path, plan: SearchPlan, stop: Stop) -> 
     )
 
 
-def describe_plan(plan: SearchPlan) -> list[str]:
-    lines = [f"{'metric:':<12}{name}, {direction}" for name, direction in plan.metrics.items()]
-    lines += [f"{'space:':<12}{name}: {_range_text(dimension)}" for name, dimension in plan.space.items()]
+def show_plan(plan: SearchPlan) -> None:
+    for name, direction in plan.metrics.items():
+        print(f"{'metric:':<12}{name}, {direction}")
+    for name, dimension in plan.space.items():
+        print(f"{'space:':<12}{name}: {_range_text(dimension)}", flush=True)
     measured_by = [name for name in plan.space if is_measurement_setting(name) or name.startswith(_OF_SCALES)]
     if measured_by and any(name.startswith(PREFIX) for name in plan.metrics):
-        lines.append(f"warning: trials differ in {', '.join(measured_by)}, so held-out numbers are of different scales")
-    return lines
+        warn(f"trials differ in {', '.join(measured_by)}, so held-out numbers are of different scales")
 
 
 def _range_text(dimension: Dimension) -> str:

@@ -105,7 +105,7 @@ def write_page(cfg: DictConfig, mark: str) -> None:
         aspects = [[math.log(x.shape[-1] / x.shape[-2]) for x in pictures] for pictures in (read, photos)]
         reshaped = sum(abs(result - photo) > _OTHER_SHAPE for result, photo in zip(*aspects, strict=True))
         if reshaped:  # cropped or squashed results give themselves away
-            print(f"warning: {reshaped} of {len(read)} pictures of {label} have another shape than their photos")
+            warn(f"{reshaped} of {len(read)} pictures of {label} have another shape than their photos")
         results[label] = [_as_shown(result) for result in read]
     artworks = [_as_shown(decode(path, short_side=size)) for path in styles]
     pictures = StudyPictures([_as_shown(photo) for photo in photos], artworks, results)
@@ -114,7 +114,7 @@ def write_page(cfg: DictConfig, mark: str) -> None:
     questions, repeats, possible = cfg.questions, cfg.repeats, most_questions(len(models), len(photos))
     if questions > possible:
         limit = f"of {len(models)} models and {len(photos)} pictures there are only {possible}"
-        print(f"warning: questions={questions}, but {limit}")
+        warn(f"questions={questions}, but {limit}")
         questions, repeats = possible, min(repeats, possible // 2)
 
     # Write the page.
@@ -130,7 +130,7 @@ def write_page(cfg: DictConfig, mark: str) -> None:
         f"Give the page to participants, collect the files that they save, and run gan-style study results=[...]"
     )
     if length > _LARGE_PAGE:
-        print("warning: so large a page may not open on a phone; a smaller size or fewer content pictures help")
+        warn("so large a page may not open on a phone; a smaller size or fewer content pictures help")
 
 
 def find_models(checkpoints: Sequence[str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from gan_style.images.formats import describe_others, format_for, scan_folder
 from gan_style.options import Runtime, SegmentationOptions, listed, option
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import ensure_writable, file_hash
+from gan_style.runtime.progress import warn
 from gan_style.runtime.provenance import check_replaceable, config_hash
 from gan_style.stylize.batch import (
     BatchStylizer,
@@ -115,7 +116,7 @@ def main(cfg: DictConfig) -> int:
     check_replaceable(outputs, overwrite=cfg.overwrite)
     ensure_writable(jobs[0].target.parent, "output")
     if without := [job.target for job in jobs if not format_for(job.target.suffix).metadata]:
-        print(f"warning: {without[0]} cannot say what made it: its kind of file holds nothing but pixels")
+        warn(f"{without[0]} cannot say what made it: its kind of file holds nothing but pixels")
 
     # One picture after the other.
     failures = 0
@@ -123,7 +124,7 @@ def main(cfg: DictConfig) -> int:
         failures += problem is not None
         print(f"[{number}/{len(jobs)}] {job.target if problem is None else problem}", flush=True)
         for what in lost:
-            print(f"warning: {job.target} is without {what}", flush=True)
+            warn(f"{job.target} is without {what}")
     if failures:
         print(f"gan-style stylize: {failures} of {len(jobs)} pictures have no result", file=sys.stderr)
     return UNREADABLE if failures else 0
@@ -172,7 +173,7 @@ def _plan(source: str, output: Path) -> tuple[list[PictureJob], Path]:
     if not path.is_dir():
         return plan_file(path, output), path.parent
     if message := describe_others(scan_folder(path)[1]):
-        print(f"warning: input={source}: {message}")
+        warn(f"input={source}: {message}")
     return plan_folder(path, output), path
 
 

@@ -16,7 +16,7 @@ from gan_style.config import plain
 from gan_style.options import Runtime, SegmentationOptions, as_typed, listed, option
 from gan_style.runtime.device import choose_device
 from gan_style.runtime.files import ensure_writable, file_hash, identity, locked
-from gan_style.runtime.progress import Progress
+from gan_style.runtime.progress import Progress, warn
 from gan_style.runtime.provenance import config_hash
 from gan_style.runtime.signals import PREEMPTED, stop_on_signals
 from gan_style.stylize.controls import Controls, Regions, option_of, read_mask
@@ -92,7 +92,7 @@ def main(cfg: DictConfig) -> int:
     encoding = choose_encoding(video, container, codec=cfg.codec, crf=cfg.crf, pixels=cfg.pixels, options=options)
     copied_indices, dropped_streams = copyable_streams(video, container)
     for message in (*(f"{stream} cannot be kept in {output.suffix}" for stream in dropped_streams), *_changes(video)):
-        print(f"warning: {message}")
+        warn(message)
 
     # The network, and all that the result depends on.
     painter, note, region_choices, steady = _painter(cfg, video)

@@ -47,6 +47,7 @@ from gan_style.runtime.checkpoint import GENERATOR_FILE
 from gan_style.runtime.device import advice, allocator, choose_device
 from gan_style.runtime.distributed import Ranks, launch, local_device, ranks
 from gan_style.runtime.files import check_place, ensure_writable, locked, remove_leftovers, write_bytes
+from gan_style.runtime.progress import warn
 from gan_style.runtime.provenance import changed_since, note_failure, read_failure, record
 from gan_style.runtime.signals import PREEMPTED, Stop, leave_on_signals, stop_on_signals
 from gan_style.runtime.wandb import MODES, resolve_mode
@@ -349,7 +350,6 @@ def _run(
         supervisor = make_supervisor(setup, state, objective, pictures, sampler, stop, composite, tracker)
         if setup.ranks.first:
             record(setup.folder, supervisor.extra["provenance"], step=state.step)
-        warnings.showwarning = lambda message, *_: supervisor.progress.say(f"warning: {message}")
 
         # Train. Numbers that are not finite lead back to a checkpoint, and from there once more through the batches.
         precision, training = Precision(setup.device, setup.precision), True
@@ -556,8 +556,8 @@ def _report(folder: Path, supervisor: Supervisor) -> None:
         distances = f"photo {photo:.4g}, result {result:.4g} ({100 * ratio:.1f} % of the photo's own)"
         print(f"style distance (Gram, {perceptual}) on held-out photos: {distances}")
         if ratio > _STYLE_NOT_LEARNED:
-            print(
-                "warning: hardly any of the style was learned; train for longer (training.steps), or weigh it more "
+            warn(
+                "hardly any of the style was learned; train for longer (training.steps), or weigh it more "
                 "(loss.style.weight; share/style in metrics.jsonl says how much of the gradient it has)"
             )
     if "heldout/content" in measured:

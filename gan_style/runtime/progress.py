@@ -11,8 +11,8 @@ _LOSSES = {f"loss/{name}": name for name in ("content", "style", "adversarial")}
 
 
 def warn(message: str) -> None:
-    """Say what somebody should know, and go on."""
-    print(f"warning: {message}", file=sys.stderr)
+    """Say what somebody should know, and go on: on stderr, above a progress bar if there is one."""
+    tqdm.write(f"warning: {message}", file=sys.stderr)
 
 
 class _Bar(tqdm):

@@ -18,7 +18,7 @@ from gan_style.models.registry import describe
 from gan_style.runtime.checkpoint import GENERATOR_FILE, Background, CheckpointFolder, on_host, write_generator
 from gan_style.runtime.distributed import Ranks
 from gan_style.runtime.files import write_bytes, write_durably
-from gan_style.runtime.progress import Progress
+from gan_style.runtime.progress import Progress, warn
 from gan_style.runtime.signals import PREEMPTED, Stop
 from gan_style.runtime.tracking import Tracker
 from gan_style.training.health import CollapseWarnings, Health, NonFiniteError, nonfinite_keys
@@ -158,7 +158,7 @@ class Supervisor:
             return True
         if (sample or measure or save) and (networks := nonfinite_weights(self.state, self.ranks)):
             self.health.last = f"step {step}: not a finite number: {networks}"
-            self._say(f"warning: {self.health.last}")
+            self._warn(f"{self.health.last}")
             return True
 
         # All ranks know what an audit says; the first alone writes.
@@ -184,9 +184,9 @@ class Supervisor:
             before, passing = self.health.skipped, set(self.health.passing)
             go_back = self.health.observe(step, values)
             if self.health.skipped > before:
-                self._say(f"warning: {self.health.last}; the step was skipped ({self.health.skipped} so far)")
+                self._warn(f"{self.health.last}; the step was skipped ({self.health.skipped} so far)")
             if new := sorted(self.health.passing - passing):
-                self._say(f"warning: step {step}: not a finite number: {', '.join(new)}; nothing is trained on it")
+                self._warn(f"step {step}: not a finite number: {', '.join(new)}; nothing is trained on it")
             if go_back or (step == self.intervals.last and self.health.in_a_row):
                 return values, True
         return steps[-1][1], False
@@ -194,7 +194,7 @@ class Supervisor:
     def _go_back(self) -> None:
         """Load the last good checkpoint, with a lower learning rate; NonFiniteError where that is no use."""
         self._background.wait()
-        checkpoint = self.ranks.from_first(self.checkpoints.load_newest(warn=self._say) if self.ranks.first else None)
+        checkpoint = self.ranks.from_first(self.checkpoints.load_newest(warn=self._warn) if self.ranks.first else None)
         try:
             if checkpoint is None:
                 raise NonFiniteError(f"{self.health.last} (there is no checkpoint yet to go back to)")
@@ -206,7 +206,7 @@ class Supervisor:
         self.state.lr_backoff = lr_backoff
         self.objective.load_state_dict(checkpoint[1]["objective"], self.device)
         self.tracker.rewind(self.state.step)
-        self._say(f"warning: back to step {self.state.step}, with {lr_backoff:g} times the configured learning rates")
+        self._warn(f"back to step {self.state.step}, with {lr_backoff:g} times the configured learning rates")
 
     def _diagnosis(self) -> str:
         """Describe which layers' gradients were not finite; they, and the batch, are kept in diagnosis.pt."""
@@ -224,7 +224,7 @@ class Supervisor:
         norms = {name.removeprefix("gradient/"): x for name, x in values.items() if name.startswith("gradient/")}
         values |= {f"share/{name}": share for name, share in self.objective.gradient_shares(norms).items()}
         for warning in self._collapse_warnings.warnings(values):
-            self._say(f"warning: step {self.state.step}: {warning}")
+            self._warn(f"step {self.state.step}: {warning}")
         balance, warmup = self.objective.balance, self.state.warmup_steps
         if balance is None or balance.settled:
             return
@@ -238,6 +238,10 @@ class Supervisor:
     def _say(self, message: str) -> None:
         if self.ranks.first:
             self.progress.say(message)
+
+    def _warn(self, message: str) -> None:
+        if self.ranks.first:
+            warn(message)
 
     def _log(self, step: int, values: dict[str, float]) -> None:
         values = {name: value for name, value in values.items() if math.isfinite(value)}

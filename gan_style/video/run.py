@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gan_style.options import differences
 from gan_style.runtime.files import ensure_folder, remove_leftovers, write_durably, write_json
-from gan_style.runtime.progress import Progress
+from gan_style.runtime.progress import Progress, warn
 from gan_style.runtime.signals import Stop
 from gan_style.video.decode import ReadReport, TimedFrame, Video, read_frames, to_rgb
 from gan_style.video.encode import EncodedPacket, Encoder, Encoding
@@ -97,11 +97,13 @@ class Segments:
             yield from segment.packets
 
     def remove(self, count: int) -> None:
-        """Remove all segments and the folder, once the output is there, but no files of other names."""
+        """Remove all segments and the folder, once the output is there, but no files of other names, which are told."""
         remove_leftovers(self.folder)
         for path in (*map(self._path, range(count)), self.folder / PLAN, self.folder / ".lock"):
             path.unlink(missing_ok=True)
-        if not any(self.folder.iterdir()):
+        if names := sorted(path.name for path in self.folder.iterdir()):
+            warn(f"{self.folder} stays: files in it are not of this video's segments, such as {names[0]}")
+        else:
             self.folder.rmdir()
 
     def _path(self, number: int) -> Path:

@@ -116,8 +116,8 @@ def test_a_corrupt_line_and_unreadable_settings_are_named_and_passed_over(make_r
         file.write('{"step": 30, "heldout/con')
     (second / "config.yaml").write_text("a: [")
     outcome = compare(first, second)
-    assert f"{first / 'metrics.jsonl'}, line 3 is corrupt" in outcome.out
-    assert f"{second / 'config.yaml'} cannot be read" in outcome.out
+    assert f"{first / 'metrics.jsonl'}, line 3 is corrupt" in outcome.err
+    assert f"{second / 'config.yaml'} cannot be read" in outcome.err
     assert rows(tmp_path)["a"]["heldout/content"] == "1"
     assert "line 3 is corrupt" in (tmp_path / "out" / "report.html").read_text()
 
@@ -126,14 +126,14 @@ def test_runs_elsewhere_whose_photos_are_gone_show_their_last_samples(make_run, 
     folders = [make_run(name, *TWO_STEPS) for name in "ab"]
     for path in photos.iterdir():
         path.unlink()
-    assert "shows each run's own last samples" in compare(*folders).out
+    assert "shows each run's own last samples" in compare(*folders).err
     assert (tmp_path / "out" / "report.html").read_text().count("<img ") == 2
 
 
 def test_a_damaged_generator_leaves_a_gap(make_run, compare, tmp_path):
     folders = [make_run(name, *TWO_STEPS) for name in "ab"]
     (folders[1] / GENERATOR_FILE).write_bytes(b"junk")
-    assert "damaged" in compare(*folders).out and (tmp_path / "out" / "report.html").read_text().count("<img ") == 3
+    assert "damaged" in compare(*folders).err and (tmp_path / "out" / "report.html").read_text().count("<img ") == 3
 
 
 def test_asked_for_photos_and_sizes(make_run, compare, tmp_path, photos):

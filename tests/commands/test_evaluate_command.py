@@ -191,7 +191,7 @@ class TestWhatIsMeasured:
         settings = (place / "runs/smoke/config.yaml").read_text().replace(str(place / "photos"), "/nowhere/photos")
         (run / "config.yaml").write_text(settings)
         outcome = evaluate(f"checkpoint={run}", f"content={place}/photos", "metrics=[ssim]")
-        assert "warning" in outcome.out and "training pictures are not there to be left out" in outcome.out
+        assert "warning" in outcome.err and "training pictures are not there to be left out" in outcome.err
         assert len(numbers_in(tmp_path / "out")["pictures"][PHOTOS]) == 20
 
     def test_training_pictures_that_have_changed_are_a_warning(self, evaluate, place, tmp_path):
@@ -201,10 +201,10 @@ class TestWhatIsMeasured:
         settings = (tmp_path / "run/config.yaml").read_text().replace(str(place / "photos"), str(tmp_path / "photos"))
         (tmp_path / "run/config.yaml").write_text(settings)
         outcome = evaluate(f"checkpoint={tmp_path}/run", "metrics=[ssim]")
-        assert "warning" not in outcome.out
+        assert "warning" not in outcome.err
         paint(tmp_path / "photos" / "000.png", 99)
         outcome = evaluate(f"checkpoint={tmp_path}/run", "metrics=[ssim]")
-        assert "warning" in outcome.out and "data.content is not what this run was trained on" in outcome.out
+        assert "warning" in outcome.err and "data.content is not what this run was trained on" in outcome.err
 
     def test_where_models_were_and_what_they_are_compared_with_is_kept(self, evaluate, place, tmp_path):
         evaluate("metrics=[style]")
@@ -288,7 +288,7 @@ class TestWhatIsMeasured:
             paint(tmp_path / "mixed" / f"{number}.png", 60 + number)
         (tmp_path / "mixed" / "0.png").write_text("no picture")
         outcome = evaluate(f"content={tmp_path}/mixed", "max_unreadable=0.2", "metrics=[content,kid]")
-        assert "warning: cannot read the picture" in outcome.out and "mixed/0.png" in outcome.out
+        assert "warning: cannot read the picture" in outcome.err and "mixed/0.png" in outcome.err
         assert "1 content pictures cannot be read and are left out" in outcome.out
         actual = numbers_in(tmp_path / "out")
         assert [Path(name).name for name in actual["pictures"]["smoke"]] == [f"{n}.png" for n in range(1, 6)]

@@ -80,7 +80,7 @@ def test_micro_batches_have_their_own_masks(gan_style, tmp_path, options):
 def test_a_region_that_no_photo_has_is_warned_of(gan_style, tmp_path, options):
     for path in (tmp_path / "photos_masks").iterdir():
         Image.new("L", (60, 48)).save(path)
-    assert "no photo has sky" in train(gan_style, options).out
+    assert "no photo has sky" in train(gan_style, options).err
 
 
 def refused(gan_style, options: dict[str, str], **changes: str) -> str:

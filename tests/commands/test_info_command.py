@@ -62,7 +62,7 @@ def test_a_stylized_picture_says_what_made_it_and_info_reads_it_back(gan_style, 
 
 def test_bmp_is_written_with_a_warning(gan_style, run, photo, tmp_path):
     outcome = gan_style("stylize", f"checkpoint={run}", f"input={photo}", f"output={tmp_path / 'r.bmp'}")
-    assert "r.bmp cannot say what made it" in outcome.out
+    assert "r.bmp cannot say what made it" in outcome.err
     outcome = gan_style("info", f"file={tmp_path / 'r.bmp'}", status=2)
     assert "files of this kind hold none" in outcome.err
 

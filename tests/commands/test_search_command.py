@@ -160,10 +160,10 @@ def test_what_is_built_says_which_numbers_it_takes(gan_style):
 def test_a_space_that_changes_the_ruler_is_told(gan_style):
     options = (*TRAINING, "dry_run=true")
     outcome = gan_style("search", *options, "space={data.size: [32, 48], training.seed: [0, 1]}")
-    assert "warning: trials differ in data.size, so" in outcome.out, outcome.err
-    assert "warning" not in gan_style("search", *options, "space=weights").out
+    assert "warning: trials differ in data.size, so" in outcome.err, outcome.out
+    assert "warning" not in gan_style("search", *options, "space=weights").err
     single = gan_style("search", *options, "space={data.size: [32, 48]}", "search.metric=loss/total")
-    assert "warning" not in single.out
+    assert "warning" not in single.err
 
 
 BAD = [

@@ -126,14 +126,14 @@ def test_one_participants_unfinished_answers_are_too_few_and_that_is_said(gan_st
 
 def test_more_questions_than_there_are_is_said(gan_style, place):
     outcome = make(gan_style, "questions=100")
-    assert "there are only 6" in outcome.out
+    assert "there are only 6" in outcome.err
     assert all(len(sheet) == 6 + 2 for sheet in study_in(place / "study.html")["sheets"])
 
 
 def test_results_of_another_shape_are_told(gan_style, place):
     Image.new("RGB", (32, 32)).save(place / "tool" / "a.png")
     outcome = make(gan_style, checkpoints="[tool,runs/first-run]")
-    assert "1 of 3 pictures of tool have another shape" in outcome.out
+    assert "1 of 3 pictures of tool have another shape" in outcome.err
 
 
 BAD_INPUT = {

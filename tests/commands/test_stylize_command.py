@@ -180,8 +180,8 @@ def test_alpha_and_16_bits_are_kept_or_named(stylize, tmp_path):
         write_original(file, ".png", Original(planes[:3], planes[3:]))
     for suffix, lost in ((".tif", False), (".jpg", True)):
         outcome = stylize(f"input={tmp_path / 'a.png'}", f"output={tmp_path / f'o{suffix}'}")
-        assert ("its transparency (it is laid on white)" in outcome.out) is lost
-        assert ("its 16 bits (they are rounded to 8)" in outcome.out) is lost
+        assert ("its transparency (it is laid on white)" in outcome.err) is lost
+        assert ("its 16 bits (they are rounded to 8)" in outcome.err) is lost
     actual = read_original(tmp_path / "o.tif", max_megapixels=1)
     assert actual.pixels.dtype == torch.uint16 and torch.equal(actual.alpha.int(), planes[3:].int())
 
@@ -248,14 +248,14 @@ def test_a_colour_profile_is_kept_or_named(stylize, tmp_path, mode, suffix, mess
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.new(mode, (30, 20)).save(tmp_path / "a.jpg", icc_profile=profile)
     outcome = stylize(f"input={tmp_path / 'a.jpg'}", f"output={tmp_path / f'o{suffix}'}")
-    assert ("colour profile" in outcome.out) is (message is not None) and (message or "") in outcome.out
+    assert ("colour profile" in outcome.err) is (message is not None) and (message or "") in outcome.err
     with Image.open(tmp_path / f"o{suffix}") as result:
         assert result.info.get("icc_profile") == (profile if message is None else None)
 
 
 def test_inks_become_rgb_and_are_named(stylize, tmp_path):
     Image.new("CMYK", (30, 20)).save(tmp_path / "a.jpg")
-    assert "CMYK" in stylize(f"input={tmp_path / 'a.jpg'}", f"output={tmp_path / 'o.jpg'}").out
+    assert "CMYK" in stylize(f"input={tmp_path / 'a.jpg'}", f"output={tmp_path / 'o.jpg'}").err
     assert Image.open(tmp_path / "o.jpg").mode == "RGB"
 
 

@@ -159,7 +159,7 @@ def test_info_says_what_made_a_video(gan_style, model, tmp_path):
 def test_what_cannot_be_kept_is_said(gan_style, model, tmp_path):
     source, target = write_clip(tmp_path / "clip.mp4", frames=3), tmp_path / "o.webm"
     outcome = gan_style("stylize_video", *options(model, source, target, "codec=libvpx-vp9"))
-    assert "warning: stream 1 (audio, aac) cannot be kept in .webm" in outcome.out
+    assert "warning: stream 1 (audio, aac) cannot be kept in .webm" in outcome.err
 
 
 def test_a_truncated_video_is_done_as_far_as_it_goes_and_the_status_tells(gan_style, model, tmp_path):

@@ -331,8 +331,8 @@ def test_a_step_that_is_not_finite_is_skipped_told_and_counted(smoke, tmp_path, 
     nonfinite_keys = "generator/gradient, loss/tv, loss/total"
     for step, count in ((5, 1), (6, 2)):
         message = f"warning: step {step}: not a finite number: {nonfinite_keys}; the step was skipped ({count} so far)"
-        assert message in outcome.out
-    assert "back to step" not in outcome.out
+        assert message in outcome.err
+    assert "back to step" not in outcome.err
     actual = [json.loads(line) for line in (tmp_path / "smoke" / "metrics.jsonl").read_text().splitlines()]
     assert all(np.isfinite(value) for row in actual for value in row.values())
     by_step = {row["step"]: row for row in actual if "loss/content" in row}
@@ -344,7 +344,7 @@ def test_a_step_that_is_not_finite_is_skipped_told_and_counted(smoke, tmp_path, 
 def test_too_many_in_a_row_lead_back_to_the_last_checkpoint_with_half_the_learning_rates(smoke, tmp_path, breaking):
     breaking(4, 6)  # steps 5 to 7
     options = (*PATIENT, "training.decay=constant")
-    assert "warning: back to step 3, with 0.5 times the configured learning rates" in smoke(*options).out
+    assert "warning: back to step 3, with 0.5 times the configured learning rates" in smoke(*options).err
     assert steps_in(tmp_path / "smoke") == list(range(1, 13))
     actual = {row["step"]: row for row in rows(tmp_path / "smoke")}
     assert [actual[step]["learning_rate"] / actual[1]["learning_rate"] for step in (3, 4, 12)] == [1.0, 0.5, 0.5]
@@ -363,7 +363,7 @@ def test_going_back_is_tried_so_often_and_then_the_run_ends_with_the_culprits(sm
     diagnosis = torch.load(tmp_path / "smoke" / "diagnosis.pt", weights_only=True)
     assert diagnosis["content"].dtype == torch.uint8 and len(diagnosis["positions"]) == len(diagnosis["content"])
     assert diagnosis["layers"] and str(diagnosis["step"]) == str(last)
-    assert outcome.out.count("back to step 3") == rollbacks
+    assert outcome.err.count("back to step 3") == rollbacks
     assert len(calls) == 6 + rollbacks * 3  # steps 2 to 7, then 4 to 6 again
     state = newest(tmp_path / "smoke")["state"]
     assert state["step"] == 3
@@ -389,7 +389,7 @@ def test_signs_of_ill_health_are_told_by_name(smoke, tmp_path):
     """A generator of a learning rate that drives every value to the end of the range."""
     options = ("training.steps=9", "training.audit_every=1", "optimiser.generator.lr=100", "training.clip=null")
     outcome = smoke(*options, status=4)
-    assert "saturation: " in outcome.out and outcome.out.count("saturation: ") == 1
+    assert "saturation: " in outcome.err and outcome.err.count("saturation: ") == 1
     assert {"health/saturated", "health/spread", "health/variety"} <= rows(tmp_path / "smoke")[0].keys()
 
 

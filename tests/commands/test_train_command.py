@@ -79,7 +79,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(smoke, tm
     newest = tmp_path / "smoke" / "checkpoints" / "step_00000004.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
     outcome = smoke()
-    assert f"{newest} is damaged" in outcome.out
+    assert f"{newest} is damaged" in outcome.err
     assert "after step 2" in outcome.out
     assert steps_in(tmp_path / "smoke") == [1, 2, 3, 4]
     for path in newest.parent.iterdir():
@@ -99,7 +99,7 @@ def test_the_step_of_a_number_that_is_not_finite_is_exact_though_nothing_was_log
     seldom = ("training.checkpoint_every=9", "training.log_every=9", "training.sample_every=9", "training.steps=9")
     outcome = smoke(*seldom, "training.skip_patience=3", status=4)
     assert "step 4: not a finite number: generator/gradient, loss/tv" in outcome.err  # the third in a row
-    assert [f"step {step}: not a finite number" in outcome.out for step in range(1, 6)] == [0, 1, 1, 1, 0]
+    assert [f"step {step}: not a finite number" in outcome.err for step in range(1, 6)] == [0, 1, 1, 1, 0]
 
 
 def test_weights_that_are_not_finite_are_never_saved(smoke, tmp_path):
@@ -422,7 +422,7 @@ def write_pictures(folder: Path, count: int, name: str = "") -> None:
 
 def test_pictures_held_out_are_not_trained_on(smoke, tmp_path):
     outcome = smoke("data.content=[demo:photos,demo:heldout]")
-    assert "2 pictures of data.holdout" in outcome.out
+    assert "2 pictures of data.holdout" in outcome.err
     assert "content pictures:     3" in outcome.out
 
 
@@ -432,7 +432,7 @@ def test_pictures_that_are_held_out_by_another_path_are_not_trained_on(smoke, tm
     (tmp_path / "links" / "3.png").symlink_to(tmp_path / "3.png")
     options = (f"data.content={tmp_path}/*.png", f"data.holdout={tmp_path}/links/3.png")
     outcome = smoke(*options, "dry_run=true")
-    assert "1 pictures of data.holdout" in outcome.out and "content pictures:     3" in outcome.out
+    assert "1 pictures of data.holdout" in outcome.err and "content pictures:     3" in outcome.out
 
 
 @pytest.mark.parametrize("name", ["content", "style", "holdout"])
@@ -441,11 +441,11 @@ def test_a_run_whose_pictures_have_changed_goes_on_and_says_so(smoke, tmp_path, 
     folder.mkdir()
     write_pictures(folder, 4)
     smoke(f"data.{name}={folder}")
-    assert "is not what this run" not in smoke(f"data.{name}={folder}", "training.steps=5").out
+    assert "is not what this run" not in smoke(f"data.{name}={folder}", "training.steps=5").err
     Image.new("RGB", (90, 64), (20, 90, 130)).save(folder / "3.png")
     outcome = smoke(f"data.{name}={folder}", "training.steps=6")
-    assert f"warning: data.{name} is not what this run was trained on before" in outcome.out
-    assert outcome.out.count("is not what this run") == 1
+    assert f"warning: data.{name} is not what this run was trained on before" in outcome.err
+    assert outcome.err.count("is not what this run") == 1
 
 
 @pytest.mark.parametrize("remembered", [True, False])
@@ -468,9 +468,9 @@ def test_an_unreadable_picture_does_not_make_the_data_others(gan_style, smoke, t
     settings = (f"data.content={tmp_path}/*.png", "data.holdout=null", "data.holdout_count=2")
     settings = (*settings, "data.max_unreadable=0.5")
     smoke(*settings)
-    assert "is not what this run" not in smoke(*settings, "training.steps=5", "data.cache_mb=0").out
+    assert "is not what this run" not in smoke(*settings, "training.steps=5", "data.cache_mb=0").err
     options = (f"checkpoint={tmp_path}/smoke", "metrics=[ssim]", "size=32", f"output={tmp_path}/evaluation")
-    assert "is not what this run" not in gan_style("evaluate", "perceptual.weights=random", *options).out
+    assert "is not what this run" not in gan_style("evaluate", "perceptual.weights=random", *options).err
 
 
 def test_a_run_that_another_process_has_trained_meanwhile_is_not_gone_back_upon(smoke, tmp_path, monkeypatch):
@@ -490,8 +490,8 @@ def test_a_run_that_another_process_has_trained_meanwhile_is_not_gone_back_upon(
 def test_a_run_that_is_all_warm_up_says_so(smoke, tmp_path):
     outcome = smoke("training.warmup_steps=9")
     message = "ends within training.warmup_steps=9: content alone is trained, no adversarial, no style"
-    assert message in outcome.out
-    assert message[:30] not in smoke("run.name=other").out
+    assert message in outcome.err
+    assert message[:30] not in smoke("run.name=other").err
 
 
 def test_features_are_scaled_alike_whatever_the_seed(smoke, tmp_path):

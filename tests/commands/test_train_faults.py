@@ -50,23 +50,23 @@ def test_what_would_train_nothing_is_refused(smoke, tmp_path):
 
 def test_more_steps_that_raise_the_learning_rate_again_say_so(smoke, finished, tmp_path):
     """After 4 of 4 steps it is 0; of 8 steps, half of them at the full rate, the fifth is trained at that."""
-    assert "training.steps=8 stretches the decay" in smoke("training.steps=8").out
+    assert "training.steps=8 stretches the decay" in smoke("training.steps=8").err
     again = smoke("training.steps=9", "training.log_every=3")
-    assert "stretches the decay" in again.out  # from 0 of a decay that has ended
+    assert "stretches the decay" in again.err  # from 0 of a decay that has ended
     constant = ("run.name=constant", "training.decay=constant")
     smoke(*constant)
-    assert "stretches" not in smoke(*constant, "training.steps=5").out
+    assert "stretches" not in smoke(*constant, "training.steps=5").err
 
 
 def test_a_style_that_was_not_learned_is_said(smoke, tmp_path):
-    assert "hardly any of the style was learned" in smoke("perceptual.weights=packaged").out
+    assert "hardly any of the style was learned" in smoke("perceptual.weights=packaged").err
 
 
 def test_wandb_that_cannot_be_imported_costs_no_run(smoke, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.delenv("WANDB_MODE", raising=False)
     outcome = smoke("tracking.wandb=auto")
-    assert "wandb cannot be imported" in outcome.out
+    assert "wandb cannot be imported" in outcome.err
     outcome = smoke("run.name=other", "tracking.wandb=offline", status=2)
     assert "tracking.wandb=offline" in outcome.err and "Traceback" not in outcome.err
 

@@ -64,7 +64,7 @@ def test_only_the_metrics_that_are_asked_for(train):
 
 def test_what_has_no_loss_term_is_not_measured_and_its_weight_is_said_not_to_count(train):
     outcome, run = train("a", "~loss.style")
-    assert "warning: metrics.best.style: there is no such loss term; it is not counted" in outcome.out
+    assert "warning: metrics.best.style: there is no such loss term; it is not counted" in outcome.err
     for numbers in measured(run).values():
         assert "heldout/style" not in numbers
         assert numbers["heldout/composite"] == numbers["heldout/content"]

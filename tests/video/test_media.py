@@ -173,6 +173,14 @@ class TestSegments:
         segments.remove(0)
         assert not (tmp_path / "parts").exists()
 
+    def test_other_files_in_their_folder_stay_and_are_told(self, tmp_path, capsys):
+        segments = Segments(tmp_path / "parts")
+        segments.begin({})
+        (tmp_path / "parts" / "000000.bin").write_bytes(b"of an older version")
+        segments.remove(1)
+        assert [path.name for path in (tmp_path / "parts").iterdir()] == ["000000.bin"]
+        assert "000000.bin" in capsys.readouterr().err
+
 
 def test_what_a_container_cannot_hold_is_named_and_the_comment_is_kept(tmp_path):
     video = probe(write_clip(tmp_path / "clip.mp4"))
