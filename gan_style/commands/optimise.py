@@ -41,12 +41,14 @@ from gan_style.optimise.regions import GuidedRegions, clustered_regions, read_re
 from gan_style.optimise.run import Record, run_to_end
 from gan_style.options import SEEDS, Runtime, as_typed, listed, may_change, option
 from gan_style.runtime.device import choose_device, in_full_float32, move_to
-from gan_style.runtime.files import check_place, ensure_writable
+from gan_style.runtime.files import check_place, ensure_writable, file_hash
 from gan_style.runtime.progress import Progress, duration, warn
+from gan_style.stylize.model import find_generator, load_painter, of_style
 
 AUTO = "auto"
+_STARTS = CONTENT, NOISE, STYLE = ("content", "noise", "style")
 _MOST_MEGAPIXELS = 200.0  # of the content's file, before it is scaled
-_NOISE = 0.3  # standard deviation of the noise to start from, for values in [-1, 1]: about a photo's
+_NOISE_DEVIATION = 0.3  # standard deviation of the noise to start from, for values in [-1, 1]: about a photo's
 
 
 # The pictures may change their names: they are compared by their files' contents.
@@ -64,7 +66,7 @@ class OptimiseOptions:
     levels: int = option(1)
     shares: Any
     steps: int = option(1)
-    init: str = option(choices=("content", "noise", "style"))
+    init: str = option(path=True)
     seed: int = option(*SEEDS)
     views: int | None = option(0)
     colours: str = option(choices=COLOURS)
@@ -207,6 +209,9 @@ def _fingerprint(settings: dict[str, Any], inputs: list[Path], masks: list[Path]
     if settings["regions"] is None:
         settings = {name: value for name, value in settings.items() if name != "regions"}  # as states of before
     lasting = {key: value for key, value in flat(settings).items() if not may_change(OptimiseOptions, key)}
+    generator = _generator_file(settings["init"])
+    if generator is not None:
+        lasting["init (sha256 of the generator)"] = file_hash(generator)[:16]
     digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in inputs]
     if masks:
         lasting["masks (sha256 of the files)"] = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in masks]
@@ -294,7 +299,9 @@ def make_optimisation(
             term.guided = True
         elif isinstance(term, Style):
             raise ValueError(f"loss.{name}: regions and masks are for Gram matrices (GramStyle, GatysStyle) alone")
-    content, styles = transfer_inputs(cfg.colours, content, styles)
+    painted = [] if cfg.init in _STARTS else [_painted(cfg.init, content)]
+    content, pictures = transfer_inputs(cfg.colours, content, [*styles, *painted])
+    styles = pictures[: len(styles)]
     if cfg.calibrate and not objective.perceptual.scales_given:
         objective.perceptual.calibrate([content, *styles])
     problem = Problem(
@@ -307,16 +314,37 @@ def make_optimisation(
         view=None if cfg.views is None else partial(draw_view, cfg.seed, reach=cfg.views),
         regions=regions,
     )
-    return Optimisation(problem, _start(cfg, content, styles[0], levels[0])[:, : canvas_channels(cfg.colours)])
+    start = _start(cfg, {CONTENT: content, STYLE: styles[0]}.get(cfg.init, pictures[-1]), levels[0])
+    return Optimisation(problem, start[:, : canvas_channels(cfg.colours)])
 
 
-def _start(cfg: DictConfig, content: Tensor, style: Tensor, level: Level) -> Tensor:
-    """Return the picture to start from, (1, 3, h, w) at the coarsest level's size."""
-    if cfg.init == "noise":
+def _generator_file(init: str) -> Path | None:
+    """Return the file of the generator whose result is to be improved; None where there is none."""
+    if init in _STARTS:
+        return None
+    try:
+        return find_generator(of_style(init)[0])
+    except ValueError as error:
+        raise ValueError(f"init={init}; allowed are {', '.join(_STARTS)}, or a generator: {error}") from error
+
+
+@torch.no_grad()
+def _painted(init: str, content: Tensor) -> Tensor:
+    """Return what the generator that ``init`` names makes of the content, (1, 3, H, W) in [-1, 1]."""
+    try:
+        painter = load_painter(init, content.device)
+    except ValueError as error:
+        raise ValueError(f"init: {error}") from error
+    painted: Tensor = painter(content.contiguous(memory_format=torch.channels_last))
+    return painted.clamp(-1.0, 1.0)
+
+
+def _start(cfg: DictConfig, picture: Tensor, level: Level) -> Tensor:
+    """Return the picture to start from, or noise, (1, 3, h, w) at the coarsest level's size."""
+    if cfg.init == NOISE:
         random = torch.Generator().manual_seed(cfg.seed)  # on the CPU: the same on every device
-        return torch.randn(1, 3, level.height, level.width, generator=random).to(content.device) * _NOISE
-    fit = resize if cfg.init == "content" else cover
-    return fit(content if cfg.init == "content" else style, level.height, level.width)
+        return torch.randn(1, 3, level.height, level.width, generator=random).to(picture.device) * _NOISE_DEVIATION
+    return (cover if cfg.init == STYLE else resize)(picture, level.height, level.width)
 
 
 def _optimiser_maker(node: DictConfig, views: int | None) -> Callable[[list[Tensor]], Optimizer]:
