@@ -236,7 +236,7 @@ def _grids(runs: Mapping[str, Run]) -> dict[str, str]:
     for label, run in runs.items():
         for path in list_pictures(run.folder / "samples")[-1:]:
             try:
-                pictures[label] = data_uri(to_float(decode(path)))
+                pictures[label] = data_uri(decode(path))
             except UnreadablePictureError as error:
                 warnings.warn(f"{error}; it is not on the sheet", stacklevel=2)
     return pictures

@@ -22,6 +22,7 @@ from gan_style.images.formats import describe_others, scan_folder
 from gan_style.models.perceptual import compact
 from gan_style.models.weights import torchvision_file
 from gan_style.options import option
+from gan_style.runtime.device import fastest_precision
 from gan_style.runtime.files import check_place, ensure_writable
 from gan_style.runtime.provenance import git_state, installed_version, requirements
 from gan_style.runtime.wandb import resolve_mode
@@ -109,11 +110,14 @@ def optional_versions(names: Iterable[str]) -> str:
 
 def cpu() -> str:
     features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    bf16 = bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16"))
     return (
         f"{features.get('cpu_name', platform.machine())}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        f"bfloat16 {'in hardware' if bf16 else 'emulated'}"
+        f"{_bfloat16(torch.device('cpu'))}"
     )
+
+
+def _bfloat16(device: torch.device) -> str:
+    return f"bfloat16 {'in hardware' if fastest_precision(device) == torch.bfloat16 else 'emulated'}"
 
 
 def cuda(number: int) -> str:
@@ -124,10 +128,10 @@ def cuda(number: int) -> str:
     if float((ones @ ones).sum()) != 64.0**3:
         raise ValueError(f"{properties.name} computes wrong results")
     with torch.cuda.device(number):
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        bfloat16 = _bfloat16(torch.device("cuda", number))
     return (
         f"{properties.name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free, CUDA {torch.version.cuda}, "
-        f"capability {properties.major}.{properties.minor}, bfloat16 {'in hardware' if bf16 else 'emulated'}"
+        f"capability {properties.major}.{properties.minor}, {bfloat16}"
     )
 
 

@@ -86,8 +86,7 @@ def main(cfg: DictConfig) -> int:
             if not layers:
                 raise ValueError(f"layers.{kind}=[]: give at least one layer, such as [relu3_1]")
         specs = listed(cfg.checkpoint)
-        if missing := [spec for spec in specs if not of_style(spec)[0].exists()]:
-            raise ValueError(f"checkpoint={missing[0]}: there is no such file or folder")
+        labels = model_labels(specs)
         runs = {spec: find_run(of_style(spec)[0]) for spec in specs}
         contents, left_out = _content_pictures(cfg, runs)
         styles = _style_pictures(cfg, runs)
@@ -104,7 +103,7 @@ def main(cfg: DictConfig) -> int:
         numbers_file, page_file = output / "metrics.json", output / "report.html"
         mark = options_mark("evaluate", plain(cfg))
         check_replaceable(((path, lambda: mark) for path in (numbers_file, page_file)), overwrite=cfg.overwrite)
-        models = dict(zip(model_labels(specs), (open_outputs(spec, device) for spec in specs), strict=True))
+        models = {label: open_outputs(spec, device) for label, spec in zip(labels, specs, strict=True)}
         for model in models.values():
             if isinstance(model, FolderOutputs):
                 model.match(contents)

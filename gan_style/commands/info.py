@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError, i
 from gan_style.images.metadata import NOTED, read_note
 from gan_style.options import as_typed, listed, option
 from gan_style.report.runs import CONFIG_FILE
-from gan_style.report.table import short, status_of
+from gan_style.report.table import on_one_line, short, status_of
 from gan_style.runtime.checkpoint import GENERATOR_FILE, CheckpointFolder, read_checkpoint, read_header
 from gan_style.runtime.files import file_hash
 from gan_style.runtime.provenance import FAILURE_FILE, PROVENANCE_FILE, read_record
@@ -25,6 +26,7 @@ from gan_style.stylize.onnx_model import ONNX_SUFFIX, OnnxModel
 
 _HELD_OUT = ("heldout/content", "heldout/style", "heldout/style_ratio", "heldout/ssim", "heldout/composite")
 _VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
+_cut = partial(on_one_line, longest=200)  # texts may be from foreign hands
 Lines = Iterator[tuple[str, str]]
 
 
@@ -92,16 +94,10 @@ def _picture(path: Path) -> Lines:
 
 
 def _items(content: Mapping[str, Any]) -> Lines:
-    """Yield what plain containers hold as lines, with dotted names; long texts from foreign hands are cut."""
+    """Yield what plain containers hold as lines, with dotted names."""
     for name, value in flat(content).items():
         if value is not None:
-            yield _clean(name), _clean(as_typed(value))
-
-
-def _clean(text: str) -> str:
-    """Return a text as one line of printable characters, of a length that can be read."""
-    plain_text = "".join(character if character.isprintable() else "?" for character in text)
-    return plain_text if len(plain_text) <= 200 else f"{plain_text[:199]}…"
+            yield _cut(name), _cut(as_typed(value))
 
 
 def _file(path: Path, kind: str, more: str = "") -> Lines:
@@ -132,7 +128,7 @@ def _checkpoint(path: Path) -> Lines:
     content = read_checkpoint(path)
     yield from _file(path, "a checkpoint")
     for name, weights in content["state"]["networks"].items():
-        yield f"parameters of {_clean(name)}", f"{sum(tensor.numel() for tensor in weights.values()):,}"
+        yield f"parameters of {_cut(name)}", f"{sum(tensor.numel() for tensor in weights.values()):,}"
     yield "step", str(content["state"]["step"])
     for part in ("generator", "lowest", "provenance"):
         if content.get(part) is not None:
@@ -146,9 +142,9 @@ def _run(folder: Path) -> Lines:
         raise ValueError(f"file={folder}: not a run's folder ({CONFIG_FILE}, {GENERATOR_FILE} ... are not there)")
     run = read_run_of(folder)
     yield "kind", "a run's folder"
-    yield "status", _clean(status_of(run))
+    yield "status", _cut(status_of(run))
     for problem in run.problems:
-        yield "warning", _clean(problem)
+        yield "warning", _cut(problem)
     for name in _HELD_OUT:
         if (value := run.last(name)) is not None:
             yield name, short(value)
@@ -169,7 +165,7 @@ def _provenance(folder: Path) -> Lines:
     for entry in entries[:-1]:
         git = entry.get("git")
         commit = git.get("commit") if isinstance(git, dict) else None
-        yield "before", _clean(f"from step {entry.get('from_step')}: gan_style {entry.get('gan_style')}, {commit}")
+        yield "before", _cut(f"from step {entry.get('from_step')}: gan_style {entry.get('gan_style')}, {commit}")
     yield from _items(entries[-1])
 
 

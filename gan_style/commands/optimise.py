@@ -1,6 +1,5 @@
 """``gan-style optimise``: give one picture the style of others by optimising its pixels (Gatys et al. 2016)."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -212,9 +211,9 @@ def _fingerprint(settings: dict[str, Any], inputs: list[Path], masks: list[Path]
     generator = _generator_file(settings["init"])
     if generator is not None:
         lasting["init (sha256 of the generator)"] = file_hash(generator)[:16]
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in inputs]
+    digests = [file_hash(path)[:16] for path in inputs]
     if masks:
-        lasting["masks (sha256 of the files)"] = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in masks]
+        lasting["masks (sha256 of the files)"] = [file_hash(path)[:16] for path in masks]
     return lasting | {"content (sha256 of the file)": digests[0], "style (sha256 of the files)": digests[1:]}
 
 

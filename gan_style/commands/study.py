@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from torch import Tensor
 
 from gan_style.cli import command
 from gan_style.config import plain
 from gan_style.data.pictures import find_pictures, middle_of_parts
-from gan_style.images.decode import decode, to_float
+from gan_style.images.decode import decode
 from gan_style.options import SEEDS, Runtime, as_typed, listed, option
 from gan_style.report.html import data_uri
 from gan_style.report.outputs import FolderOutputs, holds_outputs, model_labels
@@ -23,7 +22,7 @@ from gan_style.runtime.provenance import check_replaceable, marked_page, options
 from gan_style.study.answers import Participant, consistency_of, kind_report, read_participants, report_lines
 from gan_style.study.page import KINDS, StudyPictures, most_questions, study_page
 from gan_style.stylize.batch import stylize
-from gan_style.stylize.model import load_painter, of_style
+from gan_style.stylize.model import load_painter
 
 _LARGE_PAGE = 100_000_000  # bytes; browsers on phones give up somewhere above
 _OTHER_SHAPE = 0.05  # difference of the logarithms of two aspect ratios
@@ -92,7 +91,7 @@ def write_page(cfg: DictConfig, mark: str) -> None:
         if holds_outputs(Path(spec).expanduser())
     }
 
-    # Read or make each model's results.
+    # Read or make each model's results; all are encoded alike, so that none is told by its compression.
     photos = [decode(path, short_side=size) for path in contents]
     results = {}
     for label, spec in models.items():
@@ -106,9 +105,9 @@ def write_page(cfg: DictConfig, mark: str) -> None:
         reshaped = sum(abs(result - photo) > _OTHER_SHAPE for result, photo in zip(*aspects, strict=True))
         if reshaped:  # cropped or squashed results give themselves away
             warn(f"{reshaped} of {len(read)} pictures of {label} have another shape than their photos")
-        results[label] = [_as_shown(result) for result in read]
-    artworks = [_as_shown(decode(path, short_side=size)) for path in styles]
-    pictures = StudyPictures([_as_shown(photo) for photo in photos], artworks, results)
+        results[label] = [data_uri(result) for result in read]
+    artworks = [data_uri(decode(path, short_side=size)) for path in styles]
+    pictures = StudyPictures([data_uri(photo) for photo in photos], artworks, results)
 
     # There are only so many different questions.
     questions, repeats, possible = cfg.questions, cfg.repeats, most_questions(len(models), len(photos))
@@ -137,17 +136,10 @@ def find_models(checkpoints: Sequence[str]) -> dict[str, str]:
     """Return {label: what was given}. ValueError for fewer than two, and for labels that cannot be told or printed."""
     if len(checkpoints) < 2:
         raise ValueError(f"checkpoints={as_typed(checkpoints)}: two models or more expected, such as [runs/a,runs/b]")
-    if missing := [spec for spec in checkpoints if not of_style(spec)[0].exists()]:
-        raise ValueError(f"checkpoints={missing[0]}: there is no such file or folder")
     labels = model_labels(checkpoints, "checkpoints")
     if odd := [label for label in labels if not label.isprintable()]:
         raise ValueError(f"checkpoints: the name {odd[0]!r} cannot be printed; rename it")
     return dict(zip(labels, checkpoints, strict=True))
-
-
-def _as_shown(picture: Tensor) -> str:
-    """Encode uint8 (3, H, W); all pictures alike, so that none is told by its compression."""
-    return data_uri(to_float(picture))
 
 
 def analyse(results: Sequence[str], *, output: Path | None, seed: int, mark: str) -> None:

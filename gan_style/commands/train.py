@@ -43,6 +43,7 @@ from gan_style.losses.objective import Objective
 from gan_style.losses.style import EACH
 from gan_style.models.blocks import count_parameters
 from gan_style.options import SEEDS, Runtime, as_typed, differences, may_change, option
+from gan_style.report.runs import CONFIG_FILE
 from gan_style.runtime.checkpoint import GENERATOR_FILE
 from gan_style.runtime.device import advice, allocator, choose_device
 from gan_style.runtime.distributed import Ranks, launch, local_device, ranks
@@ -398,7 +399,7 @@ def _own_folder(setup: TrainSetup, checkpoints_before: list[Path]) -> Iterator[N
             raise ValueError(f"another process has trained {setup.folder} meanwhile; the same command again goes on")
         for folder in (setup.folder, setup.samples):
             remove_leftovers(folder)
-        write_bytes(setup.folder / "config.yaml", to_yaml(setup.settings).encode())
+        write_bytes(setup.folder / CONFIG_FILE, to_yaml(setup.settings).encode())
         yield
 
 
@@ -411,8 +412,8 @@ def _failure_of_sweep_noted(cfg: DictConfig) -> Iterator[None]:
     folder = run_folder(cfg)
     ensure_writable(folder, "run.root, run.name")
     with note_failure(folder):
-        if not (folder / "config.yaml").exists():
-            write_bytes(folder / "config.yaml", to_yaml(plain(cfg)).encode())
+        if not (folder / CONFIG_FILE).exists():
+            write_bytes(folder / CONFIG_FILE, to_yaml(plain(cfg)).encode())
         yield
 
 
@@ -438,7 +439,7 @@ def _check_results_are_own(setup: TrainSetup) -> None:
     if not results:
         return
     try:
-        differing = _differing(read_yaml(setup.folder / "config.yaml"), setup.settings)
+        differing = _differing(read_yaml(setup.folder / CONFIG_FILE), setup.settings)
     except (ValueError, LookupError, TypeError, AttributeError):
         differing = ["its config.yaml is missing or damaged"]
     if differing:

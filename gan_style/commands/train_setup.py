@@ -40,7 +40,7 @@ from gan_style.runtime.machine import cores
 from gan_style.runtime.progress import Progress
 from gan_style.runtime.provenance import fingerprint, provenance, style_name
 from gan_style.runtime.signals import Stop, die_with
-from gan_style.runtime.tracking import FinalResult, JsonlTracker, MultiTracker, Tracker
+from gan_style.runtime.tracking import METRICS_FILE, FinalResult, JsonlTracker, MultiTracker, Tracker
 from gan_style.runtime.wandb import WandbTracker, resolve_mode
 from gan_style.stylize.controls import AUTO, MaskFinder
 from gan_style.stylize.model import load_generator
@@ -499,15 +499,15 @@ def make_tracker(setup: TrainSetup, step: int) -> MultiTracker:
     except ImportError as error:
         if requested_mode != "auto":
             raise ValueError(f"{error}, or use tracking.wandb=disabled") from error
-        warnings.warn(f"{error}; tracking with metrics.jsonl alone", stacklevel=2)
+        warnings.warn(f"{error}; tracking with {METRICS_FILE} alone", stacklevel=2)
         mode = "disabled"
     except ConnectionError as error:
         if requested_mode != "auto":
             raise
         warnings.warn(f"{error}; tracking offline", stacklevel=2)  # a server out of reach is not worth a run
         mode, optional = "offline", {"W&B": make_wandb(mode="offline")}
-    metrics = JsonlTracker(setup.folder / "metrics.jsonl", last_step=step)
-    print(f"{'tracking:':<22}metrics.jsonl, W&B {mode}", flush=True)
+    metrics = JsonlTracker(setup.folder / METRICS_FILE, last_step=step)
+    print(f"{'tracking:':<22}{METRICS_FILE}, W&B {mode}", flush=True)
     return MultiTracker([metrics], optional, lambda message: warnings.warn(message, stacklevel=2))
 
 

@@ -103,10 +103,10 @@ class TextPlace:
     anchor: str
 
 
-def spread(
+def place_labels(
     frame: Frame, places: Sequence[tuple[float, float]], texts: Sequence[str], obstacles: Sequence[Box] = ()
 ) -> list[TextPlace | None]:
-    """Place each point's text beside it, on no point, no other text and nothing ``taken``; None where there is no room.
+    """Place each point's text beside it, on no point, no other text and no obstacle; None where there is no room.
 
     Tried are right, left, above and below, then further off; the first points choose first.
     """
@@ -191,7 +191,7 @@ def scatter(
         ordered = sorted(points, key=lambda point: not point.front)
         places = [frame.place(point.x, point.y) for point in ordered]
         texts = [shorten(point.label, frame.longest_label) if point.labelled else "" for point in ordered]
-        labels = spread(frame, places, texts, obstacles)
+        labels = place_labels(frame, places, texts, obstacles)
         for point, (x, y), text, label in zip(ordered, places, texts, labels, strict=True):
             run = "" if point.color is None else f' data-run="{point.color}"'
             color = "" if point.color is None else f" c{point.color % COLORS}"

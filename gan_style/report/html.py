@@ -12,9 +12,9 @@ import torch
 from markupsafe import Markup, escape
 from torch import Tensor
 
-from gan_style.images.decode import encode, encode_uint8, to_uint8
+from gan_style.images.decode import encode_uint8, to_uint8
 
-_MIME = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+_THUMBNAIL_HEIGHT = 256
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,16 @@ def breakable(name: str) -> Markup:
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[,/#_=.])(?=.)", name, flags=re.DOTALL))
 
 
-def data_uri(picture: Tensor | bytes, suffix: str = ".jpg") -> str:
-    """Return an img's src: of float (3, H, W) in [-1, 1], or of the bytes of a file of that suffix."""
-    content = picture if isinstance(picture, bytes) else encode(picture, suffix)
-    return f"data:{_MIME[suffix.lower()]};base64,{base64.b64encode(content).decode('ascii')}"
+def data_uri(picture: Tensor, **options: Any) -> str:
+    """Return an img's src, a JPEG: of uint8 (3, H, W), or of float in [-1, 1]; options: of encode_uint8."""
+    pixels = picture if picture.dtype == torch.uint8 else to_uint8(picture)
+    content = encode_uint8(pixels.cpu(), ".jpg", **options)
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def thumbnail(picture: Tensor, *, height: int = 256, quality: int = 88) -> str:
-    """Return a picture (1, 3, H, W) in [-1, 1], scaled down to at most ``height``, as a JPEG data URI."""
-    height, width = min(height, picture.shape[-2]), picture.shape[-1] * min(1.0, height / picture.shape[-2])
-    size = (height, max(1, round(width)))
+def thumbnail(picture: Tensor) -> str:
+    """Return a picture (1, 3, H, W) in [-1, 1], scaled down to at most 256 pixels of height, as a JPEG data URI."""
+    factor = min(1.0, _THUMBNAIL_HEIGHT / picture.shape[-2])
+    size = (min(_THUMBNAIL_HEIGHT, picture.shape[-2]), max(1, round(picture.shape[-1] * factor)))
     small = torch.nn.functional.interpolate(picture.float(), size, mode="bilinear", antialias=True)[0]
-    return data_uri(encode_uint8(to_uint8(small).cpu(), ".jpg", quality=quality))
+    return data_uri(small, quality=88)

@@ -106,8 +106,10 @@ def open_outputs(spec: str, device: torch.device) -> ModelOutputs:
 def model_labels(specs: Sequence[str], option: str = "checkpoint") -> list[str]:
     """Return a short name for each model, no two alike: of its run, with the checkpoint's where that is needed.
 
-    None is called as the baselines are. ValueError for a model that is given twice.
+    None is called as the baselines are. ValueError for a model that is not there, or is given twice.
     """
+    if missing := [spec for spec in specs if not of_style(spec)[0].exists()]:
+        raise ValueError(f"{option}={missing[0]}: there is no such file or folder")
     paths = [Path(spec).expanduser() for spec in specs]
     for number, path in enumerate(paths):
         if path.resolve() in (other.resolve() for other in paths[:number]):

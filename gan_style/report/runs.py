@@ -12,9 +12,9 @@ from gan_style.evaluation.suite import PHOTOS, STYLES
 from gan_style.images.formats import natural_order
 from gan_style.runtime.checkpoint import GENERATOR_FILE, read_header
 from gan_style.runtime.provenance import FAILURE_FILE, read_failure
-from gan_style.runtime.tracking import read_row
+from gan_style.runtime.tracking import METRICS_FILE, read_row
 
-CONFIG_FILE, METRICS_FILE = "config.yaml", "metrics.jsonl"
+CONFIG_FILE = "config.yaml"
 FINISHED, UNFINISHED, FAILED = "finished", "unfinished", "failed"
 _MOST_NAMED = 3  # corrupt lines of a file that are named one by one
 

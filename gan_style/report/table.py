@@ -10,6 +10,7 @@ from typing import Any
 from gan_style.evaluation.suite import METRICS
 from gan_style.options import as_typed
 from gan_style.report.runs import Run, measured_differently
+from gan_style.runtime.progress import duration
 
 HELD_OUT, EVALUATED, LOSS, COMPOSITE = "heldout/", "evaluate/", "loss/", "heldout/composite"
 # Pairs of metrics to hold against each other, the first choice first.
@@ -172,11 +173,7 @@ def _whole(value: int) -> Value:
 
 
 def _time(seconds: float | None) -> Value:
-    if seconds is None:
-        return Value(NOTHING)
-    hours, rest = divmod(round(seconds), 3600)
-    text = f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s" if rest >= 60 else f"{rest} s"
-    return Value(text, seconds)
+    return Value(NOTHING) if seconds is None else Value(duration(seconds), seconds)
 
 
 def short(value: float) -> str:
@@ -287,11 +284,11 @@ def as_csv(table: Table) -> str:
 
 def as_text(table: Table, width: int) -> str:
     """Return the table for a terminal of so many characters; columns for which there is no room are counted."""
-    labels = [_cut(label) for label in table.labels]
+    labels = [on_one_line(label) for label in table.labels]
     texts = {}
     for column in table.visible_columns():
-        cells = [_cut(column.value(k).text) + "*" * (column.winner() == k) for k in table.labels]
-        texts[column.name] = [_cut(column.title), *cells]
+        cells = [on_one_line(column.value(k).text) + "*" * (column.winner() == k) for k in table.labels]
+        texts[column.name] = [on_one_line(column.title), *cells]
 
     # The most important columns first, while there is room; shown in the table's own order.
     chosen, space = set(), width - max(map(len, [*labels, "run"]))
@@ -315,10 +312,10 @@ def _weight(name: str) -> tuple[int, int]:
     return (3 if name.startswith((HELD_OUT, LOSS, EVALUATED)) or name == "time" else 1), 0
 
 
-def _cut(text: str) -> str:
-    """Return a text on one line without control characters, cut to a cell."""
+def on_one_line(text: str, longest: int = _WIDEST_CELL) -> str:
+    """Return a text on one line without control characters, cut to a length."""
     plain = "".join(character if character.isprintable() else "?" for character in text)
-    return plain if len(plain) <= _WIDEST_CELL else f"{plain[: _WIDEST_CELL - 1]}…"
+    return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 from gan_style.runtime.files import write_bytes
 
+METRICS_FILE = "metrics.jsonl"  # in a run's folder
+
 
 @dataclass(frozen=True)
 class FinalResult:

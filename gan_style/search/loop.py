@@ -11,7 +11,7 @@ from typing import Any
 from gan_style.runtime.files import write_json
 from gan_style.runtime.process import await_folder, run_process
 from gan_style.runtime.signals import PREEMPTED
-from gan_style.runtime.tracking import read_row
+from gan_style.runtime.tracking import METRICS_FILE, read_row
 from gan_style.search.space import override
 from gan_style.search.study import Study, Trial
 
@@ -40,7 +40,7 @@ def train(
     """
 
     def should_stop() -> str | None:
-        verdicts = [should_prune(step, values) for step, values in read_rows(folder / "metrics.jsonl")]  # all of them
+        verdicts = [should_prune(step, values) for step, values in read_rows(folder / METRICS_FILE)]  # all of them
         return stopped() or ("pruned" if any(verdicts) else None)
 
     await_folder(folder)
@@ -48,7 +48,7 @@ def train(
     if status == PREEMPTED and not stop_reason:
         stop_reason = "another"
     should_stop()  # on the rows of the last moment
-    last = {name: value for _, values in read_rows(folder / "metrics.jsonl") for name, value in values.items()}
+    last = {name: value for _, values in read_rows(folder / METRICS_FILE) for name, value in values.items()}
     return TrainingEnd(stop_reason, status, last)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_style.report.charts import Frame, axes, padded_range, path, spread, ticks
+from gan_style.report.charts import Frame, axes, padded_range, path, place_labels, ticks
 
 NUMBER = st.floats(-1e6, 1e6)
 
@@ -58,7 +58,7 @@ def test_labels_never_overlap_nor_leave_the_chart(entries):
     frame = Frame(0.0, 1.0, 0.0, 1.0)
     places = [frame.place(x, y) for x, y, _ in entries]
     texts = [text for *_, text in entries]
-    actual = list(boxes(frame, places, texts, spread(frame, places, texts)))
+    actual = list(boxes(frame, places, texts, place_labels(frame, places, texts)))
     for number, first in enumerate(actual):
         assert min(first[:2]) >= 0 and first[2] <= frame.width and first[3] <= frame.height
         for other in actual[:number]:
@@ -68,7 +68,7 @@ def test_labels_never_overlap_nor_leave_the_chart(entries):
 def test_a_lonely_point_has_its_label_to_the_right_and_no_text_has_no_place():
     frame = Frame(0.0, 1.0, 0.0, 1.0)
     place = frame.place(0.2, 0.5)
-    labels = spread(frame, [place, frame.place(0.9, 0.9)], ["name", ""])
+    labels = place_labels(frame, [place, frame.place(0.9, 0.9)], ["name", ""])
     assert labels[0].anchor == "start" and labels[0].x > place[0] and labels[1] is None
 
 
