@@ -57,15 +57,19 @@ def _normalise_in_place(x: Tensor, scale: Tensor, shift: Tensor) -> None:
     Means and variances are those of bands of rows, merged in float64: sums over millions of pixels in float32 lose a
     level of 256.
     """
-    width = x.shape[3]
+    height, width = x.shape[2:]
+    rows = max(1, _SUMMED // width)
     for n, sample in enumerate(x.split(1)):
-        moments = RunningMoments()
-        for band in sample.split(max(1, _SUMMED // width), dim=2):
-            mean, variance = torch.ops.aten.batch_norm_update_stats(band, None, None, 0.0)
-            count = band.shape[2] * width
-            moments.merge(count, mean.double(), variance.double() * count)
+        mean, variance = None, None  # the kernel's own, where there is one band
+        if height > rows:
+            moments = RunningMoments()
+            for band in sample.split(rows, dim=2):
+                means, variances = torch.ops.aten.batch_norm_update_stats(band, None, None, 0.0)
+                count = band.shape[2] * width
+                moments.merge(count, means.double(), variances.double() * count)
+            mean, variance = moments.mean.to(scale), moments.variance.to(scale)
         torch.ops.aten.native_batch_norm.out(
-            sample, scale[n], shift[n], moments.mean.to(scale), moments.variance.to(scale), False, 0.0, EPSILON,
+            sample, scale[n], shift[n], mean, variance, mean is None, 0.0, EPSILON,
             out=sample, save_mean=torch.empty_like(scale[n]), save_invstd=torch.empty_like(scale[n]),
         )  # fmt: skip
 
