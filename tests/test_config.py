@@ -290,11 +290,6 @@ class TestQuoted:
     def test_what_hydra_understands_stays_as_it_is(self, argument):
         assert readable("train", argument) == argument
 
-    @pytest.mark.parametrize("checkpoints", [["runs/my library#monet", "runs/library#wave"], ["runs/a#monet"]])
-    def test_a_list_of_styles_of_libraries_is_a_list(self, checkpoints):
-        argument = f"checkpoint=[{', '.join(checkpoints)}]"
-        assert compose("evaluate", readable("evaluate", argument)).checkpoint == checkpoints
-
     @pytest.mark.parametrize(("command", "argument"), [("stylize_video", "crf=2_3"), ("make_dataset", "size=1_024")])
     def test_a_number_of_an_option_of_many_types_is_a_number(self, command, argument):
         assert readable(command, argument) == argument

@@ -14,6 +14,7 @@ from typing import IO
 
 import pytest
 from PIL import Image
+from processes import wait_until
 
 from gan_style.runtime.files import ensure_writable, identity, remove_leftovers, write_bytes, write_durably
 
@@ -29,27 +30,19 @@ def test_the_content_is_what_was_written(tmp_path: Path, data: bytes) -> None:
     assert names(tmp_path) == ["a.bin"]
 
 
-def test_an_old_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    path = tmp_path / "a.bin"
-    write_bytes(path, b"old and long" * 100)
-    write_bytes(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert names(tmp_path) == ["a.bin"]
-
-
 def test_while_it_is_written_the_old_file_stands_and_the_new_one_is_hidden(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
-    write_bytes(path, b"old")
+    write_bytes(path, b"old and long" * 100)
 
     def write(file: IO[bytes]) -> None:
         file.write(b"half of the n")
         file.flush()
-        assert path.read_bytes() == b"old"
+        assert path.read_bytes() == b"old and long" * 100
         assert [name for name in names(tmp_path) if not name.startswith(".")] == ["a.bin"]
         assert len(names(tmp_path)) == 2  # in the same folder, so that the rename stays on one file system
 
     write_durably(path, write)
-    assert path.read_bytes() == b"half of the n"
+    assert path.read_bytes() == b"half of the n" and names(tmp_path) == ["a.bin"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, OSError, KeyboardInterrupt, SystemExit])
@@ -177,11 +170,7 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> N
     for start in range(0, 10_000_000, 1_000_000):
         with subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(start)]) as writer:
             try:
-                deadline = time.monotonic() + 20
-                while not path.exists() or number_of_a_whole_file(path) < start:
-                    assert writer.poll() is None, "the writer has ended by itself"
-                    assert time.monotonic() < deadline, "the writer has written nothing"
-                    time.sleep(0.005)
+                wait_until(lambda start=start: path.exists() and number_of_a_whole_file(path) >= start, writer)
                 time.sleep(rng.uniform(0, 0.05))
             finally:
                 writer.kill()  # SIGKILL: no handler, no clean-up

@@ -3,13 +3,13 @@
 import base64
 import io
 import json
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 from generators import make_resnet, write_file
 from PIL import Image
+from web_pages import WebPage
 
 from gan_style.commands.study import find_models
 
@@ -40,8 +40,7 @@ def make(gan_style, *more: str, checkpoints: str = "[runs/first-run,runs/second-
 
 
 def study_in(page: Path) -> dict:
-    actual = re.search(r'<script type="application/json" id="study">(.*?)</script>', page.read_text(), re.DOTALL)
-    return json.loads(actual[1])
+    return json.loads(WebPage(page.read_text()).scripts[0])
 
 
 def decoded(uri: str) -> Image.Image:

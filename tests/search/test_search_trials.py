@@ -276,15 +276,6 @@ def test_what_is_no_space_is_refused_in_words(content, message):
         space_of(content, integers=("n",))
 
 
-def test_a_grid_has_every_combination_the_last_option_fastest():
-    space = space_of({"a": [1, "x"], "n": {"low": 1, "high": 3}, "s": {"low": 0, "high": 0.3, "step": 0.1}}, ("n",))
-    points = grid(space)
-    assert len(points) == 2 * 3 * 4
-    assert points[0] == {"a": 1, "n": 1, "s": 0.0}
-    assert points[1] == {"a": 1, "n": 1, "s": 0.1}
-    assert points[-1] == {"a": "x", "n": 3, "s": pytest.approx(0.3)}
-
-
 @pytest.mark.parametrize("content", [{"low": 0, "high": 1}, {"low": 1, "high": 8, "log": True}])
 def test_a_grid_of_a_continuous_range_is_refused(content):
     with pytest.raises(ValueError, match=r"space.a: search.sampler=grid needs values that can be counted"):

@@ -96,19 +96,12 @@ def test_the_sheet_shows_content_style_and_result_in_rows(make_sampler):
 
 
 class TestComposite:
-    def test_is_the_weighted_sum_and_lower_is_better(self):
-        values = {"heldout/content": 0.5, "heldout/style": 2.0, "heldout/ssim": 0.75, "heldout/other": 9.0}
-        assert Composite({"content": 1.0, "style": 0.25})(values) == pytest.approx(1.0)
-
     def test_a_metric_that_is_better_when_higher_counts_as_what_it_lacks(self):
         composite = Composite({"ssim": 2.0, "structure": 1.0, "content": 1.0})
         values = {"heldout/ssim": 0.75, "heldout/structure": 0.9, "heldout/content": 0.5}
         assert composite(values) == pytest.approx(2 * 0.25 + 0.1 + 0.5)
         assert composite(values | {"heldout/ssim": 0.8}) < composite(values)
         assert composite(values | {"heldout/content": 0.4}) < composite(values)
-
-    def test_has_found_nothing_yet(self):
-        assert Composite({"content": 1.0}).lowest is None
 
 
 class TestCompositeWeights:

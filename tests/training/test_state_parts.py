@@ -66,26 +66,21 @@ class TestEma:
 
 class TestSchedule:
     @pytest.mark.parametrize(
-        ("decay", "factors"),
+        ("decay", "hold", "factors"),
         [
-            ("constant", [1, 1, 1, 1, 1]),
-            ("linear", [1, 1, 1, 0.5, 0]),
-            ("cosine", [1, 1, 1, 0.5, 0]),
+            *(
+                ("constant", 0.5, [1, 1, 1, 1, 1]),
+                ("linear", 0.5, [1, 1, 1, 0.5, 0]),
+                ("cosine", 0.5, [1, 1, 1, 0.5, 0]),
+            ),
+            ("linear", 0, [1, 0.75, 0.5, 0.25, 0]),
+            ("cosine", 0, [1, 0.5 + 0.125**0.5, 0.5, 0.5 - 0.125**0.5, 0]),
+            *((decay, 1, [1, 1, 1, 1]) for decay in DECAYS),
         ],
     )
-    def test_holds_and_then_decays_to_the_end(self, decay, factors):
-        schedule = Schedule(decay, 100, 0.5)
-        assert [schedule(step) for step in (0, 25, 50, 75, 100)] == pytest.approx(factors, abs=1e-12)
-
-    @pytest.mark.parametrize(
-        ("decay", "quarter"), [("constant", 1.0), ("linear", 0.75), ("cosine", 0.5 + 0.25 * math.sqrt(2))]
-    )
-    def test_without_a_hold_decays_from_the_start(self, decay, quarter):
-        assert Schedule(decay, 100, 0.0)(25) == pytest.approx(quarter)
-
-    @pytest.mark.parametrize("decay", DECAYS)
-    def test_held_throughout_never_decays(self, decay):
-        assert [Schedule(decay, 10, 1.0)(step) for step in range(10)] == [1.0] * 10
+    def test_holds_and_then_decays_to_the_end(self, decay, hold, factors):
+        schedule = Schedule(decay, 100, hold)
+        assert [schedule(25 * n) for n in range(len(factors))] == pytest.approx(factors, abs=1e-12)
 
     @given(steps=st.integers(1, 500), hold=st.floats(0, 1), decay=st.sampled_from(list(DECAYS)))
     def test_never_rises_and_trains_at_every_step(self, steps, hold, decay):

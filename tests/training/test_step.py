@@ -361,20 +361,6 @@ class TestTime:
             rates.append([x.param_groups[0]["lr"] for x in (state.generator_optimiser, state.discriminator_optimiser)])
         assert rates == [pytest.approx([1e-3 / n] * 2) for n in (1, 2, 3)]
 
-    def test_three_steps_twice_are_the_same_bit_by_bit(self, step):
-        terms = {"adversarial": Adversarial(augment=list(AUGMENTATIONS), r1=1.0)}
-        (first, first_scalars), (second, second_scalars) = (step(3, terms=terms) for _ in range(2))
-        for name in ("generator", "discriminator"):
-            assert same(snapshot(getattr(first, name)), snapshot(getattr(second, name)))
-        assert same(first_scalars, second_scalars)
-
-    def test_draws_nothing_from_the_global_random_state(self, make_state, make_objective, make_batch):
-        state = make_state()
-        objective = make_objective(adversarial=Adversarial(augment=list(AUGMENTATIONS)))
-        before = torch.get_rng_state()
-        train_step(state, make_batch(), objective, FLOAT32)
-        assert torch.equal(before, torch.get_rng_state())
-
 
 VARIANTS = {
     **{formula: {"adversarial": Adversarial(formula=formula)} for formula in FORMULAS},
