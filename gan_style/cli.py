@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from gan_style.options import FLAGS_WITH_A_WORD, check_options, declared, did_you_mean, keep_tildes_of_names, quoted
-from gan_style.runtime.machine import has_lost_neighbour, is_shortage, keep_freed_memory
+from gan_style.runtime.machine import first_line, has_lost_neighbour, is_shortage, keep_freed_memory
 
 COMMANDS = {
     "train": "train a generator on photos and a style",
@@ -250,7 +250,7 @@ def error_message(name: str, error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, HydraException | OmegaConfBaseException):
         return composition_message(name, error), USER_ERROR
     if is_shortage(error):
-        return f"not enough memory ({str(error).partition(chr(10))[0] or 'MemoryError'}); give it less", USER_ERROR
+        return f"not enough memory ({first_line(error)}); give it less", USER_ERROR
     if isinstance(error, ArithmeticError) and not isinstance(error, ZeroDivisionError | OverflowError):
         return str(error), NON_FINITE
     if isinstance(error, OSError) and error.strerror and error.filename is not None:

@@ -24,6 +24,7 @@ from gan_style.models.weights import torchvision_file
 from gan_style.options import option
 from gan_style.runtime.device import fastest_precision
 from gan_style.runtime.files import check_place, ensure_writable
+from gan_style.runtime.machine import first_line
 from gan_style.runtime.provenance import git_state, installed_version, requirements
 from gan_style.runtime.wandb import resolve_mode
 
@@ -84,7 +85,7 @@ def main(cfg: DictConfig) -> int:
             text = check()
         except Exception as error:  # whatever a broken library raises
             kind = "" if isinstance(error, ValueError | RuntimeError) else f"failed: {type(error).__name__}: "
-            text = f"BROKEN {kind}{(str(error) or '-').splitlines()[0]}"
+            text = f"BROKEN {kind}{first_line(error)}"
             broken.append(name)
         print(f"  {name + ':':<{width}}{without_home(text)}")
     print(f"  {len(broken)} broken: {', '.join(broken)}" if broken else "  nothing is broken")
