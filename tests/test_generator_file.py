@@ -17,9 +17,6 @@ from gan_style.runtime.checkpoint import read_generator, write_generator
 
 DAMAGES = {
     "cut to a half": lambda data: data[: len(data) // 2],
-    "cut by a byte": lambda data: data[:-1],
-    "cut to ten bytes": lambda data: data[:10],
-    "empty": lambda data: b"",
     "zeros": lambda data: bytes(len(data)),
     "noise": lambda data: random.Random(0).randbytes(len(data)),
     "text": lambda data: b"<html>404 not found</html>\n",

@@ -1,7 +1,6 @@
 """Sweeps as their users start them: real processes, real training, real kills."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -70,38 +69,6 @@ def test_killed_half_way_and_started_again_no_job_is_run_twice_to_its_end(undist
     assert "6 finished" in output
     for log in sweep.glob("*/job.log"):
         assert log.read_text().count("grid (content | style | result)") == 1
-
-
-@pytest.mark.parametrize("launcher", ["joblib"])
-def test_a_job_that_is_killed_is_tried_again_and_goes_on(undisturbed, tmp_path, launcher):
-    """With two ranks in each job, of which the first is killed once it has a checkpoint."""
-    options = (
-        *("training.seed=0,1", "runtime.devices=2", "training.steps=200", "training.checkpoint_every=2"),
-        *("training.sample_every=1000", "metrics.every=1000"),
-    )
-    sweep, process = tmp_path / "smoke", start_sweep(tmp_path, launcher, *options)
-    first = sweep / "training.seed_0"
-    wait_until(lambda: list(first.glob("checkpoints/step_*.pt")), process)
-    os.kill(rank_of(first.name), signal.SIGKILL)
-    status, output = finish_sweep(process)
-    assert status not in (0, 75) and "1 finished, 1 failed" in output, output
-    assert [row["step"] for row in rows(sweep / "training.seed_1") if "loss/total" in row] == list(range(1, 201))
-    status, output = finish_sweep(start_sweep(tmp_path, launcher, *options))
-    assert status == 0 and "1 of them finished before" in output, output
-    assert [row["step"] for row in rows(first) if "loss/total" in row] == list(range(1, 201))
-
-
-def rank_of(name: str) -> int:
-    """The process of a job's first rank."""
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            environment = path.read_bytes().split(b"\0")
-            command = (path.parent / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"RANK=0" in environment and b"WORLD_SIZE=2" in environment and name.encode() in command:
-            return int(path.parent.name)
-    raise AssertionError(f"{name} has no first rank")
 
 
 def test_a_sweep_that_is_asked_to_stop_leaves_with_status_75_and_goes_on(tmp_path):

@@ -17,10 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms.v2 import functional as transforms
 
 from gan_style.demo import demo_pictures
-from gan_style.functional import centred_gram_matrix, channel_moments, gram_matrix
+from gan_style.functional import gram_matrix
 from gan_style.images.decode import decode, to_float
 from gan_style.losses.content import content_loss
-from gan_style.losses.style import gram_loss, moments_loss
+from gan_style.losses.style import gram_loss
 from gan_style.models import perceptual
 from gan_style.models.perceptual import COMPACT, Perceptual, compact, vgg16, vgg19
 
@@ -85,6 +85,7 @@ class TestFeatures:
         expected = named_outputs(features, images)
         network = getattr(perceptual, name)(layers=list(expected), weights=str(path))
         result = network(images, list(expected))
+        assert torch.equal(images, noise(2, 3, 40, 36))
         assert result.keys() == expected.keys() == set(network.architecture.layers())
         for layer in expected:
             size = expected[layer].abs().max()
@@ -106,21 +107,6 @@ class TestFeatures:
             with FlopCounterMode(display=False) as counter:
                 network(noise(1, 3, 16, 16), layers)
             assert counter.get_total_flops() == 2 * products
-
-    def test_are_not_overwritten_by_later_layers_nor_is_the_input(self, noise):
-        torch.manual_seed(0)
-        network, images = vgg19(layers=["conv1_1", "relu1_1", "relu2_1"], weights="random"), noise(1, 3, 16, 16)
-        outputs = network(images, ["conv1_1", "relu1_1", "relu2_1"])
-        assert torch.equal(images, noise(1, 3, 16, 16)) and outputs["conv1_1"].min() < 0
-        assert torch.equal(outputs["relu1_1"], outputs["conv1_1"].clamp(min=0))
-        assert torch.equal(outputs["conv1_1"], network(images, ["conv1_1"])["conv1_1"])
-
-    def test_of_a_sample_are_made_from_itself_alone(self, noise):
-        network = compact(layers=["relu3_1"], weights="random")
-        images = noise(3, 3, 16, 16).requires_grad_()
-        (gradient,) = torch.autograd.grad(network(images, ["relu3_1"])["relu3_1"][1].sum(), images)
-        assert gradient[1].count_nonzero() > 0
-        assert gradient[0].count_nonzero() == gradient[2].count_nonzero() == 0
 
     def test_of_compact_are_read_through_linear_heads(self, noise):
         torch.manual_seed(0)
@@ -315,12 +301,11 @@ class TestImagenet:
         url = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
         assert downloads == [(url, url.rpartition("-")[2].removesuffix(".pth"))]
 
-    @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy, as torchvision's is"])
-    def test_file_in_the_hub_folder_is_loaded(self, tmp_path, monkeypatch, short_features, noise, zipped):
+    def test_file_in_the_hub_folder_is_loaded(self, tmp_path, monkeypatch, short_features, noise):
         monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
         path = tmp_path / "checkpoints" / "vgg19-dcbb9e9d.pth"
         path.parent.mkdir()
-        torch.save(state_of(short_features), path, _use_new_zipfile_serialization=zipped)
+        torch.save(state_of(short_features), path)
         result = vgg19(layers=["relu2_1"])(noise(1, 3, 16, 16), ["relu2_1"])["relu2_1"]
         torch.testing.assert_close(result, named_outputs(short_features, noise(1, 3, 16, 16))["relu2_1"])
 
@@ -347,6 +332,7 @@ class TestCalibration:
         """By the mean of a VGG's features, and the root mean square of compact's."""
         layers = self.WITH_CONV if build is vgg19 else self.LAYERS
         network, small, large = self.network(build, layers), noise(1, 3, 16, 16) * 0.1, noise(1, 3, 40, 32, seed=1)
+        network.features["0"].weight *= 1000.0
         by_hand = {}
         for layer in layers:
             means = [network(x, [layer])[layer].double().abs().pow(power).mean().item() for x in (small, large)]
@@ -361,56 +347,6 @@ class TestCalibration:
         once = dict(network.scales)
         network.calibrate(pictures)
         assert network.scales == once
-
-    @pytest.mark.parametrize("build", [vgg19, vgg16, compact])
-    def test_makes_losses_independent_of_the_scale_of_the_weights(self, noise, build):
-        """Each kernel times a factor of its own, each bias times the product so far: so are the activations.
-
-        The factors are powers of two and of ten: rounding hardly differs, and every layer's scale is another.
-        """
-        plain, scaled = self.network(build, self.LAYERS), self.network(build, self.LAYERS)
-        grown = self.grow(scaled)
-        for layer, expected in plain(noise(1, 3, 16, 16), self.LAYERS).items():
-            result = scaled(noise(1, 3, 16, 16), [layer])[layer]
-            torch.testing.assert_close(result, expected * grown[layer], rtol=1e-3, atol=1e-3 * grown[layer])
-        before = [self.losses(network, noise) for network in (plain, scaled)]
-        for layer in self.LAYERS:
-            times = [grown[layer] ** power for power in (2, 4, 4, 2)]
-            expected = [loss * factor for loss, factor in zip(before[0][layer], times, strict=True)]
-            assert before[1][layer][:3] == pytest.approx(expected[:3], rel=1e-3)
-            assert before[1][layer][3] == pytest.approx(expected[3], rel=0.1)  # AdaIN's epsilon does not grow
-        for network in (plain, scaled):
-            network.calibrate([noise(1, 3, 16, 16, seed=seed) for seed in range(2)])
-        after = [self.losses(network, noise) for network in (plain, scaled)]
-        for layer in self.LAYERS:
-            assert plain.scales[layer] * grown[layer] == pytest.approx(scaled.scales[layer], rel=1e-4)
-            assert after[1][layer] == pytest.approx(after[0][layer], rel=1e-4)
-
-    def grow(self, network: Perceptual) -> dict[str, float]:
-        """Scale a network's weights in place; by what each layer's features have grown."""
-        grown, total = {}, 1.0
-        factors = itertools.cycle((100.0, 0.5, 8.0, 0.1))
-        for name, index, _ in network.architecture.convolutions()[: len(network.features)]:
-            factor = next(factors)
-            total *= factor
-            network.features[str(index)].weight *= factor
-            network.features[str(index)].bias *= total
-            if name in network.heads:
-                network.heads[name].weight *= 4.0
-            grown[f"relu{name}"] = total * (4.0 if name in network.heads else 1.0)
-        return grown
-
-    def losses(self, network: Perceptual, noise) -> dict[str, list[float]]:
-        """Content, Gram, centred Gram and moments loss of two pictures, by layer."""
-        first, second = (network(noise(1, 3, 16, 16, seed=seed), self.LAYERS) for seed in (8, 9))
-        statistics = {gram_matrix: gram_loss, centred_gram_matrix: gram_loss, channel_moments: moments_loss}
-        return {
-            layer: [
-                content_loss(first[layer], second[layer]).item(),
-                *(loss(of(first[layer]), of(second[layer])).item() for of, loss in statistics.items()),
-            ]
-            for layer in self.LAYERS
-        }
 
     def test_survives_a_layer_that_is_silent(self, noise):
         for build in (vgg19, compact):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import ranks_driver
 import torch
-from ranks_driver import COMBINED, VARIANTS, batch_of, make, train
+from ranks_driver import VARIANTS, batch_of, make, train
 from torch import Tensor
 
 import gan_style
@@ -30,24 +30,16 @@ ALL_TERMS = "each, identity, colour, absolute variation, R1, augmented"
 Results = dict[str, Any]
 
 
-def on_two_ranks(folder: Path, names: list[str]) -> tuple[Results, Results]:
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Results]:
+    """What each of two ranks found of the variants."""
+    folder = tmp_path_factory.mktemp("ranks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(gan_style.__file__).parents[1]))  # the checkout that is tested
         patch.setenv("OMP_NUM_THREADS", "1")
-        assert launch(2, [sys.executable, str(Path(ranks_driver.__file__)), str(folder), *names]) == 0
+        assert launch(2, [sys.executable, str(Path(ranks_driver.__file__)), str(folder), *VARIANTS]) == 0
     first, second = (torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1))
     return first, second
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Results]:
-    """What each of two ranks found of the fast variants."""
-    return on_two_ranks(tmp_path_factory.mktemp("fast"), list(COMBINED))
-
-
-@pytest.fixture(scope="module")
-def two_of_each(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Results]:
-    return on_two_ranks(tmp_path_factory.mktemp("each"), list(VARIANTS))
 
 
 def apart(first: Tensor, other: Tensor) -> float:
@@ -86,42 +78,35 @@ def assert_the_same_was_learned(first: Results, other: Results) -> None:
 
 def assert_it_went_somewhere(results: Results, name: str) -> None:
     """So that agreement means something: the weights have left their place by far more than they may differ."""
-    state, _ = make((VARIANTS | COMBINED)[name], SINGLE_RANK, 1)
+    state, _ = make(VARIANTS[name], SINGLE_RANK, 1)
     start = flat(state.generator.state_dict(), vectors=False)
     assert apart(start, flat(results["weights"]["generator"], vectors=False)) > 2e-5
 
 
 class TestOneRankInParts:
-    @pytest.mark.parametrize("name", [name for name in COMBINED if name not in ("Adam", "bfloat16")])
+    @pytest.mark.parametrize("name", [name for name in VARIANTS if name not in ("Adam", "bfloat16")])
     def test_learns_what_it_learns_at_once(self, name):
-        at_once, cut = (train(COMBINED[name], SINGLE_RANK, accumulate) for accumulate in (1, 2))
-        assert_the_same_was_learned(at_once, cut)
-        assert_it_went_somewhere(at_once, name)
-
-    @pytest.mark.slow  # 17 variants, each trained twice
-    @pytest.mark.parametrize("name", VARIANTS)
-    def test_learns_what_it_learns_at_once_term_by_term(self, name):
         at_once, cut, finest = (train(VARIANTS[name], SINGLE_RANK, accumulate) for accumulate in (1, 2, 4))
         assert_the_same_was_learned(at_once, cut)
         assert_the_same_was_learned(at_once, finest)
         assert_it_went_somewhere(at_once, name)
 
     @pytest.mark.slow  # 3 variants for 20 steps, each trained twice
-    @pytest.mark.parametrize("name", [name for name in COMBINED if name not in ("Adam", "bfloat16")])
+    @pytest.mark.parametrize("name", [name for name in VARIANTS if name not in ("Adam", "bfloat16")])
     def test_stays_near_it_for_twenty_steps(self, name):
         """A unit at its threshold may turn on or off by rounding, so that weights part a little more with time."""
-        at_once, cut = (train(COMBINED[name], SINGLE_RANK, accumulate, steps=20) for accumulate in (1, 2))
+        at_once, cut = (train(VARIANTS[name], SINGLE_RANK, accumulate, steps=20) for accumulate in (1, 2))
         for network in ("generator", "discriminator"):
             first, other = (flat(x["weights"][network], vectors=False) for x in (at_once, cut))
             assert apart(first, other) < 1e-2  # measured: up to 2e-3
 
     def test_has_the_losses_it_has_at_once_under_adam(self):
-        at_once, cut = (train(COMBINED["Adam"], SINGLE_RANK, accumulate) for accumulate in (1, 2))
+        at_once, cut = (train(VARIANTS["Adam"], SINGLE_RANK, accumulate) for accumulate in (1, 2))
         assert_numbers_agree(at_once, cut, 0.05, ("loss/",))
 
     def test_makes_the_fakes_anew_and_the_rest_once(self, monkeypatch):
         """Memory for one part's activations is paid with a second forward pass."""
-        variant, calls = COMBINED["Adam"], []
+        variant, calls = VARIANTS["Adam"], []
         for accumulate, expected in ((1, [4]), (2, [2] * 4), (4, [1] * 8)):
             state, objective = make(variant, SINGLE_RANK, accumulate)
             calls.clear()
@@ -131,20 +116,15 @@ class TestOneRankInParts:
 
 
 class TestTwoRanks:
-    @pytest.mark.parametrize("name", [name for name in COMBINED if name not in ("Adam", "bfloat16")])
+    @pytest.mark.parametrize("name", [name for name in VARIANTS if name not in ("Adam", "bfloat16")])
     def test_learn_what_one_learns(self, two, name):
-        assert_the_same_was_learned(train(COMBINED[name], SINGLE_RANK), two[0][name])
-
-    @pytest.mark.slow  # 17 variants
-    @pytest.mark.parametrize("name", VARIANTS)
-    def test_learn_what_one_learns_term_by_term(self, two_of_each, name):
-        assert_the_same_was_learned(train(VARIANTS[name], SINGLE_RANK), two_of_each[0][name])
+        assert_the_same_was_learned(train(VARIANTS[name], SINGLE_RANK), two[0][name])
 
     @pytest.mark.parametrize(("name", "relative"), [("Adam", 0.05), ("bfloat16", 0.1)])
     def test_have_the_losses_of_one(self, two, name, relative):
-        assert_numbers_agree(train(COMBINED[name], SINGLE_RANK), two[0][name], relative, ("loss/",))
+        assert_numbers_agree(train(VARIANTS[name], SINGLE_RANK), two[0][name], relative, ("loss/",))
 
-    @pytest.mark.parametrize("name", COMBINED)
+    @pytest.mark.parametrize("name", VARIANTS)
     def test_hold_the_same_weights_bit_by_bit(self, two, name):
         first, second = (actual[name] for actual in two)
         assert first["scalars"] == second["scalars"] and first["term weights"] == second["term weights"]
@@ -166,7 +146,7 @@ class TestDraws:
 
     def judged(self, positions: list[int], pictures: list[int], seed: int = 7) -> list[Tensor]:
         """What D sees, sample by sample: real, then fake, then the fake that the generator's half asks about."""
-        variant = dataclasses.replace(COMBINED["Adam"], terms={"adversarial": Adversarial(augment=list(AUGMENTATIONS))})
+        variant = dataclasses.replace(VARIANTS["Adam"], terms={"adversarial": Adversarial(augment=list(AUGMENTATIONS))})
         (state, objective), full, inputs_seen = make(variant, SINGLE_RANK, 1), batch_of(0, SINGLE_RANK), []
         state.seed = seed
         state.discriminator.register_forward_pre_hook(lambda _, inputs: inputs_seen.extend(inputs[0].detach()))
@@ -198,7 +178,7 @@ class TestDraws:
 
 def test_what_is_measured_on_ranks_is_told_as_of_the_whole_batch(two):
     """A term's pull over all samples: of a mean over 4 each sample's gradient is half of that of a mean over 2."""
-    variant = COMBINED[ALL_TERMS]
+    variant = VARIANTS[ALL_TERMS]
     state, objective = make(variant, SINGLE_RANK, 1)
     scalars = train_step(state, batch_of(0, SINGLE_RANK), objective, FLOAT32, audit=True)
     messages = two[0][ALL_TERMS]["scalars"][0]
