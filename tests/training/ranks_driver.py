@@ -99,8 +99,16 @@ VARIANTS = {
         {"content": 1, "style": 2, "adversarial": 1},
         warmup_steps=2,
     ),
-    "PatchNCE": Variant(  # at a temperature at which rounding grows no more than in the other terms
-        {"patch_nce": PatchNCE(1.0, layers=["image", "encoder.1", "blocks.0"], patches=16, width=8, temperature=0.5)}
+    "PatchNCE": Variant(
+        {
+            "patch_nce": PatchNCE(
+                weight=1.0,
+                layers=["image", "encoder.1", "blocks.0"],
+                patches=16,
+                width=8,
+                temperature=0.5,  # at which rounding grows no more than in the other terms
+            )
+        }
     ),
     "negatives": Variant({"adversarial": Adversarial(negatives={"edges": 1.0, "grey_edges": 0.1})}),
     "Adam": Variant(optimiser=ADAM),
