@@ -1,8 +1,6 @@
 """Every config composes and builds; what cannot be meant is refused in the user's words."""
 
 import inspect
-import sys
-import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -316,60 +314,3 @@ class TestFlat:
         path.write_text(to_yaml(settings))
         assert flat(plain(OmegaConf.load(path))) == flat(settings)
         assert flat(settings)["training.steps"] == settings["training"]["steps"]
-
-
-class TestMessages:
-    @pytest.mark.parametrize(
-        ("override", "parts"),
-        [
-            ("training.stpes=3", ["there is no option training.stpes", "did you mean training.steps?"]),
-            ("trainning.steps=3", ["trainning"]),
-            ("generator=slimm", ["slimm"]),
-            ("experiment=nothing", ["nothing"]),
-            ("training.steps=many", ["training.steps=many"]),
-            ("data.flip=perhaps", ["data.flip=perhaps"]),
-            ("data.resize=[1,2,3,x]", ["data.resize"]),
-            ("run=3", ["run=3"]),
-            ("generator.widht=3", ["generator.widht", "did you mean generator.width?"]),
-            ("loss.content.layers=relu3_1", ["loss.content.layers=relu3_1", "[relu3_1]"]),
-            ("loss.style.layers=relu3_1", ["loss.style.layers=relu3_1", "[relu3_1]"]),
-            ("loss.style.layers=[]", ["loss.style.layers=[]"]),
-            ("loss.content.layers=[relu3_9]", ["no layer 'relu3_9' (did you mean relu3_"]),
-            ("loss.adversarial.formula=wgan", ["loss.adversarial.formula=wgan", "hinge"]),
-            ("loss.adversarial.augment=[blur]", ["loss.adversarial.augment", "cutout"]),
-            ("loss.tv.weight=-1", ["loss.tv.weight=-1", "finite numbers from 0"]),
-            ("data.content=", ["data.content", "empty"]),
-            ("data.style=[a,'']", ["data.style", "empty"]),
-            ("data.content=null", ["data.content=null"]),
-            ("training.steps=1.5", ["training.steps=1.5: a whole number"]),
-            ("training.recompute=maybe", ["training.recompute=maybe: true or false"]),
-            ("run.root=[a,b]", ["run.root=[a,b]: a single"]),
-            ("data.content=[a,null]", ["data.content=[a, null]"]),
-            ("loss.style.weight=null", ["loss.style.weight=null: a number"]),
-            ("loss=null", ["loss=null", "default"]),
-            ("loss=defalt", ["loss=defalt", "did you mean default?", "perceptual"]),
-            ("loss=[a]", ["loss=a", "default"]),
-            ("run.root=${nothing}", ["run.root", "nothing"]),
-            ("photo.jpg", ["photo.jpg", "name=value"]),
-            ("--dry_run", ["dry_run=", "without --"]),
-            ("-run.name=a", ["run.name=a", "without -"]),
-            ("training.STEPS=3", ["training.STEPS", "did you mean training.steps?"]),
-            ("loss=GATYS", ["loss=GATYS", "did you mean gatys?"]),
-            ("~photo.jpg", ["photo.jpg"]),
-            ("discriminator.receptive_field=64", ["discriminator.receptive_field=64", "70"]),
-            ("optimiser.generator._target_=torch.nn.ReLU", ["optimiser.generator._target_", "torch.optim"]),
-        ],
-    )
-    def test_wrong_options_end_in_status_two_and_one_line_that_names_them(
-        self, override, parts, monkeypatch, capsys, tmp_path
-    ):
-        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command replaces it
-        arguments = ["experiment=smoke", "perceptual.weights=random", f"run.root={tmp_path}", "dry_run=true", override]
-        monkeypatch.setattr(sys, "argv", ["gan-style train", *arguments])
-        with pytest.raises(SystemExit) as end:
-            import_module("gan_style.commands.train").main()
-        message = capsys.readouterr().err
-        assert end.value.code == 2
-        assert message.startswith("gan-style train: ") and message.count("\n") == 1
-        assert not [part for part in parts if part not in message], message
-        assert not list(Path(tmp_path).iterdir())

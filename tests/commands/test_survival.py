@@ -437,27 +437,6 @@ def test_training_does_not_wait_for_a_checkpoint_to_be_written(smoke, tmp_path, 
     assert read_checkpoint(path)["state"]["step"] == 2
 
 
-REFUSED = {
-    "a batch that does not divide into parts": (("training.accumulate=3",), ("training.batch=2", "multiples of 3")),
-    "no parts": (("training.accumulate=0",), ("training.accumulate=0",)),
-    "no devices": (("runtime.devices=0",), ("runtime.devices=0",)),
-    "no time": (("training.max_time=0",), ("training.max_time=0", "above 0")),
-    "time that is no number": (("training.max_time=nan",), ("training.max_time=nan",)),
-    "no patience": (("training.skip_patience=0",), ("training.skip_patience=0",)),
-    "negative roll-backs": (("training.rollbacks=-1",), ("training.rollbacks=-1",)),
-    "keep_every of 0": (("training.keep_every=0",), ("training.keep_every=0",)),
-    "unknown precision": (("training.precision=float8",), ("float8", "float16")),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_is_refused_in_words_and_leaves_nothing(smoke, tmp_path, case):
-    options, messages = REFUSED[case]
-    outcome = smoke(*options, root=tmp_path / "runs", status=2)
-    assert all(word in outcome.err for word in messages), outcome.err
-    assert "Traceback" not in outcome.err and not (tmp_path / "runs").exists()
-
-
 @pytest.mark.parametrize(
     ("ranks", "batch", "message"),
     [
