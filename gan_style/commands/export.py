@@ -12,7 +12,7 @@ from gan_style import __version__
 from gan_style.cli import command
 from gan_style.config import plain
 from gan_style.data.pictures import find_pictures
-from gan_style.export.files import FLOAT32, INT8, PRECISIONS, TORCH_SUFFIX, check_installed, to_onnx, to_torch
+from gan_style.export.formats import FLOAT32, INT8, PRECISIONS, TORCH_SUFFIX, check_installed, to_onnx, to_torch
 from gan_style.export.graph import FLOAT, UINT8, ExportedGenerator
 from gan_style.export.verify import (
     calibration_feeds,

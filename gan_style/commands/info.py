@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from gan_style.cli import command
 from gan_style.commands.compare import read_run_of
 from gan_style.config import flat
-from gan_style.export.files import TORCH_SUFFIX, read_description
+from gan_style.export.formats import TORCH_SUFFIX, read_description
 from gan_style.images.formats import FORMAT_OF_SUFFIX, UnreadablePictureError, is_picture
 from gan_style.images.metadata import NOTED, read_note
 from gan_style.options import as_typed, listed, option

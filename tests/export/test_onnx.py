@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gan_style.export.files import to_onnx
+from gan_style.export.formats import to_onnx
 from gan_style.export.graph import FLOAT, UINT8, ExportedGenerator
 from gan_style.export.verify import generator_paint, onnx_paint
 from gan_style.images.decode import to_float, to_uint8

@@ -5,7 +5,7 @@ import io
 import pytest
 import torch
 
-from gan_style.export.files import read_description, to_torch
+from gan_style.export.formats import read_description, to_torch
 from gan_style.export.graph import UINT8, ExportedGenerator
 from gan_style.images.decode import to_float, to_uint8
 from gan_style.models.library import LibraryGenerator

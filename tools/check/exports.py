@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_style.demo import demo_pictures
-from gan_style.export.files import INT8, PRECISIONS, to_onnx
+from gan_style.export.formats import INT8, PRECISIONS, to_onnx
 from gan_style.export.graph import ExportedGenerator
 from gan_style.export.verify import (
     Comparison,
