@@ -113,11 +113,7 @@ def centred_gram_in_loops(features: Tensor) -> Tensor:
     return gram_in_loops(features.double() - features.double().mean(dim=(2, 3), keepdim=True))
 
 
-STATISTICS = {
-    gram_matrix: gram_in_loops,
-    centred_gram_matrix: centred_gram_in_loops,
-    channel_moments: moments_by_numpy,
-}
+STATISTICS = {gram_matrix: gram_in_loops, centred_gram_matrix: centred_gram_in_loops, channel_moments: moments_by_numpy}
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)

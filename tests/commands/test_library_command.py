@@ -73,10 +73,7 @@ def test_it_goes_on_without_those_once_it_has_its_own(run, gan_style, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ("data.style=demo:styles/flow",),
-            "data.style=demo:styles/flow: this generator needs names",
-        ),
+        (("data.style=demo:styles/flow",), "data.style=demo:styles/flow: this generator needs names"),
         (("generator=slim",), "data.style names styles (flow, tiles); use generator=library or"),
         (("data.style={flow: nowhere}",), "data.style.flow=nowhere: there is no such folder or file"),
         (("data.full_strength=1.5",), "data.full_strength=1.5; allowed are 0 to 1"),

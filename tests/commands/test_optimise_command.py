@@ -331,10 +331,7 @@ BAD_INPUT = {
     "masks no list": (["masks=a.png"], "masks=a.png"),
     "regions and masks": (["regions=2", "masks=[a.png,b.png]"], "regions=2"),
     "missing masks": (["masks=[nothing.png,b.png]"], "masks=nothing.png"),
-    "regions of moments": (
-        ["regions=2", "loss.style._target_=gan_style.losses.style.MomentStyle"],
-        "loss.style",
-    ),
+    "regions of moments": (["regions=2", "loss.style._target_=gan_style.losses.style.MomentStyle"], "loss.style"),
 }
 
 

@@ -22,10 +22,7 @@ from gan_style.models.reference import ReferenceGenerator
 from gan_style.stylize import model as inference_load
 from gan_style.stylize.model import load_generator
 
-REFERENCE = (
-    *SMOKE,
-    *("generator=reference", "loss.style.target=crop", "data.style=['demo:styles', 'demo:photos']"),
-)
+REFERENCE = (*SMOKE, *("generator=reference", "loss.style.target=crop", "data.style=['demo:styles', 'demo:photos']"))
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +236,7 @@ def test_pictures_that_do_not_fit_in_memory_are_painted_in_tiles(far):
         ((), "takes its style from pictures; give one, several, or their folder"),
         (("reference=nowhere.jpg",), "cannot read the picture nowhere.jpg: there is no such file"),
         (("reference=HERE/broken.png",), "cannot read the picture"),
-        (("reference={a: b}",), "a picture, a folder of pictures, or a list of them expected"),
+        (("reference={a: b}",), "reference={a: b}: one expected, or a list"),
         (("reference=HERE/paintings", "style=see"), "style=see: there is no such style (did you mean sea?)"),
         (("reference=HERE/paintings", "weights=[1]"), "one for each of 2 styles (rust, sea)"),
     ],

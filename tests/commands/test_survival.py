@@ -469,17 +469,6 @@ def test_devices_start_ranks_with_the_runs_own_options(gan_style, tmp_path, monk
 
 @pytest.mark.slow  # four runs of two ranks
 class TestTwoRanksRefuse:
-    def test_a_batch_that_does_not_divide(self, run, tmp_path):
-        status, output = run(tmp_path, *SMOKE, TWO, "training.batch=3")
-        assert status == 2 and "training.batch=3 for 2 ranks" in output
-
-    def test_devices_that_are_not_there(self, run, tmp_path):
-        if torch.cuda.device_count() >= 9:
-            pytest.skip("they are there")
-        status, output = run(tmp_path, *SMOKE, TWO, "runtime.device=cuda:8")
-        assert status == 2 and "runtime.device=cuda:8" in output
-        assert not (tmp_path / "smoke").exists()
-
     def test_a_run_with_other_settings_and_name_them(self, run, tmp_path):
         assert run(tmp_path, *SMOKE)[0] == 0
         status, output = run(tmp_path, *SMOKE, TWO, "loss.style.weight=7", "training.batch=4", "training.steps=8")

@@ -13,15 +13,7 @@ from processes import REPOSITORY, wait_until
 from slurm_standins import install
 
 from gan_style.commands import launchers
-from gan_style.commands.launchers import (
-    Basic,
-    JobEnd,
-    Joblib,
-    SubmititSlurm,
-    SweepJob,
-    environment_of,
-    run_here,
-)
+from gan_style.commands.launchers import Basic, JobEnd, Joblib, SubmititSlurm, SweepJob, environment_of, run_here
 from gan_style.runtime.signals import PREEMPTED, Stop
 
 KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"

@@ -297,9 +297,7 @@ AUDITS = "training.audit_every=1"
 BAD_INPUT = {
     "data.content={tmp}/nowhere": ["data.content=", "no such folder"],
     "data.style={tmp}/empty": ["data.style=", "no picture in this folder"],
-    "data.content={tmp}/text": ["data.content", "none of its 2 pictures can be read"],
     "data.content={tmp}/mixed": ["fake.jpg", "not a JPEG", "data.max_unreadable=0.05"],
-    "data.content={tmp}/cut": ["cut.jpg", "truncated"],
     "training.stpes=3": ["there is no option training.stpes", "did you mean training.steps?"],
     "trainning.steps=3": ["trainning"],
     "generator=slimm": ["slimm"],
@@ -374,7 +372,7 @@ BAD_INPUT = {
     f"loss.balance=[1,2] {AUDITS}": ["loss.balance=[1, 2]", "{content: 1, style: 2}"],
     f"loss.balance={{nosuch:1,style:1}} {AUDITS}": ["loss.balance names nosuch", "adversarial, content, style, tv"],
     "loss.balance={content:1,style:1} training.warmup_steps=3 training.audit_every=4": [
-        *("loss.balance", "training.warmup_steps=3", "training.audit_every=4", "1 to training.warmup_steps"),
+        *("loss.balance", "training.warmup_steps=3", "training.audit_every=4", "1 to training.warmup_steps")
     ],
     "loss.balance={content:1,style:1} training.audit_every=0": ["loss.balance", "training.audit_every=0"],
     f"loss.balance={{content:1,style:1}} training.warmup_steps=0 {AUDITS}": ["loss.balance", "training.warmup_steps=0"],
@@ -386,13 +384,11 @@ BAD_INPUT = {
 
 @pytest.mark.parametrize("options", BAD_INPUT)
 def test_bad_input_is_named_in_the_users_words_and_leaves_nothing(smoke, tmp_path, options):
-    for folder in ("empty", "text", "mixed", "cut"):
+    for folder in ("empty", "text", "mixed"):
         (tmp_path / folder).mkdir()
-    for name in ("text/a.jpg", "text/b.png", "mixed/fake.jpg"):
+    for name in ("text/a.jpg", "mixed/fake.jpg"):
         (tmp_path / name).write_text("no picture at all")
     Image.new("RGB", (64, 64), "red").save(tmp_path / "mixed" / "good.png")
-    Image.effect_noise((200, 200), 60).save(tmp_path / "cut" / "cut.jpg")
-    (tmp_path / "cut" / "cut.jpg").write_bytes((tmp_path / "cut" / "cut.jpg").read_bytes()[:3000])
     outcome = smoke(*options.replace("{tmp}", str(tmp_path)).split(), root=tmp_path / "runs", status=2)
     *warnings, message = outcome.err.splitlines()
     assert message.startswith("gan-style train: ") and all(line.startswith("warning: ") for line in warnings)

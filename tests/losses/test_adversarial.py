@@ -22,10 +22,7 @@ def softplus(x: float) -> float:
 
 
 CLOSED_FORMS = {
-    "hinge": (
-        mean([max(0, 1 - x) for x in REAL]) + mean([max(0, 1 + x) for x in FAKE]),
-        -mean(FAKE),
-    ),
+    "hinge": (mean([max(0, 1 - x) for x in REAL]) + mean([max(0, 1 + x) for x in FAKE]), -mean(FAKE)),
     "least_squares": (
         0.5 * mean([(x - 1) ** 2 for x in REAL]) + 0.5 * mean([x**2 for x in FAKE]),
         0.5 * mean([(x - 1) ** 2 for x in FAKE]),

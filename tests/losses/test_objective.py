@@ -195,8 +195,7 @@ class TestStyleTargets:
         """Also beside a term that looks at the same layers, and one more, of the same pictures in colour."""
         options = {"weight": 1.0, "target": target}
         both = make_objective(
-            style=kind(layers=LAYERS, **options),
-            texture=kind(layers=["relu1_1"], grey=True, **options),
+            style=kind(layers=LAYERS, **options), texture=kind(layers=["relu1_1"], grey=True, **options)
         )
         single = make_objective(style=kind(layers=LAYERS, **options))
         pictures = [noise(1, 3, 16, 16), noise(1, 3, 12, 20, seed=1)]

@@ -197,13 +197,6 @@ def test_an_unreadable_picture_is_reported_and_the_others_are_done(tmp_path: Pat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
 
 
-def test_a_picture_that_vanishes_after_planning_is_reported(tmp_path: Path) -> None:
-    jobs = plan_file(saved(tmp_path / "a.png"), tmp_path / "out")
-    (tmp_path / "a.png").unlink()
-    ((_, problem),) = run(Negative(), jobs, CPU)
-    assert "there is no such file" in problem
-
-
 def test_nothing_is_written_into_the_input(tmp_path: Path) -> None:
     for name in ("a.png", "deep/b.jpg", "deep/broken.png"):
         saved(tmp_path / "in" / name)

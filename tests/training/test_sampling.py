@@ -9,14 +9,7 @@ from gan_style.functional import gram_matrix
 from gan_style.images.decode import grid
 from gan_style.models.perceptual import compact
 from gan_style.models.reference import ReferenceGenerator
-from gan_style.training.sampling import (
-    PREFIX,
-    Composite,
-    LibrarySampler,
-    ReferenceSampler,
-    Sampler,
-    composite_weights,
-)
+from gan_style.training.sampling import PREFIX, Composite, LibrarySampler, ReferenceSampler, Sampler, composite_weights
 
 CONTENT, STYLE = ["relu2_1", "relu3_1"], ["relu1_1", "relu2_1"]
 

@@ -128,9 +128,7 @@ class TestRoundTrip:
         resumed = make_state(seed=1, **fields)  # of other weights
         resumed.load_state_dict(saved)
         for first, other in zip(
-            self.steps(going_on, objective, make_batch, 3),
-            self.steps(resumed, objective, make_batch, 3),
-            strict=True,
+            self.steps(going_on, objective, make_batch, 3), self.steps(resumed, objective, make_batch, 3), strict=True
         ):
             assert_same(first, other)
         assert_same(going_on.state_dict(), resumed.state_dict())

@@ -16,7 +16,6 @@ from gan_style.losses.adversarial import FORMULAS, Adversarial
 from gan_style.losses.content import Content, GatysContent, content_loss
 from gan_style.losses.pixel import AbsoluteVariation, Colour, Identity
 from gan_style.losses.style import Style
-from gan_style.training.state import TrainState
 from gan_style.training.step import Precision, train_step
 
 FLOAT32 = Precision(torch.device("cpu"))
@@ -47,12 +46,6 @@ def step(make_state, make_objective, make_batch) -> Callable[..., tuple[Any, dic
         return state, scalars
 
     return take
-
-
-def update(state: TrainState, losses: list[Tensor]) -> dict[str, Tensor]:
-    """Update the generator by the sum of losses."""
-    state.zero_grad("generator")
-    return state.clip_and_step("generator", [state.backward("generator", loss) for loss in losses])
 
 
 class TestHalves:
@@ -318,31 +311,11 @@ class TestClip:
             assert length == pytest.approx(min(clip, scalars[f"{name}/gradient"].item()), rel=0.02)
         assert scalars["generator/gradient"] > 1e-3
 
-    def test_is_torchs_clip_and_reports_the_norm_from_before(self, make_state, noise):
-        torch.manual_seed(0)
-        layer = nn.Linear(3, 3)
-        other, data = copy.deepcopy(layer), noise(4, 3)
-        state = make_state(clip=0.1)
-        state.generator_optimiser = SGD(layer.parameters(), lr=1.0)
-        norm = update(state, [layer(data).square().sum()])["gradient"]
-        other(data).square().sum().backward()
-        expected = nn.utils.clip_grad_norm_(other.parameters(), 0.1)
-        assert norm.item() == pytest.approx(expected.item(), rel=1e-6) and norm > 0.1
-        for mine, theirs in zip(layer.parameters(), other.parameters(), strict=True):
-            torch.testing.assert_close(mine.grad, theirs.grad)
-
     def test_leaves_small_gradients_alone(self, step):
         plain, _ = step()
         clipped, scalars = step(clip=1e6)
         assert same(snapshot(plain.generator), snapshot(clipped.generator))
         assert scalars["generator/gradient"] > 0
-
-    def test_forgets_the_gradient_of_the_step_before(self, make_state, noise):
-        layer, state = nn.Linear(3, 1, bias=False), make_state()
-        state.generator_optimiser = SGD(layer.parameters(), lr=0.0)
-        for _ in range(2):
-            update(state, [layer(torch.ones(1, 3)).sum()])
-        assert torch.equal(layer.weight.grad, torch.ones(1, 3))
 
 
 class TestTime:

@@ -114,6 +114,28 @@ class TestSkipping:
         assert state.step == 1
 
 
+class TestClip:
+    def test_is_torchs_clip_and_reports_the_norm_from_before(self, make_state, noise):
+        torch.manual_seed(0)
+        layer = nn.Linear(3, 3)
+        other, data = copy.deepcopy(layer), noise(4, 3)
+        state = make_state(clip=0.1)
+        state.generator_optimiser = torch.optim.SGD(layer.parameters(), lr=1.0)
+        norm = update(state, [layer(data).square().sum()])["gradient"]
+        other(data).square().sum().backward()
+        expected = nn.utils.clip_grad_norm_(other.parameters(), 0.1)
+        assert norm.item() == pytest.approx(expected.item(), rel=1e-6) and norm > 0.1
+        for mine, theirs in zip(layer.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad, theirs.grad)
+
+    def test_forgets_the_gradient_of_the_step_before(self, make_state, noise):
+        layer, state = nn.Linear(3, 1, bias=False), make_state()
+        state.generator_optimiser = torch.optim.SGD(layer.parameters(), lr=0.0)
+        for _ in range(2):
+            update(state, [layer(torch.ones(1, 3)).sum()])
+        assert torch.equal(layer.weight.grad, torch.ones(1, 3))
+
+
 def can_train_in_float16() -> str | None:
     """None, or why this torch cannot."""
     try:
