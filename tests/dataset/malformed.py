@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
+from chunks import chunk
 from PIL import Image, PngImagePlugin
 
 NOT = ("not a picture",)
@@ -22,11 +23,6 @@ def encoded(kind: str, picture: Image.Image | None = None, **options) -> bytes:
     buffer = io.BytesIO()
     (picture or Image.fromarray(pixels(40, 50))).save(buffer, kind, **options)
     return buffer.getvalue()
-
-
-def chunk(kind: bytes, data: bytes, *, crc: int | None = None) -> bytes:
-    checksum = zlib.crc32(kind + data) if crc is None else crc
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
 
 
 def png(width: int, height: int, rows: bytes, *extra: bytes, end: bool = True) -> bytes:
@@ -73,7 +69,7 @@ def bad() -> Iterator[tuple[str, bytes, tuple[str, ...]]]:
     yield "bad stream.png", png(40, 50, b"").replace(zlib.compress(b""), b"\x78\x9c\xff\xff\xff\xff\0\0\0\x01"), DAMAGED
     yield (
         "bad sum.png",
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0), crc=1),
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 2, 0, 0, 0), checksum=1),
         DAMAGED,
     )
     yield "bomb.png", png(60_000, 60_000, b""), LARGE

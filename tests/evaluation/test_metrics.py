@@ -53,10 +53,8 @@ class TestKernelDistance:
         x, y = rows(7, 1, 0.3), rows(5, 2)
         without_x = torch.tensor([kernel_distance(torch.cat([x[:i], x[i + 1 :]]), y).value for i in range(7)])
         without_y = torch.tensor([kernel_distance(x, torch.cat([y[:i], y[i + 1 :]])).value for i in range(5)])
-        expected = (
-            6 / 7 * without_x.double().var(correction=0) * 7 + 4 / 5 * without_y.double().var(correction=0) * 5
-        ) ** 0.5
-        assert kernel_distance(x, y).error == pytest.approx(expected.item(), rel=1e-4)
+        expected = 6 * without_x.double().var(correction=0) + 4 * without_y.double().var(correction=0)
+        assert kernel_distance(x, y).error == pytest.approx(expected.item() ** 0.5, rel=1e-4)
 
     def test_is_unbiased(self):
         """Two samples of one distribution: the mean over trials is 0."""
@@ -65,9 +63,8 @@ class TestKernelDistance:
 
     def test_error_is_the_spread_over_trials(self):
         """Of sets that differ; of equal ones the jackknife is known to say too much."""
-        actual = [
-            kernel_distance(rows(30, 2 * i, width=2) * 0.3 + 1.0, rows(30, 2 * i + 1, width=2)) for i in range(150)
-        ]
+        pairs = ((rows(30, 2 * i, width=2) * 0.3 + 1.0, rows(30, 2 * i + 1, width=2)) for i in range(150))
+        actual = [kernel_distance(*pair) for pair in pairs]
         spread = torch.tensor([item.value for item in actual]).std().item()
         assert sum(item.error for item in actual) / len(actual) == pytest.approx(spread, rel=0.2)
 
@@ -82,9 +79,8 @@ class TestFrechetDistance:
         oracle = FrechetInceptionDistance(feature=Flat(), input_img_size=(3, 1, 2))
         oracle.update(as_pictures(y), real=True)
         oracle.update(as_pictures(x), real=False)
-        assert frechet_distance(Moments.of(x), Moments.of(y)).value == pytest.approx(
-            oracle.compute().item(), abs=1e-4, rel=1e-4
-        )
+        actual = frechet_distance(Moments.of(x), Moments.of(y)).value
+        assert actual == pytest.approx(oracle.compute().item(), abs=1e-4, rel=1e-4)
 
     def test_of_gaussians_with_diagonal_covariance_is_the_closed_form(self):
         """|m1 - m2|^2 + sum (s1 - s2)^2; +-1 rows have an exact mean and covariance."""
@@ -150,19 +146,13 @@ def noised(photo, strength):
     return (photo + strength * noise).clamp(-1, 1)
 
 
-def blurred(photo, factor):
-    small = F.avg_pool2d(photo, factor, ceil_mode=True)
-    return F.interpolate(small, photo.shape[-2:], mode="bilinear")
-
-
 class TestSsim:
     @pytest.mark.parametrize("strength", [0.02, 0.2, 1.0])
     def test_equals_scikit_image(self, photo, strength):
         result = noised(photo, strength)
         lumas = [rgb_to_yuv(x)[0, 0].double().numpy() for x in (result, photo)]
-        expected = structural_similarity(
-            *lumas, data_range=1.0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-        )
+        options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+        expected = structural_similarity(*lumas, data_range=1.0, **options)
         assert ssim(result, photo).item() == pytest.approx(expected, abs=1e-4)
 
     def test_is_one_for_the_same_picture_and_counts_each_sample_alone(self, photo):
@@ -190,14 +180,6 @@ class TestStructure:
         right = (luma[:, :-2] - luma[:, 2:]).unfold(0, 3, 1).sum(-1) / 3
         expected = (0.0026 / (down**2 + right**2 + 0.0026)).mean()
         assert structure(torch.zeros_like(photo), photo).item() == pytest.approx(expected.item(), abs=1e-5)
-
-
-@pytest.mark.parametrize("measure", [ssim, structure])
-@pytest.mark.parametrize(("damage", "strengths"), [(noised, [0.05, 0.1, 0.2, 0.4]), (blurred, [2, 3, 5, 8])])
-def test_damage_scores_worse_the_stronger_it_is(photo, measure, damage, strengths):
-    scores = [measure(photo, photo).item(), *(measure(damage(photo, s), photo).item() for s in strengths)]
-    assert scores == sorted(scores, reverse=True)
-    assert len(set(scores)) == len(scores)
 
 
 class TestColour:

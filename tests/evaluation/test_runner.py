@@ -39,25 +39,41 @@ def generator():
     return ResnetGenerator(width=4, blocks=1).eval()
 
 
-@pytest.fixture
-def run(tmp_path, generator):
+def left_by(generator, folder):
     """What is left of a run."""
-    folder = tmp_path / "runs" / "mine"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write_generator(folder / "generator.safetensors", generator.state_dict(), describe(generator) | {"step": 3})
     return folder
 
 
+@pytest.fixture
+def run(tmp_path, generator):
+    return left_by(generator, tmp_path / "runs" / "mine")
+
+
+@pytest.fixture
+def photo(tmp_path):
+    return picture(tmp_path / "photos" / "one.png")
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A folder for results."""
+    (tmp_path / "made").mkdir()
+    return tmp_path / "made"
+
+
+def result_of(spec, photo):
+    return open_outputs(str(spec), CPU)(photo, content_of(photo))
+
+
 class TestOpenResults:
-    def test_a_runs_folder_and_its_generators_file_give_the_generators_results(self, run, generator, tmp_path):
-        photo = picture(tmp_path / "photo.png")
-        content = content_of(photo)
+    def test_a_runs_folder_and_its_generators_file_give_the_generators_results(self, run, generator, photo):
         with torch.no_grad():
-            expected = generator(content)
+            expected = generator(content_of(photo))
         for spec in (run, run / "generator.safetensors"):
-            results = open_outputs(str(spec), CPU)
-            assert isinstance(results, GeneratedOutputs)
-            assert torch.allclose(results(photo, content), expected, atol=1e-5)
+            assert isinstance(open_outputs(str(spec), CPU), GeneratedOutputs)
+            assert torch.allclose(result_of(spec, photo), expected, atol=1e-5)
 
     def test_pictures_in_a_runs_folder_do_not_make_it_a_folder_of_results(self, run):
         picture(run / "samples" / "a.jpg")
@@ -67,61 +83,48 @@ class TestOpenResults:
         with pytest.raises(ValueError, match=r"holds no generator\.safetensors"):
             open_outputs(str(run), CPU)
 
-    def test_a_folder_of_pictures_is_looked_up_by_name_whatever_the_suffix_and_size(self, tmp_path):
-        photo, actual = (
-            picture(tmp_path / "photos" / "one.jpg"),
-            picture(tmp_path / "made" / "deep" / "one.png", (80, 64)),
-        )
-        results = open_outputs(str(tmp_path / "made"), CPU)
-        assert isinstance(results, FolderOutputs)
-        assert torch.equal(results(photo, content_of(photo)), content_of(actual))
+    def test_a_folder_of_pictures_is_looked_up_by_name_whatever_the_suffix_and_size(self, photo, made):
+        actual = picture(made / "deep" / "one.jpg", (80, 64))
+        assert isinstance(open_outputs(str(made), CPU), FolderOutputs)
+        assert torch.equal(result_of(made, photo), content_of(actual))
 
-    def test_a_picture_without_a_result_is_named(self, tmp_path):
-        picture(tmp_path / "made" / "one.png")
-        photo = picture(tmp_path / "photos" / "two.png")
-        with pytest.raises(ValueError, match=r"checkpoint=.*made: .*two\.png"):
-            open_outputs(str(tmp_path / "made"), CPU)(photo, content_of(photo))
+    def test_a_picture_without_a_result_is_named(self, photo, made):
+        picture(made / "two.png")
+        with pytest.raises(ValueError, match=r"checkpoint=.*made: .*one\.png"):
+            result_of(made, photo)
 
-    def test_a_result_of_another_shape_is_named_with_both_sizes(self, tmp_path):
-        photo, result = (
-            picture(tmp_path / "photos" / "one.png", (40, 32)),
-            picture(tmp_path / "made" / "one.png", (32, 40)),
-        )
+    def test_a_result_of_another_shape_is_named_with_both_sizes(self, photo, made):
+        result = picture(made / "one.png", (32, 40))
         with pytest.raises(ValueError) as refusal:
-            open_outputs(str(tmp_path / "made"), CPU)(photo, content_of(photo))
+            result_of(made, photo)
         assert all(word in str(refusal.value) for word in (str(result), "32 x 40 pixels", "content of 40 x 32"))
 
-    def test_a_result_that_cannot_be_read_is_named(self, tmp_path):
-        photo = picture(tmp_path / "photos" / "one.png")
-        (tmp_path / "made").mkdir()
-        (tmp_path / "made" / "one.png").write_text("no picture")
+    def test_a_result_that_cannot_be_read_is_named(self, photo, made):
+        (made / "one.png").write_text("no picture")
         with pytest.raises(ValueError, match=r"made/one\.png"):
-            open_outputs(str(tmp_path / "made"), CPU)(photo, content_of(photo))
+            result_of(made, photo)
 
-    def test_a_grey_result_is_one_too(self, tmp_path):
-        photo = picture(tmp_path / "photos" / "one.png")
-        picture(tmp_path / "made" / "one.png", mode="L")
-        actual = open_outputs(str(tmp_path / "made"), CPU)(photo, content_of(photo))
+    def test_a_grey_result_is_one_too(self, photo, made):
+        picture(made / "one.png", mode="L")
+        actual = result_of(made, photo)
         assert torch.equal(actual[:, 0], actual[:, 2]) and actual.shape == (1, 3, 32, 40)
 
-    def test_two_results_of_one_name_are_refused(self, tmp_path):
+    def test_two_results_of_one_name_are_refused(self, photo, made):
         for name in ("one.png", "one.jpg"):
-            picture(tmp_path / "made" / name)
-        outputs = open_outputs(str(tmp_path / "made"), CPU)
+            picture(made / name)
         with pytest.raises(ValueError, match=r"checkpoint=.*made: several pictures have the same name"):
-            outputs.match([tmp_path / "photos" / "one.bmp"])
+            open_outputs(str(made), CPU).match([photo])
 
-    def test_names_may_come_again_in_other_folders(self, tmp_path):
+    def test_names_may_come_again_in_other_folders(self, tmp_path, made):
         photos = [picture(tmp_path / "photos" / name) for name in ("cat/1.jpg", "dog/1.jpg", "dog/2.jpg")]
-        results = [picture(tmp_path / "made" / name) for name in ("cat/1.png", "dog/1.png", "deep/er/2.png")]
-        matched = open_outputs(str(tmp_path / "made"), CPU).match(photos)
-        assert matched == dict(zip(photos, results, strict=True))
+        results = [picture(made / name) for name in ("cat/1.png", "dog/1.png", "deep/er/2.png")]
+        assert open_outputs(str(made), CPU).match(photos) == dict(zip(photos, results, strict=True))
 
-    def test_one_result_is_not_that_of_two_pictures(self, tmp_path):
+    def test_one_result_is_not_that_of_two_pictures(self, tmp_path, made):
         photos = [picture(tmp_path / "photos" / name) for name in ("cat/1.jpg", "dog/1.jpg")]
-        picture(tmp_path / "made" / "1.png")
+        picture(made / "1.png")
         with pytest.raises(ValueError, match=r"checkpoint=.*made: 1\.png would be the result of"):
-            open_outputs(str(tmp_path / "made"), CPU).match(photos)
+            open_outputs(str(made), CPU).match(photos)
 
     def test_neither_file_nor_folder(self, tmp_path):
         (tmp_path / "empty").mkdir()
@@ -130,13 +133,12 @@ class TestOpenResults:
         with pytest.raises(ValueError, match=r"checkpoint=.*empty: .*is it a run's folder"):
             open_outputs(str(tmp_path / "empty"), CPU)
 
-    def test_a_generator_whose_results_are_no_numbers_is_stopped_at_the_picture(self, run, generator, tmp_path):
+    def test_a_generator_whose_results_are_no_numbers_is_stopped_at_the_picture(self, run, generator, photo):
         with torch.no_grad():
             next(generator.parameters()).fill_(float("nan"))
-        write_generator(run / "generator.safetensors", generator.state_dict(), describe(generator) | {"step": 3})
-        photo = picture(tmp_path / "photo.png")
-        with pytest.raises(ArithmeticError, match=r"photo\.png: .*not a finite number"):
-            open_outputs(str(run), CPU)(photo, content_of(photo))
+        left_by(generator, run)
+        with pytest.raises(ArithmeticError, match=r"one\.png: .*not a finite number"):
+            result_of(run, photo)
 
 
 class TestLabels:
@@ -175,9 +177,8 @@ class TestLabels:
 class TestWorst:
     def scored(self, content, style=None):
         style = style or [0.0] * len(content)
-        return Measurements(
-            {n: {"content": c, "style": s} for n, (c, s) in enumerate(zip(content, style, strict=True))}
-        )
+        pairs = zip(content, style, strict=True)
+        return Measurements({n: {"content": c, "style": s} for n, (c, s) in enumerate(pairs)})
 
     def test_few_are_all_shown_in_order(self):
         assert pick_worst({"a": self.scored([3.0, 1.0, 2.0])}, 3) == [0, 1, 2]
@@ -263,18 +264,13 @@ class TestLibrary:
         for weight in generator.parameters():
             if weight.ndim == 2:
                 weight.data += 0.3 * torch.randn_like(weight)
-        folder = tmp_path / "runs" / "many"
-        folder.mkdir(parents=True)
-        write_generator(folder / "generator.safetensors", generator.state_dict(), describe(generator) | {"step": 3})
-        return folder
+        return left_by(generator, tmp_path / "runs" / "many")
 
     @pytest.mark.parametrize(("style", "condition"), [("monet", [1.0, 0.0]), ("wave", [0.0, 1.0])])
-    def test_one_style_is_named_after_the_file(self, library, tmp_path, style, condition):
-        content = content_of(picture(tmp_path / "photo.png"))
-        result = open_outputs(f"{library}#{style}", CPU)(tmp_path / "photo.png", content)
-        generator = load_generator(library, CPU)
+    def test_one_style_is_named_after_the_file(self, library, photo, style, condition):
         with torch.no_grad():
-            assert torch.equal(result, generator(content, torch.tensor([condition])))
+            expected = load_generator(library, CPU)(content_of(photo), torch.tensor([condition]))
+        assert torch.equal(result_of(f"{library}#{style}", photo), expected)
 
     def test_each_style_has_a_label_of_its_own(self, library):
         specs = [f"{library}#monet", f"{library / 'generator.safetensors'}#wave"]

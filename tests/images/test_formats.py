@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from gan_style.images.decode import decode
@@ -41,16 +42,28 @@ def test_every_listed_suffix_is_a_picture_that_is_read_and_written(tmp_path, suf
         assert opened.format in (FORMAT_OF_SUFFIX[suffix.lower()].name, "DIB")
 
 
-@pytest.mark.parametrize("kind", ["HEIF", "AVIF", "WEBP", "TIFF", "BMP"])
+def originals_pixels(path: Path) -> torch.Tensor:
+    return read_original(path, max_megapixels=1).pixels
+
+
+@pytest.mark.parametrize("kind", ["PNG", "HEIF", "AVIF", "WEBP", "TIFF", "BMP", "DIB"])
 def test_the_content_says_how_a_file_is_read_whatever_its_name(tmp_path, kind):
     (tmp_path / "a.jpg").write_bytes(encoded(kind))
-    assert decode(tmp_path / "a.jpg").shape == read_original(tmp_path / "a.jpg", max_megapixels=1).pixels.shape
+    pixels = decode(tmp_path / "a.jpg")
+    assert torch.equal(originals_pixels(tmp_path / "a.jpg"), pixels)
+    if kind in ("HEIF", "AVIF", "WEBP"):
+        assert pixels.shape == (3, 32, 48)
+    else:
+        assert np.array_equal(pixels.permute(1, 2, 0), PIXELS)
 
 
+@pytest.mark.parametrize("read", [decode, originals_pixels])
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "empty"),
+        (b"no picture at all\n" * 50, "its content is not a JPEG, PNG, WebP"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n%%EOF\n", "its content is not a JPEG, PNG, WebP"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         (b"/annex/objects/SHA256E-s1--0\n", "git-annex"),
         (b"  <svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
@@ -59,12 +72,13 @@ def test_the_content_says_how_a_file_is_read_whatever_its_name(tmp_path, kind):
         (b"\xff\x0a", "JPEG XL"),
         (b"8BPS\0\1", "Photoshop"),
         (b"GIF89a", "stylize-video"),
+        (b"\x89PNG\r\n\x1a\nno more", ""),
     ],
 )
-def test_what_is_no_picture_is_called_what_it_is(tmp_path, content, message):
+def test_what_is_no_picture_is_called_what_it_is(tmp_path, read, content, message):
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(UnreadablePictureError, match=message):
-        decode(tmp_path / "a.jpg")
+    with pytest.raises(UnreadablePictureError, match=rf"a\.jpg: .*{message}"):
+        read(tmp_path / "a.jpg")
 
 
 def test_files_that_are_passed_over_are_counted_by_kind_and_broken_links_named(tmp_path):

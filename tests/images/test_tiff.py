@@ -39,6 +39,16 @@ def test_16_bit_colours_are_what_was_written(tmp_path, compression, predictor, p
     assert np.abs(decode(path).numpy().transpose(1, 2, 0) - RGB16 / 257.0).max() <= 0.5
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_16_bit_grey_and_alpha_are_what_was_written(tmp_path, channels):
+    values = np.concatenate([RGB16, RGB16[::-1]], axis=2)[..., :channels].squeeze()
+    more = {"extrasamples": ["unassalpha"]} if channels == 4 else {}
+    path = write(tmp_path / "a.tif", values, photometric="rgb" if channels == 4 else "minisblack", **more)
+    assert np.array_equal(read(path), RGB16 if channels == 4 else np.stack([values] * 3, axis=2))
+    alpha = read_original(path, max_megapixels=1).alpha
+    assert np.array_equal(alpha[0], values[..., 3]) if channels == 4 else alpha is None
+
+
 def test_signed_values_are_bright_up_to_the_highest_that_there_is(tmp_path):
     values = (RGB16 >> 1).astype(np.int16)
     path = write(tmp_path / "a.tif", values, photometric="rgb")
