@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,31 +16,28 @@ from gan_style.images.decode import decode, to_float
 pytestmark = pytest.mark.filterwarnings("ignore:too few content pictures")
 
 CPU = torch.device("cpu")
+BROKEN = b"this is not a picture"
+OPTIONS = {"holdout": None, "holdout_count": 0, "resize": (16, 16), "style_resize": (16, 24)}
+OPTIONS |= {"cache_mb": 1.0, "max_unreadable": 0.5}
+
+
+def grey(path: Path, level: int = 0, width: int = 16) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (width, 16), (level,) * 3).save(path)
+    return path
 
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Callable[..., Pictures]:
     """Six styles, each of one tone, 40 times its place in the folder; those in ``broken`` cannot be read."""
 
-    def make(*, broken: tuple[int, ...] = (), cache_mb: float = 100.0, held_out: int | None = None) -> Pictures:
+    def make(*, broken: tuple[int, ...] = (), **changed: Any) -> Pictures:
         for number in range(6):
-            path = tmp_path / "style" / f"{number}.png"
-            path.parent.mkdir(exist_ok=True)
-            Image.new("RGB", (20 + number, 16), (40 * number,) * 3).save(path)
+            path = grey(tmp_path / "style" / f"{number}.png", 40 * number, 20 + number)
             if number in broken:
-                path.write_bytes(b"this is not a picture")
-        Image.new("RGB", (16, 16)).save(tmp_path / "photo.png")
-        return open_pictures(
-            content=str(tmp_path / "photo.png"),
-            style=str(tmp_path / "style"),
-            holdout=None,
-            holdout_count=0,
-            resize=(16, 16),
-            style_resize=(16, 24),
-            cache_mb=cache_mb,
-            max_unreadable=0.5,
-            style_holdout_count=held_out,
-        )
+                path.write_bytes(BROKEN)
+        content = grey(tmp_path / "photo.png")
+        return open_pictures(content=str(content), style=str(tmp_path / "style"), **OPTIONS | changed)
 
     return make
 
@@ -82,57 +80,44 @@ def test_an_unreadable_one_leaves_its_number_out_and_is_reported(opened, tmp_pat
 
 @pytest.mark.filterwarnings("ignore")
 def test_for_a_photo_that_cannot_be_read_another_is_measured(tmp_path: Path) -> None:
-    for number in range(8):
-        Image.new("RGB", (16, 16), (30 * number,) * 3).save(tmp_path / f"{number}.png")
-    style = tmp_path / "style"
-    style.mkdir()
-    Image.new("RGB", (16, 16)).save(style / "s.png")
+    photos = [grey(tmp_path / f"{number}.png", 30 * number) for number in range(8)]
+    style = grey(tmp_path / "style" / "s.png")
 
     def tones(count: int) -> list[int]:
-        pictures = open_pictures(
-            content=str(tmp_path / "*.png"),
-            style=str(style),
-            holdout=None,
-            holdout_count=0,
-            resize=(16, 16),
-            style_resize=(16, 16),
-            cache_mb=0.0,
-            max_unreadable=1.0,
-        )
+        options = OPTIONS | {"cache_mb": 0.0, "max_unreadable": 1.0}
+        pictures = open_pictures(content=str(tmp_path / "*.png"), style=str(style), **options)
         crops = pictures.content_crops(count, Crop(16, (16, 16), flip=False), 3, CPU)
         return [round((crop.mean().item() + 1) * 127.5 / 30) for crop in crops]
 
     (first,) = tones(1)
-    (tmp_path / f"{first}.png").write_bytes(b"this is not a picture")
+    photos[first].write_bytes(BROKEN)
     (second,) = tones(1)
     assert second != first
     for count in range(1, 9):
         assert len(set(tones(count))) == len(tones(count)) == min(count, 7)
-    for number in range(8):
-        (tmp_path / f"{number}.png").write_bytes(b"this is not a picture")
+    for photo in photos:
+        photo.write_bytes(BROKEN)
     with pytest.raises(ValueError, match=r"data\.content: none of its 8 pictures can be read"):
         tones(3)
 
 
 def test_style_pictures_are_held_out_where_that_is_asked_for(opened) -> None:
-    complete, cut = opened(), opened(held_out=3)  # never more than a fifth of them
+    complete, cut = opened(), opened(style_holdout_count=3)  # never more than a fifth of them
     assert complete.held_out_styles == [] and len(complete.style_paths) == 6
     assert len(cut.held_out_styles) == 1
     assert sorted([*cut.style_paths, *cut.held_out_styles]) == complete.style_paths
 
 
 def test_where_style_pictures_are_too_few_some_are_both(tmp_path: Path) -> None:
-    Image.new("RGB", (16, 16)).save(tmp_path / "one.png")
-    arguments = {"content": str(tmp_path), "style": str(tmp_path), "holdout": None, "holdout_count": 0}
-    sizes = {"resize": (16, 16), "style_resize": (16, 16), "cache_mb": 1.0, "max_unreadable": 0.5}
+    only = grey(tmp_path / "one.png")
     with pytest.warns(UserWarning, match="1 style pictures are too few to hold any out"):
-        pictures = open_pictures(**arguments, **sizes, style_holdout_count=4)
-    assert pictures.held_out_styles == pictures.style_paths == [tmp_path / "one.png"]
+        pictures = open_pictures(content=str(only), style=str(only), **OPTIONS, style_holdout_count=4)
+    assert pictures.held_out_styles == pictures.style_paths == [only]
 
 
 def test_fewer_held_out_pictures_than_asked_for_are_said(tmp_path: Path) -> None:
     for number in range(6):
-        Image.new("RGB", (16, 16)).save(tmp_path / f"{number}.png")
+        grey(tmp_path / f"{number}.png")
     with pytest.warns(UserWarning, match=r"data\.holdout_count=6: 1 of 6"):
         training, held_out, _ = split(str(tmp_path), None, 6)
     assert len(training) == 5 and len(held_out) == 1
@@ -140,8 +125,7 @@ def test_fewer_held_out_pictures_than_asked_for_are_said(tmp_path: Path) -> None
 
 def test_a_set_that_is_too_small_to_hold_out_what_is_asked_for_is_said(tmp_path: Path) -> None:
     for number in range(3):
-        Image.new("RGB", (16, 16)).save(tmp_path / f"{number}.png")
-    arguments = {"content": str(tmp_path), "style": str(tmp_path), "holdout": None, "holdout_count": 6}
-    sizes = {"resize": (16, 16), "style_resize": (16, 16), "cache_mb": 1.0, "max_unreadable": 0.5}
+        grey(tmp_path / f"{number}.png")
     with pytest.warns(UserWarning, match=r"data\.holdout_count=6"):
-        assert open_pictures(**arguments, **sizes).held_out_is_trained_on
+        pictures = open_pictures(content=str(tmp_path), style=str(tmp_path), **OPTIONS | {"holdout_count": 6})
+    assert pictures.held_out_is_trained_on

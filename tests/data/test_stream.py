@@ -129,17 +129,21 @@ def number_of(crop: Tensor) -> int:
     return number
 
 
-@pytest.fixture
-def make_stream(tmp_path: Path) -> Callable[..., PairStream]:
-    def make(seed: int = 0, content: int = 7, style: int = 3, **options: object) -> PairStream:
-        sets = colour_set(tmp_path, "content", content, **options), colour_set(tmp_path, "style", style)
-        crop = Crop(8, (8, 12))
-        return PairStream(sets[0], sets[1:], content_crop=crop, style_crop=crop, seed=seed)
-
-    return make
+def stream_of(content: Any, *styles: PictureSet, seed: int = 0, short: int = 8, **options: Any) -> PairStream:
+    crop = Crop(8, (8, short))
+    return PairStream(content, styles, content_crop=crop, style_crop=crop, seed=seed, **options)
 
 
 MakeStream = Callable[..., PairStream]
+
+
+@pytest.fixture
+def make_stream(tmp_path: Path) -> MakeStream:
+    def make(seed: int = 0, content: int = 7, style: int = 3, **options: Any) -> PairStream:
+        sets = colour_set(tmp_path, "content", content, **options), colour_set(tmp_path, "style", style)
+        return stream_of(*sets, seed=seed, short=12)
+
+    return make
 
 
 def collected(stream: PairStream, first: int, last: int, *, workers: int = 0, batch: int = 3) -> list[Batch]:
@@ -178,7 +182,7 @@ def test_also_where_one_that_cannot_be_read_was_passed_over(tmp_path: Path, cach
     """A cached set leaves it out, so that those after it move up: the numbers are those of the set as it then is."""
     content = colour_set(tmp_path, "content", 2)
     style = colour_set(tmp_path, "style", 5, broken=(2,), cache_bytes=cache_bytes)
-    stream = PairStream(content, [style], content_crop=Crop(8, (8, 8)), style_crop=Crop(8, (8, 8)), seed=0)
+    stream = stream_of(content, style)
     indices = set()
     for batch in collected(stream, 0, 5, batch=2):
         for crop, index in zip(batch.style, batch.style_index.tolist(), strict=True):
@@ -226,15 +230,11 @@ def test_cached_and_lazy_sets_give_the_same_stream(make_stream: MakeStream) -> N
     assert same(collected(make_stream(cache_bytes=1e9), 0, 4), collected(make_stream(cache_bytes=0), 0, 4))
 
 
-def test_different_seeds_give_different_streams(make_stream: MakeStream) -> None:
-    first, two = (collected(make_stream(seed=seed), 0, 4) for seed in (0, 1))
-    orders = [[number_of(crop) for batch in stream for crop in batch.content] for stream in (first, two)]
+def test_different_seeds_give_different_orders_and_cut_the_same_picture_differently(make_stream: MakeStream) -> None:
+    streams = [collected(make_stream(seed=seed), 0, 4) for seed in (0, 1)]
+    orders = [[number_of(crop) for batch in stream for crop in batch.content] for stream in streams]
     assert orders[0] != orders[1]
-    assert not any(torch.equal(a.content, b.content) for a, b in zip(first, two, strict=True))
-
-
-def test_different_seeds_cut_the_same_picture_differently(make_stream: MakeStream) -> None:
-    first, two = make_stream(seed=0, content=1, style=1), make_stream(seed=1, content=1, style=1)
+    first, two = (make_stream(seed=seed, content=1, style=1) for seed in (0, 1))
     assert not any(torch.equal(first[position][0], two[position][0]) for position in range(5))
 
 
@@ -294,28 +294,19 @@ def test_the_loader_draws_on_no_global_random_state(make_stream: MakeStream, wor
     assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), before[2], strict=True))
 
 
-@pytest.mark.parametrize(("first", "last", "expected"), [(0, 2, [[0, 1, 2], [3, 4, 5]]), (3, 4, [[9, 10, 11]])])
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [(0, 2, [[0, 1, 2], [3, 4, 5]]), (3, 4, [[9, 10, 11]]), (5, 3, [])],  # the last of a run that is finished
+)
 def test_positions_are_those_of_the_steps(first: int, last: int, expected: list[list[int]]) -> None:
     positions = Positions(first_step=first, last_step=last, batch=3)
-    assert list(positions) == expected
-    assert len(positions) == len(expected)
-
-
-def test_a_finished_run_has_no_positions_left() -> None:
-    positions = Positions(first_step=5, last_step=3, batch=2)
-    assert list(positions) == []
-    assert len(positions) == 0
+    assert list(positions) == expected and len(positions) == len(expected)
 
 
 def test_collate_keeps_the_problems_and_the_number_of_every_pair() -> None:
-    picture = torch.zeros(3, 2, 2, dtype=torch.uint8)
-    batch = collate(
-        [
-            (picture, picture, 4, 11, [("o", "a", "r")], None, None),
-            (picture, picture, 0, 12, [], None, None),
-            (picture, picture, 4, 13, [("o", "b", "r")], None, None),
-        ]
-    )
+    picture, problems = torch.zeros(3, 2, 2, dtype=torch.uint8), [[("o", "a", "r")], [], [("o", "b", "r")]]
+    pairs = zip((4, 0, 4), (11, 12, 13), problems, strict=True)
+    batch = collate([(picture, picture, index, position, unread, None, None) for index, position, unread in pairs])
     assert batch.unreadable == [("o", "a", "r"), ("o", "b", "r")]
     assert batch.style_index.tolist() == [4, 0, 4] and batch.positions == [11, 12, 13]
 
@@ -347,29 +338,19 @@ def test_good_draws_are_the_same_with_and_without_a_broken_picture_in_the_set(ma
     """The broken one's neighbours stay where they are."""
     with_broken = collected(make_stream(content=5, broken=(2,), cache_bytes=0), 0, 5, batch=1)
     intact = collected(make_stream(content=5, cache_bytes=0), 0, 5, batch=1)
-    differing = [
-        step
-        for step, (a, b) in enumerate(zip(intact, with_broken, strict=True))
-        if not torch.equal(a.content, b.content)
-    ]
+    pairs = enumerate(zip(intact, with_broken, strict=True))
+    differing = [step for step, (a, b) in pairs if not torch.equal(a.content, b.content)]
     assert differing == [step for step, batch in enumerate(with_broken) if batch.unreadable]
     assert len(differing) == 1
 
 
-def test_a_set_of_which_nothing_can_be_read_ends_the_stream_naming_the_option(tmp_path: Path) -> None:
-    good = colour_set(tmp_path, "content", 2)
-    bad = colour_set(tmp_path, "style", 2, broken=(0, 1), cache_bytes=0)
-    stream = PairStream(good, [bad], content_crop=Crop(8, (8, 8)), style_crop=Crop(8, (8, 8)), seed=0)
-    with pytest.raises(ValueError, match=r"data\.style: 2 pictures in a row cannot be read.*style[01]\.png"):
-        stream[0]
-
-
-def test_the_message_counts_only_the_pictures_of_its_own_set(tmp_path: Path) -> None:
-    content = colour_set(tmp_path, "content", 2, broken=(0,), cache_bytes=0)
-    style = colour_set(tmp_path, "style", 2, broken=(0, 1), cache_bytes=0)
-    stream = PairStream(content, [style], content_crop=Crop(8, (8, 8)), style_crop=Crop(8, (8, 8)), seed=0)
+@pytest.mark.parametrize("broken", [(), (0,)], ids=["alone", "and one of the others"])
+def test_a_set_of_which_nothing_can_be_read_ends_the_stream_naming_the_option(tmp_path: Path, broken: tuple) -> None:
+    """Counted are only the pictures of its own set."""
+    content = colour_set(tmp_path, "content", 2, broken=broken, cache_bytes=0)
+    stream = stream_of(content, colour_set(tmp_path, "style", 2, broken=(0, 1), cache_bytes=0))
     for position in (0, 1):  # one of the two meets the broken content first
-        with pytest.raises(ValueError, match=r"data\.style: 2 pictures in a row"):
+        with pytest.raises(ValueError, match=r"data\.style: 2 pictures in a row cannot be read.*style[01]\.png"):
             stream[position]
 
 
@@ -378,9 +359,7 @@ def test_the_message_counts_only_the_pictures_of_its_own_set(tmp_path: Path) -> 
 
 def library_stream(folder: Path, full_strength: float | None, counts: tuple[int, ...] = (4, 1, 2)) -> PairStream:
     styles = [colour_set(folder, f"style{which}_", count) for which, count in enumerate(counts)]
-    crop = Crop(8, (8, 8))
-    content = colour_set(folder, "content", 3)
-    return PairStream(content, styles, content_crop=crop, style_crop=crop, seed=0, full_strength=full_strength)
+    return stream_of(colour_set(folder, "content", 3), *styles, full_strength=full_strength)
 
 
 def test_each_style_comes_up_once_in_as_many_positions_and_its_pictures_equally_often(tmp_path: Path) -> None:
@@ -439,44 +418,37 @@ def test_recoloured_crops_keep_their_structure_and_change_their_colours():
     assert torch.equal(pictures[0], pictures[1]) and not torch.equal(pictures[0], pictures[2])
 
 
-# Pairs
+# Pairs and masks
+
+
+def noise_set(folder: Path, *, negative: bool = False, cache_bytes: float = 1e9) -> PictureSet:
+    """Three pictures of noise, or their negatives in the other order."""
+    folder.mkdir()
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+        Image.fromarray(255 - noise if negative else noise).save(folder / f"{number}.png")
+    paths = sorted(folder.iterdir(), reverse=negative)
+    watch = UnreadablePictures(f"data.{folder.name}", 3, 0.0)
+    return PictureSet(paths, short_side=40, cache_bytes=cache_bytes, watch=watch)
 
 
 def test_a_style_picture_is_cut_and_turned_as_its_photo(tmp_path: Path) -> None:
     """Each photo's style picture is its negative: so are the crops, at every position."""
-    sets = []
-    for role in ("content", "style"):
-        paths = []
-        for number in range(3):
-            noise = np.random.default_rng(number).integers(0, 256, (40, 56, 3), dtype=np.uint8)
-            paths.append(tmp_path / role / f"{number}.png")
-            paths[-1].parent.mkdir(exist_ok=True)
-            Image.fromarray(noise if role == "content" else 255 - noise).save(paths[-1])
-        watch = UnreadablePictures(f"data.{role}", 3, 0.0)
-        sets.append(PictureSet(paths[::-1] if role == "style" else paths, short_side=40, cache_bytes=1e9, watch=watch))
+    content, styles = noise_set(tmp_path / "content"), noise_set(tmp_path / "style", negative=True)
     crop = Crop(24, (24, 40))
-    stream = PairStream(PairedPictures(*sets), [sets[1]], content_crop=crop, style_crop=crop, seed=3)
+    stream = PairStream(PairedPictures(content, styles), [styles], content_crop=crop, style_crop=crop, seed=3)
     indices = set()
     for position in range(12):
-        content, style, index, *_ = stream[position]
-        assert (content.int() + style.int() - 255).abs().max() <= 2  # rounded once for the rows, once for the columns
+        photo, style, index, *_ = stream[position]
+        assert (photo.int() + style.int() - 255).abs().max() <= 2  # rounded once for the rows, once for the columns
         indices.add(index)
     assert indices == {0, 1, 2}
-
-
-# Masks
 
 
 @pytest.mark.parametrize("cache_bytes", [1e9, 0])
 def test_masks_are_cut_and_turned_as_their_photo(tmp_path: Path, cache_bytes: float) -> None:
     """Each photo's masks are its own red and green."""
-    paths = []
-    for number in range(3):
-        noise = np.random.default_rng(number).integers(0, 256, (40, 56, 3), dtype=np.uint8)
-        paths.append(tmp_path / f"{number}.png")
-        Image.fromarray(noise).save(paths[-1])
-    watch = UnreadablePictures("data.content", 3, 0.0)
-    pictures = PictureSet(paths, short_side=40, cache_bytes=cache_bytes, watch=watch)
+    pictures = noise_set(tmp_path / "content", cache_bytes=cache_bytes)
     masked = MaskedPictures(pictures, lambda path, pixels: pixels[:2])
     crop = Crop(24, (24, 40))
     stream = PairStream(masked, [pictures], content_crop=crop, style_crop=crop, seed=3)
