@@ -19,7 +19,7 @@ from gan_style.runtime.tracking import FinalResult, Tracker
 
 MODES = ("auto", "online", "offline", "disabled")
 # Seconds. Together with the start of an offline run they stay below half a minute.
-_PROBE_TIMEOUT = 6.0  # until a server that does not answer counts as out of reach
+PROBE_TIMEOUT = 6.0  # until a server that does not answer counts as out of reach
 _INIT_TIMEOUT = 15.0  # and one that answers, but not as W&B does
 _FINISH_TIMEOUT = 120.0  # for what is still to be uploaded; it stays on disk, for wandb sync
 
@@ -58,8 +58,8 @@ def _check_reachable() -> None:
     problems: list[str] = []
     ask = threading.Thread(target=lambda: problems.append(_answer()), daemon=True)  # finding a name has no timeout
     ask.start()
-    ask.join(_PROBE_TIMEOUT)
-    reason = problems[0] if problems else f"no answer within {_PROBE_TIMEOUT:g} s"
+    ask.join(PROBE_TIMEOUT)
+    reason = problems[0] if problems else f"no answer within {PROBE_TIMEOUT:g} s"
     if reason:
         raise ConnectionError(f"{_server()} is out of reach ({reason})")
 
@@ -67,7 +67,7 @@ def _check_reachable() -> None:
 def _answer() -> str:
     """Ask the server; return what is wrong, or ""."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(_server(), method="HEAD"), timeout=_PROBE_TIMEOUT):
+        with urllib.request.urlopen(urllib.request.Request(_server(), method="HEAD"), timeout=PROBE_TIMEOUT):
             return ""
     except urllib.error.HTTPError:
         return ""  # an answer

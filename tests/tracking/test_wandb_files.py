@@ -2,6 +2,8 @@
 
 import json
 import os
+import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -9,21 +11,18 @@ from typing import Any
 import offline_file
 import pytest
 import torch
+import wandb
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from processes import wait_until
 
+from gan_style.commands import train
 from gan_style.images.decode import decode
 from gan_style.runtime import wandb as tracking
 from gan_style.runtime.tracking import FinalResult, MultiTracker
 from gan_style.runtime.wandb import WandbTracker
 
-CONFIG = {
-    "training": {"steps": 4, "seed": 0},
-    "data": {"resize": [48, 64]},
-    "loss": {"style": {"weight": 0.1}},
-    "x": None,
-}
+CONFIG = {"training": {"steps": 4}, "data": {"resize": [48, 64]}, "loss": {"style": {"weight": 0.1}}, "x": None}
 
 
 @pytest.fixture(autouse=True)
@@ -35,14 +34,8 @@ def no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def tracker(folder: Path, **options: Any) -> WandbTracker:
     folder.mkdir(exist_ok=True)
-    settings = {
-        "mode": "offline",
-        "project": "p",
-        "name": "3 loss.style.weight=0.1",
-        "config": CONFIG,
-        "folder": folder,
-    }
-    return WandbTracker(**(settings | options))
+    settings = {"mode": "offline", "project": "p", "name": "3 loss.style.weight=0.1", "config": CONFIG}
+    return WandbTracker(**(settings | {"folder": folder} | options))
 
 
 def files(folder: Path) -> list[list[Any]]:
@@ -78,7 +71,9 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     grid = folder / "grid.jpg"
     grid.write_bytes((Path(__file__).parents[2] / "gan_style/assets/styles/flow.jpg").read_bytes())
     for first in (1, 3):
-        single = tracker(folder, group="weights", tags=["a", "b"], notes="why")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdin", None)  # nobody can be asked anything
+            single = tracker(folder, group="weights", tags=["a", "b"], notes="why")
         for step in (first, first + 1):
             single.scalars(step, {"loss/style": 1.0 / step})
             single.picture(step, "samples", grid)
@@ -159,8 +154,6 @@ def test_a_last_step_that_is_the_best_has_both_aliases(tmp_path, best_step, expe
 
 
 def test_two_runs_in_one_process_leave_nothing_in_each_other(tmp_path):
-    import wandb
-
     before = dict(os.environ)
     first, two = tracker(tmp_path / "one", name="one"), tracker(tmp_path / "two", name="two", group="other")
     assert wandb.run is None and dict(os.environ) == before
@@ -194,12 +187,11 @@ def test_after_going_back_the_steps_are_told_again(tmp_path):
 
 def test_a_resumed_run_goes_on_behind_wandbs_own_count(tmp_path, monkeypatch):
     """After going back that is ahead of the step, and W&B drops what comes before it without a word."""
-    first = tracker(tmp_path)
-    first.finish(failed=False)
+    tracker(tmp_path).finish(failed=False)
     steps_logged = []
-    monkeypatch.setattr(type(first._run), "starting_step", 1401)
+    monkeypatch.setattr(wandb.Run, "starting_step", 1401)
+    monkeypatch.setattr(wandb.Run, "log", lambda self, values, step: steps_logged.append((values["step"], step)))
     again = tracker(tmp_path)
-    monkeypatch.setattr(again._run, "log", lambda values, step: steps_logged.append((values["step"], step)))
     for step in (901, 902, 1200):
         again.scalars(step, {"loss/style": 1.0})
     again.rewind(1000)
@@ -213,9 +205,7 @@ def test_a_resumed_run_goes_on_behind_wandbs_own_count(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["closed", "silent"])
 def test_a_server_out_of_reach_is_said_within_seconds(tmp_path, monkeypatch, kind):
     """A port that nobody listens on; and one where somebody does, but never answers."""
-    import socket
-
-    monkeypatch.setattr(tracking, "_PROBE_TIMEOUT", 1.0)
+    monkeypatch.setattr(tracking, "PROBE_TIMEOUT", 1.0)
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -248,8 +238,7 @@ def test_a_tracker_that_fails_is_left_alone_and_said_so_once(tmp_path):
 
 def test_a_sweep_s_agent_chooses_the_id(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "chosen")
-    first = tracker(tmp_path)
-    first.finish(failed=False)
+    tracker(tmp_path).finish(failed=False)
     assert (tmp_path / "wandb_id").read_text() == "chosen"
 
 
@@ -264,17 +253,12 @@ def agent_command(**values: Any) -> list[str]:
     assert isinstance(content, dict)
     filled = create_sweep_command_args({"args": {name: {"value": value} for name, value in values.items()}})
     arguments = create_sweep_command(content["command"])
-    return [
-        part for word in arguments for part in (filled["args_no_hyphens"] if word == "${args_no_hyphens}" else [word])
-    ]
+    place = arguments.index("${args_no_hyphens}")
+    return [*arguments[:place], *filled["args_no_hyphens"], *arguments[place + 1 :]]
 
 
 def test_the_sweep_file_s_command_trains(monkeypatch, capsys, tmp_path):
     """Its own parameters, at their lowest, through gan-style train as far as dry_run goes."""
-    import sys
-
-    from gan_style.commands import train
-
     content = OmegaConf.to_container(OmegaConf.load(SWEEP), resolve=False)
     assert isinstance(content, dict) and content["metric"]["name"] == "heldout/composite"
     values = {name: first.get("min", first.get("values", [None])[0]) for name, first in content["parameters"].items()}
