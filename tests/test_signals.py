@@ -274,38 +274,24 @@ class TestAlone:
         assert local_device(name) == name
 
     @pytest.mark.parametrize(
-        ("local", "name", "expected"), [(0, "auto", "cuda:0"), (1, "cuda", "cuda:1"), (1, "cpu", "cpu")]
+        ("rank", "gpus", "of_node", "name", "expected"),
+        [
+            *((0, 2, None, "auto", "cuda:0"), (1, 2, None, "cuda", "cuda:1"), (1, 2, None, "cpu", "cpu")),
+            # a scheduler that shows each task one device means that
+            *((rank, 1, None, name, "cuda:0") for rank in (0, 3) for name in ("auto", "cuda:0")),
+            (3, 1, "4", "auto", "rank 3 of this node has no device: there are 1"),  # torchrun's and ours all see one
+            (3, 2, None, "auto", "rank 3 of this node has no device: there are 2"),
+            (1, 2, None, "cuda:1", "runtime.device=cuda:1: ranks cannot share one GPU"),
+        ],
     )
-    def test_each_rank_of_a_node_has_a_device_of_its_own(self, monkeypatch, local, name, expected):
-        monkeypatch.setenv("WORLD_SIZE", "2")
-        monkeypatch.setenv("LOCAL_RANK", str(local))
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-        assert local_device(name) == expected
-
-    @pytest.mark.parametrize("local", [0, 3])
-    def test_a_scheduler_that_shows_each_task_one_device_means_that(self, monkeypatch, local):
+    def test_each_rank_of_a_node_has_a_device_of_its_own(self, monkeypatch, rank, gpus, of_node, name, expected):
         monkeypatch.setenv("WORLD_SIZE", "4")
-        monkeypatch.setenv("LOCAL_RANK", str(local))
-        monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", of_node) if of_node else monkeypatch.delenv("LOCAL_WORLD_SIZE", False)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-        assert local_device("auto") == local_device("cuda:0") == "cuda:0"
-        monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")  # torchrun's and ours: all see the same one
-        if local:
-            with pytest.raises(ValueError, match="rank 3 of this node has no device: there are 1"):
-                local_device("auto")
-
-    def test_ranks_cannot_share_a_device_by_its_number(self, monkeypatch):
-        monkeypatch.setenv("WORLD_SIZE", "2")
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        with pytest.raises(ValueError, match=r"runtime\.device=cuda:1: ranks cannot share one GPU"):
-            local_device("cuda:1")
-
-    def test_a_rank_without_a_device_is_told_so(self, monkeypatch):
-        monkeypatch.setenv("WORLD_SIZE", "4")
-        monkeypatch.setenv("LOCAL_RANK", "3")
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-        with pytest.raises(ValueError, match="rank 3 of this node has no device: there are 2"):
-            local_device("auto")
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        if expected in ("cpu", "cuda:0", "cuda:1"):
+            assert local_device(name) == expected
+        else:
+            with pytest.raises(ValueError, match=expected):
+                local_device(name)

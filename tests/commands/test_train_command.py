@@ -245,8 +245,13 @@ class TestBalance:
             expected = (rows[2][f"gradient/{name}"] + rows[4][f"gradient/{name}"]) / 2
             assert norm == pytest.approx(expected, rel=1e-5)
 
-    @pytest.mark.parametrize("warmup", [1, 2, 3])
-    @pytest.mark.parametrize("shares", ["{content:1,style:2,adversarial:1}", "{content:3,tv:1}"])
+    @pytest.mark.parametrize(
+        ("warmup", "shares"),
+        [
+            *((1, "{content:1,style:2,adversarial:1}"), (2, "{content:3,tv:1}")),
+            *((3, "{content:1,style:2,adversarial:1}"), (3, "{content:3,tv:1}")),
+        ],
+    )
     def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(self, resumed_as_whole, warmup, shares):
         """Stopped after step 2: after the warm-up, at its end, within it."""
         options = (f"training.warmup_steps={warmup}", "training.audit_every=1", f"loss.balance={shares}")
