@@ -57,11 +57,29 @@ def write_clip(
             file.mux(video.encode(frame))
         file.mux(video.encode(None))
         if tone is not None:
-            wave = (torch.arange(8000).mul(0.3).sin() * 9000).short()[None].numpy()
-            heard = av.AudioFrame.from_ndarray(wave, format="s16", layout="mono")
-            heard.sample_rate, heard.pts, heard.time_base = 8000, 0, Fraction(1, 8000)
-            file.mux([*tone.encode(heard), *tone.encode(None)])
+            add_tone(file, tone)
     return path
+
+
+def add_frames(file, codec: str, pictures: list[np.ndarray], kind: str = "yuv420p", *, given: str = "rgb24", **options):
+    """A track of pictures, numbered from 0 on; returns it."""
+    video = file.add_stream(codec, rate=25, options=options)
+    video.height, video.width, video.pix_fmt = *pictures[0].shape[:2], kind
+    for number, picture in enumerate(pictures):
+        frame = av.VideoFrame.from_ndarray(picture, format=given)
+        frame.pts = number
+        file.mux(video.encode(frame))
+    file.mux(video.encode(None))
+    return video
+
+
+def add_tone(file, stream) -> None:
+    """A second of a tone."""
+    rate = stream.rate
+    wave = (torch.arange(rate).mul(0.3).sin() * 9000).short()[None].numpy()
+    heard = av.AudioFrame.from_ndarray(wave, format="s16", layout="mono")
+    heard.sample_rate, heard.pts, heard.time_base = rate, 0, Fraction(1, rate)
+    file.mux([*stream.encode(heard), *stream.encode(None)])
 
 
 def frame_times(path: Path) -> list[Fraction]:

@@ -61,9 +61,8 @@ def test_the_warp_error_is_the_mean_square_of_what_differs():
 def test_what_is_covered_and_where_motion_has_an_edge_is_not_trusted():
     backward = np.zeros((40, 40, 2), np.float32)
     backward[:, 20:, 0] = 4.0
-    agreeing = consistency_mask(
-        backward, np.where(np.arange(40)[:, None] < 24, 0.0, -4.0).astype(np.float32)[None] * [1, 0]
-    )
+    forward = np.where(np.arange(40)[:, None] < 24, 0.0, -4.0).astype(np.float32)[None] * [1, 0]
+    agreeing = consistency_mask(backward, forward)
     assert agreeing[:, :18].all() and agreeing[:, 22:34].all() and not agreeing[:, 20].any()
     assert not consistency_mask(backward, np.zeros_like(backward))[:, 22:].any()  # the way back leads elsewhere
 

@@ -1,6 +1,5 @@
 """Reading, encoding and joining videos."""
 
-import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,10 +10,11 @@ from clips import TICK, av, frame_times, smooth_picture, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_style.video.decode import ReadReport, UnreadableVideoError, probe, read_frames, to_rgb
-from gan_style.video.encode import Encoder, choose_encoding, decode_times
-from gan_style.video.mux import copyable_streams, join, read_comment
-from gan_style.video.run import Segments
+from gan_style.video.decode import ReadReport, probe, read_frames, to_rgb
+from gan_style.video.encode import EncodedPacket, Encoder, choose_encoding, decode_times
+from gan_style.video.mux import join, read_comment
+from gan_style.video.run import Segment, Segments
+from gan_style.video.temporal import WarpErrors
 
 
 def pictures_of(path):
@@ -48,8 +48,8 @@ class TestReading:
 
     def test_have_times_that_grow_even_where_the_file_has_none(self, tmp_path):
         with av.open(str(write_clip(tmp_path / "clip.mp4", frames=6))) as source:
-            raw = b"".join(bytes(av.BitStreamFilterContext("h264_mp4toannexb", source.streams.video[0]).filter(p)[0])
-                           for p in source.demux(video=0) if p.size)  # fmt: skip
+            unpack = av.BitStreamFilterContext("h264_mp4toannexb", source.streams.video[0])
+            raw = b"".join(bytes(part) for p in source.demux(video=0) if p.size for part in unpack.filter(p))
         (tmp_path / "raw.h264").write_bytes(raw)
         actual = list(read_frames(probe(tmp_path / "raw.h264"), ReadReport()))
         times = [tick.pts for tick in actual]
@@ -99,9 +99,8 @@ class TestEncoding:
         return probe(write_clip(tmp_path / "clip.mp4", sound=False))
 
     def choose(self, video, container="mp4", **changed):
-        return choose_encoding(
-            video, container, **({"codec": "libx264", "crf": "auto", "pixels": None, "options": {}} | changed)
-        )
+        options = {"codec": "libx264", "crf": "auto", "pixels": None, "options": {}}
+        return choose_encoding(video, container, **options | changed)
 
     @pytest.mark.parametrize("codec", ["libx264", "libx265", "libvpx-vp9", "mpeg4", "ffv1", "mjpeg"])
     def test_keeps_number_and_times_of_frames_whatever_the_codec(self, video, tmp_path, codec):
@@ -146,10 +145,6 @@ class TestEncoding:
 
 class TestSegments:
     def test_are_there_only_whole(self, tmp_path):
-        from gan_style.video.encode import EncodedPacket
-        from gan_style.video.run import Segment
-        from gan_style.video.temporal import WarpErrors
-
         segments = Segments(tmp_path / "o.mp4.parts")
         segments.begin({"crf": 18})
         last = smooth_picture(9, 7).astype(np.float32) * (255 / 256)
@@ -180,61 +175,6 @@ class TestSegments:
         segments.remove(1)
         assert [path.name for path in (tmp_path / "parts").iterdir()] == ["000000.bin"]
         assert "000000.bin" in capsys.readouterr().err
-
-
-def test_what_a_container_cannot_hold_is_named_and_the_comment_is_kept(tmp_path):
-    video = probe(write_clip(tmp_path / "clip.mp4"))
-    assert copyable_streams(video, "mp4") == ([1], [])
-    assert copyable_streams(video, "webm") == ([], ["stream 1 (audio, aac)"])
-    encoding = choose_encoding(video, "mp4", codec="libx264", crf="auto", pixels=None, options={})
-    encoder = Encoder(video, encoding)
-    encoder.add(smooth_picture(48, 64), 0, 1001)
-    join(
-        tmp_path / "o.mp4",
-        "mp4",
-        video,
-        encoding,
-        encoder.finish(),
-        times=[0],
-        copied_indices=[1],
-        note=json.dumps({"a": 1}),
-    )
-    assert read_comment(tmp_path / "o.mp4") == {"a": 1} and read_comment(tmp_path / "clip.mp4") == {}
-    with pytest.raises(UnreadableVideoError, match="no such file"):
-        probe(tmp_path / "none.mp4")
-
-
-def test_a_cameras_timecode_is_made_anew_and_does_not_keep_the_file_from_being_written(tmp_path):
-    """Copied, its track ends the writing of mov and mp4 once all frames are done."""
-    with av.open(str(tmp_path / "t.mov"), "w") as file:
-        stream = file.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        file.metadata["timecode"] = "10:20:30:05"
-        for number in range(3):
-            frame = av.VideoFrame.from_ndarray(smooth_picture(48, 64, number), format="rgb24")
-            frame.pts = number
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode(None))
-    video = probe(tmp_path / "t.mov")
-    assert copyable_streams(video, "mov") == copyable_streams(video, "mp4") == ([], [])
-    encoding = choose_encoding(video, "mov", codec="libx264", crf="auto", pixels=None, options={})
-    encoder = Encoder(video, encoding)
-    for tick in read_frames(video, ReadReport()):
-        encoder.add(to_rgb(video, tick), tick.pts, tick.duration)
-    packets = encoder.finish()
-    join(
-        tmp_path / "o.mov",
-        "mov",
-        video,
-        encoding,
-        packets,
-        times=[p.pts for p in packets],
-        copied_indices=[],
-        note="{}",
-    )
-    with av.open(str(tmp_path / "o.mov")) as result:
-        assert [stream.type for stream in result.streams] == ["video", "data"]
-        assert result.streams[1].metadata["timecode"] == "10:20:30:05"
 
 
 def test_a_name_with_a_colon_is_a_file(tmp_path, monkeypatch):

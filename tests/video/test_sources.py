@@ -1,22 +1,21 @@
 """gan_style/video/decode.py and mux.py: joins, display matrices, HDR, covers, damage, pictures one after another."""
 
 import struct
-from fractions import Fraction
 from io import BytesIO
 
 import numpy as np
 import pytest
-from clips import av, smooth_picture, sound_packets, write_clip
+from clips import add_frames, add_tone, av, smooth_picture, sound_packets, write_clip
 from PIL import Image
 
 from gan_style.video.decode import ReadReport, UnreadableVideoError, missing_numbers, probe, read_frames, to_rgb
 from gan_style.video.encode import Encoder, choose_encoding
 from gan_style.video.hdr import HLG, PQ, to_sdr
-from gan_style.video.mux import copyable_streams, join
+from gan_style.video.mux import copyable_streams, join, read_comment
 
 
-def copied(video, target, container):
-    """The video, encoded anew, with what fits of its other streams; what reading has met."""
+def copied(video, target, container, note="{}"):
+    """The video, encoded anew, with what fits of its other streams; what reading has met, and what does not fit."""
     encoding = choose_encoding(video, container, codec="libx264", crf=10, pixels=None, options={})
     encoder, report = Encoder(video, encoding), ReadReport()
     for tick in read_frames(video, report):
@@ -24,16 +23,20 @@ def copied(video, target, container):
     packets = encoder.finish()
     copied_streams, dropped = copyable_streams(video, container)
     times = [packet.pts for packet in packets]
-    join(target, container, video, encoding, packets, times=times, copied_indices=copied_streams, note="{}")
+    join(target, container, video, encoding, packets, times=times, copied_indices=copied_streams, note=note)
     return report, dropped
+
+
+def first_picture(video):
+    return to_rgb(video, next(read_frames(video, ReadReport())))
 
 
 @pytest.mark.parametrize("sizes", [((64, 48), (128, 96)), ((128, 96), (64, 48))], ids=["second", "first"])
 def test_the_track_that_players_show_is_stylized_and_alone_in_the_result(tmp_path, sizes):
     with av.open(str(tmp_path / "two.mp4"), "w") as file:
-        streams = [file.add_stream("libx264", rate=25) for _ in sizes]
+        streams = [file.add_stream("libx264", rate=25, options={"crf": "1"}) for _ in sizes]
         for stream, (width, height) in zip(streams, sizes, strict=True):
-            stream.width, stream.height, stream.pix_fmt, stream.options = width, height, "yuv420p", {"crf": "1"}
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.disposition = av.stream.Disposition.default
         for number in range(12):
             for stream, (width, height) in zip(streams, sizes, strict=True):
@@ -48,22 +51,38 @@ def test_the_track_that_players_show_is_stylized_and_alone_in_the_result(tmp_pat
         assert [(stream.type, stream.width) for stream in file.streams] == [("video", 128)] and not dropped
 
 
+def test_what_a_container_cannot_hold_is_named_and_the_comment_is_kept(tmp_path):
+    video = probe(write_clip(tmp_path / "clip.mp4"))
+    assert copyable_streams(video, "mp4") == ([1], [])
+    assert copyable_streams(video, "webm") == ([], ["stream 1 (audio, aac)"])
+    copied(video, tmp_path / "o.mp4", "mp4", note='{"a": 1}')
+    assert read_comment(tmp_path / "o.mp4") == {"a": 1} and read_comment(tmp_path / "clip.mp4") == {}
+    with pytest.raises(UnreadableVideoError, match="no such file"):
+        probe(tmp_path / "none.mp4")
+
+
+def test_a_cameras_timecode_is_made_anew_and_does_not_keep_the_file_from_being_written(tmp_path):
+    """Copied, its track ends the writing of mov and mp4 once all frames are done."""
+    with av.open(str(tmp_path / "t.mov"), "w") as file:
+        file.metadata["timecode"] = "10:20:30:05"
+        add_frames(file, "libx264", [smooth_picture(48, 64, number) for number in range(3)])
+    video = probe(tmp_path / "t.mov")
+    assert copyable_streams(video, "mov") == copyable_streams(video, "mp4") == ([], [])
+    copied(video, tmp_path / "o.mov", "mov")
+    with av.open(str(tmp_path / "o.mov")) as result:
+        assert [stream.type for stream in result.streams] == ["video", "data"]
+        assert result.streams[1].metadata["timecode"] == "10:20:30:05"
+
+
 # Joined recordings
 
 
 @pytest.mark.parametrize("container", ["ts", "vob"])
 def test_recordings_joined_byte_by_byte_go_on_at_the_join(tmp_path, container):
     with av.open(str(tmp_path / f"a.{container}"), "w") as file:
-        video = file.add_stream("mpeg2video", rate=25)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         tone = file.add_stream("mp2", rate=32000, layout="mono")
-        for number in range(25):
-            file.mux(video.encode(av.VideoFrame.from_ndarray(smooth_picture(48, 64, number), format="rgb24")))
-        file.mux(video.encode(None))
-        wave = (np.sin(np.arange(32000) * 0.3) * 9000).astype(np.int16)[None]
-        heard = av.AudioFrame.from_ndarray(wave, format="s16", layout="mono")
-        heard.sample_rate, heard.pts, heard.time_base = 32000, 0, Fraction(1, 32000)
-        file.mux([*tone.encode(heard), *tone.encode(None)])
+        add_frames(file, "mpeg2video", [smooth_picture(48, 64, number) for number in range(25)])
+        add_tone(file, tone)
     data = (tmp_path / f"a.{container}").read_bytes()
     (tmp_path / f"t.{container}").write_bytes(data + data + data)
     first, three = (probe(tmp_path / f"{name}.{container}") for name in "at")
@@ -110,7 +129,7 @@ def with_matrix(path, a, b, c, d):
 )
 def test_the_whole_display_matrix_is_applied(tmp_path, matrix, expected):
     straight, turned = (probe(with_matrix(tmp_path / f"{m[0]}{m[1]}.mp4", *m)) for m in ((1, 0, 0, 1), matrix))
-    frames = [to_rgb(video, next(read_frames(video, ReadReport()))) for video in (straight, turned)]
+    frames = [first_picture(video) for video in (straight, turned)]
     assert frames[1].shape[:2] == (turned.height, turned.width)
     assert np.abs(expected(frames[0]).astype(int) - frames[1]).mean() < 2
 
@@ -152,7 +171,7 @@ def test_an_hdr_video_becomes_one_of_bt709(tmp_path, transfer, name):
         file.mux(stream.encode(None))
     video = probe(tmp_path / "hdr.mp4")
     assert video.is_hdr and video.bits == 10
-    values = to_rgb(video, next(read_frames(video, ReadReport())))
+    values = first_picture(video)
     assert (values == 255).mean() < 0.05 and (np.diff(values[32, :, 1].astype(int)) >= -1).all()
     copied(video, tmp_path / "o.mp4", "mp4")
     with av.open(str(tmp_path / "o.mp4")) as file:
@@ -268,18 +287,12 @@ def test_transparency_becomes_white_and_is_told(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     if suffix == ".mov":
         with av.open(str(path), "w") as file:
-            stream = file.add_stream("png", rate=10)
-            stream.width, stream.height, stream.pix_fmt = 64, 48, "rgba"
-            for number in range(2):
-                frame = av.VideoFrame.from_ndarray(pixels, format="rgba")
-                frame.pts = number
-                file.mux(stream.encode(frame))
-            file.mux(stream.encode(None))
+            add_frames(file, "png", [pixels] * 2, "rgba", given="rgba")
     else:
         pictures = [Image.fromarray(pixels), Image.fromarray(np.roll(pixels, 4, axis=0) // 2 * 2)]
         pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100, disposal=2, lossless=True)
     video = probe(path)
-    frame = to_rgb(video, next(read_frames(video, ReadReport())))
+    frame = first_picture(video)
     assert (frame[:, :30] == 255).all() and np.abs(frame[:, 34:].astype(int) - (200, 40, 40)).max() <= 2
     assert video.transparent
 

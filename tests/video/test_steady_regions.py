@@ -29,10 +29,8 @@ def frames(count: int, shift: int) -> list[torch.Tensor]:
 
 
 def test_masks_flicker_less_than_their_segmenter():
-    plain, steady = (
-        NamedMasks(Flickering(), {"a": ["left"]}),
-        TemporalMasks(NamedMasks(Flickering(), {"a": ["left"]}), 1),
-    )
+    plain, flickering = (NamedMasks(Flickering(), {"a": ["left"]}) for _ in range(2))
+    steady = TemporalMasks(flickering, 1)
     changes = []
     for masks in (plain, steady):
         planes = [masks(frame)["a"].float() for frame in frames(8, 0)]
