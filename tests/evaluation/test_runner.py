@@ -142,20 +142,30 @@ class TestOpenResults:
 
 
 class TestLabels:
-    def test_a_model_is_called_as_its_run_is(self, run, monkeypatch):
-        for spec in (run, f"{run}/", run / "generator.safetensors", run / "checkpoints" / "best.pt"):
+    @pytest.fixture(autouse=True)
+    def here(self, tmp_path, monkeypatch):
+        """In a folder with these runs, of a generator and two checkpoints each."""
+        monkeypatch.chdir(tmp_path)
+        for folder in ("mine", "a/run", "b/run", "other", PHOTOS, STYLES):
+            for name in ("generator.safetensors", "checkpoints/best.pt", "checkpoints/step_00000100.pt"):
+                path = tmp_path / folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+
+    def test_a_model_is_called_as_its_run_is(self, tmp_path, monkeypatch):
+        for spec in (tmp_path / "mine", "mine/", "mine/generator.safetensors", "mine/checkpoints/best.pt"):
             assert model_labels([str(spec)]) == ["mine"]
-        monkeypatch.chdir(run)
+        monkeypatch.chdir("mine")
         assert model_labels(["."]) == ["mine"]
         assert model_labels(["generator.safetensors"]) == ["mine"]
 
-    def test_a_file_elsewhere_by_its_own_name(self, run):
-        (run / "generator.safetensors").rename(run / "nice.safetensors")
-        assert model_labels([str(run / "nice.safetensors")]) == ["nice"]
+    def test_a_file_elsewhere_by_its_own_name(self, tmp_path):
+        (tmp_path / "mine" / "nice.safetensors").touch()
+        assert model_labels(["mine/nice.safetensors"]) == ["nice"]
 
-    def test_checkpoints_of_one_run_are_told_apart(self, run):
-        specs = [str(run / "checkpoints" / name) for name in ("step_00000100.pt", "best.pt")]
-        assert model_labels([*specs, str(run)]) == ["mine/step_00000100", "mine/best", str(run)]
+    def test_checkpoints_of_one_run_are_told_apart(self):
+        specs = ["mine/checkpoints/step_00000100.pt", "mine/checkpoints/best.pt", "mine"]
+        assert model_labels(specs) == ["mine/step_00000100", "mine/best", "mine"]
 
     def test_runs_of_one_name_in_two_places_are_told_apart(self):
         assert model_labels(["a/run", "b/run", "other"]) == ["a/run", "b/run", "other"]
@@ -163,15 +173,15 @@ class TestLabels:
         assert first.endswith("a/run/generator.safetensors") and two.endswith("b/run/generator.safetensors")
 
     @pytest.mark.parametrize("name", [PHOTOS, STYLES])
-    def test_no_model_is_called_as_an_end_of_the_scale(self, name, tmp_path, monkeypatch):
+    def test_no_model_is_called_as_an_end_of_the_scale(self, name, tmp_path):
         """It would take its place in the table."""
-        monkeypatch.chdir(tmp_path)
-        (label,) = model_labels([name])
-        assert label == str(tmp_path / name)
+        assert model_labels([name]) == [str(tmp_path / name)]
 
-    def test_a_model_given_twice_is_refused(self):
+    def test_a_model_that_is_given_twice_or_not_there_is_refused(self):
         with pytest.raises(ValueError, match="checkpoint=a/run is given twice"):
-            model_labels(["a/run", "b", "./a/run/"])
+            model_labels(["a/run", "other", "./a/run/"])
+        with pytest.raises(ValueError, match="checkpoint=nowhere: there is no such file"):
+            model_labels(["other", "nowhere"])
 
 
 class TestWorst:
