@@ -163,34 +163,29 @@ def test_nothing_tells_of_a_person_or_a_machine(tmp_path):
         assert getpass.getuser() not in text
 
 
-class TestFailure:
-    def test_a_rank_that_lost_its_neighbour_does_not_leave_the_others_trace(self, tmp_path, monkeypatch):
-        trace = "[/pytorch/gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:35755: Connection reset by peer"
-        monkeypatch.setenv("WORLD_SIZE", "2")
-        with pytest.raises(RuntimeError), note_failure(tmp_path):
-            raise RuntimeError(trace)
-        assert read_failure(tmp_path) == "another rank has ended"
+LOST_NEIGHBOUR = "[/pytorch/gloo/transport/tcp/pair.cc:545] Read error [127.0.0.1]:35755: Connection reset by peer"
 
-    def test_an_error_is_noted_and_passes_on(self, tmp_path):
-        with pytest.raises(ValueError, match="why"), note_failure(tmp_path):
-            raise ValueError("why\nand more")
-        assert read_failure(tmp_path) == "why"
+
+class TestFailure:
+    @pytest.mark.parametrize(
+        ("error", "reason"),
+        [
+            (ValueError("why\nand more"), "why"),
+            (RuntimeError(), "RuntimeError"),
+            (RuntimeError(LOST_NEIGHBOUR), "another rank has ended"),
+            *((KeyboardInterrupt(), None), (SystemExit(), None)),  # being stopped is no failure
+        ],
+        ids=repr,
+    )
+    def test_an_error_is_noted_and_passes_on(self, tmp_path, monkeypatch, error, reason):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(type(error)), note_failure(tmp_path):
+            raise error
+        assert read_failure(tmp_path) == reason
 
     def test_the_next_try_removes_it(self, tmp_path):
-        (tmp_path / provenance.FAILURE_FILE).write_text("old")
+        (tmp_path / provenance.FAILURE_FILE).write_text("\n")
+        assert read_failure(tmp_path) == "for an unknown reason"
         with note_failure(tmp_path):
             assert read_failure(tmp_path) is None
         assert read_failure(tmp_path) is None
-
-    @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-    def test_being_stopped_is_no_failure(self, tmp_path, kind):
-        with pytest.raises(kind), note_failure(tmp_path):
-            raise kind
-        assert read_failure(tmp_path) is None
-
-    def test_an_error_without_words_is_named_by_its_kind(self, tmp_path):
-        with pytest.raises(RuntimeError), note_failure(tmp_path):
-            raise RuntimeError
-        assert read_failure(tmp_path) == "RuntimeError"
-        (tmp_path / provenance.FAILURE_FILE).write_text("\n")
-        assert read_failure(tmp_path) == "for an unknown reason"

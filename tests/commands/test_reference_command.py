@@ -103,14 +103,6 @@ def test_several_references_are_mixed_or_laid_side_by_side(far, gan_style, tmp_p
     assert read_note(tmp_path / "out" / "most.png")["style"] == {"rust": 0.9, "sea": 0.1}
 
 
-def test_tiles_make_what_the_whole_picture_makes(far, gan_style, tmp_path):
-    Image.effect_noise((200, 150), 90).convert("RGB").save(tmp_path / "large.png")
-    options = (f"checkpoint={far}", f"reference={far / 'sea.png'}", f"input={tmp_path / 'large.png'}")
-    for tile in ("off", "64"):
-        gan_style("stylize", *options, f"tile={tile}", f"output={tmp_path / tile}.png")
-    assert abs(pixels(tmp_path / "off.png") - pixels(tmp_path / "64.png")).max() <= 2
-
-
 def test_from_python(far, tmp_path):
     stylizer, photo = gan_style.load(far, device="cpu"), far / "photo.png"
     by_path = np.asarray(stylizer(photo, reference=far / "sea.png"))

@@ -291,12 +291,6 @@ def test_measured_feature_scales_are_kept_with_the_results(smoke, tmp_path):
     assert_same(*(read_generator(tmp_path / name / "generator.safetensors")[0] for name in ("smoke", "b")))
 
 
-def test_data_workers_change_nothing(smoke, tmp_path):
-    for workers in "02":
-        smoke(f"data.workers={workers}", "data.cache_mb=0", root=tmp_path / workers)
-    assert_same(*(read_generator(tmp_path / x / "smoke" / "generator.safetensors")[0] for x in "02"))
-
-
 AUDITS = "training.audit_every=1"
 
 BAD_INPUT = {

@@ -19,14 +19,17 @@ def test_corners_lie_on_the_margins():
 
 
 @given(NUMBER, st.floats(1e-6, 1e6))
-def test_ticks_are_round_few_and_inside(low, size):
+def test_ticks_are_few_round_inside_and_reach_nearly_to_the_ends(low, size):
     high = low + size
     if high - low < 1e-9 * abs(low):
         return
     actual = ticks(high, low)
-    step = 10 * (high - low)
-    assert 2 <= len(actual) <= 8
-    assert all(low - 1e-9 * step <= value <= high + 1e-9 * step for value in actual)
+    step, rounding = (actual[-1] - actual[0]) / (len(actual) - 1), 1e-8 * (high - low)
+    assert 2 <= len(actual) <= 8 and f"{step:.0e}"[0] in "125"
+    assert (
+        low - rounding <= actual[0] < low + step + rounding and high - step - rounding < actual[-1] <= high + rounding
+    )
+    assert actual == pytest.approx([actual[0] + step * number for number in range(len(actual))], abs=rounding)
 
 
 def test_ticks_between_numbers_by_hand():

@@ -38,11 +38,6 @@ def run(name="a", *, reason=None, evaluated=None, protocol="", scales=None, step
     )
 
 
-def measured_with(run, protocol):
-    run.evaluation = replace(run.evaluation, protocol=protocol)
-    return run
-
-
 def with_settings(run, **settings):
     run.settings |= {key.replace("__", "."): value for key, value in settings.items()}
     return run
@@ -52,6 +47,10 @@ def two():
     a = run(heldout__content=(1.0, 3.0), heldout__ssim=(0.5, 0.25), heldout__style=(9.0, 2.0), images_per_second=(8, 4))
     b = run("b", heldout__content=(1.5, 2.0), heldout__ssim=(0.1, 0.5), heldout__style=(9.0, 4.0))
     return {"a": with_settings(a, loss__style__weight=10), "b": with_settings(b, loss__tv__weight=0.5)}
+
+
+def column(runs, name):
+    return next(column for column in make_table(runs).columns if column.name == name)
 
 
 def rows(table):
@@ -66,12 +65,9 @@ class TestSettings:
         assert differing(settings) == ["y"], "null and an option that is not there are the same"
 
     def test_null_is_shown_as_what_is_not_there(self):
-        runs = {
-            n: with_settings(run(n, loss__tv=(1.0, 1.0)), data__x=value) for n, value in {"a": None, "b": 3}.items()
-        }
-        runs["c"] = with_settings(run("c", loss__tv=(1.0, 1.0)))
-        column = next(column for column in make_table(runs).columns if column.name == "data.x")
-        assert [column.value(label).text for label in "abc"] == ["-", "3", "-"]
+        runs = {n: run(n, loss__tv=(1.0, 1.0)) for n in "abc"}
+        runs["a"].settings["data.x"], runs["b"].settings["data.x"] = None, 3
+        assert [column(runs, "data.x").value(label).text for label in "abc"] == ["-", "3", "-"]
 
     def test_one_and_true_and_a_text_of_one_differ(self):
         assert differing({"a": {"x": 1}, "b": {"x": True}}) == ["x"] == differing({"a": {"x": 1}, "b": {"x": "1"}})
@@ -79,8 +75,8 @@ class TestSettings:
     def test_values_are_spelled_as_options_are(self):
         values = {"a": ["relu1_1", None, True], "b": {"monet": 1, "wave": [2.0, 0.5]}}
         runs = {n: with_settings(run(n, loss__tv=(1.0, 1.0)), data__x=value) for n, value in values.items()}
-        column = next(column for column in make_table(runs).columns if column.name == "data.x")
-        assert [cell.text for cell in column.cells.values()] == ["[relu1_1, null, true]", "{monet: 1, wave: [2, 0.5]}"]
+        texts = [cell.text for cell in column(runs, "data.x").cells.values()]
+        assert texts == ["[relu1_1, null, true]", "{monet: 1, wave: [2, 0.5]}"]
 
     def test_titles_are_the_shortest_end_that_no_other_name_has(self):
         a, b = (with_settings(run(n, loss__tv=(1.0, 1.0))) for n in "ab")
@@ -112,8 +108,7 @@ class TestMetrics:
         assert winners["images/s"] is None  # one run alone has it
 
     def test_equal_runs_have_no_winner(self):
-        table = make_table({n: run(n, heldout__content=(1.0, 2.0)) for n in "ab"})
-        assert next(c for c in table.columns if c.name == "heldout/content").winner() is None
+        assert column({n: run(n, heldout__content=(1.0, 2.0)) for n in "ab"}, "heldout/content").winner() is None
 
     def test_a_run_that_was_trained_on_since_is_told_of(self):
         a, b = (run(name, evaluated={"style": 0.2}) for name in "ab")
@@ -126,9 +121,9 @@ class TestMetrics:
         b = run("b", evaluated={"style": 0.05}, protocol="compact")
         runs = {"a": a, "b": b}
         assert measured_differently(runs)
-        assert next(c for c in make_table(runs).columns if c.name == "evaluate/style").winner() is None
-        measured_with(b, "vgg19")
-        assert next(c for c in make_table(runs).columns if c.name == "evaluate/style").winner() == "b"
+        assert column(runs, "evaluate/style").winner() is None
+        b.evaluation = replace(b.evaluation, protocol="vgg19")
+        assert column(runs, "evaluate/style").winner() == "b"
 
     def test_infinite_settings_and_missing_times(self):
         first, two = (

@@ -10,7 +10,6 @@ from web_pages import HOSTILE, WebPage, check_self_contained
 
 from gan_style.evaluation.metrics import Estimate
 from gan_style.evaluation.suite import METRICS, PHOTOS, STYLES
-from gan_style.report.charts import ticks
 from gan_style.report.evaluation import columns, number, report, sheet_row
 
 URI = "data:image/jpeg;base64,AAAA"
@@ -141,15 +140,6 @@ class TestChart:
 
     def test_where_all_is_zero_there_is_a_chart_too(self):
         assert set(self.points({PHOTOS: estimates(content=0.0, style=0.0)})) == {PHOTOS}
-
-    @given(largest=st.floats(1e-9, 1e9))
-    def test_ticks_are_few_round_and_reach_nearly_to_the_end(self, largest):
-        actual = ticks(largest)
-        assert actual[0] == 0.0 and 3 <= len(actual) <= 7
-        step = actual[1]
-        assert float(f"{step:.0e}") == pytest.approx(step) and f"{step:.0e}"[0] in "125"
-        assert actual == pytest.approx([step * i for i in range(len(actual))], rel=1e-9)
-        assert largest - step < actual[-1] * (1 + 1e-9) and actual[-1] <= largest * (1 + 1e-9)
 
 
 def test_the_sheet_can_be_ordered_by_every_number_that_it_shows():

@@ -207,18 +207,12 @@ class TestAudit:
         assert all(isinstance(x, Tensor) and x.dim() == 0 and not x.requires_grad for x in scalars.values())
 
     def test_measures_at_the_generators_output(self, make_state, make_objective, make_batch):
-        """Variation and identity have closed forms there; the discriminator asked is the one just trained."""
+        """Identity has a closed form there; the discriminator asked is the one just trained."""
         state = make_state()
         objective = make_objective(identity=Identity(weight=2.0))
         batch, before = make_batch(0), copy.deepcopy(state.generator)
         scalars = train_step(state, batch, objective, FLOAT32, audit=True)
         fake = before(to_float(batch.content)).detach().requires_grad_()
-        down, right = (torch.diff(fake.detach().double(), dim=dim) for dim in (2, 3))
-        by_hand = torch.zeros_like(fake, dtype=torch.float64)
-        for d, dim in ((down, 2), (right, 3)):
-            by_hand.narrow(dim, 1, d.shape[dim]).add_(2 * d / d.numel())
-            by_hand.narrow(dim, 0, d.shape[dim]).sub_(2 * d / d.numel())
-        assert scalars["gradient/tv"].item() == pytest.approx(by_hand.norm().item(), rel=1e-4)
         assert scalars["gradient/identity"].item() == pytest.approx(fake.numel() ** -0.5, rel=1e-5)
         adversarial = -state.discriminator.eval()(fake)[0].mean()
         expected = torch.autograd.grad(adversarial, fake)[0].norm()
@@ -242,7 +236,7 @@ class TestAudit:
 class TestBalance:
     @pytest.mark.parametrize(
         ("balance", "trains"),
-        [(None, False), ({"content": 1, "style": 1}, False), ({"adversarial": 1, "style": 1}, True)],
+        [({"content": 1, "style": 1}, False), ({"adversarial": 1, "style": 1}, True)],
     )
     @pytest.mark.parametrize("audit", [False, True])
     def test_lets_the_discriminator_train_in_the_warm_up_only_where_its_pull_is_asked_for(
