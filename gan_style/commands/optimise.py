@@ -298,6 +298,7 @@ def make_optimisation(
             term.guided = True
         elif isinstance(term, Style):
             raise ValueError(f"loss.{name}: regions and masks are for Gram matrices (GramStyle, GatysStyle) alone")
+    # A generator's result takes on the colours that are asked for as a style does.
     painted = [] if cfg.init in _STARTS else [_painted(cfg.init, content)]
     content, pictures = transfer_inputs(cfg.colours, content, [*styles, *painted])
     styles = pictures[: len(styles)]
