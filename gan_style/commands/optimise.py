@@ -46,6 +46,7 @@ from gan_style.stylize.model import find_generator, load_painter, of_style
 
 AUTO = "auto"
 _STARTS = CONTENT, NOISE, STYLE = ("content", "noise", "style")
+_LEVELS, _STEPS = (3, 1), (300, 20)  # of null; then where a generator's result is improved
 _MOST_MEGAPIXELS = 200.0  # of the content's file, before it is scaled
 _NOISE_DEVIATION = 0.3  # standard deviation of the noise to start from, for values in [-1, 1]: about a photo's
 
@@ -62,9 +63,9 @@ class OptimiseOptions:
     size: int | None = option(16)
     max_megapixels: float = option(above=0, below=inf, may_change=True)
     style_scale: float = option(above=0, below=inf)
-    levels: int = option(1)
+    levels: int | None = option(1)
     shares: Any
-    steps: int = option(1)
+    steps: int | None = option(1)
     init: str = option(path=True)
     seed: int = option(*SEEDS)
     views: int | None = option(0)
@@ -89,6 +90,9 @@ def main(cfg: DictConfig) -> int:
     in_full_float32()
 
     # What is read and written; an earlier command's state, if there is one.
+    improves = _generator_file(cfg.init) is not None
+    cfg.levels = _LEVELS[improves] if cfg.levels is None else cfg.levels
+    cfg.steps = _STEPS[improves] if cfg.steps is None else cfg.steps
     styles = listed(cfg.style)
     if cfg.style_weights is not None:
         check_mean_weights(plain(cfg.style_weights), len(styles), "style_weights", "style")
