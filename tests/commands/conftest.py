@@ -1,5 +1,6 @@
 """Running a command as its user would: in this process (fast), or in one of its own (where signals matter)."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,3 +76,14 @@ def trained() -> Callable[..., Path]:
         return root / "smoke"
 
     return call
+
+
+@pytest.fixture(scope="session")
+def smoke_run(trained, tmp_path_factory) -> Path:
+    return trained(tmp_path_factory.mktemp("smoke"), *SMOKE)
+
+
+@pytest.fixture
+def finished(smoke_run, tmp_path) -> Path:
+    """The folder of a finished run, tmp_path / "smoke", for a test to go on with."""
+    return shutil.copytree(smoke_run, tmp_path / "smoke")

@@ -38,11 +38,10 @@ def test_a_run_leaves_what_the_readme_promises(smoke, tmp_path):
     assert "generator:            " in outcome.out  # derived sizes are shown
 
 
-def test_a_finished_run_says_so_and_does_nothing(smoke, tmp_path):
-    smoke()
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "smoke").rglob("*")}
+def test_a_finished_run_says_so_and_does_nothing(smoke, finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     assert "finished: 4 steps" in smoke().out
-    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "smoke").rglob("*")}
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
 
 
 @pytest.mark.parametrize(
@@ -73,21 +72,19 @@ def test_a_dry_run_shows_everything_and_writes_nothing(smoke, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(smoke, tmp_path):
-    smoke()
-    newest = tmp_path / "smoke" / "checkpoints" / "step_00000004.pt"
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_taken(smoke, finished):
+    newest = finished / "checkpoints" / "step_00000004.pt"
     newest.write_bytes(newest.read_bytes()[:1000])
     outcome = smoke()
     assert f"{newest} is damaged" in outcome.err
     assert "after step 2" in outcome.out
-    assert steps_in(tmp_path / "smoke") == [1, 2, 3, 4]
+    assert steps_in(finished) == [1, 2, 3, 4]
     for path in newest.parent.iterdir():
         path.write_bytes(b"")
     assert "no checkpoint in" in smoke(status=2).err  # and no start from scratch
 
 
-def test_a_run_with_other_settings_is_refused_and_the_difference_named(smoke, tmp_path):
-    smoke()
+def test_a_run_with_other_settings_is_refused_and_the_difference_named(smoke, finished):
     outcome = smoke("loss.style.weight=7", "training.steps=8", status=2)
     assert "loss.style.weight" in outcome.err
     assert "7" in outcome.err
@@ -531,7 +528,6 @@ def test_features_are_scaled_alike_whatever_the_seed(smoke, tmp_path):
     assert scales[0] == scales[1] and scales[0]
 
 
-def test_a_moved_run_goes_on(smoke, tmp_path):
-    smoke()
-    (tmp_path / "smoke").rename(tmp_path / "other")
+def test_a_moved_run_goes_on(smoke, finished):
+    finished.rename(finished.with_name("other"))
     assert "after step 4" in smoke("run.name=other", "training.steps=6").out

@@ -14,12 +14,6 @@ from run_files import SMOKE
 from gan_style.cli import error_message
 
 
-@pytest.fixture
-def finished(smoke, tmp_path) -> Path:
-    smoke()
-    return tmp_path / "smoke"
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
