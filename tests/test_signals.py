@@ -280,7 +280,7 @@ class TestAlone:
             # a scheduler that shows each task one device means that
             *((rank, 1, None, name, "cuda:0") for rank in (0, 3) for name in ("auto", "cuda:0")),
             (3, 1, "4", "auto", "rank 3 of this node has no device: there are 1"),  # torchrun's and ours all see one
-            (3, 2, None, "auto", "rank 3 of this node has no device: there are 2"),
+            (2, 2, None, "auto", "rank 2 of this node has no device: there are 2"),
             (1, 2, None, "cuda:1", "runtime.device=cuda:1: ranks cannot share one GPU"),
         ],
     )
