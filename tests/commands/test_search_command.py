@@ -23,6 +23,13 @@ def stub(monkeypatch):
     monkeypatch.setattr(search, "TRAIN_COMMAND", (sys.executable, str(HERE / "stub_training.py")))
 
 
+@pytest.fixture
+def run(gan_style, tmp_path):
+    """run("name=value", ...): three trials in tmp_path / "default", where the options do not say otherwise."""
+    defaults = (*TRAINING, "search.trials=3", f"search.root={tmp_path}")
+    return lambda *options, status=0: gan_style("search", *defaults, *options, status=status)
+
+
 def starts(folder: Path) -> dict[str, list[str]]:
     return {path.parent.name: path.read_text().splitlines() for path in sorted(folder.glob("trials/*/starts.txt"))}
 
@@ -37,18 +44,15 @@ def await_step(folder: Path, trial: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["summary.json", "trials/0000/config.yaml"])
-def test_a_folder_of_something_else_is_left_alone(gan_style, stub, tmp_path, name):
-    (tmp_path / "s" / name).parent.mkdir(parents=True)
-    (tmp_path / "s" / name).write_text("mine")
-    outcome = gan_style(
-        "search", *TRAINING, SPACE, "search.trials=1", f"search.root={tmp_path}", "search.name=s", status=2
-    )
-    assert "search.name" in outcome.err
-    assert [path.read_text() for path in (tmp_path / "s").rglob("*") if path.is_file()] == ["mine"]
+def test_a_folder_of_something_else_is_left_alone(run, stub, tmp_path, name):
+    (tmp_path / "default" / name).parent.mkdir(parents=True)
+    (tmp_path / "default" / name).write_text("mine")
+    assert "search.name" in run(SPACE, status=2).err
+    assert [path.read_text() for path in tmp_path.rglob("*") if path.is_file()] == ["mine"]
 
 
-def test_a_search_prints_its_best_and_leaves_a_summary(gan_style, stub, tmp_path):
-    outcome = gan_style("search", *TRAINING, SPACE, "search.trials=3", f"search.root={tmp_path}", "search.name=s")
+def test_a_search_prints_its_best_and_leaves_a_summary(run, stub, tmp_path):
+    outcome = run(SPACE, "search.name=s")
     assert "3 trials: 3 complete, 0 pruned, 0 failed" in outcome.out
     summary = json.loads((tmp_path / "s" / "summary.json").read_text())
     weights = [row["parameters"]["loss.style.weight"] for row in summary["trials"]]
@@ -58,7 +62,7 @@ def test_a_search_prints_its_best_and_leaves_a_summary(gan_style, stub, tmp_path
     assert summary["best"] == [best]
     output = f"best: trial {best}, heldout/composite {min(expected):.4g}: loss.style.weight={weights[best]}"
     assert output in outcome.out
-    again = gan_style("search", *TRAINING, SPACE, "search.trials=3", f"search.root={tmp_path}", "search.name=s")
+    again = run(SPACE, "search.name=s")
     assert "3 of 3 trials done" in again.out and f"best: trial {best}," in again.out
     assert starts(tmp_path / "s") == {f"{n:04}": ["start 0", "end"] for n in range(3)}
 
@@ -69,9 +73,8 @@ def test_a_search_prints_its_best_and_leaves_a_summary(gan_style, stub, tmp_path
 )  # eight trials with a kill take as long as all other tests of this file
 def test_an_interrupted_search_ends_with_as_many_trials(tmp_path, number, status, count):
     """TrainingEnd in its third trial: that one goes on where it was, and none is run again."""
-    folder = tmp_path / "default"
-    trials = f"search.trials={count}"
-    process = begin(tmp_path, trials, "training.steps=5")
+    folder, options = tmp_path / "default", (f"search.trials={count}", "training.steps=5")
+    process = begin(tmp_path, *options)
     await_step(folder, 2)
     process.send_signal(number)
     assert process.wait(60) == status
@@ -79,14 +82,10 @@ def test_an_interrupted_search_ends_with_as_many_trials(tmp_path, number, status
     assert ("the same command again goes on" in output) == (status == 75), output
     await_folder(folder / "trials" / "0002", patience=20.0)  # the training saved itself, though the search was killed
     assert starts(folder)["0002"][-1].startswith("stopped")
-    process = begin(tmp_path, trials, "training.steps=5")
-    output = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, output
-    assert (
-        f"2 of {count} trials done" in output
-        and f"{count} trials: {count} complete" in output
-        and "best: trial" in output
-    )
+    status, output = finish(begin(tmp_path, *options))
+    assert status == 0, output
+    for line in (f"2 of {count} trials done", f"{count} trials: {count} complete", "best: trial"):
+        assert line in output
     actual = starts(folder)
     assert len(actual) == count
     step = int(actual["0002"][1].split()[1])
@@ -95,75 +94,69 @@ def test_an_interrupted_search_ends_with_as_many_trials(tmp_path, number, status
     assert [row["state"] for row in json.loads((folder / "summary.json").read_text())["trials"]] == ["complete"] * count
 
 
-def test_two_metrics_print_a_front(gan_style, stub, tmp_path):
-    metric = "search.metric=[heldout/content,heldout/style]"
-    outcome = gan_style("search", *TRAINING, SPACE, metric, "search.trials=3", f"search.root={tmp_path}")
+def test_two_metrics_print_a_front(run, stub):
+    outcome = run(SPACE, "search.metric=[heldout/content,heldout/style]")
     assert "Pareto front of heldout/content and heldout/style, 3 of 3 trials:" in outcome.out  # style is 1 / content
 
 
-def test_a_crash_ends_one_trial_and_not_the_search(gan_style, stub, tmp_path):
+def test_a_crash_ends_one_trial_and_not_the_search(run, stub):
     space = "space={loss.style.weight: [1.0, 2.0], loss.tv.weight: [12, 13]}"
-    options = ("search.sampler=grid", "search.trials=null", f"search.root={tmp_path}")
-    outcome = gan_style("search", *TRAINING, space, *options)
+    grid = ("search.sampler=grid", "search.trials=null")
+    outcome = run(space, *grid)
     assert "4 trials: 2 complete, 0 pruned, 2 failed" in outcome.out
     assert "trial 1 failed: an unlucky number" in outcome.out
     assert "best: trial 0, heldout/composite 0.25: loss.style.weight=1.0 loss.tv.weight=12" in outcome.out
-    only = gan_style("search", *TRAINING, space.replace("[12, 13]", "[13]"), *options, "search.name=failing", status=3)
+    only = run(space.replace("[12, 13]", "[13]"), *grid, "search.name=failing", status=3)
     assert "no trial was completed" in only.out
 
 
 @pytest.mark.slow  # trainings in processes of their own
-def test_a_bad_trial_is_ended_early_by_the_pruner(gan_style, stub, tmp_path):
-    space = "space={loss.style.weight: [1.0, 1.5, 5.0]}"
+def test_a_bad_trial_is_ended_early_by_the_pruner(run, stub, tmp_path):
     options = ("search.sampler=grid", "search.pruner=median", "search.pruner_startup=2", "training.steps=23")
-    outcome = gan_style("search", *TRAINING, space, *options, "metrics.every=2", f"search.root={tmp_path}")
+    outcome = run("space={loss.style.weight: [1.0, 1.5, 5.0]}", *options, "metrics.every=2")
     assert "3 trials: 2 complete, 1 pruned, 0 failed" in outcome.out
     last = starts(tmp_path / "default")["0002"][-1]
     assert last.startswith("stopped") and int(last.split()[1]) < 23
 
 
-def test_every_trial_has_its_name_group_and_folder(gan_style, stub, tmp_path, monkeypatch):
+def test_every_trial_has_its_name_group_and_folder(run, stub, tmp_path, monkeypatch):
     commands = []
     monkeypatch.setattr(search, "train", lambda command, *_, **__: commands.append(command) or sys.exit(9))
-    gan_style("search", *TRAINING, SPACE, f"search.root={tmp_path}", "search.name=a b", status=9)
+    run(SPACE, "search.name=a b", status=9)
     (command,) = commands
     assert command[2:4] == list(TRAINING)
     assert command[-4:-1] == [f"run.root='{tmp_path}/a b/trials'", "run.name='0000'", "tracking.group='a b'"]
     assert command[-1].startswith("tracking.name='0 loss.style.weight=")
 
 
-def test_a_dry_run_shows_the_space_and_writes_nothing(gan_style, tmp_path):
-    outcome = gan_style("search", *TRAINING, "space=weights", f"search.root={tmp_path / 's'}", "dry_run=true")
+def test_a_dry_run_shows_the_space_and_writes_nothing(run, tmp_path):
+    outcome = run("space=weights", "dry_run=true")
     assert "nothing was written" in outcome.out
     assert "loss.style.weight: numbers from 0.05 to 3, logarithmic" in outcome.out
-    assert not (tmp_path / "s").exists()
+    assert not list(tmp_path.iterdir())
 
 
-def test_the_space_may_be_a_file(gan_style, tmp_path):
+def test_the_space_may_be_a_file(run, tmp_path):
     place = tmp_path / "my space.yaml"
     place.write_text("loss.style.weight: {low: 1, high: 100, log: true}\ntraining:\n  batch: {low: 2, high: 4}\n")
-    outcome = gan_style("search", *TRAINING, f"space={place}", "dry_run=true")
+    outcome = run(f"space={place}", "dry_run=true")
     assert "training.batch: whole numbers from 2 to 4" in outcome.out
     assert "loss.style.weight: numbers from 1 to 100, logarithmic" in outcome.out
 
 
-def test_what_is_built_says_which_numbers_it_takes(gan_style):
+def test_what_is_built_says_which_numbers_it_takes(run):
     """A weight of 1 in an experiment is no whole number for that."""
-    outcome = gan_style(
-        "search", *TRAINING, "loss.style.weight=1", "space={loss.tv.weight: {low: 1, high: 4}}", "dry_run=true"
-    )
+    outcome = run("loss.style.weight=1", "space={loss.tv.weight: {low: 1, high: 4}}", "dry_run=true")
     assert "loss.tv.weight: numbers from 1 to 4" in outcome.out, outcome.err
-    outcome = gan_style("search", *TRAINING, "space={generator.blocks: {low: 1, high: 4}}", "dry_run=true")
+    outcome = run("space={generator.blocks: {low: 1, high: 4}}", "dry_run=true")
     assert "generator.blocks: whole numbers from 1 to 4" in outcome.out, outcome.err
 
 
-def test_a_space_that_changes_the_ruler_is_told(gan_style):
-    options = (*TRAINING, "dry_run=true")
-    outcome = gan_style("search", *options, "space={data.size: [32, 48], training.seed: [0, 1]}")
+def test_a_space_that_changes_the_ruler_is_told(run):
+    outcome = run("space={data.size: [32, 48], training.seed: [0, 1]}", "dry_run=true")
     assert "warning: trials differ in data.size, so" in outcome.err, outcome.out
-    assert "warning" not in gan_style("search", *options, "space=weights").err
-    single = gan_style("search", *options, "space={data.size: [32, 48]}", "search.metric=loss/total")
-    assert "warning" not in single.err
+    assert "warning" not in run("space=weights", "dry_run=true").err
+    assert "warning" not in run("space={data.size: [32, 48]}", "search.metric=loss/total", "dry_run=true").err
 
 
 BAD = [
@@ -211,16 +204,15 @@ BAD = [
 
 
 @pytest.mark.parametrize(("options", "message"), BAD, ids=[" ".join(options) or "nothing" for options, _ in BAD])
-def test_bad_input_is_refused_before_anything_starts(gan_style, tmp_path, options, message):
-    outcome = gan_style("search", *TRAINING, f"search.root={tmp_path / 's'}", *options, status=2)
+def test_bad_input_is_refused_before_anything_starts(run, tmp_path, options, message):
+    outcome = run(*options, status=2)
     assert re.search(message, outcome.err), outcome.err
-    assert not (tmp_path / "s").exists()
+    assert not list(tmp_path.iterdir())
 
 
-def test_without_optuna_the_message_says_what_to_install(gan_style, tmp_path, monkeypatch):
+def test_without_optuna_the_message_says_what_to_install(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    outcome = gan_style("search", *TRAINING, "space=weights", f"search.root={tmp_path}", status=2)
-    assert "pip install 'gan_style[search]'" in outcome.err
+    assert "pip install 'gan_style[search]'" in run("space=weights", status=2).err
 
 
 @pytest.mark.parametrize(

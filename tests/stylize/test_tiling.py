@@ -97,18 +97,6 @@ def test_tiles_make_what_the_whole_would_where_styles_meet(library, noise, size)
     assert (untiled - single_style).abs().mean() > 0.01  # the other style counts
 
 
-def test_deep_inside_its_region_a_style_is_as_on_the_whole_picture(noise):
-    torch.manual_seed(1)
-    library = LibraryGenerator(width=4, blocks=2, output="tanh", tone=False, styles=["monet", "wave"]).eval()
-    images = uneven(noise, 64, 320)
-    left = (torch.arange(320) < 160).float().expand(1, 1, 64, 320)
-    both = canvas_of(library, images, torch.cat([left, 1 - left], dim=1), torch.eye(3)[:2], 10_000)
-    with torch.no_grad():
-        monet, wave = (library(images, condition[None, :2]) for condition in torch.eye(3)[:2])
-    torch.testing.assert_close(both[..., :80], monet[..., :80], rtol=0, atol=ROUNDING)
-    torch.testing.assert_close(both[..., 240:], wave[..., 240:], rtol=0, atol=ROUNDING)
-
-
 def test_a_frozen_copy_shares_the_weights_and_leaves_the_generator_as_it_was(single, noise):
     before, state = copy.deepcopy(single), [id(module) for module in single.modules()]
     in_tiles(single, noise(1, 3, 70, 70), tile=64)
