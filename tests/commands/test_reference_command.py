@@ -1,6 +1,7 @@
 """Training a generator that takes its style from a picture, and stylizing with pictures of the user's own."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,14 @@ def run(trained, tmp_path_factory) -> Path:
     return trained(tmp_path_factory.mktemp("reference"), *REFERENCE)
 
 
+def grain(random: np.random.Generator, width: int, height: int) -> Image.Image:
+    """Grey noise, the same in every run, as Pillow's is not."""
+    return Image.fromarray(random.normal(128, 90, (height, width)).clip(0, 255).astype(np.uint8)).convert("RGB")
+
+
 @pytest.fixture(scope="module")
 def far(run, tmp_path_factory) -> Path:
-    """The run's generator, with codes that count for more than they do after four steps; beside it three pictures."""
+    """The run's generator, with codes that count for more than they do after four steps; two photos, two paintings."""
     folder = tmp_path_factory.mktemp("far")
     generator = load_generator(run, torch.device("cpu"))
     torch.manual_seed(0)
@@ -40,11 +46,14 @@ def far(run, tmp_path_factory) -> Path:
         if parameter.ndim == 2 and "style_encoder" not in name:
             parameter.data += 0.5 * torch.randn_like(parameter)
     write_file(folder / "generator.safetensors", generator)
+    (folder / "photos").mkdir()
+    (folder / "paintings").mkdir()
+    random = np.random.default_rng(0)
+    for number in range(2):
+        grain(random, 60, 40).save(folder / "photos" / f"{number}.png")
     for name, colour in (("rust", (180, 70, 20)), ("sea", (10, 60, 160))):
-        Image.blend(Image.new("RGB", (70, 90), colour), Image.effect_noise((70, 90), 90).convert("RGB"), 0.3).save(
-            folder / f"{name}.png"
-        )
-    Image.effect_noise((60, 40), 90).convert("RGB").save(folder / "photo.png")
+        painting = Image.blend(Image.new("RGB", (70, 90), colour), grain(random, 70, 90), 0.3)
+        painting.save(folder / "paintings" / f"{name}.png")
     return folder
 
 
@@ -73,18 +82,27 @@ def test_pictures_get_the_style_of_their_reference_and_say_so(far, gan_style, tm
     result = {}
     for name in ("rust", "sea"):
         target = tmp_path / f"{name}.png"
-        options = (f"checkpoint={far}", f"reference={far / name}.png", f"input={far / 'photo.png'}", f"output={target}")
+        options = (
+            f"checkpoint={far}",
+            f"reference={far / 'paintings' / name}.png",
+            f"input={far / 'photos/0.png'}",
+            f"output={target}",
+        )
         gan_style("stylize", *options)
         result[name] = pixels(target)
         assert read_note(target)["style"] == name
     assert result["rust"].shape == (40, 60, 3)
     assert abs(result["rust"] - result["sea"]).mean() > 1
     gan_style("stylize", *options[:3], "strength=0", f"output={tmp_path / 'same.png'}")
-    assert np.array_equal(pixels(tmp_path / "same.png"), pixels(far / "photo.png"))
+    assert np.array_equal(pixels(tmp_path / "same.png"), pixels(far / "photos" / "0.png"))
 
 
 def test_several_references_are_mixed_or_laid_side_by_side(far, gan_style, tmp_path):
-    both = (f"checkpoint={far}", f"reference=[{far / 'rust.png'},{far / 'sea.png'}]", f"input={far / 'photo.png'}")
+    both = (
+        f"checkpoint={far}",
+        f"reference=[{far / 'paintings/rust.png'},{far / 'paintings/sea.png'}]",
+        f"input={far / 'photos/0.png'}",
+    )
     left = np.zeros((40, 60), np.uint8)
     left[:, :20] = 255
     Image.fromarray(left).save(tmp_path / "left.png")
@@ -99,18 +117,18 @@ def test_several_references_are_mixed_or_laid_side_by_side(far, gan_style, tmp_p
     result = {path.stem: pixels(path) for path in (tmp_path / "out").iterdir()}
     assert np.array_equal(result["even"], result["half"])
     assert 0 < abs(result["most"] - result["rust"]).mean() < abs(result["half"] - result["rust"]).mean()
-    assert np.array_equal(result["left"][:, 20:], pixels(far / "photo.png")[:, 20:])
+    assert np.array_equal(result["left"][:, 20:], pixels(far / "photos" / "0.png")[:, 20:])
     assert read_note(tmp_path / "out" / "most.png")["style"] == {"rust": 0.9, "sea": 0.1}
 
 
 def test_from_python(far, tmp_path):
-    stylizer, photo = gan_style.load(far, device="cpu"), far / "photo.png"
-    by_path = np.asarray(stylizer(photo, reference=far / "sea.png"))
-    with Image.open(far / "sea.png") as picture:
+    stylizer, photo = gan_style.load(far, device="cpu"), far / "photos" / "0.png"
+    by_path = np.asarray(stylizer(photo, reference=far / "paintings" / "sea.png"))
+    with Image.open(far / "paintings" / "sea.png") as picture:
         assert np.array_equal(by_path, np.asarray(stylizer(photo, reference=picture)))
         as_tensor = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None]
     assert np.array_equal(by_path, np.asarray(stylizer(photo, reference=as_tensor)))
-    named = {"a": far / "sea.png", "b": far / "rust.png"}
+    named = {"a": far / "paintings" / "sea.png", "b": far / "paintings" / "rust.png"}
     assert np.array_equal(by_path, np.asarray(stylizer(photo, reference=named, style={"a": 1.0})))
     assert not np.array_equal(by_path, np.asarray(stylizer(photo, reference=named)))
     with pytest.raises(ValueError, match=r"reference=\.\.\. is missing: this model takes its style from a picture"):
@@ -129,13 +147,13 @@ def test_from_python(far, tmp_path):
         (("reference=nowhere.jpg",), "reference: cannot read the picture nowhere.jpg: there is no such file"),
         (("reference=[]",), "reference=[]: one expected, or a list"),
         (("reference={a: b}",), "reference={a: b}: one expected, or a list"),
-        (("reference=[FAR/sea.png,FAR/out/sea.png]",), "there is no such file"),
-        (("reference=FAR/sea.png", "style=monet"), "style=monet: there is no such style; known are sea"),
+        (("reference=[FAR/paintings/sea.png,FAR/out/sea.png]",), "there is no such file"),
+        (("reference=FAR/paintings/sea.png", "style=monet"), "style=monet: there is no such style; known are sea"),
     ],
 )
 def test_what_cannot_be_is_said(far, gan_style, tmp_path, arguments, message):
     arguments = [argument.replace("FAR", str(far)) for argument in arguments]
-    options = (f"checkpoint={far}", f"input={far / 'photo.png'}", f"output={tmp_path / 'o.png'}")
+    options = (f"checkpoint={far}", f"input={far / 'photos/0.png'}", f"output={tmp_path / 'o.png'}")
     assert message in gan_style("stylize", *options, *arguments, status=2).err
     assert not (tmp_path / "o.png").exists()
 
@@ -163,13 +181,9 @@ def test_what_cannot_be_trained_is_said(gan_style, tmp_path, arguments, message)
 
 @pytest.fixture
 def dataset(far, gan_style, tmp_path):
-    """dataset("out", ...): make-dataset of three pictures in the styles of a folder; (the outcome, manifest rows)."""
-    for number in range(3):
-        (tmp_path / "in" / "class").mkdir(parents=True, exist_ok=True)
-        Image.effect_noise((60, 40), 90 + number).convert("RGB").save(tmp_path / "in" / "class" / f"{number}.png")
-    (tmp_path / "paintings" / "old").mkdir(parents=True)
-    for name in ("sea.png", "rust.png"):
-        (tmp_path / "paintings" / "old" / name).write_bytes((far / name).read_bytes())
+    """dataset("out", ...): make-dataset of two photos in the styles of a folder; (the outcome, manifest rows)."""
+    shutil.copytree(far / "photos", tmp_path / "in" / "class")
+    shutil.copytree(far / "paintings", tmp_path / "paintings" / "old")
 
     def call(output: str, *arguments: str, status: int = 0):
         options = (f"checkpoint={far}", f"input={tmp_path / 'in'}", f"output={tmp_path / output}", *arguments)
@@ -185,7 +199,12 @@ def test_a_dataset_is_painted_in_the_styles_of_a_folder_as_stylize_would(dataset
     assert {row["style"] for row in rows} == {"sea", "rust"}
     for row in rows[:5]:
         target, photo = tmp_path / "one.png", tmp_path / "in" / row["source"]
-        options = (f"checkpoint={far}", f"reference={far / row['style']}.png", f"input={photo}", f"output={target}")
+        options = (
+            f"checkpoint={far}",
+            f"reference={far / 'paintings' / row['style']}.png",
+            f"input={photo}",
+            f"output={target}",
+        )
         gan_style("stylize", *options, "overwrite=true")
         assert abs(pixels(target) - pixels(tmp_path / "out" / "data" / row["output"])).max() <= 1  # batches round
         assert read_note(tmp_path / "out" / "data" / row["output"])["style"] == row["style"]
@@ -207,13 +226,16 @@ def test_a_dataset_goes_on_with_the_same_references_alone(dataset, tmp_path):
 def test_a_generator_is_read_once_however_many_styles_it_has(far, monkeypatch):
     read, load = [], inference_load.load_generator
     monkeypatch.setattr(inference_load, "load_generator", lambda path, device: read.append(path) or load(path, device))
-    styles = [StyleSource(far / "generator.safetensors", f"sea {number}", far / "sea.png") for number in range(3)]
+    styles = [
+        StyleSource(far / "generator.safetensors", f"sea {number}", far / "paintings" / "sea.png")
+        for number in range(3)
+    ]
     assert len(make_stylizers(styles, torch.device("cpu"), torch.float32, 16_000_000)) == 3
     assert read == [far / "generator.safetensors"]
 
 
 def test_pictures_that_do_not_fit_in_memory_are_painted_in_tiles(far):
-    style = StyleSource(far / "generator.safetensors", "sea", far / "sea.png")
+    style = StyleSource(far / "generator.safetensors", "sea", far / "paintings" / "sea.png")
     [stylizer] = make_stylizers([style], torch.device("cpu"), torch.float32, 16_000_000)
     content = torch.rand(1, 3, 90, 70, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.inference_mode():
@@ -243,38 +265,15 @@ def test_what_references_cannot_do_for_a_dataset_is_said_before_anything_is_writ
 
 
 def test_a_style_is_evaluated_that_a_picture_gives(far, gan_style, tmp_path):
-    (tmp_path / "photos").mkdir()
-    for number in range(2):
-        Image.effect_noise((60, 40), 90 + number).convert("RGB").save(tmp_path / "photos" / f"{number}.png")
-    models = f"checkpoint=['{far}#{far / 'sea.png'}','{far}#{far / 'rust.png'}']"
-    common = ("evaluate", f"content={tmp_path / 'photos'}", "perceptual=compact", "size=40", "metrics=[style]")
-    options = (*common, f"style={far / 'sea.png'}", f"output={tmp_path / 'out'}")
+    models = f"checkpoint=['{far}#{far / 'paintings/sea.png'}','{far}#{far / 'paintings/rust.png'}']"
+    common = ("evaluate", f"content={far / 'photos'}", "perceptual=compact", "size=40", "metrics=[style]")
+    options = (*common, f"style={far / 'paintings/sea.png'}", f"output={tmp_path / 'out'}")
     outcome = gan_style(*options, models)
     actual = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    sea, rust = (actual["metrics"][f"{far.name}#{far / name}.png"] for name in ("sea", "rust"))
+    sea, rust = (actual["metrics"][f"{far.name}#{far / 'paintings' / name}.png"] for name in ("sea", "rust"))
     assert sea["style"]["value"] != rust["style"]["value"]
     outcome = gan_style(*options, "overwrite=true", f"checkpoint={far}", status=2)
     assert f"it takes its style from a picture; name one, {far}#PICTURE" in outcome.err
-
-
-def grain(random: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Grey noise, the same in every run, as Pillow's is not."""
-    return Image.fromarray(random.normal(128, 90, (height, width)).clip(0, 255).astype(np.uint8)).convert("RGB")
-
-
-@pytest.fixture
-def pictures(tmp_path) -> Path:
-    """Two photos, and paintings of two colours."""
-    random = np.random.default_rng(0)
-    for number in range(2):
-        path = tmp_path / "photos" / f"{number}.png"
-        path.parent.mkdir(exist_ok=True)
-        grain(random, 60, 40).save(path)
-    for name, colour in (("rust", (180, 70, 20)), ("sea", (10, 60, 160))):
-        path = tmp_path / "paintings" / f"{name}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.blend(Image.new("RGB", (70, 90), colour), grain(random, 70, 90), 0.3).save(path)
-    return tmp_path
 
 
 def colour_distance(path: Path, other: Path) -> float:
@@ -289,12 +288,12 @@ def style_distance(path: Path, other: Path) -> float:
     return sum(gram_loss(*(gram_matrix(values[layer]) for values in features)).item() for layer in network.layers)
 
 
-def test_the_shipped_model_takes_a_style_from_a_picture_and_refining_brings_it_closer(gan_style, pictures):
+def test_the_shipped_model_takes_a_style_from_a_picture_and_refining_brings_it_closer(far, gan_style, tmp_path):
     """At once colours are near; refining lowers the distance of Gram matrices, and colours may go either way."""
-    photo, painting = pictures / "photos" / "0.png", pictures / "paintings" / "sea.png"
+    photo, painting = far / "photos" / "0.png", far / "paintings" / "sea.png"
     colours, distances = [], []
     for steps in (0, 12):
-        output = pictures / f"{steps}.png"
+        output = tmp_path / f"{steps}.png"
         gan_style("stylize", f"reference={painting}", f"refine={steps}", f"input={photo}", f"output={output}")
         assert pixels(output).shape == (40, 60, 3)
         colours.append(colour_distance(output, painting))
@@ -303,28 +302,22 @@ def test_the_shipped_model_takes_a_style_from_a_picture_and_refining_brings_it_c
     assert distances[1] < distances[0] < 0.7 * style_distance(photo, painting)
 
 
-def test_a_dataset_takes_the_styles_of_a_folder_without_a_model_of_ones_own(gan_style, pictures):
-    gan_style(
-        "make_dataset",
-        f"input={pictures / 'photos'}",
-        f"output={pictures / 'out'}",
-        f"reference={pictures / 'paintings'}",
-        "copies=2",
-    )
-    rows = [row for row in read_manifest(pictures / "out") if row["status"] == "ok"]
+def test_a_dataset_takes_the_styles_of_a_folder_without_a_model_of_ones_own(far, gan_style, tmp_path):
+    data = (f"input={far / 'photos'}", f"output={tmp_path / 'out'}", f"reference={far / 'paintings'}")
+    gan_style("make_dataset", *data, "copies=2")
+    rows = [row for row in read_manifest(tmp_path / "out") if row["status"] == "ok"]
     assert len(rows) == 4 and {row["style"] for row in rows} <= {"rust", "sea"}
 
 
-def test_what_no_picture_gives_is_not_refined(gan_style, pictures):
-    outcome = gan_style(
-        "stylize", "style=wave", "refine=5", f"input={pictures / 'photos'}", f"output={pictures / 'out'}", status=2
-    )
-    assert "refine=5" in outcome.err and not (pictures / "out").exists()
+def test_what_no_picture_gives_is_not_refined(far, gan_style, tmp_path):
+    data = (f"input={far / 'photos'}", f"output={tmp_path / 'out'}")
+    assert "refine=5" in gan_style("stylize", "style=wave", "refine=5", *data, status=2).err
+    assert not (tmp_path / "out").exists()
 
 
-def test_in_python_any_style_is_refined_on_each_picture(pictures):
+def test_in_python_any_style_is_refined_on_each_picture(far):
     paint = gan_style.load("shipped:any", device="cpu")
-    photo, painting = Image.open(pictures / "photos" / "0.png"), pictures / "paintings" / "rust.png"
+    photo, painting = Image.open(far / "photos" / "0.png"), far / "paintings" / "rust.png"
     plain, refined = (paint(photo, reference=painting, refine=steps) for steps in (0, 2))
     assert refined.size == photo.size and refined.tobytes() != plain.tobytes()
     assert paint(photo, reference=painting).tobytes() == plain.tobytes()  # the model itself has not changed
