@@ -104,15 +104,15 @@ def test_an_impatient_worker_leaves_what_others_have(worker, planned):
     assert worker.records.left(plan.shards) == plan.shards[:1] and None not in shards
 
 
-@pytest.mark.parametrize(("engine", "extra"), [(slurm, "slurm"), (ray, "ray")])
-def test_an_engine_that_is_not_installed_is_named(engine, extra, tmp_path, monkeypatch):
+@pytest.mark.parametrize("engine", [slurm, ray])
+def test_an_engine_that_is_not_installed_is_named(engine, records, monkeypatch):
     monkeypatch.setattr(engine, "find_spec", lambda name: None)
     common = {"shards": [], "retry": [], "stop": Stop(), "report": lambda shard: None}
-    with pytest.raises(ValueError, match=rf"gan_style\[{extra}\]"):
-        if engine is ray:
-            ray.run_actors(torchless.Making, **common, address=None, actors=1, gpus=0, cpus=1)
+    with pytest.raises(ValueError, match=r"gan_style\[slurm\]" if engine is slurm else r"gan_style\[ray\]"):
+        if engine is slurm:
+            slurm.run_array(torchless.Making, **common, records=records, local=True, tasks=1, timeouts=1)
         else:
-            slurm._executor(tmp_path, True, {"timeouts": 1})
+            ray.run_actors(torchless.Making, **common, address=None, actors=1, gpus=0, cpus=1)
 
 
 def test_a_shard_that_a_living_process_has_is_passed_over(worker, planned):

@@ -67,14 +67,11 @@ class TestMeasured:
     @given(shares=st.lists(st.integers(0, 3), min_size=20, max_size=20), order=st.permutations(range(4)))
     def test_any_split_into_parts_gives_the_same_to_the_bit(self, shares, order):
         at_once = measured(cloud(20, 0), style=torch.linspace(0.1, 3.0, 20).tolist())
-        parts = [
-            Measurements(
-                {n: at_once.numbers[n] for n in range(20) if shares[n] == part},
-                {n: at_once.embeddings[n] for n in range(20) if shares[n] == part},
-            )
-            for part in range(4)
-        ]
-        merged = Measurements.merged(parts[number] for number in order)
+        parts = [[n for n in range(20) if shares[n] == part] for part in order]
+        numbers, embeddings = at_once.numbers, at_once.embeddings
+        merged = Measurements.merged(
+            Measurements({n: numbers[n] for n in part}, {n: embeddings[n] for n in part}) for part in parts
+        )
         assert the_same(merged, at_once)
         reference = measured(cloud(9, 1))
         names = ("kid", "frechet", "deception", "style")
@@ -99,13 +96,9 @@ class TestMeasured:
         assert torch.equal(first.rows(PERCEPTUAL, [1, 2, 4]), cloud(6, 0)[[1, 4]])
 
 
-class TestHalves:
-    def test_are_every_other_one_and_lose_none(self):
-        assert halves(range(9)) == ([0, 2, 4, 6, 8], [1, 3, 5, 7])
-
-    @pytest.mark.parametrize("count", [0, 1, 7])
-    def test_few_are_not_divided(self, count):
-        assert halves(range(count)) == (list(range(count)), [])
+@pytest.mark.parametrize(("count", "first"), [(9, [0, 2, 4, 6, 8]), (7, range(7)), (1, [0]), (0, [])])
+def test_halves_are_every_other_one_and_few_are_not_divided(count, first):
+    assert halves(range(count)) == (list(first), [number for number in range(count) if number not in first])
 
 
 class TestWhyNot:
@@ -138,19 +131,18 @@ class TestWhyNot:
         assert missing_requirements([*OF_PICTURES, "lpips"], 1, 1) == {}
 
 
-class TestNames:
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            ((["content", "structur"],), r"metrics: there is no metric 'structur' \(did you mean structure\?"),
-            (([7],), r"there is no metric 7; known are content, ssim, .* artfid"),  # all, where nothing is near
-            ((["kid"], OF_PICTURES, "metrics.names"), r"metrics\.names: there is no metric 'kid'; .*colour/spread$"),
-        ],
-    )
-    def test_an_unknown_one_is_named_with_the_nearest(self, arguments, message):
-        check_metrics(METRICS)
-        with pytest.raises(ValueError, match=message):
-            check_metrics(*arguments)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((["content", "structur"],), r"metrics: there is no metric 'structur' \(did you mean structure\?"),
+        (([7],), r"there is no metric 7; known are content, ssim, .* artfid"),  # all, where nothing is near
+        ((["kid"], OF_PICTURES, "metrics.names"), r"metrics\.names: there is no metric 'kid'; .*colour/spread$"),
+    ],
+)
+def test_an_unknown_metric_is_named_with_the_nearest(arguments, message):
+    check_metrics(METRICS)
+    with pytest.raises(ValueError, match=message):
+        check_metrics(*arguments)
 
 
 @pytest.fixture(scope="module")
