@@ -31,14 +31,12 @@ def write_clip(
     size: tuple[int, int] = (64, 48),
     pictures: int = 1,
     times: list[int] | None = None,
-    turn: int = 0,
     sound: bool = True,
     pixels: str = "yuv420p",
 ) -> Path:
     """A video of pictures that are panned by a pixel a frame in both directions, and a tone.
 
-    pictures: each shown for an equal part of the frames; times: of the frames, in TICKs; turn: degrees that the header
-    asks a player to turn by, anticlockwise.
+    pictures: each shown for an equal part of the frames; times: of the frames, in TICKs.
     """
     (width, height), ticks = size, times or [1001 * number for number in range(frames)]
     pictures_shown = [smooth_picture(height + frames, width + frames, seed) for seed in range(pictures)]
@@ -46,8 +44,6 @@ def write_clip(
         video = file.add_stream("libx264", rate=RATE, options={"crf": "10"})
         video.width, video.height, video.pix_fmt = width, height, pixels
         video.codec_context.time_base = TICK
-        if turn:
-            video.set_display_rotation(turn)
         tone = file.add_stream("aac", rate=8000, layout="mono") if sound else None
         for number, pts in enumerate(ticks):
             large = pictures_shown[number * pictures // frames]

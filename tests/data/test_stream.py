@@ -214,20 +214,10 @@ def test_an_item_follows_from_seed_and_position_alone(make_stream: MakeStream) -
         assert index == other[2]
 
 
-def test_workers_do_not_change_the_stream(make_stream: MakeStream) -> None:
-    single, with_workers = (collected(make_stream(), 0, 6, workers=workers) for workers in (0, 2))
-    assert len(single) == 6
-    assert same(single, with_workers)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stream_started_in_the_middle_goes_on_as_if_never_stopped(make_stream: MakeStream, workers: int) -> None:
     uninterrupted = collected(make_stream(), 0, 8)
     assert same(collected(make_stream(), 5, 8, workers=workers), uninterrupted[5:])
-
-
-def test_cached_and_lazy_sets_give_the_same_stream(make_stream: MakeStream) -> None:
-    assert same(collected(make_stream(cache_bytes=1e9), 0, 4), collected(make_stream(cache_bytes=0), 0, 4))
 
 
 def test_different_seeds_give_different_orders_and_cut_the_same_picture_differently(make_stream: MakeStream) -> None:

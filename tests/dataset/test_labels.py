@@ -70,16 +70,6 @@ def test_folder_to_folder_changes_pictures_alone(folder, tmp_path):
     assert files(tmp_path / "out" / "data") == backwards(files(folder))
 
 
-def test_torchvision_reads_the_folder(folder, tmp_path):
-    datasets = pytest.importorskip("torchvision.datasets")
-    make_dataset(folder, tmp_path / "out", "folder")
-    valid = {"is_valid_file": lambda path: path.endswith(".jpg"), "loader": lambda path: Path(path).read_bytes()}
-    for split in ("train", "val"):
-        old, new = (datasets.ImageFolder(place / split, **valid) for place in (folder, tmp_path / "out" / "data"))
-        assert old.classes == new.classes == list(CLASSES)
-        assert [label for _, label in new] == [label for _, label in old] == [0, 0, 1, 1, 2, 2]
-
-
 def test_webdataset_reads_the_archives(folder, tmp_path):
     webdataset = pytest.importorskip("webdataset")
     rows = make_dataset(folder, tmp_path / "out", "webdataset", shard_size=5)

@@ -36,16 +36,6 @@ class TestReading:
             expected = smooth[number : number + 48, number : number + 64]
             assert np.abs(picture.astype(int) - expected).mean() < 6
 
-    @pytest.mark.parametrize(("turn", "quarters"), [(-90, 3), (90, 1), (180, 2)])
-    def test_are_upright(self, tmp_path, turn, quarters):
-        """A telephone held upright stores lying pictures and asks for -90 degrees: clockwise."""
-        straight = pictures_of(write_clip(tmp_path / "straight.mp4"))
-        turned = pictures_of(write_clip(tmp_path / "turned.mp4", turn=turn))
-        apart = turned[0].astype(int) - np.rot90(straight[0], quarters)
-        assert np.abs(apart).mean() < 2  # libx264's threads do not always find the same
-        video = probe(tmp_path / "turned.mp4")
-        assert (video.height, video.width) == turned[0].shape[:2]
-
     def test_have_times_that_grow_even_where_the_file_has_none(self, tmp_path):
         with av.open(str(write_clip(tmp_path / "clip.mp4", frames=6))) as source:
             unpack = av.BitStreamFilterContext("h264_mp4toannexb", source.streams.video[0])
