@@ -78,31 +78,28 @@ def test_goes_on_where_it_stopped_bit_for_bit(resumed_as_whole):
     resumed_as_whole(*REFERENCE)
 
 
-def test_pictures_get_the_style_of_their_reference_and_say_so(far, gan_style, tmp_path):
+@pytest.fixture
+def stylize(gan_style, far, tmp_path):
+    """stylize("name=value", ...): the first photo to o.png, where the options do not say otherwise."""
+    defaults = (f"checkpoint={far}", f"input={far / 'photos/0.png'}", f"output={tmp_path / 'o.png'}")
+    return lambda *options, status=0: gan_style("stylize", *defaults, *options, status=status)
+
+
+def test_pictures_get_the_style_of_their_reference_and_say_so(stylize, far, tmp_path):
     result = {}
     for name in ("rust", "sea"):
         target = tmp_path / f"{name}.png"
-        options = (
-            f"checkpoint={far}",
-            f"reference={far / 'paintings' / name}.png",
-            f"input={far / 'photos/0.png'}",
-            f"output={target}",
-        )
-        gan_style("stylize", *options)
+        stylize(f"reference={far / 'paintings' / name}.png", f"output={target}")
         result[name] = pixels(target)
         assert read_note(target)["style"] == name
     assert result["rust"].shape == (40, 60, 3)
     assert abs(result["rust"] - result["sea"]).mean() > 1
-    gan_style("stylize", *options[:3], "strength=0", f"output={tmp_path / 'same.png'}")
-    assert np.array_equal(pixels(tmp_path / "same.png"), pixels(far / "photos" / "0.png"))
+    stylize(f"reference={far / 'paintings/sea.png'}", "strength=0")
+    assert np.array_equal(pixels(tmp_path / "o.png"), pixels(far / "photos" / "0.png"))
 
 
-def test_several_references_are_mixed_or_laid_side_by_side(far, gan_style, tmp_path):
-    both = (
-        f"checkpoint={far}",
-        f"reference=[{far / 'paintings/rust.png'},{far / 'paintings/sea.png'}]",
-        f"input={far / 'photos/0.png'}",
-    )
+def test_several_references_are_mixed_or_laid_side_by_side(stylize, far, tmp_path):
+    both = f"reference=[{far / 'paintings/rust.png'},{far / 'paintings/sea.png'}]"
     left = np.zeros((40, 60), np.uint8)
     left[:, :20] = 255
     Image.fromarray(left).save(tmp_path / "left.png")
@@ -113,7 +110,7 @@ def test_several_references_are_mixed_or_laid_side_by_side(far, gan_style, tmp_p
         "rust": ("style=rust",),
         "left": (f"mask={{sea: {tmp_path / 'left.png'}}}",),
     }.items():
-        gan_style("stylize", *both, *more, f"output={tmp_path / 'out' / name}.png")
+        stylize(both, *more, f"output={tmp_path / 'out' / name}.png")
     result = {path.stem: pixels(path) for path in (tmp_path / "out").iterdir()}
     assert np.array_equal(result["even"], result["half"])
     assert 0 < abs(result["most"] - result["rust"]).mean() < abs(result["half"] - result["rust"]).mean()
@@ -151,10 +148,9 @@ def test_from_python(far, tmp_path):
         (("reference=FAR/paintings/sea.png", "style=monet"), "style=monet: there is no such style; known are sea"),
     ],
 )
-def test_what_cannot_be_is_said(far, gan_style, tmp_path, arguments, message):
+def test_what_cannot_be_is_said(stylize, far, tmp_path, arguments, message):
     arguments = [argument.replace("FAR", str(far)) for argument in arguments]
-    options = (f"checkpoint={far}", f"input={far / 'photos/0.png'}", f"output={tmp_path / 'o.png'}")
-    assert message in gan_style("stylize", *options, *arguments, status=2).err
+    assert message in stylize(*arguments, status=2).err
     assert not (tmp_path / "o.png").exists()
 
 
@@ -194,19 +190,15 @@ def dataset(far, gan_style, tmp_path):
     return call
 
 
-def test_a_dataset_is_painted_in_the_styles_of_a_folder_as_stylize_would(dataset, far, gan_style, tmp_path):
+def test_a_dataset_is_painted_in_the_styles_of_a_folder_as_stylize_would(dataset, far, stylize, tmp_path):
     _, rows = dataset("out", f"reference={tmp_path / 'paintings'}")
     assert {row["style"] for row in rows} == {"sea", "rust"}
     for row in rows[:5]:
-        target, photo = tmp_path / "one.png", tmp_path / "in" / row["source"]
-        options = (
-            f"checkpoint={far}",
-            f"reference={far / 'paintings' / row['style']}.png",
-            f"input={photo}",
-            f"output={target}",
-        )
-        gan_style("stylize", *options, "overwrite=true")
-        assert abs(pixels(target) - pixels(tmp_path / "out" / "data" / row["output"])).max() <= 1  # batches round
+        photo, painting = tmp_path / "in" / row["source"], far / "paintings" / f"{row['style']}.png"
+        stylize(f"reference={painting}", f"input={photo}", "overwrite=true")
+        assert (
+            abs(pixels(tmp_path / "o.png") - pixels(tmp_path / "out" / "data" / row["output"])).max() <= 1
+        )  # batches round
         assert read_note(tmp_path / "out" / "data" / row["output"])["style"] == row["style"]
 
 
@@ -226,12 +218,10 @@ def test_a_dataset_goes_on_with_the_same_references_alone(dataset, tmp_path):
 def test_a_generator_is_read_once_however_many_styles_it_has(far, monkeypatch):
     read, load = [], inference_load.load_generator
     monkeypatch.setattr(inference_load, "load_generator", lambda path, device: read.append(path) or load(path, device))
-    styles = [
-        StyleSource(far / "generator.safetensors", f"sea {number}", far / "paintings" / "sea.png")
-        for number in range(3)
-    ]
+    file, painting = far / "generator.safetensors", far / "paintings" / "sea.png"
+    styles = [StyleSource(file, f"sea {number}", painting) for number in range(3)]
     assert len(make_stylizers(styles, torch.device("cpu"), torch.float32, 16_000_000)) == 3
-    assert read == [far / "generator.safetensors"]
+    assert read == [file]
 
 
 def test_pictures_that_do_not_fit_in_memory_are_painted_in_tiles(far):
