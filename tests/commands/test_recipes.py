@@ -59,31 +59,31 @@ def test_trains_four_steps_and_resumes_to_the_bit(resumed_as_whole, pictures, re
 
 
 class TestPairs:
-    ARGUMENTS = ("experiment=pix2pix", *TINY, "training.steps=1")
+    @pytest.fixture
+    def refused(self, gan_style, tmp_path, pictures):
+        """refused("name=value", ...): why pix2pix does not begin."""
+        arguments = ("experiment=pix2pix", *TINY, *pictures, "training.steps=1", f"run.root={tmp_path / 'runs'}")
+        return lambda *options: gan_style("train", *arguments, *options, status=2).err
 
-    def test_a_photo_without_a_partner_is_named(self, gan_style, tmp_path, pictures):
+    def test_a_photo_without_a_partner_is_named(self, refused, tmp_path):
         for path in (tmp_path / "styles").glob("1.*"):
             path.unlink()
-        outcome = gan_style("train", *self.ARGUMENTS, *pictures, f"run.root={tmp_path / 'runs'}", status=2)
-        assert "data.paired=true: 1 of " in outcome.err and "photos/1." in outcome.err
+        message = refused()
+        assert "data.paired=true: 1 of " in message and "photos/1." in message
 
-    def test_two_partners_are_refused(self, gan_style, tmp_path, pictures):
+    def test_two_partners_are_refused(self, refused, tmp_path):
         first = next((tmp_path / "styles").glob("0.*"))
         (tmp_path / "styles" / "more").mkdir()
         shutil.copy(first, tmp_path / "styles" / "more" / first.name)
-        outcome = gan_style("train", *self.ARGUMENTS, *pictures, f"run.root={tmp_path / 'runs'}", status=2)
-        assert "'0' comes 2 times in data.style" in outcome.err
+        assert "'0' comes 2 times in data.style" in refused()
 
-    def test_the_term_needs_pairs_and_pairs_need_one_style(self, gan_style, tmp_path, pictures):
-        outcome = gan_style(
-            "train", *self.ARGUMENTS, *pictures, "data.paired=null", f"run.root={tmp_path / 'runs'}", status=2
-        )
-        assert "needs data.paired=true" in outcome.err
-        outcome = gan_style(
-            "train", "experiment=style_library", "data.content=x", "data.style={a: x}", "data.paired=true", status=2
-        )
-        assert "data.paired=true is for one style" in outcome.err
-
-    @pytest.mark.parametrize("option", ["data.style_resize=[64,96]", "data.recolour=0.5"])
-    def test_options_of_style_crops_alone_are_refused(self, gan_style, pictures, option):
-        assert option.split("=")[0] in gan_style("train", *self.ARGUMENTS, *pictures, option, status=2).err
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ("data.paired=null", "needs data.paired=true"),
+            ("generator=library data.style={a:x}", "data.paired=true is for one style"),
+            *(("data.style_resize=[64,96]", "data.style_resize"), ("data.recolour=0.5", "data.recolour")),
+        ],
+    )
+    def test_what_does_not_go_with_pairs_is_refused(self, refused, options, message):
+        assert message in refused(*options.split())

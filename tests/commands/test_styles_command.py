@@ -28,13 +28,8 @@ def photo(path: Path, size: tuple[int, int] = (40, 32)) -> Path:
 
 def test_every_shipped_style_is_listed_with_what_it_comes_from(gan_style):
     outcome = gan_style("styles")
-    assert [line.split()[0] for line in outcome.out.splitlines()] == [
-        "any.safetensors",
-        "library.safetensors",
-        *STYLES,
-        "mobile.safetensors",
-        *STYLES,
-    ]
+    names = [line.split()[0] for line in outcome.out.splitlines()]
+    assert names == ["any.safetensors", "library.safetensors", *STYLES, "mobile.safetensors", *STYLES]
     lines = {line.split()[0]: line for line in outcome.out.splitlines()}
     assert "Hokusai" in lines["wave"]
 
