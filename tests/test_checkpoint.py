@@ -10,6 +10,7 @@ import random
 import re
 import shutil
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,36 +165,31 @@ class Malicious:
         return open, (str(self.marker), "w")
 
 
-def save_zip(value: object, path: Path) -> None:
-    torch.save(value, path)
+WRITERS = {
+    "zip": torch.save,
+    "legacy": partial(torch.save, _use_new_zipfile_serialization=False),
+    "bare pickle": lambda value, path: path.write_bytes(pickle.dumps(value, protocol=2)),
+}
 
 
-def save_legacy(value: object, path: Path) -> None:
-    torch.save(value, path, _use_new_zipfile_serialization=False)
-
-
-def save_bare_pickle(value: object, path: Path) -> None:
-    path.write_bytes(pickle.dumps(value, protocol=2))
-
-
-@pytest.mark.parametrize("write", [save_zip, save_legacy, save_bare_pickle])
-def test_a_checkpoint_that_would_run_code_is_refused_and_nothing_has_run(tmp_path: Path, write: Any) -> None:
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_checkpoint_that_would_run_code_is_refused_and_nothing_has_run(tmp_path: Path, kind: str) -> None:
     marker, path = tmp_path / "marker", tmp_path / "step_00000001.pt"
-    write({"format": FORMAT, "state": Malicious(marker)}, path)
+    WRITERS[kind]({"format": FORMAT, "state": Malicious(marker)}, path)
     with pytest.raises(ValueError, match=re.escape(str(path))):
         read_checkpoint(path)
     assert not marker.exists()
 
 
 def test_the_attack_of_these_tests_does_work_where_code_is_let_run(tmp_path: Path) -> None:
-    save_zip({"state": Malicious(tmp_path / "marker")}, tmp_path / "a.pt")
+    torch.save({"state": Malicious(tmp_path / "marker")}, tmp_path / "a.pt")
     torch.load(tmp_path / "a.pt", weights_only=False)["state"].close()
     assert (tmp_path / "marker").exists()
 
 
 def test_a_generator_file_that_is_a_pickle_is_refused_and_nothing_has_run(tmp_path: Path) -> None:
     path = tmp_path / "generator.safetensors"
-    save_bare_pickle(Malicious(tmp_path / "marker"), path)
+    WRITERS["bare pickle"](Malicious(tmp_path / "marker"), path)
     with pytest.raises(ValueError, match=re.escape(str(path))):
         read_generator(path)
     assert not (tmp_path / "marker").exists()

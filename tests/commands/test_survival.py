@@ -183,19 +183,26 @@ def test_every_signal_to_every_process_of_two_ranks(run, undisturbed, tmp_path, 
     assert_goes_on_as_if_nothing_had_happened(run, tmp_path, (TWO,), undisturbed(TWO))
 
 
+@pytest.fixture
+def signalled(monkeypatch) -> Callable[[int, int], None]:
+    """signalled(step, number): the progress line of that step is followed by a signal to this process."""
+
+    def call(at: int, number: int) -> None:
+        def update(_: Any, step: int, values: dict[str, float]) -> None:
+            if step == at:
+                os.kill(os.getpid(), number)
+
+        monkeypatch.setattr("gan_style.training.supervisor.Progress.update", update)
+
+    return call
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_ends_the_step_it_comes_in_with_a_checkpoint_of_it(smoke, tmp_path, monkeypatch, number):
+def test_a_signal_ends_the_step_it_comes_in_with_a_checkpoint_of_it(smoke, tmp_path, signalled, number):
     """In this process: the handler only notes it, and the loop looks once a step."""
-    steps = []
-
-    def signalled(self, step: int, values: dict[str, float]) -> None:
-        steps.append(step)
-        if step == 3:
-            os.kill(os.getpid(), number)
-
-    monkeypatch.setattr("gan_style.training.supervisor.Progress.update", signalled)
+    signalled(3, number)
     outcome = smoke("training.steps=9", status=75)
-    assert steps == [1, 2, 3, 4] and newest(tmp_path / "smoke")["state"]["step"] == 4
+    assert steps_in(tmp_path / "smoke") == [1, 2, 3, 4] and newest(tmp_path / "smoke")["state"]["step"] == 4
     assert f"stopped by {number.name} after step 4, saved" in outcome.out
 
 
@@ -210,12 +217,8 @@ def test_a_signal_before_the_first_step_has_nothing_to_save_and_the_same_status(
     smoke()
 
 
-def test_a_signal_in_the_last_step_ends_nothing_early(smoke, tmp_path, monkeypatch):
-    def signalled(self, step: int, values: dict[str, float]) -> None:
-        if step == 4:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr("gan_style.training.supervisor.Progress.update", signalled)
+def test_a_signal_in_the_last_step_ends_nothing_early(smoke, signalled):
+    signalled(4, signal.SIGTERM)
     smoke()
 
 
