@@ -477,13 +477,6 @@ def test_a_dry_run_says_what_is_there_and_writes_nothing(make, tmp_path):
     assert "12 pictures (train 9, val 3)" in outcome.out and "3 classes" in outcome.out
 
 
-def test_nothing_to_stylize_is_an_error(make, tmp_path):
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "a.parquet").write_bytes(b"x")
-    outcome = make("out", input=str(tmp_path / "other"), status=2)
-    assert ".parquet" in outcome.err and not (tmp_path / "out" / "data").exists()
-
-
 def test_equal_copies_are_warned_of(make):
     assert "copies" in make("out", "copies=2", "strength=1").err
     assert "warning" not in make("other", "copies=2", "strength=[0.5,1.0]").err
