@@ -3,9 +3,11 @@
 import io
 import json
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from chunks import chunk
 from PIL import Image, PngImagePlugin
 
@@ -35,19 +37,24 @@ def photo(path, exif: Image.Exif, **options: object):
     return path
 
 
-def stylized(source, suffix: str) -> tuple[Image.Image, list[str]]:
+def stylized(source, suffix: str, *, deep: bool = False) -> tuple[Image.Image, list[str]]:
     original = read_original(source, max_megapixels=1)
+    if deep:
+        original = replace(original, pixels=(original.pixels.int() * 257).to(torch.uint16))
     file = io.BytesIO()
     write_original(file, suffix, original, note=NOTE)
     assert read_note(file) == NOTE
     return Image.open(file), lost_in(original, suffix)
 
 
-@pytest.mark.parametrize("suffix", HOLDING)
-def test_exif_xmp_and_resolution_of_a_photo_are_kept_upright(tmp_path, suffix):
-    source = photo(tmp_path / "a.jpg", camera_exif(), dpi=(300, 300), xmp=XMP)
-    result, lost = stylized(source, suffix)
+@pytest.mark.parametrize(("suffix", "deep"), [*((suffix, False) for suffix in HOLDING), (".png", True), (".tif", True)])
+def test_exif_xmp_and_resolution_of_a_photo_are_kept_upright(tmp_path, suffix, deep):
+    source = photo(tmp_path / "a.jpg", camera_exif(), dpi=(300, 300), xmp=XMP, icc_profile=b"profile")
+    result, lost = stylized(source, suffix, deep=deep)
     assert lost == []
+    if deep:
+        (tmp_path / f"b{suffix}").write_bytes(content := result.fp.getvalue())
+        assert stylized(tmp_path / f"b{suffix}", suffix)[0].fp.getvalue() == content
     exif = result.getexif()
     assert (exif[MODEL], exif[COPYRIGHT], exif[ARTIST]) == ("EOS", "(c) Me", "Me")
     assert exif.get(0x0112, 1) == 1 and result.size == (20, 40)
