@@ -30,17 +30,29 @@ def hub(tmp_path, monkeypatch):
     return tmp_path / "torch" / "hub" / "checkpoints"
 
 
-@pytest.fixture
-def alexnet(hub):
-    """Random weights under torchvision's names, where torchvision keeps its own."""
+ALEXNET = "alexnet-owt-7be5be79.pth"
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    """AlexNet with random weights."""
     from torchvision.models import alexnet
 
     torch.manual_seed(0)
-    hub.mkdir(parents=True)
     network = alexnet(weights=None)
     network.classifier = nn.Sequential()  # 55 of the 61 million weights, and LPIPS takes none of them
-    torch.save(alexnet_names(network), hub / "alexnet-owt-7be5be79.pth")
     return network
+
+
+@pytest.fixture(scope="module")
+def measure(network, tmp_path_factory):
+    """LPIPS with these weights, under torchvision's names and where torchvision keeps its own."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(alexnet_names(network), home / "hub" / "checkpoints" / ALEXNET)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(home))
+        return lpips(CPU)
 
 
 def alexnet_names(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -52,8 +64,8 @@ def alexnet_names(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def inception_file(tmp_path_factory) -> Path:
-    """Random weights under torch-fidelity's names."""
+def features(tmp_path_factory):
+    """Inception's, with random weights under torch-fidelity's names."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     class Unfilled(FeatureExtractorInceptionV3):
@@ -68,24 +80,17 @@ def inception_file(tmp_path_factory) -> Path:
         if isinstance(part, nn.Conv2d):  # so that something is left of the picture after so many layers
             nn.init.kaiming_normal_(part.weight)
     torch.save(network.state_dict(), path)
-    return path
+    return inception(str(path), CPU)
 
 
 class TestLpips:
-    def test_equal_pictures_have_no_distance_and_others_have_more_the_further_they_are_apart(self, alexnet, noise):
-        measure, content, other = lpips(CPU), noise(1, 3, 64, 48), noise(1, 3, 64, 48, seed=1)
-        actual = [measure((content + strength * other).clamp(-1, 1), content) for strength in (0.0, 0.1, 0.4)]
-        assert [item.shape for item in actual] == [(1,)] * 3
-        assert actual[0].item() == 0.0
-        assert actual[0] < actual[1] < actual[2]
-
-    def test_each_pair_is_measured_alone(self, alexnet, noise):
-        measure, pairs = lpips(CPU), [(noise(1, 3, 40, 40, seed=s), noise(1, 3, 40, 40, seed=s + 9)) for s in (0, 1)]
+    def test_each_pair_is_measured_alone(self, measure, noise):
+        pairs = [(noise(1, 3, 40, 40, seed=s), noise(1, 3, 40, 40, seed=s + 9)) for s in (0, 1)]
         first = [measure(*pair).item() for pair in pairs]
         assert [measure(*pair).item() for pair in reversed(pairs)] == first[::-1]
         assert first[0] != first[1]
 
-    def test_is_zhangs_sum_over_layers(self, alexnet, noise):
+    def test_is_zhangs_sum_over_layers(self, measure, network, noise):
         """Equation 1: unit length over channels, squared differences weighted by w, mean over positions, summed."""
         import torchmetrics.functional.image.lpips as library
 
@@ -94,48 +99,48 @@ class TestLpips:
         shift, scale = (torch.tensor(v).view(1, 3, 1, 1) for v in ((-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)))
         x, y, total = (result - shift) / scale, (content - shift) / scale, torch.zeros(())
         after = {1: 0, 4: 1, 7: 2, 9: 3, 11: 4}  # the ReLUs
-        for number, layer in enumerate(alexnet.features):
+        for number, layer in enumerate(network.features):
             x, y = layer(x), layer(y)
             if number in after:
                 apart = (F.normalize(x, eps=1e-8) - F.normalize(y, eps=1e-8)).square()
                 total += F.conv2d(apart, weights[f"lin{after[number]}.model.1.weight"]).mean()
-        assert lpips(CPU)(result, content).item() == pytest.approx(total.item(), rel=1e-4)
+        assert measure(result, content).shape == (1,) and measure(content, content).item() == 0
+        assert measure(result, content).item() == pytest.approx(total.item(), rel=1e-4)
 
-    def test_takes_results_that_leave_the_range(self, alexnet, noise):
+    def test_takes_results_that_leave_the_range(self, measure, noise):
         content = noise(1, 3, 40, 40)
-        assert lpips(CPU)(content * 3, content) == lpips(CPU)((content * 3).clamp(-1, 1), content)
+        assert measure(content * 3, content) == measure((content * 3).clamp(-1, 1), content)
 
-    def test_says_which_pictures_are_too_small(self, alexnet, noise):
-        measure = lpips(CPU)
+    def test_says_which_pictures_are_too_small(self, measure, noise):
         assert measure(noise(1, 3, 31, 40), noise(1, 3, 31, 40)) == 0
         with pytest.raises(ValueError, match="lpips: a picture of 40 x 30 pixels is too small; allowed are 31 a side"):
             measure(noise(1, 3, 30, 40), noise(1, 3, 30, 40))
 
     def test_without_weights_says_where_they_belong(self, hub):
-        path = re.escape(str(hub / "alexnet-owt-7be5be79.pth"))
+        path = re.escape(str(hub / ALEXNET))
         with pytest.raises(ValueError, match=f"(?s)the metric lpips: its weights cannot be loaded.*no network.*{path}"):
             lpips(CPU)
 
-    def test_damaged_weights_are_no_traceback(self, alexnet, hub):
-        (hub / "alexnet-owt-7be5be79.pth").write_bytes(b"no weights")
+    def test_damaged_weights_are_no_traceback(self, hub):
+        hub.mkdir(parents=True)
+        (hub / ALEXNET).write_bytes(b"no weights")
         with pytest.raises(ValueError, match=r"lpips: its weights cannot be loaded .*alexnet-owt-7be5be79\.pth"):
             lpips(CPU)
 
 
 class TestInception:
-    def test_gives_the_pooled_features_of_each_picture(self, inception_file, noise):
-        measure = inception(str(inception_file), CPU)
+    def test_gives_the_pooled_features_of_each_picture(self, features, noise):
         pictures = noise(2, 3, 40, 50)
-        actual = measure(pictures)
+        actual = features(pictures)
         assert actual.shape == (2, 2048) and actual.dtype == torch.float32 and actual.isfinite().all()
-        single = measure(pictures[1:])[0]
+        single = features(pictures[1:])[0]
         assert (actual[1] - single).norm() < 1e-3 * (actual[1] - actual[0]).norm()
         assert not actual.requires_grad
 
-    def test_looks_at_eight_bits_as_the_metric_is_defined(self, inception_file, noise):
-        measure, picture = inception(str(inception_file), CPU), noise(1, 3, 40, 40)
-        assert torch.equal(measure(picture), measure(to_float(to_uint8(picture))))
-        assert torch.equal(measure(picture * 2), measure((picture * 2).clamp(-1, 1)))
+    def test_looks_at_eight_bits_as_the_metric_is_defined(self, features, noise):
+        picture = noise(1, 3, 40, 40)
+        assert torch.equal(features(picture), features(to_float(to_uint8(picture))))
+        assert torch.equal(features(picture * 2), features((picture * 2).clamp(-1, 1)))
 
     def test_without_weights_names_the_option(self):
         with pytest.raises(ValueError, match=r"(?s)the metric fid.*no network.*inception_weights=<path>"):
