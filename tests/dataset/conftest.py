@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchless
-from samples import files, photo, text
+from samples import files, photos, text
 
 from gan_style.dataset.loading import Loader
 from gan_style.dataset.manifest import read_manifest
@@ -61,9 +61,8 @@ def written(source, make, data):
     A content that is no text is JSON, and comes back parsed.
     """
 
-    def call(photos: str, contents: dict, layout: str = "folder", **options) -> dict:
-        for name in photos.split():
-            photo(source / name)
+    def call(pictures: str, contents: dict, layout: str = "folder", **options) -> dict:
+        photos(source, pictures)
         for name, content in contents.items():
             text(source / name, content)
         make(layout, **options)

@@ -17,6 +17,12 @@ def photo(path: Path, width: int = 40, height: int = 30, **options) -> None:
     Image.fromarray(pixels).save(path, **options)
 
 
+def photos(folder: Path, names: str) -> None:
+    """Write photos of names that are separated by blanks."""
+    for name in names.split():
+        photo(folder / name)
+
+
 def turned(path: Path, orientation: int = 6, **options) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation

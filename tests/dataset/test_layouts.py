@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image, ImageCms
-from samples import VALUES, archive, boxes_of, files, mask, members, opened, photo, recognised, text, turned
+from samples import VALUES, archive, boxes_of, files, mask, members, opened, photo, photos, recognised, text, turned
 
 from gan_style.dataset.layouts.masks import looks_like_mask
 from gan_style.dataset.sampling import ChoiceSampler
@@ -444,9 +444,7 @@ SPLITS = {
 
 @pytest.mark.parametrize("pattern", SPLITS)
 def test_splits_and_classes_are_told_apart(source, pattern, make, data):
-    for split in ("train", "val"):
-        for label in ("cat", "dog"):
-            photo(source / pattern.format(split=split, label=label))
+    photos(source, " ".join(pattern.format(split=split, label=label) for split, label in BOTH))
     rows = make("webdataset")
     assert {(row["split"], row["label"]) for row in rows} == SPLITS[pattern]
     for row in rows:
@@ -530,8 +528,7 @@ FOLDS = [f"d/fold{n}/{split}/images/{label}" for n in (1, 2) for split in ("trai
     ],
 )
 def test_splits_of_folders(source, folders, splits, classes):
-    for number, folder in enumerate(folders.split()):
-        photo(source / folder / f"{number}.jpg")
+    photos(source, " ".join(f"{folder}/{number}.jpg" for number, folder in enumerate(folders.split())))
     inventory = recognised(source)
     assert (inventory.splits, inventory.classes) == (splits, classes)
 
@@ -680,8 +677,7 @@ def test_what_a_kind_of_file_cannot_say_is_named(source, make):
 
 def test_splits_in_the_names_of_files(source, make):
     splits = {f"{label}/{name}.jpg": name[:-2] for label in ("cat", "dog") for name in ("train_1", "TEST-2")}
-    for key in splits:
-        photo(source / key)
+    photos(source, " ".join(splits))
     rows = {(row["key"], row["split"], row["label"]) for row in make("webdataset")}
     assert rows == {(key, split, key[:3]) for key, split in splits.items()}
 

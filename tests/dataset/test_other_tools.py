@@ -3,14 +3,21 @@ file names the results, and its places fit them; where that cannot be, it is ref
 """
 
 import json
+from contextlib import nullcontext
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
-from samples import VALUES, boxes_of, mask, opened, photo, recognised, text
+from samples import VALUES, boxes_of, mask, opened, photo, photos, recognised, text
 
 BOX, HALF = [10, 12, 8, 6], [5, 6, 4, 3]
+
+WFLW = "10 12 14 12 18 18 8 10 20 20 0 1 img/{}.jpg\n"
+
+# Places of pictures that are numbered: CVAT's of a video, and Visual Genome's
+TRACK = '<track id="0" label="c"><box frame="0" xtl="10" ytl="12" xbr="18" ybr="18" outside="0"/></track>'
+REGIONS = [{"id": n, "regions": [{"x": 10, "y": 12, "width": 8, "height": 6, "image_id": n}]} for n in (1, 2)]
 
 
 class TestTables:
@@ -93,11 +100,13 @@ class TestTables:
             ("annos.mat", "MATLAB 5.0", {"copies": 2}),
             ("table.xlsx", "PK", {"copies": 2, "size": 15}),
             ("one.json", {"image": "1.jpg", "score": 3}, {"copies": 2, "size": 15}),  # of one picture that is two now
+            ("list.html", "<img src=1.jpg>", {"copies": 2}),
+            ("annotations.xml", f"<annotations>{TRACK}</annotations>", {"copies": 2}),
+            ("regions.json", REGIONS, {"copies": 2}),
         ],
     )
     def test_what_names_no_picture_is_said(self, source, make, capsys, name, content, more):
-        for number in (1, 2):
-            photo(source / f"img/{number}.jpg")
+        photos(source, "img/1.jpg img/2.jpg")
         text(source / name, content)
         assert {row["status"] for row in make(**more)} == {"ok", "carried"}
         assert name in capsys.readouterr().out
@@ -235,8 +244,7 @@ class TestMasks:
         assert statuses == {"A_1.jpg": "ok", "A_1/instance_000_A_1.png": "carried"}
 
     def test_photos_that_are_numbered_are_photos(self, source):
-        for name in ("depth_1", "depth_2", "mask_1"):
-            photo(source / f"{name}.jpg")
+        photos(source, "depth_1.jpg depth_2.jpg mask_1.jpg")
         assert recognised(source).pictures == 3
 
 
@@ -260,20 +268,6 @@ class TestRunLengths:
         small = tools.decode(tools.frPyObjects(new, 15, 20) if form == "plain" else new)
         assert np.array_equal(small, square[1::2, 1::2])
 
-    @pytest.mark.parametrize(
-        ("name", "content"),
-        [
-            ("train.csv", "ImageId,EncodedPixels\na.jpg,1 3 10 5\n"),
-            ("cvat.xml", '<annotations><image name="a.jpg"><mask rle="3, 4" left="1" top="1"/></image></annotations>'),
-            ("brush.json", '[{"image": "a.jpg", "label": [{"format": "rle", "rle": [0, 1]}]}]'),
-        ],
-    )
-    def test_others_are_refused_before_work_begins(self, source, name, content):
-        photo(source / "a.jpg")
-        text(source / name, content)
-        with pytest.raises(ValueError, match=f"{name}.*size=keep"):
-            opened(source).check_scaling()
-
 
 def test_mots_boxes_and_sizes_are_scaled(source, written, capsys):
     """Of frames that are numbered, in a file that names none of them; VisDrone's sequences likewise."""
@@ -293,19 +287,43 @@ def test_mots_boxes_and_sizes_are_scaled(source, written, capsys):
     opened(source).check_scaling()
 
 
-def test_cvats_cuboids_are_scaled_and_its_tracks_refused(source, written, data, make, capsys):
+def test_cvats_cuboids_are_scaled(written, data):
     sides = [f"{axis}{corner}{face}" for face in (1, 2) for corner in ("tl", "bl", "tr", "br") for axis in "xy"]
     cuboid = "".join(f' {side}="{10 if side[0] == "x" else 12}"' for side in sides)
     image = f'<image id="0" name="frame_000000.png"><cuboid label="c"{cuboid} /></image>'
     written("images/frame_000000.png", {"annotations.xml": f"<annotations>{image}</annotations>"}, size=15)
     (moved,) = ElementTree.parse(data / "annotations.xml").iter("cuboid")
     assert {side: moved.get(side) for side in sides} == {side: "5" if side[0] == "x" else "6" for side in sides}
-    track = '<track id="0" label="c"><box frame="0" xtl="10" ytl="12" xbr="18" ybr="18" outside="0"/></track>'
-    text(source / "annotations.xml", f"<annotations>{track}</annotations>")
-    with pytest.raises(ValueError, match=r"annotations\.xml"):
+
+
+SQUARE = {"polygon": [{"x": [10, 20], "y": [12, 20]}]}
+EARTH = {"geometry": {"coordinates": [[[10.1, 12.2]]]}, "properties": {"image_id": "1.jpg"}}
+FRAME = {"file_path": "img/1.jpg", "transform_matrix": [[1, 0], [0, 1]]}
+RUNS = '<annotations><image name="1.jpg"><mask rle="3, 4" left="1" top="1"/></image></annotations>'
+REFUSED = {
+    "run lengths in a table": ("train.csv", "ImageId,EncodedPixels\n1.jpg,1 3 10 5\n"),
+    "CVAT's run lengths": ("cvat.xml", RUNS),
+    "Label Studio's run lengths": ("brush.json", [{"image": "1.jpg", "label": [{"format": "rle", "rle": [0, 1]}]}]),
+    "CVAT's tracks": ("tracks.xml", f"<annotations>{TRACK}</annotations>"),
+    "WFLW's numbers before a picture's name": ("list.txt", WFLW.format("1")),
+    "NeRF's cameras": ("transforms.json", {"fl_x": 700.0, "cx": 20.0, "w": 40, "frames": [FRAME]}),
+    "numbers for pictures": ("regions.json", REGIONS),
+    "SUN RGB-D's, in a folder beside the picture's": ("annotation/index.json", {"frames": [SQUARE]}),
+    "places on the earth": ("x.geojson", {"type": "FeatureCollection", "features": [EARTH]}),
+}
+SCALABLE = {
+    "FUNSD's, which names no picture within": ("annotations/1.json", {"form": [{"box": [10, 12, 18, 18]}]}),
+    'settings, with a "box" that is a number': ("meta.json", {"classes": [{"title": "cat", "config": {"box": 1}}]}),
+}
+
+
+@pytest.mark.parametrize("case", [*REFUSED, *SCALABLE])
+def test_what_cannot_be_scaled_is_refused_before_work_begins(source, case):
+    name, content = (REFUSED | SCALABLE)[case]
+    photos(source, "img/1.jpg img/2.jpg")
+    text(source / name, content)
+    with nullcontext() if case in SCALABLE else pytest.raises(ValueError, match=f"{name.split('/')[-1]}.*size=keep"):
         opened(source).check_scaling()
-    make(copies=2, output="copies")
-    assert "annotations.xml" in capsys.readouterr().out
 
 
 def test_supervisely_nodes_are_scaled_and_labelmes_bitmaps_refused(source, written, make, data):
@@ -335,19 +353,13 @@ def test_key_points_of_other_tools_are_scaled(written):
     }
 
 
-def test_numbers_before_a_pictures_name_are_refused_once_scaled(source, written):
-    """WFLW's."""
-    line = "10 12 14 12 18 18 8 10 20 20 0 1 images/{}.jpg\n"
-    assert written("images/a.jpg", {"list.txt": line.format("a")}, copies=2) == {
-        "list.txt": line.format("a~1") + line.format("a~2")
-    }
-    with pytest.raises(ValueError, match="list"):
-        opened(source).check_scaling()
+def test_numbers_before_a_pictures_name_stay(written):
+    after = WFLW.format("1~1") + WFLW.format("1~2")
+    assert written("img/1.jpg", {"list.txt": WFLW.format("1")}, copies=2) == {"list.txt": after}
 
 
 def test_files_in_other_encodings_are_written_in_theirs(source, make, data):
-    for name in ("a", "b"):
-        photo(source / f"{name}.jpg")
+    photos(source, "a.jpg b.jpg")
     (source / "boxes.csv").write_bytes("image,xmin,ymin,xmax,ymax,class\na.jpg,10,12,18,18,été\n".encode("latin-1"))
     (source / "a.txt").write_bytes("10,12,18,12,18,18,10,18,été\n".encode("latin-1"))
     box = "<bndbox><xmin>10</xmin><ymin>12</ymin><xmax>18</xmax><ymax>18</ymax></bndbox>"
@@ -375,13 +387,9 @@ def test_labels_without_a_suffix_follow(source, make, data):
     assert box == ["dog", BOX]
 
 
-def test_cameras_in_pixels_are_scaled_or_refused(source, written):
-    """Cityscapes' beside each picture; NeRF's for all."""
+def test_cameras_in_pixels_are_scaled(written):
+    """Cityscapes' beside each picture."""
     name = "camera/a_camera.json"
     before = {name: {"intrinsic": {"fx": 700.0, "fy": 710.0, "u0": 20.0, "v0": 15.0}}}
     after = written("leftImg8bit/a_leftImg8bit.png", before, size=15)
     assert after[name]["intrinsic"] == {"fx": 350, "fy": 355, "u0": 10, "v0": 7.5}
-    frame = {"file_path": "leftImg8bit/a_leftImg8bit.png", "transform_matrix": [[1, 0], [0, 1]]}
-    text(source / "transforms.json", {"fl_x": 700.0, "cx": 20.0, "w": 40, "frames": [frame]})
-    with pytest.raises(ValueError, match=r"transforms\.json"):
-        opened(source).check_scaling()
