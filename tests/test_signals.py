@@ -279,21 +279,15 @@ class TestAlone:
             *((0, 2, {}, "auto", "cuda:0"), (1, 2, {}, "cuda", "cuda:1"), (1, 2, {}, "cpu", "cpu")),
             # a scheduler that shows each task one device means that
             *((rank, 1, {}, name, "cuda:0") for rank in (0, 3) for name in ("auto", "cuda:0")),
-            (
-                3,
-                1,
-                {"LOCAL_WORLD_SIZE": "4"},
-                "auto",
-                "rank 3 of this node has no device: there are 1",
-            ),  # torchrun's and ours all see one
+            # torchrun's ranks and ours all see one
+            (3, 1, {"LOCAL_WORLD_SIZE": "4"}, "auto", "rank 3 of this node has no device: there are 1"),
             (2, 2, {}, "auto", "rank 2 of this node has no device: there are 2"),
             (1, 2, {}, "cuda:1", "runtime.device=cuda:1: ranks cannot share one GPU"),
         ],
     )
     def test_each_rank_of_a_node_has_a_device_of_its_own(self, monkeypatch, rank, gpus, of_node, name, expected):
         monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-        environment = {"WORLD_SIZE": "4", "LOCAL_RANK": str(rank)} | of_node
-        for variable, value in environment.items():
+        for variable, value in ({"WORLD_SIZE": "4", "LOCAL_RANK": str(rank)} | of_node).items():
             monkeypatch.setenv(variable, value)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)

@@ -177,6 +177,7 @@ def test_a_truncated_video_is_done_as_far_as_it_goes_and_the_status_tells(paint,
     assert 2 < len(frame_times(tmp_path / "o.mp4")) < 20
 
 
+CLASSES = ("segmentation.masks=x/", "segmentation.names=voc")
 BAD_INPUT = {
     "no such file": ("{tmp}/none.mp4", "{tmp}/o.mp4", [], "there is no such file"),
     "a picture": ("{tmp}/picture.png", "{tmp}/o.mp4", [], "is a picture; gan-style stylize takes pictures"),
@@ -195,10 +196,7 @@ BAD_INPUT = {
     "too much blending": ("{clip}", "{tmp}/o.mp4", ["blend=1"], "blend=1"),
     "no frames in a segment": ("{clip}", "{tmp}/o.mp4", ["segment=0"], "segment=0"),
     "a quality that is none": ("{clip}", "{tmp}/o.mp4", ["crf=best"], "crf=best"),
-    "regions in a folder": (
-        *("{clip}", "{tmp}/o.mp4"),
-        *(["mask=person", "segmentation.masks=x/", "segmentation.names=voc"], "segmentation.masks"),
-    ),
+    "regions in a folder": ("{clip}", "{tmp}/o.mp4", ["mask=person", *CLASSES], "segmentation.masks"),
     "a mask that is not there": ("{clip}", "{tmp}/o.mp4", ["mask=nothing.png"], "mask=nothing.png"),
     "a region that there is not": ("{clip}", "{tmp}/o.mp4", ["mask=9", "regions=2"], "mask=9"),
     "a camera": ("camera:0", "{tmp}/o.mp4", [], "gan-style app"),

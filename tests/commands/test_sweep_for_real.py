@@ -60,9 +60,9 @@ def test_killed_half_way_and_started_again_no_job_is_run_twice_to_its_end(undist
     sweep, process = tmp_path / "smoke", start_sweep(tmp_path, launcher, *GRID)
     wait_until(lambda: len(list(sweep.glob("*/checkpoints/step_00000004.pt"))) >= 2, process)
     process.send_signal(signal.SIGKILL)
-    process.stdout.close()
-    process.wait()
+    process.wait()  # its pipe stays open, for what its jobs still say
     status, output = finish_sweep(start_sweep(tmp_path, launcher, *GRID))
+    process.stdout.close()
     assert status == 0, output
     assert results(sweep) == undisturbed  # each step once, and the same
     assert int(re.search(r"6 jobs, (\d) of them finished before", output)[1]) >= 2
