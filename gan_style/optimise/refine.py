@@ -42,7 +42,8 @@ class Refiner:
         if not isinstance(self.steps, int) or self.steps < 0:
             raise ValueError(f"refine={as_typed(self.steps)}; a number of steps, from 0, expected")
         if not self.references:
-            raise ValueError(f"refine={self.steps} improves the style of a picture, reference=..., and there is none")
+            hint = "gan-style optimise init=shipped:library#STYLE improves a result of another style"
+            raise ValueError(f"refine={self.steps} is for a picture's style, reference=..., and there is none; {hint}")
 
     def __call__(self, generator: nn.Module, photo: Tensor) -> LibraryGenerator:
         """Return a copy of the library of the references' styles, refined on a photo (1, 3, H, W) in [-1, 1]."""

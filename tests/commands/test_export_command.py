@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_style.export import files
+from gan_style.export import formats
 from gan_style.images.decode import decode
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.reference import ReferenceGenerator
@@ -129,7 +129,7 @@ def test_a_file_too_far_from_its_generator_is_not_left(export, tmp_path):
 
 
 def test_without_onnxruntime_it_says_how_to_get_it_and_torch_export_works(export, monkeypatch, tmp_path):
-    monkeypatch.setattr(files, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxruntime" else object())
     outcome = export(status=2)
     assert "onnxruntime" in outcome.err and "pip install 'gan_style[export]'" in outcome.err
     export("format=torch", f"output={tmp_path / 'out.pt2'}")
