@@ -58,7 +58,8 @@ def test_six_jobs_have_the_same_results_under_every_launcher(undisturbed, tmp_pa
 def test_killed_half_way_and_started_again_no_job_is_run_twice_to_its_end(undisturbed, tmp_path, launcher):
     """The sweep is killed, and its jobs save themselves; the next sweep waits for that, and goes on with them."""
     sweep, process = tmp_path / "smoke", start_sweep(tmp_path, launcher, *GRID)
-    wait_until(lambda: len(list(sweep.glob("*/checkpoints/step_00000004.pt"))) >= 2, process)
+    # Of three that have saved their last step the one that still runs may fail, as nobody reads what it prints.
+    wait_until(lambda: len(list(sweep.glob("*/checkpoints/step_00000004.pt"))) >= 3, process)
     process.send_signal(signal.SIGKILL)
     process.wait()  # its pipe stays open, for what its jobs still say
     status, output = finish_sweep(start_sweep(tmp_path, launcher, *GRID))
