@@ -131,53 +131,25 @@ def make(
 
 def kill_at(call: str, place: str, number: int, when: str) -> None:
     """Die before, after or, for "write", in the NUMBERth call of os.CALL on a path that holds PLACE."""
-    calls = iter(range(1, 10**9))
+    module, name = (builtins, "open") if call == "write" else (os, call)
+    plain, calls = getattr(module, name), iter(range(1, 10**9))
 
-    def path_of(argument: object) -> str:
-        return os.readlink(f"/proc/self/fd/{argument}") if isinstance(argument, int) else os.fspath(argument)
+    def trapped(*arguments, **more):
+        path = arguments[0] if call == "write" else arguments[-1]
+        path = os.readlink(f"/proc/self/fd/{path}") if isinstance(path, int) else os.fspath(path)
+        counts = call != "write" or arguments[1:2] in (("wb",), ("xb",))
+        hit = counts and place in path + "/" and next(calls) == number
+        if hit and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = plain(*arguments, **more)
+        if hit and call == "write":
+            result.write(b"a part")
+            result.flush()
+        if hit:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
 
-    def trapped(function):
-        def wrapped(*arguments, **more):
-            hit = place in path_of(arguments[-1]) + "/" and next(calls) == number
-            if hit and when == "before":
-                os.kill(os.getpid(), signal.SIGKILL)
-            result = function(*arguments, **more)
-            if hit:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
-
-        return wrapped
-
-    plain_open = builtins.open
-
-    def opened(path, mode="r", *arguments, **more):
-        file = plain_open(path, mode, *arguments, **more)
-        if mode in ("wb", "xb") and place in os.fspath(path) and next(calls) == number:
-            return HalfWritten(file)
-        return file
-
-    if call == "write":
-        builtins.open = opened
-    else:
-        setattr(os, call, trapped(getattr(os, call)))
-
-
-class HalfWritten:
-    """A file whose first write is cut short by the process's death."""
-
-    def __init__(self, file) -> None:
-        self.file = file
-
-    def write(self, data: bytes) -> None:
-        self.file.write(data[: len(data) // 2])
-        self.file.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def __enter__(self) -> "HalfWritten":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
+    setattr(module, name, trapped)
 
 
 if __name__ == "__main__":
