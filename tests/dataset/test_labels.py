@@ -237,6 +237,14 @@ def test_coco_through_another_layout_and_back(coco, tmp_path, between):
     assert [content["categories"] for content in new] == [content["categories"] for content in old]
 
 
+def test_several_annotation_files_survive_archives(coco, tmp_path):
+    make_dataset(coco, tmp_path / "tars", "webdataset")
+    make_dataset(tmp_path / "tars" / "data", tmp_path / "out", "coco")
+    for path in (coco / "annotations").iterdir():
+        new = json.loads((tmp_path / "out/data/annotations" / path.name).read_text())
+        assert new["annotations"] == json.loads(path.read_text())["annotations"]
+
+
 def test_nothing_that_is_said_of_a_coco_picture_overwrites_another(coco, tmp_path):
     """A JSON of its own beside the picture; two images of one file in one annotation file."""
     for path in (coco / "annotations").glob("*"):

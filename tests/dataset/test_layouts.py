@@ -365,23 +365,6 @@ class TestCoco:
             assert [(data / split / image["file_name"]).is_file() for image in content["images"]] == [True, True]
             assert len({note["id"] for note in content["annotations"]}) == 2
 
-    def test_several_annotation_files_survive_archives(self, source, make, data):
-        for number, split in enumerate(("train", "val")):
-            names = {10 * number + at: f"{name}.jpg" for at, name in enumerate("ab")}
-            for name in names.values():
-                photo(source / f"{split}2017" / name)
-            images = [{"id": n, "file_name": name, "width": 40, "height": 30} for n, name in names.items()]
-            boxes = [{"id": n + 100, "image_id": n, "category_id": 1, "bbox": [1, 2, 3, 4]} for n in names]
-            captions = [{"id": n + 500, "image_id": n, "caption": f"caption {n}"} for n in names]
-            instances = {"images": images, "annotations": boxes, "categories": COCO["categories"]}
-            text(source / "annotations" / f"instances_{split}2017.json", instances)
-            text(source / "annotations" / f"captions_{split}2017.json", {"images": images, "annotations": captions})
-        make("webdataset", output="tars")
-        make("coco", spec="tars/data")
-        for path in (source / "annotations").iterdir():
-            old, new = (json.loads(file.read_text()) for file in (path, data / "annotations" / path.name))
-            assert new["annotations"] == old["annotations"]
-
     def test_one_labelme_file_among_annotations_stops_nothing(self, source, make):
         photo(source / "images" / "a b.jpg")
         text(source / "annotations" / "instances.json", COCO)
