@@ -46,7 +46,8 @@ from gan_style.stylize.model import find_generator, load_painter, of_style
 
 AUTO = "auto"
 _STARTS = CONTENT, NOISE, STYLE = ("content", "noise", "style")
-_LEVELS, _STEPS = (3, 1), (300, 20)  # of null; then where a generator's result is improved
+_LEVELS, _STEPS, _STYLE_SCALE = (3, 1), (300, 20), (1.0, None)  # of null; then where a generator's result is improved
+_GENERATORS_STYLE_SIDE = 288  # pixels, of the short side of the pictures that the generators that ship learned from
 _MOST_MEGAPIXELS = 200.0  # of the content's file, before it is scaled
 _NOISE_DEVIATION = 0.3  # standard deviation of the noise to start from, for values in [-1, 1]: about a photo's
 
@@ -62,7 +63,7 @@ class OptimiseOptions:
     output: str = option(path=True, may_change=True)
     size: int | None = option(16)
     max_megapixels: float = option(above=0, below=inf, may_change=True)
-    style_scale: float = option(above=0, below=inf)
+    style_scale: float | None = option(above=0, below=inf)
     levels: int | None = option(1)
     shares: Any
     steps: int | None = option(1)
@@ -93,6 +94,7 @@ def main(cfg: DictConfig) -> int:
     improves = _generator_file(cfg.init) is not None
     cfg.levels = _LEVELS[improves] if cfg.levels is None else cfg.levels
     cfg.steps = _STEPS[improves] if cfg.steps is None else cfg.steps
+    cfg.style_scale = _STYLE_SCALE[improves] if cfg.style_scale is None else cfg.style_scale
     styles = listed(cfg.style)
     if cfg.style_weights is not None:
         check_mean_weights(plain(cfg.style_weights), len(styles), "style_weights", "style")
@@ -262,9 +264,10 @@ def make_objective(cfg: DictConfig, device: torch.device) -> Objective:
 
 def load_styles(cfg: DictConfig, content: Tensor, paths: list[Path]) -> list[Tensor]:
     """Load each style, (1, 3, H, W) in [-1, 1], on the content's device, as large as style_scale asks."""
-    short_side = round(cfg.style_scale * min(content.shape[-2:]))
+    side = min(content.shape[-2:])
+    short_side = _GENERATORS_STYLE_SIDE if cfg.style_scale is None else round(cfg.style_scale * side)
     if (coarsest := short_side * 0.5 ** (cfg.levels - 1)) < MIN_SHORT_SIDE:
-        settings = f"style_scale={cfg.style_scale:g} and levels={cfg.levels}"
+        settings = f"style_scale={as_typed(cfg.style_scale)} and levels={cfg.levels}"
         raise ValueError(
             f"{settings}: styles have {coarsest:g} pixels at the coarsest; allowed are {MIN_SHORT_SIDE} on"
         )
