@@ -195,18 +195,6 @@ class TestMetricSuite:
         expected = embedding(suite.perceptual(photos[0], EMBEDDING))[0]
         assert torch.equal(suite.embed(photos[0], features)[PERCEPTUAL], expected)
 
-    def test_photos_score_as_photos(self, suite, photos):
-        for photo in photos:
-            actual = scores(suite, photo, photo)
-            assert actual["content"] == actual["colour/mean"] == actual["colour/spread"] == 0.0
-            assert actual["ssim"] == pytest.approx(1.0, abs=1e-6)
-            assert actual["structure"] == pytest.approx(1.0, abs=1e-6)
-
-    def test_the_style_picture_itself_has_no_style_distance_and_photos_have_one(self, suite, photos):
-        style = to_float(decode(demo_pictures("styles/flow")[0], short_side=96)[None])
-        assert suite.measure_image(style, suite.features(style))["style"] < 1e-9
-        assert all(suite.measure_image(photo, suite.features(photo))["style"] > 0.01 for photo in photos)
-
     @pytest.mark.parametrize("number", [0, 1])
     @pytest.mark.parametrize(("damage", "strengths"), [(noised, [0.05, 0.1, 0.2, 0.4]), (blurred, [2, 3, 5, 8])])
     def test_damage_scores_worse_the_stronger_it_is(self, suite, photos, number, damage, strengths):
@@ -243,20 +231,10 @@ def actual():
     reference, others = (styles[half] for half in halves(range(40)))
     model = measured(cloud(40, 3, centre=2.5))
     sets = {PHOTOS: measured(cloud(40, 2)), "model": model, STYLES: measured(others)}
-    return summary(sets, measured(reference), ["kid", "frechet", "deception"])
+    return summary(sets, measured(reference), ["deception"])
 
 
 class TestSummary:
-    def test_style_pictures_against_each_other_are_near_nothing(self, actual):
-        assert abs(actual[STYLES]["kid"].value) < 2 * actual[STYLES]["kid"].error
-        assert actual[STYLES]["kid"].value < 0.01 * actual[PHOTOS]["kid"].value
-        assert actual[STYLES]["frechet"].value < 0.1 * actual[PHOTOS]["frechet"].value
-
-    def test_a_model_that_came_half_the_way_lies_between(self, actual):
-        for metric in ("kid", "frechet"):
-            assert actual[STYLES][metric].value < actual["model"][metric].value < actual[PHOTOS][metric].value
-        assert actual[PHOTOS]["deception"].value < actual["model"]["deception"].value
-
     def test_photos_are_taken_for_photos_and_style_pictures_for_style_pictures(self, actual):
         # of those that were not learned from; Wilson's interval for 0 of n ends at z^2 / (n + z^2)
         error = pytest.approx(1.959964**2 / (20 + 1.959964**2) / (2 * 1.959964), rel=1e-6)
@@ -271,9 +249,12 @@ class TestSummary:
         assert plain < rate.error < 1.2 * plain  # Wilson's for a share that is not near an end
 
     def test_distances_are_those_of_the_formulas(self):
-        x, y = cloud(6, 1), cloud(5, 2, centre=1.0)
-        actual = summary({PHOTOS: measured(x)}, measured(y), ["kid", "frechet"])[PHOTOS]
-        assert actual == {"kid": kernel_distance(x, y), "frechet": frechet_distance(Moments.of(x), Moments.of(y))}
+        sets, y = {PHOTOS: cloud(6, 1), "model": cloud(7, 3), STYLES: cloud(4, 4, centre=1.0)}, cloud(5, 2, centre=1.0)
+        actual = summary({name: measured(x) for name, x in sets.items()}, measured(y), ["kid", "frechet"])
+        assert actual == {
+            name: {"kid": kernel_distance(x, y), "frechet": frechet_distance(Moments.of(x), Moments.of(y))}
+            for name, x in sets.items()
+        }
 
     def test_artfid_is_made_of_lpips_and_fid(self):
         x, y = cloud(6, 1), cloud(5, 2, centre=1.0)
