@@ -1,6 +1,7 @@
 """A dataset made from in/ to out/ with a stand-in for the network."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -75,11 +76,9 @@ def written(source, make, data):
 @pytest.fixture
 def planned(source, tmp_path, monkeypatch):
     """The plan of 36 files in three class folders, in shards of three, and their root."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # jobs import what they unpickle
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # jobs import what they unpickle
     for number in range(36):
-        path = source / f"class {number % 3}" / f"{number:03d}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(bytes([number]) * 500)
+        text(source / f"class {number % 3}" / f"{number:03d}.jpg", chr(number) * 500)
     return torchless.make_plan(str(source), tmp_path / "out", shard_size=3)
 
 
