@@ -423,7 +423,7 @@ def test_two_ranks_agree_with_one(evaluate, place, tmp_path):
     for label, pictures in first["pictures"].items():
         assert list(pictures) == list(two["pictures"][label])
     for text in ("content pictures, 20 style", "report:", "03.png", "structure"):
-        assert two_ranks.stdout.count(text) == 1, text
+        assert (two_ranks.stdout + two_ranks.stderr).count(text) == 1, text
 
 
 def test_a_style_of_a_library_is_measured_by_its_name(evaluate, place, tmp_path):
