@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from generators import make_library, write_file
 
 from gan_style.data.pictures import find_pictures
 from gan_style.models.library import LibraryGenerator
 from gan_style.models.mobile import MobileGenerator
 from gan_style.models.registry import describe
-from gan_style.runtime.checkpoint import CheckpointFolder, write_generator
+from gan_style.runtime.checkpoint import CheckpointFolder
 from gan_style.stylize.model import load_generator
 
 PATH = Path(__file__).parents[1] / "tools" / "distill_mobile.py"
@@ -26,9 +27,7 @@ STYLES = ["monet", "wave", "scream"]
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Return a function that runs the tool with a small student; its results are in tmp_path/out."""
-    torch.manual_seed(0)
-    teacher = LibraryGenerator(width=4, blocks=1, styles=STYLES)
-    write_generator(tmp_path / "teacher.safetensors", teacher.state_dict(), describe(teacher))
+    write_file(tmp_path / "teacher.safetensors", make_library(*STYLES))
     photos = str(find_pictures("demo:heldout", "photos")[0].parent)
     common = ["--teacher", str(tmp_path / "teacher.safetensors"), "--photos", photos, "--out", str(tmp_path / "out")]
     small = ["--width", "4", "--blocks", "1", "--batch", "2", "--size", "32"]
