@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-_SYNCS = 16  # files that are synced at a time: a disk takes them together, in a tenth of the time
+_SYNCS = 16  # files that are synced at a time: a disk takes them together
 
 
 def write_durably(path: Path, write: Callable[[IO[bytes]], object]) -> None:
