@@ -24,8 +24,9 @@ def test_ticks_are_few_round_inside_and_reach_nearly_to_the_ends(low, size):
     if high - low < 1e-9 * abs(low):
         return
     actual = ticks(high, low)
-    step, rounding = (actual[-1] - actual[0]) / (len(actual) - 1), 1e-8 * (high - low)
-    assert 2 <= len(actual) <= 8 and f"{step:.0e}"[0] in "125"
+    assert 2 <= len(actual) <= 7
+    step, rounding = (actual[-1] - actual[0]) / (len(actual) - 1), 1e-8 * (high - low) + 1e-14 * abs(low)
+    assert f"{step:.0e}"[0] in "125" and float(f"{step:.0e}") == pytest.approx(step, rel=1e-5)
     assert (
         low - rounding <= actual[0] < low + step + rounding and high - step - rounding < actual[-1] <= high + rounding
     )
