@@ -189,7 +189,7 @@ class TestLabelsOfOnePicture:
         labels = (KITTI, DOTA, "10,12,8,6,1,4,0,1\n2,2,8,8,0,0,0,0\n", "10,12,8,6,1,4,0,1,\n2,2,8,8,0,0,0,0,\n")
         for number, label in enumerate(labels):
             photo(source / f"images/{number}.jpg")
-            text(source / f"labels/{number}.txt", label)
+            text(source / f"{'labels' if number < 2 else 'annotations'}/{number}.txt", label)
         make("coco")
         assert boxes_of(data / "annotations/dataset.json") == [
             ("0.jpg", "Car", [10, 12, 10, 10]),
@@ -312,6 +312,7 @@ REFUSED = {
     "places on the earth": ("x.geojson", {"type": "FeatureCollection", "features": [EARTH]}),
 }
 SCALABLE = {
+    "Tiny ImageNet's boxes behind a word": ("val_annotations.txt", "1.jpg\tn01\t10\t12\t18\t18\n"),
     "FUNSD's, which names no picture within": ("annotations/1.json", {"form": [{"box": [10, 12, 18, 18]}]}),
     'settings, with a "box" that is a number': ("meta.json", {"classes": [{"title": "cat", "config": {"box": 1}}]}),
 }

@@ -88,15 +88,16 @@ def test_boxes_of_tables_become_cocos(source, make, data, name):
     assert boxes == [["object" if name == "corners.csv" else "cat", pytest.approx(BOX)]]
 
 
-def test_labelboxes_outlines_become_cocos(source, make, data):
+def test_labelboxes_outlines_become_cocos_and_boxes_have_none(source, make, data):
     photo(source / "a.jpg")
     outline = {"name": "dog", "polygon": [{"x": 10, "y": 12}, {"x": 18, "y": 12}, {"x": 18, "y": 18}]}
-    record = {"data_row": {"external_id": "a.jpg"}, "projects": {"p": {"labels": [{"objects": [outline]}]}}}
+    box = {"name": "cat", "bounding_box": {"top": 12, "left": 10, "height": 6, "width": 8}}
+    record = {"data_row": {"external_id": "a.jpg"}, "projects": {"p": {"labels": [{"objects": [outline, box]}]}}}
     text(source / "export.ndjson", json.dumps(record) + "\n")
     make("coco")
-    assert boxes_of(data / "annotations/dataset.json") == [("a.jpg", "dog", BOX)]
-    (annotation,) = json.loads((data / "annotations/dataset.json").read_text())["annotations"]
-    assert annotation["segmentation"] == [[10, 12, 18, 12, 18, 18]]
+    assert boxes_of(data / "annotations/dataset.json") == [("a.jpg", "dog", BOX), ("a.jpg", "cat", BOX)]
+    annotations = json.loads((data / "annotations/dataset.json").read_text())["annotations"]
+    assert [item.get("segmentation") for item in annotations] == [[[10, 12, 18, 12, 18, 18]], None]
 
 
 def test_places_that_do_not_become_cocos_are_said(source, make, capsys):
