@@ -155,7 +155,8 @@ def without_one(weights: dict[str, Any]) -> dict[str, Any]:
     ],
 )
 def test_what_does_not_fit_is_an_error_that_names_the_source(changes: dict[str, Any], change_weights: Any) -> None:
-    with pytest.raises(ValueError, match=r"^runs/first/generator\.safetensors: "):
+    problem = "unknown generator" if "class" in changes else "its weights do not fit the ResnetGenerator"
+    with pytest.raises(ValueError, match=rf"^runs/first/generator\.safetensors: {problem}"):
         rebuild(describe(tiny()) | changes, change_weights(tiny().state_dict()), "runs/first/generator.safetensors")
 
 
