@@ -13,7 +13,6 @@ from gan_style.models.winograd import Convolution3x3
 
 _WHOLE, _BAND, _LEAST_ROWS = 2**21, 2**14, 32  # values up to which there is one band; pixels and rows of a band
 _ROWS = 4  # of a result that conv2d_by_rows computes side by side
-_VECTOR = 16  # float32 values that a CPU handles at once
 _SUMMED = 2**14  # pixels whose values are summed in float32
 EPSILON = 1e-5  # what keeps a flat channel's normalisation finite
 
@@ -333,12 +332,9 @@ def conv2d_by_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     weight: (O, C, k, k). With three output channels most of a CPU's vector lies idle. So the kernel's k rows become k
     times as many channels of a convolution that is one row high, and a second, whose weights are zeros and ones, takes
     each row from where it belongs and adds them: the same sums in less than half the time. Where the result's height
-    allows, the second makes _ROWS of its rows at a time, side by side in its channels. Channels of zeros fill up the
-    vector in between.
+    allows, the second makes _ROWS of its rows at a time, side by side in its channels.
     """
     rows, places = weights_by_rows(weight)
-    missing = -len(rows) % _VECTOR
-    rows, places = F.pad(rows, (0, 0, 0, 0, 0, 0, 0, missing)), F.pad(places, (0, 0, 0, 0, 0, missing))
     parts = F.conv2d(x, rows.contiguous(memory_format=torch.channels_last))
     count = 1 if (x.shape[2] - weight.shape[2] + 1) % _ROWS else _ROWS
     places = torch.cat([F.pad(places, (0, 0, row, count - 1 - row)) for row in range(count)])

@@ -486,9 +486,6 @@ def test_an_archive_that_is_not_read_is_refused_by_name(source, name):
         opened(source, target="webdataset")
 
 
-FOLDS = [f"d/fold{n}/{split}/images/{label}" for n in (1, 2) for split in ("train", "test") for label in "ab"]
-
-
 @pytest.mark.parametrize(
     ("folders", "splits", "classes"),
     [
