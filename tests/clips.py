@@ -57,12 +57,14 @@ def write_clip(
     return path
 
 
-def add_frames(file, codec: str, pictures: list[np.ndarray], kind: str = "yuv420p", *, given: str = "rgb24", **options):
+def add_frames(
+    file, codec: str, pictures: list[np.ndarray], kind: str = "yuv420p", *, pixel_format: str = "rgb24", **options
+):
     """A track of pictures, numbered from 0 on; returns it."""
     video = file.add_stream(codec, rate=25, options=options)
     video.height, video.width, video.pix_fmt = *pictures[0].shape[:2], kind
     for number, picture in enumerate(pictures):
-        frame = av.VideoFrame.from_ndarray(picture, format=given)
+        frame = av.VideoFrame.from_ndarray(picture, format=pixel_format)
         frame.pts = number
         file.mux(video.encode(frame))
     file.mux(video.encode(None))

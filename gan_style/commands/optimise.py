@@ -332,10 +332,10 @@ def _generator_file(init: str) -> Path | None:
     try:
         return find_generator(of_style(init)[0])
     except ValueError as error:
-        raise _named_init(init, error) from error
+        raise _init_error(init, error) from error
 
 
-def _named_init(init: str, error: ValueError) -> ValueError:
+def _init_error(init: str, error: ValueError) -> ValueError:
     """Make an error of a generator one of ``init``, which says what else there is."""
     reason = str(error).removeprefix("checkpoint=").removeprefix(f"{init}: ")
     return ValueError(f"init={init}: {reason}; allowed are {', '.join(_STARTS)}, or a generator")
@@ -347,7 +347,7 @@ def _painted(init: str, content: Tensor) -> Tensor:
     try:
         painter = load_painter(init, content.device)
     except ValueError as error:
-        raise _named_init(init, error) from error
+        raise _init_error(init, error) from error
     painted: Tensor = painter(content.contiguous(memory_format=torch.channels_last))
     return painted.clamp(-1.0, 1.0)
 

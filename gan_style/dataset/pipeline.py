@@ -171,11 +171,17 @@ class Pipeline:
         """
         groups, stylized = Groups(self.batching), deque[tuple[list[Item], Future[list[Result]]]]()
 
-        def finished(most_waiting: int) -> Iterator[Callable[[], SampleResult]]:
-            while len(stylized) > most_waiting:
-                batch, results = stylized.popleft()
-                for item, result in zip(batch, results.result(), strict=True):
-                    yield functools.partial(self._encode, item, result)
+        def stylize(batches: Iterable[list[Item]]) -> Iterator[Callable[[], SampleResult]]:
+            """Give the network batches; all but the last are waited for."""
+            for batch in batches:
+                stylized.append((batch, network.submit(self._stylize, batch)))
+                if len(stylized) > 1:
+                    yield from oldest()
+
+        def oldest() -> Iterator[Callable[[], SampleResult]]:
+            batch, results = stylized.popleft()
+            for item, result in zip(batch, results.result(), strict=True):
+                yield functools.partial(self._encode, item, result)
 
         for number, sample, loaded in self._loaded(samples, pool):
             if isinstance(loaded, SampleError):
@@ -193,13 +199,10 @@ class Pipeline:
                         result = Result({"status": "ok", "strength": 0.0}, item.picture)
                         yield functools.partial(self._encode, item, result)
                     else:
-                        for batch in groups.add(item):
-                            stylized.append((batch, network.submit(self._stylize, batch)))
-                            yield from finished(1)
-        for batch in groups.rest():
-            stylized.append((batch, network.submit(self._stylize, batch)))
-            yield from finished(1)
-        yield from finished(0)
+                        yield from stylize(groups.add(item))
+        yield from stylize(groups.rest())
+        if stylized:
+            yield from oldest()
 
     def _loaded(
         self, samples: Sequence[tuple[int, Sample]], pool: ThreadPoolExecutor

@@ -158,7 +158,7 @@ class Supervisor:
             return True
         if (sample or measure or save) and (networks := nonfinite_weights(self.state, self.ranks)):
             self.health.last = f"step {step}: not a finite number: {networks}"
-            self._warn(f"{self.health.last}")
+            self._warn(self.health.last)
             return True
 
         # All ranks know what an audit says; the first alone writes.

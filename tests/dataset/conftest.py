@@ -56,8 +56,8 @@ def source(tmp_path) -> Path:
 
 
 @pytest.fixture
-def written(source, make, data):
-    """written("a.jpg b.jpg", {name: content}, copies=2): what these files, beside the photos, hold in the dataset.
+def make_with_files(source, make, data):
+    """make_with_files("a.jpg b.jpg", {name: content}, copies=2): what such files beside photos hold in the dataset.
 
     A content that is no text is JSON, and comes back parsed.
     """

@@ -61,7 +61,7 @@ def test_sizes_from_1_to_257_are_kept(source, make):
     assert sorted((row["width"], row["height"]) for row in make()) == sorted(sizes)
 
 
-def made(source: Path, output: Path, layout: str = "folder", **options) -> list[dict]:
+def make_rows(source: Path, output: Path, layout: str = "folder", **options) -> list[dict]:
     """Make the dataset without torch, and read its rows."""
     torchless.make(str(source), output, layout, **options)
     return list(read_manifest(output))
@@ -86,7 +86,7 @@ class TestTheFileSystem:
         (source / "dangling.jpg").symlink_to(tmp_path / "nowhere.jpg")
         (source / "deep" / "up").symlink_to(source)
         os.mkfifo(source / "pipe.jpg")
-        assert statuses(made(source, tmp_path / "out")) == {
+        assert statuses(make_rows(source, tmp_path / "out")) == {
             "dangling.jpg": ("failed", "missing"),
             "deep/good.jpg": ("ok", None),
             "deep/up": ("failed", "link loop"),
@@ -110,13 +110,13 @@ class TestTheFileSystem:
 
         monkeypatch.setattr(os, "scandir", guarded)
         expected = {"closed": ("failed", "unreadable"), "itself": ("failed", "missing"), "good.jpg": ("ok", None)}
-        assert statuses(made(source, tmp_path / "out")) == expected
+        assert statuses(make_rows(source, tmp_path / "out")) == expected
 
     @pytest.mark.parametrize("layout", ["folder", "webdataset", "coco"])
     def test_extensions_that_are_no_utf8_are_carried_like_others(self, tmp_path, source, layout):
         for name in ("photo.png", os.fsdecode(b"photo.caf\xe9.txt"), os.fsdecode(b"notes.t\xe9t")):
             text(source / name, "words")
-        rows = made(source, tmp_path / "out", layout)
+        rows = make_rows(source, tmp_path / "out", layout)
         notes = ("skipped", "no home") if layout == "webdataset" else ("carried", None)
         assert statuses(rows) == {"photo.png": ("ok", None), "notes.t\\xe9t": notes}
         assert [len(json.loads(row["sidecars"])) for row in rows if row["key"] == "photo.png"] == [1]
@@ -149,7 +149,7 @@ NAMES = [
 def test_hostile_names_stay_apart_and_inside(tmp_path, source, layout, suffix, copies):
     for number, name in enumerate(NAMES):
         text(source / name, str(number))
-    rows = made(source, tmp_path / "out", layout, copies=copies, suffix=suffix)
+    rows = make_rows(source, tmp_path / "out", layout, copies=copies, suffix=suffix)
     assert [row["status"] for row in rows] == ["ok"] * len(NAMES) * copies
     outputs = [row["output"].partition("#")[2] or row["output"] for row in rows]
     assert len({unicodedata.normalize("NFC", name).casefold() for name in outputs}) == len(rows)
@@ -220,7 +220,7 @@ def archive(path: Path, contents) -> bytes:
 def test_hostile_archives(tmp_path, case, layout):
     packed, kind = ARCHIVES[case]
     archive(tmp_path / "in" / "a.tar", packed)
-    rows = made(tmp_path / "in" / "a.tar", tmp_path / "out", layout)
+    rows = make_rows(tmp_path / "in" / "a.tar", tmp_path / "out", layout)
     assert [row["kind"] for row in rows if row["status"] != "ok"] == ([kind] if kind else [])
     assert [row["label"] for row in rows if row["key"].startswith("good") and row["status"] == "ok"][-1] == "3"
     pictures = sum(info.name.endswith(".jpg") for info, _ in packed) if kind is None else 1
@@ -233,7 +233,7 @@ def test_hostile_archives(tmp_path, case, layout):
 def test_a_reason_that_holds_no_text_can_be_written_as_text(tmp_path):
     """Parquet refuses half surrogates, and so would keep the whole dataset from being finished."""
     archive(tmp_path / "in" / "a.tar", [member("b.t\udce9xt", b"1"), *GOOD])
-    rows = made(tmp_path / "in" / "a.tar", tmp_path / "out")
+    rows = make_rows(tmp_path / "in" / "a.tar", tmp_path / "out")
     (failed,) = [row for row in rows if row["kind"] == "no picture"]
     assert "t\\xe9xt" in failed["error"]
     for row in rows:
@@ -289,7 +289,7 @@ class TestDamagedArchives:
 
     def rows(self, tmp_path: Path) -> list[dict]:
         archive(tmp_path / "in" / "b.tar", [member("z.jpg", b"whole")])
-        *rows, last = made(tmp_path / "in" / "{a,b}.tar", tmp_path / "out")
+        *rows, last = make_rows(tmp_path / "in" / "{a,b}.tar", tmp_path / "out")
         assert last["key"] == "z" and last["status"] == "ok", "other archives are not disturbed"
         return rows
 

@@ -294,9 +294,11 @@ class TestImageFolder:
         contents = members(data.parent.parent / "tars" / "data")
         assert sorted(v for n, v in contents.items() if n.endswith(".txt")) == [b"a cat"] * copies + [b"a dog"] * copies
 
-    def test_boxes_are_scaled(self, written):
+    def test_boxes_are_scaled(self, make_with_files):
         objects, half = ({"bbox": [box], "categories": [0]} for box in ([4, 8, 16, 16], [2, 4, 8, 8]))
-        (after,) = written("a.jpg", {"metadata.jsonl": {"file_name": "a.jpg", "objects": objects}}, size=15).values()
+        (after,) = make_with_files(
+            "a.jpg", {"metadata.jsonl": {"file_name": "a.jpg", "objects": objects}}, size=15
+        ).values()
         assert after["objects"] == half
 
 
@@ -390,15 +392,15 @@ CVAT = '<image id="0" name="a.jpg" width="40" height="30"><box label="cat" xtl="
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_tables_of_boxes_are_written_again(written, name):
+def test_tables_of_boxes_are_written_again(make_with_files, name):
     head, before, after = TABLES[name]
-    result = written("a.jpg", {name: head + before.format("a.jpg")}, copies=2, size=15)
+    result = make_with_files("a.jpg", {name: head + before.format("a.jpg")}, copies=2, size=15)
     assert result == {name: head + after.format("a~1.jpg") + after.format("a~2.jpg")}
 
 
-def test_trees_of_boxes_are_written_again(written):
+def test_trees_of_boxes_are_written_again(make_with_files):
     before = {"via.json": VIA, "cvat.xml": f"<annotations>{CVAT}</annotations>"}
-    after = written("a.jpg", before, copies=2, size=15)
+    after = make_with_files("a.jpg", before, copies=2, size=15)
     entries = {entry["filename"]: entry["regions"][0]["shape_attributes"] for entry in after["via.json"].values()}
     assert entries == {"a~1.jpg": HALF, "a~2.jpg": HALF}
     images = ElementTree.fromstring(after["cvat.xml"]).iter("image")
@@ -406,11 +408,11 @@ def test_trees_of_boxes_are_written_again(written):
     assert described == [("a~1.jpg", "20", "10"), ("a~2.jpg", "20", "10")]
 
 
-def test_tables_that_need_no_change_stay_byte_for_byte(written):
+def test_tables_that_need_no_change_stay_byte_for_byte(make_with_files):
     before = {name: head + line.format("a.jpg") for name, (head, line, _) in TABLES.items()}
     before |= {"via.json": json.dumps(VIA), "cvat.xml": f"<annotations>{CVAT}</annotations>"}
     before |= {"README.txt": "a.jpg is a photo.\n"}
-    assert written("a.jpg", before) == before
+    assert make_with_files("a.jpg", before) == before
 
 
 BOTH = set(itertools.product(("train", "val"), ("cat", "dog")))

@@ -21,7 +21,7 @@ REGIONS = [{"id": n, "regions": [{"x": 10, "y": 12, "width": 8, "height": 6, "im
 
 
 class TestTables:
-    def test_names_without_suffix_in_a_column(self, written):
+    def test_names_without_suffix_in_a_column(self, make_with_files):
         """Open Images' ImageID; Kaggle's id; boxes in a cell."""
         before = {
             "boxes.csv": "ImageID,Label,XMin,XMax\n0a1,/m/1,0.25,0.5\n",
@@ -29,36 +29,36 @@ class TestTables:
             "breeds.csv": "id,breed\n0a1,cat\n0b2,dog\n",
         }
         wheat = '0a1~{},20,15,"[5.0, 6.0, 4.0, 3.0]"\n'
-        assert written("train/0a1.jpg train/0b2.jpg", before, copies=2, size=15) == {
+        assert make_with_files("train/0a1.jpg train/0b2.jpg", before, copies=2, size=15) == {
             "boxes.csv": "ImageID,Label,XMin,XMax\n0a1~1,/m/1,0.25,0.5\n0a1~2,/m/1,0.25,0.5\n",
             "wheat.csv": "image_id,width,height,bbox\n" + wheat.format(1) + wheat.format(2),
             "breeds.csv": "id,breed\n0a1~1,cat\n0a1~2,cat\n0b2~1,dog\n0b2~2,dog\n",
         }
 
-    def test_numbers_that_are_no_names_stay(self, written):
+    def test_numbers_that_are_no_names_stay(self, make_with_files):
         before = {"classes.csv": "id,class\n1,cat\n", "notes.csv": "year,count\n1,10\n2,20\n9,1\n8,3\n7,2\n"}
-        assert written("1.jpg 2.jpg 3.jpg 4.jpg", before, copies=2) == before
+        assert make_with_files("1.jpg 2.jpg 3.jpg 4.jpg", before, copies=2) == before
 
-    def test_imagenets_lists_and_boxes(self, source, written):
+    def test_imagenets_lists_and_boxes(self, source, make_with_files):
         for name in ("n01_1", "n01_2"):
             photo(source / f"Data/train/n01/{name}.JPEG", format="JPEG")
         boxes = "ImageId,PredictionString\nn01_1,n01 10 12 8 6 n01 2 2 4 4\nn01_2,n01 2 2 4 4\n"
         before = {"ImageSets/train_cls.txt": "n01/n01_1 1\nn01/n01_2 2\n", "solution.csv": boxes}
-        after = written("", before, copies=2, size=15)
+        after = make_with_files("", before, copies=2, size=15)
         assert after["ImageSets/train_cls.txt"].split()[:4] == ["n01/n01_1~1", "1", "n01/n01_1~2", "1"]
         assert after["solution.csv"].splitlines()[1] == "n01_1~1,n01 5 6 4 3 n01 1 1 2 2"
 
-    def test_flickrs_captions(self, written):
+    def test_flickrs_captions(self, make_with_files):
         before = {
             "results.csv": 'image_name| comment_number| comment\n1_a.jpg| 0| Two "men" , one old\n',
             "Flickr8k.token.txt": "1_a.jpg#0\tA child .\n1_a.jpg#1\tA girl .\n",
         }
-        after = written("images/1_a.jpg", before, copies=2)
+        after = make_with_files("images/1_a.jpg", before, copies=2)
         assert after["results.csv"].splitlines()[1:] == [f'1_a~{n}.jpg| 0| Two "men" , one old' for n in (1, 2)]
         lines = after["Flickr8k.token.txt"].splitlines()
         assert [line.split("\t")[0] for line in lines] == [f"1_a~{n}.jpg#{at}" for at in (0, 1) for n in (1, 2)]
 
-    def test_numbered_pictures(self, written, data):
+    def test_numbered_pictures(self, make_with_files, data):
         """CUB-200: names once, then numbers alone; copies get numbers of their own."""
         before = {
             "images.txt": "1 001.Black/B_1.jpg\n2 002.White/W_1.jpg\n",
@@ -66,7 +66,7 @@ class TestTables:
             "train_test_split.txt": "1 0\n2 1\n",
             "parts/part_locs.txt": "1 1 10.0 12.0 1\n1 2 0.0 0.0 0\n2 1 4.0 6.0 1\n",
         }
-        after = written("images/001.Black/B_1.jpg images/002.White/W_1.jpg", before, copies=2, size=15)
+        after = make_with_files("images/001.Black/B_1.jpg images/002.White/W_1.jpg", before, copies=2, size=15)
         names, boxes, splits, parts = ([line.split() for line in after[name].splitlines()] for name in before)
         names = dict(names)
         assert len(names) == 4 and all((data / "images" / name).is_file() for name in names.values())
@@ -76,7 +76,7 @@ class TestTables:
         by_class = {names[number].split("/")[0]: split for number, split in splits}
         assert by_class == {"001.Black": "0", "002.White": "1"}
 
-    def test_lists_of_two_columns_and_counted_ones(self, source, written, data):
+    def test_lists_of_two_columns_and_counted_ones(self, source, make_with_files, data):
         """DAVIS: from the root, picture and mask; CelebA: first how many."""
         for name in ("00000", "00001"):
             mask(source / f"Annotations/bear/{name}.png")
@@ -85,7 +85,7 @@ class TestTables:
             "ImageSets/train.txt": line.format("00000") + line.format("00001"),
             "attributes.txt": "2\nMale Young\nbear/00000.jpg -1 1\nbear/00001.jpg 1 1\n",
         }
-        after = written("JPEGImages/bear/00000.jpg JPEGImages/bear/00001.jpg", before, copies=2)
+        after = make_with_files("JPEGImages/bear/00000.jpg JPEGImages/bear/00001.jpg", before, copies=2)
         stems = [f"0000{at}~{n}" for at in (0, 1) for n in (1, 2)]
         assert after["ImageSets/train.txt"] == "".join(map(line.format, stems))
         assert all((data / path[1:]).is_file() for path in after["ImageSets/train.txt"].split())
@@ -113,7 +113,7 @@ class TestTables:
 
 
 class TestJson:
-    def test_keys_and_ids_without_suffix(self, written):
+    def test_keys_and_ids_without_suffix(self, make_with_files):
         """Kvasir's boxes and FiftyOne's labels by key; Datumaro's items, which name their picture deeper."""
         box, half = ({"xmin": x, "ymin": 1.2 * x, "xmax": 2 * x, "ymax": 2.2 * x} for x in (10, 5))
         item = {"id": "cju1", "annotations": [{"bbox": BOX}], "image": {"path": "cju1.jpg", "size": [30, 40]}}
@@ -122,7 +122,7 @@ class TestJson:
             "labels.json": {"classes": ["a", "b"], "labels": {"cju1": 0, "cju2": 1}},
             "default.json": {"items": [item]},
         }
-        after = written("images/cju1.jpg images/cju2.jpg", before, copies=2, size=15)
+        after = make_with_files("images/cju1.jpg images/cju2.jpg", before, copies=2, size=15)
         boxes = after["boxes.json"]
         assert boxes["cju1~2"] == {"height": 15, "width": 20, "bbox": [half]} and len(boxes) == 4
         assert after["labels.json"]["labels"] == {"cju1~1": 0, "cju1~2": 0, "cju2~1": 1, "cju2~2": 1}
@@ -131,14 +131,14 @@ class TestJson:
             for n in (1, 2)
         ]
 
-    def test_records_by_number(self, source, written):
+    def test_records_by_number(self, source, make_with_files):
         mask(source / "a_mask.png")
         before = {"all.json": {"7": {"image": "a.jpg", "mask": "a_mask.png"}, "8": {"image": "b.jpg"}}}
-        records = written("a.jpg b.jpg", before, copies=2)["all.json"].values()
+        records = make_with_files("a.jpg b.jpg", before, copies=2)["all.json"].values()
         assert [record["image"] for record in records] == ["a~1.jpg", "a~2.jpg", "b~1.jpg", "b~2.jpg"]
         assert [record.get("mask") for record in records][:2] == ["a~1_mask.png", "a~2_mask.png"]
 
-    def test_label_studios_percents_uploads_and_local_files(self, written):
+    def test_label_studios_percents_uploads_and_local_files(self, make_with_files):
         value = {"x": 25.0, "y": 30.0, "width": 10.5, "height": 20, "rectanglelabels": ["c"]}
         sides, halved = ({"original_width": x, "original_height": y} for x, y in ((40, 30), (20, 15)))
         uploaded = {"image": "/data/upload/1/1f2e3d4c-a.jpg"}
@@ -146,19 +146,19 @@ class TestJson:
             "project.json": [{"data": uploaded, "annotations": [{"result": [sides | {"value": value}]}]}],
             "min.json": [{"image": "/data/local-files/?d=images/b.jpg", "label": [sides | value]}],
         }
-        after = written("images/a.jpg images/b.jpg", before, copies=2, size=15)
+        after = make_with_files("images/a.jpg images/b.jpg", before, copies=2, size=15)
         for number, task in enumerate(after["project.json"], 1):
             assert task["data"]["image"] == f"./images/a~{number}.jpg"
             assert task["annotations"][0]["result"] == [halved | {"value": value}]
         assert after["min.json"][1] == {"image": "./images/b~2.jpg", "label": [halved | value]}
 
-    def test_vias_shapes_in_a_csv_and_labelboxs_lines(self, written):
+    def test_vias_shapes_in_a_csv_and_labelboxs_lines(self, make_with_files):
         cell = '"{{""name"": ""rect"", ""x"": {}, ""y"": {}, ""width"": {}, ""height"": {}}}"\n'
         record = {"data_row": {"external_id": "a.jpg"}}
         record["objects"] = [{"bounding_box": {"top": 12, "left": 10, "height": 6, "width": 8}}]
         head = "filename,region_shape_attributes\n"
         before = {"via.csv": f"{head}a.jpg,{cell.format(*BOX)}", "export.ndjson": json.dumps(record) + "\n"}
-        after = written("a.jpg", before, copies=2, size=15)
+        after = make_with_files("a.jpg", before, copies=2, size=15)
         assert after["via.csv"] == head + "".join(f"a~{n}.jpg,{cell.format(*HALF)}" for n in (1, 2))
         second = json.loads(after["export.ndjson"].splitlines()[1])
         assert second["data_row"]["external_id"] == "a~2.jpg"
@@ -182,8 +182,8 @@ class TestLabelsOfOnePicture:
             ("annotations/1.txt", "10,12,8,6,1,4,0,1,\n2,2,8,8,0,0,0,0,\n", "5,6,4,3,1,4,0,1,\n1,1,4,4,0,0,0,0,\n"),
         ],
     )
-    def test_places_in_texts_are_scaled(self, written, name, content, expected):
-        assert written("images/1.jpg", {name: content}, size=15) == {name: expected}
+    def test_places_in_texts_are_scaled(self, make_with_files, name, content, expected):
+        assert make_with_files("images/1.jpg", {name: content}, size=15) == {name: expected}
 
     def test_boxes_become_cocos(self, source, make, data):
         labels = (KITTI, DOTA, "10,12,8,6,1,4,0,1\n2,2,8,8,0,0,0,0\n", "10,12,8,6,1,4,0,1,\n2,2,8,8,0,0,0,0,\n")
@@ -250,7 +250,7 @@ class TestMasks:
 
 class TestRunLengths:
     @pytest.mark.parametrize("form", ["compressed", "plain"])
-    def test_cocos_are_scaled(self, written, form):
+    def test_cocos_are_scaled(self, make_with_files, form):
         tools = pytest.importorskip("pycocotools.mask")
         square = np.zeros((30, 40), np.uint8, order="F")
         square[10:20, 10:30] = 1
@@ -262,14 +262,14 @@ class TestRunLengths:
         image = {"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}
         annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 10], "segmentation": packed}
         content = {"images": [image], "annotations": [annotation], "categories": [{"id": 1, "name": "c"}]}
-        (after,) = written("images/a.jpg", {"annotations/a.json": content}, "coco", size=15).values()
+        (after,) = make_with_files("images/a.jpg", {"annotations/a.json": content}, "coco", size=15).values()
         new = after["annotations"][0]["segmentation"]
         assert isinstance(new["counts"], list) == (form == "plain") and new["size"] == [15, 20]
         small = tools.decode(tools.frPyObjects(new, 15, 20) if form == "plain" else new)
         assert np.array_equal(small, square[1::2, 1::2])
 
 
-def test_mots_boxes_and_sizes_are_scaled(source, written, capsys):
+def test_mots_boxes_and_sizes_are_scaled(source, make_with_files, capsys):
     """Of frames that are numbered, in a file that names none of them; VisDrone's sequences likewise."""
     places = ("train/MOT17-02/img1/{:06d}.jpg", "sequences/uav1/{:07d}.jpg")
     pictures = " ".join(place.format(number) for place in places for number in (1, 2))
@@ -278,7 +278,7 @@ def test_mots_boxes_and_sizes_are_scaled(source, written, capsys):
         "train/MOT17-02/seqinfo.ini": "[Sequence]\nframeRate=30\nimWidth=40\nimHeight=30\n",
         "annotations/uav1.txt": "1,0,10,12,8,6,1,4,0,0\n",
     }
-    assert written(pictures, before, size=15, copies=2) == {
+    assert make_with_files(pictures, before, size=15, copies=2) == {
         "train/MOT17-02/gt/gt.txt": "1,1,5,6,4,3,1,1,1\n2,1,5.5,6,4,3,1,1,0.5\n",
         "train/MOT17-02/seqinfo.ini": "[Sequence]\nframeRate=30\nimWidth=20\nimHeight=15\n",
         "annotations/uav1.txt": "1,0,5,6,4,3,1,4,0,0\n",
@@ -287,11 +287,11 @@ def test_mots_boxes_and_sizes_are_scaled(source, written, capsys):
     opened(source).check_scaling()
 
 
-def test_cvats_cuboids_are_scaled(written, data):
+def test_cvats_cuboids_are_scaled(make_with_files, data):
     sides = [f"{axis}{corner}{face}" for face in (1, 2) for corner in ("tl", "bl", "tr", "br") for axis in "xy"]
     cuboid = "".join(f' {side}="{10 if side[0] == "x" else 12}"' for side in sides)
     image = f'<image id="0" name="frame_000000.png"><cuboid label="c"{cuboid} /></image>'
-    written("images/frame_000000.png", {"annotations.xml": f"<annotations>{image}</annotations>"}, size=15)
+    make_with_files("images/frame_000000.png", {"annotations.xml": f"<annotations>{image}</annotations>"}, size=15)
     (moved,) = ElementTree.parse(data / "annotations.xml").iter("cuboid")
     assert {side: moved.get(side) for side in sides} == {side: "5" if side[0] == "x" else "6" for side in sides}
 
@@ -327,10 +327,10 @@ def test_what_cannot_be_scaled_is_refused_before_work_begins(source, case):
         opened(source).check_scaling()
 
 
-def test_supervisely_nodes_are_scaled_and_labelmes_bitmaps_refused(source, written, make, data):
+def test_supervisely_nodes_are_scaled_and_labelmes_bitmaps_refused(source, make_with_files, make, data):
     nodes = {"classTitle": "person", "geometryType": "graph", "nodes": {"1": {"loc": [10, 12]}}}
     content = {"size": {"height": 30, "width": 40}, "objects": [nodes]}
-    (after,) = written("ds1/img/a.jpg", {"ds1/ann/a.jpg.json": content}, size=15).values()
+    (after,) = make_with_files("ds1/img/a.jpg", {"ds1/ann/a.jpg.json": content}, size=15).values()
     (moved,) = after["objects"]
     assert moved["nodes"] == {"1": {"loc": [5, 6]}}
     shape = {"label": "m", "shape_type": "mask", "points": [[10, 12], [17, 19]], "mask": "iVBORw0KGgo="}
@@ -339,7 +339,7 @@ def test_supervisely_nodes_are_scaled_and_labelmes_bitmaps_refused(source, writt
     assert row["status"] == "failed" and row["kind"] == "labels"
 
 
-def test_key_points_of_other_tools_are_scaled(written):
+def test_key_points_of_other_tools_are_scaled(make_with_files):
     """OpenPose's beside its picture; MPII's joints with the person's middle and size; TuSimple's lanes, a line each."""
     lane = '{"lanes": [[-2, %d], [%d, -2]], "h_samples": [%d, %d], "raw_file": "a.jpg"}\n'
     before = {
@@ -347,16 +347,16 @@ def test_key_points_of_other_tools_are_scaled(written):
         "mpii.json": [{"image": "a.jpg", "joints": [[10, 12], [18, 18]], "scale": 3.0, "center": [10, 12]}],
         "lanes.json": lane % (10, 20, 10, 12) + (lane % (10, 20, 10, 12)).replace("a.jpg", "b.jpg"),
     }
-    assert written("a.jpg b.jpg", before, size=15) == {
+    assert make_with_files("a.jpg b.jpg", before, size=15) == {
         "a_keypoints.json": {"people": [{"pose_keypoints_2d": [5, 6, 0.9, 9, 9, 0.5]}]},
         "mpii.json": [{"image": "a.jpg", "joints": [[5, 6], [9, 9]], "scale": 1.5, "center": [5, 6]}],
         "lanes.json": lane % (5, 10, 5, 6) + (lane % (5, 10, 5, 6)).replace("a.jpg", "b.jpg"),
     }
 
 
-def test_numbers_before_a_pictures_name_stay(written):
+def test_numbers_before_a_pictures_name_stay(make_with_files):
     after = WFLW.format("1~1") + WFLW.format("1~2")
-    assert written("img/1.jpg", {"list.txt": WFLW.format("1")}, copies=2) == {"list.txt": after}
+    assert make_with_files("img/1.jpg", {"list.txt": WFLW.format("1")}, copies=2) == {"list.txt": after}
 
 
 def test_files_in_other_encodings_are_written_in_theirs(source, make, data):
@@ -388,9 +388,9 @@ def test_labels_without_a_suffix_follow(source, make, data):
     assert box == ["dog", BOX]
 
 
-def test_cameras_in_pixels_are_scaled(written):
+def test_cameras_in_pixels_are_scaled(make_with_files):
     """Cityscapes' beside each picture."""
     name = "camera/a_camera.json"
     before = {name: {"intrinsic": {"fx": 700.0, "fy": 710.0, "u0": 20.0, "v0": 15.0}}}
-    after = written("leftImg8bit/a_leftImg8bit.png", before, size=15)
+    after = make_with_files("leftImg8bit/a_leftImg8bit.png", before, size=15)
     assert after[name]["intrinsic"] == {"fx": 350, "fy": 355, "u0": 10, "v0": 7.5}

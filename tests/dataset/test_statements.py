@@ -148,40 +148,40 @@ SCALED = {  # what a file says of a.jpg: its form, its places before, and once t
 
 
 @pytest.mark.parametrize("case", SCALED)
-def test_places_in_lists_are_scaled(written, case):
+def test_places_in_lists_are_scaled(make_with_files, case):
     name, form, before, after = SCALED[case]
     pictures = "a.jpg b.jpg" if "b.jpg" in form else "a.jpg"
-    assert written(pictures, {name: form.replace("{}", before)}, size=15) == {name: form.replace("{}", after)}
+    assert make_with_files(pictures, {name: form.replace("{}", before)}, size=15) == {name: form.replace("{}", after)}
 
 
-def test_keys_and_ids_of_copies_are_their_own(written):
+def test_keys_and_ids_of_copies_are_their_own(make_with_files):
     """VIA's list of keys names the copies; CVAT's ids are unique, though one has the digits of another's and more."""
     images = "".join(f'<image id="{number}" name="{name}.jpg"/>' for name, number in (("a", 1), ("b", 1001)))
     before = {
         "via.json": {"_via_img_metadata": TABLES["via.json"], "_via_image_id_list": ["a.jpg123"]},
         "annotations.xml": f"<annotations>{images}</annotations>",
     }
-    after = written("a.jpg b.jpg", before, copies=2)
+    after = make_with_files("a.jpg b.jpg", before, copies=2)
     via = after["via.json"]
     assert via["_via_image_id_list"] == list(via["_via_img_metadata"]) == ["a~1.jpg123", "a~2.jpg123"]
     ids = [part.split('"')[1] for part in after["annotations.xml"].split("<image id=")[1:]]
     assert len(ids) == len(set(ids)) == 4
 
 
-def test_json_lines_of_any_suffix(written):
+def test_json_lines_of_any_suffix(make_with_files):
     line = '{{"ID": "{}", "gtboxes": [{{"hbox": {}}}]}}\n'
     after = "".join(line.format(f"a~{n}", [5, 6, 4, 3]) for n in (1, 2))
-    assert written("a.jpg", {"people.odgt": line.format("a", [10, 12, 8, 6])}, copies=2, size=15) == {
+    assert make_with_files("a.jpg", {"people.odgt": line.format("a", [10, 12, 8, 6])}, copies=2, size=15) == {
         "people.odgt": after
     }
 
 
-def test_lvis_names_pictures_by_their_url(written):
+def test_lvis_names_pictures_by_their_url(make_with_files):
     url = "http://images.cocodataset.org/train2017/{}.jpg"
     annotation = {"id": 1, "image_id": 1, "bbox": [10, 12, 8, 6], "category_id": 1}
     image = {"id": 1, "coco_url": url.format(1), "width": 40, "height": 30}
     content = {"images": [image], "annotations": [annotation], "categories": [{"id": 1, "name": "cat"}], "info": {}}
-    (after,) = written("train2017/1.jpg", {"lvis_v1_train.json": content}, "coco", copies=2, size=15).values()
+    (after,) = make_with_files("train2017/1.jpg", {"lvis_v1_train.json": content}, "coco", copies=2, size=15).values()
     assert [image["coco_url"] for image in after["images"]] == [url.format("1~1"), url.format("1~2")]
     assert {tuple(annotation["bbox"]) for annotation in after["annotations"]} == {(5, 6, 4, 3)}
     assert len({image["id"] for image in after["images"]}) == 2
@@ -261,12 +261,12 @@ def test_cocos_files_are_splits_also_in_words_of_their_own(source, make, form, n
     assert splits == {f"images/{name}.jpg": name for name in names}
 
 
-def test_lists_among_annotations_follow(source, written):
+def test_lists_among_annotations_follow(source, make_with_files):
     """Oxford's pets: annotations/list.txt, among what carry names."""
     for name in ("cat_1", "dog_2"):
         mask(source / f"annotations/trimaps/{name}.png")
     before = {"annotations/list.txt": "cat_1 1 1 1\ndog_2 2 2 1\n"}
-    (after,) = written("images/cat_1.jpg images/dog_2.jpg", before, copies=2).values()
+    (after,) = make_with_files("images/cat_1.jpg images/dog_2.jpg", before, copies=2).values()
     assert [line.split()[0] for line in after.splitlines()] == ["cat_1~1", "cat_1~2", "dog_2~1", "dog_2~2"]
 
 
@@ -279,10 +279,10 @@ def test_names_without_suffix_in_lists_of_json(source, make, data):
     assert json.loads((data / "meta/train.json").read_text()) == {"pie": ["pie/1~1", "pie/1~2"]}
 
 
-def test_numbers_of_all_pictures_in_one_folder_name_them(written):
+def test_numbers_of_all_pictures_in_one_folder_name_them(make_with_files):
     """CIFAR-10 on Kaggle: train and test beside each other."""
     before = {"trainLabels.csv": "id,label\n1,frog\n2,cat\n", "years.csv": "year,count\n1,1\n9,2\n"}
-    after = written("train/1.png train/2.png test/3.png test/4.png", before, copies=2)
+    after = make_with_files("train/1.png train/2.png test/3.png test/4.png", before, copies=2)
     assert after["trainLabels.csv"] == "id,label\n1~1,frog\n1~2,frog\n2~1,cat\n2~2,cat\n"
     assert after["years.csv"] == before["years.csv"]
 

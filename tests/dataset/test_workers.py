@@ -39,8 +39,8 @@ def run(planned, tmp_path):
 
     def call(making=torchless.Making, *, retry=(), count: int = 2) -> bool:
         (plan, root), report = planned, lambda shard: None
-        made = making(tmp_path / "out", plan, root)
-        return run_processes(made, plan.shards, count=count, retry=retry, stop=Stop(), report=report)
+        worker_maker = making(tmp_path / "out", plan, root)
+        return run_processes(worker_maker, plan.shards, count=count, retry=retry, stop=Stop(), report=report)
 
     return call
 

@@ -287,7 +287,7 @@ def test_transparency_becomes_white_and_is_told(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     if suffix == ".mov":
         with av.open(str(path), "w") as file:
-            add_frames(file, "png", [pixels] * 2, "rgba", given="rgba")
+            add_frames(file, "png", [pixels] * 2, "rgba", pixel_format="rgba")
     else:
         pictures = [Image.fromarray(pixels), Image.fromarray(np.roll(pixels, 4, axis=0) // 2 * 2)]
         pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100, disposal=2, lossless=True)
